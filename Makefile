@@ -1,0 +1,73 @@
+# Everything lands inside this directory; nothing needs root, and no service has to run.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+AZURITE := tests/node/node_modules/.installed
+APT_PRIVATE := -o Dir::State::Lists=$(CURDIR)/.tools/apt/lists -o Dir::Cache=$(CURDIR)/.tools/apt/cache
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+.PHONY: setup
+setup: .venv/.installed $(AZURITE) prometheus  ## install what the tests and the demo need: .venv, Azurite, Prometheus
+
+.venv/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Noria needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { echo 'On Debian: apt-get install python3-venv' >&2; exit 1; }
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+# Azurite's packages need no install scripts, so none is run.
+$(AZURITE): tests/node/package-lock.json | .venv/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix tests/node --ignore-scripts --no-audit --no-fund
+	touch $@
+
+# Unpacked from Debian's package rather than installed: the package would start a service, and would need root.
+.PHONY: prometheus
+prometheus:
+	@if command -v prometheus && command -v promtool; then exit; fi > /dev/null; \
+	if [ -x .tools/usr/bin/prometheus ] && [ -x .tools/usr/bin/promtool ]; then exit; fi; \
+	command -v apt-get > /dev/null || { echo 'Put prometheus and promtool on PATH: there is no apt-get to get them with' >&2; exit 1; }; \
+	rm -rf .tools; mkdir -p .tools/apt/{lists,cache}/partial .tools/apt/cache/archives/partial; cd .tools; \
+	echo 'fetching Debian package prometheus'; \
+	apt-get -q=2 download prometheus 2> apt/log || { \
+		apt-get -q=2 $(APT_PRIVATE) update && apt-get -q=2 $(APT_PRIVATE) download prometheus; }; \
+	dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C apt ./usr/bin/prometheus ./usr/bin/promtool; \
+	mv apt/usr .; rm -r apt prometheus_*.deb
+
+.PHONY: lint
+lint: setup  ## style, formatting, types, and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: setup lint  ## lint, then every test, against real servers on loopback
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: demo
+demo: setup  ## a move from Azure to S3 on this machine, from first byte to proof
+	$(BIN)/python benchmarks/demo.py
+
+.PHONY: lock
+lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile pyproject.toml --extra dev --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-config --custom-compile-command 'make lock' --quiet -o requirements.lock
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm update --prefix tests/node --package-lock-only --ignore-scripts
+
+.PHONY: clean
+clean:  ## remove everything that setup and the tools made
+	rm -rf .venv .tools tests/node/node_modules build *.egg-info \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

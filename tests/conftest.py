@@ -1,0 +1,87 @@
+"""Servers for a whole session, started when a test first asks, and fresh containers and buckets."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.servers import (
+    Azurite,
+    Prometheus,
+    S3Server,
+    run_azurite,
+    run_prometheus,
+    run_rclone_s3,
+    run_seaweedfs,
+)
+
+
+def pytest_configure() -> None:
+    # By default SIGTERM ends Python at once: temporary folders would stay.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    with run_azurite() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[S3Server]:
+    with run_seaweedfs() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_s3() -> Iterator[S3Server]:
+    with run_rclone_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def prometheus_factory() -> Iterator[Callable[..., Prometheus]]:
+    """Starts one with `targets=[...]` and `rule_files=[...]`, which ends with the session."""
+    with contextlib.ExitStack() as servers:
+
+        def start(*, targets: Sequence[str] = (), rule_files: Sequence[Path] = ()) -> Prometheus:
+            return servers.enter_context(run_prometheus(targets=targets, rule_files=rule_files))
+
+        yield start
+
+
+@pytest.fixture
+def azure_container(azurite: Azurite) -> Iterator[str]:
+    """The name of a new, empty container on `azurite`."""
+    name = f"container-{uuid.uuid4().hex}"
+    with azurite.client() as client:
+        client.create_container(name)
+        yield name
+        client.delete_container(name)
+
+
+@pytest.fixture
+def s3_bucket(seaweedfs: S3Server) -> Iterator[str]:
+    """The name of a new, empty bucket on `seaweedfs`."""
+    name = f"bucket-{uuid.uuid4().hex}"
+    client = seaweedfs.client()
+    client.create_bucket(Bucket=name)
+    yield name
+    client.delete_bucket(Bucket=name)  # SeaweedFS drops the objects with it
+    client.close()
+
+
+@pytest.fixture
+def rclone_bucket(rclone_s3: S3Server) -> str:
+    """The name of a new, empty bucket on `rclone_s3`; it stays until the server's folder goes."""
+    name = f"bucket-{uuid.uuid4().hex}"
+    client = rclone_s3.client()
+    client.create_bucket(Bucket=name)
+    client.close()
+    return name
