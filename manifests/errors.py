@@ -1,0 +1,142 @@
+"""The one error tree. Each class answers a single question: retry, skip or stop?
+
+    NoriaError
+    ├── Retryable            the same step may be tried again, within its budget
+    │   ├── Throttled            429, 503 SlowDown, ServerBusy; may carry retry_after_seconds
+    │   ├── StoreUnavailable     other 5xx, resets, timeouts before an answer
+    │   ├── ShortBody            fewer or other bytes than asked for, Range ignored or shifted
+    │   ├── DigestRefused        the target refused a checksum: read the source again, then send
+    again
+    │   ├── OutcomeUnknown       a write may or may not have happened: look before anything else
+    │   └── UploadLost           the multipart upload is gone: start another one
+    ├── Skippable            this object is finished, and not moved; the job goes on
+    │   ├── SourceChanged        the source no longer is what was planned
+    │   ├── SourceMissing        the source object is gone
+    │   ├── SourceUnreadable     archived, customer-keyed, or refused for this object alone
+    │   ├── TargetConflict       another object stands where this one should land
+    │   └── TargetRefused        the target cannot hold this object (name, size, metadata)
+    └── Fatal                the run stops; the job stays resumable
+        ├── ConfigurationError   wrong usage, job file, missing container; exit code 2
+        ├── InventoryError       an inventory that cannot be trusted, with file and line; exit code
+        2
+        ├── AccessDenied         credentials refused or expired
+        ├── ClockSkewed          the clock of this machine is too far from the store's
+        ├── JobDirectoryError    the job directory is damaged, full, or not of this version
+        └── AnotherDriver        a second driver holds this job
+
+`cause` is a short constant of the class, safe as a metric label and in a receipt. A message names
+what happened and the next step; it may name an object only through `key`, which callers print or
+hide.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NoriaError(Exception):
+    """Root of the tree. `key` is the object concerned, kept out of the message so that logs may
+    hide it."""
+
+    cause: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.key = key
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), dict(self.__dict__)))
+
+
+def _rebuild(kind: type[NoriaError], state: dict[str, object]) -> NoriaError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, state["message"])
+    error.__dict__.update(state)
+    return error
+
+
+class Retryable(NoriaError):
+    """The same step may be tried again."""
+
+
+class Throttled(Retryable):
+    cause = "throttled"
+
+    def __init__(
+        self, message: str, *, key: str | None = None, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message, key=key)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class StoreUnavailable(Retryable):
+    cause = "unavailable"
+
+
+class ShortBody(Retryable):
+    cause = "short_body"
+
+
+class DigestRefused(Retryable):
+    cause = "digest_refused"
+
+
+class OutcomeUnknown(Retryable):
+    cause = "outcome_unknown"
+
+
+class UploadLost(Retryable):
+    cause = "upload_lost"
+
+
+class Skippable(NoriaError):
+    """This object is final without having been moved."""
+
+
+class SourceChanged(Skippable):
+    cause = "source_changed"
+
+
+class SourceMissing(Skippable):
+    cause = "source_missing"
+
+
+class SourceUnreadable(Skippable):
+    cause = "source_unreadable"
+
+
+class TargetConflict(Skippable):
+    cause = "target_conflict"
+
+
+class TargetRefused(Skippable):
+    cause = "target_refused"
+
+
+class Fatal(NoriaError):
+    """The run stops here; what is sealed stays, and the job can be resumed."""
+
+
+class ConfigurationError(Fatal):
+    cause = "configuration"
+
+
+class InventoryError(Fatal):
+    cause = "inventory"
+
+
+class AccessDenied(Fatal):
+    cause = "access_denied"
+
+
+class ClockSkewed(Fatal):
+    cause = "clock_skewed"
+
+
+class JobDirectoryError(Fatal):
+    cause = "job_directory"
+
+
+class AnotherDriver(Fatal):
+    cause = "another_driver"

@@ -1,0 +1,310 @@
+"""The nouns of Noria: frozen data without I/O, and all that crosses a process.
+
+Sizes and offsets are bytes. Part numbers start at 1. Units (rows of a shard, or parts of a huge
+object) are counted from 0, and every pair `first, end` is half open. Attempts are unique within a
+job and grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What became of one manifest entry. Each entry ends with exactly one."""
+
+    TRANSFERRED = "TRANSFERRED"
+    ALREADY_PRESENT = "ALREADY_PRESENT"
+    SOURCE_CHANGED = "SOURCE_CHANGED"
+    SOURCE_MISSING = "SOURCE_MISSING"
+    SKIPPED = "SKIPPED"
+    FAILED = "FAILED"
+
+    @property
+    def landed(self) -> bool:
+        """True where the object stands at the target."""
+        return self in (Outcome.TRANSFERRED, Outcome.ALREADY_PRESENT)
+
+
+class Level(StrEnum):
+    """Verification levels, weakest first. A level is what was reached, never what was asked for."""
+
+    COUNTED = "counted"
+    INGESTED = "ingested"
+    CHAINED = "chained"
+    SAMPLED = "sampled"
+    REREAD = "reread"
+    SEALED = "sealed"
+
+    @property
+    def rank(self) -> int:
+        return list(Level).index(self)
+
+
+class Reason(StrEnum):
+    """Why the plan does not move an entry. SKIPPED by policy, or refused since it cannot land."""
+
+    FOLDER_STUB = "folder_stub"
+    NOT_CURRENT = "not_current"
+    ARCHIVED = "archived"
+    CUSTOMER_KEY = "customer_key"
+    TOO_LARGE = "too_large"
+    METADATA_TOO_LARGE = "metadata_too_large"
+    NAME_TOO_LONG = "name_too_long"
+    NAME_MERGED = "name_merged"
+    NAME_REFUSED = "name_refused"
+
+    @property
+    def refused(self) -> bool:
+        """True where a person has to act; False where leaving the entry out is the normal
+        policy."""
+        return self not in (Reason.FOLDER_STUB, Reason.NOT_CURRENT)
+
+
+class ShardKind(StrEnum):
+    OBJECTS = "objects"
+    """Units are rows of the shard's row group."""
+    PARTS = "parts"
+    """One huge object in a row group of its own; units are its parts, moved by several workers."""
+
+
+class LeaseKind(StrEnum):
+    OBJECTS = "objects"
+    PARTS = "parts"
+    ASSEMBLE = "assemble"
+    """Complete the multipart upload of a PARTS shard all of whose parts are settled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What travels with an object besides its bytes. None means the source states nothing."""
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    content_language: str | None = None
+    content_disposition: str | None = None
+    cache_control: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    modified_seconds: float | None = None
+    """Last-Modified of the source, Unix time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectEntry:
+    """One row of the manifest, as a worker needs it."""
+
+    shard: int
+    row: int
+    key: str
+    """Name below the source's prefix."""
+    target_key: str
+    """Name below the target's prefix."""
+    size: int
+    etag: str | None
+    """Planned ETag, without quotes. None where the inventory states none: the first read pins
+    it."""
+    version_id: str | None
+    crc64nvme: int | None
+    """Whole-object CRC64NVME as the source states it."""
+    reason: Reason | None
+    """Set where the plan does not move the entry."""
+
+    @property
+    def object_id(self) -> str:
+        """The entry's place in the frozen manifest; names it in transfer ids."""
+        return f"{self.shard}.{self.row}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A slice of an object as the target takes it: `number` from 1, `offset` and `size` in
+    bytes."""
+
+    number: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartRecord:
+    """A part that the target has acknowledged."""
+
+    number: int
+    size: int
+    etag: str
+    crc64nvme: int
+    chunks: bytes
+    """xxh3_128 of each chunk of the part, 16 bytes each, big endian, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A multipart upload that was opened for an entry."""
+
+    row: int
+    upload_id: str
+    txid: str
+    part_bytes: int
+    etag: str
+    """The source ETag that every range of this upload is pinned to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardPlan:
+    """One shard of the frozen plan: a row group of a manifest file."""
+
+    shard: int
+    kind: ShardKind
+    units: int
+    """Rows (OBJECTS) or parts (PARTS)."""
+    bytes: int
+    units_per_lease: int
+    """How many units one lease takes at first: all rows for OBJECTS, a segment's parts for
+    PARTS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to work on units [first, end) of a shard. Ids and numbers only: no bytes, no
+    secret.
+
+    `attempt` fences: a result counts only while its attempt is the live one for the span.
+    """
+
+    shard: int
+    kind: LeaseKind
+    first: int
+    end: int
+    attempt: int
+    generation: int
+    """Which multipart upload of a PARTS shard this lease feeds; 0 for OBJECTS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseProgress:
+    """How far a worker is with a lease; part of its heartbeat."""
+
+    shard: int
+    first: int
+    attempt: int
+    end: int
+    """The end the worker now holds itself to: smaller than the lease's after a split."""
+    units_done: int
+    bytes_done: int
+
+
+class LeaseEnd(StrEnum):
+    FINISHED = "finished"
+    """Units [first, end) are final and their result file is written."""
+    RETURNED = "returned"
+    """Handed back unfinished (drain, revoke); the journal holds what was done."""
+    FAILED = "failed"
+    """The lease as such failed; `cause` says why. Objects that failed alone do not end a lease."""
+    UPLOAD_LOST = "upload_lost"
+    """The upload of a PARTS shard is gone; every part of its generation is void."""
+    FATAL = "fatal"
+    """The run must stop: credentials, clock, configuration, job directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseResult:
+    """How a lease ended. `result_name` and `result_sha256` name the file that a seal will point
+    to."""
+
+    shard: int
+    kind: LeaseKind
+    first: int
+    end: int
+    attempt: int
+    generation: int
+    how: LeaseEnd
+    cause: str | None = None
+    message: str | None = None
+    result_name: str | None = None
+    result_sha256: str | None = None
+    summary: Mapping[str, int] = field(default_factory=dict)
+    """Counts for the seal: `outcome.X`, `bytes.X`, `level.X`, `bytes_moved`, `refused`, ..."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The final word on one entry."""
+
+    row: int
+    key: str
+    target_key: str
+    outcome: Outcome
+    size: int
+    cause: str | None = None
+    """A Reason, or the `cause` of the error that ended it."""
+    message: str | None = None
+    level: Level | None = None
+    """None where nothing landed."""
+    level_reason: str | None = None
+    """Why the level is lower than the one asked for."""
+    source_etag: str | None = None
+    source_version: str | None = None
+    target_etag: str | None = None
+    target_version: str | None = None
+    txid: str | None = None
+    crc64nvme: int | None = None
+    chunk_bytes: int | None = None
+    chunks: bytes | None = None
+    """xxh3_128 of each chunk, 16 bytes each, big endian."""
+    root: bytes | None = None
+    """SHA-256 over size, chunk size and chunks: see workers/digest.py."""
+    parts: int = 0
+    """0 where one PUT carried the object."""
+    bytes_moved: int = 0
+    """Bytes sent to the target for it, re-sent ones included, in the attempt that finished it."""
+    attempt: int = 0
+    finished_ms: int = 0
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What one worker process has counted since it started. Grows only; the driver takes
+    differences."""
+
+    counters: Mapping[tuple[str, ...], float] = field(default_factory=dict)
+    """(metric, label values ...) -> total."""
+    gauges: Mapping[tuple[str, ...], float] = field(default_factory=dict)
+    histograms: Mapping[tuple[str, ...], tuple[float, ...]] = field(default_factory=dict)
+    """(metric, label values ...) -> count in each bucket of LATENCY_BUCKETS and above, then the
+    sum."""
+
+
+LATENCY_BUCKETS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+    60,
+    120,
+)
+"""Upper bounds in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReport:
+    """A worker's answer to the driver: its heartbeat and what ended since the last one."""
+
+    worker: str
+    incarnation: str
+    progress: tuple[LeaseProgress, ...]
+    results: tuple[LeaseResult, ...]
+    tally: Tally

@@ -1,0 +1,611 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from manifests import report_text
+from manifests.errors import InventoryError
+from manifests.inventory import InventoryKind, InventoryReport, LocalReportFiles, read_inventory
+from manifests.schema import INVENTORY_SCHEMA
+from tests.manifests.inventory_reports import (
+    AZURE_MANIFEST,
+    AZURE_RUN,
+    csv_text,
+    parquet_file,
+    publish,
+    write_azure_report,
+    write_azure_rows,
+)
+
+FILE = f"{AZURE_RUN}/Rule_1_0.csv"
+CRC64 = 0xAE8B14860A799888
+MD5 = bytes(range(16))
+FULL_ROW = {
+    "Name": "c1/studies/a.dcm",
+    "Creation-Time": "2020-01-01T00:00:00Z",
+    "Last-Modified": "2021-05-26T13:25:36Z",
+    "ETag": "0x8D9F2155CBF7928",
+    "Content-Length": "1048576",
+    "Content-Type": "application/dicom",
+    "Content-Encoding": "gzip",
+    "Content-Language": "fr",
+    "Content-CRC64": base64.b64encode(CRC64.to_bytes(8, "little")).decode(),
+    "Content-MD5": base64.b64encode(MD5).decode(),
+    "Cache-Control": "no-cache",
+    "Cache-Disposition": "inline",
+    "BlobType": "BlockBlob",
+    "AccessTier": "Archive",
+    "ArchiveStatus": "rehydrate-pending-to-hot",
+    "CustomerProvidedKeySHA256": "c2hh",
+    "Metadata": '{"owner": "p1", "Étage": "2, \\"nord\\""}',
+    "Tags": '{"b":"2","a":"1"}',
+    "VersionId": "2021-05-26T13:25:36.1234567Z",
+    "IsCurrentVersion": "true",
+    "ImmutabilityPolicyUntilDate": "2031-05-26T13:25:36.5000000Z",
+    "LegalHold": "True",
+}
+FULL_RESULT = {
+    "key": "studies/a.dcm",
+    "size": 1048576,
+    "etag": "0x8D9F2155CBF7928",
+    "last_modified": datetime(2021, 5, 26, 13, 25, 36, tzinfo=UTC),
+    "version_id": "2021-05-26T13:25:36.1234567Z",
+    "content_type": "application/dicom",
+    "content_encoding": "gzip",
+    "content_language": "fr",
+    "content_disposition": "inline",
+    "cache_control": "no-cache",
+    "metadata": '{"owner":"p1","Étage":"2, \\"nord\\""}',
+    "tags": '{"a":"1","b":"2"}',
+    "content_md5": MD5,
+    "crc64nvme": CRC64,
+    "tier": "Archive",
+    "archive_status": "rehydrate-pending-to-hot",
+    "blob_type": "BlockBlob",
+    "customer_key_sha256": "c2hh",
+    "is_folder": False,
+    "not_current": None,
+    "legal_hold": True,
+    "immutable_until": datetime(2031, 5, 26, 13, 25, 36, 500_000, tzinfo=UTC),
+}
+
+
+def opened(
+    root: Path, *, container: str = "c1", prefix: str = "", account: str | None = None
+) -> InventoryReport:
+    return read_inventory(
+        InventoryKind.AZURE,
+        LocalReportFiles(root),
+        AZURE_MANIFEST,
+        container=container,
+        prefix=prefix,
+        account=account,
+    )
+
+
+def rows_of(report: InventoryReport) -> list[dict[str, Any]]:
+    batches = list(report.batches())
+    assert all(batch.schema == INVENTORY_SCHEMA for batch in batches)
+    for batch in batches:
+        batch.validate(full=True)
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+def keys_of(report: InventoryReport) -> list[str]:
+    return [row["key"] for row in rows_of(report)]
+
+
+def refusal(root: Path, **options: Any) -> str:
+    """The message of the InventoryError that reading the report ends with."""
+    with pytest.raises(InventoryError) as caught:
+        rows_of(opened(root, **options))
+    return str(caught.value)
+
+
+def test_every_field_of_a_csv_report(tmp_path: Path) -> None:
+    write_azure_rows(tmp_path, [FULL_ROW])
+    assert rows_of(opened(tmp_path)) == [FULL_RESULT]
+
+
+def test_every_field_of_a_parquet_report(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {name: [value] for name, value in FULL_ROW.items()}
+    moment = pa.timestamp("ms", tz="UTC")
+    for name, field in (
+        ("Last-Modified", "last_modified"),
+        ("ImmutabilityPolicyUntilDate", "immutable_until"),
+    ):
+        columns[name] = pa.array([FULL_RESULT[field]], moment)
+    columns["Content-Length"] = pa.array([1048576], pa.int64())
+    columns["LegalHold"] = [True]
+    columns["IsCurrentVersion"] = [True]
+    data = parquet_file(columns)
+    write_azure_report(tmp_path, data, objects=1, total=1048576, file_format="parquet")
+    assert rows_of(opened(tmp_path)) == [FULL_RESULT]
+
+
+def test_dates_of_parquet_without_a_logical_type_are_milliseconds(tmp_path: Path) -> None:
+    data = parquet_file({"Name": ["c1/a"], "Content-Length": [1], "Last-Modified": [1500]})
+    write_azure_report(tmp_path, data, objects=1, total=1, file_format="parquet")
+    [row] = rows_of(opened(tmp_path))
+    assert row["last_modified"] == datetime.fromtimestamp(1.5, UTC)
+
+
+def test_fields_that_the_rule_left_out_are_null(tmp_path: Path) -> None:
+    write_azure_rows(tmp_path, [{"Name": "c1/a", "Content-Length": "7"}])
+    [row] = rows_of(opened(tmp_path))
+    assert row == dict.fromkeys(INVENTORY_SCHEMA.names) | {"key": "a", "size": 7}
+
+
+def test_the_report_has_the_date_of_its_start_and_the_sums_of_its_manifest(tmp_path: Path) -> None:
+    write_azure_rows(tmp_path, [{"Name": "c1/a", "Content-Length": "7"}])
+    report = opened(tmp_path)
+    assert report.created == datetime(2021, 5, 26, 13, 25, 36, tzinfo=UTC)
+    assert (report.summary.stated_rows, report.summary.stated_bytes) == (1, 7)
+
+
+def test_rows_of_other_containers_and_prefixes_are_left_out_and_counted(tmp_path: Path) -> None:
+    names = ["c1/in/a", "c10/in/b", "c1/out/c", "c1", "other/in/d", "c1/in/e"]
+    write_azure_rows(tmp_path, [{"Name": name, "Content-Length": "2"} for name in names])
+    report = opened(tmp_path, prefix="in/")
+    for _ in range(2):
+        assert keys_of(report) == ["in/a", "in/e"]
+        summary = report.summary
+        assert (summary.rows, summary.bytes, summary.kept_rows) == (6, 12, 2)
+        assert (summary.other_container_rows, summary.other_prefix_rows) == (3, 1)
+
+
+def test_rows_keep_the_order_of_files_and_duplicates(tmp_path: Path) -> None:
+    fields = ["Name", "Content-Length"]
+    files = [
+        csv_text(fields, [{"Name": f"c1/{key}", "Content-Length": "1"} for key in part])
+        for part in ("bab", "", "za")
+    ]
+    write_azure_report(tmp_path, *files, objects=5, total=5)
+    assert keys_of(opened(tmp_path)) == ["b", "a", "b", "z", "a"]
+
+
+AWKWARD = [
+    "a,b",
+    'say "hi"',
+    '"',
+    '""',
+    "two\nlines",
+    "crlf\r\ninside",
+    "tab\t and space ",
+    "100%25+plus",
+    "日本/é/e\u0301/🏥.dcm",
+    "trailing/",
+    "//double",
+    "back\\slash",
+    " ",
+    "NULL",
+    "#",
+    "\ufeffmark",
+    "'",
+]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_awkward_names_arrive_unchanged(tmp_path: Path, end: str) -> None:
+    rows = [{"Name": f"c1/{name}", "Content-Length": "1"} for name in AWKWARD]
+    data = csv_text(["Name", "Content-Length"], rows, end=end)
+    write_azure_report(tmp_path, data, objects=len(rows), total=len(rows))
+    assert keys_of(opened(tmp_path)) == AWKWARD
+
+
+names = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(wanted=st.lists(st.one_of(names, st.text('",\n\r', min_size=1)), min_size=1))
+def test_any_name_arrives_unchanged(tmp_path: Path, wanted: list[str]) -> None:
+    rows = [{"Name": f"c1/{name}", "Content-Length": "0"} for name in wanted]
+    data = csv_text(["Content-Length", "Name"], rows, end="\r\n")
+    write_azure_report(tmp_path, data, objects=len(rows), total=0)
+    assert keys_of(opened(tmp_path)) == wanted
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    wanted=st.lists(st.text('ab",\n', min_size=1, max_size=9), min_size=1, max_size=12),
+    block_bytes=st.integers(24, 80),
+    bad=st.integers(0, 11),
+)
+def test_blocks_of_any_size_give_the_same_rows_and_lines(
+    tmp_path: Path, wanted: list[str], block_bytes: int, bad: int
+) -> None:
+    rows = [{"Name": f"c1/{name}", "Content-Length": "0"} for name in wanted]
+    fields = ["Name", "Content-Length"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_text, "BLOCK_BYTES", block_bytes)
+        data = csv_text(fields, rows)
+        write_azure_report(tmp_path, data, objects=len(rows), total=0)
+        assert keys_of(opened(tmp_path)) == wanted
+        bad %= len(rows)
+        rows[bad]["Content-Length"] = "x"
+        write_azure_report(tmp_path, csv_text(fields, rows), objects=len(rows), total=0)
+        line = 1 + csv_text(fields, rows[:bad]).count(b"\n")
+        assert refusal(tmp_path).startswith(f"{FILE}, line {line}: Content-Length is not a whole")
+
+
+class TestKindsOfRows:
+    @pytest.mark.parametrize(
+        ("fields", "expected"),
+        [
+            ({}, None),
+            ({"IsCurrentVersion": "true", "VersionId": "v2"}, None),
+            ({"IsCurrentVersion": "false", "VersionId": "v1"}, "version"),
+            ({"IsCurrentVersion": "", "VersionId": "v1"}, "version"),
+            ({"Snapshot": "2021-05-26T13:25:36.1234567Z"}, "snapshot"),
+            ({"Deleted": "true", "Snapshot": "2021-05-26T13:25:36Z"}, "deleted"),
+            ({"Deleted": "false"}, None),
+        ],
+    )
+    def test_not_current(
+        self, tmp_path: Path, fields: dict[str, str], expected: str | None
+    ) -> None:
+        row = dict.fromkeys(["IsCurrentVersion", "VersionId", "Snapshot", "Deleted"], "")
+        row |= {"Name": "c1/a", "Content-Length": "3"} | fields
+        every = {"includeSnapshots": True, "includeBlobVersions": True, "includeDeleted": True}
+        write_azure_rows(tmp_path, [row], filters=every)
+        assert [row["not_current"] for row in rows_of(opened(tmp_path))] == [expected]
+
+    def test_a_version_id_alone_is_no_old_version_in_a_report_on_current_blobs(
+        self, tmp_path: Path
+    ) -> None:
+        write_azure_rows(tmp_path, [{"Name": "c1/a", "Content-Length": "3", "VersionId": "v1"}])
+        assert [row["not_current"] for row in rows_of(opened(tmp_path))] == [None]
+
+    @pytest.mark.parametrize(
+        ("filter_name", "field"),
+        [
+            ("includeSnapshots", "Snapshot"),
+            ("includeBlobVersions", "VersionId"),
+            ("includeDeleted", "Deleted"),
+        ],
+    )
+    def test_a_filter_without_the_field_that_tells_its_rows_apart_is_refused(
+        self, tmp_path: Path, filter_name: str, field: str
+    ) -> None:
+        row = {"Name": "c1/a", "Content-Length": "3"}
+        write_azure_rows(tmp_path, [row], filters={filter_name: True})
+        assert refusal(tmp_path).startswith(f"{FILE}: has no column {field}")
+
+    @pytest.mark.parametrize(
+        ("fields", "expected"),
+        [
+            ({"Metadata": '{"hdi_isfolder":"true"}'}, True),
+            ({"Metadata": '{"Hdi_IsFolder": "True", "a": "b"}'}, True),
+            ({"Metadata": '{"hdi_isfolder":"false"}'}, False),
+            ({"Metadata": r'{"note":"\"hdi_isfolder\":\"true\""}'}, False),
+            ({"Metadata": ""}, False),
+            ({"hdi_isfolder": "true"}, True),
+            ({"hdi_isfolder": "false", "Metadata": ""}, False),
+            ({"hdi_isfolder": "", "Metadata": '{"hdi_isfolder":"true"}'}, True),
+        ],
+    )
+    def test_is_folder(self, tmp_path: Path, fields: dict[str, str], expected: bool) -> None:
+        write_azure_rows(tmp_path, [{"Name": "c1/a", "Content-Length": "0"} | fields])
+        assert [row["is_folder"] for row in rows_of(opened(tmp_path))] == [expected]
+
+    def test_only_a_folder_may_state_no_size(self, tmp_path: Path) -> None:
+        folder = {"Name": "c1/d", "Content-Length": "", "hdi_isfolder": "true"}
+        blob = {"Name": "c1/a", "Content-Length": "", "hdi_isfolder": "false"}
+        write_azure_rows(tmp_path, [folder])
+        assert [row["size"] for row in rows_of(opened(tmp_path))] == [0]
+        write_azure_rows(tmp_path, [folder, blob])
+        assert refusal(tmp_path) == f"{FILE}, line 3: Content-Length is empty"
+
+
+class TestBadRows:
+    HEADER = "Name,Content-Length,Last-Modified,Content-MD5,Content-CRC64,Metadata,Deleted\n"
+    GOOD = 'c1/good,1,2021-05-26T13:25:36Z,,,"{""a"":""b""}",false\n'
+    TWO_LINES = '"c1/two\nlines",1,,,,,\n'
+
+    @pytest.mark.parametrize(
+        ("bad", "what"),
+        [
+            ("c1/x,1,,,,\n", "has 6 columns, not 7"),
+            ("c1/x,1,,,,,,\n", "has 8 columns, not 7"),
+            ("c1/x\n", "has 1 columns, not 7"),
+            (" \n", "has 1 columns, not 7"),
+            ("c1/x,1.5,,,,,\n", "Content-Length is not a whole number"),
+            ("c1/x,0x1F,,,,,\n", "Content-Length is not a whole number"),
+            ("c1/x,-1,,,,,\n", "Content-Length is not a whole number"),
+            ("c1/x, 1,,,,,\n", "Content-Length is not a whole number"),
+            ("c1/x,9223372036854775808,,,,,\n", "Content-Length is not a whole number"),
+            ("c1/x,,,,,,\n", "Content-Length is empty"),
+            (",1,,,,,\n", "Name is empty"),
+            ("c1/x,1,yesterday,,,,\n", "Last-Modified is not a date"),
+            ("c1/x,1,2021-02-30T00:00:00Z,,,,\n", "Last-Modified is not a date"),
+            ("c1/x,1,2021-05-26T13:25:36,,,,\n", "Last-Modified is not a date"),
+            ("c1/x,1,,AAECAwQFBgcICQoLDA0OD!==,,,\n", "Content-MD5 is not an MD5"),
+            ("c1/x,1,,AAECAwQFBgcICQoLDA0ODx==,,,\n", "Content-MD5 is not an MD5"),
+            ("c1/x,1,,AAECAwQFBgc=,,,\n", "Content-MD5 is not an MD5"),
+            ("c1/x,1,,,AAECAwQFBgcICQoLDA0ODw==,,\n", "Content-CRC64 is not a CRC64"),
+            ("c1/x,1,,,zzzzzzzzzz==,,\n", "Content-CRC64 is not a CRC64"),
+            ("c1/x,1,,,,{},maybe\n", "Deleted is neither true nor false"),
+            ("c1/x,1,,,,a=b,\n", "Metadata is not a JSON object"),
+            ("c1/x,1,,,,[],\n", "Metadata is not a JSON object"),
+            ('c1/x,1,,,,"{""a"":1}",\n', "Metadata is not a JSON object"),
+            ('c1/x,1,,,,"{},1",\n', "Metadata is not a JSON object"),
+            ('c1/x,1,,,,"{""a"":""\\ud800""}",\n', "Metadata is not a JSON object"),
+            (f"c1/x,1,,,,{'[' * 5000},\n", "Metadata is not a JSON object"),
+            ('c1/x"y,1,,,,,\n', "a quote inside of a field"),
+            ('"c1/x"y,1,,,,,\n', "a quote inside of a field"),
+            ('c1/x"",1,,,,,\n', "a quote inside of a field"),
+            ("c1/x\ry,1,,,,,\n", "is not CSV"),
+            ("c1/\0,1,,,,,\n", "holds a NUL"),
+        ],
+    )
+    def test_a_bad_row_is_refused_with_its_line(self, tmp_path: Path, bad: str, what: str) -> None:
+        lines = [self.HEADER, self.GOOD, self.TWO_LINES, "\n", self.GOOD, bad, self.GOOD]
+        write_azure_report(tmp_path, "".join(lines).encode(), objects=5, total=5)
+        assert refusal(tmp_path).startswith(f"{FILE}, line 7: {what}")
+
+    def test_a_name_that_is_not_utf8_is_refused_with_its_line(self, tmp_path: Path) -> None:
+        text = (self.HEADER + self.GOOD).encode() + b"c1/\xe9t\xe9,1,,,,,\n"
+        write_azure_report(tmp_path, text, objects=2, total=2)
+        assert refusal(tmp_path) == f"{FILE}, line 3: column name is not UTF-8"
+
+    def test_the_first_of_several_bad_rows_is_named(self, tmp_path: Path) -> None:
+        rows = [{"Name": f"c1/{n}", "Content-Length": "x" if n > 40 else "1"} for n in range(99)]
+        data = csv_text(["Name", "Content-Length"], rows)
+        write_azure_report(tmp_path, data, objects=99, total=99)
+        assert f"{FILE}, line 43:" in refusal(tmp_path)
+
+    def test_messages_keep_names_out(self, tmp_path: Path) -> None:
+        for bad in ("c1/secret,x\n", "c1/secret,1,c1/secret\n", "c1/secret\n", ",c1/secret\n"):
+            text = f"Name,Content-Length\n{bad}"
+            write_azure_report(tmp_path, text.encode(), objects=1, total=1)
+            with pytest.raises(InventoryError) as caught:
+                rows_of(opened(tmp_path))
+            assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+    def test_a_quoted_field_without_end_is_refused_where_it_begins(self, tmp_path: Path) -> None:
+        text = b'Name,Content-Length\nc1/a,1\n"c1/b,1\nc1/c,1\n'
+        write_azure_report(tmp_path, text, objects=3, total=3)
+        assert refusal(tmp_path) == f"{FILE}, line 3: a quoted field has no end"
+
+    def test_a_record_longer_than_two_blocks_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(report_text, "BLOCK_BYTES", 32)
+        text = b"Name,Content-Length\nc1/a,1\nc1/" + b"x" * 80 + b",1\n"
+        write_azure_report(tmp_path, text, objects=2, total=2)
+        assert refusal(tmp_path).startswith(f"{FILE}, line 3: the record has no end within 32")
+
+    def test_a_bad_row_in_the_second_file_names_that_file(self, tmp_path: Path) -> None:
+        good, bad = b"Name,Content-Length\nc1/a,1\n", b"Name,Content-Length\nc1/b,x\n"
+        write_azure_report(tmp_path, good, bad, objects=2, total=2)
+        assert refusal(tmp_path).startswith(f"{AZURE_RUN}/Rule_1_1.csv, line 2: Content-Length")
+
+
+class TestBadParquet:
+    FILE = f"{AZURE_RUN}/Rule_1_0.parquet"
+
+    def write(self, root: Path, data: bytes, rows: int) -> None:
+        write_azure_report(root, data, objects=rows, total=rows, file_format="parquet")
+
+    def test_a_bad_value_is_refused_with_its_row(self, tmp_path: Path) -> None:
+        sizes = [1] * 100
+        sizes[70] = -1
+        names = [f"c1/{n}" for n in range(100)]
+        data = parquet_file({"Name": names, "Content-Length": sizes}, row_group_size=30)
+        self.write(tmp_path, data, 100)
+        what = "Content-Length is not a whole number of 0 or more"
+        assert refusal(tmp_path) == f"{self.FILE}, row 71: {what}"
+
+    def test_a_name_that_is_not_utf8_is_refused_with_its_row(self, tmp_path: Path) -> None:
+        broken = pa.array([b"c1/a", b"c1/\xe9"]).view(pa.string())
+        self.write(tmp_path, parquet_file({"Name": broken, "Content-Length": [1, 1]}), 2)
+        assert refusal(tmp_path) == f"{self.FILE}, row 2: Name is not UTF-8"
+
+    def test_a_nul_in_a_name_is_refused_with_its_row(self, tmp_path: Path) -> None:
+        data = parquet_file({"Name": ["c1/a", "c1/\0"], "Content-Length": [1, 1]})
+        self.write(tmp_path, data, 2)
+        assert refusal(tmp_path) == f"{self.FILE}, row 2: Name holds a NUL"
+
+    def test_a_column_of_a_strange_type_is_refused(self, tmp_path: Path) -> None:
+        data = parquet_file({"Name": ["c1/a"], "Content-Length": [1.0]})
+        self.write(tmp_path, data, 1)
+        assert refusal(tmp_path) == f"{self.FILE}: column Content-Length has the type double"
+
+    def test_a_damaged_file_is_refused(self, tmp_path: Path) -> None:
+        names = [f"c1/{n:09}" for n in range(5000)]
+        data = parquet_file({"Name": names, "Content-Length": [1] * 5000}, use_dictionary=False)
+        self.write(tmp_path, data[:-20], 5000)
+        assert refusal(tmp_path) == f"{self.FILE}, row 1 or after: is damaged or cut short"
+        hole = data[:200] + b"\xff" * 400 + data[600:]
+        self.write(tmp_path, hole, 5000)
+        assert refusal(tmp_path) == f"{self.FILE}, row 1 or after: is damaged or cut short"
+
+
+class TestHeaders:
+    def test_names_are_known_in_other_spellings_and_behind_a_byte_order_mark(
+        self, tmp_path: Path
+    ) -> None:
+        text = '\ufeff"name",ContentLength,Etag\nc1/a,1,"""0x8D"""\n'
+        write_azure_report(tmp_path, text.encode(), objects=1, total=1)
+        [row] = rows_of(opened(tmp_path))
+        assert (row["key"], row["size"], row["etag"]) == ("a", 1, "0x8D")
+
+    @pytest.mark.parametrize("etag", ['W/"0x8D"', '"0x8D"', "0x8D"])
+    def test_etags_lose_their_quotes(self, tmp_path: Path, etag: str) -> None:
+        write_azure_rows(tmp_path, [{"Name": "c1/a", "Content-Length": "1", "ETag": etag}])
+        assert [row["etag"] for row in rows_of(opened(tmp_path))] == ["0x8D"]
+
+    @pytest.mark.parametrize("field", ["Content-Disposition", "Cache-Disposition"])
+    def test_both_names_of_the_disposition(self, tmp_path: Path, field: str) -> None:
+        write_azure_rows(tmp_path, [{"Name": "c1/a", "Content-Length": "1", field: "inline"}])
+        assert [row["content_disposition"] for row in rows_of(opened(tmp_path))] == ["inline"]
+
+    @pytest.mark.parametrize(
+        ("text", "what"),
+        [
+            ("", ", line 1: the file has no header"),
+            ("Name\nc1/a\n", ": has no column Content-Length; add it"),
+            ("Content-Length\n1\n", ": has no column Name; add it"),
+            ("Name,Content-Length,content_length\nc1/a,1,1\n", ": has the column contentlength"),
+            ('Name,"Content-Length\nc1/a,1\n"\n', ", line 1: the header cannot be read"),
+        ],
+    )
+    def test_a_header_that_cannot_be_used_is_refused(
+        self, tmp_path: Path, text: str, what: str
+    ) -> None:
+        write_azure_report(tmp_path, text.encode(), objects=1, total=1)
+        assert refusal(tmp_path).startswith(f"{FILE}{what}")
+
+
+class TestManifest:
+    ROW = b"Name,Content-Length\nc1/a,7\n"
+
+    def test_a_missing_manifest_is_refused(self, tmp_path: Path) -> None:
+        assert refusal(tmp_path) == f"{AZURE_MANIFEST}: the report has no such manifest"
+
+    def test_a_report_without_its_checksum_file_is_not_finished(self, tmp_path: Path) -> None:
+        write_azure_report(tmp_path, self.ROW, objects=1, total=7)
+        checksum = (tmp_path / AZURE_MANIFEST).with_suffix(".checksum")
+        checksum.unlink()
+        assert "Rule_1-manifest.checksum: is missing: the report is not finished" in refusal(
+            tmp_path
+        )
+
+    def test_a_manifest_with_another_md5_is_refused(self, tmp_path: Path) -> None:
+        write_azure_report(tmp_path, self.ROW, objects=1, total=7)
+        path = tmp_path / AZURE_MANIFEST
+        path.write_bytes(path.read_bytes() + b" ")
+        assert refusal(tmp_path).startswith(f"{AZURE_MANIFEST}: does not have the MD5")
+
+    def test_the_checksum_may_be_base64(self, tmp_path: Path) -> None:
+        write_azure_report(tmp_path, self.ROW, objects=1, total=7)
+        checksum = (tmp_path / AZURE_MANIFEST).with_suffix(".checksum")
+        checksum.write_bytes(base64.b64encode(bytes.fromhex(checksum.read_text())) + b"\n")
+        assert keys_of(opened(tmp_path)) == ["a"]
+
+    @pytest.mark.parametrize("status", ["Pending", "Failed", "PartiallySucceeded", "succeeded"])
+    def test_only_a_report_that_succeeded_is_read(self, tmp_path: Path, status: str) -> None:
+        write_azure_report(tmp_path, self.ROW, objects=1, total=7, changes={"status": status})
+        assert refusal(tmp_path) == (
+            f"{AZURE_MANIFEST}: the report's status is '{status}', not 'Succeeded'"
+        )
+
+    @pytest.mark.parametrize(
+        ("changes", "what"),
+        [
+            ({"files": None}, "files is missing or of the wrong type"),
+            ({"files": ["x"]}, "files[0].blob is missing or of the wrong type"),
+            ({"files": [{"blob": "x", "size": "1"}]}, "files[0].size is missing or of the wrong"),
+            ({"summary": {}}, "summary.objectCount is missing or of the wrong type"),
+            ({"summary": {"objectCount": True}}, "summary.objectCount is missing or of the"),
+            ({"inventoryStartTime": "2021-05-26"}, "inventoryStartTime is not a date and time"),
+            ({"inventoryStartTime": "soon"}, "inventoryStartTime is not a date and time"),
+            ({"ruleDefinition": {"objectType": "container"}}, "the rule lists containers"),
+            (
+                {"ruleDefinition": {"objectType": "blob", "format": "avro"}},
+                "the format 'avro' is not known",
+            ),
+        ],
+    )
+    def test_a_manifest_that_says_less_or_other_things_is_refused(
+        self, tmp_path: Path, changes: dict[str, Any], what: str
+    ) -> None:
+        write_azure_report(tmp_path, self.ROW, objects=1, total=7, changes=changes)
+        assert refusal(tmp_path).startswith(f"{AZURE_MANIFEST}: {what}")
+
+    @pytest.mark.parametrize(
+        ("text", "what"),
+        [
+            (b'{\n"a":\n}', ", line 3: is not JSON"),
+            (b"[]", ", line 1: is not a JSON object"),
+            (b"[" * 100_000, ", line 1: is not JSON"),
+        ],
+    )
+    def test_a_manifest_that_is_no_json_object_is_refused(
+        self, tmp_path: Path, text: bytes, what: str
+    ) -> None:
+        publish(tmp_path, AZURE_MANIFEST, {}, checksum=hashlib.md5(text).hexdigest())
+        (tmp_path / AZURE_MANIFEST).write_bytes(text)
+        assert refusal(tmp_path) == f"{AZURE_MANIFEST}{what}"
+
+    def test_a_report_on_another_account_is_refused(self, tmp_path: Path) -> None:
+        write_azure_report(tmp_path, self.ROW, objects=1, total=7)
+        assert keys_of(opened(tmp_path, account="testaccount")) == ["a"]
+        assert "not on the account other" in refusal(tmp_path, account="other")
+
+    def test_a_data_file_that_is_missing_or_of_another_size_is_refused(
+        self, tmp_path: Path
+    ) -> None:
+        write_azure_report(tmp_path, self.ROW, objects=1, total=7)
+        (tmp_path / FILE).write_bytes(self.ROW[:-1])
+        assert refusal(tmp_path) == f"{FILE}: has 26 bytes, {AZURE_MANIFEST} states 27"
+        (tmp_path / FILE).unlink()
+        assert refusal(tmp_path) == f"{FILE}: is missing, {AZURE_MANIFEST} lists it"
+
+    def test_a_file_that_is_cut_after_it_was_opened_is_refused(self, tmp_path: Path) -> None:
+        write_azure_report(tmp_path, self.ROW, objects=0, total=0)
+        report = opened(tmp_path)
+        (tmp_path / FILE).write_bytes(b"Name,Content-Length\n")
+        with pytest.raises(InventoryError, match="read 20 bytes, not 27"):
+            list(report.batches())
+
+    def test_a_file_that_is_listed_twice_is_refused(self, tmp_path: Path) -> None:
+        entry = {"blob": FILE, "size": len(self.ROW)}
+        changes = {"files": [entry, entry]}
+        write_azure_report(tmp_path, self.ROW, objects=2, total=14, changes=changes)
+        assert refusal(tmp_path) == f"{AZURE_MANIFEST}: lists {FILE} twice"
+
+    def test_a_manifest_cannot_name_files_outside_of_the_report(self, tmp_path: Path) -> None:
+        outside = tmp_path / "outside.csv"
+        outside.write_bytes(self.ROW)
+        root = tmp_path / "report"
+        for name in ("../outside.csv", str(outside)):
+            changes = {"files": [{"blob": name, "size": len(self.ROW)}]}
+            write_azure_report(root, objects=1, total=7, changes=changes)
+            assert refusal(root) == f"{name}: lies outside the report's directory"
+
+    @pytest.mark.parametrize(
+        ("objects", "total", "what"),
+        [
+            (2, 7, "counts 2 objects, its files have 1 rows"),
+            (0, 7, "counts 0 objects, its files have 1 rows"),
+            (1, 8, "counts 8 bytes, its files 7"),
+        ],
+    )
+    def test_sums_that_do_not_fit_are_refused_at_the_end(
+        self, tmp_path: Path, objects: int, total: int, what: str
+    ) -> None:
+        write_azure_report(tmp_path, self.ROW, objects=objects, total=total)
+        assert refusal(tmp_path) == f"{AZURE_MANIFEST}: {what}"
+
+    def test_the_stated_bytes_may_leave_out_snapshots(self, tmp_path: Path) -> None:
+        text = b"Name,Content-Length,Snapshot\nc1/a,7,\nc1/a,5,2021-05-26T13:25:36Z\n"
+        every = {"includeSnapshots": True}
+        for total in (7, 12):
+            write_azure_report(tmp_path, text, objects=2, total=total, filters=every)
+            assert keys_of(opened(tmp_path)) == ["a", "a"]
+        write_azure_report(tmp_path, text, objects=2, total=5, filters=every)
+        assert "counts 5 bytes, its files 12" in refusal(tmp_path)
+
+    def test_a_report_without_a_row_of_the_container_is_refused(self, tmp_path: Path) -> None:
+        write_azure_report(tmp_path, self.ROW, objects=1, total=7)
+        assert "no row belongs to the container c2" in refusal(tmp_path, container="c2")
+
+    def test_an_empty_report_is_empty(self, tmp_path: Path) -> None:
+        write_azure_report(tmp_path, objects=0, total=0)
+        assert keys_of(opened(tmp_path)) == []
+
+    def test_the_name_must_be_that_of_a_manifest(self, tmp_path: Path) -> None:
+        with pytest.raises(InventoryError, match="name the report's manifest"):
+            read_inventory(InventoryKind.AZURE, LocalReportFiles(tmp_path), FILE, container="c1")
