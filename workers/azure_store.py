@@ -1,0 +1,445 @@
+"""Azure Blob Storage as source and as target: the contract of workers/store.py over raw HTTP.
+
+The SDK is here for what is hard to get right, signatures and identities; a GET through it costs six
+times the CPU. See "Blob service REST API" in the Azure Storage reference for every verb.
+
+Azure knows no uploads, only blocks under the name of a blob to be. An upload id of ours is part of
+the names of its blocks, so that two uploads never mix; attributes are set when the list of blocks
+is committed. What is never committed, Azure drops after a week, or when another write to that name
+succeeds.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree
+
+import pyarrow as pa
+
+from manifests.errors import AccessDenied, ConfigurationError, StoreUnavailable
+from manifests.model import Attributes, PartRecord
+from workers import azure_xml
+from workers.answers import (
+    Verb,
+    check_clock,
+    check_pinned,
+    check_range,
+    check_whole,
+    from_broken,
+    plain_etag,
+)
+from workers.azure_access import Grant, Grants, Right, parse_connection_string
+from workers.azure_blocks import block_id, block_name, new_upload_id, number_of, uploads_of
+from workers.azure_headers import (
+    CRC64_HEADER,
+    attribute_headers,
+    blob_head,
+    decode_crc,
+    encode_crc,
+    whole_head,
+)
+from workers.azure_refusals import RENEWABLE, refusal
+from workers.listing import Ask, Page, walk
+from workers.store import Checksum, ListedUpload, ObjectHead, Written
+from workers.wire import Answer, Body, BrokenExchange, Wire, WireSettings
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+
+API_VERSION: Final = "2023-11-03"
+"""Old enough for every endpoint that speaks of Azure today; has all that is used here."""
+TOKEN_SCOPE: Final = "https://storage.azure.com/.default"
+SAS_HOURS: Final = 12
+COMMIT_SECONDS: Final = 600.0
+"""A list of 50,000 blocks takes its time."""
+_READ_RIGHTS: Final = {Right.BLOBS: "rl", Right.TAGS: "rlt"}
+_WRITE_RIGHTS: Final = dict.fromkeys(Right, "rcwdlt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureSettings:
+    """One container and the way to it.
+
+    Authorised by, in this order: `sas`; the SAS or the key of `connection_string`, where it is of
+    this account; an identity (azure-identity's DefaultAzureCredential).
+    """
+
+    account: str
+    container: str
+    endpoint: str | None = None
+    """URL of the account's blob service. None: of the connection string, else the public
+    cloud's."""
+    connection_string: str | None = field(default=None, repr=False)
+    sas: str | None = field(default=None, repr=False)
+    read_only: bool = False
+    """True: a signature made from an account key allows no more than reading (the source role)."""
+    tier: str | None = None
+    """Access tier of written blobs. None: the account's default."""
+    page_keys: int = 5000
+    """Entries asked for in one page of a list."""
+    ca_bundle: str | None = None
+    allow_plain_http: bool = False
+    idle_seconds: float = 60.0
+
+
+class AzureStore:
+    """A container. See workers.store for the contract of every verb."""
+
+    provider = "azure"
+
+    def __init__(self, settings: AzureSettings, credential: TokenCredential | None = None) -> None:
+        """`credential` replaces DefaultAzureCredential. Raises ConfigurationError."""
+        endpoint, issue = _way_in(settings, credential)
+        url = urlsplit(endpoint)
+        container = quote(settings.container, safe="$")
+        self._base = f"{url.path.rstrip('/')}/{container}"
+        self._settings = settings
+        self._grants = Grants(issue, time.time)
+        self._wire = Wire(
+            WireSettings(
+                url=f"{url.scheme}://{url.netloc}",
+                ca_bundle=settings.ca_bundle,
+                allow_plain_http=settings.allow_plain_http,
+                idle_seconds=settings.idle_seconds,
+            )
+        )
+        self._list_tags = True
+        self.checksum = Checksum.NONE
+        self.if_absent = False
+
+    def check_access(self) -> None:
+        query = [("restype", "container"), ("comp", "list"), ("maxresults", "1")]
+        check_clock(self._accept(self._call(Verb.CONTROL, "GET", query=query)), time.time())
+
+    def list_objects(self, prefix: str, *, streams: int = 8) -> Iterator[pa.RecordBatch]:
+        return walk(self._list_page, prefix, streams=streams)
+
+    def head(self, key: str) -> ObjectHead | None:
+        answer = self._call(Verb.READ, "HEAD", key)
+        if answer.status == 404 and answer.headers.get("x-ms-error-code") != "ContainerNotFound":
+            return None
+        return whole_head(self._accept(answer, Verb.READ, key).headers)
+
+    def read_range(
+        self,
+        key: str,
+        *,
+        offset: int,
+        into: memoryview,
+        etag: str | None,
+        version_id: str | None = None,
+    ) -> ObjectHead:
+        if not into:
+            return whole_head(self._read(key, "HEAD", {}, None, etag, version_id).headers)
+        headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
+        answer = self._read(key, "GET", headers, into, etag, version_id)
+        size = check_range(answer, offset=offset, size=len(into), key=key)
+        return blob_head(answer.headers, size=size, crc64nvme=None)
+
+    def read_object(
+        self, key: str, *, into: memoryview, etag: str | None, version_id: str | None = None
+    ) -> ObjectHead:
+        answer = self._read(key, "GET", {}, into, etag, version_id)
+        check_whole(answer, size=len(into), pinned=etag is not None, key=key)
+        return whole_head(answer.headers)
+
+    def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
+        query = [("comp", "tags"), *_version(version_id)]
+        answer = self._call(Verb.READ, "GET", key, query=query, right=Right.TAGS)
+        return azure_xml.parse_tags(self._result(answer, Verb.READ, key))
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def put_object(
+        self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
+    ) -> Written:
+        headers = self._object_headers(key, attributes, txid)
+        headers |= self._checksum_headers(body, crc64nvme)
+        headers["x-ms-blob-type"] = "BlockBlob"
+        answer = self._call(Verb.WRITE, "PUT", key, headers=headers, body=body)
+        headers_back = self._accept(answer, Verb.WRITE, key).headers
+        return self._written(answer, Verb.WRITE, key, decode_crc(headers_back.get(CRC64_HEADER)))
+
+    def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
+        self._object_headers(key, attributes, txid)  # refused now rather than after the last part
+        return new_upload_id()
+
+    def put_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: memoryview | Iterable[memoryview],
+        *,
+        size: int,
+        crc64nvme: int | None,
+    ) -> Written:
+        name = block_name(upload_id, number)
+        query = [("comp", "block"), ("blockid", block_id(name))]
+        headers = self._checksum_headers(body, crc64nvme) if isinstance(body, memoryview) else {}
+        answer = self._call(
+            Verb.PART, "PUT", key, query=query, headers=headers, body=body, body_bytes=size
+        )
+        stated = self._accept(answer, Verb.PART, key).headers.get(CRC64_HEADER)
+        return Written(etag=name, crc64nvme=decode_crc(stated))
+
+    def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
+        """As in workers.store; never None, since blocks may be sent under any id at any time."""
+        return {
+            number: (size, name)
+            for name, size in self._uncommitted(key)
+            if (number := number_of(name, upload_id)) is not None
+        }
+
+    def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartRecord],
+        *,
+        size: int,
+        crc64nvme: int,
+        attributes: Attributes,
+        txid: str,
+    ) -> Written:
+        block_ids = [block_id(block_name(upload_id, part.number)) for part in parts]
+        answer = self._call(
+            Verb.COMMIT,
+            "PUT",
+            key,
+            query=[("comp", "blocklist")],
+            headers=self._object_headers(key, attributes, txid),
+            body=azure_xml.block_list(block_ids),
+            wait_seconds=COMMIT_SECONDS,
+        )
+        # The checksum in this answer is that of the list, not of the blob.
+        return self._written(self._accept(answer, Verb.COMMIT, key), Verb.COMMIT, key, None)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """Nothing: Azure drops blocks that are not committed by itself, see above."""
+
+    def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
+        ask: Ask | None = Ask(prefix=prefix, deep=True)
+        while ask is not None:
+            listed = self._list(ask, "uncommittedblobs", Right.BLOBS)
+            sizes = listed.batch.column("size").to_pylist()
+            for key, size in zip(listed.batch.column("key").to_pylist(), sizes, strict=True):
+                if size == 0:
+                    yield from uploads_of(key, [name for name, _ in self._uncommitted(key)])
+            ask = (
+                Ask(prefix=prefix, marker=listed.next_marker, deep=True)
+                if listed.next_marker
+                else None
+            )
+
+    def delete_object(self, key: str) -> None:
+        answer = self._call(Verb.CONTROL, "DELETE", key)
+        if answer.status != 404:
+            self._accept(answer, Verb.CONTROL, key)
+
+    def _uncommitted(self, key: str) -> list[tuple[str, int]]:
+        query = [("comp", "blocklist"), ("blocklisttype", "uncommitted")]
+        answer = self._call(Verb.PART, "GET", key, query=query)
+        if answer.headers.get("x-ms-error-code") == "BlobNotFound":
+            return []
+        return azure_xml.parse_uncommitted(self._result(answer, Verb.PART, key))
+
+    def _list_page(self, ask: Ask) -> Page:
+        if self._list_tags:
+            try:
+                return _page(self._list(ask, "metadata,tags", Right.TAGS))
+            except (AccessDenied, ConfigurationError):
+                # No right to tags, or an account with folders, which has none. Else it fails again.
+                page = _page(self._list(ask, "metadata", Right.BLOBS))
+                self._list_tags = False
+                return page
+        return _page(self._list(ask, "metadata", Right.BLOBS))
+
+    def _list(self, ask: Ask, include: str, right: Right) -> azure_xml.ListedBlobs:
+        query = [
+            ("restype", "container"),
+            ("comp", "list"),
+            ("include", include),
+            ("maxresults", str(self._settings.page_keys)),
+            ("prefix", ask.prefix),
+        ]
+        if not ask.deep:
+            query.append(("delimiter", "/"))
+        if ask.marker is not None:
+            query.append(("marker", ask.marker))
+        answer = self._call(Verb.CONTROL, "GET", query=query, right=right)
+        return azure_xml.parse_blobs(self._result(answer, Verb.CONTROL, None))
+
+    def _read(
+        self,
+        key: str,
+        method: str,
+        headers: Mapping[str, str],
+        into: memoryview | None,
+        etag: str | None,
+        version_id: str | None,
+    ) -> Answer:
+        """One GET or HEAD of a blob that has to be the pinned one."""
+        sent = dict(headers)
+        if etag is not None:
+            sent["if-match"] = f'"{etag}"'
+        query = _version(version_id)
+        answer = self._call(Verb.READ, method, key, query=query, headers=sent, into=into)
+        check_pinned(self._accept(answer, Verb.READ, key), etag, key)
+        return answer
+
+    def _object_headers(self, key: str, attributes: Attributes, txid: str) -> dict[str, str]:
+        headers = attribute_headers(attributes, txid, key=key)
+        if self._settings.tier is not None:
+            headers["x-ms-access-tier"] = self._settings.tier
+        if self.if_absent:
+            headers["if-none-match"] = "*"
+        return headers
+
+    def _checksum_headers(self, body: memoryview, crc64nvme: int | None) -> dict[str, str]:
+        if self.checksum is Checksum.CRC64NVME and crc64nvme is not None:
+            return {CRC64_HEADER: encode_crc(crc64nvme)}
+        if self.checksum is Checksum.MD5:
+            digest = hashlib.md5(body, usedforsecurity=False).digest()
+            return {"content-md5": base64.b64encode(digest).decode()}
+        return {}
+
+    def _call(
+        self,
+        verb: Verb,
+        method: str,
+        key: str | None = None,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        body_bytes: int = 0,
+        into: memoryview | None = None,
+        wait_seconds: float | None = None,
+        right: Right = Right.BLOBS,
+    ) -> Answer:
+        grant = self._grants.get(right)
+        path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
+        words = [f"{name}={quote(value, safe='')}" for name, value in query]
+        if grant.query:
+            words.append(grant.query)
+        sent = {"x-ms-version": API_VERSION, **(headers or {})}
+        if grant.authorization is not None:
+            sent["authorization"] = grant.authorization
+        try:
+            answer = self._wire.exchange(
+                method,
+                f"{path}?{'&'.join(words)}" if words else path,
+                sent,
+                body=body,
+                body_bytes=body_bytes,
+                into=into,
+                wait_seconds=wait_seconds,
+            )
+        except BrokenExchange as error:
+            raise from_broken(error, verb, key) from error
+        if answer.headers.get("x-ms-error-code") in RENEWABLE and self._grants.drop(right, grant):
+            raise StoreUnavailable("the credential had run out and is renewed: try again", key=key)
+        return answer
+
+    def _accept(self, answer: Answer, verb: Verb = Verb.CONTROL, key: str | None = None) -> Answer:
+        """The answer, if its status is a success."""
+        if 200 <= answer.status < 300:
+            return answer
+        raise refusal(answer, verb, key)
+
+    def _result(self, answer: Answer, verb: Verb, key: str | None) -> ElementTree.Element:
+        """The document of a success."""
+        try:
+            return azure_xml.parse_root(self._accept(answer, verb, key).body)
+        except ElementTree.ParseError:
+            raise refusal(answer, verb, key) from None
+
+    def _written(self, answer: Answer, verb: Verb, key: str, crc64nvme: int | None) -> Written:
+        etag = plain_etag(answer.headers.get("etag", ""))
+        if not etag:
+            raise refusal(answer, verb, key)
+        version_id = answer.headers.get("x-ms-version-id")
+        return Written(etag=etag, version_id=version_id, crc64nvme=crc64nvme)
+
+
+def _version(version_id: str | None) -> list[tuple[str, str]]:
+    return [("versionid", version_id)] if version_id else []
+
+
+def _page(listed: azure_xml.ListedBlobs) -> Page:
+    return Page(batch=listed.batch, prefixes=listed.prefixes, next_marker=listed.next_marker)
+
+
+def _way_in(
+    settings: AzureSettings, credential: TokenCredential | None
+) -> tuple[str, Callable[[Right], Grant]]:
+    """The account's URL, and what makes grants for it. Credentials stay inside."""
+    endpoint = settings.endpoint or f"https://{settings.account}.blob.core.windows.net"
+    if credential is not None:
+        return endpoint, _tokens(credential)
+    sas, key = settings.sas, None
+    if settings.connection_string:
+        parsed = parse_connection_string(settings.connection_string)
+        if parsed.account == settings.account:
+            endpoint = settings.endpoint or parsed.endpoint
+            sas, key = sas or parsed.sas, parsed.key
+    if sas:
+        fixed = Grant(query=sas.removeprefix("?"))
+        return endpoint, lambda _: fixed
+    if key:
+        return endpoint, _signatures(settings, key)
+    return endpoint, _tokens(_default_credential())
+
+
+def _signatures(settings: AzureSettings, account_key: str) -> Callable[[Right], Grant]:
+    # Imported where it is used: it takes 0.6 s, which a move from or to S3 alone need not wait for.
+    from azure.storage.blob import generate_container_sas
+
+    rights = _READ_RIGHTS if settings.read_only else _WRITE_RIGHTS
+
+    def issue(right: Right) -> Grant:
+        expiry = datetime.now(UTC) + timedelta(hours=SAS_HOURS)
+        try:
+            query = generate_container_sas(
+                settings.account,
+                settings.container,
+                account_key=account_key,
+                permission=rights[right],
+                expiry=expiry,
+            )
+        except ValueError as error:
+            raise AccessDenied("the account key is no base64: copy it again") from error
+        return Grant(query=query, expires_at=expiry.timestamp())
+
+    return issue
+
+
+def _tokens(credential: TokenCredential) -> Callable[[Right], Grant]:
+    from azure.core.exceptions import AzureError
+
+    def issue(right: Right) -> Grant:
+        try:
+            token = credential.get_token(TOKEN_SCOPE)
+        except AzureError as error:
+            raise AccessDenied(
+                f"no token for Azure ({type(error).__name__}): log in, set the connection string, "
+                "or give this machine an identity"
+            ) from error
+        return Grant(authorization=f"Bearer {token.token}", expires_at=float(token.expires_on))
+
+    return issue
+
+
+def _default_credential() -> TokenCredential:
+    from azure.identity import DefaultAzureCredential
+
+    return DefaultAzureCredential()

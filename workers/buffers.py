@@ -1,0 +1,83 @@
+"""Memory for bytes in flight: bounded in bytes for the whole process, and used again.
+
+A fresh large buffer costs a page fault for each 4 KiB, about as much as hashing it; so buffers go
+back to a shelf for their size and are handed out again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MIN_BUFFER_BYTES = 64 * 1024
+
+
+class BufferPool:
+    """Hands out writable memoryviews; at most `capacity_bytes` are out at a time, threads wait for
+    room.
+
+    One request never waits for itself: asking for more than the capacity is a programming error.
+    """
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self.capacity_bytes = capacity_bytes
+        self._out_bytes = 0
+        self._shelf_bytes = 0
+        self._shelves: dict[int, list[bytearray]] = {}
+        self._changed = threading.Condition()
+
+    @property
+    def bytes_in_flight(self) -> int:
+        return self._out_bytes
+
+    @contextmanager
+    def take(self, size: int) -> Iterator[memoryview]:
+        """A view of exactly `size` bytes, with whatever content the last user left."""
+        room = _size_class(size)
+        if room > self.capacity_bytes:
+            raise ValueError(f"a buffer of {room} bytes exceeds the pool of {self.capacity_bytes}")
+        with self._changed:
+            while self._out_bytes + room > self.capacity_bytes:
+                self._changed.wait()
+            self._out_bytes += room
+            buffer = self._from_shelf(room)
+        try:
+            yield memoryview(buffer)[:size]
+        finally:
+            with self._changed:
+                self._out_bytes -= room
+                self._put_on_shelf(room, buffer)
+                self._changed.notify_all()
+
+    def _from_shelf(self, room: int) -> bytearray:
+        shelf = self._shelves.get(room)
+        if shelf:
+            self._shelf_bytes -= room
+            return shelf.pop()
+        while self._shelves and self._out_bytes + self._shelf_bytes > self.capacity_bytes:
+            self._drop_one()
+        return bytearray(room)
+
+    def _put_on_shelf(self, room: int, buffer: bytearray) -> None:
+        self._shelves.setdefault(room, []).append(buffer)
+        self._shelf_bytes += room
+
+    def _drop_one(self) -> None:
+        room, shelf = next(iter(self._shelves.items()))
+        if shelf:
+            shelf.pop()
+            self._shelf_bytes -= room
+        if not shelf:
+            del self._shelves[room]
+
+
+def _size_class(size: int) -> int:
+    """The power of two, or one and a half of it, at or above size: at most a third of it is
+    waste."""
+    power = MIN_BUFFER_BYTES
+    while power < size:
+        if power + power // 2 >= size:
+            return power + power // 2
+        power *= 2
+    return power

@@ -1,0 +1,82 @@
+"""Checksums over bytes as they pass: xxh3_128 for each chunk, CRC64NVME for each part, one root.
+
+CRC64NVME (width 64, polynomial 0xad93d23594c93659, reflected, init and xorout all ones; check value
+0xae8b14860a799888) is also Azure's storage CRC64. Two values combine to that of the joined bytes,
+so parts give the value of the whole object without another pass. xxh3 does not combine: hence fixed
+chunks, whose borders do not depend on part sizes, so that anyone may check a receipt with other
+parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import xxhash
+from awscrt import checksums
+
+from manifests.model import PartRecord
+
+DIGEST_BYTES = 16
+"""Of one chunk: xxh3_128, big endian."""
+
+
+class PartDigest:
+    """Both checksums of one part, fed in any slices. A part starts at a chunk's border."""
+
+    def __init__(self, chunk_bytes: int) -> None:
+        self._chunk_bytes = chunk_bytes
+        self._room = chunk_bytes
+        self._hash = xxhash.xxh3_128()
+        self._chunks: list[bytes] = []
+        self.crc64nvme = 0
+        self.size = 0
+
+    def update(self, view: memoryview) -> None:
+        self.crc64nvme = checksums.crc64nvme(view, self.crc64nvme)
+        self.size += len(view)
+        while view:
+            piece = view[: self._room]
+            self._hash.update(piece)
+            self._room -= len(piece)
+            view = view[len(piece) :]
+            if self._room == 0:
+                self._close_chunk()
+
+    def _close_chunk(self) -> None:
+        self._chunks.append(self._hash.digest())
+        self._hash.reset()
+        self._room = self._chunk_bytes
+
+    def chunks(self) -> bytes:
+        """Digests so far, the last and shorter chunk included. Call once, at the end."""
+        if self._room < self._chunk_bytes:
+            self._close_chunk()
+        return b"".join(self._chunks)
+
+
+def crc64nvme(view: memoryview | bytes, so_far: int = 0) -> int:
+    """Of the bytes before (`so_far`) and these."""
+    return int(checksums.crc64nvme(view, so_far))
+
+
+def running_crc64nvme(view: memoryview | bytes, previous: int) -> int:
+    """The CRC64NVME of what gave `previous`, followed by view."""
+    return int(checksums.crc64nvme(view, previous))
+
+
+def combine_parts(parts: Iterable[PartRecord]) -> tuple[int, bytes]:
+    """Whole-object CRC64NVME and chunk digests out of all parts in order."""
+    whole = 0
+    chunks: list[bytes] = []
+    for part in parts:
+        whole = checksums.combine_crc64nvme(whole, part.crc64nvme, part.size)
+        chunks.append(part.chunks)
+    return whole, b"".join(chunks)
+
+
+def tree_root(size: int, chunk_bytes: int, chunks: bytes) -> bytes:
+    """SHA-256 over a domain tag, size and chunk size (big endian, 8 bytes each) and the chunk
+    digests."""
+    header = b"noria.tree.1\0" + size.to_bytes(8, "big") + chunk_bytes.to_bytes(8, "big")
+    return hashlib.sha256(header + chunks).digest()

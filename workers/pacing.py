@@ -1,0 +1,109 @@
+"""How fast to go: pure calculators for backoff and concurrency, and the pacer that makes threads
+wait.
+
+Concurrency follows AIMD, as TCP does: up by one for each round of requests without a throttle, down
+to a fraction at once when the store says 429 or 503, and no second time within one latency of the
+last fall, since answers to requests sent before it still come in.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+def backoff_seconds(
+    tries: int,
+    *,
+    base_seconds: float,
+    cap_seconds: float,
+    jitter: float,
+    floor_seconds: float = 0.0,
+) -> float:
+    """Full jitter: a share `jitter` (0 to 1) of the doubled base, capped; never below the floor
+    that a Retry-After asks for. `tries` is how many tries have failed, from 1."""
+    return max(floor_seconds, jitter * min(cap_seconds, base_seconds * 2.0 ** (tries - 1)))
+
+
+@dataclass(slots=True)
+class AdaptiveLimit:
+    """AIMD over the number of requests in flight. Pure: time comes in with each call, in
+    seconds."""
+
+    limit: float
+    floor: float = 1.0
+    ceiling: float = 256.0
+    fall: float = 0.7
+    quiet_seconds: float = 1.0
+    """A second fall waits this long after the first."""
+    _last_fall: float = float("-inf")
+
+    def on_success(self) -> None:
+        self.limit = min(self.ceiling, self.limit + 1.0 / max(1.0, self.limit))
+
+    def on_throttle(self, now: float) -> None:
+        if now - self._last_fall >= self.quiet_seconds:
+            self.limit = max(self.floor, self.limit * self.fall)
+            self._last_fall = now
+
+
+class Pacer:
+    """Lets at most `limit` requests to one store run at a time in this process."""
+
+    def __init__(
+        self,
+        streams: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        seed: int | None = None,
+    ) -> None:
+        self._adaptive = AdaptiveLimit(limit=float(streams), ceiling=float(streams))
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._running = 0
+        self._changed = threading.Condition()
+
+    @property
+    def limit(self) -> float:
+        return self._adaptive.limit
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Wait for room, then hold it."""
+        with self._changed:
+            while self._running >= max(1, int(self._adaptive.limit)):
+                self._changed.wait()
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify()
+
+    def on_success(self) -> None:
+        with self._changed:
+            before = int(self._adaptive.limit)
+            self._adaptive.on_success()
+            if int(self._adaptive.limit) > before:
+                self._changed.notify()
+
+    def on_throttle(self) -> None:
+        with self._changed:
+            self._adaptive.on_throttle(self._clock())
+
+    def backoff(
+        self, tries: int, *, base_seconds: float, cap_seconds: float, floor_seconds: float = 0.0
+    ) -> float:
+        """Seconds to wait after `tries` failed tries."""
+        return backoff_seconds(
+            tries,
+            base_seconds=base_seconds,
+            cap_seconds=cap_seconds,
+            jitter=self._random.random(),
+            floor_seconds=floor_seconds,
+        )

@@ -1,0 +1,141 @@
+"""Both ends of a job as a process holds them, and the one retry layer for requests to them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from manifests.errors import (
+    DigestRefused,
+    NoriaError,
+    OutcomeUnknown,
+    Retryable,
+    Throttled,
+    UploadLost,
+)
+from manifests.model import ObjectEntry
+from workers.buffers import BufferPool
+from workers.pacing import Pacer
+from workers.store import ObjectHead, SourceStore, TargetStore
+from workers.tally import Counting
+
+Answer = TypeVar("Answer")
+
+
+class Stopped(Exception):
+    """The lease is being handed back: nothing is final, everything may be done again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferOptions:
+    """How one object is moved."""
+
+    chunk_bytes: int
+    """Bytes under one xxh3_128 digest."""
+    range_bytes: int
+    """Largest range read at once; a larger part is streamed from several."""
+    retry_seconds: float = 300.0
+    """A step that keeps failing is given up after this long; 0 allows one try."""
+    retry_base_seconds: float = 0.2
+    retry_cap_seconds: float = 20.0
+    resend_limit: int = 4
+    """How often bytes are read and sent again after a checksum was refused or an outcome was
+    unknown."""
+    look_first: bool = False
+    """Look at the target before reading: it was not empty, or it cannot write only-if-absent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Both ends of a job and what a process shares between its transfers."""
+
+    job_id: str
+    source: SourceStore
+    target: TargetStore
+    source_prefix: str
+    target_prefix: str
+    options: TransferOptions
+    buffers: BufferPool
+    source_pacer: Pacer
+    target_pacer: Pacer
+    counting: Counting
+    stopping: threading.Event
+
+    def source_name(self, entry: ObjectEntry) -> str:
+        return self.source_prefix + entry.key
+
+    def target_name(self, entry: ObjectEntry) -> str:
+        return self.target_prefix + entry.target_key
+
+    def transfer_id(self, entry: ObjectEntry, attempt: int) -> str:
+        return f"{self.job_id}.{entry.object_id}.{attempt}"
+
+    def is_ours(self, head: ObjectHead, entry: ObjectEntry) -> bool:
+        """True where some attempt of this job at this entry wrote the object."""
+        return (head.txid or "").startswith(f"{self.job_id}.{entry.object_id}.")
+
+
+def resend(route: Route, error: NoriaError, goes: int) -> None:
+    """Count one more go and wait a little; raises the error where the last go is spent."""
+    if goes >= route.options.resend_limit:
+        raise error
+    if route.stopping.is_set():
+        raise Stopped
+    route.counting.add("retries", error.cause)
+    _wait(route, route.target_pacer, goes + 1)
+
+
+def step(route: Route, role: str, operation: str, call: Callable[[], Answer]) -> Answer:
+    """One verb of one store, tried again on throttling, outages and short bodies until
+    retry_seconds.
+
+    This is the only retry layer: the SDKs make one try. Raises Stopped between tries when the lease
+    is handed back.
+    """
+    pacer = route.source_pacer if role == "source" else route.target_pacer
+    options = route.options
+    failing_since: float | None = None
+    tries = 0
+    while True:
+        if route.stopping.is_set() and tries:
+            raise Stopped
+        started = time.monotonic()
+        try:
+            with pacer.slot():
+                started = time.monotonic()
+                answer = call()
+            route.counting.observe(
+                "request_seconds", role, operation, seconds=time.monotonic() - started
+            )
+            pacer.on_success()
+            return answer
+        except (DigestRefused, OutcomeUnknown, UploadLost):
+            raise
+        except Retryable as error:
+            tries += 1
+            failing_since = failing_since or started
+            route.counting.add("errors", error.cause)
+            floor = 0.0
+            if isinstance(error, Throttled):
+                pacer.on_throttle()
+                route.counting.add("throttles", role)
+                floor = min(error.retry_after_seconds or 0.0, options.retry_seconds)
+            if time.monotonic() - failing_since >= options.retry_seconds:
+                raise
+            route.counting.add("retries", error.cause)
+            _wait(route, pacer, tries, floor)
+
+
+def _wait(route: Route, pacer: Pacer, tries: int, floor_seconds: float = 0.0) -> None:
+    """Back off; a lease that is handed back does not wait to the end."""
+    route.stopping.wait(
+        pacer.backoff(
+            tries,
+            base_seconds=route.options.retry_base_seconds,
+            cap_seconds=route.options.retry_cap_seconds,
+            floor_seconds=floor_seconds,
+        )
+    )

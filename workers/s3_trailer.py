@@ -1,0 +1,53 @@
+"""A body whose checksum follows it: aws-chunked coding with an unsigned trailer.
+
+Where a part is streamed, its CRC64NVME is known only after the last byte. See "Signature
+calculations for the authorization header: transferring a payload in multiple chunks", with trailing
+headers, in the Amazon S3 API Reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from workers.digest import crc64nvme
+from workers.s3_headers import encode_crc
+
+FRAME_BYTES: Final = 1024 * 1024
+"""One chunk of the coding. AWS asks for 8 KiB at least; a larger one costs less."""
+
+
+def with_trailer(
+    body: Iterable[memoryview], size: int, header: str
+) -> Iterator[memoryview | bytes]:
+    """The body in frames of FRAME_BYTES, then its CRC64NVME as trailer `header`. Bytes are not
+    copied."""
+    crc = 0
+    left = size
+    room = 0
+    for piece in body:
+        crc = crc64nvme(piece, crc)
+        view = piece
+        while view:
+            if room == 0:
+                room = min(FRAME_BYTES, left)
+                if room == 0:
+                    raise ValueError(f"the body is longer than the announced {size} bytes")
+                yield b"%x\r\n" % room
+            taken = view[:room]
+            yield taken
+            view = view[len(taken) :]
+            left -= len(taken)
+            room -= len(taken)
+            if room == 0:
+                yield b"\r\n"
+    yield f"0\r\n{header}:{encode_crc(crc)}\r\n\r\n".encode()
+
+
+def encoded_bytes(size: int, header: str) -> int:
+    """How long the coded body is."""
+    frames, rest = divmod(size, FRAME_BYTES)
+    coded = size + frames * len(b"%x\r\n\r\n" % FRAME_BYTES)
+    if rest:
+        coded += len(b"%x\r\n\r\n" % rest)
+    return coded + len(f"0\r\n{header}:{encode_crc(0)}\r\n\r\n")

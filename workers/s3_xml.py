@@ -1,0 +1,131 @@
+"""The XML of S3, in and out. Pure functions over bytes; see the Amazon S3 API Reference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import quote, unquote_plus
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from manifests.model import PartRecord
+from workers.answers import plain_etag
+from workers.store import ListedUpload
+
+_CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
+_NAMESPACE = re.compile(rb"\sxmlns=\"[^\"]*\"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedKeys:
+    """One page of ListObjectsV2, as columns."""
+
+    keys: list[str] = field(default_factory=list)
+    sizes: list[str] = field(default_factory=list)
+    etags: list[str] = field(default_factory=list)
+    modified: list[str] = field(default_factory=list)
+    tiers: list[str | None] = field(default_factory=list)
+    prefixes: list[str] = field(default_factory=list)
+    next_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedPart:
+    number: int
+    size: int
+    etag: str
+    modified: str
+
+
+def error_code(body: bytes) -> str:
+    """<Code> of an error document, or nothing."""
+    found = _CODE.search(body)
+    return found[1].decode() if found else ""
+
+
+def parse_root(body: bytes) -> ElementTree.Element:
+    """The document without its namespace, white space in front allowed. Raises
+    ElementTree.ParseError."""
+    return ElementTree.fromstring(_NAMESPACE.sub(b"", body.strip(), count=1))
+
+
+def parse_keys(root: ElementTree.Element) -> ListedKeys:
+    """A page that was asked for with encoding-type=url."""
+    # A store that does not know encoding-type says nothing of it, and its names are literal.
+    decode = unquote_plus if root.findtext("EncodingType") == "url" else str
+    page = ListedKeys(next_token=root.findtext("NextContinuationToken") or None)
+    for item in root.iterfind("Contents"):
+        fields = {child.tag: child.text for child in item}
+        page.keys.append(decode(fields["Key"] or ""))
+        page.sizes.append(fields["Size"] or "")
+        page.etags.append(plain_etag(fields.get("ETag") or ""))
+        page.modified.append(fields["LastModified"] or "")
+        page.tiers.append(fields.get("StorageClass"))
+    page.prefixes.extend(decode(item.text or "") for item in root.iterfind("CommonPrefixes/Prefix"))
+    return page
+
+
+def parse_parts(root: ElementTree.Element) -> tuple[list[ListedPart], str | None]:
+    """A page of ListParts and the marker of the next one."""
+    parts = [
+        ListedPart(
+            number=int(item.findtext("PartNumber", "")),
+            size=int(item.findtext("Size", "")),
+            etag=plain_etag(item.findtext("ETag", "")),
+            modified=item.findtext("LastModified", ""),
+        )
+        for item in root.iterfind("Part")
+    ]
+    more = root.findtext("IsTruncated") == "true"
+    return parts, root.findtext("NextPartNumberMarker") if more else None
+
+
+def parse_uploads(root: ElementTree.Element) -> tuple[list[ListedUpload], tuple[str, str] | None]:
+    """A page of ListMultipartUploads and the (key, upload id) markers of the next one."""
+    decode = unquote_plus if root.findtext("EncodingType") == "url" else str
+    uploads = [
+        ListedUpload(
+            key=decode(item.findtext("Key", "")),
+            upload_id=item.findtext("UploadId", ""),
+            started_ms=_milliseconds(item.findtext("Initiated", "")),
+        )
+        for item in root.iterfind("Upload")
+    ]
+    if root.findtext("IsTruncated") != "true":
+        return uploads, None
+    return uploads, (
+        decode(root.findtext("NextKeyMarker", "")),
+        root.findtext("NextUploadIdMarker", ""),
+    )
+
+
+def parse_tags(root: ElementTree.Element) -> dict[str, str]:
+    return {
+        item.findtext("Key", ""): item.findtext("Value", "") for item in root.iterfind("TagSet/Tag")
+    }
+
+
+def complete_body(parts: Sequence[PartRecord]) -> bytes:
+    """The request of CompleteMultipartUpload."""
+    return "".join(_complete_lines(parts)).encode()
+
+
+def query(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names and values encoded as signatures want them, in the order of the names."""
+    return "&".join(
+        f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(pairs)
+    )
+
+
+def _complete_lines(parts: Sequence[PartRecord]) -> Iterator[str]:
+    yield '<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    for part in parts:
+        etag = escape(part.etag)
+        yield f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{etag}&quot;</ETag></Part>"
+    yield "</CompleteMultipartUpload>"
+
+
+def _milliseconds(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1000)

@@ -1,0 +1,441 @@
+"""THE HEART: one object, from the source's bytes to a verified receipt.
+
+    small lane   transfer_object          one GET, one PUT
+    bulk lane    open_upload              pin the source, open or resume the multipart upload
+                 send_part                range(s) -> chunk hashes and CRC -> part; the unit of
+                 retry
+                 complete_upload          combine, complete, settle by looking
+
+Every range is read with If-Match on the planned ETag. The checksum is taken once, from the bytes as
+they came from the source, and travels: the part goes out with it, the whole is combined from the
+parts, and the target's own word for the whole is compared with it. A write whose outcome is unknown
+is settled by looking at the target: our transfer id, the size, the checksum; never by hope, and
+never by "an object is there".
+
+Functions here hold no state between calls and may be repeated at any point; what must be remembered
+is journalled by shard.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from manifests.errors import (
+    DigestRefused,
+    NoriaError,
+    OutcomeUnknown,
+    SourceChanged,
+    TargetConflict,
+    UploadLost,
+)
+from manifests.model import (
+    Attributes,
+    ObjectEntry,
+    Part,
+    PartRecord,
+    Receipt,
+    Upload,
+)
+from workers.digest import PartDigest, combine_parts
+from workers.route import Route, Stopped, resend, step
+from workers.standing import accept, compare_present, look, pin_source, settle
+from workers.store import Checksum, ObjectHead, Written
+from workers.verdict import moved_receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenUpload:
+    """A multipart upload that is ready to take parts."""
+
+    upload: Upload
+    attributes: Attributes
+    source_crc64nvme: int | None
+    source_version: str | None
+    kept: Mapping[int, PartRecord]
+    """Parts that are journalled and that the target still holds."""
+
+
+def transfer_object(route: Route, entry: ObjectEntry, attempt: int) -> Receipt:
+    """Move an object with one GET and one PUT. Raises Skippable, Fatal, Stopped, or Retryable past
+    its budget."""
+    if route.options.look_first:
+        standing = look(route, entry)
+        if standing is not None:
+            return compare_present(route, entry, standing, attempt)
+    sent_bytes = 0
+    with route.buffers.take(entry.size) as body:
+        for go in range(route.options.resend_limit + 1):
+            head, digest = _read_whole(route, entry, body)
+            attributes = _attributes(route, entry, head)
+            try:
+                sent_bytes += entry.size
+                written = _put(route, entry, body, attributes, digest.crc64nvme, attempt)
+                break
+            except DigestRefused as error:
+                resend(route, error, go)
+            except (OutcomeUnknown, TargetConflict) as error:
+                standing = look(route, entry)
+                if standing is None:
+                    resend(route, error, go)
+                elif route.is_ours(standing, entry):
+                    written = accept(route, entry, standing, digest.crc64nvme)
+                    break
+                else:
+                    return compare_present(route, entry, standing, attempt)
+    return moved_receipt(
+        route,
+        entry,
+        attempt,
+        written=written,
+        crc64nvme=digest.crc64nvme,
+        chunks=digest.chunks(),
+        source=head,
+        bytes_moved=sent_bytes,
+        checked_parts=route.target.checksum is not Checksum.NONE,
+    )
+
+
+def open_upload(
+    route: Route,
+    entry: ObjectEntry,
+    attempt: int,
+    part_bytes: int,
+    *,
+    earlier: Upload | None = None,
+    acknowledged: Mapping[int, PartRecord] | None = None,
+    on_created: Callable[[Upload], Upload] = lambda upload: upload,
+) -> OpenUpload | Receipt:
+    """Pin the source and open a multipart upload, or go on with an earlier one.
+
+    `on_created` journals a new upload before its first part; where it returns another upload than
+    the one it was given (someone else's came first), that one is used and ours is aborted. A
+    Receipt comes back where the target already holds the object. Raises UploadLost where an upload
+    that must be resumed is gone and the object has not landed.
+    """
+    head = pin_source(route, entry)
+    if earlier is None and route.options.look_first:
+        standing = look(route, entry)
+        if standing is not None:
+            return compare_present(route, entry, standing, attempt)
+    attributes = _attributes(route, entry, head)
+    upload = earlier
+    if upload is None:
+        upload = _create_upload(route, entry, attempt, part_bytes, attributes, head.etag)
+        standing_upload = on_created(upload)
+        if standing_upload != upload:
+            _abort(route, entry, upload)
+            upload = standing_upload
+    if upload.etag != head.etag:
+        raise SourceChanged("the source changed since its upload was opened", key=entry.key)
+    kept: Mapping[int, PartRecord] = {}
+    if acknowledged:
+        kept = _still_held(route, entry, upload, acknowledged)
+    return OpenUpload(
+        upload=upload,
+        attributes=attributes,
+        source_crc64nvme=entry.crc64nvme if entry.crc64nvme is not None else head.crc64nvme,
+        source_version=head.version_id,
+        kept=kept,
+    )
+
+
+def send_part(route: Route, entry: ObjectEntry, upload: Upload, part: Part) -> PartRecord:
+    """Read one part's bytes, hash them, send them. Raises as transfer_object, and UploadLost."""
+    send = _send_streamed if part.size > route.options.range_bytes else _send_buffered
+    for go in range(route.options.resend_limit + 1):
+        try:
+            record = send(route, entry, upload, part)
+            route.counting.add("parts")
+            return record
+        except (DigestRefused, OutcomeUnknown) as error:
+            resend(route, error, go)
+    raise AssertionError("resend() raises on the last go")
+
+
+def complete_upload(
+    route: Route,
+    entry: ObjectEntry,
+    attempt: int,
+    opened: OpenUpload,
+    parts: Sequence[PartRecord],
+    *,
+    bytes_moved: int,
+) -> Receipt:
+    """Make the object out of its parts and settle that it stands. `parts` in order, all of them.
+
+    Raises UploadLost where the upload is gone and the object has not landed; DigestRefused where
+    the target's word for the whole differs from what was read.
+    """
+    crc64nvme, chunks = combine_parts(parts)
+    _refuse_flipped(entry, opened.source_crc64nvme, crc64nvme)
+    written = _complete(route, entry, opened, parts, crc64nvme)
+    return moved_receipt(
+        route,
+        entry,
+        attempt,
+        written=written,
+        crc64nvme=crc64nvme,
+        chunks=chunks,
+        source=ObjectHead(
+            size=entry.size,
+            etag=opened.upload.etag,
+            version_id=opened.source_version,
+            crc64nvme=opened.source_crc64nvme,
+        ),
+        bytes_moved=bytes_moved,
+        checked_parts=route.target.checksum is Checksum.CRC64NVME
+        or (route.target.checksum is Checksum.MD5 and _all_buffered(route, parts)),
+        parts=len(parts),
+        txid=opened.upload.txid,
+    )
+
+
+def _read_whole(
+    route: Route, entry: ObjectEntry, body: memoryview
+) -> tuple[ObjectHead, PartDigest]:
+    """Fill body with the object and hash it, again while the source's own CRC64 says the bytes are
+    wrong."""
+    name = route.source_name(entry)
+    for go in range(route.options.resend_limit + 1):
+        head = step(
+            route,
+            "source",
+            "get",
+            lambda: route.source.read_object(
+                name, into=body, etag=entry.etag, version_id=entry.version_id
+            ),
+        )
+        route.counting.add("bytes_read", by=entry.size)
+        digest = PartDigest(route.options.chunk_bytes)
+        digest.update(body)
+        try:
+            stated = entry.crc64nvme if entry.crc64nvme is not None else head.crc64nvme
+            _refuse_flipped(entry, stated, digest.crc64nvme)
+            return replace(head, crc64nvme=stated), digest
+        except DigestRefused as error:
+            resend(route, error, go)
+    raise AssertionError("resend() raises on the last go")
+
+
+def _refuse_flipped(entry: ObjectEntry, stated: int | None, read: int) -> None:
+    if stated is not None and stated != read:
+        raise DigestRefused("the bytes read are not those the source states", key=entry.key)
+
+
+def _put(
+    route: Route,
+    entry: ObjectEntry,
+    body: memoryview,
+    attributes: Attributes,
+    crc64nvme: int,
+    attempt: int,
+) -> Written:
+    def put() -> Written:
+        route.counting.add("bytes_written", by=len(body))
+        return route.target.put_object(
+            route.target_name(entry),
+            body,
+            attributes=attributes,
+            txid=route.transfer_id(entry, attempt),
+            crc64nvme=crc64nvme,
+        )
+
+    written = step(route, "target", "put", put)
+    if written.crc64nvme not in (None, crc64nvme):
+        raise OutcomeUnknown("the target states another checksum than was sent", key=entry.key)
+    return written
+
+
+def _attributes(route: Route, entry: ObjectEntry, head: ObjectHead) -> Attributes:
+    """What travels with the object; tags cost a request, so only where the source announces
+    some."""
+    if head.tag_count == 0:
+        return head.attributes
+    tags = step(
+        route,
+        "source",
+        "tags",
+        lambda: route.source.read_tags(route.source_name(entry), version_id=entry.version_id),
+    )
+    return replace(head.attributes, tags=tags)
+
+
+def _create_upload(
+    route: Route,
+    entry: ObjectEntry,
+    attempt: int,
+    part_bytes: int,
+    attributes: Attributes,
+    etag: str,
+) -> Upload:
+    txid = route.transfer_id(entry, attempt)
+    upload_id = step(
+        route,
+        "target",
+        "create_upload",
+        lambda: route.target.create_upload(
+            route.target_name(entry), attributes=attributes, txid=txid, size=entry.size
+        ),
+    )
+    return Upload(row=entry.row, upload_id=upload_id, txid=txid, part_bytes=part_bytes, etag=etag)
+
+
+def _abort(route: Route, entry: ObjectEntry, upload: Upload) -> None:
+    name = route.target_name(entry)
+    step(route, "target", "abort", lambda: route.target.abort_upload(name, upload.upload_id))
+
+
+def abandon_upload(route: Route, entry: ObjectEntry, upload: Upload) -> None:
+    """Drop an upload whose object will not be made; a failure to do so leaves it to the janitor."""
+    try:
+        _abort(route, entry, upload)
+    except (NoriaError, Stopped):
+        route.counting.add("errors", "abort_failed")
+
+
+def _still_held(
+    route: Route, entry: ObjectEntry, upload: Upload, acknowledged: Mapping[int, PartRecord]
+) -> dict[int, PartRecord]:
+    """Of the journalled parts, those that the target lists with the same size and ETag."""
+    name = route.target_name(entry)
+    listed = step(
+        route, "target", "list_parts", lambda: route.target.list_parts(name, upload.upload_id)
+    )
+    if listed is None:
+        raise UploadLost("the upload of an earlier attempt is gone", key=entry.key)
+    return {
+        number: part
+        for number, part in acknowledged.items()
+        if listed.get(number) == (part.size, part.etag)
+    }
+
+
+def _send_buffered(route: Route, entry: ObjectEntry, upload: Upload, part: Part) -> PartRecord:
+    with route.buffers.take(part.size) as body:
+        _read(route, entry, upload.etag, part.offset, body)
+        digest = PartDigest(route.options.chunk_bytes)
+        digest.update(body)
+
+        def put() -> Written:
+            route.counting.add("bytes_written", by=part.size)
+            return route.target.put_part(
+                route.target_name(entry),
+                upload.upload_id,
+                part.number,
+                body,
+                size=part.size,
+                crc64nvme=digest.crc64nvme,
+            )
+
+        written = step(route, "target", "put_part", put)
+    return _part_record(entry, part, digest, written)
+
+
+def _send_streamed(route: Route, entry: ObjectEntry, upload: Upload, part: Part) -> PartRecord:
+    """As _send_buffered for a part larger than a buffer: the next range is read as the last one is
+    sent."""
+    digests: list[PartDigest] = []
+
+    def put() -> Written:
+        digests.append(PartDigest(route.options.chunk_bytes))
+        with closing(_ranges(route, entry, upload, part, digests[-1])) as body:
+            return route.target.put_part(
+                route.target_name(entry),
+                upload.upload_id,
+                part.number,
+                body,
+                size=part.size,
+                crc64nvme=None,
+            )
+
+    written = step(route, "target", "put_part", put)
+    return _part_record(entry, part, digests[-1], written)
+
+
+def _ranges(
+    route: Route, entry: ObjectEntry, upload: Upload, part: Part, digest: PartDigest
+) -> Generator[memoryview, None, None]:
+    with route.buffers.take(min(part.size, route.options.range_bytes)) as buffer:
+        sent = 0
+        while sent < part.size:
+            view = buffer[: min(len(buffer), part.size - sent)]
+            _read(route, entry, upload.etag, part.offset + sent, view)
+            digest.update(view)
+            route.counting.add("bytes_written", by=len(view))
+            yield view
+            sent += len(view)
+
+
+def _read(route: Route, entry: ObjectEntry, etag: str, offset: int, into: memoryview) -> None:
+    step(
+        route,
+        "source",
+        "get",
+        lambda: route.source.read_range(
+            route.source_name(entry),
+            offset=offset,
+            into=into,
+            etag=etag,
+            version_id=entry.version_id,
+        ),
+    )
+    route.counting.add("bytes_read", by=len(into))
+
+
+def _part_record(
+    entry: ObjectEntry, part: Part, digest: PartDigest, written: Written
+) -> PartRecord:
+    if written.crc64nvme not in (None, digest.crc64nvme):
+        raise DigestRefused("the target states another checksum for a part", key=entry.key)
+    return PartRecord(
+        number=part.number,
+        size=part.size,
+        etag=written.etag,
+        crc64nvme=digest.crc64nvme,
+        chunks=digest.chunks(),
+    )
+
+
+def _complete(
+    route: Route,
+    entry: ObjectEntry,
+    opened: OpenUpload,
+    parts: Sequence[PartRecord],
+    crc64nvme: int,
+) -> Written:
+    name = route.target_name(entry)
+    upload = opened.upload
+    for go in range(route.options.resend_limit + 1):
+        try:
+            written = step(
+                route,
+                "target",
+                "complete",
+                lambda: route.target.complete_upload(
+                    name,
+                    upload.upload_id,
+                    parts,
+                    size=entry.size,
+                    crc64nvme=crc64nvme,
+                    attributes=opened.attributes,
+                    txid=upload.txid,
+                ),
+            )
+            settled = settle(route, entry, crc64nvme)
+            if settled is None:
+                raise OutcomeUnknown("completed, yet nothing stands there", key=entry.key)
+            return replace(settled, version_id=settled.version_id or written.version_id)
+        except (OutcomeUnknown, UploadLost, TargetConflict) as error:
+            settled = settle(route, entry, crc64nvme)
+            if settled is not None:
+                return settled
+            if isinstance(error, UploadLost):
+                raise
+            resend(route, error, go)
+    raise AssertionError("resend() raises on the last go")
+
+
+def _all_buffered(route: Route, parts: Sequence[PartRecord]) -> bool:
+    return all(part.size <= route.options.range_bytes for part in parts)
