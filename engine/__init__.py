@@ -1,0 +1,1 @@
+"""The control plane of Noria: decisions, the cluster, the command line."""

@@ -1,0 +1,252 @@
+"""The one door to Ray: worker actors, what they say, and what becomes of them.
+
+Ray places processes and carries leases and heartbeats. It never retries, restarts or resumes
+anything for us: `max_restarts=0, max_task_retries=0`, since its own retries would run side effects
+twice without telling. Bytes never enter its object store. Each actor has at most one call under
+way, `exchange`, which brings instructions and waits a little for news; every way such a call can
+fail means that the worker is lost, and its handle is never used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+}
+"""No telemetry, no tips, no task events: the last cost the driver about a fifth of its call
+rate."""
+for _name, _value in _QUIET.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402 - reads its environment when it is imported
+from ray.exceptions import RayError, RayTaskError  # noqa: E402
+
+from engine.events import Grant, Revoke, Split  # noqa: E402
+from engine.outfit import WorkerOrder, outfit_worker  # noqa: E402
+from manifests.errors import ConfigurationError, NoriaError  # noqa: E402
+from manifests.model import WorkerReport  # noqa: E402
+from workers.worker import Worker  # noqa: E402
+
+log = logging.getLogger("noria.cluster")
+
+OBJECT_STORE_BYTES = 80 * 1024 * 1024
+"""Ray's minimum is 75 MiB; nothing of ours goes in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainWorker:
+    """Instruction: hand every lease back."""
+
+
+Instruction = Grant | Revoke | Split | DrainWorker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    worker: str
+    node: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    worker: str
+    report: WorkerReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """The worker is gone. `error` is set where its start said why; that is no use to try again."""
+
+    worker: str
+    cause: str
+    error: NoriaError | None = None
+
+
+News = Started | Reported | Lost
+
+
+class WorkerActor:
+    """The process that holds a Worker. Its constructor cannot fail: start() tells what went
+    wrong."""
+
+    def __init__(self, order: WorkerOrder) -> None:
+        self._order = order
+        self._worker: Worker | None = None
+
+    def start(self) -> tuple[str, int, NoriaError | None]:
+        """Open stores and job directory; returns node id, pid and why it cannot work, if so."""
+        node = str(ray.get_runtime_context().get_node_id())
+        try:
+            self._worker = outfit_worker(self._order)
+        except NoriaError as error:
+            return node, os.getpid(), error
+        return node, os.getpid(), None
+
+    def exchange(self, instructions: tuple[Instruction, ...], wait_seconds: float) -> WorkerReport:
+        worker = self._worker
+        assert worker is not None, "start() comes first"
+        for instruction in instructions:
+            match instruction:
+                case Grant(lease=lease):
+                    worker.grant(lease)
+                case Revoke(shard=shard, first=first, attempt=attempt):
+                    worker.revoke(shard, first, attempt)
+                case Split(shard=shard, first=first, attempt=attempt, end=end):
+                    worker.split(shard, first, attempt, end)
+                case DrainWorker():
+                    worker.drain()
+        return worker.report(wait_seconds)
+
+
+@dataclass(slots=True)
+class _Member:
+    actor: Any
+    call: Any
+    calling: Literal["start", "exchange"]
+    outbox: list[Instruction] = field(default_factory=list)
+    node_id: str | None = None
+
+
+class Cluster:
+    """Workers by name. All methods belong to the driver's one thread."""
+
+    def __init__(self, address: str | None, *, cpus: int, report_seconds: float = 1.0) -> None:
+        """Join the cluster at `address`, or start a local Ray of `cpus` CPUs that ends with
+        close()."""
+        self._members: dict[str, _Member] = {}
+        self._report_seconds = report_seconds
+        options: dict[str, Any] = {
+            "logging_level": logging.ERROR,
+            "log_to_driver": False,
+            "namespace": "noria",
+        }
+        if address is None:
+            options |= {
+                "address": "local",
+                "num_cpus": cpus,
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE_BYTES,
+            }
+        else:
+            options |= {"address": address}
+        try:
+            ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+            where = "a local Ray" if address is None else f"the Ray cluster at {address}"
+            raise ConfigurationError(
+                f"cannot reach {where}: {_first_line(error)}; see `ray status`"
+            ) from error
+
+    def cpus(self) -> int:
+        """CPUs that workers may take, on all nodes that are there now."""
+        return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]  # as above
+
+    def start_worker(self, order: WorkerOrder) -> None:
+        """Ask for one more worker; Started or Lost tells how it went, whenever there is room."""
+        remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(WorkerActor)
+        actor = remote.remote(order)
+        call = actor.start.remote()  # type: ignore[attr-defined]  # Ray adds remote() at run time
+        self._members[order.name] = _Member(actor=actor, call=call, calling="start")
+
+    def send(self, worker: str, instruction: Instruction) -> None:
+        """Give an instruction with the next exchange; to a lost worker it goes nowhere."""
+        member = self._members.get(worker)
+        if member is not None:
+            member.outbox.append(instruction)
+
+    def waiting(self) -> list[str]:
+        """Workers that have not started yet."""
+        return [name for name, member in self._members.items() if member.calling == "start"]
+
+    def poll(self, seconds: float) -> list[News]:
+        """What happened, waiting up to `seconds` for the first of it. Calls out again at once."""
+        calls = {member.call: name for name, member in self._members.items()}
+        if not calls:
+            time.sleep(seconds)
+            return []
+        done, _ = ray.wait(list(calls), num_returns=1, timeout=seconds)
+        if done:
+            done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
+        return [self._hear(calls[call]) for call in done]
+
+    def exchange(self, worker: str) -> None:
+        """Call a worker that has answered: carries what is in its outbox, brings back its
+        report."""
+        member = self._members.get(worker)
+        if member is None:
+            return
+        outbox, member.outbox = tuple(member.outbox), []
+        member.call = member.actor.exchange.remote(outbox, self._report_seconds)
+        member.calling = "exchange"
+
+    def kill(self, worker: str) -> None:
+        """End a worker's process, whatever it does."""
+        member = self._members.pop(worker, None)
+        if member is not None:
+            with contextlib.suppress(RayError):
+                ray.kill(member.actor)
+
+    def leaving(self) -> set[str]:
+        """Workers on nodes that are being drained. Ray has no public call for it: empty if it
+        moved."""
+        try:
+            nodes = ray._private.state.state.get_draining_nodes()
+        except Exception:  # noqa: BLE001 - private to Ray, and only a courtesy
+            return set()
+        return {name for name, member in self._members.items() if member.node_id in nodes}
+
+    def close(self) -> None:
+        for worker in list(self._members):
+            self.kill(worker)
+        ray.shutdown()
+
+    def _hear(self, worker: str) -> News:
+        member = self._members[worker]
+        try:
+            answer = ray.get(member.call)
+        except RayTaskError as error:
+            self.kill(worker)
+            log.error("worker %s failed: %s", worker, type(error.cause).__name__)
+            return Lost(worker=worker, cause="worker_error")
+        except RayError as error:
+            self.kill(worker)
+            return Lost(worker=worker, cause=type(error).__name__)
+        if member.calling == "exchange":
+            return Reported(worker=worker, report=answer)
+        node, pid, failure = answer
+        if failure is not None:
+            self.kill(worker)
+            return Lost(worker=worker, cause=failure.cause, error=failure)
+        member.node_id = node
+        return Started(worker=worker, node=node, pid=pid)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextlib.contextmanager
+def quiet_ray(log_path: str) -> Iterator[None]:
+    """Send what Ray prints to a file: it writes to standard output from threads of its own, and no
+    setting stops that. The caller keeps its own handle on the terminal."""
+    out, err = sys.stdout, sys.stderr
+    with open(log_path, "a", buffering=1) as file:
+        sys.stdout = sys.stderr = file
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = out, err

@@ -1,0 +1,347 @@
+"""What a user asks for: the job file, the command's options and the environment, read once,
+validated here.
+
+This is the only reader of environment variables of Noria's own and of Azure's connection string;
+AWS's chain and azure-identity read theirs. A job file may name endpoints and regions, never a
+secret. Each worker process reads its own environment: no credential travels through Ray or lies in
+the job directory.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
+from workers.azure_store import AzureSettings, AzureStore
+from workers.local_store import LocalSettings, LocalStore
+
+from manifests.errors import ConfigurationError
+from manifests.planning import PlanOptions
+from manifests.providers import (
+    NameRules,
+    ProviderLimits,
+    limits_for,
+    provider_of_endpoint,
+)
+from workers.s3_store import S3Settings, S3Store
+from workers.store import TargetStore
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+TARGET_SHARDS = 32
+"""A small job is cut into about this many shards; later splits give every worker some."""
+
+
+class Scheme(StrEnum):
+    AZURE = "az"
+    S3 = "s3"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """One end of a job, as its URL says."""
+
+    scheme: Scheme
+    account: str
+    """Azure's account; empty elsewhere."""
+    container: str
+    """Container, bucket, or an absolute directory."""
+    path: str
+    """What follows; empty, a prefix, or the name of one object."""
+
+    @property
+    def prefix(self) -> str:
+        """`path` as a directory: empty, or with one slash at its end."""
+        return self.path if not self.path or self.path.endswith("/") else self.path + "/"
+
+    def __str__(self) -> str:
+        if self.scheme is Scheme.FILE:
+            return f"file://{self.container}" + (f"/{self.path}" if self.path else "")
+        account = f"{self.account}/" if self.account else ""
+        return f"{self.scheme}://{account}{self.container}/{self.path}"
+
+
+def parse_location(url: str) -> Location:
+    """az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX or file:///PATH. Raises ConfigurationError.
+
+    Everything after the container is a name as it stands: no percent-decoding, `?` and `#`
+    included.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in list(Scheme):
+        raise ConfigurationError(
+            f"{_shown(url)} is no location; write az://ACCOUNT/CONTAINER/PREFIX, "
+            "s3://BUCKET/PREFIX or file:///PATH"
+        )
+    if scheme == Scheme.FILE:
+        if not rest.startswith("/"):
+            raise ConfigurationError(f"{_shown(url)} needs an absolute path: file:///PATH")
+        path = os.path.normpath(unquote(rest))
+        return Location(scheme=Scheme.FILE, account="", container=path, path="")
+    names = rest.split("/", 2 if scheme == Scheme.AZURE else 1)
+    account = names.pop(0) if scheme == Scheme.AZURE else ""
+    container = names.pop(0) if names else ""
+    if "@" in account + container or (scheme == Scheme.AZURE and not account) or not container:
+        form = "az://ACCOUNT/CONTAINER/PREFIX" if scheme == Scheme.AZURE else "s3://BUCKET/PREFIX"
+        raise ConfigurationError(f"{_shown(url)} is not of the form {form}")
+    return Location(
+        scheme=Scheme(scheme), account=account, container=container, path=names[0] if names else ""
+    )
+
+
+def _shown(url: str) -> str:
+    """A URL in a message: without a query, which may hold a signature, and without user info."""
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.split("?")[0].rpartition("@")[2]
+
+
+def _check_url(value: str) -> str:
+    try:
+        parse_location(value)
+    except ConfigurationError as error:
+        raise ValueError(error.message) from error
+    return value
+
+
+def _check_endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write it as https://HOST[:PORT]")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("an endpoint holds no user, password, token or query; use the environment")
+    return value
+
+
+_SIZE = TypeAdapter(ByteSize)
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from a number or a text such as 64MiB. Raises ValueError."""
+    try:
+        return int(_SIZE.validate_python(text))
+    except ValidationError:
+        raise ValueError(f"{text} is no size; write a number of bytes, or 8MiB, 1.5GiB") from None
+
+
+Url = Annotated[str, AfterValidator(_check_url)]
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EndConfig(_Section):
+    """[source] or [target] of a job file."""
+
+    url: Url
+    endpoint: Endpoint | None = None
+    """Where the service answers. None: AWS_ENDPOINT_URL[_S3], the connection string, or the cloud's
+    own."""
+    region: str | None = None
+    provider: str | None = None
+    """Whose limits hold (see manifests/providers.py). None: told from the endpoint and the
+    probe."""
+    ca_bundle: str | None = None
+    """File of trusted roots. None: the system's."""
+    allow_plain_http: bool = False
+    """http to another machine than this one."""
+
+    @field_validator("provider")
+    @classmethod
+    def _known_provider(cls, value: str | None) -> str | None:
+        if value is not None:
+            limits_for(value)
+        return value
+
+    @property
+    def location(self) -> Location:
+        return parse_location(self.url)
+
+
+class InventoryConfig(_Section):
+    """[inventory]: where the list of source objects comes from."""
+
+    kind: Literal["listing", "azure-inventory", "s3-inventory", "keys"] = "listing"
+    url: Url | None = None
+    """The report's manifest, or the key list: a location like source and target."""
+    endpoint: Endpoint | None = None
+    """Of the store that holds the report. None: as for the source."""
+    listing_streams: Annotated[int, Field(ge=1, le=256)] = 16
+
+
+class PlanConfig(_Section):
+    """[plan]: fixed when the job is planned."""
+
+    part_bytes: Size = 64 * MIB
+    """What is sent at once; larger objects go in parts of this size, or larger where limits ask for
+    it."""
+    chunk_bytes: Size = 8 * MIB
+    """Bytes under one digest of a receipt; parts are whole numbers of chunks."""
+    shard_bytes: Size = 64 * GIB
+    shard_objects: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
+    segment_bytes: Size = 4 * GIB
+    """Larger objects are cut in segments of about this size, which several workers move at once."""
+    names: Literal["refuse", "escape"] = "refuse"
+    """What to do with names that the target would change: refuse them, or map them to safe ones."""
+
+
+class RunConfig(_Section):
+    """[run]: may differ from run to run; the command line overrides it."""
+
+    workers: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Worker processes. 0: one for each CPU of the cluster."""
+    streams: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Threads in each worker that read and send."""
+    bytes_in_flight: Size = 512 * MIB
+    """Buffer memory of each worker."""
+    range_bytes: Size = 64 * MIB
+    """Largest range read at once; larger parts are streamed from several."""
+    leases: Annotated[int, Field(ge=1, le=16)] = 2
+    """Leases a worker holds at a time."""
+    journal_seconds: Seconds = 1.0
+    retry_seconds: Annotated[float, Field(ge=0)] = 300.0
+    """How long one failing step is tried before its object has failed."""
+    heartbeat_timeout_seconds: Seconds = 60.0
+    """A worker that is silent for longer is lost."""
+    start_seconds: Seconds = 120.0
+    """How long to wait for the first worker."""
+    drain_seconds: Seconds = 30.0
+    """How long in-flight parts may take to end after Ctrl-C or SIGTERM."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 5
+    """How often a span of a shard may fail in one run before it is quarantined."""
+    metrics_address: str | None = "127.0.0.1:9464"
+    """Where /metrics is served. None or "off": nowhere."""
+
+
+class JobConfig(_Section):
+    """A whole job file."""
+
+    source: EndConfig
+    target: EndConfig
+    directory: str | None = None
+    """The job directory. None: beside the job file, named like it."""
+    inventory: InventoryConfig = InventoryConfig()
+    plan: PlanConfig = PlanConfig()
+    run: RunConfig = RunConfig()
+
+    def plan_options(
+        self, limits: ProviderLimits, rules: NameRules, target_prefix: str
+    ) -> PlanOptions:
+        """[plan] as manifests/planning.py takes it. Raises ConfigurationError."""
+        plan = self.plan
+        return PlanOptions(
+            limits=limits,
+            rules=rules,
+            target_prefix=target_prefix,
+            part_bytes=plan.part_bytes,
+            chunk_bytes=plan.chunk_bytes,
+            shard_bytes=plan.shard_bytes,
+            shard_objects=plan.shard_objects,
+            segment_bytes=plan.segment_bytes,
+            names=plan.names,
+            target_shards=TARGET_SHARDS,
+        )
+
+
+def read_job_file(path: Path) -> JobConfig:
+    """Parse and validate a job file. Raises ConfigurationError with one line that names the
+    field."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        values = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+    for end in ("source", "target"):
+        if isinstance(values.get(end), str):
+            values[end] = {"url": values[end]}
+    return job_config(values, str(path))
+
+
+def job_config(values: Mapping[str, Any], where: str) -> JobConfig:
+    """Validate the values of a job. Raises ConfigurationError; the message never repeats a
+    value."""
+    try:
+        return JobConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        field = ".".join(str(step) for step in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ConfigurationError(f"{where}: {field}: {message}{more}") from None
+
+
+def open_end(end: EndConfig, environment: Mapping[str, str] = os.environ) -> TargetStore:
+    """The store at one end, with this process's credentials. Nothing is sent yet."""
+    location = end.location
+    if location.scheme is Scheme.FILE:
+        path = Path(location.container)
+        return LocalStore(LocalSettings(root=path.parent if path.is_file() else path))
+    if location.scheme is Scheme.AZURE:
+        return AzureStore(
+            AzureSettings(
+                account=location.account,
+                container=location.container,
+                endpoint=end.endpoint,
+                connection_string=environment.get("AZURE_STORAGE_CONNECTION_STRING"),
+                sas=environment.get("AZURE_STORAGE_SAS_TOKEN"),
+                ca_bundle=end.ca_bundle,
+                allow_plain_http=end.allow_plain_http,
+            )
+        )
+    endpoint = s3_endpoint(end, environment)
+    return S3Store(
+        S3Settings(
+            bucket=location.container,
+            endpoint_url=endpoint,
+            region=end.region,
+            provider=provider_of(end, environment),
+            ca_bundle=end.ca_bundle or environment.get("AWS_CA_BUNDLE"),
+            allow_plain_http=end.allow_plain_http,
+        )
+    )
+
+
+def s3_endpoint(end: EndConfig, environment: Mapping[str, str] = os.environ) -> str | None:
+    return (
+        end.endpoint
+        or environment.get("AWS_ENDPOINT_URL_S3")
+        or environment.get("AWS_ENDPOINT_URL")
+        or None
+    )
+
+
+def provider_of(end: EndConfig, environment: Mapping[str, str] = os.environ) -> str:
+    """Whose limits hold at this end, as far as its URL and endpoint tell."""
+    if end.provider is not None:
+        return end.provider
+    scheme = end.location.scheme
+    if scheme is Scheme.FILE:
+        return "local"
+    if scheme is Scheme.AZURE:
+        return "azure"
+    endpoint = s3_endpoint(end, environment)
+    return "aws" if endpoint is None else provider_of_endpoint(endpoint)

@@ -1,0 +1,322 @@
+"""The driver's loop: news from the cluster in, scheduler commands out, seals written in between.
+
+One thread, no per-object work: it handles leases, heartbeats and sums. Whatever it knows beyond the
+job directory may be lost with it; the next driver starts from the seals.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import FrameType
+
+from engine.books import Books
+from engine.cluster import Cluster, DrainWorker, Lost, News, Reported, Started
+from engine.config import RunConfig
+from engine.events import (
+    Command,
+    Drain,
+    Event,
+    Finish,
+    Grant,
+    LeaseCut,
+    LeaseEnded,
+    LoseWorker,
+    NewGeneration,
+    Quarantine,
+    Revoke,
+    Seal,
+    Split,
+    Stop,
+    Tick,
+    WorkerDraining,
+    WorkerJoined,
+    WorkerLost,
+    WorkerReported,
+)
+from engine.outfit import WorkerOrder
+from engine.scheduler import Scheduler
+from engine.status import JobStatus, Phase, save_status
+from manifests.errors import NoriaError
+from manifests.jobdir import JobDirectory
+from manifests.model import LeaseKind
+from manifests.receipts import seal
+
+log = logging.getLogger("noria.driver")
+
+POLL_SECONDS = 0.25
+TICK_SECONDS = 1.0
+SHOW_SECONDS = 0.5
+SAVE_SECONDS = 5.0
+NODE_CHECK_SECONDS = 5.0
+RESTART_SECONDS = 1.0
+"""A lost worker is replaced no sooner than this after the last one was."""
+
+
+@dataclass(slots=True)
+class Ending:
+    """How the loop ended."""
+
+    complete: bool = False
+    """Every span is settled or quarantined."""
+    cause: str | None = None
+    """Why it stopped before that; None for a drain that a person asked for."""
+    message: str | None = None
+    drained: bool = False
+    quarantined: list[Quarantine] = field(default_factory=list)
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM ask for a drain; the second time, for an end at once."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def ask(self, number: int = 0, frame: FrameType | None = None) -> None:
+        self.times += 1
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Listen while the block runs; only the main thread of a process can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        earlier = {number: signal.signal(number, self.ask) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Driver:
+    """Runs a scheduler on a cluster until it finishes. Use once."""
+
+    def __init__(
+        self,
+        directory: JobDirectory,
+        scheduler: Scheduler,
+        cluster: Cluster,
+        books: Books,
+        order: WorkerOrder,
+        run: RunConfig,
+        *,
+        area: str,
+        phase: Phase,
+        workers: int,
+        show: Callable[[JobStatus], None],
+        stop_request: StopRequest,
+    ) -> None:
+        self._directory = directory
+        self._scheduler = scheduler
+        self._cluster = cluster
+        self._books = books
+        self._order = order
+        self._run = run
+        self._area = area
+        self._phase = phase
+        self._workers_wanted = workers
+        self._show = show
+        self._stop_request = stop_request
+        self._ending = Ending()
+        self._finished = False
+        self._alive: set[str] = set()
+        self._names = 0
+        self._lease_ends: dict[tuple[int, int, int], int] = {}
+        self._drain_began: float | None = None
+        self._start_error: NoriaError | None = None
+        self._started = time.monotonic()
+        self._last = dict.fromkeys(("tick", "show", "save", "nodes", "restart"), 0.0)
+        self._starved_since: float | None = self._started
+
+    def run(self) -> Ending:
+        """Blocks until the job is complete, drained or stopped. Errors of the job directory come
+        out."""
+        self._tell(Tick(now=self._now()))
+        for _ in range(self._workers_wanted):
+            self._start_worker()
+        while not self._finished:
+            for news in self._cluster.poll(POLL_SECONDS):
+                self._hear(news)
+            self._keep_time()
+        self._ending.complete = self._scheduler.complete
+        self._report(final=True)
+        return self._ending
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def _hear(self, news: News) -> None:
+        now = self._now()
+        match news:
+            case Started(worker=worker):
+                self._alive.add(worker)
+                self._starved_since = None
+                self._tell(WorkerJoined(now=now, worker=worker, slots=self._run.leases))
+                self._cluster.exchange(worker)
+            case Reported(worker=worker):
+                self._hear_report(news, now)
+                self._cluster.exchange(worker)
+            case Lost(worker=worker, error=error):
+                log.warning("worker %s is lost: %s", worker, news.cause)
+                self._start_error = error or self._start_error
+                self._forget(worker, lost=error is None)
+                self._tell(WorkerLost(now=now, worker=worker))
+
+    def _hear_report(self, news: Reported, now: float) -> None:
+        worker, report = news.worker, news.report
+        for result in report.results:
+            self._tell(LeaseEnded(now=now, worker=worker, result=result))
+            self._lease_ends.pop((result.shard, result.first, result.attempt), None)
+        for item in report.progress:
+            place = item.shard, item.first, item.attempt
+            if item.end < self._lease_ends.get(place, item.end):
+                self._lease_ends[place] = item.end
+                self._tell(
+                    LeaseCut(
+                        now=now,
+                        worker=worker,
+                        shard=item.shard,
+                        first=item.first,
+                        attempt=item.attempt,
+                        end=item.end,
+                    )
+                )
+        self._books.add_report(worker, report.progress, report.tally)
+        self._tell(WorkerReported(now=now, worker=worker, progress=report.progress))
+
+    def _tell(self, event: Event) -> None:
+        for command in self._scheduler.on(event):
+            self._obey(command)
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Grant(worker=worker, lease=lease):
+                self._lease_ends[lease.shard, lease.first, lease.attempt] = lease.end
+                self._cluster.send(worker, command)
+            case Revoke(worker=worker) | Split(worker=worker):
+                self._cluster.send(worker, command)
+            case Seal(result=result):
+                sealed = seal(self._directory, result, self._area)
+                self._books.add_seal(sealed)
+                if result.kind is not LeaseKind.PARTS and self._scheduler.is_settled(result.shard):
+                    self._directory.drop_journal(result.shard)
+            case Quarantine():
+                log.error("shard %d is given up in this run: %s", command.shard, command.cause)
+                self._ending.quarantined.append(command)
+            case LoseWorker(worker=worker, cause=cause):
+                log.warning("worker %s is given up: %s", worker, cause)
+                self._cluster.kill(worker)
+                self._forget(worker, lost=True)
+            case NewGeneration(shard=shard):
+                self._books.void_parts(shard)
+            case Stop(cause=cause, message=message):
+                self._stop(cause, message)
+            case Finish():
+                self._finished = True
+
+    # -- what time brings --------------------------------------------------------------------------
+
+    def _keep_time(self) -> None:
+        now = self._now()
+        if self._due("tick", TICK_SECONDS, now):
+            self._tell(Tick(now=now))
+            self._replace_workers(now)
+            self._watch_start(now)
+        if self._due("nodes", NODE_CHECK_SECONDS, now):
+            for worker in self._cluster.leaving() & self._alive:
+                self._tell(WorkerDraining(now=now, worker=worker))
+        self._watch_stop(now)
+        if self._due("show", SHOW_SECONDS, now):
+            self._report()
+
+    def _due(self, what: str, seconds: float, now: float) -> bool:
+        if now - self._last[what] < seconds:
+            return False
+        self._last[what] = now
+        return True
+
+    def _start_worker(self) -> None:
+        self._names += 1
+        name = f"{self._names}"
+        self._cluster.start_worker(replace(self._order, name=name))
+
+    def _replace_workers(self, now: float) -> None:
+        if self._drain_began is not None:
+            return
+        missing = self._workers_wanted - len(self._alive) - len(self._cluster.waiting())
+        if missing > 0 and self._due("restart", RESTART_SECONDS, now):
+            self._start_worker()
+
+    def _watch_start(self, now: float) -> None:
+        """Workers that cannot start, or none at all for too long, end the run with a word why."""
+        if self._alive or self._drain_began is not None:
+            return
+        if self._start_error is not None:
+            self._stop(self._start_error.cause, self._start_error.message)
+        self._starved_since = self._starved_since or now
+        if now - self._starved_since > self._run.start_seconds:
+            self._stop(
+                "no_workers",
+                f"no worker came up within {self._run.start_seconds:.0f} s; see that the cluster "
+                "has free CPUs (`ray status`), then run again",
+            )
+
+    def _watch_stop(self, now: float) -> None:
+        """A person's wish to stop, and the bound on how long a drain may take."""
+        if self._stop_request.times and self._drain_began is None:
+            self._ending.drained = True
+            self._begin_drain(now)
+        if self._drain_began is None:
+            return
+        over = now - self._drain_began > self._run.drain_seconds
+        if over or self._stop_request.times > 1 or not self._alive:
+            for worker in list(self._alive):
+                self._cluster.kill(worker)
+                self._forget(worker, lost=False)
+                self._tell(WorkerLost(now=now, worker=worker))
+            self._finished = True
+
+    def _stop(self, cause: str, message: str) -> None:
+        if self._ending.cause is None:
+            self._ending.cause, self._ending.message = cause, message
+        self._begin_drain(self._now())
+
+    def _begin_drain(self, now: float) -> None:
+        if self._drain_began is not None:
+            return
+        self._drain_began = now
+        self._phase = Phase.DRAINING
+        for worker in self._alive:
+            self._cluster.send(worker, DrainWorker())
+        self._tell(Drain(now=now))
+
+    def _forget(self, worker: str, *, lost: bool) -> None:
+        self._alive.discard(worker)
+        self._books.drop_worker(worker, lost=lost)
+
+    # -- what is shown -----------------------------------------------------------------------------
+
+    def _report(self, *, final: bool = False) -> None:
+        now = self._now()
+        status = self._books.status(
+            self._phase,
+            now=now,
+            started=self._started,
+            unix=time.time(),
+            shards=self._scheduler.counts(),
+        )
+        self._show(status)
+        if final or self._due("save", SAVE_SECONDS, now):
+            save_status(self._directory, status)
+
+    @staticmethod
+    def _now() -> float:
+        return time.monotonic()

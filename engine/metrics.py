@@ -1,0 +1,362 @@
+"""What Prometheus sees of a job: every metric in one table, and the server of `/metrics`.
+
+Everything is read from the latest JobStatus; nothing is counted here. Base units, `_total` on
+counters. Every label has a closed set of values, and whatever a worker reports beyond it is shown
+as "other": no object key, shard or worker name can become a label.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from engine.status import JobStatus, Phase
+from manifests.errors import ConfigurationError, NoriaError, Retryable
+from manifests.model import LATENCY_BUCKETS, Level, Outcome, Reason
+
+DEFAULT_ADDRESS = "127.0.0.1:9464"
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[0-9a-zA-Z_.-]+):(?P<port>\d{1,5})")
+
+FAREWELL_SECONDS = 40.0
+"""close() waits for a scraper that is due within this time of its last scrape."""
+
+OTHER = "other"
+"""The label value of all that is beyond a label's closed set."""
+
+Values = tuple[float, ...]
+"""One number, or a histogram: the count in each bucket and above the last, then the sum."""
+Samples = Mapping[tuple[str, ...], Values]
+"""Label values -> value."""
+
+
+class Kind(StrEnum):
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    name: str
+    values: tuple[str, ...]
+    """All that it can be, beside "other"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table. Counters, and gauges with labels, are 0 from the start for every value
+    of their labels, so that the first event counts as an increase. Histograms appear with their
+    first observation."""
+
+    name: str
+    kind: Kind
+    help: str
+    read: Callable[[JobStatus], Samples]
+    labels: tuple[Label, ...] = ()
+
+
+def _causes(root: type[NoriaError]) -> Iterator[str]:
+    yield root.cause
+    for child in root.__subclasses__():
+        yield from _causes(child)
+
+
+RETRYABLE = tuple(sorted({*_causes(Retryable)} - {NoriaError.cause}))
+ERRORS = tuple(sorted({*_causes(NoriaError), "abort_failed"}))
+ENDINGS = tuple(sorted({*ERRORS, *Reason, "internal", "target_changed", "target_missing"}))
+OPERATIONS = (
+    "abort",
+    "complete",
+    "create_upload",
+    "get",
+    "head",
+    "list",
+    "list_parts",
+    "put",
+    "put_part",
+    "tags",
+)
+
+STORE = Label("store", ("source", "target"))
+OPERATION = Label("operation", OPERATIONS)
+OUTCOME = Label("outcome", tuple(Outcome))
+LEVEL = Label("level", tuple(Level))
+PHASE = Label("phase", tuple(Phase))
+STATE = Label("state", ("pending", "leased", "settled", "quarantined"))
+RETRY_CAUSE = Label("cause", RETRYABLE)
+ERROR_CAUSE = Label("cause", ERRORS)
+END_CAUSE = Label("cause", ENDINGS)
+
+
+def _one(value: float | None) -> Samples:
+    return {} if value is None else {(): (value,)}
+
+
+def _by(values: Mapping[str, float]) -> Samples:
+    return {(label,): (value,) for label, value in values.items()}
+
+
+def _counter(name: str) -> Callable[[JobStatus], Samples]:
+    return lambda status: {
+        labels[1:]: (value,) for labels, value in status.tally.counters.items() if labels[0] == name
+    }
+
+
+def _gauge(name: str) -> Callable[[JobStatus], Samples]:
+    return lambda status: {
+        labels[1:]: (value,) for labels, value in status.tally.gauges.items() if labels[0] == name
+    }
+
+
+def _histogram(name: str) -> Callable[[JobStatus], Samples]:
+    return lambda status: {
+        labels[1:]: counts
+        for labels, counts in status.tally.histograms.items()
+        if labels[0] == name
+    }
+
+
+# fmt: off
+METRICS: tuple[Metric, ...] = (
+    # What the job is, and where it stands. Totals are for the whole life of the job.
+    Metric("noria_job_phase", Kind.GAUGE, "1 for the phase that the job is in, 0 for the others.",
+           lambda status: _by({status.phase: 1}), (PHASE,)),
+    Metric("noria_status_timestamp_seconds", Kind.GAUGE, "Unix time of the figures shown here.",
+           lambda status: _one(status.updated_seconds)),
+    Metric("noria_run_seconds", Kind.GAUGE, "Time since this run began to move.",
+           lambda status: _one(status.run_seconds)),
+    Metric("noria_planned_objects", Kind.GAUGE, "Entries of the manifest.",
+           lambda status: _one(status.objects_total)),
+    Metric("noria_planned_bytes", Kind.GAUGE, "Bytes of all entries of the manifest.",
+           lambda status: _one(status.bytes_total)),
+    Metric("noria_done_objects", Kind.GAUGE,
+           "Entries with a final outcome, also of live leases; falls when a worker is lost.",
+           lambda status: _one(status.objects_done)),
+    Metric("noria_done_bytes", Kind.GAUGE,
+           "Bytes done, also of live leases; falls when a worker is lost.",
+           lambda status: _one(status.bytes_done)),
+    Metric("noria_failed_objects", Kind.GAUGE, "Sealed entries that someone has to look at.",
+           lambda status: _one(status.failed)),
+    Metric("noria_throughput_bytes_per_second", Kind.GAUGE,
+           "Bytes done, over the last half minute.",
+           lambda status: _one(status.bytes_per_second)),
+    Metric("noria_throughput_objects_per_second", Kind.GAUGE,
+           "Entries done, over the last half minute.",
+           lambda status: _one(status.objects_per_second)),
+    Metric("noria_eta_seconds", Kind.GAUGE,
+           "Time left at this throughput; absent while nothing moves.",
+           lambda status: _one(status.eta_seconds)),
+
+    # What is sealed: exact and durable, in steps of a lease.
+    Metric("noria_sealed_objects", Kind.COUNTER, "Sealed entries by outcome.",
+           lambda status: _by(status.outcomes), (OUTCOME,)),
+    Metric("noria_sealed_bytes", Kind.COUNTER, "Bytes of sealed entries by outcome.",
+           lambda status: _by(status.outcome_bytes), (OUTCOME,)),
+    Metric("noria_sealed_sent_bytes", Kind.COUNTER,
+           "Bytes sent for sealed entries, those sent again included.",
+           lambda status: _one(status.bytes_moved)),
+    Metric("noria_verified_objects", Kind.COUNTER, "Landed entries by verification level reached.",
+           lambda status: _by(status.levels), (LEVEL,)),
+    Metric("noria_unlanded_objects", Kind.COUNTER, "Sealed entries that did not land, by cause.",
+           lambda status: _by(status.causes), (END_CAUSE,)),
+    Metric("noria_shards", Kind.GAUGE, "Shards, or spans of shards, by state.",
+           lambda status: _by(status.shards), (STATE,)),
+
+    # What workers count as they go; work that was done twice counts twice.
+    Metric("noria_workers", Kind.GAUGE, "Workers that report.",
+           lambda status: _one(status.workers)),
+    Metric("noria_workers_lost", Kind.COUNTER, "Workers lost in this run.",
+           lambda status: _one(status.workers_lost)),
+    Metric("noria_objects", Kind.COUNTER, "Entries that workers finished, by outcome.",
+           _counter("objects"), (OUTCOME,)),
+    Metric("noria_parts", Kind.COUNTER, "Parts that the target acknowledged.",
+           _counter("parts")),
+    Metric("noria_read_bytes", Kind.COUNTER, "Bytes read from the source.",
+           _counter("bytes_read")),
+    Metric("noria_written_bytes", Kind.COUNTER, "Bytes sent to the target.",
+           _counter("bytes_written")),
+    Metric("noria_reread_bytes", Kind.COUNTER, "Bytes read back from the target.",
+           _counter("bytes_reread")),
+    Metric("noria_errors", Kind.COUNTER, "Requests that failed, by the class of the error.",
+           _counter("errors"), (ERROR_CAUSE,)),
+    Metric("noria_retries", Kind.COUNTER, "Requests and objects tried again, by cause.",
+           _counter("retries"), (RETRY_CAUSE,)),
+    Metric("noria_throttles", Kind.COUNTER, "Requests that a store refused for being too many.",
+           _counter("throttles"), (STORE,)),
+    Metric("noria_request_duration_seconds", Kind.HISTOGRAM, "Requests that succeeded.",
+           _histogram("request_seconds"), (STORE, OPERATION)),
+    Metric("noria_bytes_in_flight", Kind.GAUGE, "Buffer memory in use in all workers.",
+           _gauge("bytes_in_flight")),
+    Metric("noria_streams", Kind.GAUGE, "Threads that read and send in all workers.",
+           _gauge("streams")),
+    Metric("noria_concurrency", Kind.GAUGE,
+           "Requests that all workers may have under way, as throttling leaves it.",
+           _gauge("concurrency"), (STORE,)),
+)
+"""Counters get `_total` at the end of their name. Beside these: noria_job_info with the job's id
+(`job_id`, since Prometheus sets `job` itself), and the driver's own process_* metrics."""
+# fmt: on
+
+
+def families(status: JobStatus) -> Iterator[Family]:
+    """The status as Prometheus families: noria_job_info, then the table."""
+    job = GaugeMetricFamily("noria_job_info", "1, with the job's id.", labels=["job_id"])
+    job.add_metric([status.job], 1)
+    yield job
+    for metric in METRICS:
+        yield _family(metric, _bounded(metric, metric.read(status)))
+
+
+def _bounded(metric: Metric, samples: Samples) -> Samples:
+    """The samples, every label within its closed set, and zeros where there is no sample yet."""
+    bounded: dict[tuple[str, ...], Values] = {}
+    if metric.kind is Kind.COUNTER or (metric.kind is Kind.GAUGE and metric.labels):
+        every = itertools.product(*(label.values for label in metric.labels))
+        bounded = dict.fromkeys(every, (0.0,))
+    for found, values in samples.items():
+        if len(found) != len(metric.labels):
+            continue  # a worker of another version
+        place = tuple(
+            value if value in label.values else OTHER
+            for label, value in zip(metric.labels, found, strict=True)
+        )
+        known = bounded.get(place, (0.0,) * len(values))
+        bounded[place] = tuple(a + b for a, b in zip(known, values, strict=True))
+    return bounded
+
+
+def _family(metric: Metric, samples: Samples) -> Family:
+    labels = [label.name for label in metric.labels]
+    if metric.kind is Kind.HISTOGRAM:
+        histogram = HistogramMetricFamily(metric.name, metric.help, labels=labels)
+        for place, values in samples.items():
+            histogram.add_metric(place, _cumulated(values), sum_value=values[-1])
+        return histogram
+    kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    family = kind(metric.name, metric.help, labels=labels)
+    for place, values in samples.items():
+        family.add_metric(place, values[0])
+    return family
+
+
+def _cumulated(values: Values) -> list[tuple[str, float]]:
+    """Of a Tally's histogram, what Prometheus calls buckets: all observations up to each bound."""
+    bounds = [*(str(float(bound)) for bound in LATENCY_BUCKETS), "+Inf"]
+    return list(zip(bounds, itertools.accumulate(values[:-1]), strict=True))
+
+
+class _StatusCollector(Collector):
+    """Shows the latest status, and knows whether and how often it is asked for it."""
+
+    def __init__(self) -> None:
+        self._status: JobStatus | None = None
+        self._changed = threading.Condition()
+        self._fetched = True
+        """Somebody has seen the latest status."""
+        self._last_seconds = float("-inf")
+        self._interval_seconds = float("inf")
+
+    def show(self, status: JobStatus) -> None:
+        with self._changed:
+            self._status = status
+            self._fetched = False
+
+    def collect(self) -> Iterator[Family]:
+        now = time.monotonic()
+        with self._changed:
+            status = self._status
+            self._interval_seconds, self._last_seconds = now - self._last_seconds, now
+            self._fetched = True
+            self._changed.notify_all()
+        if status is not None:
+            yield from families(status)
+
+    def wait_until_fetched(self) -> None:
+        """Wait until the latest status is fetched, if a scraper is due soon."""
+        with self._changed:
+            grace = 1.0 + self._interval_seconds / 4
+            due = self._last_seconds + self._interval_seconds + grace - time.monotonic()
+            if 0 < due <= FAREWELL_SECONDS:
+                self._changed.wait_for(lambda: self._fetched, timeout=due)
+
+
+class MetricsServer:
+    """`/metrics` of one driver, on a thread of its own."""
+
+    url: str
+    """Where it is served, for people and for Prometheus."""
+
+    def __init__(self, address: str = DEFAULT_ADDRESS) -> None:
+        """Listen at HOST:PORT; port 0 takes a free one.
+
+        The default address gives way to a free port where it is taken, as by another job on this
+        machine: see `url`. Raises ConfigurationError for any other address that cannot be had.
+        """
+        host, port = _parse(address)
+        self._collector = _StatusCollector()
+        registry = CollectorRegistry()
+        registry.register(self._collector)
+        ProcessCollector(registry=registry)  # a driver whose memory grows is worth an alert
+        try:
+            try:
+                self._server, self._thread = start_http_server(port, host, registry)
+            except OSError as error:
+                if address != DEFAULT_ADDRESS or error.errno != errno.EADDRINUSE:
+                    raise
+                self._server, self._thread = start_http_server(0, host, registry)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot serve metrics at {address}: {error.strerror or error}; give another "
+                "HOST:PORT with --metrics-address, or off"
+            ) from error
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._server.server_port}/metrics"
+        self._open = True
+
+    def show(self, status: JobStatus) -> None:
+        """Serve this status from now on. Costs nothing until somebody asks.
+
+        Show what has been saved (engine/status.py): the next run goes on from there, and a counter
+        that went back would look to Prometheus like everything done once more.
+        """
+        self._collector.show(status)
+
+    def close(self) -> None:
+        """Stop serving; first wait for a scraper that is due soon (FAREWELL_SECONDS), so that it
+        sees the last figures. A repeat does nothing."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            self._collector.wait_until_fetched()
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+
+
+def _parse(address: str) -> tuple[str, int]:
+    """Host and port. Raises ConfigurationError."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or int(found["port"]) > 65535:
+        raise ConfigurationError(
+            f"{address} is no address for metrics; write HOST:PORT, such as {DEFAULT_ADDRESS}, "
+            "0.0.0.0:9464 or [::1]:9464, or off"
+        )
+    return found["host"].strip("[]"), int(found["port"])

@@ -1,0 +1,148 @@
+"""What one worker process needs, put together from the job directory and its own environment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from engine.config import JobConfig, RunConfig, open_end
+from manifests.errors import JobDirectoryError
+from manifests.jobdir import JobDirectory
+from manifests.manifest import open_manifest
+from manifests.model import Lease
+from workers.buffers import BufferPool
+from workers.pacing import Pacer
+from workers.reread import RereadRun
+from workers.route import Route, TransferOptions
+from workers.shard import LeaseRun
+from workers.store import Checksum, TargetStore
+from workers.tally import Counting
+from workers.worker import Run, Worker
+
+
+class Mode(StrEnum):
+    MOVE = "move"
+    REREAD = "reread"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFacts:
+    """What planning found out about both ends; part of job.json, without secrets or object
+    names."""
+
+    job_id: str
+    source_prefix: str
+    target_prefix: str
+    provider: str
+    """Whose limits the plan keeps to."""
+    checksum: Checksum
+    if_absent: bool
+    target_was_empty: bool
+    single_object: bool
+    """The source's URL names one object, which lies right below source_prefix."""
+
+    @classmethod
+    def of(cls, job: Mapping[str, Any]) -> JobFacts:
+        """From the content of job.json. Raises JobDirectoryError."""
+        try:
+            facts = job["facts"]
+            return cls(**{**facts, "checksum": Checksum(facts["checksum"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise JobDirectoryError("job.json is damaged; restore it or plan a new job") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOrder:
+    """Everything that a worker process is told: names, paths and numbers. It crosses to other
+    nodes."""
+
+    name: str
+    directory: str
+    config: JobConfig
+    facts: JobFacts
+    mode: Mode
+    area: str
+    """Where results of a verification go, below the job directory."""
+
+
+def outfit_worker(order: WorkerOrder) -> Worker:
+    """Open both stores with this process's credentials, and the job directory; returns a Worker.
+
+    Raises ConfigurationError, AccessDenied or JobDirectoryError, each naming what this node lacks.
+    """
+    directory = open_shared(order)
+    manifest = open_manifest(directory.manifest_path)
+    run = order.config.run
+    counting, buffers = Counting(), BufferPool(run.bytes_in_flight)
+    route = make_route(order, run, counting, buffers)
+
+    def start_run(lease: Lease, streams: Executor) -> Run:
+        window = 2 * run.streams
+        if order.mode is Mode.REREAD:
+            return RereadRun(
+                directory, manifest, route, streams, lease, window=window, area=order.area
+            )
+        return LeaseRun(directory, manifest, route, streams, lease, window=window)
+
+    return Worker(
+        order.name,
+        start_run,
+        counting,
+        buffers,
+        streams=run.streams,
+        journal_seconds=run.journal_seconds,
+    )
+
+
+def open_shared(order: WorkerOrder) -> JobDirectory:
+    """The job directory, checked to be the driver's own: every node has to see the same one."""
+    path = Path(order.directory)
+    if not JobDirectory.exists(path):
+        raise JobDirectoryError(
+            f"this node does not see the job directory {path}; put it on a file system that all "
+            "nodes share"
+        )
+    directory = JobDirectory.open(path)
+    if directory.job().get("id") != order.facts.job_id:
+        raise JobDirectoryError(f"{path} on this node holds another job; share one file system")
+    return directory
+
+
+def open_target(config: JobConfig, facts: JobFacts) -> TargetStore:
+    """The target with what the probe found out about it."""
+    target = open_end(config.target)
+    target.checksum = facts.checksum
+    target.if_absent = facts.if_absent
+    return target
+
+
+def make_route(
+    order: WorkerOrder, run: RunConfig, counting: Counting, buffers: BufferPool
+) -> Route:
+    facts = order.facts
+    source_pacer, target_pacer = Pacer(run.streams), Pacer(run.streams)
+    counting.gauge("concurrency", "source", read=lambda: source_pacer.limit)
+    counting.gauge("concurrency", "target", read=lambda: target_pacer.limit)
+    return Route(
+        job_id=facts.job_id,
+        source=open_end(order.config.source),
+        target=open_target(order.config, facts),
+        source_prefix=facts.source_prefix,
+        target_prefix=facts.target_prefix,
+        options=TransferOptions(
+            chunk_bytes=order.config.plan.chunk_bytes,
+            range_bytes=min(run.range_bytes, run.bytes_in_flight // 2),
+            retry_seconds=run.retry_seconds,
+            look_first=not facts.target_was_empty or not facts.if_absent,
+        ),
+        buffers=buffers,
+        source_pacer=source_pacer,
+        target_pacer=target_pacer,
+        counting=counting,
+        stopping=threading.Event(),
+    )

@@ -1,0 +1,121 @@
+"""What a job looks like at one moment: the one thing that terminal, metrics and `noria status`
+show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from manifests.jobdir import JobDirectory
+from manifests.model import Tally
+
+
+class Phase(StrEnum):
+    PLANNING = "planning"
+    STARTING = "starting"
+    """Workers are being started."""
+    MOVING = "moving"
+    VERIFYING = "verifying"
+    DRAINING = "draining"
+    RECONCILING = "reconciling"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    """Ended before the end; resumable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """Totals are over the whole life of the job, across all its runs; rates are of the last half
+    minute."""
+
+    job: str
+    phase: Phase
+    updated_seconds: float
+    """Unix time of this snapshot."""
+    run_seconds: float = 0.0
+    """Since this run began to move."""
+    objects_total: int = 0
+    """Entries of the manifest."""
+    bytes_total: int = 0
+    objects_done: int = 0
+    """Entries with a final outcome: sealed, and those of live leases as workers report them."""
+    bytes_done: int = 0
+    bytes_moved: int = 0
+    """Bytes sent to the target, as sealed."""
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """Outcome -> sealed entries."""
+    outcome_bytes: Mapping[str, int] = field(default_factory=dict)
+    levels: Mapping[str, int] = field(default_factory=dict)
+    causes: Mapping[str, int] = field(default_factory=dict)
+    """Why entries did not land: plan reasons and error causes -> sealed entries."""
+    shards: Mapping[str, int] = field(default_factory=dict)
+    """pending, leased, settled, quarantined -> shards, or spans of shards."""
+    workers: int = 0
+    workers_lost: int = 0
+    bytes_per_second: float = 0.0
+    objects_per_second: float = 0.0
+    eta_seconds: float | None = None
+    """None while nothing moves."""
+    tally: Tally = field(default_factory=Tally)
+    """All workers' counters added up, gauges as of now."""
+
+    @property
+    def failed(self) -> int:
+        """Entries that someone has to look at."""
+        landed = sum(self.outcomes.get(name, 0) for name in ("TRANSFERRED", "ALREADY_PRESENT"))
+        policy = sum(self.causes.get(name, 0) for name in ("folder_stub", "not_current"))
+        return sum(self.outcomes.values()) - landed - policy
+
+
+STATUS_FILE = "status.json"
+
+
+def save_status(directory: JobDirectory, status: JobStatus) -> None:
+    """Keep the snapshot as a cache for `noria status`, and for the counters of the next run."""
+    values: dict[str, Any] = {
+        item.name: getattr(status, item.name) for item in fields(status) if item.name != "tally"
+    }
+    values["tally"] = {
+        name: [[list(labels), value] for labels, value in getattr(status.tally, name).items()]
+        for name in ("counters", "gauges", "histograms")
+    }
+    directory.replace(STATUS_FILE, (json.dumps(values) + "\n").encode())
+
+
+def load_status(directory: JobDirectory) -> JobStatus | None:
+    """The last snapshot, or None where the job never ran or the cache is not readable."""
+    data = directory.read(STATUS_FILE)
+    if data is None:
+        return None
+    try:
+        values = json.loads(data)
+        tally: dict[str, Any] = {
+            name: {
+                tuple(labels): tuple(value) if isinstance(value, list) else value
+                for labels, value in values["tally"][name]
+            }
+            for name in ("counters", "gauges", "histograms")
+        }
+        return JobStatus(**{**values, "phase": Phase(values["phase"]), "tally": Tally(**tally)})
+    except (ValueError, TypeError, KeyError):
+        return None  # a cache: what counts is in the seals
+
+
+def add_tallies(first: Tally, second: Tally) -> Tally:
+    """Counters and histograms added up; gauges too: of different workers."""
+    counters = dict(first.counters)
+    for labels, value in second.counters.items():
+        counters[labels] = counters.get(labels, 0.0) + value
+    gauges = dict(first.gauges)
+    for labels, value in second.gauges.items():
+        gauges[labels] = gauges.get(labels, 0.0) + value
+    histograms = dict(first.histograms)
+    for labels, counts in second.histograms.items():
+        known = histograms.get(labels)
+        histograms[labels] = (
+            counts if known is None else tuple(a + b for a, b in zip(known, counts, strict=True))
+        )
+    return Tally(counters=counters, gauges=gauges, histograms=histograms)
