@@ -64,6 +64,9 @@ demo: setup  ## a move from Azure to S3 on this machine, from first byte to proo
 lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra dev --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-config --custom-compile-command 'make lock' --quiet -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml deploy/requirements.in -c requirements.lock --universal \
+		--python-version 3.11 --generate-hashes --no-config --custom-compile-command 'make lock' --quiet \
+		-o deploy/requirements.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm update --prefix tests/node --package-lock-only --ignore-scripts
 
 .PHONY: clean

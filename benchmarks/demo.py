@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/demo.py [--bytes 1000000000]
 
-Makes about 1 GB of small, medium and large blobs with metadata and awkward names, runs `noria copy` as a
-user would, lets rclone compare both sides byte for byte, and says where the job directory is.
+Makes about 1 GB of small, medium and large blobs with metadata and awkward names, runs `noria copy`
+as a user would, lets rclone compare both sides byte for byte, and says where the job directory is.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ def compare(azurite: Azurite, seaweedfs: S3Server) -> None:
         **os.environ,
         "RCLONE_CONFIG_SOURCE_TYPE": "azureblob",
         "RCLONE_CONFIG_SOURCE_CONNECTION_STRING": azurite.connection_string,
+        # rclone would look for names of its own instead of those that end in a dot.
+        "RCLONE_CONFIG_SOURCE_ENCODING": "None",
+        "RCLONE_CONFIG_TARGET_ENCODING": "None",
         "RCLONE_CONFIG_TARGET_TYPE": "s3",
         "RCLONE_CONFIG_TARGET_PROVIDER": "SeaweedFS",
         "RCLONE_CONFIG_TARGET_ENDPOINT": seaweedfs.endpoint,

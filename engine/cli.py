@@ -8,6 +8,7 @@ document and nothing else; progress and messages go to standard error.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import logging
 import sys
@@ -61,6 +62,22 @@ JobOrDirectory = Annotated[
     Path, typer.Argument(metavar="JOB.toml|DIR", help="A job file, or a job directory.")
 ]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A job directory.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"noria {importlib.metadata.version('noria')}")
+        raise typer.Exit(0)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which Noria."),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -44,6 +45,9 @@ log = logging.getLogger("noria.cluster")
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's minimum is 75 MiB; nothing of ours goes in."""
+
+PULSE_SECONDS = 3.0
+PULSE_LIMIT_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +147,7 @@ class Cluster:
             }
         else:
             options |= {"address": address}
+        self._pulse_at = time.monotonic()
         try:
             ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, RayError) as error:
@@ -150,10 +155,22 @@ class Cluster:
             raise ConfigurationError(
                 f"cannot reach {where}: {_first_line(error)}; see `ray status`"
             ) from error
+        self._nodes_alive, self._cpus = _count_nodes()
+        threading.Thread(target=self._feel_pulse, name="pulse", daemon=True).start()
+
+    def trouble(self) -> str | None:
+        """Why this cluster is of no more use, or None.
+
+        Without its control store Ray ends this process by itself after a minute, with an exit code
+        that says nothing: it has to be noticed before.
+        """
+        if time.monotonic() - self._pulse_at > PULSE_LIMIT_SECONDS:
+            return "Ray's control store does not answer any more"
+        return None if self._nodes_alive else "the last node of the Ray cluster is gone"
 
     def cpus(self) -> int:
-        """CPUs that workers may take, on all nodes that are there now."""
-        return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]  # as above
+        """CPUs that workers may take, on all nodes that are alive; a few seconds old."""
+        return self._cpus
 
     def start_worker(self, order: WorkerOrder) -> None:
         """Ask for one more worker; Started or Lost tells how it went, whenever there is room."""
@@ -214,6 +231,15 @@ class Cluster:
             self.kill(worker)
         ray.shutdown()
 
+    def _feel_pulse(self) -> None:
+        while ray.is_initialized():
+            try:
+                self._nodes_alive, self._cpus = _count_nodes()
+                self._pulse_at = time.monotonic()
+            except Exception:
+                log.debug("no pulse", exc_info=True)
+            time.sleep(PULSE_SECONDS)
+
     def _hear(self, worker: str) -> News:
         member = self._members[worker]
         try:
@@ -233,6 +259,13 @@ class Cluster:
             return Lost(worker=worker, cause=failure.cause, error=failure)
         member.node_id = node
         return Started(worker=worker, node=node, pid=pid)
+
+
+def _count_nodes() -> tuple[int, int]:
+    """Nodes that are alive, and their CPUs together."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no types here
+    alive = [node for node in nodes if node["Alive"]]
+    return len(alive), int(sum(node["Resources"].get("CPU", 0) for node in alive))
 
 
 def _first_line(error: BaseException) -> str:

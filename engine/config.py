@@ -29,8 +29,6 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from workers.azure_store import AzureSettings, AzureStore
-from workers.local_store import LocalSettings, LocalStore
 
 from manifests.errors import ConfigurationError
 from manifests.planning import PlanOptions
@@ -40,6 +38,8 @@ from manifests.providers import (
     limits_for,
     provider_of_endpoint,
 )
+from workers.azure_store import AzureSettings, AzureStore
+from workers.local_store import LocalSettings, LocalStore
 from workers.s3_store import S3Settings, S3Store
 from workers.store import TargetStore
 

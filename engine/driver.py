@@ -51,8 +51,7 @@ log = logging.getLogger("noria.driver")
 
 POLL_SECONDS = 0.25
 TICK_SECONDS = 1.0
-SHOW_SECONDS = 0.5
-SAVE_SECONDS = 5.0
+SHOW_SECONDS = 1.0
 NODE_CHECK_SECONDS = 5.0
 RESTART_SECONDS = 1.0
 """A lost worker is replaced no sooner than this after the last one was."""
@@ -69,6 +68,8 @@ class Ending:
     message: str | None = None
     drained: bool = False
     quarantined: list[Quarantine] = field(default_factory=list)
+    status: JobStatus | None = None
+    """The last one that was shown."""
 
 
 class StopRequest:
@@ -111,9 +112,10 @@ class Driver:
         *,
         area: str,
         phase: Phase,
-        workers: int,
+        workers: int | None,
         show: Callable[[JobStatus], None],
         stop_request: StopRequest,
+        status_file: str,
     ) -> None:
         self._directory = directory
         self._scheduler = scheduler
@@ -123,9 +125,10 @@ class Driver:
         self._run = run
         self._area = area
         self._phase = phase
-        self._workers_wanted = workers
+        self._workers_fixed = workers
         self._show = show
         self._stop_request = stop_request
+        self._status_file = status_file
         self._ending = Ending()
         self._finished = False
         self._alive: set[str] = set()
@@ -134,21 +137,21 @@ class Driver:
         self._drain_began: float | None = None
         self._start_error: NoriaError | None = None
         self._started = time.monotonic()
-        self._last = dict.fromkeys(("tick", "show", "save", "nodes", "restart"), 0.0)
+        self._last = dict.fromkeys(("tick", "show", "nodes", "restart"), 0.0)
         self._starved_since: float | None = self._started
 
     def run(self) -> Ending:
         """Blocks until the job is complete, drained or stopped. Errors of the job directory come
         out."""
         self._tell(Tick(now=self._now()))
-        for _ in range(self._workers_wanted):
+        for _ in range(self._workers_wanted()):
             self._start_worker()
         while not self._finished:
             for news in self._cluster.poll(POLL_SECONDS):
                 self._hear(news)
             self._keep_time()
         self._ending.complete = self._scheduler.complete
-        self._report(final=True)
+        self._report()
         return self._ending
 
     # -- what happens ------------------------------------------------------------------------------
@@ -248,15 +251,22 @@ class Driver:
         name = f"{self._names}"
         self._cluster.start_worker(replace(self._order, name=name))
 
+    def _workers_wanted(self) -> int:
+        """As many as asked for; else one for each CPU, as nodes come and go."""
+        return self._workers_fixed or max(1, self._cluster.cpus())
+
     def _replace_workers(self, now: float) -> None:
         if self._drain_began is not None:
             return
-        missing = self._workers_wanted - len(self._alive) - len(self._cluster.waiting())
+        missing = self._workers_wanted() - len(self._alive) - len(self._cluster.waiting())
         if missing > 0 and self._due("restart", RESTART_SECONDS, now):
             self._start_worker()
 
     def _watch_start(self, now: float) -> None:
-        """Workers that cannot start, or none at all for too long, end the run with a word why."""
+        """A dead cluster, or workers that cannot start, end the run with a word why."""
+        trouble = self._cluster.trouble()
+        if trouble is not None:
+            self._stop("cluster_lost", f"{trouble}; start it again, then run again")
         if self._alive or self._drain_began is not None:
             return
         if self._start_error is not None:
@@ -304,7 +314,8 @@ class Driver:
 
     # -- what is shown -----------------------------------------------------------------------------
 
-    def _report(self, *, final: bool = False) -> None:
+    def _report(self) -> None:
+        """Save, then show: what has been seen from outside is never taken back by the next run."""
         now = self._now()
         status = self._books.status(
             self._phase,
@@ -313,9 +324,9 @@ class Driver:
             unix=time.time(),
             shards=self._scheduler.counts(),
         )
+        save_status(self._directory, status, self._status_file)
         self._show(status)
-        if final or self._due("save", SAVE_SECONDS, now):
-            save_status(self._directory, status)
+        self._ending.status = status
 
     @staticmethod
     def _now() -> float:

@@ -15,7 +15,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,15 @@ from engine.books import Books
 from engine.config import JobConfig, RunConfig, open_end
 from engine.events import Quarantine
 from engine.outfit import Mode, WorkerOrder
-from engine.preparation import Prepared, job_parts, open_prepared, prepare
-from engine.status import JobStatus, Phase, load_status, save_status
+from engine.preparation import Prepared, finish_plan, job_parts, open_prepared, prepare
+from engine.status import (
+    STATUS_FILE,
+    VERIFY_STATUS_FILE,
+    JobStatus,
+    Phase,
+    load_status,
+    save_status,
+)
 from manifests.errors import JobDirectoryError
 from manifests.jobdir import JobDirectory
 from manifests.manifest import Manifest, open_manifest
@@ -39,6 +46,8 @@ from manifests.schema import RECEIPT_SCHEMA
 log = logging.getLogger("noria.job")
 
 FAILURES_FILE = "failures.parquet"
+FRESH_SECONDS = 10.0
+"""A verification whose status is older than this is not under way."""
 LISTED_FAILURES = 20
 """How many failures a report names; all of them are in failures.parquet."""
 
@@ -109,9 +118,10 @@ def run(
     `address` names a Ray cluster, else a local one is started and ended. `overrides` replaces [run]
     settings. Raises AnotherDriver, ConfigurationError, JobDirectoryError.
     """
-    prepared = open_prepared(root)
-    with prepared.directory.hold() as hold:
+    directory = JobDirectory.open(root)
+    with directory.hold() as hold:
         started = time.monotonic()
+        prepared = finish_plan(directory, lambda line: None)
         run_config = _run_config(prepared.config, overrides)
         books = _books(prepared)
         ending = _drive(
@@ -139,11 +149,13 @@ def verify(
     with prepared.directory.hold() as hold:
         started = time.monotonic()
         area = f"verified/{hold.epoch:010d}"
-        manifest = prepared.manifest
+        before = _idle_status(prepared, _books(prepared), Phase.STOPPED)
+        before = load_status(prepared.directory) or before
         books = Books(
             prepared.facts.job_id,
-            objects_total=manifest.objects,
-            bytes_total=manifest.bytes_to_move,
+            objects_total=prepared.manifest.objects,
+            bytes_total=prepared.manifest.bytes_to_move,
+            earlier=before.tally,
         )
         ending = _drive(
             prepared,
@@ -155,6 +167,8 @@ def verify(
             area=area,
             show=show,
         )
+        if ending.status is not None:
+            save_status(prepared.directory, replace(before, tally=ending.status.tally))
         damaged = _write_failures(prepared, area, f"{area}/damaged.parquet", [])
         sums = books.sums
         return VerifyReport(
@@ -210,10 +224,12 @@ def status(root: Path) -> JobStatus:
     """What is known of the job now; reads only the job directory, and works while a driver runs."""
     directory = JobDirectory.open(root)
     _, facts = job_parts(directory)
-    latest = load_status(directory)
+    latest, now = load_status(directory), time.time()
+    verifying = load_status(directory, VERIFY_STATUS_FILE)
+    if verifying is not None and now - verifying.updated_seconds < FRESH_SECONDS:
+        return verifying
     if latest is not None:
         return latest
-    now = time.time()
     try:
         manifest = open_manifest(directory.manifest_path)
     except JobDirectoryError:
@@ -240,9 +256,10 @@ def read_failures(root: Path, show_keys: bool) -> list[Failure]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ended:
     complete: bool
-    drained: bool
     message: str | None
     quarantined: tuple[Quarantine, ...]
+    status: JobStatus | None
+    """The last one of the driver; None where there was nothing left to do."""
 
 
 def _drive(
@@ -273,7 +290,7 @@ def _drive(
         ),
     )
     if scheduler.complete:
-        return _Ended(complete=True, drained=False, message=None, quarantined=())
+        return _Ended(complete=True, message=None, quarantined=(), status=None)
     show(_idle_status(prepared, books, Phase.STARTING))
     cpus = max(os.cpu_count() or 1, run_config.workers)
     (directory.root / "log").mkdir(exist_ok=True)
@@ -298,16 +315,17 @@ def _drive(
             run_config,
             area=area,
             phase=Phase.MOVING if mode is Mode.MOVE else Phase.VERIFYING,
-            workers=run_config.workers or max(1, cluster.cpus()),
+            workers=run_config.workers or None,
             show=show,
             stop_request=stop_request,
+            status_file=STATUS_FILE if mode is Mode.MOVE else VERIFY_STATUS_FILE,
         )
         ending = driver.run()
     return _Ended(
         complete=ending.complete,
-        drained=ending.drained,
         message=ending.message or ("stopped on request" if ending.drained else None),
         quarantined=tuple(ending.quarantined),
+        status=ending.status,
     )
 
 
@@ -317,12 +335,13 @@ def _close(
     """What every run ends with: failures listed, and where it is complete, reconciled."""
     directory = prepared.directory
     failures = _write_failures(prepared, "sealed", FAILURES_FILE, ending.quarantined)
+    last = ending.status or _idle_status(prepared, books, Phase.RECONCILING)
     reconciled, differences = False, {}
     if ending.complete:
-        show(_idle_status(prepared, books, Phase.RECONCILING))
+        show(_in_phase(last, Phase.RECONCILING))
         found = _reconcile(prepared)
         reconciled, differences = found.reconciled, _differences(found)
-    final = _idle_status(prepared, books, Phase.FINISHED if ending.complete else Phase.STOPPED)
+    final = _in_phase(last, Phase.FINISHED if ending.complete else Phase.STOPPED)
     save_status(directory, final)
     show(final)
     with pq.ParquetFile(failures) as file:
@@ -408,6 +427,20 @@ def _verify_shards(manifest: Manifest) -> Iterator[ShardPlan]:
 def _idle_status(prepared: Prepared, books: Books, phase: Phase) -> JobStatus:
     now = time.monotonic()
     return books.status(phase, now=now, started=now, unix=time.time(), shards={})
+
+
+def _in_phase(status: JobStatus, phase: Phase) -> JobStatus:
+    """After the driver's loop: nothing moves and nobody works any more."""
+    return replace(
+        status,
+        phase=phase,
+        updated_seconds=time.time(),
+        workers=0,
+        bytes_per_second=0.0,
+        objects_per_second=0.0,
+        eta_seconds=None,
+        tally=replace(status.tally, gauges={}),
+    )
 
 
 def _reconcile(prepared: Prepared) -> Reconciliation:

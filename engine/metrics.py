@@ -10,18 +10,21 @@ from __future__ import annotations
 import errno
 import itertools
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
 )
+from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
@@ -35,6 +38,9 @@ _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[0-9a-zA-Z_.-]+):(?P<port>\d
 
 FAREWELL_SECONDS = 40.0
 """close() waits for a scraper that is due within this time of its last scrape."""
+
+POLL_SECONDS = 0.05
+"""How soon the server notices that it is to end."""
 
 OTHER = "other"
 """The label value of all that is beyond a label's closed set."""
@@ -315,16 +321,20 @@ class MetricsServer:
         ProcessCollector(registry=registry)  # a driver whose memory grows is worth an alert
         try:
             try:
-                self._server, self._thread = start_http_server(port, host, registry)
+                self._server = _listen(host, port, registry)
             except OSError as error:
                 if address != DEFAULT_ADDRESS or error.errno != errno.EADDRINUSE:
                     raise
-                self._server, self._thread = start_http_server(0, host, registry)
+                self._server = _listen(host, 0, registry)
         except OSError as error:
             raise ConfigurationError(
                 f"cannot serve metrics at {address}: {error.strerror or error}; give another "
                 "HOST:PORT with --metrics-address, or off"
             ) from error
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="metrics", daemon=True
+        )
+        self._thread.start()
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_port}/metrics"
         self._open = True
@@ -349,6 +359,20 @@ class MetricsServer:
             self._server.shutdown()
             self._server.server_close()
             self._thread.join()
+
+
+class _SilentHandler(WSGIRequestHandler):
+    timeout = 10.0
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Scrapes are not worth a line each."""
+
+
+def _listen(host: str, port: int, registry: CollectorRegistry) -> WSGIServer:
+    """A server that does not answer yet. Raises OSError."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    kind = type("_Server", (ThreadingWSGIServer,), {"address_family": family})
+    return make_server(host, port, make_wsgi_app(registry), kind, _SilentHandler)
 
 
 def _parse(address: str) -> tuple[str, int]:

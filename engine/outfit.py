@@ -42,6 +42,8 @@ class JobFacts:
     """Whose limits the plan keeps to."""
     checksum: Checksum
     if_absent: bool
+    trailers: bool
+    """A streamed part may carry its checksum behind its bytes."""
     target_was_empty: bool
     single_object: bool
     """The source's URL names one object, which lies right below source_prefix."""
@@ -118,6 +120,7 @@ def open_target(config: JobConfig, facts: JobFacts) -> TargetStore:
     target = open_end(config.target)
     target.checksum = facts.checksum
     target.if_absent = facts.if_absent
+    target.trailers = facts.trailers
     return target
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from workers.probe import probe_target
+import pyarrow.compute as pc
 
 from engine.config import (
     EndConfig,
@@ -30,12 +30,13 @@ from engine.config import (
 )
 from engine.outfit import JobFacts
 from engine.report_store import StoreReportFiles
-from manifests.errors import ConfigurationError, JobDirectoryError
+from manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
 from manifests.inventory import InventoryKind, read_inventory
 from manifests.jobdir import JobDirectory
 from manifests.manifest import Manifest, freeze, open_manifest
 from manifests.providers import NameRules, limits_for
 from manifests.schema import INVENTORY_SCHEMA
+from workers.probe import probe_target
 from workers.store import ObjectHead, SourceStore, TargetStore
 
 SUPPORTED_KINDS: Mapping[str, InventoryKind] = {
@@ -71,7 +72,7 @@ def prepare(config: JobConfig, root: Path, say: Say) -> Prepared:
     else:
         directory = _create(config, root, say)
     with directory.hold():
-        return _freeze_if_needed(directory, say)
+        return finish_plan(directory, say)
 
 
 def open_prepared(root: Path) -> Prepared:
@@ -119,8 +120,8 @@ def _asked(config: JobConfig) -> dict[str, Any]:
 def _create(config: JobConfig, root: Path, say: Say) -> JobDirectory:
     source, target = open_end(config.source), open_end(config.target)
     say("checking both ends")
-    source.check_access()
-    target.check_access()
+    _check_access(source, "source", config.source)
+    _check_access(target, "target", config.target)
     facts, rules = _find_facts(config, source, target)
     job = {
         "id": facts.job_id,
@@ -131,6 +132,14 @@ def _create(config: JobConfig, root: Path, say: Say) -> JobDirectory:
         "name_rules": asdict(rules),
     }
     return JobDirectory.create(root, job)
+
+
+def _check_access(store: SourceStore, role: str, end: EndConfig) -> None:
+    """A wrong name, key or endpoint is wrong usage here, whichever error it gives."""
+    try:
+        store.check_access()
+    except NoriaError as error:
+        raise ConfigurationError(f"{role} {end.location}: {error.message}") from error
 
 
 def _find_facts(
@@ -145,7 +154,7 @@ def _find_facts(
             f"nothing lies below {config.source.location}; check the container and the prefix"
         )
     target_prefix = config.target.location.prefix
-    was_empty = _is_empty(target, target_prefix)
+    was_empty = _holds_no_objects(target, target_prefix)
     job_id = secrets.token_hex(6)
     found = probe_target(target, target_prefix, job_id)
     provider = provider_of(config.target)
@@ -158,6 +167,7 @@ def _find_facts(
         provider=provider,
         checksum=found.checksum,
         if_absent=found.if_absent,
+        trailers=found.trailers,
         target_was_empty=was_empty,
         single_object=single is not None,
     )
@@ -185,7 +195,18 @@ def _is_empty(store: SourceStore, prefix: str) -> bool:
     return not any(batch.num_rows for batch in store.list_objects(prefix, streams=1))
 
 
-def _freeze_if_needed(directory: JobDirectory, say: Say) -> Prepared:
+def _holds_no_objects(store: SourceStore, prefix: str) -> bool:
+    """As _is_empty, but for folder markers: nothing of ours lands on one."""
+    for batch in store.list_objects(prefix, streams=1):
+        marker = pc.and_(pc.equal(batch["size"], 0), pc.ends_with(batch["key"], "/"))
+        if not pc.all(marker, min_count=0).as_py():
+            return False
+    return True
+
+
+def finish_plan(directory: JobDirectory, say: Say) -> Prepared:
+    """The plan of a job directory that the caller holds; frozen now, where a run was cut short
+    before."""
     config, facts = job_parts(directory)
     if not (directory.manifest_path / "manifest.json").is_file():
         source = open_end(config.source)

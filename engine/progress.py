@@ -9,6 +9,7 @@ import logging
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,6 +31,12 @@ REDRAW_SECONDS: Final = 0.25
 LINE_SECONDS: Final = 10.0
 """Plain lines come at most this often, but for those that tell of a new phase."""
 
+QUEUED_LINES: Final = 100
+"""What waits for a stream that takes nothing in; the oldest is dropped."""
+
+END_SECONDS: Final = 2.0
+"""How long the end waits for such a stream."""
+
 BAR_COLUMNS: Final = 100
 """A wider bar says no more."""
 
@@ -48,20 +55,13 @@ class Style(StrEnum):
     """Nothing at all, messages included."""
 
 
-class _View(Protocol):
-    def show(self, status: JobStatus, *, last: bool) -> None: ...
-
-    def message(self, line: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class Progress:
     """Shows one job on a stream, from enter to exit. Thread-safe.
 
     What the `noria` loggers say meanwhile becomes a message: beside a live display it would tear
-    it. `show` may be called as often as one likes, most calls draw nothing. A stream that breaks
-    (its terminal or disk is gone) ends the display and raises nothing: a job outlives its terminal.
+    it. `show` may be called as often as one likes, most calls draw nothing. No terminal holds up a
+    job: writing is done on a thread of its own, so that a stream that takes nothing in (Ctrl-S)
+    costs lines, and one that breaks (a terminal or disk is gone) ends the display, and no more.
     """
 
     def __init__(
@@ -73,13 +73,17 @@ class Progress:
     ) -> None:
         """`stream` is where to write; None: what sys.stderr is at this moment."""
         self._stream = stream or sys.stderr
+        self._clock = clock
         self._lock = threading.Lock()
         self._latest: JobStatus | None = None
-        self._view = _view(self._stream, style, clock)
+        self._queued: JobStatus | None = None
+        self._queued_seconds = 0.0
+        self._view = _view(self._stream, style)
+        self._writer = None if self._view is None else _Writer(self._view)
         self._log = _LogHandler(self)
 
     def __enter__(self) -> Self:
-        if self._view is not None:
+        if self._writer is not None:
             _LOGGER.addHandler(self._log)
             _LOGGER.propagate = False
         return self
@@ -90,37 +94,93 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._log in _LOGGER.handlers:
-            _LOGGER.removeHandler(self._log)
-            _LOGGER.propagate = True
         self.close()
 
     def show(self, status: JobStatus) -> None:
-        self._latest = status
-        self._do(lambda view: view.show(status, last=False))
+        with self._lock:
+            self._latest = status
+            if self._view is not None and self._is_due(status, self._view.every_seconds):
+                self._queue(status)
 
     def message(self, line: str) -> None:
         """One line that stays; above a live display."""
         encoding = self._stream.encoding or "utf-8"
         text = "".join(letter if letter.isprintable() else " " for letter in line)
         text = text.encode(encoding, "backslashreplace").decode(encoding)
-        self._do(lambda view: view.message(text))
+        with self._lock:
+            if self._writer is not None:
+                self._writer.put(lambda view: view.message(text))
 
     def close(self) -> None:
-        """Show the latest status once more and let go of the terminal. A repeat does nothing."""
-        latest = self._latest
-        if latest is not None:
-            self._do(lambda view: view.show(latest, last=True))
-        self._do(lambda view: view.close())
-        self._view = None
-
-    def _do(self, call: Callable[[_View], None]) -> None:
+        """Show the latest status if it is not there yet, and let go of the stream. A repeat does
+        nothing."""
+        if self._log in _LOGGER.handlers:
+            _LOGGER.removeHandler(self._log)
+            _LOGGER.propagate = True
         with self._lock:
-            if self._view is not None:
-                try:
-                    call(self._view)
-                except (OSError, ValueError):  # ValueError: the stream has been closed
-                    self._view = None
+            if self._writer is None:
+                return
+            if self._latest is not None and self._latest != self._queued:
+                self._queue(self._latest)
+            self._writer.put(lambda view: view.close())
+            writer, self._writer, self._view = self._writer, None, None
+        writer.end()
+
+    def _is_due(self, status: JobStatus, every_seconds: float) -> bool:
+        if self._queued is None or status.phase is not self._queued.phase:
+            return True
+        return self._clock() - self._queued_seconds >= every_seconds
+
+    def _queue(self, status: JobStatus) -> None:
+        self._queued, self._queued_seconds = status, self._clock()
+        if self._writer is not None:
+            self._writer.put(lambda view: view.show(status))
+
+
+class _View(Protocol):
+    every_seconds: float
+    """How often a status is worth showing."""
+
+    def show(self, status: JobStatus) -> None: ...
+
+    def message(self, line: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Writer:
+    """Does all writing, on a thread that nobody waits for longer than END_SECONDS."""
+
+    def __init__(self, view: _View) -> None:
+        self._view = view
+        self._calls: deque[Callable[[_View], None]] = deque(maxlen=QUEUED_LINES)
+        self._changed = threading.Condition()
+        self._ending = False
+        self._thread = threading.Thread(target=self._write, name="progress", daemon=True)
+        self._thread.start()
+
+    def put(self, call: Callable[[_View], None]) -> None:
+        with self._changed:
+            self._calls.append(call)
+            self._changed.notify()
+
+    def end(self) -> None:
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        self._thread.join(END_SECONDS)
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._calls or self._ending)
+                if not self._calls:
+                    return
+                call = self._calls.popleft()
+            try:
+                call(self._view)
+            except (OSError, ValueError):  # ValueError: the stream has been closed
+                return
 
 
 class _LogHandler(logging.Handler):
@@ -132,37 +192,24 @@ class _LogHandler(logging.Handler):
         self._progress.message(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
-def _view(stream: TextIO, style: Style, clock: Callable[[], float]) -> _View | None:
+def _view(stream: TextIO, style: Style) -> _View | None:
     if style is Style.SILENT:
         return None
     if style is Style.AUTO and stream.isatty():
         console = Console(file=stream, highlight=False, markup=False, emoji=False)
         if console.is_interactive:  # False on a dumb terminal
-            return _LiveView(console, clock)
-    return _PlainView(stream, clock)
+            return _LiveView(console)
+    return _PlainView(stream)
 
 
 class _PlainView:
-    """A line at each change of phase, and one every LINE_SECONDS while anything is shown."""
+    every_seconds = LINE_SECONDS
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._clock = clock
-        self._shown: JobStatus | None = None
-        self._shown_seconds = 0.0
 
-    def show(self, status: JobStatus, *, last: bool) -> None:
-        now = self._clock()
-        shown = self._shown
-        if shown is None or status.phase is not shown.phase:
-            due = True
-        elif last:
-            due = status != shown
-        else:
-            due = now - self._shown_seconds >= LINE_SECONDS
-        if due:
-            self._shown, self._shown_seconds = status, now
-            self.message(describe(status))
+    def show(self, status: JobStatus) -> None:
+        self.message(describe(status))
 
     def message(self, line: str) -> None:
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -174,9 +221,11 @@ class _PlainView:
 
 
 class _LiveView:
-    """Five lines that are drawn over and over, by whoever calls show: there is no thread."""
+    """Five lines that are drawn over and over."""
 
-    def __init__(self, console: Console, clock: Callable[[], float]) -> None:
+    every_seconds = REDRAW_SECONDS
+
+    def __init__(self, console: Console) -> None:
         # What others print is not caught: it may go to a file, and comes from other processes.
         self._live = Live(
             console=console,
@@ -185,15 +234,8 @@ class _LiveView:
             redirect_stderr=False,
             vertical_overflow="crop",
         )
-        self._clock = clock
-        self._phase: Phase | None = None
-        self._drawn_seconds = 0.0
 
-    def show(self, status: JobStatus, *, last: bool) -> None:
-        now = self._clock()
-        if not last and status.phase is self._phase and now - self._drawn_seconds < REDRAW_SECONDS:
-            return
-        self._phase, self._drawn_seconds = status.phase, now
+    def show(self, status: JobStatus) -> None:
         self._live.update(_panel(status, self._live.console.width))
         if self._live.is_started:
             self._live.refresh()

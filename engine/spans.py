@@ -168,9 +168,7 @@ class Backlog:
     def wake(self, now: float) -> None:
         """Spans that have rested long enough are ready."""
         while self._resting and self._resting[0][0] <= now:
-            span = heapq.heappop(self._resting)[-1]
-            if span.state is SpanState.PENDING:
-                self.push(span)
+            self.push(heapq.heappop(self._resting)[-1])
 
     def peek(self) -> Span | None:
         """The span that goes next."""

@@ -71,9 +71,10 @@ class JobStatus:
 
 
 STATUS_FILE = "status.json"
+VERIFY_STATUS_FILE = "verify-status.json"
 
 
-def save_status(directory: JobDirectory, status: JobStatus) -> None:
+def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_FILE) -> None:
     """Keep the snapshot as a cache for `noria status`, and for the counters of the next run."""
     values: dict[str, Any] = {
         item.name: getattr(status, item.name) for item in fields(status) if item.name != "tally"
@@ -82,12 +83,12 @@ def save_status(directory: JobDirectory, status: JobStatus) -> None:
         name: [[list(labels), value] for labels, value in getattr(status.tally, name).items()]
         for name in ("counters", "gauges", "histograms")
     }
-    directory.replace(STATUS_FILE, (json.dumps(values) + "\n").encode())
+    directory.replace(name, (json.dumps(values) + "\n").encode())
 
 
-def load_status(directory: JobDirectory) -> JobStatus | None:
+def load_status(directory: JobDirectory, name: str = STATUS_FILE) -> JobStatus | None:
     """The last snapshot, or None where the job never ran or the cache is not readable."""
-    data = directory.read(STATUS_FILE)
+    data = directory.read(name)
     if data is None:
         return None
     try:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.report import ReportSummary
-from manifests.report_columns import (
+from manifests.inventory_columns import (
     FAR,
     column,
     crc64s,
@@ -30,7 +29,7 @@ from manifests.report_columns import (
     texts,
     whole_numbers,
 )
-from manifests.report_files import (
+from manifests.inventory_files import (
     CheckedStream,
     DataFile,
     PlainText,
@@ -40,8 +39,9 @@ from manifests.report_files import (
     open_file,
     read_manifest,
 )
-from manifests.report_rows import ReportRows, fold, parquet_rows
-from manifests.report_text import csv_rows
+from manifests.inventory_report import ReportSummary
+from manifests.inventory_rows import ReportRows, fold, parquet_rows
+from manifests.inventory_text import csv_rows
 from manifests.schema import INVENTORY_SCHEMA
 
 FIELDS = frozenset(
@@ -203,7 +203,7 @@ def _moment(manifest: ReportManifest, step: str) -> datetime:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise manifest.refuse(f"{step} is not a date and time with its zone")
-    return moment
+    return moment.astimezone(UTC)
 
 
 def _inventory_batch(rows: ReportRows, filters: frozenset[str]) -> pa.RecordBatch:

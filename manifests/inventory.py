@@ -9,9 +9,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 from manifests.azure_inventory import open_azure_inventory
+from manifests.inventory_files import LocalReportFiles, ReportFiles
+from manifests.inventory_report import InventoryReport, ReportSummary
 from manifests.key_list import open_key_list
-from manifests.report import InventoryReport, ReportSummary
-from manifests.report_files import LocalReportFiles, ReportFiles
 from manifests.s3_inventory import open_s3_inventory
 
 __all__ = [

@@ -34,7 +34,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from manifests.errors import AnotherDriver, JobDirectoryError
+from manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError
 from manifests.schema import SCHEMA_VERSION
 
 ATTEMPTS_PER_EPOCH = 1_000_000_000
@@ -85,7 +85,9 @@ class JobDirectory:
         """The content of job.json."""
         text = self.read("job.json")
         if text is None:
-            raise JobDirectoryError(f"{self.root} is no job directory: it has no job.json")
+            raise ConfigurationError(
+                f"{self.root} is no job directory: it has no job.json; name the one of --job"
+            )
         try:
             job = json.loads(text)
         except ValueError:

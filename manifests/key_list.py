@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.report import ReportSummary
-from manifests.report_columns import inventory_batch, keys
-from manifests.report_files import PlainText, ReportFiles, open_file
-from manifests.report_rows import ReportRows
-from manifests.report_text import TextBlock, text_blocks
+from manifests.inventory_columns import inventory_batch, keys
+from manifests.inventory_files import PlainText, ReportFiles, open_file
+from manifests.inventory_report import ReportSummary
+from manifests.inventory_rows import ReportRows
+from manifests.inventory_text import TextBlock, text_blocks
 
 UNKNOWN_SIZE = -1
 """What INVENTORY_SCHEMA has for a size that must be looked up."""

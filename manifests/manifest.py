@@ -50,8 +50,9 @@ def freeze(
 
     Keys lose source_prefix; rows without it are left out and counted. Of rows that share a key one
     stays (manifests/sorting.py says which). The same rows give the same digest. memory_limit_bytes
-    bounds the sort; a few hundred MB come on top. Disk space beside `directory`: about three times
-    the manifest.
+    bounds the sort; some 400 MB come on top. The sort needs memory by the square root of the rows:
+    about 160 MB for ten million, 1.6 GB for a billion. Disk space beside `directory`: about four
+    times the manifest.
 
     Raises InventoryError where a row has no size or another schema, and JobDirectoryError where a
     manifest stands there already or the disk is full. What `batches` raises passes through. Nothing
@@ -222,8 +223,10 @@ def _spool_rows(
 def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
     try:
         batch = batch.select(INVENTORY_SCHEMA.names).cast(INVENTORY_SCHEMA)
-    except (pa.ArrowException, LookupError) as error:
+    except (pa.ArrowException, ValueError, LookupError) as error:
         raise InventoryError(f"rows are not an inventory: {_one_line(error)}") from error
+    if batch.column("key").null_count or batch.column("size").null_count:
+        raise InventoryError("rows are not an inventory: a key or a size is null")
     if pc.any(pc.less(batch.column("size"), 0)).as_py():
         raise InventoryError("an object has no size; look objects up before they are frozen")
     return batch
@@ -343,7 +346,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _disk_errors(directory: Path, remedy: str = "make room or access") -> Iterator[None]:
+def _disk_errors(directory: Path, remedy: str = "give it room or access") -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:

@@ -60,19 +60,23 @@ def escape_name(
     where an earlier move made it.
     """
     tag = "~" + hashlib.sha256(key.encode()).hexdigest()[:TAG_DIGITS]
-    longest = _least(limits.max_segment_bytes, rules.max_segment_bytes)
     reserved = re.compile(_reserved_pattern(rules))
+    *folders, begun = target_prefix.split("/")
+    room = None if limits.max_segments is None else max(1, limits.max_segments - len(folders))
     segments = [
         _escape_segment(segment, reserved=reserved.fullmatch(segment) is not None)
-        for segment in key.split("/")[: limits.max_segments]
+        for segment in key.split("/")[:room]
     ]
+    longest = _least(limits.max_segment_bytes, rules.max_segment_bytes)
     if longest is not None:
-        segments[:-1] = [_cut(segment, longest) for segment in segments[:-1]]
-        segments[-1] = _cut(segments[-1], longest - len(tag))
-    whole = _least(limits.max_key_bytes, limits.max_key_characters)
+        rooms = [longest] * len(segments)
+        rooms[0] -= len(begun.encode())
+        rooms[-1] -= len(tag)
+        segments = [_cut(segment, room) for segment, room in zip(segments, rooms, strict=True)]
     path = "/".join(segments)
+    whole = _least(limits.max_key_bytes, limits.max_key_characters)
     if whole is not None:
-        path = _cut(path, max(0, whole - len(target_prefix.encode()) - len(tag)))
+        path = _cut(path, whole - len(target_prefix.encode()) - len(tag))
     return path + tag
 
 
@@ -98,12 +102,12 @@ def _reserved_pattern(rules: NameRules) -> str:
 
 
 def _cut(text: str, size: int) -> str:
-    """At most `size` bytes of text, cut between characters and not inside a %XX, no dot at the
-    end."""
+    """At most `size` bytes of text: cut between characters, not inside a %XX, no dot at the end."""
     data = text.encode()
     if len(data) <= size:
         return text
-    return re.sub(r"\.*(%[0-9A-F]?)?\Z", "", data[:size].decode(errors="ignore"))
+    cut = re.sub(r"%[0-9A-F]?\Z", "", data[: max(0, size)].decode(errors="ignore"))
+    return f"{cut[:-1]}_" if cut.endswith(".") else cut
 
 
 def _least(*values: int | None) -> int | None:

@@ -202,8 +202,8 @@ _LIMITS = (
         sources=(
             "ext4 with 4 KiB blocks (16 TiB a file): "
             "https://docs.kernel.org/filesystems/ext4/overview.html",
-            "path_resolution(7), 4,096 bytes a path (1 KiB of them for the folder in front) and 255 "
-            "a name: https://man7.org/linux/man-pages/man7/path_resolution.7.html",
+            "path_resolution(7), 4,096 bytes a path (1 KiB of them for the folder in front), 255 a "
+            "name: https://man7.org/linux/man-pages/man7/path_resolution.7.html",
             "metadata shares one extended attribute, of 4 KiB on ext4, with tags and headers: "
             "https://man7.org/linux/man-pages/man7/xattr.7.html",
         ),
@@ -249,7 +249,7 @@ class NameRules:
     file_and_directory_conflict: bool = False
     """Cannot hold `f` and `f/g` together."""
     reserved_segments: tuple[str, ...] = ()
-    """Segments, at any depth, that the target keeps for itself; `*` at the end stands for any rest."""
+    """Segments, at any depth, that the target keeps for itself; a last `*` stands for any rest."""
     max_segment_bytes: int | None = None
     """As ProviderLimits.max_segment_bytes, where a probe found it."""
 

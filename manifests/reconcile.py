@@ -175,7 +175,8 @@ insert into differences
 insert into differences
   select 'merged', min(key), target_key from landed group by target_key having count(*) > 1;
 insert into differences
-  select 'extra', null, t.target_key from listing t anti join landed l using (target_key);
+  select 'extra', null, t.target_key from listing t anti join landed l using (target_key)
+  where t.size > 0 or (t.target_key <> '' and not ends_with(t.target_key, '/'));
 """
 
 

@@ -6,8 +6,8 @@ column by column, in the order of MANIFEST_SCHEMA:
 
     every value null        byte 0
     strings and bytes       byte 1, the length of each value as int32 (-1: null), then all values
-    all else                byte 1, a byte for each row (1 valid, 0 null), then each value as int64 or
-                            uint64 (0: null); booleans are 0 and 1, timestamps Unix milliseconds
+    all else                byte 1, a byte for each row (1 valid, 0 null), then each value as int64
+                            or uint64 (0: null); booleans are 0 and 1, timestamps Unix milliseconds
 
 Numbers are little-endian. The digest is the SHA-256 over the line `noria-manifest-1`, a line `name
 type` for each column, and the SHA-256 of each block. Files, row groups, batches and compression

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.errors import InventoryError
-from manifests.report import ReportSummary
-from manifests.report_columns import (
+from manifests.inventory_columns import (
     column,
     etags,
     flags,
@@ -26,7 +25,7 @@ from manifests.report_columns import (
     texts,
     whole_numbers,
 )
-from manifests.report_files import (
+from manifests.inventory_files import (
     MD5_BYTES,
     CheckedStream,
     DataFile,
@@ -38,8 +37,9 @@ from manifests.report_files import (
     parse_md5,
     read_manifest,
 )
-from manifests.report_rows import ReportRows, fold, orc_rows, parquet_rows
-from manifests.report_text import csv_rows
+from manifests.inventory_report import ReportSummary
+from manifests.inventory_rows import ReportRows, fold, orc_rows, parquet_rows
+from manifests.inventory_text import csv_rows
 
 FIELDS = frozenset(
     fold(name)

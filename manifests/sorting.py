@@ -1,4 +1,4 @@
-"""Rows in any order -> rows sorted by the UTF-8 bytes of key, each key once; out of core, by DuckDB.
+"""Rows in any order -> rows sorted by the UTF-8 bytes of key, each key once. Out of core: DuckDB.
 
 RowSpool.append   rows go to one Parquet file; whether they came in order is noted
 RowSpool.sorted   the rows in order, clashes of names settled; no sort where they came in order
@@ -178,12 +178,17 @@ class RowSpool:
             self._temporary.mkdir(exist_ok=True)
             with duckdb.connect(config=config) as database:
                 path = _literal(str(self._path))
-                database.execute(f"CREATE TEMP VIEW rows AS FROM read_parquet('{path}')")
+                database.execute(f"CREATE VIEW rows AS FROM read_parquet('{path}')")
                 if clashes:
                     _settle_names(database, self._options)
                 view = "settled" if clashes else "rows"
                 relation = database.sql(f"SELECT {', '.join(columns)} FROM {view} ORDER BY key")
                 yield from relation.to_arrow_reader(BATCH_ROWS)
+        except duckdb.OutOfMemoryException as error:
+            raise OSError(
+                f"{self.rows} rows do not sort in {memory_limit_bytes} bytes of memory and the "
+                f"free disk: {error}"
+            ) from error
         except duckdb.Error as error:
             raise OSError(str(error)) from error
 
@@ -194,10 +199,12 @@ def _settle_names(database: duckdb.DuckDBPyConnection, options: PlanOptions) -> 
     Where the target cannot hold `f` and `f/g`, `f` is refused or escaped: one object rather than
     many. An escaped name that another row has too is given up: an earlier move may have made it.
     """
-    database.execute("CREATE TEMP TABLE verdicts (key VARCHAR, target_key VARCHAR, reason VARCHAR)")
+    database.execute("CREATE TABLE verdicts (key VARCHAR, target_key VARCHAR, reason VARCHAR)")
     if options.rules.file_and_directory_conflict:
-        for batch in database.sql(_FILES_THAT_ARE_FOLDERS).to_arrow_reader(BATCH_ROWS):
-            database.from_arrow(_verdicts(batch.column("key"), options)).insert_into("verdicts")
+        with database.cursor() as reading:  # a connection has one open result at a time
+            for batch in reading.sql(_FILES_THAT_ARE_FOLDERS).to_arrow_reader(BATCH_ROWS):
+                verdicts = _verdicts(batch.column("key"), options)
+                database.from_arrow(verdicts).insert_into("verdicts")
     database.execute(_SETTLED)
 
 
@@ -215,19 +222,19 @@ SELECT DISTINCT key FROM landing SEMI JOIN folders USING (name)
 """
 
 _SETTLED = f"""
-CREATE TEMP VIEW judged AS
+CREATE VIEW judged AS
 SELECT rows.* REPLACE (
     coalesce(verdicts.target_key, rows.target_key) AS target_key,
     coalesce(rows.reason, verdicts.reason) AS reason)
 FROM rows LEFT JOIN verdicts ON rows.key = verdicts.key AND rows.reason IS NULL;
 
-CREATE TEMP TABLE taken AS
+CREATE TABLE taken AS
 SELECT DISTINCT escaped.key
 FROM judged AS escaped JOIN judged AS other
     ON coalesce(other.target_key, other.key) = escaped.target_key AND other.key <> escaped.key
 WHERE escaped.target_key IS NOT NULL AND escaped.reason IS NULL AND other.reason IS NULL;
 
-CREATE TEMP VIEW settled AS
+CREATE VIEW settled AS
 SELECT judged.* REPLACE (
     CASE WHEN taken.key IS NULL THEN judged.target_key END AS target_key,
     CASE WHEN taken.key IS NULL THEN judged.reason

@@ -337,11 +337,14 @@ class S3Server:
             "AWS_DEFAULT_REGION": REGION,  # boto3 reads this one only
         }
 
-    def client(self) -> Any:
-        """A new boto3 client for up to 32 threads; it tries once, so that a test sees the error."""
+    def client(self, *, endpoint: str | None = None) -> Any:
+        """A new boto3 client for up to 32 threads; it tries once, so that a test sees the error.
+
+        `endpoint` is a proxy's, where the server is not spoken to directly.
+        """
         return boto3.client(
             "s3",
-            endpoint_url=self.endpoint,
+            endpoint_url=endpoint or self.endpoint,
             region_name=REGION,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,

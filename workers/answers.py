@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -24,7 +26,8 @@ from manifests.errors import (
     Throttled,
     UploadLost,
 )
-from workers.wire import Answer, BrokenExchange
+from workers.http1 import Answer
+from workers.wire import BrokenExchange
 
 CLOCK_LIMIT_SECONDS: Final = 60.0
 """Stores refuse signatures from 15 minutes on; a clock that is a minute off is already broken."""
@@ -65,6 +68,11 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Retry-After in seconds; None where it is absent or a date."""
     value = headers.get("retry-after", "")
     return float(value) if value.isdecimal() else None
+
+
+def md5_header(body: memoryview | bytes) -> str:
+    """Content-MD5 (RFC 1864): not against an attacker, against damage on the way."""
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 def plain_etag(value: str) -> str:

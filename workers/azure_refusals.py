@@ -19,7 +19,7 @@ from manifests.errors import (
     UploadLost,
 )
 from workers.answers import Verb, by_status, retry_after_seconds
-from workers.wire import Answer
+from workers.http1 import Answer
 
 RENEWABLE: Final = ("AuthenticationFailed", "InvalidAuthenticationInfo")
 """Codes of a credential that may just have run out."""

@@ -11,8 +11,6 @@ succeeds.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +31,7 @@ from workers.answers import (
     check_range,
     check_whole,
     from_broken,
+    md5_header,
     plain_etag,
 )
 from workers.azure_access import Grant, Grants, Right, parse_connection_string
@@ -46,9 +45,10 @@ from workers.azure_headers import (
     whole_head,
 )
 from workers.azure_refusals import RENEWABLE, refusal
+from workers.http1 import Answer
 from workers.listing import Ask, Page, walk
 from workers.store import Checksum, ListedUpload, ObjectHead, Written
-from workers.wire import Answer, Body, BrokenExchange, Wire, WireSettings
+from workers.wire import Body, BrokenExchange, Wire, WireSettings
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -113,6 +113,7 @@ class AzureStore:
         self._list_tags = True
         self.checksum = Checksum.NONE
         self.if_absent = False
+        self.trailers = False
 
     def check_access(self) -> None:
         query = [("restype", "container"), ("comp", "list"), ("maxresults", "1")]
@@ -165,8 +166,8 @@ class AzureStore:
         headers |= self._checksum_headers(body, crc64nvme)
         headers["x-ms-blob-type"] = "BlockBlob"
         answer = self._call(Verb.WRITE, "PUT", key, headers=headers, body=body)
-        headers_back = self._accept(answer, Verb.WRITE, key).headers
-        return self._written(answer, Verb.WRITE, key, decode_crc(headers_back.get(CRC64_HEADER)))
+        self._accept(answer, Verb.WRITE, key)
+        return self._written(answer, Verb.WRITE, key, decode_crc(answer.headers.get(CRC64_HEADER)))
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
         self._object_headers(key, attributes, txid)  # refused now rather than after the last part
@@ -182,14 +183,26 @@ class AzureStore:
         size: int,
         crc64nvme: int | None,
     ) -> Written:
-        name = block_name(upload_id, number)
-        query = [("comp", "block"), ("blockid", block_id(name))]
+        query = _block_query(upload_id, number)
         headers = self._checksum_headers(body, crc64nvme) if isinstance(body, memoryview) else {}
         answer = self._call(
             Verb.PART, "PUT", key, query=query, headers=headers, body=body, body_bytes=size
         )
         stated = self._accept(answer, Verb.PART, key).headers.get(CRC64_HEADER)
-        return Written(etag=name, crc64nvme=decode_crc(stated))
+        return Written(etag=block_name(upload_id, number), crc64nvme=decode_crc(stated))
+
+    def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
+        headers = {"x-ms-blob-type": "BlockBlob"} if upload_id is None else {}
+        if checksum is Checksum.CRC64NVME:
+            headers[CRC64_HEADER] = encode_crc(0)
+        elif checksum is Checksum.MD5:
+            headers["content-md5"] = md5_header(b"other bytes")
+        query = [] if upload_id is None else _block_query(upload_id, 1)
+        answer = self._call(Verb.PART, "PUT", key, query=query, headers=headers, body=b"damaged")
+        self._accept(answer, Verb.PART, key)
+
+    def answered_as(self) -> str | None:
+        return self.provider
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
         """As in workers.store; never None, since blocks may be sent under any id at any time."""
@@ -224,21 +237,18 @@ class AzureStore:
         return self._written(self._accept(answer, Verb.COMMIT, key), Verb.COMMIT, key, None)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """Nothing: Azure drops blocks that are not committed by itself, see above."""
+        """Nothing: see above."""
 
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
-        ask: Ask | None = Ask(prefix=prefix, deep=True)
-        while ask is not None:
-            listed = self._list(ask, "uncommittedblobs", Right.BLOBS)
-            sizes = listed.batch.column("size").to_pylist()
-            for key, size in zip(listed.batch.column("key").to_pylist(), sizes, strict=True):
+        marker: str | None = ""
+        while marker is not None:
+            ask = Ask(prefix=prefix, marker=marker or None, deep=True)
+            page = self._list(ask, "uncommittedblobs", Right.BLOBS)
+            sizes = page.batch.column("size").to_pylist()
+            for key, size in zip(page.batch.column("key").to_pylist(), sizes, strict=True):
                 if size == 0:
                     yield from uploads_of(key, [name for name, _ in self._uncommitted(key)])
-            ask = (
-                Ask(prefix=prefix, marker=listed.next_marker, deep=True)
-                if listed.next_marker
-                else None
-            )
+            marker = page.next_marker
 
     def delete_object(self, key: str) -> None:
         answer = self._call(Verb.CONTROL, "DELETE", key)
@@ -255,15 +265,15 @@ class AzureStore:
     def _list_page(self, ask: Ask) -> Page:
         if self._list_tags:
             try:
-                return _page(self._list(ask, "metadata,tags", Right.TAGS))
+                return self._list(ask, "metadata,tags", Right.TAGS)
             except (AccessDenied, ConfigurationError):
                 # No right to tags, or an account with folders, which has none. Else it fails again.
-                page = _page(self._list(ask, "metadata", Right.BLOBS))
+                page = self._list(ask, "metadata", Right.BLOBS)
                 self._list_tags = False
                 return page
-        return _page(self._list(ask, "metadata", Right.BLOBS))
+        return self._list(ask, "metadata", Right.BLOBS)
 
-    def _list(self, ask: Ask, include: str, right: Right) -> azure_xml.ListedBlobs:
+    def _list(self, ask: Ask, include: str, right: Right) -> Page:
         query = [
             ("restype", "container"),
             ("comp", "list"),
@@ -308,8 +318,7 @@ class AzureStore:
         if self.checksum is Checksum.CRC64NVME and crc64nvme is not None:
             return {CRC64_HEADER: encode_crc(crc64nvme)}
         if self.checksum is Checksum.MD5:
-            digest = hashlib.md5(body, usedforsecurity=False).digest()
-            return {"content-md5": base64.b64encode(digest).decode()}
+            return {"content-md5": md5_header(body)}
         return {}
 
     def _call(
@@ -375,8 +384,8 @@ def _version(version_id: str | None) -> list[tuple[str, str]]:
     return [("versionid", version_id)] if version_id else []
 
 
-def _page(listed: azure_xml.ListedBlobs) -> Page:
-    return Page(batch=listed.batch, prefixes=listed.prefixes, next_marker=listed.next_marker)
+def _block_query(upload_id: str, number: int) -> list[tuple[str, str]]:
+    return [("comp", "block"), ("blockid", block_id(block_name(upload_id, number)))]
 
 
 def _way_in(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from workers.answers import plain_etag
-from workers.listing import inventory_batch
+from workers.listing import Page, inventory_batch
 
 _COLUMNS: Final = {
     "size": "Content-Length",
@@ -34,15 +33,6 @@ _COLUMNS: Final = {
 _RFC1123: Final = "%a, %d %b %Y %H:%M:%S GMT"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedBlobs:
-    """One page of List Blobs."""
-
-    batch: pa.RecordBatch
-    prefixes: list[str]
-    next_marker: str | None
-
-
 def parse_root(body: bytes) -> ElementTree.Element:
     """The document. A literal CR, which a parser would turn into a line feed, is kept as it is.
 
@@ -56,7 +46,7 @@ def parse_root(body: bytes) -> ElementTree.Element:
     return ElementTree.fromstring(body)
 
 
-def parse_blobs(root: ElementTree.Element) -> ListedBlobs:
+def parse_blobs(root: ElementTree.Element) -> Page:
     """A page of List Blobs as INVENTORY_SCHEMA. Folders of a hierarchical account count as
     folders."""
     blobs = root.find("Blobs")
@@ -101,7 +91,7 @@ def parse_blobs(root: ElementTree.Element) -> ListedBlobs:
     columns["crc64nvme"] = pa.array(
         [_little_endian(row.get("Content-CRC64")) for row in rows], pa.uint64()
     )
-    return ListedBlobs(
+    return Page(
         batch=inventory_batch(columns, len(rows)),
         prefixes=prefixes,
         next_marker=root.findtext("NextMarker") or None,

@@ -97,9 +97,7 @@ def keep_beside(file: int, beside: Beside, key: str) -> None:
         os.setxattr(file, XATTR, json.dumps(said).encode())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
-            raise TargetRefused(
-                "its metadata is too large for the file system", key=key
-            ) from error
+            raise TargetRefused("its metadata is too large for the file system", key=key) from error
         if error.errno not in _NO_ATTRIBUTES:
             raise
     if beside.attributes.modified_seconds is not None:

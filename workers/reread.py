@@ -14,10 +14,9 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 
-from manifests.manifest import Manifest
-
 from manifests.errors import Retryable, Skippable, SourceChanged, SourceMissing
 from manifests.jobdir import JobDirectory
+from manifests.manifest import Manifest
 from manifests.model import (
     Lease,
     LeaseKind,

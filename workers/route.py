@@ -42,8 +42,8 @@ class TransferOptions:
     retry_base_seconds: float = 0.2
     retry_cap_seconds: float = 20.0
     resend_limit: int = 4
-    """How often bytes are read and sent again after a checksum was refused or an outcome was
-    unknown."""
+    """How often bytes are read and sent again after a checksum was refused; after an unknown
+    outcome, how often at least."""
     look_first: bool = False
     """Look at the target before reading: it was not empty, or it cannot write only-if-absent."""
 
@@ -78,14 +78,39 @@ class Route:
         return (head.txid or "").startswith(f"{self.job_id}.{entry.object_id}.")
 
 
-def resend(route: Route, error: NoriaError, goes: int) -> None:
-    """Count one more go and wait a little; raises the error where the last go is spent."""
-    if goes >= route.options.resend_limit:
-        raise error
-    if route.stopping.is_set():
-        raise Stopped
-    route.counting.add("retries", error.cause)
-    _wait(route, route.target_pacer, goes + 1)
+class Resends:
+    """How often, and for how long, the bytes of one object or part are sent again."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._goes = 0
+        self._refusals = 0
+        self._failing_since: float | None = None
+
+    def again(self, error: NoriaError) -> None:
+        """Allow one more go, after a little wait; raises the error where the last one is spent.
+
+        A refused checksum has resend_limit more goes. What an outage brings (an unknown outcome)
+        has as many at least, and more until it has lasted for retry_seconds. Raises Stopped when
+        the lease is handed back.
+        """
+        options = self._route.options
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        if isinstance(error, DigestRefused):
+            self._refusals += 1
+            spent = self._refusals > options.resend_limit
+        else:
+            lasting = now - self._failing_since < options.retry_seconds
+            spent = self._goes >= options.resend_limit and not lasting
+        if spent:
+            raise error
+        if self._route.stopping.is_set():
+            raise Stopped
+        self._goes += 1
+        self._route.counting.add("retries", error.cause)
+        _wait(self._route, self._route.target_pacer, self._goes)
 
 
 def step(route: Route, role: str, operation: str, call: Callable[[], Answer]) -> Answer:
@@ -112,7 +137,8 @@ def step(route: Route, role: str, operation: str, call: Callable[[], Answer]) ->
             )
             pacer.on_success()
             return answer
-        except (DigestRefused, OutcomeUnknown, UploadLost):
+        except (DigestRefused, OutcomeUnknown, UploadLost) as error:
+            route.counting.add("errors", error.cause)
             raise
         except Retryable as error:
             tries += 1

@@ -95,6 +95,19 @@ def encode_crc(crc64nvme: int) -> str:
     return base64.b64encode(crc64nvme.to_bytes(8, "big")).decode()
 
 
+def provider_of_answer(headers: Mapping[str, str]) -> str | None:
+    """A name in manifests.providers for servers that say who they are. Many claim to be
+    AmazonS3."""
+    server = headers.get("server", "").lower()
+    for name in ("seaweedfs", "minio", "ceph"):
+        if server.startswith(name):
+            return name
+    # gofakes3, which `rclone serve s3` is built on, has this list in all its answers.
+    if "x-amz-meta-filename" in headers.get("access-control-allow-headers", ""):
+        return "rclone"
+    return None
+
+
 def _system_headers(attributes: Attributes) -> dict[str, str]:
     said = {
         "content-type": attributes.content_type,

@@ -19,8 +19,8 @@ from manifests.errors import (
     UploadLost,
 )
 from workers.answers import Verb, by_status, retry_after_seconds
+from workers.http1 import Answer
 from workers.s3_xml import error_code
-from workers.wire import Answer
 
 _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     **dict.fromkeys(

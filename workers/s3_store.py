@@ -8,8 +8,6 @@ every verb.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,9 +30,11 @@ from workers.answers import (
     check_range,
     check_whole,
     from_broken,
+    md5_header,
     plain_etag,
 )
-from workers.listing import Ask, Page, inventory_batch, walk
+from workers.http1 import Answer
+from workers.listing import Ask, Page, walk
 from workers.s3_headers import (
     CRC64NVME_HEADER,
     STATE_CRC,
@@ -43,6 +43,7 @@ from workers.s3_headers import (
     encode_crc,
     full_object_crc,
     object_head,
+    provider_of_answer,
     stated_crc,
     whole_head,
 )
@@ -50,7 +51,7 @@ from workers.s3_refusals import refusal
 from workers.s3_trailer import encoded_bytes, with_trailer
 from workers.sigv4 import UNSIGNED_PAYLOAD, UNSIGNED_TRAILER, Signer, SigningKeys
 from workers.store import Checksum, ListedUpload, ObjectHead, Written
-from workers.wire import Answer, Body, BrokenExchange, Wire, WireSettings
+from workers.wire import Body, BrokenExchange, Wire, WireSettings
 
 COMPLETE_SECONDS: Final = 600.0
 """CompleteMultipartUpload may take several minutes to process (Amazon S3 API Reference)."""
@@ -89,14 +90,18 @@ class S3Store:
     def __init__(self, settings: S3Settings, credentials: Credentials | None = None) -> None:
         """`credentials` replaces botocore's chain. Raises ConfigurationError where there are
         none."""
-        session = botocore.session.Session(profile=settings.profile)
-        region = settings.region or session.get_config_variable("region") or "us-east-1"
-        self._credentials = credentials or session.get_credentials()
-        if self._credentials is None:
+        try:
+            session = botocore.session.Session(profile=settings.profile)
+            region = settings.region or session.get_config_variable("region") or "us-east-1"
+            found = credentials or session.get_credentials()
+        except BotoCoreError as error:
+            raise ConfigurationError(f"the AWS configuration cannot be used: {error}") from error
+        if found is None:
             raise ConfigurationError(
                 "no S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a "
                 "profile, or give the machine a role"
             )
+        self._credentials = found
         url, self._base = _address(settings, region)
         self._settings = settings
         self._wire = Wire(
@@ -113,7 +118,6 @@ class S3Store:
         self.checksum = Checksum.NONE
         self.if_absent = False
         self.trailers = False
-        """True where streamed parts may end with a checksum; set by the probe."""
 
     def check_access(self) -> None:
         answer = self._call(Verb.CONTROL, "GET", query=[("list-type", "2"), ("max-keys", "1")])
@@ -222,6 +226,20 @@ class S3Store:
         )
         return _written(self._accept(answer, Verb.PART, key), Verb.PART, key)
 
+    def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
+        headers = dict(self._key_headers)
+        if checksum is Checksum.CRC64NVME:
+            headers[CRC64NVME_HEADER] = encode_crc(0)
+        elif checksum is Checksum.MD5:
+            headers["content-md5"] = md5_header(b"other bytes")
+        query = [] if upload_id is None else [("partNumber", "1"), ("uploadId", upload_id)]
+        answer = self._call(Verb.PART, "PUT", key, query=query, headers=headers, body=b"damaged")
+        self._accept(answer, Verb.PART, key)
+
+    def answered_as(self) -> str | None:
+        query = [("list-type", "2"), ("max-keys", "1")]
+        return provider_of_answer(self._call(Verb.CONTROL, "GET", query=query).headers)
+
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
         newest: dict[int, s3_xml.ListedPart] = {}
         marker: str | None = None
@@ -319,19 +337,10 @@ class S3Store:
         if ask.marker is not None:
             query.append(("continuation-token", ask.marker))
         answer = self._call(Verb.CONTROL, "GET", query=query)
-        listed = s3_xml.parse_keys(self._result(answer, Verb.CONTROL, None))
-        columns = {
-            "key": listed.keys,
-            "size": listed.sizes,
-            "etag": listed.etags,
-            "last_modified": listed.modified,
-            "tier": listed.tiers,
-        }
-        return Page(
-            batch=inventory_batch(columns, len(listed.keys)),
-            prefixes=listed.prefixes,
-            next_marker=listed.next_token,
-        )
+        page = s3_xml.parse_keys(self._result(answer, Verb.CONTROL, None))
+        if provider_of_answer(answer.headers) == "seaweedfs":
+            return s3_xml.without_folder(page, ask.prefix)
+        return page
 
     def _read(
         self,
@@ -361,8 +370,7 @@ class S3Store:
         if self.checksum is Checksum.CRC64NVME and crc64nvme is not None:
             return {CRC64NVME_HEADER: encode_crc(crc64nvme)}
         if self.checksum is Checksum.MD5:
-            digest = hashlib.md5(body, usedforsecurity=False).digest()
-            return {"content-md5": base64.b64encode(digest).decode()}
+            return {"content-md5": md5_header(body)}
         return {}
 
     def _call(

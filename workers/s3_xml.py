@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+import pyarrow.compute as pc
+
 from manifests.model import PartRecord
 from workers.answers import plain_etag
+from workers.listing import Page, inventory_batch
 from workers.store import ListedUpload
 
 _CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
 _NAMESPACE = re.compile(rb"\sxmlns=\"[^\"]*\"")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedKeys:
-    """One page of ListObjectsV2, as columns."""
-
-    keys: list[str] = field(default_factory=list)
-    sizes: list[str] = field(default_factory=list)
-    etags: list[str] = field(default_factory=list)
-    modified: list[str] = field(default_factory=list)
-    tiers: list[str | None] = field(default_factory=list)
-    prefixes: list[str] = field(default_factory=list)
-    next_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +41,31 @@ def parse_root(body: bytes) -> ElementTree.Element:
     return ElementTree.fromstring(_NAMESPACE.sub(b"", body.strip(), count=1))
 
 
-def parse_keys(root: ElementTree.Element) -> ListedKeys:
-    """A page that was asked for with encoding-type=url."""
-    # A store that does not know encoding-type says nothing of it, and its names are literal.
+def parse_keys(root: ElementTree.Element) -> Page:
+    """A page of ListObjectsV2 that was asked for with encoding-type=url."""
+    # A space comes as a plus. A store that does not know encoding-type says nothing of it, and
+    # its names are literal.
     decode = unquote_plus if root.findtext("EncodingType") == "url" else str
-    page = ListedKeys(next_token=root.findtext("NextContinuationToken") or None)
-    for item in root.iterfind("Contents"):
-        fields = {child.tag: child.text for child in item}
-        page.keys.append(decode(fields["Key"] or ""))
-        page.sizes.append(fields["Size"] or "")
-        page.etags.append(plain_etag(fields.get("ETag") or ""))
-        page.modified.append(fields["LastModified"] or "")
-        page.tiers.append(fields.get("StorageClass"))
-    page.prefixes.extend(decode(item.text or "") for item in root.iterfind("CommonPrefixes/Prefix"))
-    return page
+    rows = [{child.tag: child.text for child in item} for item in root.iterfind("Contents")]
+    columns = {
+        "key": [decode(row["Key"] or "") for row in rows],
+        "size": [row["Size"] for row in rows],
+        "etag": [plain_etag(row.get("ETag") or "") for row in rows],
+        "last_modified": [row["LastModified"] for row in rows],
+        "tier": [row.get("StorageClass") for row in rows],
+    }
+    return Page(
+        batch=inventory_batch(columns, len(rows)),
+        prefixes=[decode(item.text or "") for item in root.iterfind("CommonPrefixes/Prefix")],
+        next_marker=root.findtext("NextContinuationToken") or None,
+    )
+
+
+def without_folder(page: Page, prefix: str) -> Page:
+    """SeaweedFS 4.48 lists an empty folder of its own as an object, though only when the folder's
+    very name is the prefix; what it says of that object's ETag is not what a GET finds."""
+    kept = pc.or_(pc.not_equal(page.batch["key"], prefix), pc.greater(page.batch["size"], 0))
+    return replace(page, batch=page.batch.filter(kept))
 
 
 def parse_parts(root: ElementTree.Element) -> tuple[list[ListedPart], str | None]:

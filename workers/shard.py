@@ -8,6 +8,7 @@ stop at any line and be done again by another worker.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -15,7 +16,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from manifests.errors import NoriaError, Retryable, Skippable, UploadLost
+from manifests.errors import (
+    NoriaError,
+    Retryable,
+    Skippable,
+    SourceChanged,
+    SourceMissing,
+    UploadLost,
+)
 from manifests.jobdir import JobDirectory
 from manifests.manifest import Manifest
 from manifests.model import (
@@ -47,7 +55,7 @@ from manifests.receipts import (
 from workers.flight import Flight
 from workers.journal import Journal
 from workers.route import Route, Stopped
-from workers.standing import compare_present, pin_source
+from workers.standing import compare_present, look, pin_source
 from workers.transfer import (
     OpenUpload,
     abandon_upload,
@@ -59,6 +67,9 @@ from workers.transfer import (
 from workers.verdict import failed_receipt, skipped_receipt
 
 log = logging.getLogger("noria.worker")
+
+SOURCE_GONE = (SourceChanged, SourceMissing)
+"""What ends a PARTS lease well: the ASSEMBLE lease finds the same, and says so once."""
 
 UPLOAD_ROUNDS = 3
 """How many multipart uploads one lease opens for an object before the object has failed."""
@@ -141,6 +152,8 @@ class LeaseRun:
         return self._finish_objects()
 
     def _move_small(self, entry: ObjectEntry) -> None:
+        if self.flight.stopping.is_set():
+            raise Stopped
         try:
             receipt = transfer_object(self._route, entry, self.lease.attempt)
         except (Skippable, Retryable) as error:
@@ -148,12 +161,8 @@ class LeaseRun:
         self._finish_entry(receipt, entry.size)
 
     def _begin_multipart(self, entry: ObjectEntry, state: JournalState, rounds: int = 1) -> None:
-        earlier = state.uploads.get(entry.row)
-        part_bytes = self._manifest.fit(entry.size).part_bytes
         try:
-            opened = self._open(entry, part_bytes, earlier, state)
-        except UploadLost:
-            opened = self._open(entry, part_bytes, None, state)
+            opened = self._open(entry, state)
         except (Skippable, Retryable) as error:
             self._finish_entry(failed_receipt(entry, self.lease.attempt, error), entry.size)
             return
@@ -162,18 +171,21 @@ class LeaseRun:
             return
         self._send_parts(entry, opened, rounds)
 
-    def _open(
-        self, entry: ObjectEntry, part_bytes: int, earlier: Upload | None, state: JournalState
-    ) -> OpenUpload | Receipt:
-        return open_upload(
+    def _open(self, entry: ObjectEntry, state: JournalState) -> OpenUpload | Receipt:
+        """Go on with the journalled upload, or open another where there is none or it is gone."""
+        open_one = partial(
+            open_upload,
             self._route,
             entry,
             self.lease.attempt,
-            part_bytes,
-            earlier=earlier,
-            acknowledged=state.parts.get(earlier.upload_id) if earlier else None,
+            self._manifest.fit(entry.size).part_bytes,
             on_created=self._journal_upload,
         )
+        earlier = state.uploads.get(entry.row)
+        if earlier is not None:
+            with contextlib.suppress(UploadLost):
+                return open_one(earlier=earlier, acknowledged=state.parts.get(earlier.upload_id))
+        return open_one()
 
     def _journal_upload(self, upload: Upload) -> Upload:
         self.journal.add(encode_upload(upload))
@@ -197,11 +209,11 @@ class LeaseRun:
         try:
             if moving.error is None and not self.flight.stopping.is_set():
                 upload = moving.opened.upload
-                record = send_part(self._route, moving.entry, upload, part)
+                record, sent_bytes = send_part(self._route, moving.entry, upload, part)
                 self.journal.add(encode_part(upload.upload_id, record))
                 with self._lock:
                     moving.records[part.number] = record
-                    moving.sent_bytes += part.size
+                    moving.sent_bytes += sent_bytes
         except (Skippable, Retryable) as error:
             moving.error = error
         self._part_ended(moving)
@@ -268,21 +280,12 @@ class LeaseRun:
         (entry,) = self._manifest.entries(lease.shard, 0, 1)
         if self._stands_already(entry):
             return self._finish_parts([])  # the ASSEMBLE lease compares it, once
-        upload = read_upload(self._directory, lease.shard, lease.generation)
-        state = read_journals(self._directory, lease.shard, 0, 1)
-        plain = replace(self._route, options=replace(self._route.options, look_first=False))
-        opened = open_upload(
-            plain,
-            entry,
-            lease.attempt,
-            self._manifest.fit(entry.size).part_bytes,
-            earlier=upload,
-            acknowledged=state.parts.get(upload.upload_id) if upload else None,
-            on_created=lambda upload: write_upload(
-                self._directory, lease.shard, lease.generation, upload
-            ),
-        )
-        assert isinstance(opened, OpenUpload)
+        try:
+            opened = self._open_shared(entry)
+        except SOURCE_GONE:
+            return self._finish_parts([])  # the ASSEMBLE lease says what became of the object
+        if isinstance(opened, Receipt):
+            return self._finish_parts([])  # as above: it stands already
         for unit in range(lease.first, lease.end):
             if not self.flight.begin(unit):
                 break
@@ -294,26 +297,43 @@ class LeaseRun:
             else:
                 self.flight.submit(partial(self._move_segment_part, entry, opened.upload, part))
         self.flight.wait_until_idle()
-        if isinstance(self.flight.failure, Skippable):
-            return self._finish_parts([])  # the ASSEMBLE lease says what became of the object
+        if isinstance(self.flight.failure, SOURCE_GONE):
+            return self._finish_parts([])
         if self.flight.interrupted:
             return self.flight.ended_early()
         return self._finish_parts(list(self._records.values()))
 
+    def _open_shared(self, entry: ObjectEntry) -> OpenUpload | Receipt:
+        """The upload that all leases of this shard's generation feed."""
+        lease = self.lease
+        upload = read_upload(self._directory, lease.shard, lease.generation)
+        state = read_journals(self._directory, lease.shard, 0, 1)
+        return open_upload(
+            replace(self._route, options=replace(self._route.options, look_first=False)),
+            entry,
+            lease.attempt,
+            self._manifest.fit(entry.size).part_bytes,
+            earlier=upload,
+            acknowledged=state.parts.get(upload.upload_id) if upload else None,
+            on_created=lambda upload: write_upload(
+                self._directory, lease.shard, lease.generation, upload
+            ),
+        )
+
     def _move_segment_part(self, entry: ObjectEntry, upload: Upload, part: Part) -> None:
         if self.flight.stopping.is_set():
             return
-        record = send_part(self._route, entry, upload, part)
+        record, sent_bytes = send_part(self._route, entry, upload, part)
         self.journal.add(encode_part(upload.upload_id, record))
         with self._lock:
             self._records[part.number] = record
-            self._sent_bytes += part.size
+            self._sent_bytes += sent_bytes
         self.flight.count_done(part.size)
 
     def _stands_already(self, entry: ObjectEntry) -> bool:
         if not self._route.options.look_first:
             return False
-        return self._route.target.head(self._route.target_name(entry)) is not None
+        return look(self._route, entry) is not None
 
     def _finish_parts(self, records: list[PartRecord]) -> LeaseResult:
         name = self._result_name()
@@ -348,7 +368,7 @@ class LeaseRun:
         upload = read_upload(self._directory, lease.shard, lease.generation)
         if upload is None or len(parts) < count:
             pin_source(route, entry)
-            standing = route.target.head(route.target_name(entry))
+            standing = look(route, entry)
             if standing is None:
                 raise UploadLost("what stood at the target is gone", key=entry.key)
             return compare_present(route, entry, standing, lease.attempt)

@@ -35,17 +35,21 @@ def look(route: Route, entry: ObjectEntry) -> ObjectHead | None:
     return step(route, "target", "head", lambda: route.target.head(route.target_name(entry)))
 
 
-def settle(route: Route, entry: ObjectEntry, crc64nvme: int) -> Written | None:
+def settle(route: Route, entry: ObjectEntry, crc64nvme: int) -> ObjectHead | None:
     """After a write of unknown outcome: what stands there, if it is ours and whole; None if nothing
     does.
 
     Raises TargetConflict where something else stands there.
     """
     head = look(route, entry)
-    return None if head is None else accept(route, entry, head, crc64nvme)
+    if head is not None:
+        accept(route, entry, head, crc64nvme)
+    return head
 
 
 def accept(route: Route, entry: ObjectEntry, head: ObjectHead, crc64nvme: int) -> Written:
+    """What stands there as a write of ours, by this attempt or an earlier one. Raises
+    TargetConflict where it is not ours, or not whole."""
     whole = head.size == entry.size and head.crc64nvme in (None, crc64nvme)
     if not route.is_ours(head, entry) or not whole:
         raise TargetConflict(

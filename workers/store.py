@@ -127,6 +127,8 @@ class TargetStore(SourceStore, Protocol):
     """What put_object and put_part send along; set by the probe. NONE before that."""
     if_absent: bool
     """True where If-None-Match:* is known to be honoured; set by the probe."""
+    trailers: bool
+    """True where a streamed part may end with its checksum; set by the probe."""
 
     def put_object(
         self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
@@ -158,6 +160,15 @@ class TargetStore(SourceStore, Protocol):
         where the store takes one; a callable cannot be repeated by this verb. Raises UploadLost
         (NoSuchUpload), DigestRefused, Retryable, AccessDenied.
         """
+
+    def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
+        """Send a body under a checksum of other bytes, as an object or as part 1 of an upload.
+
+        For the probe alone. Raises DigestRefused where the target verifies what it takes in.
+        """
+
+    def answered_as(self) -> str | None:
+        """A name in manifests.providers, where the target's answers give it away."""
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
         """Part number -> (size, etag) of what the target holds; None where the upload is gone.

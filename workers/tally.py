@@ -56,3 +56,16 @@ class Counting:
                 gauges=gauges,
                 histograms={labels: tuple(counts) for labels, counts in self._histograms.items()},
             )
+
+
+class Sent:
+    """Bytes sent to the target for one object or part, those of repeated requests included."""
+
+    def __init__(self, counting: Counting) -> None:
+        self.bytes = 0
+        self._counting = counting
+
+    def add(self, size: int) -> None:
+        """Count them here and for the process."""
+        self.bytes += size
+        self._counting.add("bytes_written", by=size)

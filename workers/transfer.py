@@ -18,8 +18,7 @@ is journalled by shard.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from manifests.errors import (
@@ -39,9 +38,11 @@ from manifests.model import (
     Upload,
 )
 from workers.digest import PartDigest, combine_parts
-from workers.route import Route, Stopped, resend, step
+from workers.part import send_buffered, send_streamed
+from workers.route import Resends, Route, Stopped, step
 from workers.standing import accept, compare_present, look, pin_source, settle
 from workers.store import Checksum, ObjectHead, Written
+from workers.tally import Sent
 from workers.verdict import moved_receipt
 
 
@@ -64,37 +65,12 @@ def transfer_object(route: Route, entry: ObjectEntry, attempt: int) -> Receipt:
         standing = look(route, entry)
         if standing is not None:
             return compare_present(route, entry, standing, attempt)
-    sent_bytes = 0
     with route.buffers.take(entry.size) as body:
-        for go in range(route.options.resend_limit + 1):
-            head, digest = _read_whole(route, entry, body)
-            attributes = _attributes(route, entry, head)
-            try:
-                sent_bytes += entry.size
-                written = _put(route, entry, body, attributes, digest.crc64nvme, attempt)
-                break
-            except DigestRefused as error:
-                resend(route, error, go)
-            except (OutcomeUnknown, TargetConflict) as error:
-                standing = look(route, entry)
-                if standing is None:
-                    resend(route, error, go)
-                elif route.is_ours(standing, entry):
-                    written = accept(route, entry, standing, digest.crc64nvme)
-                    break
-                else:
-                    return compare_present(route, entry, standing, attempt)
-    return moved_receipt(
-        route,
-        entry,
-        attempt,
-        written=written,
-        crc64nvme=digest.crc64nvme,
-        chunks=digest.chunks(),
-        source=head,
-        bytes_moved=sent_bytes,
-        checked_parts=route.target.checksum is not Checksum.NONE,
-    )
+        outcome = _move(route, entry, body, attempt)
+    if isinstance(outcome, Receipt):
+        return outcome
+    # This takes a buffer of its own: so the first one is given back before.
+    return compare_present(route, entry, outcome, attempt)
 
 
 def open_upload(
@@ -131,7 +107,15 @@ def open_upload(
         raise SourceChanged("the source changed since its upload was opened", key=entry.key)
     kept: Mapping[int, PartRecord] = {}
     if acknowledged:
-        kept = _still_held(route, entry, upload, acknowledged)
+        held = _still_held(route, entry, upload, acknowledged)
+        if held is None or len(held) < len(acknowledged):
+            # What makes an object of an upload takes its parts away, and the receipt may be lost.
+            standing = look(route, entry)
+            if standing is not None and route.is_ours(standing, entry):
+                return compare_present(route, entry, standing, attempt)
+        if held is None:
+            raise UploadLost("the upload of an earlier attempt is gone", key=entry.key)
+        kept = held
     return OpenUpload(
         upload=upload,
         attributes=attributes,
@@ -141,17 +125,21 @@ def open_upload(
     )
 
 
-def send_part(route: Route, entry: ObjectEntry, upload: Upload, part: Part) -> PartRecord:
-    """Read one part's bytes, hash them, send them. Raises as transfer_object, and UploadLost."""
-    send = _send_streamed if part.size > route.options.range_bytes else _send_buffered
-    for go in range(route.options.resend_limit + 1):
+def send_part(
+    route: Route, entry: ObjectEntry, upload: Upload, part: Part
+) -> tuple[PartRecord, int]:
+    """Read one part's bytes, hash them, send them; also says how many bytes were sent for it.
+    Raises as transfer_object, and UploadLost."""
+    send = send_streamed if part.size > route.options.range_bytes else send_buffered
+    resends = Resends(route)
+    sent = Sent(route.counting)
+    while True:
         try:
-            record = send(route, entry, upload, part)
+            record = send(route, entry, upload, part, sent)
             route.counting.add("parts")
-            return record
+            return record, sent.bytes
         except (DigestRefused, OutcomeUnknown) as error:
-            resend(route, error, go)
-    raise AssertionError("resend() raises on the last go")
+            resends.again(error)
 
 
 def complete_upload(
@@ -170,12 +158,12 @@ def complete_upload(
     """
     crc64nvme, chunks = combine_parts(parts)
     _refuse_flipped(entry, opened.source_crc64nvme, crc64nvme)
-    written = _complete(route, entry, opened, parts, crc64nvme)
+    standing = _complete(route, entry, opened, parts, crc64nvme)
     return moved_receipt(
         route,
         entry,
         attempt,
-        written=written,
+        written=accept(route, entry, standing, crc64nvme),
         crc64nvme=crc64nvme,
         chunks=chunks,
         source=ObjectHead(
@@ -185,11 +173,45 @@ def complete_upload(
             crc64nvme=opened.source_crc64nvme,
         ),
         bytes_moved=bytes_moved,
-        checked_parts=route.target.checksum is Checksum.CRC64NVME
-        or (route.target.checksum is Checksum.MD5 and _all_buffered(route, parts)),
+        checked_parts=_all_checked(route, parts),
         parts=len(parts),
-        txid=opened.upload.txid,
+        txid=standing.txid,
     )
+
+
+def _move(route: Route, entry: ObjectEntry, body: memoryview, attempt: int) -> Receipt | ObjectHead:
+    """The receipt of an object that landed, or the foreign object that stands in its place."""
+    resends = Resends(route)
+    sent = Sent(route.counting)
+    while True:
+        head, digest = _read_whole(route, entry, body)
+        attributes = _attributes(route, entry, head)
+        standing: ObjectHead | None = None
+        try:
+            written = _put(route, entry, body, attributes, digest.crc64nvme, attempt, sent)
+        except DigestRefused as error:
+            resends.again(error)
+            continue
+        except (OutcomeUnknown, TargetConflict) as error:
+            standing = look(route, entry)
+            if standing is None:
+                resends.again(error)
+                continue
+            if not route.is_ours(standing, entry):
+                return standing
+            written = accept(route, entry, standing, digest.crc64nvme)
+        return moved_receipt(
+            route,
+            entry,
+            attempt,
+            written=written,
+            crc64nvme=digest.crc64nvme,
+            chunks=digest.chunks(),
+            source=head,
+            bytes_moved=sent.bytes,
+            checked_parts=route.target.checksum is not Checksum.NONE,
+            txid=None if standing is None else standing.txid,
+        )
 
 
 def _read_whole(
@@ -198,7 +220,8 @@ def _read_whole(
     """Fill body with the object and hash it, again while the source's own CRC64 says the bytes are
     wrong."""
     name = route.source_name(entry)
-    for go in range(route.options.resend_limit + 1):
+    resends = Resends(route)
+    while True:
         head = step(
             route,
             "source",
@@ -215,8 +238,7 @@ def _read_whole(
             _refuse_flipped(entry, stated, digest.crc64nvme)
             return replace(head, crc64nvme=stated), digest
         except DigestRefused as error:
-            resend(route, error, go)
-    raise AssertionError("resend() raises on the last go")
+            resends.again(error)
 
 
 def _refuse_flipped(entry: ObjectEntry, stated: int | None, read: int) -> None:
@@ -231,9 +253,10 @@ def _put(
     attributes: Attributes,
     crc64nvme: int,
     attempt: int,
+    sent: Sent,
 ) -> Written:
     def put() -> Written:
-        route.counting.add("bytes_written", by=len(body))
+        sent.add(len(body))
         return route.target.put_object(
             route.target_name(entry),
             body,
@@ -297,105 +320,20 @@ def abandon_upload(route: Route, entry: ObjectEntry, upload: Upload) -> None:
 
 def _still_held(
     route: Route, entry: ObjectEntry, upload: Upload, acknowledged: Mapping[int, PartRecord]
-) -> dict[int, PartRecord]:
-    """Of the journalled parts, those that the target lists with the same size and ETag."""
+) -> dict[int, PartRecord] | None:
+    """Of the journalled parts, those that the target lists with the same size and ETag. None where
+    the upload is gone."""
     name = route.target_name(entry)
     listed = step(
         route, "target", "list_parts", lambda: route.target.list_parts(name, upload.upload_id)
     )
     if listed is None:
-        raise UploadLost("the upload of an earlier attempt is gone", key=entry.key)
+        return None
     return {
         number: part
         for number, part in acknowledged.items()
         if listed.get(number) == (part.size, part.etag)
     }
-
-
-def _send_buffered(route: Route, entry: ObjectEntry, upload: Upload, part: Part) -> PartRecord:
-    with route.buffers.take(part.size) as body:
-        _read(route, entry, upload.etag, part.offset, body)
-        digest = PartDigest(route.options.chunk_bytes)
-        digest.update(body)
-
-        def put() -> Written:
-            route.counting.add("bytes_written", by=part.size)
-            return route.target.put_part(
-                route.target_name(entry),
-                upload.upload_id,
-                part.number,
-                body,
-                size=part.size,
-                crc64nvme=digest.crc64nvme,
-            )
-
-        written = step(route, "target", "put_part", put)
-    return _part_record(entry, part, digest, written)
-
-
-def _send_streamed(route: Route, entry: ObjectEntry, upload: Upload, part: Part) -> PartRecord:
-    """As _send_buffered for a part larger than a buffer: the next range is read as the last one is
-    sent."""
-    digests: list[PartDigest] = []
-
-    def put() -> Written:
-        digests.append(PartDigest(route.options.chunk_bytes))
-        with closing(_ranges(route, entry, upload, part, digests[-1])) as body:
-            return route.target.put_part(
-                route.target_name(entry),
-                upload.upload_id,
-                part.number,
-                body,
-                size=part.size,
-                crc64nvme=None,
-            )
-
-    written = step(route, "target", "put_part", put)
-    return _part_record(entry, part, digests[-1], written)
-
-
-def _ranges(
-    route: Route, entry: ObjectEntry, upload: Upload, part: Part, digest: PartDigest
-) -> Generator[memoryview, None, None]:
-    with route.buffers.take(min(part.size, route.options.range_bytes)) as buffer:
-        sent = 0
-        while sent < part.size:
-            view = buffer[: min(len(buffer), part.size - sent)]
-            _read(route, entry, upload.etag, part.offset + sent, view)
-            digest.update(view)
-            route.counting.add("bytes_written", by=len(view))
-            yield view
-            sent += len(view)
-
-
-def _read(route: Route, entry: ObjectEntry, etag: str, offset: int, into: memoryview) -> None:
-    step(
-        route,
-        "source",
-        "get",
-        lambda: route.source.read_range(
-            route.source_name(entry),
-            offset=offset,
-            into=into,
-            etag=etag,
-            version_id=entry.version_id,
-        ),
-    )
-    route.counting.add("bytes_read", by=len(into))
-
-
-def _part_record(
-    entry: ObjectEntry, part: Part, digest: PartDigest, written: Written
-) -> PartRecord:
-    if written.crc64nvme not in (None, digest.crc64nvme):
-        raise DigestRefused("the target states another checksum for a part", key=entry.key)
-    return PartRecord(
-        number=part.number,
-        size=part.size,
-        etag=written.etag,
-        crc64nvme=digest.crc64nvme,
-        chunks=digest.chunks(),
-    )
 
 
 def _complete(
@@ -404,10 +342,13 @@ def _complete(
     opened: OpenUpload,
     parts: Sequence[PartRecord],
     crc64nvme: int,
-) -> Written:
+) -> ObjectHead:
+    """Complete, and return what stands there then: the whole object, by this upload or by an
+    earlier one of ours."""
     name = route.target_name(entry)
     upload = opened.upload
-    for go in range(route.options.resend_limit + 1):
+    resends = Resends(route)
+    while True:
         try:
             written = step(
                 route,
@@ -423,19 +364,25 @@ def _complete(
                     txid=upload.txid,
                 ),
             )
-            settled = settle(route, entry, crc64nvme)
-            if settled is None:
+            standing = settle(route, entry, crc64nvme)
+            if standing is None:
                 raise OutcomeUnknown("completed, yet nothing stands there", key=entry.key)
-            return replace(settled, version_id=settled.version_id or written.version_id)
+            return replace(standing, version_id=standing.version_id or written.version_id)
         except (OutcomeUnknown, UploadLost, TargetConflict) as error:
-            settled = settle(route, entry, crc64nvme)
-            if settled is not None:
-                return settled
+            standing = settle(route, entry, crc64nvme)
+            if standing is not None:
+                if standing.txid != upload.txid:
+                    abandon_upload(route, entry, upload)
+                return standing
             if isinstance(error, UploadLost):
                 raise
-            resend(route, error, go)
-    raise AssertionError("resend() raises on the last go")
+            resends.again(error)
 
 
-def _all_buffered(route: Route, parts: Sequence[PartRecord]) -> bool:
-    return all(part.size <= route.options.range_bytes for part in parts)
+def _all_checked(route: Route, parts: Sequence[PartRecord]) -> bool:
+    """Whether every part went out with a checksum that the target verifies. One that is streamed
+    has none, unless it may follow the bytes."""
+    if route.target.checksum is Checksum.CRC64NVME and route.target.trailers:
+        return True
+    buffered = all(part.size <= route.options.range_bytes for part in parts)
+    return buffered and route.target.checksum is not Checksum.NONE

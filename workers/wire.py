@@ -14,24 +14,15 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from manifests.errors import ConfigurationError
+from workers.http1 import Answer, Connection, Malformed, read_body, read_head, read_one_head
 
 Body: TypeAlias = memoryview | bytes | Iterable[memoryview | bytes]
 
-HEAD_BYTES_MAX: Final = 256 * 1024
-"""Longest head of an answer. 8 KiB of metadata fits many times."""
-ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Longest answer that does not go into a caller's buffer. A page of 5,000 blobs with metadata
-fits."""
-RECEIVE_BYTES: Final = 64 * 1024
-"""Asked of the socket while the length is unknown."""
-WAKE_BYTES: Final = 1024 * 1024
-"""While more than twice this is still to come, the kernel wakes us for no less (SO_RCVLOWAT, see
-socket(7)): a body then costs half the CPU. It also keeps the receive window above 2 MiB."""
 SEND_BYTES: Final = 1024 * 1024
 """Handed to the socket in one call, each with a timeout of its own."""
 JOINED_BYTES: Final = 64 * 1024
@@ -50,10 +41,6 @@ class BrokenExchange(Exception):
         super().__init__(reason)
         self.sent = sent
         """True where the whole request went out: the host may have acted on it."""
-
-
-class _Malformed(Exception):
-    """What came is not HTTP/1.1, or ended early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,58 +63,6 @@ class WireSettings:
     """Resting connections at most. 0: every exchange opens its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came back."""
-
-    status: int
-    headers: Mapping[str, str]
-    """Names in lower case; the values of repeated ones joined by a comma."""
-    body: bytes = b""
-    """Empty where the body went into the caller's buffer."""
-    filled: bool = False
-    """True where the body went into the caller's buffer: both are of the same length."""
-
-
-@dataclass(slots=True)
-class _Connection:
-    sock: socket.socket
-    poller: select.poll = field(default_factory=select.poll)
-    rested_at: float = 0.0
-    pending: bytes = b""
-    """Received, and not yet taken."""
-
-    def receive(self) -> None:
-        """Wait for more bytes and add them to `pending`."""
-        more = self.sock.recv(RECEIVE_BYTES)
-        if not more:
-            raise _Malformed("the host closed the connection")
-        self.pending += more
-
-    def take(self, size: int) -> bytes:
-        """Up to `size` pending bytes."""
-        taken, self.pending = self.pending[:size], self.pending[size:]
-        return taken
-
-    def fill(self, view: memoryview) -> None:
-        """Read exactly len(view) bytes."""
-        early = self.take(len(view))
-        view[: len(early)] = early
-        view = view[len(early) :]
-        patient = len(view) > 2 * WAKE_BYTES
-        if patient:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, WAKE_BYTES)
-        while view:
-            count = self.sock.recv_into(view)
-            if count == 0:
-                raise _Malformed(f"the body ended {len(view)} bytes early")
-            view = view[count:]
-            if patient and len(view) <= 2 * WAKE_BYTES:
-                # TLS may hold a record back: so this ends well before the last byte.
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-                patient = False
-
-
 class Wire:
     """A pool of connections to one host. Every method may be called from many threads."""
 
@@ -144,7 +79,8 @@ class Wire:
         self._name = url.hostname
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._tls = _tls_context(settings.ca_bundle) if url.scheme == "https" else None
-        self._resting: deque[_Connection] = deque()
+        self._resting: deque[Connection] = deque()
+        self._closed = False
         self.host = url.netloc
         """The Host header, which signatures cover."""
 
@@ -179,11 +115,11 @@ class Wire:
                 return refusal
             sent = True
             connection.sock.settimeout(wait_seconds or self._settings.idle_seconds)
-            status, answered = _read_head(connection)
+            status, answered = read_head(connection)
             if wait_seconds is not None:
                 connection.sock.settimeout(self._settings.idle_seconds)
-            answer, reusable = _read_body(connection, method, status, answered, into)
-        except (OSError, _Malformed) as error:
+            answer, reusable = read_body(connection, method, status, answered, into)
+        except (OSError, Malformed) as error:
             connection.sock.close()
             raise BrokenExchange(f"{type(error).__name__}: {error}", sent=sent) from error
         except BaseException:
@@ -196,7 +132,8 @@ class Wire:
         return answer
 
     def close(self) -> None:
-        """Close the resting connections. Those in use are closed or kept by their exchange."""
+        """Close the resting connections. Those in use are closed by their exchange."""
+        self._closed = True
         while self._resting:
             self._resting.pop().sock.close()
 
@@ -215,7 +152,7 @@ class Wire:
             raise ValueError("a header holds a line break")
         return (text + "\r\n\r\n").encode()
 
-    def _take(self) -> _Connection:
+    def _take(self) -> Connection:
         """The connection that rested last, if it is fit; else a new one."""
         now = time.monotonic()
         while True:
@@ -229,14 +166,15 @@ class Wire:
                 return connection
             connection.sock.close()
 
-    def _rest(self, connection: _Connection) -> None:
-        if connection.pending or len(self._resting) >= self._settings.keep_connections:
+    def _rest(self, connection: Connection) -> None:
+        full = len(self._resting) >= self._settings.keep_connections
+        if self._closed or full or connection.pending:
             connection.sock.close()
             return
         connection.rested_at = time.monotonic()
         self._resting.append(connection)
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> Connection:
         address = (self._name, self._port)
         try:
             sock = socket.create_connection(address, self._settings.connect_seconds)
@@ -251,12 +189,12 @@ class Wire:
             ) from error
         except OSError as error:
             raise BrokenExchange(f"no connection to {self._name}: {error}", sent=False) from error
-        connection = _Connection(sock)
+        connection = Connection(sock)
         connection.poller.register(sock, select.POLLIN)
         return connection
 
     def _send(
-        self, connection: _Connection, head: bytes, body: Body | None, body_bytes: int
+        self, connection: Connection, head: bytes, body: Body | None, body_bytes: int
     ) -> Answer | None:
         """Send all of it. Returns the answer by which the host refused the body unread, if it
         did."""
@@ -281,24 +219,24 @@ class Wire:
         return None
 
 
-def _await_continue(connection: _Connection) -> Answer | None:
+def _await_continue(connection: Connection) -> Answer | None:
     connection.sock.settimeout(EXPECT_SECONDS)
     try:
-        status, headers = _read_one_head(connection)
+        status, headers = read_one_head(connection)
         if status < 200:
             return None
-        return _read_body(connection, "PUT", status, headers, None)[0]
+        return read_body(connection, "PUT", status, headers, None)[0]
     except TimeoutError:
         return None
 
 
-def _last_words(connection: _Connection) -> Answer:
+def _last_words(connection: Connection) -> Answer:
     """What the host said before it closed on a body it did not want."""
     connection.sock.settimeout(EXPECT_SECONDS)
-    status, headers = _read_head(connection)
+    status, headers = read_head(connection)
     if status < 300:
-        raise _Malformed(f"{status} before the body had ended")
-    return _read_body(connection, "PUT", status, headers, None)[0]
+        raise Malformed(f"{status} before the body had ended")
+    return read_body(connection, "PUT", status, headers, None)[0]
 
 
 def _send_body(sock: socket.socket, body: Body, body_bytes: int) -> None:
@@ -313,118 +251,6 @@ def _send_body(sock: socket.socket, body: Body, body_bytes: int) -> None:
             view = view[sock.send(view[:SEND_BYTES]) :]
     if left:
         raise ValueError(f"the body is not of the announced {body_bytes} bytes")
-
-
-def _read_head(connection: _Connection) -> tuple[int, dict[str, str]]:
-    """Status and headers of the final answer, interim ones (1xx) passed over."""
-    while True:
-        status, headers = _read_one_head(connection)
-        if status >= 200:
-            return status, headers
-
-
-def _read_one_head(connection: _Connection) -> tuple[int, dict[str, str]]:
-    while (end := connection.pending.find(b"\r\n\r\n")) < 0:
-        if len(connection.pending) > HEAD_BYTES_MAX:
-            raise _Malformed("the head of the answer does not end")
-        connection.receive()
-    lines = _decode(connection.take(end + 4)[:end]).split("\r\n")
-    version, _, rest = lines[0].partition(" ")
-    if version not in ("HTTP/1.1", "HTTP/1.0") or not rest[:3].isdecimal():
-        raise _Malformed("the answer is not HTTP/1.1")
-    headers: dict[str, str] = {"connection": "close"} if version == "HTTP/1.0" else {}
-    for line in lines[1:]:
-        name, _, value = line.partition(":")
-        name = name.lower()
-        value = value.strip(" \t")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return int(rest[:3]), headers
-
-
-def _decode(head: bytes) -> str:
-    """UTF-8 where it is that, as stores send metadata back; else one character a byte (RFC 9110,
-    5.5)."""
-    try:
-        return head.decode()
-    except UnicodeDecodeError:
-        return head.decode("latin-1")
-
-
-def _read_body(
-    connection: _Connection,
-    method: str,
-    status: int,
-    headers: dict[str, str],
-    into: memoryview | None,
-) -> tuple[Answer, bool]:
-    """The answer, and whether its connection may serve another exchange."""
-    reusable = "close" not in headers.get("connection", "").lower()
-    bare = Answer(status=status, headers=headers)
-    if method == "HEAD" or status in (204, 304):
-        return bare, reusable
-    view = into if status in (200, 206) else None
-    if "transfer-encoding" in headers:
-        body = _read_chunks(connection)
-    elif "content-length" in headers:
-        if not headers["content-length"].isdecimal():
-            raise _Malformed("Content-Length is no number")
-        length = int(headers["content-length"])
-        if length > ANSWER_BYTES_MAX if view is None else length != len(view):
-            return bare, False
-        if view is not None:
-            connection.fill(view)
-            return Answer(status=status, headers=headers, filled=True), reusable
-        buffer = bytearray(length)
-        connection.fill(memoryview(buffer))
-        body = bytes(buffer)
-    else:
-        body, reusable = _read_to_end(connection), False
-    if view is None:
-        return Answer(status=status, headers=headers, body=body), reusable
-    if len(body) != len(view):
-        return bare, reusable
-    # Stores state a length with what they serve; the copy is for a proxy that dropped it.
-    view[:] = body
-    return Answer(status=status, headers=headers, filled=True), reusable
-
-
-def _read_chunks(connection: _Connection) -> bytes:
-    """A chunked body (RFC 9112, 7.1); its trailers are passed over."""
-    body = bytearray()
-    while True:
-        size_text, _, _ = _read_line(connection).partition(b";")
-        try:
-            size = int(size_text, 16)
-        except ValueError:
-            raise _Malformed("a chunk without a size") from None
-        if size == 0:
-            while _read_line(connection):
-                pass
-            return bytes(body)
-        if size < 0 or len(body) + size > ANSWER_BYTES_MAX:
-            raise _Malformed("the answer is too long")
-        start = len(body)
-        body += bytes(size)
-        connection.fill(memoryview(body)[start:])
-        if _read_line(connection):
-            raise _Malformed("a chunk longer than its size")
-
-
-def _read_line(connection: _Connection) -> bytes:
-    while (end := connection.pending.find(b"\r\n")) < 0:
-        if len(connection.pending) > HEAD_BYTES_MAX:
-            raise _Malformed("a line that does not end")
-        connection.receive()
-    return connection.take(end + 2)[:end]
-
-
-def _read_to_end(connection: _Connection) -> bytes:
-    body = bytearray(connection.take(len(connection.pending)))
-    while more := connection.sock.recv(RECEIVE_BYTES):
-        body += more
-        if len(body) > ANSWER_BYTES_MAX:
-            raise _Malformed("the answer is too long")
-    return bytes(body)
 
 
 def _is_loopback(name: str) -> bool:

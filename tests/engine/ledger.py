@@ -326,3 +326,14 @@ def result_of(
         cause=cause,
         message=cause,
     )
+
+
+def cut_of(now: float, worker: str, lease: Lease, end: int) -> LeaseCut:
+    return LeaseCut(
+        now=now,
+        worker=worker,
+        shard=lease.shard,
+        first=lease.first,
+        attempt=lease.attempt,
+        end=end,
+    )

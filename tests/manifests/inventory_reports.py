@@ -1,4 +1,4 @@
-"""Writes inventory reports as the clouds lay them out, from rows that a test states."""
+"""Writes inventory reports as the clouds lay them out, from rows that a test states; reads them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet
+import pytest
+
+from manifests.errors import InventoryError
+from manifests.inventory import InventoryKind, InventoryReport, LocalReportFiles, read_inventory
+from manifests.schema import INVENTORY_SCHEMA
 
 AZURE_RUN = "2021/05/26/13-25-36/Rule_1"
+AZURE_FILE = f"{AZURE_RUN}/Rule_1_0.csv"
 AZURE_MANIFEST = f"{AZURE_RUN}/Rule_1-manifest.json"
 S3_RUN = "Inventory/example-source-bucket/all-objects"
+S3_BUCKET = "example-source-bucket"
 S3_MANIFEST = f"{S3_RUN}/2016-11-06T21-32Z/manifest.json"
 
 Row = Mapping[str, str]
@@ -126,7 +133,7 @@ def write_s3_report(
         md5 = hashlib.md5(data).hexdigest()
         listed.append({"key": name, "size": len(data), "MD5checksum": md5})
     manifest = {
-        "sourceBucket": "example-source-bucket",
+        "sourceBucket": S3_BUCKET,
         "destinationBucket": "arn:aws:s3:::example-inventory-destination-bucket",
         "version": "2016-11-30",
         "creationTimestamp": "1514944800000",
@@ -145,3 +152,40 @@ def s3_csv(schema: str, rows: Iterable[Row]) -> bytes:
     fields = [field.strip() for field in schema.split(",")]
     writer.writerows([row.get(field, "") for field in fields] for row in rows)
     return gzip.compress(text.getvalue().encode(), mtime=0)
+
+
+def open_azure(
+    root: Path, *, container: str = "c1", prefix: str = "", account: str | None = None
+) -> InventoryReport:
+    return read_inventory(
+        InventoryKind.AZURE,
+        LocalReportFiles(root),
+        AZURE_MANIFEST,
+        container=container,
+        prefix=prefix,
+        account=account,
+    )
+
+
+def open_s3(root: Path, *, bucket: str = S3_BUCKET, prefix: str = "") -> InventoryReport:
+    files = LocalReportFiles(root)
+    return read_inventory(InventoryKind.S3, files, S3_MANIFEST, container=bucket, prefix=prefix)
+
+
+def rows_of(report: InventoryReport) -> list[dict[str, Any]]:
+    batches = list(report.batches())
+    for batch in batches:
+        assert batch.schema == INVENTORY_SCHEMA
+        batch.validate(full=True)
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+def keys_of(report: InventoryReport) -> list[str]:
+    return [row["key"] for row in rows_of(report)]
+
+
+def refusal(opened: Callable[..., InventoryReport], root: Path, **options: Any) -> str:
+    """The message of the InventoryError that opening and reading the report ends with."""
+    with pytest.raises(InventoryError) as caught:
+        rows_of(opened(root, **options))
+    return str(caught.value)

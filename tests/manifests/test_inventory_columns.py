@@ -9,12 +9,12 @@ from urllib.parse import unquote_plus
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.errors import InventoryError
-from manifests.report_columns import crc64s, json_objects, keys, md5s, moments
-from manifests.report_rows import ReportRows
+from manifests.inventory_columns import crc64s, json_objects, keys, md5s, moments
+from manifests.inventory_rows import ReportRows
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -28,6 +28,7 @@ def canonical(value: str) -> str:
     return json.dumps(json.loads(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+@settings(deadline=None)
 @given(
     objects=st.lists(st.none() | st.dictionaries(text, text, max_size=4), min_size=1),
     ascii_only=st.booleans(),
@@ -64,12 +65,14 @@ def test_values_that_are_no_json_objects_cannot_help_each_other(
         json_objects(rows(values), "c")
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.binary(min_size=16, max_size=16), min_size=1))
 def test_md5s(sums: list[bytes | None]) -> None:
     values = [None if each is None else base64.b64encode(each).decode() for each in sums]
     assert md5s(rows(values), "c").to_pylist() == sums
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.integers(0, 2**64 - 1), min_size=1))
 def test_crc64s(sums: list[int | None]) -> None:
     values = [
@@ -79,6 +82,7 @@ def test_crc64s(sums: list[int | None]) -> None:
     assert crc64s(rows(values), "c").to_pylist() == sums
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("%0123456789abcdefABCDEFxX+ é/", min_size=1), min_size=1))
 def test_url_decoded_keys(values: list[str | None]) -> None:
     def decoded(value: str) -> str | None:

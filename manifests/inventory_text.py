@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from manifests.errors import InventoryError
-from manifests.report_rows import ReportRows, folded_names
+from manifests.inventory_rows import ReportRows, folded_names
 
 BLOCK_BYTES = 8 * 1024 * 1024
 """Text read at a time: some 40,000 rows of 200 bytes."""

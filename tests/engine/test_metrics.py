@@ -1,0 +1,351 @@
+"""/metrics tells all that JobStatus holds, in bounded labels, and counters never go back."""
+
+from __future__ import annotations
+
+import ast
+import math
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from engine.config import RunConfig
+from engine.metrics import (
+    DEFAULT_ADDRESS,
+    METRICS,
+    OPERATIONS,
+    OTHER,
+    Kind,
+    MetricsServer,
+    families,
+)
+from engine.status import JobStatus, Phase, add_tallies, load_status, save_status
+from manifests.errors import ConfigurationError
+from manifests.jobdir import JobDirectory
+from manifests.model import LATENCY_BUCKETS, Outcome, Tally
+from tests.servers import ROOT, find_tool, free_ports
+from workers.tally import Counting
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def a_tally() -> Tally:
+    counting = Counting()
+    counting.add("bytes_read", by=4096)
+    counting.add("bytes_written", by=2048)
+    counting.add("bytes_reread", by=1024)
+    counting.add("objects", Outcome.TRANSFERRED.value, by=7)
+    counting.add("parts", by=3)
+    counting.add("retries", "throttled")
+    counting.add("throttles", "target")
+    counting.add("errors", "throttled")
+    counting.gauge("bytes_in_flight", read=lambda: 512.0)
+    counting.gauge("streams", read=lambda: 16.0)
+    counting.gauge("concurrency", "source", read=lambda: 11.2)
+    counting.observe("request_seconds", "source", "get", seconds=0.02)
+    return counting.snapshot()
+
+
+def a_status() -> JobStatus:
+    return JobStatus(
+        job="7f3a",
+        phase=Phase.MOVING,
+        updated_seconds=1_700_000_000.5,
+        run_seconds=61,
+        objects_total=1000,
+        bytes_total=1_000_000,
+        objects_done=100,
+        bytes_done=90_000,
+        bytes_moved=81_000,
+        outcomes={"TRANSFERRED": 70, "FAILED": 2},
+        outcome_bytes={"TRANSFERRED": 80_000},
+        levels={"chained": 70},
+        causes={"target_conflict": 2},
+        shards={"pending": 5, "leased": 2, "settled": 3},
+        workers=2,
+        workers_lost=1,
+        bytes_per_second=1234.5,
+        objects_per_second=12.5,
+        eta_seconds=737.0,
+        tally=a_tally(),
+    )
+
+
+def text_of(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def series_in(text: str) -> Series:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def series_of(status: JobStatus) -> Series:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families(status)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def server() -> Iterator[MetricsServer]:
+    server = MetricsServer("127.0.0.1:0")
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("noria_job_info", {"job_id": "7f3a"}, 1),
+        ("noria_job_phase", {"phase": "moving"}, 1),
+        ("noria_job_phase", {"phase": "finished"}, 0),
+        ("noria_status_timestamp_seconds", {}, 1_700_000_000.5),
+        ("noria_planned_bytes", {}, 1_000_000),
+        ("noria_done_objects", {}, 100),
+        ("noria_failed_objects", {}, 2),
+        ("noria_eta_seconds", {}, 737),
+        ("noria_sealed_objects_total", {"outcome": "FAILED"}, 2),
+        ("noria_sealed_objects_total", {"outcome": "SKIPPED"}, 0),
+        ("noria_unlanded_objects_total", {"cause": "target_conflict"}, 2),
+        ("noria_verified_objects_total", {"level": "chained"}, 70),
+        ("noria_shards", {"state": "settled"}, 3),
+        ("noria_shards", {"state": "quarantined"}, 0),
+        ("noria_written_bytes_total", {}, 2048),
+        ("noria_objects_total", {"outcome": "TRANSFERRED"}, 7),
+        ("noria_retries_total", {"cause": "throttled"}, 1),
+        ("noria_retries_total", {"cause": "unavailable"}, 0),
+        ("noria_throttles_total", {"store": "target"}, 1),
+        ("noria_bytes_in_flight", {}, 512),
+        ("noria_concurrency", {"store": "source"}, 11.2),
+    ],
+)
+def test_it_shows(server: MetricsServer, name: str, labels: dict[str, str], value: float) -> None:
+    server.show(a_status())
+    assert series_in(text_of(server.url))[name, frozenset(labels.items())] == value
+
+
+def test_every_field_of_the_status_is_shown() -> None:
+    status, shown = a_status(), series_of(a_status())
+    changed: dict[str, Any] = {
+        "job": "other",
+        "phase": Phase.DRAINING,
+        "outcomes": {"SKIPPED": 9},
+        "outcome_bytes": {"SKIPPED": 9},
+        "levels": {"counted": 9},
+        "causes": {"archived": 9},
+        "shards": {"leased": 9},
+        "tally": Tally(),
+    }
+    for field in fields(JobStatus):
+        value = changed.get(field.name, 99_999)
+        assert series_of(replace(status, **{field.name: value})) != shown, field.name
+
+
+def counted_in_the_source() -> Iterator[tuple[str, str]]:
+    """(method, name) of each counting.add, .observe and .gauge, and of each operation of step()."""
+    for path in [*ROOT.glob("workers/*.py"), *ROOT.glob("engine/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            if isinstance(node.func, ast.Name) and node.func.id == "step":
+                operation = node.args[2]
+                assert isinstance(operation, ast.Constant), f"{path}: an operation is a literal"
+                yield "step", str(operation.value)
+            elif isinstance(node.func, ast.Attribute) and "counting" in ast.unparse(
+                node.func.value
+            ):
+                name = node.args[0] if node.args else None
+                if isinstance(name, ast.Constant):
+                    yield node.func.attr, str(name.value)
+
+
+def test_all_that_workers_count_is_in_the_table() -> None:
+    found = set(counted_in_the_source())
+    assert {name for method, name in found if method == "step"} <= set(OPERATIONS)
+    kinds = {"add": Kind.COUNTER, "gauge": Kind.GAUGE, "observe": Kind.HISTOGRAM}
+    counted = [(kinds[method], name) for method, name in found if method in kinds]
+    assert len(counted) > 10, "the search finds nothing any more"
+    for kind, name in counted:
+        assert len(metrics_fed_by(kind, name)) == 1, f"{name} is in no metric, or in several"
+
+
+def metrics_fed_by(kind: Kind, name: str) -> set[str]:
+    """Names of the metrics that show what a tally holds under this name, with any labels."""
+    fed = set()
+    for labels in range(3):
+        place = (name, *["?"] * labels)
+        tally = Tally(
+            counters={place: 7.5} if kind is Kind.COUNTER else {},
+            gauges={place: 7.5} if kind is Kind.GAUGE else {},
+            histograms={place: (7.5,) * 18} if kind is Kind.HISTOGRAM else {},
+        )
+        with_it = replace(a_status(), tally=tally)
+        without = replace(a_status(), tally=Tally())
+        fed |= {metric.name for metric in METRICS if metric.read(with_it) != metric.read(without)}
+    return fed
+
+
+@given(st.lists(st.floats(0, 1000), max_size=50))
+def test_a_histogram_counts_up_to_each_bound(seconds: list[float]) -> None:
+    counting = Counting()
+    for value in seconds:
+        counting.observe("request_seconds", "target", "put", seconds=value)
+    shown = series_of(replace(a_status(), tally=counting.snapshot()))
+    labels = {("store", "target"), ("operation", "put")}
+    name = "noria_request_duration_seconds"
+    for bound in LATENCY_BUCKETS if seconds else ():
+        place = (f"{name}_bucket", frozenset({*labels, ("le", str(float(bound)))}))
+        assert shown[place] == sum(value <= bound for value in seconds)
+    assert shown.get((f"{name}_count", frozenset(labels)), 0) == len(seconds)
+    assert math.isclose(shown.get((f"{name}_sum", frozenset(labels)), 0), math.fsum(seconds))
+
+
+@given(st.text(), st.text())
+def test_what_is_not_in_a_closed_set_is_other(label: str, cause: str) -> None:
+    tally = Tally(
+        counters={("retries", f"x/{label}"): 2, ("retries", f"x/{cause}/y"): 3, ("throttles",): 1},
+        histograms={("request_seconds", "target", f"x/{label}"): (1.0,) * 18},
+    )
+    shown = series_of(replace(a_status(), tally=tally, causes={f"x/{label}": 4}))
+    assert not any("x/" in value for _, labels in shown for _, value in labels)
+    assert shown["noria_retries_total", frozenset({("cause", OTHER)})] == 5
+    assert shown["noria_unlanded_objects_total", frozenset({("cause", OTHER)})] == 4
+
+
+def test_the_number_of_series_does_not_grow_with_the_job() -> None:
+    everything = replace(
+        a_status(),
+        tally=Tally(
+            counters={("errors", f"key-{number}"): 1 for number in range(5000)},
+            histograms={
+                ("request_seconds", store, operation): (1.0,) * 18
+                for store in ("source", "target", "elsewhere")
+                for operation in (*OPERATIONS, "unheard-of")
+            },
+        ),
+    )
+    assert len(series_of(everything)) < 1000
+
+
+def test_counters_go_on_across_a_resume(tmp_path: Path) -> None:
+    directory = JobDirectory.create(tmp_path / "job", {"id": "7f3a"})
+    save_status(directory, a_status())
+    before = series_of(a_status())
+    known = load_status(directory)
+    assert known is not None
+    after = series_of(replace(known, tally=add_tallies(known.tally, a_tally())))
+    counters = [place for place in before if place[0].endswith(("_total", "_bucket", "_count"))]
+    assert len(counters) > 50
+    assert all(after[place] >= before[place] for place in counters)
+    assert after["noria_read_bytes_total", frozenset()] == 8192
+
+
+def test_promtool_finds_no_fault_with_names_and_types(server: MetricsServer) -> None:
+    server.show(a_status())
+    checked = subprocess.run(
+        [find_tool("promtool"), "check", "metrics"],
+        input=text_of(server.url),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_before_the_first_status_it_shows_the_process_alone(server: MetricsServer) -> None:
+    names = {name for name, _ in series_in(text_of(server.url))}
+    assert "process_resident_memory_bytes" in names
+    assert not any(name.startswith("noria_") for name in names)
+
+
+def test_eta_is_absent_while_nothing_moves() -> None:
+    shown = series_of(replace(a_status(), eta_seconds=None))
+    assert not any(name == "noria_eta_seconds" for name, _ in shown)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "9464", ":9464", "host:", "host:70000", "http://a:1", "a b:1"]
+)
+def test_a_bad_address_is_refused_in_one_line(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="HOST:PORT") as caught:
+        MetricsServer(address)
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="--metrics-address"):
+        MetricsServer(f"{host}:9464")
+
+
+def test_a_port_in_use_is_refused(server: MetricsServer) -> None:
+    address = server.url.removeprefix("http://").removesuffix("/metrics")
+    with pytest.raises(ConfigurationError, match=f"{address}.*in use.*--metrics-address"):
+        MetricsServer(address)
+
+
+def test_two_jobs_on_one_machine_are_both_served() -> None:
+    assert RunConfig().metrics_address == DEFAULT_ADDRESS
+    one, two = MetricsServer(), MetricsServer()
+    try:
+        assert one.url != two.url
+        for server, job in ((one, "one"), (two, "two")):
+            server.show(replace(a_status(), job=job))
+        for server, job in ((one, "one"), (two, "two")):
+            assert f'job_id="{job}"' in text_of(server.url)
+    finally:
+        one.close()
+        two.close()
+
+
+def test_it_serves_on_ipv6() -> None:
+    server = MetricsServer("[::1]:0")
+    try:
+        server.show(a_status())
+        assert "noria_job_info" in text_of(server.url)
+    finally:
+        server.close()
+
+
+def test_close_frees_the_port_at_once_and_may_be_repeated() -> None:
+    (port,) = free_ports(1)
+    began = time.monotonic()
+    for _ in range(2):
+        server = MetricsServer(f"127.0.0.1:{port}")
+        server.show(a_status())
+        text_of(server.url)  # one fetch is no scraper
+        server.close()
+        server.close()
+    with pytest.raises(urllib.error.URLError):
+        text_of(server.url)
+    assert time.monotonic() - began < 3
+
+
+def test_close_lets_a_regular_scraper_see_the_end() -> None:
+    server = MetricsServer("127.0.0.1:0")
+    server.show(a_status())
+    text_of(server.url)
+    text_of(server.url)
+    server.show(replace(a_status(), phase=Phase.FINISHED))
+    closing = threading.Thread(target=server.close)
+    closing.start()
+    last = series_in(text_of(server.url))
+    closing.join(timeout=10)
+    assert last["noria_job_phase", frozenset({("phase", "finished")})] == 1
+    assert not closing.is_alive()

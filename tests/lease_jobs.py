@@ -1,0 +1,344 @@
+"""Jobs as one lease sees them: two real containers, a frozen manifest, a route; no Ray, no driver.
+
+    source, target = stack.enter_context(s3_bucket(seaweedfs)), ...
+    job = stack.enter_context(lease_job(tmp_path / "job", source, target, {"a": 100}))
+    receipts = job.receipts(job.run(job.lease()))
+
+A job's objects lie below `from/` at its source and arrive below `to/`; `object_bytes(SEED, ...)`
+says what they hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from azure.storage.blob import ContainerClient
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from benchmarks.dataset import object_bytes
+from manifests.jobdir import JobDirectory
+from manifests.manifest import Manifest, freeze
+from manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, Receipt
+from manifests.planning import PlanOptions
+from manifests.providers import NameRules, limits_for
+from manifests.receipts import read_result, receipts_of, seal
+from tests.faults import Request
+from tests.servers import REGION, Azurite, S3Server
+from workers.azure_store import AzureSettings, AzureStore
+from workers.buffers import BufferPool
+from workers.pacing import Pacer
+from workers.route import Route, TransferOptions
+from workers.s3_store import S3Settings, S3Store
+from workers.shard import LeaseRun
+from workers.store import Checksum, TargetStore
+from workers.tally import Counting
+
+MIB = 1024 * 1024
+SEED = 11
+STREAMS = 4
+PACER_LIMIT = 8
+
+
+class Container(Protocol):
+    """A bucket or container of a test's own, as its ecosystem's client sees it, past any proxy."""
+
+    endpoint: str
+    """Of the service."""
+    provider: str
+    part_bytes: int
+    """The smallest size of a part."""
+
+    def store(self, endpoint: str, *, idle_seconds: float) -> TargetStore:
+        """As a worker opens it, with what a probe would find out."""
+
+    def put(self, key: str, body: bytes, *, states_crc: bool = False) -> None:
+        """`states_crc`: it will state its CRC64NVME."""
+
+    def get(self, key: str) -> bytes: ...
+
+    def delete(self, key: str) -> None: ...
+
+    def metadata(self, key: str) -> Mapping[str, str]: ...
+
+    def keys(self) -> list[str]: ...
+
+    def open_uploads(self) -> list[str]:
+        """Keys with an open multipart upload. None in Azure, which drops uncommitted blocks by
+        itself."""
+
+    def drop_uploads(self) -> None:
+        """As a third party that aborts what it finds."""
+
+
+@dataclass
+class S3Bucket:
+    server: S3Server
+    name: str
+    client: Any
+    provider: str = "seaweedfs"
+    part_bytes: int = 5 * MIB
+
+    @property
+    def endpoint(self) -> str:
+        return self.server.endpoint
+
+    def store(self, endpoint: str, *, idle_seconds: float) -> TargetStore:
+        settings = S3Settings(
+            bucket=self.name, endpoint_url=endpoint, region=REGION, idle_seconds=idle_seconds
+        )
+        store = S3Store(settings, self._credentials)
+        store.checksum, store.if_absent = Checksum.CRC64NVME, True
+        return store
+
+    def put(self, key: str, body: bytes, *, states_crc: bool = False) -> None:
+        algorithm = "CRC64NVME" if states_crc else "CRC32"
+        self.client.put_object(
+            Bucket=self.name,
+            Key=key,
+            Body=body,
+            Metadata={"who": "me"},
+            ChecksumAlgorithm=algorithm,
+        )
+
+    def get(self, key: str) -> bytes:
+        return bytes(self.client.get_object(Bucket=self.name, Key=key)["Body"].read())
+
+    def delete(self, key: str) -> None:
+        self.client.delete_object(Bucket=self.name, Key=key)
+
+    def metadata(self, key: str) -> Mapping[str, str]:
+        metadata: Mapping[str, str] = self.client.head_object(Bucket=self.name, Key=key)["Metadata"]
+        return metadata
+
+    def keys(self) -> list[str]:
+        found = self.client.list_objects_v2(Bucket=self.name).get("Contents", ())
+        return [item["Key"] for item in found]
+
+    def open_uploads(self) -> list[str]:
+        return [upload["Key"] for upload in self._uploads()]
+
+    def drop_uploads(self) -> None:
+        for upload in self._uploads():
+            self.client.abort_multipart_upload(
+                Bucket=self.name, Key=upload["Key"], UploadId=upload["UploadId"]
+            )
+
+    def resign(self, request: Request) -> dict[str, str]:
+        """The headers of a changed request, signed again: see run_fault_proxy()."""
+        old = ("authorization", "x-amz-date", "x-amz-content-sha256")
+        headers = {name: value for name, value in request.headers.items() if name not in old}
+        url = f"http://{headers['host']}{request.target}"
+        changed = AWSRequest(method=request.method, url=url, headers=headers)
+        S3SigV4Auth(self._credentials, "s3", REGION).add_auth(changed)
+        return {name.lower(): value for name, value in changed.headers.items()}
+
+    @property
+    def _credentials(self) -> Credentials:
+        return Credentials(self.server.access_key, self.server.secret_key)
+
+    def _uploads(self) -> list[dict[str, str]]:
+        uploads: list[dict[str, str]] = self.client.list_multipart_uploads(Bucket=self.name).get(
+            "Uploads", []
+        )
+        return uploads
+
+
+@dataclass
+class AzureContainer:
+    server: Azurite
+    client: ContainerClient
+    provider: str = "azure"
+    part_bytes: int = MIB
+
+    @property
+    def endpoint(self) -> str:
+        return self.server.endpoint
+
+    def store(self, endpoint: str, *, idle_seconds: float) -> TargetStore:
+        store = AzureStore(
+            AzureSettings(
+                account=self.server.account,
+                container=self.client.container_name,
+                endpoint=endpoint,
+                connection_string=self.server.connection_string,
+                idle_seconds=idle_seconds,
+            )
+        )
+        store.checksum, store.if_absent = Checksum.MD5, True  # Azurite checks no CRC64
+        return store
+
+    def put(self, key: str, body: bytes, *, states_crc: bool = False) -> None:
+        if states_crc:
+            raise ValueError("Azurite states no CRC64")
+        self.client.upload_blob(key, body, overwrite=True, metadata={"who": "me"})
+
+    def get(self, key: str) -> bytes:
+        return bytes(self.client.download_blob(key).readall())
+
+    def delete(self, key: str) -> None:
+        self.client.delete_blob(key)
+
+    def metadata(self, key: str) -> Mapping[str, str]:
+        return self.client.get_blob_client(key).get_blob_properties().metadata
+
+    def keys(self) -> list[str]:
+        return [blob.name for blob in self.client.list_blobs()]
+
+    def open_uploads(self) -> list[str]:
+        return []
+
+    def drop_uploads(self) -> None:
+        """A committed write makes the blocks under its name void."""
+        for blob in list(self.client.list_blobs(include=["uncommittedblobs"])):
+            if blob.size == 0:
+                self.client.upload_blob(blob.name, b"", overwrite=True)
+                self.client.delete_blob(blob.name)
+
+
+@contextlib.contextmanager
+def s3_bucket(server: S3Server) -> Iterator[S3Bucket]:
+    """A new bucket, which ends with the block."""
+    client = server.client()
+    name = f"b{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=name)
+    yield S3Bucket(server, name, client)
+    client.delete_bucket(Bucket=name)  # SeaweedFS drops the objects with it
+    client.close()
+
+
+@contextlib.contextmanager
+def azure_container(server: Azurite) -> Iterator[AzureContainer]:
+    """A new container, which ends with the block."""
+    with server.client() as service:
+        client = service.create_container(f"c{uuid.uuid4().hex[:12]}")
+        yield AzureContainer(server, client)
+        client.delete_container()
+
+
+class WatchedPacer(Pacer):
+    """Remembers how low the limit fell."""
+
+    lowest = float(PACER_LIMIT)
+
+    def on_throttle(self) -> None:
+        super().on_throttle()
+        self.lowest = min(self.lowest, self.limit)
+
+
+@dataclass
+class Job:
+    """One job between two containers, with what a test needs to look at it."""
+
+    directory: JobDirectory
+    manifest: Manifest
+    route: Route
+    source: Container
+    target: Container
+    sizes: dict[str, int]
+    attempts: int = 100
+
+    def lease(
+        self,
+        shard: int = 0,
+        kind: LeaseKind = LeaseKind.OBJECTS,
+        first: int = 0,
+        end: int | None = None,
+        generation: int = 0,
+    ) -> Lease:
+        self.attempts += 1
+        end = self.manifest.shard(shard).units if end is None else end
+        return Lease(
+            shard=shard,
+            kind=kind,
+            first=first,
+            end=end,
+            attempt=self.attempts,
+            generation=generation,
+        )
+
+    def start(self, lease: Lease, streams: ThreadPoolExecutor) -> LeaseRun:
+        return LeaseRun(self.directory, self.manifest, self.route, streams, lease, window=8)
+
+    def run(self, lease: Lease, *, streams: int = STREAMS) -> LeaseResult:
+        with ThreadPoolExecutor(streams) as threads:
+            return self.start(lease, threads).run()
+
+    def receipts(self, result: LeaseResult) -> dict[str, Receipt]:
+        """Seal a finished lease; its receipts by key."""
+        assert result.how is LeaseEnd.FINISHED, (result.cause, result.message)
+        table = read_result(self.directory, seal(self.directory, result))
+        return {receipt.key: receipt for receipt in receipts_of(table)}
+
+    def source_bytes(self, key: str) -> bytes:
+        """What the object held when it was planned."""
+        return object_bytes(SEED, key, 0, self.sizes[key])
+
+    def target_bytes(self, key: str) -> bytes:
+        return self.target.get(f"to/{key}")
+
+    def sent(self) -> float:
+        return self.route.counting.total("bytes_written")
+
+
+@contextlib.contextmanager
+def lease_job(
+    folder: Path,
+    source: Container,
+    target: Container,
+    sizes: dict[str, int],
+    *,
+    source_endpoint: str | None = None,
+    target_endpoint: str | None = None,
+    states_crc: bool = False,
+    segment_bytes: int = 1 << 40,
+    idle_seconds: float = 60.0,
+    **options: Any,
+) -> Iterator[Job]:
+    """Fill the source, freeze its listing, open both ends. Endpoints are those of proxies,
+    `options` those of TransferOptions."""
+    for key, size in sizes.items():
+        source.put(f"from/{key}", object_bytes(SEED, key, 0, size), states_crc=states_crc)
+    ends = (
+        source.store(source_endpoint or source.endpoint, idle_seconds=idle_seconds),
+        target.store(target_endpoint or target.endpoint, idle_seconds=idle_seconds),
+    )
+    directory = JobDirectory.create(folder, {"id": "job"})
+    manifest = freeze(
+        ends[0].list_objects("from/"),
+        directory.manifest_path,
+        source_prefix="from/",
+        options=PlanOptions(
+            limits=limits_for(target.provider),
+            rules=NameRules(),
+            target_prefix="to/",
+            part_bytes=target.part_bytes,
+            chunk_bytes=MIB,
+            segment_bytes=segment_bytes,
+        ),
+    )
+    values = {"chunk_bytes": MIB, "range_bytes": 8 * MIB, "retry_seconds": 5.0, **options}
+    route = Route(
+        job_id="job",
+        source=ends[0],
+        target=ends[1],
+        source_prefix="from/",
+        target_prefix="to/",
+        options=TransferOptions(**values),
+        buffers=BufferPool(64 * MIB),
+        source_pacer=WatchedPacer(PACER_LIMIT),
+        target_pacer=WatchedPacer(PACER_LIMIT),
+        counting=Counting(),
+        stopping=threading.Event(),
+    )
+    yield Job(directory, manifest, route, source, target, sizes)
+    for end in ends:
+        end.close()

@@ -1,0 +1,116 @@
+"""SIGKILL in the middle of a multipart object, then the same command again: right, and little is
+sent twice.
+
+What reaches the target is counted by a proxy in front of it, not by Noria.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.fault_proxy import FaultProxy, run_fault_proxy
+from tests.scenarios.moves import (
+    Move,
+    descendants,
+    kill_one,
+    plain,
+    wait_for_end_of_all,
+    wait_until,
+)
+from tests.servers import S3Server
+
+MIB = 1024 * 1024
+PART = 8 * MIB
+STREAMS = 4
+WORKERS = 2
+LARGE = 20 * PART + 3
+SPECS = [
+    plain("large/one", LARGE),
+    plain("large/two", LARGE),
+    *(plain(f"small/{n:03}", 5_000 + n) for n in range(300)),
+]
+TOTAL = sum(spec.size for spec in SPECS)
+PLAN = {"part_bytes": PART}
+RUN = {"streams": STREAMS, "workers": WORKERS, "journal_seconds": 0.2}
+JOURNAL_BYTES = PART * STREAMS
+"""At most this was sent in one journal interval of a worker: every stream ends a part."""
+
+
+@pytest.fixture
+def counter(seaweedfs: S3Server) -> Iterator[FaultProxy]:
+    with run_fault_proxy(seaweedfs.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def move(make_move: Callable[..., Move], counter: FaultProxy) -> Move:
+    move = make_move(SPECS, AWS_ENDPOINT_URL_S3=counter.endpoint)
+    move.job_file(plan=PLAN, run=RUN)
+    return move
+
+
+def in_the_middle(counter: FaultProxy, start: int) -> Callable[[], bool]:
+    return lambda: counter.written_bytes_so_far() - start > LARGE // 2
+
+
+@pytest.mark.parametrize("title", ["ray::WorkerActor", "driver", "raylet/raylet", "gcs_server"])
+def test_whatever_is_killed_every_object_is_right(
+    move: Move, counter: FaultProxy, title: str
+) -> None:
+    process = move.start("run", move.job.with_suffix(".toml"), "--json")
+    wait_until((move.job / "epochs" / "0000000002.json").exists, "the plan")
+    begun = counter.written_bytes_so_far()
+    wait_until(in_the_middle(counter, begun), "half of a large object")
+    pids = [pid for pid, _ in descendants(process.pid)]
+    kill_one(process, title)
+    out, err = process.communicate(timeout=100)
+    wait_for_end_of_all(pids)
+    if title == "driver":
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode in (0, 3), (out, err)
+        assert json.loads(out)["complete"] is (process.returncode == 0)
+    assert "Traceback" not in err
+    done = move.noria("run", move.job)
+    assert done["outcomes"] == {"TRANSFERRED": len(SPECS)}
+    move.expect_all_arrived()
+    again = counter.written_bytes_so_far() - begun - TOTAL
+    lost = 1 if title == "ray::WorkerActor" else WORKERS
+    in_flight = STREAMS * PART
+    assert again <= lost * (in_flight + JOURNAL_BYTES), f"{again} bytes were sent again"
+
+
+def test_ten_kills_at_random_end_in_no_difference(move: Move, counter: FaultProxy) -> None:
+    seed = 77
+    dice = random.Random(seed)
+    titles = ["driver", "ray::WorkerActor", "raylet/raylet", "gcs_server"]
+    kills = 0
+    for _ in range(10):
+        process = move.start("run", move.job.with_suffix(".toml"), "--json")
+        begun = counter.written_bytes_so_far()
+        share = dice.random() * TOTAL / 8
+        wait_until(
+            lambda begun=begun, share=share, process=process: (
+                process.poll() is not None or counter.written_bytes_so_far() - begun > share
+            ),
+            "some progress",
+        )
+        if process.poll() is None:
+            pids = [pid for pid, _ in descendants(process.pid)]
+            kill_one(process, dice.choice(titles[:1] if kills % 2 else titles))
+            kills += 1
+            if dice.random() < 0.7:
+                process.kill()
+            process.communicate(timeout=100)
+            wait_for_end_of_all(pids)
+        process.communicate()
+    done = move.noria("run", move.job.with_suffix(".toml"))
+    assert kills > 5, f"seed {seed} killed too little to say anything"
+    assert done["outcomes"] == {"TRANSFERRED": len(SPECS)}
+    move.expect_all_arrived()
+    move.expect_rclone_finds_no_difference()
