@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -234,6 +235,9 @@ def _plan_and_run(
     with _shown(root, metrics_address, quiet or as_json) as show:
         ended = job.run(root, address=address, overrides=overrides, show=show, show_keys=show_keys)
     _print(report.run_summary(ended, root), report.print_run, as_json)
+    if not ended.left_well:
+        sys.stdout.flush()
+        os._exit(ended.exit_code)
     raise typer.Exit(ended.exit_code)
 
 

@@ -133,6 +133,7 @@ class Cluster:
         close()."""
         self._members: dict[str, _Member] = {}
         self._report_seconds = report_seconds
+        self._is_local = address is None
         options: dict[str, Any] = {
             "logging_level": logging.ERROR,
             "log_to_driver": False,
@@ -161,8 +162,8 @@ class Cluster:
     def trouble(self) -> str | None:
         """Why this cluster is of no more use, or None.
 
-        Without its control store Ray ends this process by itself after a minute, with an exit code
-        that says nothing: it has to be noticed before.
+        A dead control store has to be noticed by us: Ray only waits for it, and then ends this
+        process.
         """
         if time.monotonic() - self._pulse_at > PULSE_LIMIT_SECONDS:
             return "Ray's control store does not answer any more"
@@ -226,10 +227,23 @@ class Cluster:
             return set()
         return {name for name, member in self._members.items() if member.node_id in nodes}
 
-    def close(self) -> None:
-        for worker in list(self._members):
-            self.kill(worker)
-        ray.shutdown()
+    def close(self) -> bool:
+        """End the workers, and a local Ray with them. False where Ray is too broken to be left
+        well.
+
+        Without its control store Ray's own clean-up waits for ever, also when the interpreter
+        exits; the caller then has to end this process with os._exit().
+        """
+        if self.trouble() is None:
+            for worker in list(self._members):
+                self.kill(worker)
+            ray.shutdown()
+            return True
+        node = getattr(ray._private.worker, "_global_node", None)
+        if self._is_local and node is not None:
+            with contextlib.suppress(Exception):
+                node.kill_all_processes(check_alive=False, allow_graceful=False, wait=False)
+        return False
 
     def _feel_pulse(self) -> None:
         while ray.is_initialized():

@@ -294,8 +294,16 @@ def job_config(values: Mapping[str, Any], where: str) -> JobConfig:
         raise ConfigurationError(f"{where}: {field}: {message}{more}") from None
 
 
-def open_end(end: EndConfig, environment: Mapping[str, str] = os.environ) -> TargetStore:
-    """The store at one end, with this process's credentials. Nothing is sent yet."""
+def open_end(
+    end: EndConfig,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    read_only: bool = False,
+) -> TargetStore:
+    """The store at one end, with this process's credentials. Nothing is sent yet.
+
+    `read_only` is for sources: what is derived from an account key then allows only reading.
+    """
     location = end.location
     if location.scheme is Scheme.FILE:
         path = Path(location.container)
@@ -310,6 +318,7 @@ def open_end(end: EndConfig, environment: Mapping[str, str] = os.environ) -> Tar
                 sas=environment.get("AZURE_STORAGE_SAS_TOKEN"),
                 ca_bundle=end.ca_bundle,
                 allow_plain_http=end.allow_plain_http,
+                read_only=read_only,
             )
         )
     endpoint = s3_endpoint(end, environment)

@@ -7,16 +7,25 @@ job directory may be lost with it; the next driver starts from the seals.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import FrameType
 
 from engine.books import Books
-from engine.cluster import Cluster, DrainWorker, Lost, News, Reported, Started
+from engine.cluster import (
+    Cluster,
+    DrainWorker,
+    Lost,
+    News,
+    Reported,
+    Started,
+    quiet_ray,
+)
 from engine.config import RunConfig
 from engine.events import (
     Command,
@@ -39,9 +48,16 @@ from engine.events import (
     WorkerLost,
     WorkerReported,
 )
-from engine.outfit import WorkerOrder
+from engine.outfit import Mode, WorkerOrder
 from engine.scheduler import Scheduler
-from engine.status import JobStatus, Phase, save_status
+from engine.status import (
+    STATUS_FILE,
+    VERIFY_STATUS_FILE,
+    Ending,
+    JobStatus,
+    Phase,
+    save_status,
+)
 from manifests.errors import NoriaError
 from manifests.jobdir import JobDirectory
 from manifests.model import LeaseKind
@@ -55,21 +71,6 @@ SHOW_SECONDS = 1.0
 NODE_CHECK_SECONDS = 5.0
 RESTART_SECONDS = 1.0
 """A lost worker is replaced no sooner than this after the last one was."""
-
-
-@dataclass(slots=True)
-class Ending:
-    """How the loop ended."""
-
-    complete: bool = False
-    """Every span is settled or quarantined."""
-    cause: str | None = None
-    """Why it stopped before that; None for a drain that a person asked for."""
-    message: str | None = None
-    drained: bool = False
-    quarantined: list[Quarantine] = field(default_factory=list)
-    status: JobStatus | None = None
-    """The last one that was shown."""
 
 
 class StopRequest:
@@ -282,8 +283,7 @@ class Driver:
     def _watch_stop(self, now: float) -> None:
         """A person's wish to stop, and the bound on how long a drain may take."""
         if self._stop_request.times and self._drain_began is None:
-            self._ending.drained = True
-            self._begin_drain(now)
+            self._stop("asked", "stopped on request")
         if self._drain_began is None:
             return
         over = now - self._drain_began > self._run.drain_seconds
@@ -331,3 +331,42 @@ class Driver:
     @staticmethod
     def _now() -> float:
         return time.monotonic()
+
+
+def drive(
+    directory: JobDirectory,
+    scheduler: Scheduler,
+    books: Books,
+    order: WorkerOrder,
+    *,
+    address: str | None,
+    show: Callable[[JobStatus], None],
+) -> Ending:
+    """Run a scheduler on the cluster at `address`, or on a local one that is gone at the end."""
+    run, moving = order.config.run, order.mode is Mode.MOVE
+    stop_request = StopRequest()
+    (directory.root / "log").mkdir(exist_ok=True)
+    with quiet_ray(str(directory.root / "log" / "ray.txt")):
+        cluster = Cluster(address, cpus=max(os.cpu_count() or 1, run.workers))
+        try:
+            # After Ray's start, which sets handlers of its own.
+            with stop_request.on_signals():
+                driver = Driver(
+                    directory,
+                    scheduler,
+                    cluster,
+                    books,
+                    order,
+                    run,
+                    area=order.area,
+                    phase=Phase.MOVING if moving else Phase.VERIFYING,
+                    workers=run.workers or None,
+                    show=show,
+                    stop_request=stop_request,
+                    status_file=STATUS_FILE if moving else VERIFY_STATUS_FILE,
+                )
+                ending = driver.run()
+        finally:
+            left_well = cluster.close()
+        ending.left_well = left_well
+    return ending

@@ -6,12 +6,7 @@ prints.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import hmac
 import logging
-import os
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -19,17 +14,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.books import Books
 from engine.config import JobConfig, RunConfig, open_end
-from engine.events import Quarantine
+from engine.events import SchedulerOptions, SettledSpan
+from engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
 from engine.outfit import Mode, WorkerOrder
 from engine.preparation import Prepared, finish_plan, job_parts, open_prepared, prepare
+from engine.scheduler import Scheduler
 from engine.status import (
-    STATUS_FILE,
     VERIFY_STATUS_FILE,
+    Ending,
     JobStatus,
     Phase,
     load_status,
@@ -39,31 +35,16 @@ from manifests.errors import JobDirectoryError
 from manifests.jobdir import JobDirectory
 from manifests.manifest import Manifest, open_manifest
 from manifests.model import LeaseKind, Level, Outcome, ShardKind, ShardPlan
-from manifests.receipts import Seal, failures_of, read_result, read_seals
+from manifests.receipts import Seal, read_seals
 from manifests.reconcile import Reconciliation, reconcile
-from manifests.schema import RECEIPT_SCHEMA
 
 log = logging.getLogger("noria.job")
 
-FAILURES_FILE = "failures.parquet"
 FRESH_SECONDS = 10.0
 """A verification whose status is older than this is not under way."""
-LISTED_FAILURES = 20
-"""How many failures a report names; all of them are in failures.parquet."""
 
 Show = Callable[[JobStatus], None]
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """One entry that did not land, as a report lists it."""
-
-    name: str
-    """A pseudonym of the key, or the key itself where the user asked for it."""
-    outcome: str
-    cause: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +73,8 @@ class RunReport:
     """Why the run ended before the end."""
     differences: Mapping[str, int] = field(default_factory=dict)
     """What reconcile found, where it is not zero."""
+    left_well: bool = True
+    """False where Ray broke so badly that this process has to end with os._exit()."""
 
     @property
     def exit_code(self) -> int:
@@ -169,7 +152,9 @@ def verify(
         )
         if ending.status is not None:
             save_status(prepared.directory, replace(before, tally=ending.status.tally))
-        damaged = _write_failures(prepared, area, f"{area}/damaged.parquet", [])
+        damaged = write_failures(
+            prepared.directory, prepared.manifest, area, f"{area}/damaged.parquet"
+        )
         sums = books.sums
         return VerifyReport(
             job=prepared.facts.job_id,
@@ -181,7 +166,7 @@ def verify(
             damaged=sums.get(f"outcome.{Outcome.FAILED}", 0),
             unsettled=_unsettled(prepared),
             seconds=time.monotonic() - started,
-            failures=tuple(_listed(prepared.directory, damaged, show_keys)),
+            failures=tuple(listed_failures(prepared.directory, damaged, show_keys)),
             causes=_by_prefix(sums, "cause."),
             stopped=ending.message,
         )
@@ -247,19 +232,10 @@ def read_failures(root: Path, show_keys: bool) -> list[Failure]:
     """The first few entries of the last run's failures.parquet."""
     directory = JobDirectory.open(root)
     path = directory.path(FAILURES_FILE)
-    return list(_listed(directory, path, show_keys)) if path.is_file() else []
+    return list(listed_failures(directory, path, show_keys)) if path.is_file() else []
 
 
 # -- one run ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ended:
-    complete: bool
-    message: str | None
-    quarantined: tuple[Quarantine, ...]
-    status: JobStatus | None
-    """The last one of the driver; None where there was nothing left to do."""
 
 
 def _drive(
@@ -272,17 +248,13 @@ def _drive(
     first_attempt: int,
     area: str = "sealed",
     show: Show,
-) -> _Ended:
-    # Ray takes a third of a second to import: only what runs a cluster pays for it.
-    from engine.cluster import Cluster, quiet_ray
-    from engine.driver import Driver, StopRequest
-    from engine.scheduler import Scheduler, SchedulerOptions
-
-    directory = prepared.directory
+) -> Ending:
+    """Schedule what is not settled yet on a cluster, until it is, or the run has to stop."""
+    moving, directory = mode is Mode.MOVE, prepared.directory
     scheduler = Scheduler(
-        _verify_shards(prepared.manifest) if mode is Mode.REREAD else prepared.manifest.shards(),
-        settled=[] if mode is Mode.REREAD else _settled(directory),
-        generations={} if mode is Mode.REREAD else _generations(directory),
+        prepared.manifest.shards() if moving else _verify_shards(prepared.manifest),
+        settled=_settled(directory) if moving else (),
+        generations=_generations(directory) if moving else {},
         first_attempt=first_attempt,
         options=SchedulerOptions(
             heartbeat_timeout_seconds=run_config.heartbeat_timeout_seconds,
@@ -290,51 +262,30 @@ def _drive(
         ),
     )
     if scheduler.complete:
-        return _Ended(complete=True, message=None, quarantined=(), status=None)
+        return Ending(complete=True)
+    # Ray takes a third of a second to import: only what runs a cluster pays for it.
+    from engine.driver import drive
+
     show(_idle_status(prepared, books, Phase.STARTING))
-    cpus = max(os.cpu_count() or 1, run_config.workers)
-    (directory.root / "log").mkdir(exist_ok=True)
-    stop_request = StopRequest()
-    with quiet_ray(str(directory.root / "log" / "ray.txt")), contextlib.ExitStack() as stack:
-        cluster = Cluster(address, cpus=cpus)
-        stack.callback(cluster.close)
-        stack.enter_context(stop_request.on_signals())
-        driver = Driver(
-            directory,
-            scheduler,
-            cluster,
-            books,
-            WorkerOrder(
-                name="",
-                directory=str(directory.root.absolute()),
-                config=prepared.config.model_copy(update={"run": run_config}),
-                facts=prepared.facts,
-                mode=mode,
-                area=area,
-            ),
-            run_config,
-            area=area,
-            phase=Phase.MOVING if mode is Mode.MOVE else Phase.VERIFYING,
-            workers=run_config.workers or None,
-            show=show,
-            stop_request=stop_request,
-            status_file=STATUS_FILE if mode is Mode.MOVE else VERIFY_STATUS_FILE,
-        )
-        ending = driver.run()
-    return _Ended(
-        complete=ending.complete,
-        message=ending.message or ("stopped on request" if ending.drained else None),
-        quarantined=tuple(ending.quarantined),
-        status=ending.status,
+    order = WorkerOrder(
+        name="",
+        directory=str(directory.root.absolute()),
+        config=prepared.config.model_copy(update={"run": run_config}),
+        facts=prepared.facts,
+        mode=mode,
+        area=area,
     )
+    return drive(directory, scheduler, books, order, address=address, show=show)
 
 
 def _close(
-    prepared: Prepared, books: Books, ending: _Ended, started: float, show: Show, show_keys: bool
+    prepared: Prepared, books: Books, ending: Ending, started: float, show: Show, show_keys: bool
 ) -> RunReport:
     """What every run ends with: failures listed, and where it is complete, reconciled."""
     directory = prepared.directory
-    failures = _write_failures(prepared, "sealed", FAILURES_FILE, ending.quarantined)
+    failures = write_failures(
+        directory, prepared.manifest, "sealed", FAILURES_FILE, ending.quarantined
+    )
     last = ending.status or _idle_status(prepared, books, Phase.RECONCILING)
     reconciled, differences = False, {}
     if ending.complete:
@@ -359,9 +310,10 @@ def _close(
         complete=ending.complete,
         failed=failed,
         causes=final.causes,
-        failures=tuple(_listed(directory, failures, show_keys)),
+        failures=tuple(listed_failures(directory, failures, show_keys)),
         stopped=ending.message,
         differences=differences,
+        left_well=ending.left_well,
     )
 
 
@@ -392,9 +344,7 @@ def _is_current(sealed: Seal, generations: Mapping[int, int]) -> bool:
     return sealed.generation == generations.get(sealed.shard, 0)
 
 
-def _settled(directory: JobDirectory) -> Iterator[Any]:
-    from engine.scheduler import SettledSpan
-
+def _settled(directory: JobDirectory) -> Iterator[SettledSpan]:
     generations = _generations(directory)
     for sealed in read_seals(directory):
         if _is_current(sealed, generations):
@@ -467,78 +417,6 @@ def _unsettled(prepared: Prepared) -> int:
             if name.startswith("outcome."):
                 settled["all"] += number
     return prepared.manifest.objects - settled["all"]
-
-
-# -- failures --------------------------------------------------------------------------------------
-
-
-def _write_failures(
-    prepared: Prepared, area: str, name: str, quarantined: tuple[Quarantine, ...] | list[Quarantine]
-) -> Path:
-    """Collect every entry that someone has to look at in one Parquet file; returns its path."""
-    directory = prepared.directory
-    scratch = directory.path(name).with_name(f".{Path(name).name}.{os.getpid()}")
-    scratch.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetWriter(scratch, RECEIPT_SCHEMA, compression="zstd") as writer:
-        for sealed in read_seals(directory, area):
-            if sealed.kind is not LeaseKind.PARTS and _has_failures(sealed.summary):
-                writer.write_table(failures_of(read_result(directory, sealed)).cast(RECEIPT_SCHEMA))
-        for span in quarantined:
-            writer.write_table(_quarantined_rows(prepared.manifest, span))
-    directory.publish(scratch, name)
-    return directory.path(name)
-
-
-def _has_failures(summary: Mapping[str, int]) -> bool:
-    bad = (Outcome.FAILED, Outcome.SOURCE_CHANGED, Outcome.SOURCE_MISSING, Outcome.SKIPPED)
-    return any(summary.get(f"outcome.{outcome}") for outcome in bad)
-
-
-def _quarantined_rows(manifest: Manifest, span: Quarantine) -> pa.Table:
-    first, end = (span.first, span.end) if span.kind is LeaseKind.OBJECTS else (0, 1)
-    rows = [
-        {
-            "row": entry.row,
-            "key": entry.key,
-            "target_key": entry.target_key,
-            "outcome": Outcome.FAILED.value,
-            "size": entry.size,
-            "cause": span.cause,
-            "message": "its shard failed too often in this run; run again to try it again",
-            "parts": 0,
-            "bytes_moved": 0,
-            "attempt": 0,
-            "finished_ms": int(time.time() * 1000),
-        }
-        for entry in manifest.entries(span.shard, first, end)
-    ]
-    return pa.Table.from_pylist(rows, schema=RECEIPT_SCHEMA)
-
-
-def _listed(directory: JobDirectory, path: Path, show_keys: bool) -> Iterator[Failure]:
-    columns = ["key", "outcome", "cause", "message"]
-    with pq.ParquetFile(path) as file:
-        batch = next(file.iter_batches(batch_size=LISTED_FAILURES, columns=columns), None)
-    secret = b"" if show_keys else _pseudonym_secret(directory)
-    for row in batch.to_pylist() if batch is not None else ():
-        yield Failure(
-            name=row["key"] if show_keys else _pseudonym(secret, row["key"]),
-            outcome=row["outcome"],
-            cause=row["cause"] or "",
-            message=row["message"] or "",
-        )
-
-
-def _pseudonym_secret(directory: JobDirectory) -> bytes:
-    """The job's own secret: pseudonyms are the same in all its logs, and tell nothing elsewhere."""
-    directory.write_once("pseudonyms.key", secrets.token_hex(32).encode())
-    data = directory.read("pseudonyms.key")
-    assert data is not None, "it was just written"
-    return data
-
-
-def _pseudonym(secret: bytes, key: str) -> str:
-    return "object-" + hmac.new(secret, key.encode(), hashlib.sha256).hexdigest()[:12]
 
 
 def _by_prefix(sums: Mapping[str, int], prefix: str) -> dict[str, int]:

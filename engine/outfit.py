@@ -133,7 +133,7 @@ def make_route(
     counting.gauge("concurrency", "target", read=lambda: target_pacer.limit)
     return Route(
         job_id=facts.job_id,
-        source=open_end(order.config.source),
+        source=open_end(order.config.source, read_only=True),
         target=open_target(order.config, facts),
         source_prefix=facts.source_prefix,
         target_prefix=facts.target_prefix,

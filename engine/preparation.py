@@ -118,7 +118,7 @@ def _asked(config: JobConfig) -> dict[str, Any]:
 
 
 def _create(config: JobConfig, root: Path, say: Say) -> JobDirectory:
-    source, target = open_end(config.source), open_end(config.target)
+    source, target = open_end(config.source, read_only=True), open_end(config.target)
     say("checking both ends")
     _check_access(source, "source", config.source)
     _check_access(target, "target", config.target)
@@ -209,7 +209,7 @@ def finish_plan(directory: JobDirectory, say: Say) -> Prepared:
     before."""
     config, facts = job_parts(directory)
     if not (directory.manifest_path / "manifest.json").is_file():
-        source = open_end(config.source)
+        source = open_end(config.source, read_only=True)
         say("reading the inventory")
         freeze(
             _inventory(config, facts, source, say),
@@ -272,10 +272,10 @@ def _report_store(inventory: InventoryConfig, config: JobConfig) -> tuple[Source
     location = end.location
     if location.scheme is Scheme.FILE:
         path = Path(location.container)
-        return open_end(EndConfig(url=f"file://{path.parent}")), path.name
+        return open_end(EndConfig(url=f"file://{path.parent}"), read_only=True), path.name
     if inventory.endpoint is None and location.scheme is config.source.location.scheme:
         end = end.model_copy(update={"endpoint": config.source.endpoint})
-    return open_end(end), location.path
+    return open_end(end, read_only=True), location.path
 
 
 def _looked_up(batch: pa.RecordBatch, source: SourceStore) -> pa.RecordBatch:

@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from engine.job import Failure, RunReport, VerifyReport
+from engine.failures import Failure
+from engine.job import RunReport, VerifyReport
 from engine.preparation import Prepared
 from engine.progress import duration_text, size_text
 from engine.status import JobStatus
@@ -75,7 +76,9 @@ def print_plan(summary: Mapping[str, Any]) -> None:
 
 
 def run_summary(ended: RunReport, root: Path) -> dict[str, Any]:
-    return {**asdict(ended), "directory": str(root), "exit_code": ended.exit_code}
+    values = {**asdict(ended), "directory": str(root), "exit_code": ended.exit_code}
+    del values["left_well"]
+    return values
 
 
 def print_run(summary: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from engine.events import Quarantine
 from manifests.jobdir import JobDirectory
 from manifests.model import Tally
 
@@ -68,6 +69,22 @@ class JobStatus:
         landed = sum(self.outcomes.get(name, 0) for name in ("TRANSFERRED", "ALREADY_PRESENT"))
         policy = sum(self.causes.get(name, 0) for name in ("folder_stub", "not_current"))
         return sum(self.outcomes.values()) - landed - policy
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a driver's loop ended."""
+
+    complete: bool = False
+    """Every span is settled or quarantined."""
+    cause: str | None = None
+    """Why it stopped before that; None for a drain that a person asked for."""
+    message: str | None = None
+    left_well: bool = True
+    """False where Ray is too broken to be left other than with os._exit()."""
+    quarantined: list[Quarantine] = field(default_factory=list)
+    status: JobStatus | None = None
+    """The last one that was shown."""
 
 
 STATUS_FILE = "status.json"

@@ -138,6 +138,8 @@ class PartRecord:
     crc64nvme: int
     chunks: bytes
     """xxh3_128 of each chunk of the part, 16 bytes each, big endian, in order."""
+    checked: bool = False
+    """The target verified a checksum that was sent along, or stated the same one itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

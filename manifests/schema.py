@@ -98,6 +98,7 @@ PART_SCHEMA = pa.schema(
         pa.field("etag", pa.string(), nullable=False),
         pa.field("crc64nvme", pa.uint64(), nullable=False),
         pa.field("chunks", pa.binary(), nullable=False),
+        pa.field("checked", pa.bool_(), nullable=False),
     ]
 )
 """Columns are the fields of manifests.model.PartRecord."""

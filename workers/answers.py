@@ -144,8 +144,7 @@ def check_pinned(answer: Answer, etag: str | None, key: str) -> None:
 
 
 def by_status(status: int, verb: Verb) -> tuple[type[NoriaError], str]:
-    """The error for a status whose code says no more, and the next step. Unknown means
-    permanent."""
+    """The error for a status whose code says no more, and the next step. Unknown: permanent."""
     if 300 <= status < 400:
         return ConfigurationError, "redirects are not followed: correct region and endpoint"
     if status in (401, 403):

@@ -1,5 +1,4 @@
-"""Names of blocks. All blocks of one blob have names of one length, so every name here has 36
-bytes."""
+"""Names of blocks. All blocks of a blob have names of one length: here, 36 bytes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The XML of Azure Blob Storage, in and out. Pure functions over bytes; see the Blob service REST
-API."""
+"""The XML of the Blob service REST API, in and out. Pure functions over bytes."""
 
 from __future__ import annotations
 
@@ -47,8 +46,7 @@ def parse_root(body: bytes) -> ElementTree.Element:
 
 
 def parse_blobs(root: ElementTree.Element) -> Page:
-    """A page of List Blobs as INVENTORY_SCHEMA. Folders of a hierarchical account count as
-    folders."""
+    """A page of List Blobs. Directories of a hierarchical account count as folder stubs."""
     blobs = root.find("Blobs")
     rows: list[dict[str, str | None]] = []
     names: list[str] = []

@@ -1,5 +1,4 @@
-"""The reading half of HTTP/1.1 (RFC 9112): answers off a socket, bodies into the caller's
-buffers."""
+"""The reading half of HTTP/1.1 (RFC 9112): answers off a socket, bodies into given buffers."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ from typing import Final
 HEAD_BYTES_MAX: Final = 256 * 1024
 """Longest head of an answer. 8 KiB of metadata fits many times."""
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Longest answer that does not go into a caller's buffer. A page of 5,000 blobs with metadata
-fits."""
+"""Longest answer that goes into no given buffer. A page of 5,000 blobs with metadata fits."""
 RECEIVE_BYTES: Final = 64 * 1024
 """Asked of the socket while the length is unknown."""
 WAKE_BYTES: Final = 1024 * 1024

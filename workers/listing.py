@@ -16,13 +16,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from manifests.errors import Retryable
+from manifests.errors import Retryable, Throttled
 from manifests.schema import INVENTORY_SCHEMA
 from workers.pacing import backoff_seconds
 
 PAGE_TRIES: Final = 8
-"""Tries for one page. A listing repeats pages by itself, since its caller could only start
-again."""
+"""Tries for one page. A listing repeats pages itself: its caller could only start again."""
 RETRY_BASE_SECONDS: Final = 0.2
 RETRY_CAP_SECONDS: Final = 20.0
 BATCH_ROWS: Final = 65_536
@@ -39,8 +38,7 @@ class Ask:
     prefix: str
     marker: str | None = None
     deep: bool = False
-    """True: all names below prefix. False: names up to the next slash, and the prefixes beyond
-    it."""
+    """True: all names below prefix. False: those up to the next slash, and the prefixes there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +67,7 @@ def inventory_batch(
 
 
 def walk(fetch: Callable[[Ask], Page], prefix: str, *, streams: int) -> Iterator[pa.RecordBatch]:
-    """Every page below prefix, in no order. What `fetch` raises for good ends the walk and passes
-    through."""
+    """Every page below prefix, in no order. What `fetch` raises for good passes through."""
     state = _Walk(fetch, streams, Ask(prefix=prefix, deep=streams <= 1))
     threads = [
         threading.Thread(target=state.work, name=f"list-{number}", daemon=True)
@@ -171,8 +168,12 @@ class _Walk:
                     base_seconds=RETRY_BASE_SECONDS,
                     cap_seconds=RETRY_CAP_SECONDS,
                     jitter=random.random(),
-                    floor_seconds=getattr(error, "retry_after_seconds", None) or 0.0,
+                    floor_seconds=_asked_pause(error),
                 )
                 if self._stopped.wait(pause_seconds):
                     return None
         return None
+
+
+def _asked_pause(error: Retryable) -> float:
+    return (error.retry_after_seconds or 0.0) if isinstance(error, Throttled) else 0.0

@@ -1,5 +1,4 @@
-"""Files as Noria writes and reads them: whole or not at all, with what they cannot say kept
-beside."""
+"""Files as Noria writes and reads them: whole or not at all, with their metadata beside."""
 
 from __future__ import annotations
 
@@ -90,8 +89,7 @@ def read_exactly(file: int, offset: int, into: memoryview, key: str) -> None:
 
 
 def keep_beside(file: int, beside: Beside, key: str) -> None:
-    """Write what the bytes cannot say, where the file system can hold it, and the source's
-    mtime."""
+    """Write what the bytes cannot say, where the file system holds it, and the time."""
     said = {"txid": beside.txid, "crc64nvme": beside.crc64nvme, **asdict(beside.attributes)}
     try:
         os.setxattr(file, XATTR, json.dumps(said).encode())

@@ -80,8 +80,7 @@ class LocalStore:
         self.if_absent = False
         self.trailers = False
         self.left_out = 0
-        """Entries that the last listings met and that are neither files nor folders: links,
-        sockets."""
+        """Entries that listings met and passed over: links, sockets and the like."""
 
     def check_access(self) -> None:
         with mapped(Verb.CONTROL, None):
@@ -266,8 +265,7 @@ class LocalStore:
                 path.rmdir()
 
     def _path(self, key: str) -> Path:
-        """Where an object's file is. Raises TargetRefused for names that are no path below the
-        root."""
+        """Where an object's file is. Raises TargetRefused where that is not below the root."""
         segments = key.split("/")
         if "\0" in key or any(segment in ("", ".", "..") for segment in segments):
             raise TargetRefused(

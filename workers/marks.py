@@ -28,8 +28,7 @@ MARK_BYTES_MAX: Final = 256
 
 _MARKS: Final = (TXID, MTIME)
 _WORD_BYTES: Final = 45
-"""UTF-8 bytes in one encoded word: 60 characters of base64, of the 75 that RFC 2047 allows a
-word."""
+"""UTF-8 bytes in one encoded word: 60 characters of base64; RFC 2047 allows 75 in all."""
 _SAFE = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
 """Single spaces alone: signatures fold runs of them."""
 _ASCII = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -38,8 +37,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def with_marks(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]:
-    """Metadata to write: the object's own, and the marks. Raises TargetRefused for names that
-    collide."""
+    """Metadata to write: its own, and the marks. Raises TargetRefused for names that collide."""
     metadata: dict[str, str] = {}
     seen: set[str] = set()
     for name, value in attributes.metadata.items():
@@ -55,8 +53,7 @@ def with_marks(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]
 
 
 def without_marks(metadata: Mapping[str, str]) -> tuple[dict[str, str], str | None, float | None]:
-    """An object's own metadata, its transfer id, and the source's Last-Modified if the mark states
-    it."""
+    """An object's own metadata, its transfer id, and the source's Last-Modified if stated."""
     marks = {name.lower(): value for name, value in metadata.items() if name.lower() in _MARKS}
     own = {name: value for name, value in metadata.items() if name.lower() not in _MARKS}
     txid = marks.get(TXID)

@@ -12,7 +12,7 @@ from manifests.errors import DigestRefused
 from manifests.model import ObjectEntry, Part, PartRecord, Upload
 from workers.digest import PartDigest
 from workers.route import Route, step
-from workers.store import Written
+from workers.store import Checksum, Written
 from workers.tally import Sent
 
 
@@ -37,7 +37,8 @@ def send_buffered(
             )
 
         written = step(route, "target", "put_part", put)
-    return _part_record(entry, part, digest, written)
+    checked = route.target.checksum is not Checksum.NONE
+    return _part_record(entry, part, digest, written, checked=checked)
 
 
 def send_streamed(
@@ -63,7 +64,8 @@ def send_streamed(
                 )
 
         written = step(route, "target", "put_part", put)
-    return _part_record(entry, part, digests[-1], written)
+    checked = route.target.checksum is Checksum.CRC64NVME and route.target.trailers
+    return _part_record(entry, part, digests[-1], written, checked=checked)
 
 
 def _ranges(
@@ -102,7 +104,7 @@ def _read(route: Route, entry: ObjectEntry, etag: str, offset: int, into: memory
 
 
 def _part_record(
-    entry: ObjectEntry, part: Part, digest: PartDigest, written: Written
+    entry: ObjectEntry, part: Part, digest: PartDigest, written: Written, *, checked: bool
 ) -> PartRecord:
     if written.crc64nvme not in (None, digest.crc64nvme):
         raise DigestRefused("the target states another checksum for a part", key=entry.key)
@@ -112,4 +114,5 @@ def _part_record(
         etag=written.etag,
         crc64nvme=digest.crc64nvme,
         chunks=digest.chunks(),
+        checked=checked or written.crc64nvme is not None,
     )

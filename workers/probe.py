@@ -273,8 +273,7 @@ class _Probe:
         return head is not None and (head.size, head.txid) == (size, self._txid)
 
     def _leading_slash(self) -> _Leading:
-        """What becomes of `/x`. Only seen at the root: below a prefix, no name begins with a
-        slash."""
+        """What becomes of `/x`. Seen at the root alone: below a prefix, no name begins so."""
         name = self._at_root
         if name is None:
             return _Leading.KEPT

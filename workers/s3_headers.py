@@ -46,8 +46,7 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
 
 
 def whole_head(headers: Mapping[str, str]) -> ObjectHead:
-    """The object, where the answer is to a HEAD or a GET without Range that asked with
-    STATE_CRC."""
+    """The object, where STATE_CRC was asked with a HEAD, or a GET without Range."""
     size = int(headers.get("content-length", "0"))
     return object_head(headers, size=size, crc64nvme=stated_crc(headers))
 

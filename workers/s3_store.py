@@ -71,8 +71,7 @@ class S3Settings:
     profile: str | None = None
     """Section of the shared credentials file. None: botocore's whole chain of credentials."""
     path_style: bool | None = None
-    """True: host/bucket/key. False: bucket.host/key. None: path style where endpoint_url is
-    given."""
+    """True: host/bucket/key. False: bucket.host/key. None: True where endpoint_url is given."""
     storage_class: str | None = None
     """Of written objects. None: the bucket's default."""
     customer_key: bytes | None = field(default=None, repr=False)
@@ -88,8 +87,7 @@ class S3Store:
     """A bucket. See workers.store for the contract of every verb."""
 
     def __init__(self, settings: S3Settings, credentials: Credentials | None = None) -> None:
-        """`credentials` replaces botocore's chain. Raises ConfigurationError where there are
-        none."""
+        """`credentials` replaces botocore's chain. Raises ConfigurationError if there are none."""
         try:
             session = botocore.session.Session(profile=settings.profile)
             region = settings.region or session.get_config_variable("region") or "us-east-1"

@@ -20,8 +20,7 @@ FRAME_BYTES: Final = 1024 * 1024
 def with_trailer(
     body: Iterable[memoryview], size: int, header: str
 ) -> Iterator[memoryview | bytes]:
-    """The body in frames of FRAME_BYTES, then its CRC64NVME as trailer `header`. Bytes are not
-    copied."""
+    """The body, uncopied, in frames of FRAME_BYTES; then its CRC64NVME as trailer `header`."""
     crc = 0
     left = size
     room = 0

@@ -36,8 +36,7 @@ def error_code(body: bytes) -> str:
 
 
 def parse_root(body: bytes) -> ElementTree.Element:
-    """The document without its namespace, white space in front allowed. Raises
-    ElementTree.ParseError."""
+    """The document, its namespace and white space around it dropped. Raises ParseError."""
     return ElementTree.fromstring(_NAMESPACE.sub(b"", body.strip(), count=1))
 
 

@@ -173,7 +173,7 @@ def complete_upload(
             crc64nvme=opened.source_crc64nvme,
         ),
         bytes_moved=bytes_moved,
-        checked_parts=_all_checked(route, parts),
+        checked_parts=all(part.checked for part in parts),
         parts=len(parts),
         txid=standing.txid,
     )
@@ -377,12 +377,3 @@ def _complete(
             if isinstance(error, UploadLost):
                 raise
             resends.again(error)
-
-
-def _all_checked(route: Route, parts: Sequence[PartRecord]) -> bool:
-    """Whether every part went out with a checksum that the target verifies. One that is streamed
-    has none, unless it may follow the bytes."""
-    if route.target.checksum is Checksum.CRC64NVME and route.target.trailers:
-        return True
-    buffered = all(part.size <= route.options.range_bytes for part in parts)
-    return buffered and route.target.checksum is not Checksum.NONE

@@ -28,8 +28,7 @@ SEND_BYTES: Final = 1024 * 1024
 JOINED_BYTES: Final = 64 * 1024
 """A body up to this size leaves together with its head, in one system call."""
 EXPECT_BYTES: Final = 1024 * 1024
-"""From this size on a body waits for `100 Continue`: a refusal then arrives, where else a reset
-would."""
+"""From this size on a body waits for `100 Continue`, so that a refusal comes as an answer."""
 EXPECT_SECONDS: Final = 1.0
 """How long it waits before it goes out all the same: hosts may ignore Expect (RFC 9110, 10.1.1)."""
 
@@ -48,8 +47,7 @@ class WireSettings:
     """How one host is reached. Times are seconds."""
 
     url: str
-    """scheme://host[:port]. Plain http is taken for this machine only, unless
-    `allow_plain_http`."""
+    """scheme://host[:port]. Plain http: for this machine only, unless `allow_plain_http`."""
     ca_bundle: str | None = None
     """PEM file with the only roots to trust. None: those of the system."""
     allow_plain_http: bool = False
@@ -57,8 +55,7 @@ class WireSettings:
     idle_seconds: float = 60.0
     """Longest wait for the next byte, in both directions."""
     keep_seconds: float = 15.0
-    """A connection that rested longer is closed, not used: hosts close theirs after some 20
-    seconds."""
+    """A connection that rested longer is not used: many hosts close theirs after 20 seconds."""
     keep_connections: int = 64
     """Resting connections at most. 0: every exchange opens its own."""
 
@@ -196,8 +193,7 @@ class Wire:
     def _send(
         self, connection: Connection, head: bytes, body: Body | None, body_bytes: int
     ) -> Answer | None:
-        """Send all of it. Returns the answer by which the host refused the body unread, if it
-        did."""
+        """Send all of it. Returns an answer where the host refused the body unread."""
         sock = connection.sock
         sock.settimeout(self._settings.idle_seconds)
         if body is None:
@@ -261,8 +257,7 @@ def _is_loopback(name: str) -> bool:
 
 
 def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer, the chain and the host name checked, against `ca_bundle` alone if it is
-    given."""
+    """TLS 1.2 or newer; chain and host name checked, against `ca_bundle` alone if given."""
     try:
         context = ssl.create_default_context(cafile=ca_bundle)
     except OSError as error:

@@ -77,8 +77,7 @@ ODD_NAMES = [
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=[ascii(name)[:30] for name in ODD_NAMES])
 def test_odd_names_land_as_they_are_or_are_foreseen(place: Place, name: str) -> None:
-    """Whatever the rules of the probe let through comes back under its own name, and in
-    listings."""
+    """What the probe's rules let through is read and listed under its own name."""
     key = place.key(name)
     fault = name_faults(
         pa.array([key]), limits_for(place.facts.provider or "s3"), place.facts.name_rules

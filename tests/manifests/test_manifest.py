@@ -132,7 +132,9 @@ def test_the_rows_alone_decide(
     inventory_counts = first.facts["inventory"]
     lost = inventory_counts["superseded"] + sum(inventory_counts["not_current"].values())
     assert len(rows) == len(kept) + lost + inventory_counts["duplicates"]
-    assert len(rows) - inventory_counts["duplicates"] == len({repr(row) for row in rows})
+    assert len(rows) - inventory_counts["duplicates"] == len(
+        {frozenset(row.items()) for row in rows}
+    )
 
     assert first.digest == second.digest
     assert {**second.facts, "files": 0} == {**first.facts, "files": 0}
@@ -570,19 +572,21 @@ def in_child(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 KILLED = """
-calls, last = 0, int(sys.argv[2])
+calls, publishing, last = 0, 0, int(sys.argv[2])
 
 def count(frame, event, argument):
-    global calls
-    if event in ("call", "c_call") and "/manifests/" in frame.f_code.co_filename:
+    global calls, publishing
+    if event in ("call", "c_call", "c_return") and "/manifests/" in frame.f_code.co_filename:
         calls += 1
+        if frame.f_code.co_name == "_publish" and event == "call":
+            publishing = calls
         if calls == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.setprofile(count)
 freeze(batches, Path(sys.argv[1]), options=plan(shard_objects=100))
 sys.setprofile(None)
-print(calls)
+print(calls, publishing)
 """
 
 
@@ -590,15 +594,17 @@ def test_a_kill_leaves_no_manifest_or_a_whole_one(tmp_path: Path) -> None:
     rows = numbered(3_000)
     whole = freeze_rows(tmp_path / "whole" / "manifest", rows, plan(shard_objects=100))
     finished = in_child(KILLED, str(tmp_path / "counted" / "manifest"), "0")
-    calls = int(finished.stdout)
+    calls, publishing = map(int, finished.stdout.split())
     seed = random.randrange(2**32)
     print(f"seed {seed}, {calls} calls")
     generator = random.Random(seed)
-    # Anywhere, and near the end, where the manifest gets its name.
-    points = [generator.randrange(1, calls), *(calls - generator.randrange(80) for _ in range(3))]
+    # Anywhere, and around the moment when the manifest gets its name.
+    points = {generator.randrange(1, calls), publishing - generator.randrange(30)}
+    points |= set(generator.sample(range(publishing + 1, publishing + 18), 2))
     for point in points:
         directory = tmp_path / f"killed-{point}" / "manifest"
-        assert in_child(KILLED, str(directory), str(point)).returncode == -9
+        killed = in_child(KILLED, str(directory), str(point))
+        assert killed.returncode == -9, killed.stderr
         if directory.exists():
             found = open_manifest(directory)
             found.verify()

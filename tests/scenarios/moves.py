@@ -169,13 +169,21 @@ def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 60.
         time.sleep(0.02)
 
 
-def wait_for_end_of_all(pids: list[int], *, seconds: float = 30.0) -> None:
-    """Until none of these processes is left: orphans of a killed driver end by themselves."""
+def expect_no_worker_left(family: list[tuple[int, str]], *, seconds: float = 30.0) -> None:
+    """Workers of a killed run end by themselves, and soon. Agents of Ray may linger for a minute
+    or more without doing anything; these are ended here."""
+    workers = [pid for pid, command in family if "ray::" in command and "Agent" not in command]
+    wait_until(lambda: not any(map(_alive, workers)), "the end of its workers", seconds=seconds)
+    for pid, command in family:
+        if _alive(pid) and _command(pid) == command:
+            os.kill(pid, signal.SIGKILL)
 
-    def gone() -> bool:
-        return not any(Path(f"/proc/{pid}/cmdline").exists() and _alive(pid) for pid in pids)
 
-    wait_until(gone, "the end of every process of a killed run", seconds=seconds)
+def _command(pid: int) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    except OSError:
+        return None
 
 
 def _alive(pid: int) -> bool:

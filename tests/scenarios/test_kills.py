@@ -17,9 +17,9 @@ from tests.fault_proxy import FaultProxy, run_fault_proxy
 from tests.scenarios.moves import (
     Move,
     descendants,
+    expect_no_worker_left,
     kill_one,
     plain,
-    wait_for_end_of_all,
     wait_until,
 )
 from tests.servers import S3Server
@@ -66,10 +66,10 @@ def test_whatever_is_killed_every_object_is_right(
     wait_until((move.job / "epochs" / "0000000002.json").exists, "the plan")
     begun = counter.written_bytes_so_far()
     wait_until(in_the_middle(counter, begun), "half of a large object")
-    pids = [pid for pid, _ in descendants(process.pid)]
+    family = list(descendants(process.pid))
     kill_one(process, title)
     out, err = process.communicate(timeout=100)
-    wait_for_end_of_all(pids)
+    expect_no_worker_left(family)
     if title == "driver":
         assert process.returncode == -signal.SIGKILL
     else:
@@ -101,13 +101,13 @@ def test_ten_kills_at_random_end_in_no_difference(move: Move, counter: FaultProx
             "some progress",
         )
         if process.poll() is None:
-            pids = [pid for pid, _ in descendants(process.pid)]
+            family = list(descendants(process.pid))
             kill_one(process, dice.choice(titles[:1] if kills % 2 else titles))
             kills += 1
             if dice.random() < 0.7:
                 process.kill()
             process.communicate(timeout=100)
-            wait_for_end_of_all(pids)
+            expect_no_worker_left(family)
         process.communicate()
     done = move.noria("run", move.job.with_suffix(".toml"))
     assert kills > 5, f"seed {seed} killed too little to say anything"
