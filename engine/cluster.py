@@ -157,6 +157,7 @@ class Cluster:
                 f"cannot reach {where}: {_first_line(error)}; see `ray status`"
             ) from error
         self._nodes_alive, self._cpus = _count_nodes()
+        self._draining: frozenset[str] = frozenset()
         threading.Thread(target=self._feel_pulse, name="pulse", daemon=True).start()
 
     def trouble(self) -> str | None:
@@ -214,18 +215,13 @@ class Cluster:
     def kill(self, worker: str) -> None:
         """End a worker's process, whatever it does."""
         member = self._members.pop(worker, None)
-        if member is not None:
+        if member is not None and self.trouble() is None:
             with contextlib.suppress(RayError):
                 ray.kill(member.actor)
 
     def leaving(self) -> set[str]:
-        """Workers on nodes that are being drained. Ray has no public call for it: empty if it
-        moved."""
-        try:
-            nodes = ray._private.state.state.get_draining_nodes()
-        except Exception:  # noqa: BLE001 - private to Ray, and only a courtesy
-            return set()
-        return {name for name, member in self._members.items() if member.node_id in nodes}
+        """Workers on nodes that are being drained."""
+        return {name for name, member in self._members.items() if member.node_id in self._draining}
 
     def close(self) -> bool:
         """End the workers, and a local Ray with them. False where Ray is too broken to be left
@@ -246,9 +242,12 @@ class Cluster:
         return False
 
     def _feel_pulse(self) -> None:
+        """On a thread of its own: each of these calls waits as long as the control store is
+        silent."""
         while ray.is_initialized():
             try:
                 self._nodes_alive, self._cpus = _count_nodes()
+                self._draining = _draining_nodes()
                 self._pulse_at = time.monotonic()
             except Exception:
                 log.debug("no pulse", exc_info=True)
@@ -280,6 +279,14 @@ def _count_nodes() -> tuple[int, int]:
     nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no types here
     alive = [node for node in nodes if node["Alive"]]
     return len(alive), int(sum(node["Resources"].get("CPU", 0) for node in alive))
+
+
+def _draining_nodes() -> frozenset[str]:
+    """Ids of nodes that leave. Ray has no public call for it: none, where it has moved."""
+    try:
+        return frozenset(ray._private.state.state.get_draining_nodes())
+    except AttributeError:
+        return frozenset()
 
 
 def _first_line(error: BaseException) -> str:

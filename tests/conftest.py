@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lease_jobs import BucketShelf
 from tests.servers import (
     Azurite,
     Prometheus,
@@ -37,6 +38,13 @@ def azurite() -> Iterator[Azurite]:
 def seaweedfs() -> Iterator[S3Server]:
     with run_seaweedfs() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def buckets(seaweedfs: S3Server) -> Iterator[BucketShelf]:
+    """Where a test takes empty buckets on `seaweedfs` that are warm already."""
+    with contextlib.closing(BucketShelf(seaweedfs)) as shelf:
+        yield shelf
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Jobs as one lease sees them: two real containers, a frozen manifest, a route; no Ray, no driver.
 
-    source, target = stack.enter_context(s3_bucket(seaweedfs)), ...
+    source, target = (stack.enter_context(buckets.take()) for _ in range(2))
     job = stack.enter_context(lease_job(tmp_path / "job", source, target, {"a": 100}))
     receipts = job.receipts(job.run(job.lease()))
 
@@ -31,6 +31,7 @@ from manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, Receipt
 from manifests.planning import PlanOptions
 from manifests.providers import NameRules, limits_for
 from manifests.receipts import read_result, receipts_of, seal
+from tests.fault_exchange import Resign
 from tests.faults import Request
 from tests.servers import REGION, Azurite, S3Server
 from workers.azure_store import AzureSettings, AzureStore
@@ -56,6 +57,8 @@ class Container(Protocol):
     provider: str
     part_bytes: int
     """The smallest size of a part."""
+    resign: Resign | None
+    """For run_fault_proxy(). None: signatures cover no headers."""
 
     def store(self, endpoint: str, *, idle_seconds: float) -> TargetStore:
         """As a worker opens it, with what a probe would find out."""
@@ -69,7 +72,7 @@ class Container(Protocol):
 
     def metadata(self, key: str) -> Mapping[str, str]: ...
 
-    def keys(self) -> list[str]: ...
+    def listed(self) -> list[str]: ...
 
     def open_uploads(self) -> list[str]:
         """Keys with an open multipart upload. None in Azure, which drops uncommitted blocks by
@@ -119,7 +122,7 @@ class S3Bucket:
         metadata: Mapping[str, str] = self.client.head_object(Bucket=self.name, Key=key)["Metadata"]
         return metadata
 
-    def keys(self) -> list[str]:
+    def listed(self) -> list[str]:
         found = self.client.list_objects_v2(Bucket=self.name).get("Contents", ())
         return [item["Key"] for item in found]
 
@@ -133,7 +136,7 @@ class S3Bucket:
             )
 
     def resign(self, request: Request) -> dict[str, str]:
-        """The headers of a changed request, signed again: see run_fault_proxy()."""
+        """The headers of a request that a proxy changed, signed again."""
         old = ("authorization", "x-amz-date", "x-amz-content-sha256")
         headers = {name: value for name, value in request.headers.items() if name not in old}
         url = f"http://{headers['host']}{request.target}"
@@ -158,6 +161,7 @@ class AzureContainer:
     client: ContainerClient
     provider: str = "azure"
     part_bytes: int = MIB
+    resign: None = None
 
     @property
     def endpoint(self) -> str:
@@ -190,7 +194,7 @@ class AzureContainer:
     def metadata(self, key: str) -> Mapping[str, str]:
         return self.client.get_blob_client(key).get_blob_properties().metadata
 
-    def keys(self) -> list[str]:
+    def listed(self) -> list[str]:
         return [blob.name for blob in self.client.list_blobs()]
 
     def open_uploads(self) -> list[str]:
@@ -200,15 +204,36 @@ class AzureContainer:
         pass
 
 
-@contextlib.contextmanager
-def s3_bucket(server: S3Server) -> Iterator[S3Bucket]:
-    """A new bucket, which ends with the block."""
-    client = server.client()
-    name = f"b{uuid.uuid4().hex[:12]}"
-    client.create_bucket(Bucket=name)
-    yield S3Bucket(server, name, client)
-    client.delete_bucket(Bucket=name)  # SeaweedFS drops the objects with it
-    client.close()
+class BucketShelf:
+    """Buckets of one server, each used by one test after another.
+
+    SeaweedFS allocates volumes at the first writes to a new bucket, which takes it a second.
+    """
+
+    def __init__(self, server: S3Server) -> None:
+        self._server = server
+        self._free: list[S3Bucket] = []
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[S3Bucket]:
+        """An empty bucket, which is emptied again after the block."""
+        if self._free:
+            bucket = self._free.pop()
+        else:
+            bucket = S3Bucket(self._server, f"b{uuid.uuid4().hex[:12]}", self._server.client())
+            bucket.client.create_bucket(Bucket=bucket.name)
+        try:
+            yield bucket
+        finally:
+            bucket.drop_uploads()
+            for key in bucket.listed():
+                bucket.delete(key)
+            self._free.append(bucket)
+
+    def close(self) -> None:
+        for bucket in self._free:
+            bucket.client.delete_bucket(Bucket=bucket.name)
+            bucket.client.close()
 
 
 @contextlib.contextmanager

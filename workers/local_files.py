@@ -38,10 +38,12 @@ _NO_ATTRIBUTES: Final = (errno.ENOTSUP, errno.ENODATA, errno.EPERM)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """What is kept beside the bytes, in an extended attribute."""
+    """What is kept beside the bytes, in an extended attribute.
+
+    No checksum: it would still be there after someone wrote to the file.
+    """
 
     txid: str
-    crc64nvme: int
     attributes: Attributes
 
 
@@ -90,7 +92,7 @@ def read_exactly(file: int, offset: int, into: memoryview, key: str) -> None:
 
 def keep_beside(file: int, beside: Beside, key: str) -> None:
     """Write what the bytes cannot say, where the file system holds it, and the time."""
-    said = {"txid": beside.txid, "crc64nvme": beside.crc64nvme, **asdict(beside.attributes)}
+    said = {"txid": beside.txid, **asdict(beside.attributes)}
     try:
         os.setxattr(file, XATTR, json.dumps(said).encode())
     except OSError as error:
@@ -111,8 +113,7 @@ def read_beside(file: int) -> Beside | None:
         if error.errno in _NO_ATTRIBUTES:
             return None
         raise
-    txid, crc = said.pop("txid"), said.pop("crc64nvme")
-    return Beside(txid=txid, crc64nvme=crc, attributes=Attributes(**said))
+    return Beside(txid=said.pop("txid"), attributes=Attributes(**said))
 
 
 def file_head(file: int, status: os.stat_result) -> ObjectHead:
@@ -124,7 +125,6 @@ def file_head(file: int, status: os.stat_result) -> ObjectHead:
     return ObjectHead(
         size=status.st_size,
         etag=file_etag(status),
-        crc64nvme=beside.crc64nvme,
         txid=beside.txid,
         tag_count=len(beside.attributes.tags),
         attributes=Attributes(**said),

@@ -1,7 +1,7 @@
 """A folder as source and as target: the contract of workers/store.py over files.
 
-An object is a file below the root; what a file cannot say (type, metadata, tags, transfer id,
-CRC64NVME) is kept in its extended attribute `user.noria`, and lost on a file system without those.
+An object is a file below the root; what a file cannot say (type, metadata, tags, transfer id) is
+kept in its extended attribute `user.noria`, and lost on a file system without those.
 Writes appear whole or not at all: a hidden file is written, synced and linked to its name. Parts of
 an upload are files in a hidden folder of the root, put together when the upload completes; that
 writes their bytes twice.
@@ -18,7 +18,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,7 +114,7 @@ class LocalStore:
                 raise SourceChanged(f"it has {status.st_size} bytes, fewer than planned", key=key)
             read_exactly(file, offset, into, key)
             check_file_pinned(os.fstat(file), file_etag(status), key)
-            return replace(file_head(file, status), crc64nvme=None)
+            return file_head(file, status)
 
     def read_object(
         self, key: str, *, into: memoryview, etag: str | None, version_id: str | None = None
@@ -145,7 +145,7 @@ class LocalStore:
         with mapped(Verb.WRITE, key), draft(self._root, _DRAFT) as (file, name):
             _, took = write_all(file, [body])
             self._check_crc(took, crc64nvme, key)
-            beside = Beside(txid=txid, crc64nvme=took, attributes=attributes)
+            beside = Beside(txid=txid, attributes=attributes)
             return self._publish(file, name, path, beside, key)
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
@@ -232,7 +232,7 @@ class LocalStore:
             if wrote != size:
                 raise UploadLost("the parts are not of the object's size", key=key)
             self._check_crc(took, crc64nvme, key)
-            beside = Beside(txid=txid, crc64nvme=took, attributes=attributes)
+            beside = Beside(txid=txid, attributes=attributes)
             written = self._publish(file, name, path, beside, key)
         shutil.rmtree(folder, ignore_errors=True)
         return written
@@ -315,7 +315,7 @@ class LocalStore:
         else:
             name.replace(path)
         sync_folder(path.parent)
-        return Written(etag=file_etag(os.fstat(file)), crc64nvme=beside.crc64nvme)
+        return Written(etag=file_etag(os.fstat(file)))
 
     def _list_folder(self, ask: Ask) -> Page:
         """One folder: its files that begin as the prefix ends, and the folders that do."""

@@ -67,7 +67,11 @@ WAYS: Mapping[str, Ways] = {
         states_whole_crc=False,
     ),
     "local": Ways(
-        checksum=Checksum.CRC64NVME, if_absent=True, trailers=True, keeps_metadata_case=True
+        checksum=Checksum.CRC64NVME,
+        if_absent=True,
+        trailers=True,
+        keeps_metadata_case=True,
+        states_whole_crc=False,
     ),
 }
 

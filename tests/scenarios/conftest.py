@@ -1,14 +1,18 @@
-"""Fixtures of whole moves."""
+"""Fixtures of whole moves, and of leases between faulty ends."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.dataset import ObjectSpec, upload_azure
+from tests.lease_jobs import BucketShelf, azure_container
+from tests.scenarios.faulty import SMALL, Case, faulty_case, large_only
 from tests.scenarios.moves import SEED, Move
 from tests.servers import Azurite, S3Server
 
@@ -32,3 +36,24 @@ def make_move(
         )
 
     return make
+
+
+@pytest.fixture
+def new_case(
+    buckets: BucketShelf, azurite: Azurite, tmp_path: Path
+) -> Iterator[Callable[..., Case]]:
+    """new_case("azure-s3", sizes, **options): a filled source, an empty target, two proxies.
+
+    Without sizes: one small object, and one of two parts.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def make(way: str, sizes: dict[str, int] | None = None, **options: Any) -> Case:
+            ends = [
+                stack.enter_context(buckets.take() if kind == "s3" else azure_container(azurite))
+                for kind in way.split("-")
+            ]
+            sizes = sizes or {**large_only(way), "small": SMALL}
+            return stack.enter_context(faulty_case(tmp_path / "job", *ends, sizes, **options))
+
+        yield make

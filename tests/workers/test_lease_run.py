@@ -10,15 +10,15 @@ import pytest
 
 from manifests.model import LeaseEnd, LeaseKind, Level, Outcome
 from manifests.receipts import read_journals, seal
-from tests.lease_jobs import MIB, Job, lease_job, s3_bucket
+from tests.lease_jobs import MIB, Job, lease_job
 
 
 @pytest.fixture
-def make_job(seaweedfs, tmp_path):
+def make_job(buckets, tmp_path):
     with contextlib.ExitStack() as stack:
 
         def make(sizes: dict[str, int], **options) -> Job:
-            source, target = (stack.enter_context(s3_bucket(seaweedfs)) for _ in range(2))
+            source, target = (stack.enter_context(buckets.take()) for _ in range(2))
             return stack.enter_context(
                 lease_job(tmp_path / "job", source, target, sizes, **options)
             )
@@ -108,7 +108,7 @@ def test_a_source_that_changed_or_went_is_reported_and_nothing_is_left(make_job)
         "gone-large": Outcome.SOURCE_MISSING,
         "ok": Outcome.TRANSFERRED,
     }
-    assert job.target.keys() == ["to/ok"]
+    assert job.target.listed() == ["to/ok"]
     assert job.target.open_uploads() == []
 
 
@@ -210,5 +210,5 @@ def test_a_journal_that_cannot_be_written_stops_the_run(make_job, monkeypatch):
     result = job.run(lease)
     assert result.how is LeaseEnd.FATAL
     assert result.cause == "job_directory"
-    assert job.target.keys() == []
+    assert job.target.listed() == []
     assert read_journals(job.directory, 0, 0, 1).receipts == {}
