@@ -24,6 +24,7 @@ from tests.scenarios.faulty import (
     Case,
     both_ways,
     large_only,
+    to_s3,
 )
 from workers.store import Checksum
 
@@ -124,6 +125,17 @@ def test_a_bit_flipped_in_a_streamed_part_shows_in_what_the_target_states(new_ca
     case = streamed_case(new_case, way)
     case.target.add(Fault(match=on(Operation.PART), action=flip_request()))
     receipts = case.finish_moved(streams=1)
+    assert case.retries("digest_refused") == 1
+    assert case.target.count(Operation.PART) == 3
+    assert receipts["large"].level is Level.INGESTED
+
+
+@to_s3
+def test_a_bit_flipped_in_a_streamed_part_belies_its_trailer(new_case, way):
+    case = streamed_case(new_case, way)
+    case.job.route.target.trailers = True
+    case.target.add(Fault(match=on(Operation.PART, part=1), action=flip_request(3_000_000)))
+    receipts = case.finish_moved(exact=False)  # frames and trailers count on the wire
     assert case.retries("digest_refused") == 1
     assert case.target.count(Operation.PART) == 3
     assert receipts["large"].level is Level.INGESTED
