@@ -253,7 +253,7 @@ def _report_rows(
     location = config.source.location
     report = read_inventory(
         SUPPORTED_KINDS[inventory.kind],
-        StoreReportFiles(store),
+        StoreReportFiles(store, name),
         name,
         container=location.container,
         prefix=facts.source_prefix if inventory.kind != "keys" else "",
@@ -271,8 +271,7 @@ def _report_store(inventory: InventoryConfig, config: JobConfig) -> tuple[Source
     end = EndConfig(url=inventory.url, endpoint=inventory.endpoint)
     location = end.location
     if location.scheme is Scheme.FILE:
-        path = Path(location.container)
-        return open_end(EndConfig(url=f"file://{path.parent}"), read_only=True), path.name
+        return open_end(EndConfig(url="file:///"), read_only=True), location.container[1:]
     if inventory.endpoint is None and location.scheme is config.source.location.scheme:
         end = end.model_copy(update={"endpoint": config.source.endpoint})
     return open_end(end, read_only=True), location.path

@@ -15,20 +15,31 @@ READ_BYTES = 4 * 1024 * 1024
 
 class StoreReportFiles:
     """ReportFiles on an object store. One try a read: a report that cannot be read is asked for
-    again."""
+    again.
 
-    def __init__(self, store: SourceStore) -> None:
+    A manifest names its data files from the root of the container that it was written to. A report
+    that was copied elsewhere is found all the same, where it kept its inner paths: below one of the
+    folders that its manifest lies in.
+    """
+
+    def __init__(self, store: SourceStore, manifest: str) -> None:
         self._store = store
+        folders = manifest.split("/")[:-1]
+        self._roots = ["", *("/".join(folders[:n]) + "/" for n in range(1, len(folders) + 1))]
 
     def open(self, name: str) -> BinaryIO:
-        raw = _RangedFile(self._store, name, self.size(name))
-        return cast(BinaryIO, io.BufferedReader(raw, READ_BYTES))
+        where, size = self._find(name)
+        return cast(BinaryIO, io.BufferedReader(_RangedFile(self._store, where, size), READ_BYTES))
 
     def size(self, name: str) -> int:
-        head = self._store.head(name)
-        if head is None:
-            raise FileNotFoundError(name)
-        return head.size
+        return self._find(name)[1]
+
+    def _find(self, name: str) -> tuple[str, int]:
+        for root in self._roots:
+            head = self._store.head(root + name)
+            if head is not None:
+                return root + name, head.size
+        raise FileNotFoundError(name)
 
 
 class _RangedFile(io.RawIOBase):

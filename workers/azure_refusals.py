@@ -10,7 +10,6 @@ from manifests.errors import (
     ConfigurationError,
     DigestRefused,
     NoriaError,
-    SourceMissing,
     SourceUnreadable,
     StoreUnavailable,
     TargetConflict,
@@ -45,9 +44,6 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     **dict.fromkeys(
         ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled", "AccountBeingCreated"),
         (ConfigurationError, "check the names of account and container"),
-    ),
-    **dict.fromkeys(
-        ("BlobNotFound", "ResourceNotFound"), (SourceMissing, "plan again if that was not meant")
     ),
     **dict.fromkeys(
         ("BlobArchived", "BlobBeingRehydrated"),

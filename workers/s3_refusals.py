@@ -11,7 +11,6 @@ from manifests.errors import (
     ConfigurationError,
     DigestRefused,
     NoriaError,
-    SourceMissing,
     SourceUnreadable,
     StoreUnavailable,
     TargetRefused,
@@ -64,9 +63,6 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     "EntityTooSmall": (
         ConfigurationError,
         "a part is below the store's minimum: plan larger parts",
-    ),
-    **dict.fromkeys(
-        ("NoSuchKey", "NoSuchVersion"), (SourceMissing, "plan again if that was not meant")
     ),
     "InvalidObjectState": (SourceUnreadable, "restore it from its archive tier, then run again"),
     **dict.fromkeys(

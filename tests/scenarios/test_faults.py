@@ -259,11 +259,18 @@ def test_a_wrong_etag_of_a_part_never_makes_an_object(new_case, way):
     assert case.target.count(Operation.ABORT) == 1
 
 
-@both_ways
-def test_parts_that_the_target_lost_are_sent_in_another_upload(new_case, way):
+GONE = {
+    "azure-s3": [(400, "InvalidPart"), (404, "NoSuchUpload"), (404, "NoSuchKey")],
+    "s3-azure": [(400, "InvalidBlockList"), (404, "BlobNotFound")],
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "status", "code"), [(way, *said) for way, list_ in GONE.items() for said in list_]
+)
+def test_parts_that_the_target_lost_are_sent_in_another_upload(new_case, way, status, code):
     case = new_case(way, large_only(way))
-    code = "InvalidPart" if way == "azure-s3" else "InvalidBlockList"
-    case.target.add(Fault(match=on(Operation.COMPLETE), action=refuse(400, code)))
+    case.target.add(Fault(match=on(Operation.COMPLETE), action=refuse(status, code)))
     case.finish_moved()
     assert case.target.count(Operation.PART) == 4
 
