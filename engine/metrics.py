@@ -296,7 +296,7 @@ class _StatusCollector(Collector):
     def wait_until_fetched(self) -> None:
         """Wait until the latest status is fetched, if a scraper is due soon."""
         with self._changed:
-            grace = 1.0 + self._interval_seconds / 4
+            grace = 3.0 + self._interval_seconds / 4
             due = self._last_seconds + self._interval_seconds + grace - time.monotonic()
             if 0 < due <= FAREWELL_SECONDS:
                 self._changed.wait_for(lambda: self._fetched, timeout=due)

@@ -59,16 +59,18 @@ class Case:
             assert self.counting.total("bytes_written") == self.target.written_bytes()
         return receipts
 
-    def check_landed(self, receipts: dict[str, Receipt]) -> None:
-        """What is said to have moved is there, whole, ours, and written once."""
+    def check_landed(self, receipts: dict[str, Receipt], *, most_writes: int = 1) -> None:
+        """What is said to have moved is there, whole, ours, and written once, or by so many
+        attempts at the same moment as a server's own race between them lets through."""
         for key, receipt in receipts.items():
             writes = [e for e in self.target.seen(*WRITES, name=f"/to/{key}") if e.happened]
             if receipt.outcome is not Outcome.TRANSFERRED:
                 assert writes == [], key
                 continue
-            assert len(writes) == 1, key
+            assert 1 <= len(writes) <= most_writes, key
             assert self.job.target_bytes(key) == self.job.source_bytes(key), key
-            assert self.job.target.metadata(f"to/{key}")["noriatxid"] == receipt.txid
+            txid = self.job.target.metadata(f"to/{key}")["noriatxid"]
+            assert txid == receipt.txid or len(writes) > 1
 
     def finish_moved(self, *, streams: int = STREAMS, exact: bool = True) -> dict[str, Receipt]:
         """As finish(), and everything moved."""

@@ -60,7 +60,10 @@ def test_a_connection_that_the_host_closed_is_not_used_again() -> None:
         caller.say("HTTP/1.1 200 OK", "content-length: 0", f"n: {caller.number}")
 
     with wired(play) as wire:
-        assert [wire.exchange("GET", "/", {}).headers["n"] for _ in range(3)] == ["1", "2", "3"]
+        for number in ("1", "2", "3"):
+            assert wire.exchange("GET", "/", {}).headers["n"] == number
+            (resting,) = wire._resting
+            assert resting.poller.poll(10_000), "the host's word that it has closed arrives"
 
 
 def test_a_connection_that_rested_too_long_is_not_used_again() -> None:
