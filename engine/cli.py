@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -22,7 +23,13 @@ from typing import Annotated, Any
 import typer
 
 from engine import job, report
-from engine.config import JobConfig, job_config, parse_location, read_job_file
+from engine.config import (
+    JobConfig,
+    job_config,
+    parse_location,
+    read_job_file,
+    with_endpoints,
+)
 from engine.metrics import DEFAULT_ADDRESS, MetricsServer
 from engine.progress import Progress
 from engine.status import JobStatus
@@ -108,7 +115,7 @@ def copy(
             },
             "noria copy",
         )
-        root = job_directory or _default_directory(config)
+        root = job_directory or _default_directory(with_endpoints(config))
         _plan_and_run(
             config,
             root,
@@ -129,7 +136,8 @@ def plan(
     """Read the inventory and freeze the manifest; print what will move and what cannot, and why."""
     with _ending_well(as_json):
         config = read_job_file(job_file)
-        prepared = job.plan(config, _directory_of(job_file, config), _say)
+        say = (lambda line: None) if as_json else _say
+        prepared = job.plan(config, _directory_of(job_file, config), say)
         summary = report.plan_summary(prepared)
         _print(summary, report.print_plan, as_json)
         raise typer.Exit(0)
@@ -231,6 +239,9 @@ def _plan_and_run(
     as_json: bool,
 ) -> None:
     if config is not None:
+        in_file = config.run.model_dump(exclude_unset=True)
+        overrides = {**in_file, **{k: v for k, v in overrides.items() if v is not None}}
+        metrics_address = metrics_address or in_file.get("metrics_address")
         job.plan(config, root, (lambda line: None) if quiet or as_json else _say)
     with _shown(root, metrics_address, quiet or as_json) as show:
         ended = job.run(root, address=address, overrides=overrides, show=show, show_keys=show_keys)
@@ -279,6 +290,16 @@ def _ending_well(as_json: bool) -> Iterator[None]:
             print(json.dumps({"error": error.message, "cause": error.cause, "exit_code": code}))
         print(f"noria: {error.message}", file=sys.stderr)
         raise typer.Exit(code) from None
+    except (typer.Exit, SystemExit):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the job can be gone on with
+        message = f"unexpected {type(error).__name__}; the job is as it was, run it again to go on"
+        if as_json:
+            print(json.dumps({"error": message, "cause": "internal", "exit_code": 3}))
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        print(f"noria: {message} (at {place})", file=sys.stderr)
+        raise typer.Exit(3) from None
     except KeyboardInterrupt:
         print("noria: stopped; run it again to go on", file=sys.stderr)
         raise typer.Exit(3) from None
@@ -297,7 +318,7 @@ def _say(line: str) -> None:
 
 def _default_directory(config: JobConfig) -> Path:
     """noria-jobs/SOURCE-to-TARGET-HASH, the same each time for the same ends."""
-    ends = f"{config.source.url}\n{config.target.url}"
+    ends = repr([(end.url, end.endpoint) for end in (config.source, config.target)])
     names = [
         Path(parse_location(end.url).container).name or "root"
         for end in (config.source, config.target)

@@ -86,6 +86,11 @@ def parse_location(url: str) -> Location:
     included.
     """
     scheme, separator, rest = url.partition("://")
+    if any(mark in url for mark in _SIGNED):
+        raise ConfigurationError(
+            f"{_shown(url)} holds a signature; write the location alone and put a SAS in "
+            "AZURE_STORAGE_SAS_TOKEN"
+        )
     if not separator or scheme not in list(Scheme):
         raise ConfigurationError(
             f"{_shown(url)} is no location; write az://ACCOUNT/CONTAINER/PREFIX, "
@@ -105,6 +110,10 @@ def parse_location(url: str) -> Location:
     return Location(
         scheme=Scheme(scheme), account=account, container=container, path=names[0] if names else ""
     )
+
+
+_SIGNED = ("?sig=", "&sig=", "X-Amz-Signature=", "X-Amz-Credential=")
+"""What tells a URL that carries its own permission from a name with a question mark."""
 
 
 def _shown(url: str) -> str:
@@ -162,6 +171,8 @@ class EndConfig(_Section):
     provider: str | None = None
     """Whose limits hold (see manifests/providers.py). None: told from the endpoint and the
     probe."""
+    profile: str | None = None
+    """Section of AWS's shared credentials and config files. None: the whole chain."""
     ca_bundle: str | None = None
     """File of trusted roots. None: the system's."""
     allow_plain_http: bool = False
@@ -309,13 +320,18 @@ def open_end(
         path = Path(location.container)
         return LocalStore(LocalSettings(root=path.parent if path.is_file() else path))
     if location.scheme is Scheme.AZURE:
+        own = "NORIA_SOURCE_" if read_only else "NORIA_TARGET_"
+        names = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN")
+        connection_string, sas = (
+            environment.get(own + name) or environment.get(name) for name in names
+        )
         return AzureStore(
             AzureSettings(
                 account=location.account,
                 container=location.container,
                 endpoint=end.endpoint,
-                connection_string=environment.get("AZURE_STORAGE_CONNECTION_STRING"),
-                sas=environment.get("AZURE_STORAGE_SAS_TOKEN"),
+                connection_string=connection_string,
+                sas=sas,
                 ca_bundle=end.ca_bundle,
                 allow_plain_http=end.allow_plain_http,
                 read_only=read_only,
@@ -328,6 +344,7 @@ def open_end(
             endpoint_url=endpoint,
             region=end.region,
             provider=provider_of(end, environment),
+            profile=end.profile,
             ca_bundle=end.ca_bundle or environment.get("AWS_CA_BUNDLE"),
             allow_plain_http=end.allow_plain_http,
         )
@@ -341,6 +358,17 @@ def s3_endpoint(end: EndConfig, environment: Mapping[str, str] = os.environ) -> 
         or environment.get("AWS_ENDPOINT_URL")
         or None
     )
+
+
+def with_endpoints(config: JobConfig, environment: Mapping[str, str] = os.environ) -> JobConfig:
+    """The job with the endpoints that this environment gives written down: every node and every
+    later run goes to the same stores."""
+    ends = {
+        name: end.model_copy(update={"endpoint": s3_endpoint(end, environment)})
+        for name, end in (("source", config.source), ("target", config.target))
+        if end.location.scheme is Scheme.S3
+    }
+    return config.model_copy(update=ends)
 
 
 def provider_of(end: EndConfig, environment: Mapping[str, str] = os.environ) -> str:

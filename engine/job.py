@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from engine.books import Books
-from engine.config import JobConfig, RunConfig, open_end
+from engine.config import JobConfig, RunConfig, job_config, open_end
 from engine.events import SchedulerOptions, SettledSpan
 from engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
 from engine.outfit import Mode, WorkerOrder
@@ -31,7 +31,7 @@ from engine.status import (
     load_status,
     save_status,
 )
-from manifests.errors import JobDirectoryError
+from manifests.errors import ConfigurationError, JobDirectoryError
 from manifests.jobdir import JobDirectory
 from manifests.manifest import Manifest, open_manifest
 from manifests.model import LeaseKind, Level, Outcome, ShardKind, ShardPlan
@@ -40,6 +40,9 @@ from manifests.reconcile import Reconciliation, reconcile
 
 log = logging.getLogger("noria.job")
 
+STALL_SECONDS = 6 * 3600.0
+"""Units count as progress when they end, and the largest (a whole object that is compared, 5 GB
+parts on a slow line) take hours. What hangs is ended by the time-outs of requests long before."""
 FRESH_SECONDS = 10.0
 """A verification whose status is older than this is not under way."""
 
@@ -199,7 +202,8 @@ class VerifyReport:
 
 
 def reconcile_job(root: Path) -> Reconciliation:
-    """Manifest against receipts against a fresh listing of the target."""
+    """Manifest, read whole and checked against its digest, against receipts against a fresh listing
+    of the target."""
     prepared = open_prepared(root)
     with prepared.directory.hold():
         return _reconcile(prepared)
@@ -259,6 +263,7 @@ def _drive(
         options=SchedulerOptions(
             heartbeat_timeout_seconds=run_config.heartbeat_timeout_seconds,
             attempts_per_span=run_config.attempts,
+            stall_seconds=STALL_SECONDS,
         ),
     )
     if scheduler.complete:
@@ -318,8 +323,16 @@ def _close(
 
 
 def _run_config(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunConfig:
+    """[run] of this run. Raises ConfigurationError where buffers could not hold what is planned."""
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    return RunConfig.model_validate({**config.run.model_dump(), **given})
+    merged = {**config.model_dump(), "run": {**config.run.model_dump(), **given}}
+    run_config = job_config(merged, "settings of this run").run
+    if config.plan.part_bytes > run_config.bytes_in_flight // 2:
+        raise ConfigurationError(
+            f"run.bytes_in_flight ({run_config.bytes_in_flight}) must be at least twice "
+            f"plan.part_bytes ({config.plan.part_bytes}): raise it, or plan with smaller parts"
+        )
+    return run_config
 
 
 def _books(prepared: Prepared) -> Books:
@@ -354,11 +367,15 @@ def _settled(directory: JobDirectory) -> Iterator[SettledSpan]:
 
 
 def _generations(directory: JobDirectory) -> dict[int, int]:
-    """PARTS shard -> the newest upload that was opened for it."""
+    """PARTS shard -> its newest generation: of an upload that was opened, or of a seal. A
+    generation whose source was gone opens no upload, and is sealed all the same."""
     newest: dict[int, int] = {}
     for name in directory.names("uploads"):
         _, shard, generation = name.removesuffix(".json").split("/")
         newest[int(shard)] = max(newest.get(int(shard), 0), int(generation))
+    for sealed in read_seals(directory):
+        if sealed.generation > newest.get(sealed.shard, 0):
+            newest[sealed.shard] = sealed.generation
     return newest
 
 
@@ -394,6 +411,7 @@ def _in_phase(status: JobStatus, phase: Phase) -> JobStatus:
 
 
 def _reconcile(prepared: Prepared) -> Reconciliation:
+    prepared.manifest.verify()
     target = open_end(prepared.config.target)
     prefix = prepared.facts.target_prefix
     return reconcile(
@@ -407,6 +425,7 @@ def _reconcile(prepared: Prepared) -> Reconciliation:
 
 def _differences(found: Reconciliation) -> dict[str, int]:
     names = ("unsettled", "unplanned", "missing", "differing", "merged", "extra")
+    # Where others' objects are expected `extra` says how many there are, and is no difference.
     return {name: getattr(found, name) for name in names if getattr(found, name)}
 
 

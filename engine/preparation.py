@@ -27,11 +27,12 @@ from engine.config import (
     Scheme,
     open_end,
     provider_of,
+    with_endpoints,
 )
 from engine.outfit import JobFacts
-from engine.report_store import StoreReportFiles
+from engine.report_store import StoreReportFiles, patiently
 from manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
-from manifests.inventory import InventoryKind, read_inventory
+from manifests.inventory import InventoryKind, InventoryReport, read_inventory
 from manifests.jobdir import JobDirectory
 from manifests.manifest import Manifest, freeze, open_manifest
 from manifests.providers import NameRules, limits_for
@@ -66,6 +67,7 @@ def prepare(config: JobConfig, root: Path, say: Say) -> Prepared:
     Raises ConfigurationError, AccessDenied or InventoryError before anything is written where an
     end cannot be used; JobDirectoryError where root holds another job; AnotherDriver.
     """
+    config = with_endpoints(config)
     if JobDirectory.exists(root):
         directory = JobDirectory.open(root)
         _refuse_other_job(directory, config)
@@ -111,8 +113,8 @@ def _refuse_other_job(directory: JobDirectory, config: JobConfig) -> None:
 
 def _asked(config: JobConfig) -> dict[str, Any]:
     return {
-        "source": str(config.source.location),
-        "target": str(config.target.location),
+        "source": [str(config.source.location), config.source.endpoint],
+        "target": [str(config.target.location), config.target.endpoint],
         "inventory": config.inventory.model_dump(mode="json"),
     }
 
@@ -122,6 +124,8 @@ def _create(config: JobConfig, root: Path, say: Say) -> JobDirectory:
     say("checking both ends")
     _check_access(source, "source", config.source)
     _check_access(target, "target", config.target)
+    if config.inventory.kind != "listing":
+        _open_report(config, config.source.location.prefix)
     facts, rules = _find_facts(config, source, target)
     job = {
         "id": facts.job_id,
@@ -248,21 +252,25 @@ def _inventory(
 def _report_rows(
     config: JobConfig, facts: JobFacts, source: SourceStore, say: Say
 ) -> Iterator[pa.RecordBatch]:
-    inventory = config.inventory
+    report = _open_report(config, facts.source_prefix)
+    if report.created is not None:
+        say(f"the inventory was begun at {report.created:%Y-%m-%d %H:%M} UTC")
+    for batch in report.batches():
+        yield batch if config.inventory.kind != "keys" else _looked_up(batch, source)
+
+
+def _open_report(config: JobConfig, source_prefix: str) -> InventoryReport:
+    """The report, its manifest checked. Raises InventoryError, ConfigurationError."""
+    inventory, location = config.inventory, config.source.location
     store, name = _report_store(inventory, config)
-    location = config.source.location
-    report = read_inventory(
+    return read_inventory(
         SUPPORTED_KINDS[inventory.kind],
         StoreReportFiles(store, name),
         name,
         container=location.container,
-        prefix=facts.source_prefix if inventory.kind != "keys" else "",
+        prefix=source_prefix if inventory.kind != "keys" else "",
         account=location.account or None,
     )
-    if report.created is not None:
-        say(f"the inventory was begun at {report.created:%Y-%m-%d %H:%M} UTC")
-    for batch in report.batches():
-        yield batch if inventory.kind != "keys" else _looked_up(batch, source)
 
 
 def _report_store(inventory: InventoryConfig, config: JobConfig) -> tuple[SourceStore, str]:
@@ -282,7 +290,7 @@ def _looked_up(batch: pa.RecordBatch, source: SourceStore) -> pa.RecordBatch:
     object that the move will report as missing."""
     keys = batch.column("key").to_pylist()
     with ThreadPoolExecutor(LOOK_UP_STREAMS) as streams:
-        heads = list(streams.map(source.head, keys))
+        heads = list(streams.map(lambda key: patiently(lambda: source.head(key)), keys))
     return pa.concat_batches([_row_of(key, head) for key, head in zip(keys, heads, strict=True)])
 
 

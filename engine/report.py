@@ -97,7 +97,9 @@ def print_run(summary: Mapping[str, Any]) -> None:
         console.print(f"stopped before the end: {summary['stopped'] or 'see log'}", soft_wrap=True)
         console.print(f"go on with: noria run {summary['directory']}", soft_wrap=True)
     elif summary["reconciled"]:
-        console.print("reconciled: nothing missing, nothing extra, nothing merged")
+        extra = summary["differences"].get("extra", 0)
+        others = f"{extra:,} of others, expected" if extra else "nothing extra"
+        console.print(f"reconciled: nothing missing, {others}, nothing merged")
     else:
         found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
         console.print(

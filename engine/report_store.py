@@ -4,18 +4,45 @@ asks."""
 from __future__ import annotations
 
 import io
-from typing import BinaryIO, cast
+import random
+import time
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar, cast
 
-from manifests.errors import InventoryError, SourceMissing
+from manifests.errors import InventoryError, Retryable, SourceMissing
+from workers.pacing import backoff_seconds
 from workers.store import SourceStore
 
 READ_BYTES = 4 * 1024 * 1024
 """One ranged read; what a CSV reader takes in a gulp."""
 
 
+TRIES = 8
+"""With the pauses between them about two minutes."""
+RETRY_BASE_SECONDS = 0.5
+RETRY_CAP_SECONDS = 60.0
+
+Answer = TypeVar("Answer")
+
+
+def patiently(call: Callable[[], Answer]) -> Answer:
+    """A read of a store while a job is planned, again where the store was busy or away."""
+    for tries in range(1, TRIES):
+        try:
+            return call()
+        except Retryable:
+            seconds = backoff_seconds(
+                tries,
+                base_seconds=RETRY_BASE_SECONDS,
+                cap_seconds=RETRY_CAP_SECONDS,
+                jitter=random.random(),
+            )
+            time.sleep(seconds)
+    return call()
+
+
 class StoreReportFiles:
-    """ReportFiles on an object store. One try a read: a report that cannot be read is asked for
-    again.
+    """ReportFiles on an object store.
 
     A manifest names its data files from the root of the container that it was written to. A report
     that was copied elsewhere is found all the same, where it kept its inner paths: below one of the
@@ -36,7 +63,7 @@ class StoreReportFiles:
 
     def _find(self, name: str) -> tuple[str, int]:
         for root in self._roots:
-            head = self._store.head(root + name)
+            head = patiently(lambda where=root + name: self._store.head(where))  # type: ignore[misc]
             if head is not None:
                 return root + name, head.size
         raise FileNotFoundError(name)
@@ -70,8 +97,10 @@ class _RangedFile(io.RawIOBase):
         if count <= 0:
             return 0
         try:
-            head = self._store.read_range(
-                self._name, offset=self._offset, into=view[:count], etag=self._etag
+            head = patiently(
+                lambda: self._store.read_range(
+                    self._name, offset=self._offset, into=view[:count], etag=self._etag
+                )
             )
         except SourceMissing as error:
             raise InventoryError(f"{self._name} is gone while it is read; plan again") from error

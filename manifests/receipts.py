@@ -223,8 +223,8 @@ def read_seals(
     """Every seal of the job, or of one shard, in order."""
     below = area if shard is None else f"{area}/{shard:08d}"
     for name in directory.names(below):
-        data = directory.read(name)
-        if name.endswith(".json") and data is not None:
+        data = directory.read(name) if name.endswith(".json") else None
+        if data is not None:
             yield _seal(name, data)
 
 

@@ -46,7 +46,7 @@ class Verb(Enum):
     COMMIT = "commit"
     """Makes an object out of parts."""
     OPEN = "open"
-    """Opens a multipart upload: a lost answer leaves one that a sweep finds."""
+    """Opens a multipart upload: a lost answer leaves one without parts."""
     CONTROL = "control"
     """Lists and drops: may be repeated."""
 

@@ -47,7 +47,7 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     ),
     **dict.fromkeys(
         ("BlobArchived", "BlobBeingRehydrated"),
-        (SourceUnreadable, "rehydrate it, then run again"),
+        (SourceUnreadable, "rehydrate it, then plan it anew"),
     ),
     "BlobUsesCustomerSpecifiedEncryption": (
         SourceUnreadable,

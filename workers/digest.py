@@ -60,11 +60,6 @@ def crc64nvme(view: memoryview | bytes, so_far: int = 0) -> int:
     return int(checksums.crc64nvme(view, so_far))
 
 
-def running_crc64nvme(view: memoryview | bytes, previous: int) -> int:
-    """The CRC64NVME of what gave `previous`, followed by view."""
-    return int(checksums.crc64nvme(view, previous))
-
-
 def combine_parts(parts: Iterable[PartRecord]) -> tuple[int, bytes]:
     """Whole-object CRC64NVME and chunk digests out of all parts in order."""
     whole = 0

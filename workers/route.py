@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from manifests.errors import (
+    AccessDenied,
     DigestRefused,
     NoriaError,
     OutcomeUnknown,
     Retryable,
+    SourceUnreadable,
     Throttled,
     UploadLost,
 )
@@ -140,6 +142,8 @@ def step(route: Route, role: str, operation: str, call: Callable[[], Answer]) ->
         except (DigestRefused, OutcomeUnknown, UploadLost) as error:
             route.counting.add("errors", error.cause)
             raise
+        except AccessDenied as error:
+            raise _of_one_object(route, role, error) from error
         except Retryable as error:
             tries += 1
             failing_since = failing_since or started
@@ -153,6 +157,18 @@ def step(route: Route, role: str, operation: str, call: Callable[[], Answer]) ->
                 raise
             route.counting.add("retries", error.cause)
             _wait(route, pacer, tries, floor)
+
+
+def _of_one_object(route: Route, role: str, error: AccessDenied) -> NoriaError:
+    """A source that refuses one object but not its container has a key or a list of its own for
+    that object: it fails alone. Anything else concerns the whole run."""
+    if role == "source" and error.key is not None:
+        try:
+            route.source.check_access()
+        except NoriaError:
+            return error
+        return SourceUnreadable(error.message, key=error.key)
+    return error
 
 
 def _wait(route: Route, pacer: Pacer, tries: int, floor_seconds: float = 0.0) -> None:

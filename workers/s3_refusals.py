@@ -64,7 +64,7 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
         ConfigurationError,
         "a part is below the store's minimum: plan larger parts",
     ),
-    "InvalidObjectState": (SourceUnreadable, "restore it from its archive tier, then run again"),
+    "InvalidObjectState": (SourceUnreadable, "restore it from its archive tier, then plan it anew"),
     **dict.fromkeys(
         (
             "EntityTooLarge",

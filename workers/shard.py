@@ -350,16 +350,19 @@ class LeaseRun:
         except UploadLost:
             raise
         except (Skippable, Retryable) as error:
+            self._abandon_generation(entry)
             if error.cause == "digest_refused":
                 raise UploadLost(error.message, key=entry.key) from error
-            upload = read_upload(self._directory, lease.shard, lease.generation)
-            if upload is not None:
-                abandon_upload(self._route, entry, upload)
             receipt = failed_receipt(entry, lease.attempt, error)
         name = self._result_name()
         digest, summary = write_receipts(self._directory, name, [receipt])
         self.flight.count_done(0)
         return self.flight.finished(name, digest, {**summary, "bytes_moved": 0})
+
+    def _abandon_generation(self, entry: ObjectEntry) -> None:
+        upload = read_upload(self._directory, self.lease.shard, self.lease.generation)
+        if upload is not None:
+            abandon_upload(self._route, entry, upload)
 
     def _assemble(self, entry: ObjectEntry) -> Receipt:
         lease, route = self.lease, self._route
@@ -371,6 +374,7 @@ class LeaseRun:
             standing = look(route, entry)
             if standing is None:
                 raise UploadLost("what stood at the target is gone", key=entry.key)
+            self._abandon_generation(entry)
             return compare_present(route, entry, standing, lease.attempt)
         opened = open_upload(route, entry, lease.attempt, upload.part_bytes, earlier=upload)
         assert isinstance(opened, OpenUpload)

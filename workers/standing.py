@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from manifests.errors import SourceChanged, TargetConflict
+from manifests.errors import SourceChanged, SourceMissing, TargetConflict
 from manifests.model import ObjectEntry, Outcome, Receipt
 from workers.digest import PartDigest
-from workers.route import Route, step
+from workers.route import Route, Stopped, step
 from workers.store import ObjectHead, SourceStore, Written
 from workers.verdict import moved_receipt
 
@@ -53,7 +53,8 @@ def accept(route: Route, entry: ObjectEntry, head: ObjectHead, crc64nvme: int) -
     whole = head.size == entry.size and head.crc64nvme in (None, crc64nvme)
     if not route.is_ours(head, entry) or not whole:
         raise TargetConflict(
-            "another object stands at the target; move it away, then run again", key=entry.key
+            "another object stands at the target: move it away, then plan it anew",
+            key=entry.key,
         )
     return Written(etag=head.etag, version_id=head.version_id, crc64nvme=head.crc64nvme)
 
@@ -69,7 +70,7 @@ def compare_present(
     """
     if standing.size != entry.size:
         raise TargetConflict(
-            "another object of another size stands at the target; move it away, then run again",
+            "an object of another size stands at the target: move it away, then plan it anew",
             key=entry.key,
         )
     head = pin_source(route, entry)
@@ -81,11 +82,15 @@ def compare_present(
         )
     else:
         name = route.target_name(entry)
-        equal = chunks == _hash(route, entry, route.target, name, standing.etag)[1]
+        try:
+            equal = chunks == _hash(route, entry, route.target, name, standing.etag)[1]
+        except (SourceChanged, SourceMissing):  # as the target's read says it
+            equal = False
         written = Written(etag=standing.etag, version_id=standing.version_id)
     if not equal:
         raise TargetConflict(
-            "another object stands at the target; move it away, then run again", key=entry.key
+            "another object stands at the target: move it away, then plan it anew",
+            key=entry.key,
         )
     receipt = moved_receipt(
         route,
@@ -116,6 +121,8 @@ def _hash(
     with route.buffers.take(min(entry.size, route.options.range_bytes)) as buffer:
         for offset in range(0, entry.size, max(1, len(buffer))):
             view = buffer[: min(len(buffer), entry.size - offset)]
+            if route.stopping.is_set():
+                raise Stopped
             step(
                 route,
                 role,

@@ -27,6 +27,7 @@ from manifests.errors import (
     OutcomeUnknown,
     SourceChanged,
     TargetConflict,
+    TargetRefused,
     UploadLost,
 )
 from manifests.model import (
@@ -159,6 +160,8 @@ def complete_upload(
     crc64nvme, chunks = combine_parts(parts)
     _refuse_flipped(entry, opened.source_crc64nvme, crc64nvme)
     standing = _complete(route, entry, opened, parts, crc64nvme)
+    if standing.txid != opened.upload.txid and standing.crc64nvme is None:
+        return compare_present(route, entry, standing, attempt)
     return moved_receipt(
         route,
         entry,
@@ -180,7 +183,7 @@ def complete_upload(
 
 
 def _move(route: Route, entry: ObjectEntry, body: memoryview, attempt: int) -> Receipt | ObjectHead:
-    """The receipt of an object that landed, or the foreign object that stands in its place."""
+    """The receipt of an object that landed, or what stands in its place and has to be compared."""
     resends = Resends(route)
     sent = Sent(route.counting)
     while True:
@@ -197,7 +200,7 @@ def _move(route: Route, entry: ObjectEntry, body: memoryview, attempt: int) -> R
             if standing is None:
                 resends.again(error)
                 continue
-            if not route.is_ours(standing, entry):
+            if not _known_by_checksum(route, entry, standing, attempt):
                 return standing
             written = accept(route, entry, standing, digest.crc64nvme)
         return moved_receipt(
@@ -212,6 +215,17 @@ def _move(route: Route, entry: ObjectEntry, body: memoryview, attempt: int) -> R
             checked_parts=route.target.checksum is not Checksum.NONE,
             txid=None if standing is None else standing.txid,
         )
+
+
+def _known_by_checksum(
+    route: Route, entry: ObjectEntry, standing: ObjectHead, attempt: int
+) -> bool:
+    """True where what stands there is ours, and either of this attempt or told by its checksum: an
+    earlier attempt may have read other bytes."""
+    if not route.is_ours(standing, entry):
+        return False
+    this_attempt = standing.txid == route.transfer_id(entry, attempt)
+    return this_attempt or standing.crc64nvme is not None
 
 
 def _read_whole(
@@ -267,7 +281,10 @@ def _put(
 
     written = step(route, "target", "put", put)
     if written.crc64nvme not in (None, crc64nvme):
-        raise OutcomeUnknown("the target states another checksum than was sent", key=entry.key)
+        raise TargetRefused(
+            "the target says it stored other bytes than were sent: look at it before anything else",
+            key=entry.key,
+        )
     return written
 
 
@@ -311,7 +328,8 @@ def _abort(route: Route, entry: ObjectEntry, upload: Upload) -> None:
 
 
 def abandon_upload(route: Route, entry: ObjectEntry, upload: Upload) -> None:
-    """Drop an upload whose object will not be made; a failure to do so leaves it to the janitor."""
+    """Drop an upload whose object will not be made. Where that fails the upload stays open, and is
+    counted."""
     try:
         _abort(route, entry, upload)
     except (NoriaError, Stopped):
@@ -347,6 +365,12 @@ def _complete(
     earlier one of ours."""
     name = route.target_name(entry)
     upload = opened.upload
+    if not route.target.if_absent:
+        # Nothing but a look keeps Complete from replacing what came since the upload was opened.
+        before = settle(route, entry, crc64nvme)
+        if before is not None:
+            abandon_upload(route, entry, upload)
+            return before
     resends = Resends(route)
     while True:
         try:

@@ -60,14 +60,14 @@ def reached_level(
     *, source_crc: int | None, read_crc: int, target_crc: int | None, checked_at_ingest: bool
 ) -> tuple[Level, str | None]:
     """The level that the facts support, and why it is not `chained`; never rounded up."""
+    if not {source_crc, target_crc} <= {None, read_crc}:
+        return Level.COUNTED, "the stated checksums differ"
     if target_crc is None and not checked_at_ingest:
         return Level.COUNTED, "the target verifies and states no checksum"
     if source_crc is None:
         return Level.INGESTED, "the source states no CRC64"
     if target_crc is None:
         return Level.INGESTED, "the target states no full-object CRC64NVME"
-    if not source_crc == read_crc == target_crc:
-        return Level.COUNTED, "the stated checksums differ"
     return Level.CHAINED, None
 
 

@@ -14,6 +14,7 @@ from engine.config import (
     parse_size,
     provider_of,
     read_job_file,
+    with_endpoints,
 )
 from manifests.errors import ConfigurationError
 
@@ -52,6 +53,27 @@ def test_a_signature_in_a_url_is_not_repeated() -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_location("https://acc.blob.core.windows.net/c?sv=1&sig=hunter2")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["az://a/c/p?sv=1&sig=hunter2", "az://a/c?sig=hunter2", "s3://b/k?X-Amz-Signature=hunter2"],
+)
+def test_a_signed_url_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="AZURE_STORAGE_SAS_TOKEN") as caught:
+        parse_location(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_endpoints_of_the_environment_are_written_down() -> None:
+    job = job_config({"source": {"url": "s3://a"}, "target": {"url": "s3://b"}}, "here")
+    here = with_endpoints(job, {"AWS_ENDPOINT_URL_S3": "https://s3.example.org"})
+    assert here.source.endpoint == here.target.endpoint == "https://s3.example.org"
+    own = EndConfig.model_validate({"url": "s3://b", "endpoint": "https://own.example.org"})
+    mixed = with_endpoints(
+        job.model_copy(update={"target": own}), {"AWS_ENDPOINT_URL": "https://s3.example.org"}
+    )
+    assert mixed.target.endpoint == "https://own.example.org"
 
 
 @pytest.mark.parametrize(

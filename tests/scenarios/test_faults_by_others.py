@@ -142,16 +142,28 @@ def test_a_lease_that_is_handed_back_does_not_wait_out_a_storm(new_case, way):
 @pytest.mark.parametrize("end", ["source", "target"])
 def test_revoked_credentials_stop_the_lease_with_few_errors(new_case, way, end):
     case = new_case(way, large_only(way) | {f"k{n:02}": SMALL for n in range(30)})
-    operations = (Operation.READ,) if end == "source" else (Operation.PUT, Operation.PART)
+    operations = () if end == "source" else (Operation.PUT, Operation.PART)
     denied = Fault(match=on(*operations), action=refuse(403, "AccessDenied"), skip=4, times=None)
     proxy = getattr(case, end)
     proxy.add(denied)
     result = case.run()
     assert (result.how, result.cause) == (LeaseEnd.FATAL, "access_denied")
     assert result.message
-    assert 1 <= proxy.taken("answer 403") <= STREAMS
+    # At the source each stream also asks once whether the container is refused as well.
+    assert 1 <= proxy.taken("answer 403") <= (2 * STREAMS if end == "source" else STREAMS)
     proxy.clear()
     case.finish_moved(exact=False)
+
+
+@both_ways
+def test_one_object_that_the_source_refuses_fails_alone(new_case, way):
+    case = new_case(way, {f"k{n}": SMALL for n in range(5)})
+    refused = on(Operation.READ, name="/k3")
+    case.source.add(Fault(match=refused, action=refuse(403, "AccessDenied"), times=None))
+    receipts = case.finish()
+    assert {key: receipt.cause for key, receipt in receipts.items() if receipt.cause} == {
+        "k3": "source_unreadable"
+    }
 
 
 # -- a lease after another -------------------------------------------------------------------------

@@ -107,6 +107,24 @@ def test_a_job_directory_of_another_job(move: Move) -> None:
     assert "another directory" in err
 
 
+def test_settings_that_cannot_work_together(move: Move) -> None:
+    job_file = move.job_file(plan={"part_bytes": "1GiB"})
+    for arguments in ((), ("--workers", "20000")):
+        process = move.start("run", job_file, *arguments, "--json")
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 2, err
+        assert "bytes_in_flight" in err or "run.workers" in err
+        assert json.loads(out)["exit_code"] == 2
+
+
+def test_a_corrected_inventory_can_be_planned_after_a_wrong_one(move: Move, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    wrong = move.job_file(inventory={"kind": "keys", "url": f"file://{keys}"})
+    assert "keys" in refused(move, "plan", wrong)
+    keys.write_text("a\n")
+    assert move.noria("run", wrong)["outcomes"] == {"TRANSFERRED": 1}
+
+
 def test_a_second_driver_is_refused_while_the_first_runs(make_move: Callable[..., Move]) -> None:
     move = make_move([plain(f"k{n:03}", 300_000) for n in range(100)])
     first = move.start(
