@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import re
 import socket
 import threading
@@ -36,6 +37,8 @@ DEFAULT_ADDRESS = "127.0.0.1:9464"
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[0-9a-zA-Z_.-]+):(?P<port>\d{1,5})")
 
+UNKNOWN_INTERVAL_SECONDS = 2.0
+"""Taken for the scrape interval while there was one scrape only: a short run."""
 FAREWELL_SECONDS = 40.0
 """close() waits for a scraper that is due within this time of its last scrape."""
 
@@ -276,11 +279,13 @@ class _StatusCollector(Collector):
         self._fetched = True
         """Somebody has seen the latest status."""
         self._last_seconds = float("-inf")
+        self._shown_seconds = float("-inf")
         self._interval_seconds = float("inf")
 
     def show(self, status: JobStatus) -> None:
         with self._changed:
             self._status = status
+            self._shown_seconds = time.monotonic()
             self._fetched = False
 
     def collect(self) -> Iterator[Family]:
@@ -294,10 +299,17 @@ class _StatusCollector(Collector):
             yield from families(status)
 
     def wait_until_fetched(self) -> None:
-        """Wait until the latest status is fetched, if a scraper is due soon."""
+        """Wait until the latest status is fetched, if a scraper is due soon.
+
+        It is due one interval after the latest status was shown, not after its own last visit: the
+        end of Ray can keep this process from answering for longer than that.
+        """
         with self._changed:
-            grace = 3.0 + self._interval_seconds / 4
-            due = self._last_seconds + self._interval_seconds + grace - time.monotonic()
+            interval_seconds = self._interval_seconds
+            if math.isinf(interval_seconds) and math.isfinite(self._last_seconds):
+                interval_seconds = UNKNOWN_INTERVAL_SECONDS
+            grace = 3.0 + interval_seconds / 4
+            due = self._shown_seconds + interval_seconds + grace - time.monotonic()
             if 0 < due <= FAREWELL_SECONDS:
                 self._changed.wait_for(lambda: self._fetched, timeout=due)
 
@@ -337,6 +349,8 @@ class MetricsServer:
         self._thread.start()
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_port}/metrics"
+        # So that server_close() waits for answers under way: the last one is the one that counts.
+        setattr(self._server, "daemon_threads", False)  # noqa: B010 - of its mixin, which has no type
         self._open = True
 
     def show(self, status: JobStatus) -> None:

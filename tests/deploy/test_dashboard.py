@@ -148,7 +148,12 @@ def _watch_a_copy(
 
 
 def _check_last_figures(prometheus: Prometheus, objects: int) -> None:
-    """The driver ended only after its last figures had been fetched."""
+    """The driver ended only after its last figures had been fetched; Prometheus may still be at
+    writing them down."""
+    finished = 'last_over_time(noria_job_phase{phase="finished"}[1m]) == 1'
+    deadline = time.monotonic() + 5
+    while not prometheus.query(finished) and time.monotonic() < deadline:
+        time.sleep(0.1)
     for query in (
         'noria_sealed_objects_total{outcome="TRANSFERRED"}',
         'noria_objects_total{outcome="TRANSFERRED"}',
