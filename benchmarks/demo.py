@@ -31,8 +31,7 @@ def main() -> int:
     size = arguments.parse_args().bytes
     job = Path(tempfile.mkdtemp(prefix="noria-demo-")) / "job"
     with run_azurite() as azurite, run_seaweedfs() as seaweedfs:
-        seaweedfs.client.create_bucket(Bucket=BUCKET)
-        azurite.client.create_container(CONTAINER)
+        seaweedfs.client().create_bucket(Bucket=BUCKET)
         fill(azurite, size)
         environment = {**os.environ, **azurite.env(), **seaweedfs.env()}
         source = f"az://{azurite.account}/{CONTAINER}"
