@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from engine.config import JobConfig, RunConfig, open_end
+from engine.config import JobConfig, RunConfig, Scheme, open_end
 from manifests.errors import JobDirectoryError
 from manifests.jobdir import JobDirectory
 from manifests.manifest import open_manifest
 from manifests.model import Lease
 from workers.buffers import BufferPool
+from workers.lanes import Lanes
 from workers.pacing import Pacer
 from workers.reread import RereadRun
 from workers.route import Route, TransferOptions
@@ -81,24 +81,23 @@ def outfit_worker(order: WorkerOrder) -> Worker:
     manifest = open_manifest(directory.manifest_path)
     run = order.config.run
     counting, buffers = Counting(), BufferPool(run.bytes_in_flight)
+    lanes = Lanes(run.streams, run.small_requests if _over_network(order.config) else 0)
     route = make_route(order, run, counting, buffers)
+    counting.gauge("bytes_in_flight", read=lambda: float(buffers.bytes_in_flight))
+    counting.gauge("streams", read=lambda: float(run.streams))
 
-    def start_run(lease: Lease, streams: Executor) -> Run:
-        window = 2 * run.streams
+    def start_run(lease: Lease) -> Run:
         if order.mode is Mode.REREAD:
-            return RereadRun(
-                directory, manifest, route, streams, lease, window=window, area=order.area
-            )
-        return LeaseRun(directory, manifest, route, streams, lease, window=window)
+            return RereadRun(directory, manifest, route, lanes, lease, area=order.area)
+        return LeaseRun(directory, manifest, route, lanes, lease)
 
-    return Worker(
-        order.name,
-        start_run,
-        counting,
-        buffers,
-        streams=run.streams,
-        journal_seconds=run.journal_seconds,
-    )
+    return Worker(order.name, start_run, counting, journal_seconds=run.journal_seconds)
+
+
+def _over_network(config: JobConfig) -> bool:
+    """True where no call to either store blocks but for its socket."""
+    ends = (config.source.location.scheme, config.target.location.scheme)
+    return Scheme.FILE not in ends
 
 
 def open_shared(order: WorkerOrder) -> JobDirectory:
@@ -128,7 +127,8 @@ def make_route(
     order: WorkerOrder, run: RunConfig, counting: Counting, buffers: BufferPool
 ) -> Route:
     facts = order.facts
-    source_pacer, target_pacer = Pacer(run.streams), Pacer(run.streams)
+    requests = run.streams + run.small_requests
+    source_pacer, target_pacer = Pacer(requests), Pacer(requests)
     counting.gauge("concurrency", "source", read=lambda: source_pacer.limit)
     counting.gauge("concurrency", "target", read=lambda: target_pacer.limit)
     return Route(

@@ -14,7 +14,6 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +35,7 @@ from tests.faults import Request
 from tests.servers import REGION, Azurite, S3Server
 from workers.azure_store import AzureSettings, AzureStore
 from workers.buffers import BufferPool
+from workers.lanes import Lanes
 from workers.pacing import Pacer
 from workers.route import Route, TransferOptions
 from workers.s3_store import S3Settings, S3Store
@@ -255,6 +255,13 @@ class WatchedPacer(Pacer):
         self.lowest = min(self.lowest, self.limit)
 
 
+@contextlib.contextmanager
+def open_lanes(streams: int = STREAMS) -> Iterator[Lanes]:
+    """So many stream threads, and as many fibers."""
+    with contextlib.closing(Lanes(streams, requests=streams)) as lanes:
+        yield lanes
+
+
 @dataclass
 class Job:
     """One job between two containers, with what a test needs to look at it."""
@@ -286,12 +293,12 @@ class Job:
             generation=generation,
         )
 
-    def start(self, lease: Lease, streams: ThreadPoolExecutor) -> LeaseRun:
-        return LeaseRun(self.directory, self.manifest, self.route, streams, lease, window=8)
+    def start(self, lease: Lease, lanes: Lanes) -> LeaseRun:
+        return LeaseRun(self.directory, self.manifest, self.route, lanes, lease)
 
     def run(self, lease: Lease, *, streams: int = STREAMS) -> LeaseResult:
-        with ThreadPoolExecutor(streams) as threads:
-            return self.start(lease, threads).run()
+        with open_lanes(streams) as lanes:
+            return self.start(lease, lanes).run()
 
     def receipts(self, result: LeaseResult) -> dict[str, Receipt]:
         """Seal a finished lease; its receipts by key."""

@@ -45,6 +45,7 @@ from workers.azure_headers import (
     whole_head,
 )
 from workers.azure_refusals import RENEWABLE, refusal
+from workers.connection import OnBytes
 from workers.http1 import Answer
 from workers.listing import Ask, Page, walk
 from workers.store import Checksum, ListedUpload, ObjectHead, Written
@@ -136,18 +137,25 @@ class AzureStore:
         into: memoryview,
         etag: str | None,
         version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
         if not into:
             return whole_head(self._read(key, "HEAD", {}, None, etag, version_id).headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
-        answer = self._read(key, "GET", headers, into, etag, version_id)
+        answer = self._read(key, "GET", headers, into, etag, version_id, on_bytes)
         size = check_range(answer, offset=offset, size=len(into), key=key)
         return blob_head(answer.headers, size=size, crc64nvme=None)
 
     def read_object(
-        self, key: str, *, into: memoryview, etag: str | None, version_id: str | None = None
+        self,
+        key: str,
+        *,
+        into: memoryview,
+        etag: str | None,
+        version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
-        answer = self._read(key, "GET", {}, into, etag, version_id)
+        answer = self._read(key, "GET", {}, into, etag, version_id, on_bytes)
         check_whole(answer, size=len(into), pinned=etag is not None, key=key)
         return whole_head(answer.headers)
 
@@ -296,13 +304,16 @@ class AzureStore:
         into: memoryview | None,
         etag: str | None,
         version_id: str | None,
+        on_bytes: OnBytes | None = None,
     ) -> Answer:
         """One GET or HEAD of a blob that has to be the pinned one."""
         sent = dict(headers)
         if etag is not None:
             sent["if-match"] = f'"{etag}"'
         query = _version(version_id)
-        answer = self._call(Verb.READ, method, key, query=query, headers=sent, into=into)
+        answer = self._call(
+            Verb.READ, method, key, query=query, headers=sent, into=into, on_bytes=on_bytes
+        )
         check_pinned(self._accept(answer, Verb.READ, key), etag, key)
         return answer
 
@@ -332,6 +343,7 @@ class AzureStore:
         body: Body | None = None,
         body_bytes: int = 0,
         into: memoryview | None = None,
+        on_bytes: OnBytes | None = None,
         wait_seconds: float | None = None,
         right: Right = Right.BLOBS,
     ) -> Answer:
@@ -351,6 +363,7 @@ class AzureStore:
                 body=body,
                 body_bytes=body_bytes,
                 into=into,
+                on_bytes=on_bytes,
                 wait_seconds=wait_seconds,
             )
         except BrokenExchange as error:

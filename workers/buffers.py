@@ -7,15 +7,18 @@ back to a shelf for their size and are handed out again.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from workers.fibers import Turn
 
 MIN_BUFFER_BYTES = 64 * 1024
 
 
 class BufferPool:
-    """Hands out writable memoryviews; at most `capacity_bytes` are out at a time, threads wait for
-    room.
+    """Hands out writable memoryviews; at most `capacity_bytes` are out at a time, who asks for more
+    waits, in the order they came.
 
     One request never waits for itself: asking for more than the capacity is a programming error.
     """
@@ -25,7 +28,8 @@ class BufferPool:
         self._out_bytes = 0
         self._shelf_bytes = 0
         self._shelves: dict[int, list[bytearray]] = {}
-        self._changed = threading.Condition()
+        self._queue: deque[tuple[int, Turn]] = deque()
+        self._lock = threading.Lock()
 
     @property
     def bytes_in_flight(self) -> int:
@@ -37,18 +41,31 @@ class BufferPool:
         room = _size_class(size)
         if room > self.capacity_bytes:
             raise ValueError(f"a buffer of {room} bytes exceeds the pool of {self.capacity_bytes}")
-        with self._changed:
-            while self._out_bytes + room > self.capacity_bytes:
-                self._changed.wait()
-            self._out_bytes += room
+        turn = None
+        with self._lock:
+            if self._queue or self._out_bytes + room > self.capacity_bytes:
+                turn = Turn()
+                self._queue.append((room, turn))
+            else:
+                self._out_bytes += room
+        if turn is not None:
+            turn.wait()
+        with self._lock:
             buffer = self._from_shelf(room)
         try:
             yield memoryview(buffer)[:size]
         finally:
-            with self._changed:
+            with self._lock:
                 self._out_bytes -= room
                 self._put_on_shelf(room, buffer)
-                self._changed.notify_all()
+                self._admit()
+
+    def _admit(self) -> None:
+        """Whoever's turn it is gets the room, the large as the small: or they would never."""
+        while self._queue and self._out_bytes + self._queue[0][0] <= self.capacity_bytes:
+            room, turn = self._queue.popleft()
+            self._out_bytes += room
+            turn.wake()
 
     def _from_shelf(self, room: int) -> bytearray:
         shelf = self._shelves.get(room)

@@ -32,6 +32,13 @@ class PartDigest:
         self.crc64nvme = 0
         self.size = 0
 
+    def fork(self) -> PartDigest:
+        """Another one that has been fed the same bytes: to go on with where they may not count."""
+        fork = PartDigest(self._chunk_bytes)
+        fork._room, fork._hash = self._room, self._hash.copy()
+        fork._chunks, fork.crc64nvme, fork.size = self._chunks.copy(), self.crc64nvme, self.size
+        return fork
+
     def update(self, view: memoryview) -> None:
         self.crc64nvme = checksums.crc64nvme(view, self.crc64nvme)
         self.size += len(view)

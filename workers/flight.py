@@ -1,35 +1,35 @@
-"""What one lease has in flight: units are claimed, work runs on shared stream threads, the first
-failure ends it."""
+"""What one lease has in flight: units are claimed, work runs on lanes that all leases share, the
+first failure ends it."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import traceback
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 
 from manifests.errors import Fatal, NoriaError, UploadLost
 from manifests.model import Lease, LeaseEnd, LeaseProgress, LeaseResult
+from workers.fibers import Work
+from workers.lanes import Lane
 from workers.route import Stopped
 
 log = logging.getLogger("noria.worker")
 
 
 class Flight:
-    """Thread-safe. At most `window` pieces of work are queued or running for the lease at a
-    time."""
+    """Thread-safe. At most a lane's window of pieces of work is queued or running there for the
+    lease."""
 
-    def __init__(self, lease: Lease, streams: Executor, *, window: int) -> None:
+    def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.stopping = threading.Event()
         self.failure: Exception | None = None
-        self._streams = streams
-        self._window = threading.Semaphore(window)
         self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._outstanding = 0
+        self._eased = threading.Condition(self._lock)
+        self._outstanding: defaultdict[Lane, int] = defaultdict(int)
         self._begun = lease.first
         self._end = lease.end
         self._units_done = 0
@@ -67,13 +67,15 @@ class Flight:
             self.failure = self.failure or error
         self.stopping.set()
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """Run work on a stream thread; waits while the window is full. Never called from such a
-        thread."""
-        self._window.acquire()
-        with self._lock:
-            self._outstanding += 1
-        self._streams.submit(self._guarded, work)
+    def submit(self, work: Work, lane: Lane) -> None:
+        """Run work on a lane; waits while its window is full. Called by the lease's own thread
+        alone."""
+        with self._eased:
+            if self._outstanding[lane] >= lane.window:
+                # Until there is room for many: to be woken for each would cost more than the work.
+                self._eased.wait_for(lambda: self._outstanding[lane] <= _low(lane))
+            self._outstanding[lane] += 1
+        lane.submit(partial(self._guarded, work, lane))
 
     def count_done(self, size: int) -> None:
         with self._lock:
@@ -81,8 +83,8 @@ class Flight:
             self._bytes_done += size
 
     def wait_until_idle(self) -> None:
-        with self._idle:
-            self._idle.wait_for(lambda: self._outstanding == 0)
+        with self._eased:
+            self._eased.wait_for(lambda: not any(self._outstanding.values()))
 
     def progress(self) -> LeaseProgress:
         with self._lock:
@@ -123,7 +125,7 @@ class Flight:
             how = LeaseEnd.FATAL
         return replace(self._result(how), cause=error.cause, message=error.message)
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Work, lane: Lane) -> None:
         try:
             work()
         except Stopped:
@@ -131,10 +133,10 @@ class Flight:
         except Exception as error:  # noqa: BLE001 - kept for ended_early(), which tells the scheduler
             self.fail(error)
         finally:
-            self._window.release()
-            with self._idle:
-                self._outstanding -= 1
-                self._idle.notify_all()
+            with self._eased:
+                left = self._outstanding[lane] = self._outstanding[lane] - 1
+                if left in (0, _low(lane)):
+                    self._eased.notify_all()
 
     def _result(self, how: LeaseEnd) -> LeaseResult:
         lease = self.lease
@@ -147,3 +149,8 @@ class Flight:
             generation=lease.generation,
             how=how,
         )
+
+
+def _low(lane: Lane) -> int:
+    """So much of a window left in use means: fill it again."""
+    return lane.window - max(1, lane.window // 4)

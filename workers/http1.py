@@ -1,27 +1,17 @@
-"""The reading half of HTTP/1.1 (RFC 9112): answers off a socket, bodies into given buffers."""
+"""The reading half of HTTP/1.1 (RFC 9112): answers off a connection, bodies into given buffers."""
 
 from __future__ import annotations
 
-import contextlib
-import select
-import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
+
+from workers.connection import Connection, Malformed, OnBytes
 
 HEAD_BYTES_MAX: Final = 256 * 1024
 """Longest head of an answer. 8 KiB of metadata fits many times."""
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 """Longest answer that goes into no given buffer. A page of 5,000 blobs with metadata fits."""
-RECEIVE_BYTES: Final = 64 * 1024
-"""Asked of the socket while the length is unknown."""
-WAKE_BYTES: Final = 1024 * 1024
-"""While more than twice this is still to come, the kernel wakes us for no less (SO_RCVLOWAT, see
-socket(7)): a body then costs half the CPU. It also keeps the receive window above 2 MiB."""
-
-
-class Malformed(Exception):
-    """What came is not HTTP/1.1, or ended early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,49 +25,6 @@ class Answer:
     """Empty where the body went into the caller's buffer."""
     filled: bool = False
     """True where the body went into the caller's buffer: both are of the same length."""
-
-
-@dataclass(slots=True)
-class Connection:
-    sock: socket.socket
-    poller: select.poll = field(default_factory=select.poll)
-    rested_at: float = 0.0
-    pending: bytes = b""
-    """Received, and not yet taken."""
-
-    def receive(self) -> None:
-        """Wait for more bytes and add them to `pending`."""
-        more = self.sock.recv(RECEIVE_BYTES)
-        if not more:
-            raise Malformed("the host closed the connection")
-        self.pending += more
-
-    def take(self, size: int) -> bytes:
-        """Up to `size` pending bytes."""
-        taken, self.pending = self.pending[:size], self.pending[size:]
-        return taken
-
-    def fill(self, view: memoryview) -> None:
-        """Read exactly len(view) bytes."""
-        early = self.take(len(view))
-        view[: len(early)] = early
-        view = view[len(early) :]
-        patient = len(view) > 2 * WAKE_BYTES
-        if patient:
-            self._wake_at(WAKE_BYTES)
-        while view:
-            count = self.sock.recv_into(view)
-            if count == 0:
-                raise Malformed(f"the body ended {len(view)} bytes early")
-            view = view[count:]
-            if patient and len(view) <= 2 * WAKE_BYTES:
-                # TLS may hold a record back: so this ends well before the last byte.
-                self._wake_at(1)
-                patient = False
-
-    def _wake_at(self, size: int) -> None:
-        with contextlib.suppress(OSError):  # a kernel without it works as well, at more CPU
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
 
 def read_head(connection: Connection) -> tuple[int, dict[str, str]]:
@@ -121,6 +68,7 @@ def read_body(
     status: int,
     headers: dict[str, str],
     into: memoryview | None,
+    on_bytes: OnBytes | None = None,
 ) -> tuple[Answer, bool]:
     """The answer, and whether its connection may serve another exchange."""
     reusable = "close" not in headers.get("connection", "").lower()
@@ -137,7 +85,7 @@ def read_body(
         if length > ANSWER_BYTES_MAX if view is None else length != len(view):
             return bare, False
         if view is not None:
-            connection.fill(view)
+            connection.fill(view, on_bytes)
             return Answer(status=status, headers=headers, filled=True), reusable
         buffer = bytearray(length)
         connection.fill(memoryview(buffer))
@@ -150,6 +98,8 @@ def read_body(
         return bare, reusable
     # Stores state a length with what they serve; the copy is for a proxy that dropped it.
     view[:] = body
+    if on_bytes is not None:
+        on_bytes(view)
     return Answer(status=status, headers=headers, filled=True), reusable
 
 
@@ -185,7 +135,7 @@ def _read_line(connection: Connection) -> bytes:
 
 def _read_to_end(connection: Connection) -> bytes:
     body = bytearray(connection.take(len(connection.pending)))
-    while more := connection.sock.recv(RECEIVE_BYTES):
+    while more := connection.read_to_end():
         body += more
         if len(body) > ANSWER_BYTES_MAX:
             raise Malformed("the answer is too long")

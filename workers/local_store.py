@@ -37,6 +37,7 @@ from manifests.errors import (
 )
 from manifests.model import Attributes, PartRecord
 from workers.answers import Verb
+from workers.connection import OnBytes
 from workers.listing import Ask, Page, inventory_batch, walk
 from workers.local_files import (
     Beside,
@@ -106,18 +107,25 @@ class LocalStore:
         into: memoryview,
         etag: str | None,
         version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
         with self._open(key) as file:
             status = os.fstat(file)
             check_file_pinned(status, etag, key)
             if status.st_size < offset + len(into):
                 raise SourceChanged(f"it has {status.st_size} bytes, fewer than planned", key=key)
-            read_exactly(file, offset, into, key)
+            read_exactly(file, offset, into, key, on_bytes)
             check_file_pinned(os.fstat(file), file_etag(status), key)
             return file_head(file, status)
 
     def read_object(
-        self, key: str, *, into: memoryview, etag: str | None, version_id: str | None = None
+        self,
+        key: str,
+        *,
+        into: memoryview,
+        etag: str | None,
+        version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
         with self._open(key) as file:
             status = os.fstat(file)
@@ -126,7 +134,7 @@ class LocalStore:
                 raise SourceChanged(
                     f"it has {status.st_size} bytes, the plan says {len(into)}: plan again", key=key
                 )
-            read_exactly(file, 0, into, key)
+            read_exactly(file, 0, into, key, on_bytes)
             check_file_pinned(os.fstat(file), file_etag(status), key)
             return file_head(file, status)
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from workers.fibers import Turn
 
 
 def backoff_seconds(
@@ -52,7 +55,8 @@ class AdaptiveLimit:
 
 
 class Pacer:
-    """Lets at most `limit` requests to one store run at a time in this process."""
+    """Lets at most `limit` requests to one store run at a time in this process, in the order they
+    came."""
 
     def __init__(
         self,
@@ -65,7 +69,8 @@ class Pacer:
         self._clock = clock
         self._random = random.Random(seed)
         self._running = 0
-        self._changed = threading.Condition()
+        self._queue: deque[Turn] = deque()
+        self._lock = threading.Lock()
 
     @property
     def limit(self) -> float:
@@ -74,27 +79,36 @@ class Pacer:
     @contextmanager
     def slot(self) -> Iterator[None]:
         """Wait for room, then hold it."""
-        with self._changed:
-            while self._running >= max(1, int(self._adaptive.limit)):
-                self._changed.wait()
-            self._running += 1
+        turn = None
+        with self._lock:
+            if self._queue or self._running >= int(self._adaptive.limit):
+                turn = Turn()
+                self._queue.append(turn)
+            else:
+                self._running += 1
+        if turn is not None:
+            turn.wait()
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._running -= 1
-                self._changed.notify()
+                self._admit()
 
     def on_success(self) -> None:
-        with self._changed:
-            before = int(self._adaptive.limit)
+        with self._lock:
             self._adaptive.on_success()
-            if int(self._adaptive.limit) > before:
-                self._changed.notify()
+            self._admit()
 
     def on_throttle(self) -> None:
-        with self._changed:
+        with self._lock:
             self._adaptive.on_throttle(self._clock())
+
+    def _admit(self) -> None:
+        """Whoever's turn it is gets the room that was left to it."""
+        while self._queue and self._running < int(self._adaptive.limit):
+            self._running += 1
+            self._queue.popleft().wake()
 
     def backoff(
         self, tries: int, *, base_seconds: float, cap_seconds: float, floor_seconds: float = 0.0

@@ -21,9 +21,8 @@ def send_buffered(
 ) -> PartRecord:
     """A part that fits a buffer: its checksum goes out with it."""
     with route.buffers.take(part.size) as body:
-        _read(route, entry, upload.etag, part.offset, body)
         digest = PartDigest(route.options.chunk_bytes)
-        digest.update(body)
+        digest = _read(route, entry, upload.etag, part.offset, body, digest)
 
         def put() -> Written:
             sent.add(part.size)
@@ -53,7 +52,7 @@ def send_streamed(
 
         def put() -> Written:
             digests.append(PartDigest(route.options.chunk_bytes))
-            with closing(_ranges(route, entry, upload, part, buffer, digests[-1], sent)) as body:
+            with closing(_ranges(route, entry, upload, part, buffer, digests, sent)) as body:
                 return route.target.put_part(
                     route.target_name(entry),
                     upload.upload_id,
@@ -74,33 +73,39 @@ def _ranges(
     upload: Upload,
     part: Part,
     buffer: memoryview,
-    digest: PartDigest,
+    digests: list[PartDigest],
     sent: Sent,
 ) -> Generator[memoryview, None, None]:
+    """The part's bytes; the last of `digests` is always that of what has been read."""
     done = 0
     while done < part.size:
         view = buffer[: min(len(buffer), part.size - done)]
-        _read(route, entry, upload.etag, part.offset + done, view)
-        digest.update(view)
+        digests[-1] = _read(route, entry, upload.etag, part.offset + done, view, digests[-1])
         sent.add(len(view))
         yield view
         done += len(view)
 
 
-def _read(route: Route, entry: ObjectEntry, etag: str, offset: int, into: memoryview) -> None:
-    step(
-        route,
-        "source",
-        "get",
-        lambda: route.source.read_range(
+def _read(
+    route: Route, entry: ObjectEntry, etag: str, offset: int, into: memoryview, so_far: PartDigest
+) -> PartDigest:
+    """Fill `into`; returns the digest of what came before and of this."""
+
+    def read() -> PartDigest:
+        digest = so_far.fork()
+        route.source.read_range(
             route.source_name(entry),
             offset=offset,
             into=into,
             etag=etag,
             version_id=entry.version_id,
-        ),
-    )
+            on_bytes=digest.update,
+        )
+        return digest
+
+    digest = step(route, "source", "get", read)
     route.counting.add("bytes_read", by=len(into))
+    return digest
 
 
 def _part_record(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 
@@ -30,6 +29,7 @@ from manifests.receipts import read_result, read_seals, receipts_of, write_recei
 from workers.digest import DIGEST_BYTES, PartDigest
 from workers.flight import Flight
 from workers.journal import Journal
+from workers.lanes import Lanes
 from workers.route import Route, step
 
 _MESSAGES = {
@@ -47,15 +47,15 @@ class RereadRun:
         directory: JobDirectory,
         manifest: Manifest,
         route: Route,
-        streams: Executor,
+        lanes: Lanes,
         lease: Lease,
         *,
-        window: int,
         area: str,
     ) -> None:
         self.lease = lease
-        self.flight = Flight(lease, streams, window=window)
+        self.flight = Flight(lease)
         self.journal = Journal(directory, lease.shard, lease.attempt)
+        self._lanes = lanes
         self._directory = directory
         self._manifest = manifest
         self._plan = manifest.shard(lease.shard)
@@ -67,7 +67,8 @@ class RereadRun:
     def run(self) -> LeaseResult:
         try:
             for receipt, first_byte, end_byte in self._slices():
-                self.flight.submit(partial(self._check, receipt, first_byte, end_byte))
+                lane = self._lanes.of(end_byte - first_byte)
+                self.flight.submit(partial(self._check, receipt, first_byte, end_byte), lane)
             self.flight.wait_until_idle()
             if not self.flight.interrupted:
                 return self._finish()

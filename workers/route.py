@@ -20,6 +20,7 @@ from manifests.errors import (
 )
 from manifests.model import ObjectEntry
 from workers.buffers import BufferPool
+from workers.fibers import pause
 from workers.pacing import Pacer
 from workers.store import ObjectHead, SourceStore, TargetStore
 from workers.tally import Counting
@@ -173,11 +174,10 @@ def _of_one_object(route: Route, role: str, error: AccessDenied) -> NoriaError:
 
 def _wait(route: Route, pacer: Pacer, tries: int, floor_seconds: float = 0.0) -> None:
     """Back off; a lease that is handed back does not wait to the end."""
-    route.stopping.wait(
-        pacer.backoff(
-            tries,
-            base_seconds=route.options.retry_base_seconds,
-            cap_seconds=route.options.retry_cap_seconds,
-            floor_seconds=floor_seconds,
-        )
+    seconds = pacer.backoff(
+        tries,
+        base_seconds=route.options.retry_base_seconds,
+        cap_seconds=route.options.retry_cap_seconds,
+        floor_seconds=floor_seconds,
     )
+    pause(seconds, route.stopping)

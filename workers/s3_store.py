@@ -33,6 +33,7 @@ from workers.answers import (
     md5_header,
     plain_etag,
 )
+from workers.connection import OnBytes
 from workers.http1 import Answer
 from workers.listing import Ask, Page, walk
 from workers.s3_headers import (
@@ -139,19 +140,26 @@ class S3Store:
         into: memoryview,
         etag: str | None,
         version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
         if not into:
             answer = self._read(key, "HEAD", STATE_CRC, None, etag, version_id)
             return whole_head(answer.headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
-        answer = self._read(key, "GET", headers, into, etag, version_id)
+        answer = self._read(key, "GET", headers, into, etag, version_id, on_bytes)
         size = check_range(answer, offset=offset, size=len(into), key=key)
         return object_head(answer.headers, size=size, crc64nvme=None)
 
     def read_object(
-        self, key: str, *, into: memoryview, etag: str | None, version_id: str | None = None
+        self,
+        key: str,
+        *,
+        into: memoryview,
+        etag: str | None,
+        version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
-        answer = self._read(key, "GET", STATE_CRC, into, etag, version_id)
+        answer = self._read(key, "GET", STATE_CRC, into, etag, version_id, on_bytes)
         check_whole(answer, size=len(into), pinned=etag is not None, key=key)
         return whole_head(answer.headers)
 
@@ -348,13 +356,16 @@ class S3Store:
         into: memoryview | None,
         etag: str | None,
         version_id: str | None,
+        on_bytes: OnBytes | None = None,
     ) -> Answer:
         """One GET or HEAD of an object that has to be the pinned one."""
         sent = {**headers, **self._key_headers}
         if etag is not None:
             sent["if-match"] = f'"{etag}"'
         query = [("versionId", version_id)] if version_id else []
-        answer = self._call(Verb.READ, method, key, query=query, headers=sent, into=into)
+        answer = self._call(
+            Verb.READ, method, key, query=query, headers=sent, into=into, on_bytes=on_bytes
+        )
         check_pinned(self._accept(answer, Verb.READ, key), etag, key)
         return answer
 
@@ -383,6 +394,7 @@ class S3Store:
         body_bytes: int = 0,
         payload: str = UNSIGNED_PAYLOAD,
         into: memoryview | None = None,
+        on_bytes: OnBytes | None = None,
         wait_seconds: float | None = None,
     ) -> Answer:
         path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
@@ -396,6 +408,7 @@ class S3Store:
                 body=body,
                 body_bytes=body_bytes,
                 into=into,
+                on_bytes=on_bytes,
                 wait_seconds=wait_seconds,
             )
         except BrokenExchange as error:

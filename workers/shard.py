@@ -1,7 +1,7 @@
 """One lease of a shard: its units side by side, journalled, ended by a result file.
 
 A lease is worked on by one thread of its own, which walks the units and decides; the bytes are
-moved by the stream threads that all leases of a process share. What is done is journalled as it
+moved on the lanes that all leases of a process share. What is done is journalled as it
 happens, and a lease starts by reading what earlier attempts journalled, so that any of this may
 stop at any line and be done again by another worker.
 """
@@ -12,7 +12,6 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -54,6 +53,7 @@ from manifests.receipts import (
 )
 from workers.flight import Flight
 from workers.journal import Journal
+from workers.lanes import Lanes
 from workers.route import Route, Stopped
 from workers.standing import compare_present, look, pin_source
 from workers.transfer import (
@@ -98,14 +98,13 @@ class LeaseRun:
         directory: JobDirectory,
         manifest: Manifest,
         route: Route,
-        streams: Executor,
+        lanes: Lanes,
         lease: Lease,
-        *,
-        window: int,
     ) -> None:
         self.lease = lease
-        self.flight = Flight(lease, streams, window=window)
+        self.flight = Flight(lease)
         self.journal = Journal(directory, lease.shard, lease.attempt)
+        self._lanes = lanes
         self._directory = directory
         self._manifest = manifest
         self._route = replace(route, stopping=self.flight.stopping)
@@ -143,7 +142,7 @@ class LeaseRun:
             elif entry.reason is not None:
                 self._finish_entry(skipped_receipt(entry, lease.attempt), 0)
             elif self._manifest.fit(entry.size).parts == 0:
-                self.flight.submit(partial(self._move_small, entry))
+                self.flight.submit(partial(self._move_whole, entry), self._lanes.of(entry.size))
             else:
                 self._begin_multipart(entry, state)
         self._finish_multiparts()
@@ -151,7 +150,7 @@ class LeaseRun:
             return self.flight.ended_early()
         return self._finish_objects()
 
-    def _move_small(self, entry: ObjectEntry) -> None:
+    def _move_whole(self, entry: ObjectEntry) -> None:
         if self.flight.stopping.is_set():
             raise Stopped
         try:
@@ -201,9 +200,9 @@ class LeaseRun:
         moving.records.update(opened.kept)
         moving.waiting = max(1, len(todo))
         if not todo:
-            self.flight.submit(partial(self._part_ended, moving))
+            self.flight.submit(partial(self._part_ended, moving), self._lanes.bulk)
         for part in todo:
-            self.flight.submit(partial(self._move_part, moving, part))
+            self.flight.submit(partial(self._move_part, moving, part), self._lanes.bulk)
 
     def _move_part(self, moving: MovingObject, part: Part) -> None:
         try:
@@ -295,7 +294,8 @@ class LeaseRun:
                 self._records[part.number] = kept
                 self.flight.count_done(part.size)
             else:
-                self.flight.submit(partial(self._move_segment_part, entry, opened.upload, part))
+                move = partial(self._move_segment_part, entry, opened.upload, part)
+                self.flight.submit(move, self._lanes.bulk)
         self.flight.wait_until_idle()
         if isinstance(self.flight.failure, SOURCE_GONE):
             return self._finish_parts([])

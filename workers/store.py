@@ -8,7 +8,7 @@ transfer.py.
 - Failures are errors of manifests.errors, chosen in one function of each store's file; a status
 that is
   not known is permanent. Errors carry the key apart from the message.
-- A verb may be called from many threads at once. Connections are pooled and kept.
+- A verb may be called from many threads and fibers at once. Connections are pooled and kept.
 - No verb changes a source: only GET, HEAD and LIST are sent in the source role.
 """
 
@@ -22,6 +22,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from manifests.model import Attributes, PartRecord
+from workers.connection import OnBytes
 
 
 class Checksum(StrEnum):
@@ -97,17 +98,26 @@ class SourceStore(Protocol):
         into: memoryview,
         etag: str | None,
         version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
         """Fill `into` with the bytes [offset, offset + len(into)), pinned to etag by If-Match.
 
         Answers without that exact Content-Range or of another length are refused (ShortBody). An
-        empty `into` reads the head alone. Raises SourceChanged (412, or another ETag in the
-        answer), SourceMissing (404), SourceUnreadable (archived, customer key), Retryable,
-        AccessDenied.
+        empty `into` reads the head alone. `on_bytes` gets the pieces of `into` in order, while the
+        processor still has them at hand; what it got counts only once this returns.
+
+        Raises SourceChanged (412, or another ETag in the answer), SourceMissing (404),
+        SourceUnreadable (archived, customer key), Retryable, AccessDenied.
         """
 
     def read_object(
-        self, key: str, *, into: memoryview, etag: str | None, version_id: str | None = None
+        self,
+        key: str,
+        *,
+        into: memoryview,
+        etag: str | None,
+        version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
         """As read_range for a whole object of exactly len(into) bytes, in one GET without a
         Range."""

@@ -234,19 +234,22 @@ def _read_whole(
     """Fill body with the object and hash it, again while the source's own CRC64 says the bytes are
     wrong."""
     name = route.source_name(entry)
+
+    def read() -> tuple[ObjectHead, PartDigest]:
+        digest = PartDigest(route.options.chunk_bytes)
+        head = route.source.read_object(
+            name,
+            into=body,
+            etag=entry.etag,
+            version_id=entry.version_id,
+            on_bytes=digest.update,
+        )
+        return head, digest
+
     resends = Resends(route)
     while True:
-        head = step(
-            route,
-            "source",
-            "get",
-            lambda: route.source.read_object(
-                name, into=body, etag=entry.etag, version_id=entry.version_id
-            ),
-        )
+        head, digest = step(route, "source", "get", read)
         route.counting.add("bytes_read", by=entry.size)
-        digest = PartDigest(route.options.chunk_bytes)
-        digest.update(body)
         try:
             stated = entry.crc64nvme if entry.crc64nvme is not None else head.crc64nvme
             _refuse_flipped(entry, stated, digest.crc64nvme)

@@ -7,24 +7,28 @@ one exchange; what its status means is for the stores to say.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
-import select
+import os
+import random
 import socket
 import ssl
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from manifests.errors import ConfigurationError
-from workers.http1 import Answer, Connection, Malformed, read_body, read_head, read_one_head
+from workers.connection import Connection, Malformed, OnBytes, TlsConnection
+from workers.fibers import FiberPool, Patience, current_pool
+from workers.http1 import Answer, read_body, read_head, read_one_head
 
 Body: TypeAlias = memoryview | bytes | Iterable[memoryview | bytes]
+_Address: TypeAlias = tuple[socket.AddressFamily, Any]
+"""Family, and the place as its sockets take it."""
 
-SEND_BYTES: Final = 1024 * 1024
-"""Handed to the socket in one call, each with a timeout of its own."""
 JOINED_BYTES: Final = 64 * 1024
 """A body up to this size leaves together with its head, in one system call."""
 EXPECT_BYTES: Final = 1024 * 1024
@@ -56,12 +60,16 @@ class WireSettings:
     """Longest wait for the next byte, in both directions."""
     keep_seconds: float = 15.0
     """A connection that rested longer is not used: many hosts close theirs after 20 seconds."""
-    keep_connections: int = 64
+    keep_connections: int = 512
     """Resting connections at most. 0: every exchange opens its own."""
+    resolve_seconds: float = 5.0
+    """How long the addresses behind the host's name are taken to hold. Each new connection goes to
+    one of them at random, since large stores answer with many."""
 
 
 class Wire:
-    """A pool of connections to one host. Every method may be called from many threads."""
+    """A pool of connections to one host. Every method may be called from many threads and
+    fibers."""
 
     def __init__(self, settings: WireSettings) -> None:
         url = urlsplit(settings.url)
@@ -76,7 +84,9 @@ class Wire:
         self._name = url.hostname
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._tls = _tls_context(settings.ca_bundle) if url.scheme == "https" else None
-        self._resting: deque[Connection] = deque()
+        self._resting: defaultdict[FiberPool | None, deque[Connection]] = defaultdict(deque)
+        """By who waits for them: the threads' own, and those of each pool of fibers."""
+        self._addresses: tuple[float, list[_Address]] = (float("-inf"), [])
         self._closed = False
         self.host = url.netloc
         """The Host header, which signatures cover."""
@@ -90,15 +100,16 @@ class Wire:
         body: Body | None = None,
         body_bytes: int = 0,
         into: memoryview | None = None,
+        on_bytes: OnBytes | None = None,
         wait_seconds: float | None = None,
     ) -> Answer:
         """Send one request, read its answer.
 
         `target` is path and query, encoded. `body_bytes` is the length of an iterable body, which
         is sent as it comes; what it raises passes through. `into` takes the body of a 200 or 206 if
-        the lengths agree. `wait_seconds` is how long the answer may take to begin (None:
-        idle_seconds). Raises BrokenExchange, or ConfigurationError where the host's certificate is
-        not trusted.
+        the lengths agree, and `on_bytes` gets its pieces as they come. `wait_seconds` is how long
+        the answer may take to begin (None: idle_seconds). Raises BrokenExchange, or
+        ConfigurationError where the host's certificate is not trusted.
         """
         if isinstance(body, bytes | memoryview):
             body_bytes = len(body)
@@ -108,31 +119,32 @@ class Wire:
         try:
             refusal = self._send(connection, head, body, body_bytes)
             if refusal is not None:
-                connection.sock.close()
+                connection.close()
                 return refusal
             sent = True
-            connection.sock.settimeout(wait_seconds or self._settings.idle_seconds)
-            status, answered = read_head(connection)
             if wait_seconds is not None:
-                connection.sock.settimeout(self._settings.idle_seconds)
-            answer, reusable = read_body(connection, method, status, answered, into)
+                connection.idle_seconds = wait_seconds
+            status, answered = read_head(connection)
+            connection.idle_seconds = self._settings.idle_seconds
+            answer, reusable = read_body(connection, method, status, answered, into, on_bytes)
         except (OSError, Malformed) as error:
-            connection.sock.close()
+            connection.close()
             raise BrokenExchange(f"{type(error).__name__}: {error}", sent=sent) from error
         except BaseException:
-            connection.sock.close()
+            connection.close()
             raise
         if reusable:
             self._rest(connection)
         else:
-            connection.sock.close()
+            connection.close()
         return answer
 
     def close(self) -> None:
         """Close the resting connections. Those in use are closed by their exchange."""
         self._closed = True
-        while self._resting:
-            self._resting.pop().sock.close()
+        for resting in self._resting.values():
+            while resting:
+                resting.pop().close()
 
     def _head(
         self, method: str, target: str, headers: Mapping[str, str], body_bytes: int | None
@@ -151,34 +163,30 @@ class Wire:
 
     def _take(self) -> Connection:
         """The connection that rested last, if it is fit; else a new one."""
+        resting = self._resting[current_pool()]
         now = time.monotonic()
         while True:
             try:
-                connection = self._resting.pop()
+                connection = resting.pop()
             except IndexError:
                 return self._connect()
             rested_seconds = now - connection.rested_at
-            # Readable while nothing was asked: the host has closed it.
-            if rested_seconds <= self._settings.keep_seconds and not connection.poller.poll(0):
+            if rested_seconds <= self._settings.keep_seconds and not connection.is_spoilt():
                 return connection
-            connection.sock.close()
+            connection.close()
 
     def _rest(self, connection: Connection) -> None:
-        full = len(self._resting) >= self._settings.keep_connections
+        resting = self._resting[current_pool()]
+        full = len(resting) >= self._settings.keep_connections
         if self._closed or full or connection.pending:
-            connection.sock.close()
+            connection.close()
             return
         connection.rested_at = time.monotonic()
-        self._resting.append(connection)
+        resting.append(connection)
 
     def _connect(self) -> Connection:
-        address = (self._name, self._port)
         try:
-            sock = socket.create_connection(address, self._settings.connect_seconds)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if self._tls is not None:
-                sock = self._tls.wrap_socket(sock, server_hostname=self._name)
+            return self._connect_to_any()
         except ssl.SSLCertVerificationError as error:
             raise ConfigurationError(
                 f"the certificate of {self._name} is not trusted ({error.verify_message}): "
@@ -186,37 +194,74 @@ class Wire:
             ) from error
         except OSError as error:
             raise BrokenExchange(f"no connection to {self._name}: {error}", sent=False) from error
-        connection = Connection(sock)
-        connection.poller.register(sock, select.POLLIN)
-        return connection
+
+    def _connect_to_any(self) -> Connection:
+        failure: OSError | None = None
+        for address in self._resolve():
+            try:
+                return self._connect_to(address)
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                failure = error
+        raise failure or OSError("its name has no address")
+
+    def _connect_to(self, address: _Address) -> Connection:
+        family, place = address
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            patience = Patience(sock)
+            while (code := sock.connect_ex(place)) in (errno.EINPROGRESS, errno.EALREADY):
+                patience.await_writing(self._settings.connect_seconds)
+            if code not in (0, errno.EISCONN):
+                raise OSError(code, os.strerror(code))
+            seconds = self._settings.idle_seconds
+            if self._tls is None:
+                return Connection(sock, patience, seconds)
+            return TlsConnection(sock, patience, seconds, self._tls, self._name)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _resolve(self) -> list[_Address]:
+        """Where the host is, one of its addresses at random first."""
+        now = time.monotonic()
+        since, addresses = self._addresses
+        if now - since > self._settings.resolve_seconds:
+            found = socket.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
+            addresses = [(family, place) for family, _, _, _, place in found]
+            self._addresses = (now, addresses)
+        preferred = addresses[0][0]
+        shuffled = random.sample(addresses, len(addresses))
+        return sorted(shuffled, key=lambda address: address[0] != preferred)
 
     def _send(
         self, connection: Connection, head: bytes, body: Body | None, body_bytes: int
     ) -> Answer | None:
         """Send all of it. Returns an answer where the host refused the body unread."""
-        sock = connection.sock
-        sock.settimeout(self._settings.idle_seconds)
         if body is None:
-            sock.sendall(head)
+            connection.send(head)
             return None
         if isinstance(body, bytes | memoryview) and body_bytes <= JOINED_BYTES:
-            sock.sendall(b"".join((head, body)))
+            connection.send(b"".join((head, body)))
             return None
-        sock.sendall(head)
+        connection.send(head)
         if body_bytes >= EXPECT_BYTES:
-            refusal = _await_continue(connection)
+            refusal = _await_continue(connection, self._settings.idle_seconds)
             if refusal is not None:
                 return refusal
-            sock.settimeout(self._settings.idle_seconds)
         try:
-            _send_body(sock, body, body_bytes)
+            _send_body(connection, body, body_bytes)
         except (BrokenPipeError, ConnectionResetError):
             return _last_words(connection)
         return None
 
 
-def _await_continue(connection: Connection) -> Answer | None:
-    connection.sock.settimeout(EXPECT_SECONDS)
+def _await_continue(connection: Connection, idle_seconds: float) -> Answer | None:
+    connection.idle_seconds = min(EXPECT_SECONDS, idle_seconds)
     try:
         status, headers = read_one_head(connection)
         if status < 200:
@@ -224,27 +269,27 @@ def _await_continue(connection: Connection) -> Answer | None:
         return read_body(connection, "PUT", status, headers, None)[0]
     except TimeoutError:
         return None
+    finally:
+        connection.idle_seconds = idle_seconds
 
 
 def _last_words(connection: Connection) -> Answer:
     """What the host said before it closed on a body it did not want."""
-    connection.sock.settimeout(EXPECT_SECONDS)
+    connection.idle_seconds = EXPECT_SECONDS
     status, headers = read_head(connection)
     if status < 300:
         raise Malformed(f"{status} before the body had ended")
     return read_body(connection, "PUT", status, headers, None)[0]
 
 
-def _send_body(sock: socket.socket, body: Body, body_bytes: int) -> None:
+def _send_body(connection: Connection, body: Body, body_bytes: int) -> None:
     pieces = (body,) if isinstance(body, bytes | memoryview) else body
     left = body_bytes
     for piece in pieces:
-        view = memoryview(piece)
-        left -= len(view)
+        left -= len(piece)
         if left < 0:
             break
-        while view:
-            view = view[sock.send(view[:SEND_BYTES]) :]
+        connection.send(piece)
     if left:
         raise ValueError(f"the body is not of the announced {body_bytes} bytes")
 

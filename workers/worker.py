@@ -1,5 +1,4 @@
-"""One process worth of work: the leases it holds, the stream threads they share, and what it
-reports.
+"""One process worth of work: the leases it holds, and what it reports.
 
 The engine wraps a Worker in whatever runs it (a Ray actor); nothing here knows of that. Calls from
 the engine return at once; only report() may wait, for as long as it is told to.
@@ -9,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from manifests.errors import NoriaError
 from manifests.model import Lease, LeaseResult, WorkerReport
-from workers.buffers import BufferPool
 from workers.flight import Flight
 from workers.journal import Journal
 from workers.tally import Counting
@@ -44,25 +42,19 @@ class Worker:
     def __init__(
         self,
         name: str,
-        start_run: Callable[[Lease, ThreadPoolExecutor], Run],
+        start_run: Callable[[Lease], Run],
         counting: Counting,
-        buffers: BufferPool,
         *,
-        streams: int,
         journal_seconds: float,
     ) -> None:
         self.name = name
         self.incarnation = uuid.uuid4().hex
         self._start_run = start_run
         self._counting = counting
-        self._streams = ThreadPoolExecutor(streams, thread_name_prefix="stream")
         self._journal_seconds = journal_seconds
         self._runs: dict[tuple[int, int, int], Run] = {}
         self._results: list[LeaseResult] = []
         self._changed = threading.Condition()
-        self._closed = threading.Event()
-        counting.gauge("bytes_in_flight", read=lambda: float(buffers.bytes_in_flight))
-        counting.gauge("streams", read=lambda: float(streams))
         threading.Thread(target=self._flush_journals, name="journal", daemon=True).start()
 
     def grant(self, lease: Lease) -> None:
@@ -70,7 +62,7 @@ class Worker:
         with self._changed:
             if _place(lease) in self._runs:
                 return
-            run = self._start_run(lease, self._streams)
+            run = self._start_run(lease)
             self._runs[_place(lease)] = run
         threading.Thread(target=self._work, args=(run,), name="lease", daemon=True).start()
 
@@ -109,11 +101,6 @@ class Worker:
             tally=self._counting.snapshot(),
         )
 
-    def close(self) -> None:
-        self._closed.set()
-        self.drain()
-        self._streams.shutdown(wait=False, cancel_futures=True)
-
     def _work(self, run: Run) -> None:
         result = run.run()
         with self._changed:
@@ -122,7 +109,8 @@ class Worker:
             self._changed.notify_all()
 
     def _flush_journals(self) -> None:
-        while not self._closed.wait(self._journal_seconds):
+        while True:
+            time.sleep(self._journal_seconds)
             with self._changed:
                 runs = list(self._runs.values())
             for run in runs:

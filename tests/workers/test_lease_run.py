@@ -10,7 +10,7 @@ import pytest
 
 from manifests.model import LeaseEnd, LeaseKind, Level, Outcome
 from manifests.receipts import read_journals, seal
-from tests.lease_jobs import MIB, Job, lease_job
+from tests.lease_jobs import MIB, Job, lease_job, open_lanes
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_a_part_larger_than_a_buffer_is_streamed(make_job):
 def test_what_is_journalled_is_not_done_again(make_job):
     sizes = {f"k{n}": 1000 + n for n in range(10)} | {"z": 20 * MIB}
     job = make_job(sizes)
-    with ThreadPoolExecutor(1) as streams:
-        run = job.start(job.lease(), streams)
+    with open_lanes(1) as lanes:
+        run = job.start(job.lease(), lanes)
         thread = threading.Thread(target=run.run)
         thread.start()
         while job.route.counting.total("parts") < 2:
@@ -82,8 +82,8 @@ def test_what_is_journalled_is_not_done_again(make_job):
 def test_a_cut_lease_ends_early_and_the_rest_can_be_leased(make_job):
     sizes = {f"k{n:02}": 100 for n in range(20)}
     job = make_job(sizes)
-    with ThreadPoolExecutor(1) as streams:
-        run = job.start(job.lease(), streams)
+    with open_lanes(1) as lanes:
+        run = job.start(job.lease(), lanes)
         run.flight.cut(7)
         result = run.run()
     assert (result.first, result.end) == (0, 7)
@@ -148,8 +148,8 @@ def test_looking_first_spares_what_is_there(make_job):
 def test_an_upload_that_a_third_party_aborted_is_opened_anew(make_job):
     sizes = {"large": 20 * MIB}
     job = make_job(sizes)
-    with ThreadPoolExecutor(1) as streams:
-        run = job.start(job.lease(), streams)
+    with open_lanes(1) as lanes:
+        run = job.start(job.lease(), lanes)
         thread = threading.Thread(target=run.run)
         thread.start()
         while job.route.counting.total("parts") < 1:

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from manifests.errors import ConfigurationError
 from tests.workers.scripted import Caller, Play, scripted
-from workers.http1 import HEAD_BYTES_MAX, WAKE_BYTES
+from workers.connection import WAKE_BYTES
+from workers.http1 import HEAD_BYTES_MAX
 from workers.wire import (
     EXPECT_BYTES,
     BrokenExchange,
@@ -62,8 +63,8 @@ def test_a_connection_that_the_host_closed_is_not_used_again() -> None:
     with wired(play) as wire:
         for number in ("1", "2", "3"):
             assert wire.exchange("GET", "/", {}).headers["n"] == number
-            (resting,) = wire._resting
-            assert resting.poller.poll(10_000), "the host's word that it has closed arrives"
+            (resting,) = wire._resting[None]
+            resting.patience.await_reading(10)  # the host's word that it has closed
 
 
 def test_a_connection_that_rested_too_long_is_not_used_again() -> None:
