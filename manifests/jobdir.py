@@ -260,7 +260,7 @@ class Appender:
 
 
 def journal_name(shard: int, attempt: int) -> str:
-    return f"journal/{shard:08d}/{attempt:018d}.jsonl"
+    return f"journal/{shard:08d}/{attempt:018d}.journal"
 
 
 def upload_name(shard: int, generation: int) -> str:

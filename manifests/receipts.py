@@ -1,9 +1,9 @@
-"""Journals, results and seals: how what has been done is written down, and read again.
+"""Results and seals: how what has been done is written down for good, and read again.
 
-An attempt appends records to its **journal** while it works. When a lease is finished, the worker
-compacts the journals of its span into one **result** file (Parquet). The driver, which alone knows
-whose attempt is live, writes the **seal**: a small put-if-absent file that names the result and its
-SHA-256. What is sealed counts; nothing else does.
+An attempt appends to its **journal** while it works (journals.py). When a lease is finished, the
+worker compacts the journals of its span into one **result** file (Parquet). The driver, which alone
+knows whose attempt is live, writes the **seal**: a small put-if-absent file that names the result
+and its SHA-256. What is sealed counts; nothing else does.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,89 +33,6 @@ from manifests.model import (
 )
 from manifests.schema import PART_SCHEMA, RECEIPT_SCHEMA
 
-_BYTES = {"chunks", "root"}
-
-
-@dataclass(slots=True)
-class JournalState:
-    """What the journals of a shard say of the units of one lease."""
-
-    receipts: dict[int, Receipt] = field(default_factory=dict)
-    """Row -> its final word."""
-    uploads: dict[int, Upload] = field(default_factory=dict)
-    """Row -> the newest upload that was opened for it and not abandoned."""
-    parts: dict[str, dict[int, PartRecord]] = field(default_factory=dict)
-    """Upload id -> part number -> what the target acknowledged."""
-
-
-def encode_receipt(receipt: Receipt) -> bytes:
-    return _line("r", _values(receipt))
-
-
-def encode_upload(upload: Upload) -> bytes:
-    return _line("u", _values(upload))
-
-
-def encode_part(upload_id: str, part: PartRecord) -> bytes:
-    return _line("p", {"upload_id": upload_id, **_values(part)})
-
-
-def encode_abandoned(row: int, upload_id: str) -> bytes:
-    return _line("x", {"row": row, "upload_id": upload_id})
-
-
-def _values(record: Receipt | Upload | PartRecord) -> dict[str, Any]:
-    """Fields by name. Not dataclasses.asdict: its deep copy costs more than the rest of a
-    receipt."""
-    return {name: getattr(record, name) for name in record.__slots__}
-
-
-def _line(kind: str, values: dict[str, Any]) -> bytes:
-    """One record: CRC32 of the text in hex, a blank, the text, a line feed."""
-    for name in _BYTES:
-        value = values.get(name)
-        if value is not None:
-            values[name] = value.hex()
-    present = {name: value for name, value in values.items() if value is not None}
-    text = json.dumps([kind, present], separators=(",", ":"), ensure_ascii=False).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def decode_journal(data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records of one journal, up to the first that is torn or damaged: a crash leaves such a
-    tail."""
-    for line in data.split(b"\n"):
-        checksum, _, text = line.partition(b" ")
-        if not text or checksum != b"%08x" % zlib.crc32(text):
-            return
-        kind, values = json.loads(text)
-        for name in _BYTES & values.keys():
-            values[name] = bytes.fromhex(values[name])
-        yield kind, values
-
-
-def read_journals(directory: JobDirectory, shard: int, first: int, end: int) -> JournalState:
-    """What all attempts at a shard have journalled for rows [first, end), the newest word
-    winning."""
-    state = JournalState()
-    for data in directory.journals(shard):
-        for kind, values in decode_journal(data):
-            if kind == "r" and first <= values["row"] < end:
-                receipt = _receipt(values)
-                state.receipts[receipt.row] = receipt
-            elif kind == "u" and first <= values["row"] < end:
-                upload = Upload(**values)
-                state.uploads[upload.row] = upload
-            elif kind == "p":
-                part = {name: value for name, value in values.items() if name != "upload_id"}
-                record = PartRecord(**part)
-                state.parts.setdefault(values["upload_id"], {})[record.number] = record
-            elif kind == "x":
-                upload_of_row = state.uploads.get(values["row"])
-                if upload_of_row and upload_of_row.upload_id == values["upload_id"]:
-                    del state.uploads[values["row"]]
-    return state
-
 
 def _receipt(values: Mapping[str, Any]) -> Receipt:
     level = values.get("level")
@@ -129,20 +45,32 @@ def _receipt(values: Mapping[str, Any]) -> Receipt:
     )
 
 
+def receipt_batch(receipts: Sequence[Receipt]) -> pa.RecordBatch:
+    """As columns, in the order given."""
+    return _batch(receipts, RECEIPT_SCHEMA)
+
+
 def write_receipts(
-    directory: JobDirectory, name: str, receipts: Iterable[Receipt]
+    directory: JobDirectory, name: str, receipts: pa.Table
 ) -> tuple[str, dict[str, int]]:
-    """Write a result file of receipts, by row. Returns its SHA-256 and the counts for the seal."""
-    ordered = sorted(receipts, key=lambda receipt: receipt.row)
-    table = pa.Table.from_pylist([_values(receipt) for receipt in ordered], schema=RECEIPT_SCHEMA)
-    return write_table(directory, name, table), summarize(ordered)
+    """Write a result file of receipts, given by row. Returns its SHA-256 and the counts for the
+    seal."""
+    return write_table(directory, name, receipts), summarize(receipts)
 
 
 def write_parts(directory: JobDirectory, name: str, parts: Iterable[PartRecord]) -> str:
     """Write a result file of part records, by number. Returns its SHA-256."""
     ordered = sorted(parts, key=lambda part: part.number)
-    table = pa.Table.from_pylist([_values(part) for part in ordered], schema=PART_SCHEMA)
-    return write_table(directory, name, table)
+    return write_table(directory, name, pa.Table.from_batches([_batch(ordered, PART_SCHEMA)]))
+
+
+def _batch(records: Sequence[Receipt] | Sequence[PartRecord], schema: pa.Schema) -> pa.RecordBatch:
+    """Records whose fields are the schema's columns."""
+    columns = [
+        pa.array([getattr(record, column.name) for record in records], column.type)
+        for column in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def write_table(directory: JobDirectory, name: str, table: pa.Table) -> str:
@@ -166,21 +94,16 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def summarize(receipts: Iterable[Receipt]) -> dict[str, int]:
+def summarize(receipts: pa.Table) -> dict[str, int]:
     """Counts of a set of receipts, as seals carry them: additive over any partition."""
-    counts: dict[str, int] = {}
-
-    def add(name: str, number: int) -> None:
-        counts[name] = counts.get(name, 0) + number
-
-    for receipt in receipts:
-        add(f"outcome.{receipt.outcome}", 1)
-        add(f"bytes.{receipt.outcome}", receipt.size)
-        add("bytes_moved", receipt.bytes_moved)
-        if receipt.level is not None:
-            add(f"level.{receipt.level}", 1)
-        if receipt.cause is not None:
-            add(f"cause.{receipt.cause}", 1)
+    counts = {"bytes_moved": pc.sum(receipts["bytes_moved"], min_count=0).as_py()}
+    outcomes = receipts.group_by("outcome").aggregate([("size", "sum"), ("size", "count")])
+    for row in outcomes.to_pylist():
+        counts[f"outcome.{row['outcome']}"] = row["size_count"]
+        counts[f"bytes.{row['outcome']}"] = row["size_sum"]
+    for name in ("level", "cause"):
+        for found in pc.value_counts(receipts[name].drop_null()).to_pylist():
+            counts[f"{name}.{found['values']}"] = found["counts"]
     return counts
 
 
@@ -226,6 +149,18 @@ def read_seals(
         data = directory.read(name) if name.endswith(".json") else None
         if data is not None:
             yield _seal(name, data)
+
+
+def read_seals_by_shard(directory: JobDirectory) -> Iterator[list[Seal]]:
+    """Every seal of the job, those of a shard together."""
+    group: list[Seal] = []
+    for sealed in read_seals(directory):
+        if group and group[-1].shard != sealed.shard:
+            yield group
+            group = []
+        group.append(sealed)
+    if group:
+        yield group
 
 
 def _seal(name: str, data: bytes) -> Seal:
@@ -279,7 +214,7 @@ def write_upload(directory: JobDirectory, shard: int, generation: int, upload: U
     """Journal the upload of a PARTS shard. Of several workers the first wins; returns the one that
     stands."""
     name = upload_name(shard, generation)
-    if directory.write_once(name, json.dumps(_values(upload)).encode()):
+    if directory.write_once(name, json.dumps(asdict(upload)).encode()):
         return upload
     standing = read_upload(directory, shard, generation)
     assert standing is not None, "an upload record never disappears"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +30,7 @@ from manifests.errors import JobDirectoryError
 from manifests.jobdir import JobDirectory
 from manifests.manifest import Manifest
 from manifests.model import LeaseKind, ShardKind
-from manifests.receipts import Seal, read_result, read_seals
+from manifests.receipts import Seal, read_result, read_seals_by_shard
 from manifests.schema import RECEIPT_SCHEMA
 
 MEMORY_LIMIT = "1GiB"
@@ -115,7 +115,7 @@ def _spool_receipts(directory: JobDirectory, manifest: Manifest, path: Path) -> 
     schema = pa.schema([RECEIPT_SCHEMA.field(name) for name in names])
     kinds = {plan.shard: plan.kind for plan in manifest.shards()}
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for seals in _seals_by_shard(directory):
+        for seals in read_seals_by_shard(directory):
             _refuse_overlap(seals)
             for sealed in seals:
                 if kinds.get(sealed.shard) is ShardKind.PARTS and sealed.kind is LeaseKind.PARTS:
@@ -123,17 +123,6 @@ def _spool_receipts(directory: JobDirectory, manifest: Manifest, path: Path) -> 
                 table = read_result(directory, sealed)
                 _refuse_wrong_rows(sealed, table)
                 writer.write_table(table.select(names).cast(schema))
-
-
-def _seals_by_shard(directory: JobDirectory) -> Iterator[list[Seal]]:
-    group: list[Seal] = []
-    for sealed in read_seals(directory):
-        if group and group[-1].shard != sealed.shard:
-            yield group
-            group = []
-        group.append(sealed)
-    if group:
-        yield group
 
 
 def _refuse_overlap(seals: list[Seal]) -> None:

@@ -1,11 +1,14 @@
 """Memory for bytes in flight: bounded in bytes for the whole process, and used again.
 
-A fresh large buffer costs a page fault for each 4 KiB, about as much as hashing it; so buffers go
-back to a shelf for their size and are handed out again.
+Fresh memory costs a page fault for each page, in all as much as hashing it some ten times; so
+buffers go back to a shelf for their size and are handed out again, and large ones are made of
+large pages.
 """
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +17,9 @@ from contextlib import contextmanager
 from workers.fibers import Turn
 
 MIN_BUFFER_BYTES = 64 * 1024
+LARGE_PAGE_BYTES = 2 * 1024 * 1024
+
+_Memory = bytearray | mmap.mmap
 
 
 class BufferPool:
@@ -27,7 +33,7 @@ class BufferPool:
         self.capacity_bytes = capacity_bytes
         self._out_bytes = 0
         self._shelf_bytes = 0
-        self._shelves: dict[int, list[bytearray]] = {}
+        self._shelves: dict[int, list[_Memory]] = {}
         self._queue: deque[tuple[int, Turn]] = deque()
         self._lock = threading.Lock()
 
@@ -67,16 +73,16 @@ class BufferPool:
             self._out_bytes += room
             turn.wake()
 
-    def _from_shelf(self, room: int) -> bytearray:
+    def _from_shelf(self, room: int) -> _Memory:
         shelf = self._shelves.get(room)
         if shelf:
             self._shelf_bytes -= room
             return shelf.pop()
         while self._shelves and self._out_bytes + self._shelf_bytes > self.capacity_bytes:
             self._drop_one()
-        return bytearray(room)
+        return _fresh(room)
 
-    def _put_on_shelf(self, room: int, buffer: bytearray) -> None:
+    def _put_on_shelf(self, room: int, buffer: _Memory) -> None:
         self._shelves.setdefault(room, []).append(buffer)
         self._shelf_bytes += room
 
@@ -87,6 +93,15 @@ class BufferPool:
             self._shelf_bytes -= room
         if not shelf:
             del self._shelves[room]
+
+
+def _fresh(room: int) -> _Memory:
+    if room < LARGE_PAGE_BYTES:
+        return bytearray(room)
+    memory = mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without large pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 def _size_class(size: int) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 
 from manifests.jobdir import JobDirectory
+from manifests.journals import encode_receipts
+from manifests.model import Receipt
 
 
 class Journal:
@@ -13,26 +15,34 @@ class Journal:
 
     def __init__(self, directory: JobDirectory, shard: int, attempt: int) -> None:
         self._appender = directory.journal(shard, attempt)
-        self._lines: list[bytes] = []
-        self._lines_lock = threading.Lock()
+        self._records: list[bytes] = []
+        self._receipts: list[Receipt] = []
+        self._lock = threading.Lock()
         self._disk_lock = threading.Lock()
 
-    def add(self, line: bytes) -> None:
-        with self._lines_lock:
-            self._lines.append(line)
+    def add(self, record: bytes) -> None:
+        with self._lock:
+            self._records.append(record)
+
+    def add_receipt(self, receipt: Receipt) -> None:
+        with self._lock:
+            self._receipts.append(receipt)
 
     def flush(self) -> None:
         """Raises JobDirectoryError; the records stay queued then."""
         with self._disk_lock:
-            with self._lines_lock:
-                lines, self._lines = self._lines, []
-            if not lines:
+            with self._lock:
+                records, self._records = self._records, []
+                receipts, self._receipts = self._receipts, []
+            if receipts:
+                records.append(encode_receipts(receipts))
+            if not records:
                 return
             try:
-                self._appender.append(b"".join(lines))
+                self._appender.append(b"".join(records))
             except BaseException:
-                with self._lines_lock:
-                    self._lines = lines + self._lines
+                with self._lock:
+                    self._records = records + self._records
                 raise
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+import pyarrow as pa
+
 from manifests.errors import Retryable, Skippable, SourceChanged, SourceMissing
 from manifests.jobdir import JobDirectory
 from manifests.manifest import Manifest
@@ -25,7 +27,13 @@ from manifests.model import (
     Receipt,
     ShardKind,
 )
-from manifests.receipts import read_result, read_seals, receipts_of, write_receipts
+from manifests.receipts import (
+    read_result,
+    read_seals,
+    receipt_batch,
+    receipts_of,
+    write_receipts,
+)
 from workers.digest import DIGEST_BYTES, PartDigest
 from workers.flight import Flight
 from workers.journal import Journal
@@ -171,5 +179,7 @@ class RereadRun:
         lease = self.lease
         where = f"{lease.shard:08d}/{lease.kind}-{lease.first:08d}-{lease.attempt:018d}"
         name = f"{self._area}/results/{where}.parquet"
-        digest, summary = write_receipts(self._directory, name, self._verdicts.values())
+        verdicts = sorted(self._verdicts.values(), key=lambda verdict: verdict.row)
+        receipts = pa.Table.from_batches([receipt_batch(verdicts)])
+        digest, summary = write_receipts(self._directory, name, receipts)
         return self.flight.finished(name, digest, summary)

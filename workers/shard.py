@@ -15,6 +15,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import pyarrow as pa
+
 from manifests.errors import (
     NoriaError,
     Retryable,
@@ -24,6 +26,13 @@ from manifests.errors import (
     UploadLost,
 )
 from manifests.jobdir import JobDirectory
+from manifests.journals import (
+    JournalState,
+    encode_abandoned,
+    encode_part,
+    encode_upload,
+    read_journals,
+)
 from manifests.manifest import Manifest
 from manifests.model import (
     Lease,
@@ -37,16 +46,11 @@ from manifests.model import (
 )
 from manifests.planning import part_at
 from manifests.receipts import (
-    JournalState,
-    encode_abandoned,
-    encode_part,
-    encode_receipt,
-    encode_upload,
     parts_of,
-    read_journals,
     read_result,
     read_seals,
     read_upload,
+    receipt_batch,
     write_parts,
     write_receipts,
     write_upload,
@@ -134,10 +138,11 @@ class LeaseRun:
     def _run_objects(self) -> LeaseResult:
         lease = self.lease
         state = read_journals(self._directory, lease.shard, lease.first, lease.end)
+        done = state.rows()
         for entry in self._manifest.entries(lease.shard, lease.first, lease.end):
             if not self.flight.begin(entry.row):
                 break
-            if entry.row in state.receipts:
+            if entry.row in done:
                 self.flight.count_done(entry.size)
             elif entry.reason is not None:
                 self._finish_entry(skipped_receipt(entry, lease.attempt), 0)
@@ -269,7 +274,7 @@ class LeaseRun:
         receipts = read_journals(self._directory, lease.shard, lease.first, end).receipts
         assert len(receipts) == end - lease.first, "every row of a finished lease has a receipt"
         name = self._result_name()
-        digest, summary = write_receipts(self._directory, name, receipts.values())
+        digest, summary = write_receipts(self._directory, name, receipts)
         return self.flight.finished(name, digest, summary)
 
     # -- PARTS and ASSEMBLE: one huge object -------------------------------------------------------
@@ -355,7 +360,8 @@ class LeaseRun:
                 raise UploadLost(error.message, key=entry.key) from error
             receipt = failed_receipt(entry, lease.attempt, error)
         name = self._result_name()
-        digest, summary = write_receipts(self._directory, name, [receipt])
+        receipts = pa.Table.from_batches([receipt_batch([receipt])])
+        digest, summary = write_receipts(self._directory, name, receipts)
         self.flight.count_done(0)
         return self.flight.finished(name, digest, {**summary, "bytes_moved": 0})
 
@@ -393,7 +399,7 @@ class LeaseRun:
     # -- shared by all kinds -----------------------------------------------------------------------
 
     def _finish_entry(self, receipt: Receipt, size: int) -> None:
-        self.journal.add(encode_receipt(receipt))
+        self.journal.add_receipt(receipt)
         self._route.counting.add("objects", receipt.outcome.value)
         self.flight.count_done(size)
 

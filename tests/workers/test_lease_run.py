@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from manifests.journals import read_journals
 from manifests.model import LeaseEnd, LeaseKind, Level, Outcome
-from manifests.receipts import read_journals, seal
+from manifests.receipts import seal
 from tests.lease_jobs import MIB, Job, lease_job, open_lanes
 
 
@@ -211,4 +212,4 @@ def test_a_journal_that_cannot_be_written_stops_the_run(make_job, monkeypatch):
     assert result.how is LeaseEnd.FATAL
     assert result.cause == "job_directory"
     assert job.target.listed() == []
-    assert read_journals(job.directory, 0, 0, 1).receipts == {}
+    assert read_journals(job.directory, 0, 0, 1).rows() == set()
