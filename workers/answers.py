@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from calendar import month_abbr, timegm
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -31,6 +32,11 @@ from workers.wire import BrokenExchange
 
 CLOCK_LIMIT_SECONDS: Final = 60.0
 """Stores refuse signatures from 15 minutes on; a clock that is a minute off is already broken."""
+
+_HTTP_DATE = re.compile(r"\w{3}, (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
+"""As servers have to write it (RFC 9110, 5.6.7). email.utils reads that and all older forms, at
+twice the time."""
+_MONTHS: Final = {name: number for number, name in enumerate(month_abbr) if name}
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -83,7 +89,14 @@ def plain_etag(value: str) -> str:
 def modified_seconds(headers: Mapping[str, str]) -> float | None:
     """Last-Modified as Unix time."""
     value = headers.get("last-modified")
-    return parsedate_to_datetime(value).timestamp() if value else None
+    if not value:
+        return None
+    found = _HTTP_DATE.fullmatch(value)
+    if found is None:
+        return parsedate_to_datetime(value).timestamp()
+    day, month, year, hours, minutes, seconds = found.groups()
+    moment = (int(year), _MONTHS[month], int(day), int(hours), int(minutes), int(seconds))
+    return float(timegm(moment))
 
 
 def check_clock(answer: Answer, now: float) -> None:

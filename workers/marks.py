@@ -54,6 +54,8 @@ def with_marks(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]
 
 def without_marks(metadata: Mapping[str, str]) -> tuple[dict[str, str], str | None, float | None]:
     """An object's own metadata, its transfer id, and the source's Last-Modified if stated."""
+    if not metadata:
+        return {}, None, None
     marks = {name.lower(): value for name, value in metadata.items() if name.lower() in _MARKS}
     own = {name: value for name, value in metadata.items() if name.lower() not in _MARKS}
     txid = marks.get(TXID)

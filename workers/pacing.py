@@ -12,8 +12,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from workers.fibers import Turn
@@ -76,9 +75,11 @@ class Pacer:
     def limit(self) -> float:
         return self._adaptive.limit
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Wait for room, then hold it."""
+    def slot(self) -> Pacer:
+        """To be held by `with` while a request runs: waits for room."""
+        return self
+
+    def __enter__(self) -> None:
         turn = None
         with self._lock:
             if self._queue or self._running >= int(self._adaptive.limit):
@@ -88,12 +89,11 @@ class Pacer:
                 self._running += 1
         if turn is not None:
             turn.wait()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running -= 1
-                self._admit()
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._running -= 1
+            self._admit()
 
     def on_success(self) -> None:
         with self._lock:

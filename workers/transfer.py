@@ -253,7 +253,9 @@ def _read_whole(
         try:
             stated = entry.crc64nvme if entry.crc64nvme is not None else head.crc64nvme
             _refuse_flipped(entry, stated, digest.crc64nvme)
-            return replace(head, crc64nvme=stated), digest
+            if head.crc64nvme != stated:
+                head = replace(head, crc64nvme=stated)
+            return head, digest
         except DigestRefused as error:
             resends.again(error)
 

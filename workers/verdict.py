@@ -60,7 +60,7 @@ def reached_level(
     *, source_crc: int | None, read_crc: int, target_crc: int | None, checked_at_ingest: bool
 ) -> tuple[Level, str | None]:
     """The level that the facts support, and why it is not `chained`; never rounded up."""
-    if not {source_crc, target_crc} <= {None, read_crc}:
+    if source_crc not in (None, read_crc) or target_crc not in (None, read_crc):
         return Level.COUNTED, "the stated checksums differ"
     if target_crc is None and not checked_at_ingest:
         return Level.COUNTED, "the target verifies and states no checksum"

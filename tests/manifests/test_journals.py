@@ -63,10 +63,7 @@ def test_rows_come_in_order_and_the_newest_receipt_of_each_wins(directory):
     journal(directory, 1, rows(1, 5, 2), rows(1, 9))
     journal(directory, 2, rows(2, 7, 5))
     receipts = receipts_in(read_journals(directory, 0, 0, 9))
-    found = [
-        (receipt.row, receipt.attempt) for receipt in receipts_in(read_journals(directory, 0, 0, 9))
-    ]
-    assert found == [(2, 1), (5, 2), (7, 2)]
+    assert [(receipt.row, receipt.attempt) for receipt in receipts] == [(2, 1), (5, 2), (7, 2)]
 
 
 def test_an_abandoned_upload_is_forgotten_and_a_newer_one_is_not(directory):
