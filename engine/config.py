@@ -224,8 +224,8 @@ class RunConfig(_Section):
     """Worker processes. 0: one for each CPU of the cluster."""
     streams: Annotated[int, Field(ge=1, le=1024)] = 8
     """Threads in each worker that read and send."""
-    small_requests: Annotated[int, Field(ge=1, le=4096)] = 128
-    """Small objects that each worker has in flight besides; they need no thread each."""
+    small_requests: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Most small objects that each worker has in flight besides; they need no thread each."""
     bytes_in_flight: Size = 512 * MIB
     """Buffer memory of each worker."""
     range_bytes: Size = 64 * MIB

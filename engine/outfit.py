@@ -91,7 +91,15 @@ def outfit_worker(order: WorkerOrder) -> Worker:
             return RereadRun(directory, manifest, route, lanes, lease, area=order.area)
         return LeaseRun(directory, manifest, route, lanes, lease)
 
-    return Worker(order.name, start_run, counting, journal_seconds=run.journal_seconds)
+    pacers = {"source": route.source_pacer, "target": route.target_pacer}
+    for role, pacer in pacers.items():
+        _watch(pacer, role, counting)
+    return Worker(order.name, start_run, counting, pacers, journal_seconds=run.journal_seconds)
+
+
+def _watch(pacer: Pacer, role: str, counting: Counting) -> None:
+    counting.gauge("concurrency", role, read=lambda: pacer.limit)
+    counting.gauge("in_flight_seconds", role, read=lambda: pacer.in_flight_seconds)
 
 
 def _over_network(config: JobConfig) -> bool:
@@ -129,8 +137,6 @@ def make_route(
     facts = order.facts
     requests = run.streams + run.small_requests
     source_pacer, target_pacer = Pacer(requests), Pacer(requests)
-    counting.gauge("concurrency", "source", read=lambda: source_pacer.limit)
-    counting.gauge("concurrency", "target", read=lambda: target_pacer.limit)
     return Route(
         job_id=facts.job_id,
         source=open_end(order.config.source, read_only=True),

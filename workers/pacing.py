@@ -47,6 +47,12 @@ class AdaptiveLimit:
     def on_success(self) -> None:
         self.limit = min(self.ceiling, self.limit + 1.0 / max(1.0, self.limit))
 
+    def set_ceiling(self, ceiling: float) -> None:
+        """A limit that stands at its ceiling goes along with it; one that has fallen climbs."""
+        if self.limit >= self.ceiling or self.limit > ceiling:
+            self.limit = ceiling
+        self.ceiling = ceiling
+
     def on_throttle(self, now: float) -> None:
         if now - self._last_fall >= self.quiet_seconds:
             self.limit = max(self.floor, self.limit * self.fall)
@@ -59,21 +65,37 @@ class Pacer:
 
     def __init__(
         self,
-        streams: int,
+        requests: int,
         *,
         clock: Callable[[], float] = time.monotonic,
         seed: int | None = None,
     ) -> None:
-        self._adaptive = AdaptiveLimit(limit=float(streams), ceiling=float(streams))
+        self._adaptive = AdaptiveLimit(limit=float(requests), ceiling=float(requests))
         self._clock = clock
         self._random = random.Random(seed)
         self._running = 0
+        self._running_since = clock()
+        self._in_flight_seconds = 0.0
         self._queue: deque[Turn] = deque()
         self._lock = threading.Lock()
 
     @property
     def limit(self) -> float:
         return self._adaptive.limit
+
+    @property
+    def in_flight_seconds(self) -> float:
+        """Seconds that all requests together have been in flight so far, unfinished ones
+        included."""
+        with self._lock:
+            self._count_running(0)
+            return self._in_flight_seconds
+
+    def set_ceiling(self, requests: int) -> None:
+        """The limit from now on, below which throttles may push it."""
+        with self._lock:
+            self._adaptive.set_ceiling(float(requests))
+            self._admit()
 
     def slot(self) -> Pacer:
         """To be held by `with` while a request runs: waits for room."""
@@ -86,13 +108,13 @@ class Pacer:
                 turn = Turn()
                 self._queue.append(turn)
             else:
-                self._running += 1
+                self._count_running(1)
         if turn is not None:
             turn.wait()
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
-            self._running -= 1
+            self._count_running(-1)
             self._admit()
 
     def on_success(self) -> None:
@@ -107,8 +129,14 @@ class Pacer:
     def _admit(self) -> None:
         """Whoever's turn it is gets the room that was left to it."""
         while self._queue and self._running < int(self._adaptive.limit):
-            self._running += 1
+            self._count_running(1)
             self._queue.popleft().wake()
+
+    def _count_running(self, more: int) -> None:
+        now = self._clock()
+        self._in_flight_seconds += self._running * (now - self._running_since)
+        self._running_since = now
+        self._running += more
 
     def backoff(
         self, tries: int, *, base_seconds: float, cap_seconds: float, floor_seconds: float = 0.0

@@ -57,3 +57,43 @@ def test_the_pacer_lets_no_more_in_than_its_limit():
     for thread in threads:
         thread.join(timeout=10)
     assert most == 3
+
+
+def test_a_new_ceiling_takes_a_full_limit_along_and_lets_a_fallen_one_climb():
+    limit = AdaptiveLimit(limit=10, ceiling=10)
+    limit.set_ceiling(20)
+    assert limit.limit == 20
+    limit.on_throttle(now=0.0)
+    limit.set_ceiling(40)
+    assert limit.limit == 14
+    limit.set_ceiling(5)
+    assert limit.limit == 5
+
+
+def test_a_raised_ceiling_lets_in_who_waits():
+    pacer = Pacer(1)
+    entered = threading.Event()
+
+    def work() -> None:
+        with pacer.slot():
+            entered.set()
+
+    with pacer.slot():
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert not entered.wait(0.05)
+        pacer.set_ceiling(2)
+        assert entered.wait(10)
+    thread.join(10)
+
+
+def test_seconds_in_flight_are_those_of_all_requests_together():
+    now = 0.0
+    pacer = Pacer(2, clock=lambda: now)
+    with pacer.slot():
+        now = 1.0
+        with pacer.slot():
+            now = 3.0
+            assert pacer.in_flight_seconds == 1 + 2 * 2
+    now = 9.0
+    assert pacer.in_flight_seconds == 5
