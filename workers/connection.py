@@ -156,14 +156,19 @@ class TlsConnection(Connection):
         return bytes(buffer[: self._recv_into(memoryview(buffer))])
 
     def _recv_into(self, view: memoryview) -> int:
-        while True:
+        """All records that are at hand: each read() takes one, of 16 KiB at most."""
+        read, size, filled = self._tls.read, len(view), 0
+        while filled < size:
             try:
-                return self._tls.read(len(view), view)  # type: ignore[return-value]
+                filled += read(size - filled, view[filled:])  # type: ignore[operator]
             except ssl.SSLWantReadError:
+                if filled:
+                    break
                 self._flush()
                 self._feed()
             except ssl.SSLZeroReturnError:
-                return 0
+                break
+        return filled
 
     def _send_some(self, view: memoryview) -> int:
         count = self._tls.write(view[:RECORDS_BYTES])

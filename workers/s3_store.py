@@ -11,16 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
-import botocore.session
 import pyarrow as pa
-from botocore.credentials import Credentials
-from botocore.exceptions import BotoCoreError
 
-from manifests.errors import AccessDenied, ConfigurationError
 from manifests.model import Attributes, PartRecord
 from workers import s3_xml
 from workers.answers import (
@@ -36,6 +32,7 @@ from workers.answers import (
 from workers.connection import OnBytes
 from workers.http1 import Answer
 from workers.listing import Ask, Page, walk
+from workers.s3_access import find_access
 from workers.s3_headers import (
     CRC64NVME_HEADER,
     STATE_CRC,
@@ -50,9 +47,12 @@ from workers.s3_headers import (
 )
 from workers.s3_refusals import refusal
 from workers.s3_trailer import encoded_bytes, with_trailer
-from workers.sigv4 import UNSIGNED_PAYLOAD, UNSIGNED_TRAILER, Signer, SigningKeys
+from workers.sigv4 import UNSIGNED_PAYLOAD, UNSIGNED_TRAILER, Signer
 from workers.store import Checksum, ListedUpload, ObjectHead, Written
 from workers.wire import Body, BrokenExchange, Wire, WireSettings
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
 
 COMPLETE_SECONDS: Final = 600.0
 """CompleteMultipartUpload may take several minutes to process (Amazon S3 API Reference)."""
@@ -89,18 +89,7 @@ class S3Store:
 
     def __init__(self, settings: S3Settings, credentials: Credentials | None = None) -> None:
         """`credentials` replaces botocore's chain. Raises ConfigurationError if there are none."""
-        try:
-            session = botocore.session.Session(profile=settings.profile)
-            region = settings.region or session.get_config_variable("region") or "us-east-1"
-            found = credentials or session.get_credentials()
-        except BotoCoreError as error:
-            raise ConfigurationError(f"the AWS configuration cannot be used: {error}") from error
-        if found is None:
-            raise ConfigurationError(
-                "no S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a "
-                "profile, or give the machine a role"
-            )
-        self._credentials = found
+        keys, region = find_access(settings.profile, settings.region, credentials)
         url, self._base = _address(settings, region)
         self._settings = settings
         self._wire = Wire(
@@ -111,7 +100,7 @@ class S3Store:
                 idle_seconds=settings.idle_seconds,
             )
         )
-        self._signer = Signer(self._wire.host, region, self._keys)
+        self._signer = Signer(self._wire.host, region, keys)
         self._key_headers = customer_key_headers(settings.customer_key)
         self.provider = settings.provider
         self.checksum = Checksum.NONE
@@ -429,15 +418,6 @@ class S3Store:
         if root.tag == "Error":
             raise refusal(answer, verb, key)
         return root
-
-    def _keys(self) -> SigningKeys:
-        try:
-            frozen = self._credentials.get_frozen_credentials()
-        except BotoCoreError as error:
-            raise AccessDenied(f"the S3 credentials cannot be renewed: {error}") from error
-        return SigningKeys(
-            access_key=frozen.access_key, secret_key=frozen.secret_key, token=frozen.token
-        )
 
 
 def _address(settings: S3Settings, region: str) -> tuple[str, str]:
