@@ -8,6 +8,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
+REF ?=
 
 BIN := .venv/bin
 AZURITE := tests/node/node_modules/.installed
@@ -15,7 +17,7 @@ APT_PRIVATE := -o Dir::State::Lists=$(CURDIR)/.tools/apt/lists -o Dir::Cache=$(C
 
 .PHONY: help
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: setup
 setup: .venv/.installed $(AZURITE) prometheus  ## install what the tests and the demo need: .venv, Azurite, Prometheus
@@ -60,6 +62,15 @@ test: setup lint  ## lint, then every test, against real servers on loopback
 demo: setup  ## a move from Azure to S3 on this machine, from first byte to proof
 	$(BIN)/python benchmarks/demo.py
 
+.PHONY: bench
+bench: setup  ## Noria beside rclone and juicefs: benchmarks/results, in half an hour on an idle machine
+	$(BIN)/python -m benchmarks.suite $(BENCH_ARGS)
+
+.PHONY: bench-compare
+bench-compare: setup  ## this tree beside another revision of Noria: make bench-compare REF=main~10
+	@test -n "$(REF)" || { echo 'Name a revision: make bench-compare REF=main~10' >&2; exit 2; }
+	$(BIN)/python -m benchmarks.compare $(REF) $(BENCH_ARGS)
+
 .PHONY: lock
 lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra dev --upgrade --universal --python-version 3.11 \
@@ -71,6 +82,6 @@ lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 
 .PHONY: clean
 clean:  ## remove everything that setup and the tools made
-	rm -rf .venv .tools tests/node/node_modules build *.egg-info \
+	rm -rf .venv .tools tests/node/node_modules build benchmarks/null/build *.egg-info \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -29,8 +29,8 @@ class Books:
         self, job: str, *, objects_total: int, bytes_total: int, earlier: Tally | None = None
     ) -> None:
         self._job = job
-        self._objects_total = objects_total
-        self._bytes_total = bytes_total
+        self.objects_total = objects_total
+        self.bytes_total = bytes_total
         self._sums: Counter[str] = Counter()
         self._parts_of_open: Counter[int] = Counter()
         """PARTS shard -> bytes of sealed parts, until the object is assembled."""
@@ -79,11 +79,11 @@ class Books:
         live = [item for held in self._progress.values() for item in held]
         moved_bytes = sum(outcome_bytes.values()) - outcome_bytes.get(Outcome.SKIPPED.value, 0)
         bytes_done = min(
-            self._bytes_total,
+            self.bytes_total,
             moved_bytes + sum(self._parts_of_open.values()) + sum(item.bytes_done for item in live),
         )
         objects_done = min(
-            self._objects_total, sum(outcomes.values()) + sum(item.units_done for item in live)
+            self.objects_total, sum(outcomes.values()) + sum(item.units_done for item in live)
         )
         bytes_rate, objects_rate = self._rates(_Mark(now, bytes_done, objects_done))
         tally = self._ended
@@ -94,8 +94,8 @@ class Books:
             phase=phase,
             updated_seconds=unix,
             run_seconds=now - started,
-            objects_total=self._objects_total,
-            bytes_total=self._bytes_total,
+            objects_total=self.objects_total,
+            bytes_total=self.bytes_total,
             objects_done=objects_done,
             bytes_done=bytes_done,
             bytes_moved=self._sums.get("bytes_moved", 0),
@@ -141,8 +141,8 @@ class Books:
         left = [
             (total - done) / rate if rate > 0 else None
             for total, done, rate in (
-                (self._bytes_total, bytes_done, bytes_rate),
-                (self._objects_total, objects_done, objects_rate),
+                (self.bytes_total, bytes_done, bytes_rate),
+                (self.objects_total, objects_done, objects_rate),
             )
             if total > done
         ]

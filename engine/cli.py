@@ -7,33 +7,32 @@ document and nothing else; progress and messages go to standard error.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import importlib.metadata
+import inspect
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine import job, report
-from engine.config import (
-    JobConfig,
-    job_config,
-    parse_location,
-    read_job_file,
-    with_endpoints,
-)
-from engine.metrics import DEFAULT_ADDRESS, MetricsServer
-from engine.progress import Progress
-from engine.status import JobStatus
+from engine.addresses import METRICS_ADDRESS
+from engine.imports import spare_imports
 from manifests.errors import ConfigurationError, Fatal, InventoryError, NoriaError
+
+# Commands import what they need when they run: all of it takes half a second.
+if TYPE_CHECKING:
+    from engine.config import JobConfig
+    from engine.status import JobStatus
 
 app = typer.Typer(
     name="noria",
@@ -49,31 +48,70 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 ShowKeys = Annotated[
     bool, typer.Option("--show-keys", help="Name objects by their keys, not by pseudonyms.")
 ]
-Address = Annotated[
-    str | None,
-    typer.Option(help="Ray cluster to run on: HOST:PORT or auto. Default: a local Ray."),
-]
-Workers = Annotated[
-    int | None, typer.Option(min=0, help="Worker processes. Default: one for each CPU.")
-]
-Streams = Annotated[
-    int | None, typer.Option(min=1, max=1024, help="Transfers side by side in each worker.")
-]
-Metrics = Annotated[
-    str | None,
-    typer.Option(
-        "--metrics-address", help=f'HOST:PORT of /metrics, or "off". Default: {DEFAULT_ADDRESS}.'
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")]
 JobOrDirectory = Annotated[
     Path, typer.Argument(metavar="JOB.toml|DIR", help="A job file, or a job directory.")
 ]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A job directory.")]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of every command that starts workers."""
+
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster to run on: HOST:PORT or auto. Default: a local Ray."),
+    ] = None
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Worker processes. Default: up to one for each CPU.")
+    ] = None
+    streams: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Transfers side by side in each worker.")
+    ] = None
+    metrics_address: Annotated[
+        str | None,
+        typer.Option(help=f'HOST:PORT of /metrics, or "off". Default: {METRICS_ADDRESS}.'),
+    ] = None
+    show_keys: ShowKeys = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False
+    as_json: Json = False
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Settings of [run] that were given."""
+        given = {"workers": self.workers, "streams": self.streams}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def silent(self) -> bool:
+        return self.quiet or self.as_json
+
+
+def _with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameter `options` is filled from the options of RunOptions."""
+
+    @functools.wraps(command)
+    def filled(**given: Any) -> None:
+        options = RunOptions(**{field.name: given.pop(field.name) for field in fields(RunOptions)})
+        command(**given, options=options)
+
+    own = inspect.signature(command, eval_str=True)
+    parameters = {
+        **own.parameters,
+        **inspect.signature(RunOptions, eval_str=True).parameters,
+    }
+    del parameters["options"]
+    keyword_only = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters.values()
+    ]
+    filled.__signature__ = own.replace(parameters=keyword_only)  # type: ignore[attr-defined]  # typer reads it
+    return filled
+
+
 def _show_version(asked: bool) -> None:
     if asked:
+        import importlib.metadata
+
         print(f"noria {importlib.metadata.version('noria')}")
         raise typer.Exit(0)
 
@@ -89,6 +127,7 @@ def _options(
 
 
 @app.command()
+@_with_run_options
 def copy(
     source: Annotated[str, typer.Argument(help=FORMS)],
     target: Annotated[str, typer.Argument(help="Where it goes, written the same way.")],
@@ -98,16 +137,13 @@ def copy(
     ] = None,
     source_endpoint: Annotated[str | None, typer.Option(help="https://HOST[:PORT]")] = None,
     target_endpoint: Annotated[str | None, typer.Option(help="https://HOST[:PORT]")] = None,
-    address: Address = None,
-    workers: Workers = None,
-    streams: Streams = None,
-    metrics_address: Metrics = None,
-    show_keys: ShowKeys = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    *,
+    options: RunOptions,
 ) -> None:
     """Plan and run in one go. Running it again goes on where it stopped."""
-    with _ending_well(as_json):
+    with _ending_well(options.as_json):
+        from engine.config import job_config, with_endpoints
+
         config = job_config(
             {
                 "source": {"url": source, "endpoint": source_endpoint},
@@ -116,16 +152,7 @@ def copy(
             "noria copy",
         )
         root = job_directory or _default_directory(with_endpoints(config))
-        _plan_and_run(
-            config,
-            root,
-            address=address,
-            overrides={"workers": workers, "streams": streams},
-            metrics_address=metrics_address,
-            show_keys=show_keys,
-            quiet=quiet,
-            as_json=as_json,
-        )
+        _plan_and_run(config, root, options)
 
 
 @app.command()
@@ -135,48 +162,36 @@ def plan(
 ) -> None:
     """Read the inventory and freeze the manifest; print what will move and what cannot, and why."""
     with _ending_well(as_json):
+        from engine import job, report
+        from engine.config import read_job_file
+
         config = read_job_file(job_file)
-        say = (lambda line: None) if as_json else _say
-        prepared = job.plan(config, _directory_of(job_file, config), say)
+        prepared = job.plan(config, _directory_of(job_file, config), _say_unless(as_json))
         summary = report.plan_summary(prepared)
         _print(summary, report.print_plan, as_json)
         raise typer.Exit(0)
 
 
 @app.command()
-def run(
-    target: JobOrDirectory,
-    address: Address = None,
-    workers: Workers = None,
-    streams: Streams = None,
-    metrics_address: Metrics = None,
-    show_keys: ShowKeys = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+@_with_run_options
+def run(target: JobOrDirectory, *, options: RunOptions) -> None:
     """Run a job, or go on with it, and reconcile at the end."""
-    with _ending_well(as_json):
+    with _ending_well(options.as_json):
         if target.is_dir():
-            config, root = None, target
+            _plan_and_run(None, target, options)
         else:
+            from engine.config import read_job_file
+
             config = read_job_file(target)
-            root = _directory_of(target, config)
-        _plan_and_run(
-            config,
-            root,
-            address=address,
-            overrides={"workers": workers, "streams": streams},
-            metrics_address=metrics_address,
-            show_keys=show_keys,
-            quiet=quiet,
-            as_json=as_json,
-        )
+            _plan_and_run(config, _directory_of(target, config), options)
 
 
 @app.command()
 def status(directory: Directory, show_keys: ShowKeys = False, as_json: Json = False) -> None:
     """Progress, throughput, ETA and failures by cause; during, after and between runs."""
     with _ending_well(as_json):
+        from engine import job, report
+
         found = job.status(directory)
         failures = job.read_failures(directory, show_keys)
         _print(report.status_summary(found, failures), report.print_status, as_json)
@@ -184,30 +199,31 @@ def status(directory: Directory, show_keys: ShowKeys = False, as_json: Json = Fa
 
 
 @app.command()
+@_with_run_options
 def verify(
     directory: Directory,
     level: Annotated[str, typer.Option(help="reread: every byte is read back.")] = "reread",
-    address: Address = None,
-    workers: Workers = None,
-    streams: Streams = None,
-    metrics_address: Metrics = None,
-    show_keys: ShowKeys = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    *,
+    options: RunOptions,
 ) -> None:
     """Read the target back and compare it with the receipts."""
-    with _ending_well(as_json):
+    with _ending_well(options.as_json):
+        from engine import job, report
+
         if level != "reread":
             raise ConfigurationError(f"--level {level} cannot be verified after a run; use reread")
-        with _shown(directory, metrics_address, quiet or as_json) as show:
+        with (
+            _ending_on_sigterm(),
+            _shown(directory, options.metrics_address, options.silent) as show,
+        ):
             found = job.verify(
                 directory,
-                address=address,
-                overrides={"workers": workers, "streams": streams},
+                address=options.address,
+                overrides=options.overrides,
                 show=show,
-                show_keys=show_keys,
+                show_keys=options.show_keys,
             )
-        _print(report.verify_summary(found), report.print_verify, as_json)
+        _print(report.verify_summary(found), report.print_verify, options.as_json)
         raise typer.Exit(found.exit_code)
 
 
@@ -215,41 +231,106 @@ def verify(
 def reconcile(directory: Directory, as_json: Json = False) -> None:
     """Manifest against receipts against a fresh listing of the target."""
     with _ending_well(as_json):
+        from engine import job, report
+
         found = job.reconcile_job(directory)
         summary = {**asdict(found), "reconciled": found.reconciled}
         _print(summary, report.print_reconciliation, as_json)
         raise typer.Exit(0 if found.reconciled else 1)
 
 
+@app.command()
+def bench(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB.toml", help="A job file.")],
+    sweep: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=VALUE,VALUE,...",
+            help="A setting of [plan] or [run] and its values. May be repeated: all combinations.",
+        ),
+    ],
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each combination.")] = 3,
+    warm_up: Annotated[bool, typer.Option(help="One run first that does not count.")] = True,
+    limit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Move about so much. Default: all.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A new directory. Default: JOB-bench beside the job file.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Delete nothing at the target.")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to run on: HOST:PORT or auto.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Try settings on real transfers below the job's target, and name the one to choose."""
+    with _ending_well(as_json):
+        from benchmarks import sweep as sweeping
+        from benchmarks import sweep_report
+
+        wish = sweeping.Wish(
+            job_file=job_file,
+            sweeps=sweep,
+            repeats=repeats,
+            warm_up=warm_up,
+            limit=limit,
+            output=output,
+            keep=keep,
+            address=address,
+        )
+        found = sweeping.bench(wish, _say_unless(as_json))
+        _print(sweep_report.summary(found), sweep_report.print_report, as_json)
+        raise typer.Exit(found.exit_code)
+
+
 def main() -> None:
     """Entry point of the command."""
+    spare_imports()
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
-    app()
-
-
-def _plan_and_run(
-    config: JobConfig | None,
-    root: Path,
-    *,
-    address: str | None,
-    overrides: dict[str, Any],
-    metrics_address: str | None,
-    show_keys: bool,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    if config is not None:
-        in_file = config.run.model_dump(exclude_unset=True)
-        overrides = {**in_file, **{k: v for k, v in overrides.items() if v is not None}}
-        metrics_address = metrics_address or in_file.get("metrics_address")
-        job.plan(config, root, (lambda line: None) if quiet or as_json else _say)
-    with _shown(root, metrics_address, quiet or as_json) as show:
-        ended = job.run(root, address=address, overrides=overrides, show=show, show_keys=show_keys)
-    _print(report.run_summary(ended, root), report.print_run, as_json)
-    if not ended.left_well:
+    try:
+        app()
+    except SystemExit as ended:
+        if not isinstance(ended.code, int):
+            raise
+        # Taking all modules apart would cost 0.1 s of CPU, and a broken Ray waits for ever there.
         sys.stdout.flush()
-        os._exit(ended.exit_code)
+        sys.stderr.flush()
+        os._exit(ended.code)
+
+
+def _plan_and_run(config: JobConfig | None, root: Path, options: RunOptions) -> None:
+    from engine import job, report
+    from engine.standby import Standby
+
+    overrides, metrics_address = options.overrides, options.metrics_address
+    with _ending_on_sigterm(), Standby(options.address) as standby:
+        if config is not None:
+            in_file = config.run.model_dump(exclude_unset=True)
+            overrides = {**in_file, **overrides}
+            metrics_address = metrics_address or in_file.get("metrics_address")
+            workers = overrides.get("workers", 0)
+            say = _say_unless(options.silent)
+            job.plan(config, root, say, accepted=lambda: standby.begin_early(workers))
+        with _shown(root, metrics_address, options.silent) as show:
+            ended = job.run(
+                root, standby=standby, overrides=overrides, show=show, show_keys=options.show_keys
+            )
+    _print(report.run_summary(ended, root), report.print_run, options.as_json)
     raise typer.Exit(ended.exit_code)
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that nothing that was started outlives it."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 @contextmanager
@@ -257,6 +338,10 @@ def _shown(
     root: Path, metrics_address: str | None, silent: bool
 ) -> Iterator[Callable[[JobStatus], None]]:
     """Where a run's status goes: the terminal, and /metrics."""
+    from engine import job
+    from engine.metrics import MetricsServer
+    from engine.progress import Progress
+
     address = metrics_address or job.metrics_address(root) or "off"
     with ExitStack() as stack:
         shows: list[Callable[[JobStatus], None]] = []
@@ -312,12 +397,18 @@ def _print(summary: dict[str, Any], show: Callable[[dict[str, Any]], None], as_j
         show(summary)
 
 
-def _say(line: str) -> None:
-    print(f"noria: {line}", file=sys.stderr)
+def _say_unless(silent: bool) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        if not silent:
+            print(f"noria: {line}", file=sys.stderr)
+
+    return say
 
 
 def _default_directory(config: JobConfig) -> Path:
     """noria-jobs/SOURCE-to-TARGET-HASH, the same each time for the same ends."""
+    from engine.config import parse_location
+
     ends = repr([(end.url, end.endpoint) for end in (config.source, config.target)])
     names = [
         Path(parse_location(end.url).container).name or "root"

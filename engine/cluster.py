@@ -12,34 +12,39 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-_QUIET = {
+_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SCHEDULER_EVENTS": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_worker_niceness": "0",
 }
-"""No telemetry, no tips, no task events: the last cost the driver about a fifth of its call
-rate."""
-for _name, _value in _QUIET.items():
+"""No telemetry, no tips, no task events (these cost the driver about a fifth of its call rate), and
+workers as nice as the driver: Ray's are of niceness 15, the last to get a CPU."""
+for _name, _value in _SETTINGS.items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402 - reads its environment when it is imported
 from ray.exceptions import RayError, RayTaskError  # noqa: E402
 
 from engine.events import Grant, Revoke, Split  # noqa: E402
-from engine.outfit import WorkerOrder, outfit_worker  # noqa: E402
+from engine.order import WorkerOrder  # noqa: E402
 from manifests.errors import ConfigurationError, NoriaError  # noqa: E402
-from manifests.model import WorkerReport  # noqa: E402
-from workers.worker import Worker  # noqa: E402
+from manifests.model import Limits, WorkerReport  # noqa: E402
+
+if TYPE_CHECKING:
+    from workers.worker import Worker
 
 log = logging.getLogger("noria.cluster")
 
@@ -55,7 +60,7 @@ class DrainWorker:
     """Instruction: hand every lease back."""
 
 
-Instruction = Grant | Revoke | Split | DrainWorker
+Instruction = Grant | Revoke | Split | DrainWorker | Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,18 +89,20 @@ News = Started | Reported | Lost
 
 
 class WorkerActor:
-    """The process that holds a Worker. Its constructor cannot fail: start() tells what went
-    wrong."""
+    """The process that holds a Worker. Its constructor cannot fail, and imports all that a worker
+    needs; start() tells what went wrong."""
 
-    def __init__(self, order: WorkerOrder) -> None:
-        self._order = order
+    def __init__(self) -> None:
+        from engine.outfit import outfit_worker
+
+        self._outfit = outfit_worker
         self._worker: Worker | None = None
 
-    def start(self) -> tuple[str, int, NoriaError | None]:
+    def start(self, order: WorkerOrder) -> tuple[str, int, NoriaError | None]:
         """Open stores and job directory; returns node id, pid and why it cannot work, if so."""
         node = str(ray.get_runtime_context().get_node_id())
         try:
-            self._worker = outfit_worker(self._order)
+            self._worker = self._outfit(order)
         except NoriaError as error:
             return node, os.getpid(), error
         return node, os.getpid(), None
@@ -111,6 +118,8 @@ class WorkerActor:
                     worker.revoke(shard, first, attempt)
                 case Split(shard=shard, first=first, attempt=attempt, end=end):
                     worker.split(shard, first, attempt, end)
+                case Limits():
+                    worker.limit(instruction)
                 case DrainWorker():
                     worker.drain()
         return worker.report(wait_seconds)
@@ -132,25 +141,24 @@ class Cluster:
         """Join the cluster at `address`, or start a local Ray of `cpus` CPUs that ends with
         close()."""
         self._members: dict[str, _Member] = {}
+        self._spares: list[Any] = []
         self._report_seconds = report_seconds
         self._is_local = address is None
+        self.is_bare = False
+        """True where a local Ray runs without the processes that no job uses."""
+        # Ray sets the level too, but not before its first words.
+        logging.getLogger("ray").setLevel(logging.ERROR)
         options: dict[str, Any] = {
             "logging_level": logging.ERROR,
             "log_to_driver": False,
             "namespace": "noria",
         }
-        if address is None:
-            options |= {
-                "address": "local",
-                "num_cpus": cpus,
-                "include_dashboard": False,
-                "object_store_memory": OBJECT_STORE_BYTES,
-            }
-        else:
-            options |= {"address": address}
         self._pulse_at = time.monotonic()
         try:
-            ray.init(**options)
+            if address is None:
+                self.is_bare = _start_ray(options, cpus)
+            else:
+                ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError, RayError) as error:
             where = "a local Ray" if address is None else f"the Ray cluster at {address}"
             raise ConfigurationError(
@@ -174,12 +182,19 @@ class Cluster:
         """CPUs that workers may take, on all nodes that are alive; a few seconds old."""
         return self._cpus
 
+    def prestart_worker(self) -> None:
+        """Have a process come up that the next start_worker() will take."""
+        remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(WorkerActor)
+        self._spares.append(remote.remote())
+
     def start_worker(self, order: WorkerOrder) -> None:
         """Ask for one more worker; Started or Lost tells how it went, whenever there is room."""
-        remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(WorkerActor)
-        actor = remote.remote(order)
-        call = actor.start.remote()  # type: ignore[attr-defined]  # Ray adds remote() at run time
-        self._members[order.name] = _Member(actor=actor, call=call, calling="start")
+        if not self._spares:
+            self.prestart_worker()
+        actor = self._spares.pop()
+        self._members[order.name] = _Member(
+            actor=actor, call=actor.start.remote(order), calling="start"
+        )
 
     def send(self, worker: str, instruction: Instruction) -> None:
         """Give an instruction with the next exchange; to a lost worker it goes nowhere."""
@@ -272,6 +287,109 @@ class Cluster:
             return Lost(worker=worker, cause=failure.cause, error=failure)
         member.node_id = node
         return Started(worker=worker, node=node, pid=pid)
+
+
+def _start_ray(options: dict[str, Any], cpus: int) -> bool:
+    """Start a Ray on this machine, and join it. False where it has all the processes it likes.
+
+    Beside a control store and a raylet Ray starts a dashboard, an autoscaler, a log monitor and two
+    agents. No job uses them, they take 2.5 s of CPU and two seconds to wait for, and no setting
+    leaves them out. Ray's private Node can; where that has moved, all of them start.
+    """
+    options = {
+        **options,
+        "address": "local",
+        "num_cpus": cpus,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
+    # Runtime environments are what one of the agents is for.
+    if _JOB_CONFIG not in os.environ and _ENVIRONMENT_HOOK not in os.environ:
+        try:
+            private = ray._private
+            with (
+                _replaced(private.node, "Node", _bare_node_class()),
+                _replaced(private.ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
+            ):
+                ray.init(**options)
+        except Exception:
+            log.info("Ray starts with all its processes", exc_info=True)
+            ray.shutdown()
+        else:
+            return True
+    ray.init(**options)
+    return False
+
+
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+_ENVIRONMENT_HOOK = "RAY_RUNTIME_ENV_HOOK"
+_TETHER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("tether.py"))]
+_WORKER = str(Path(__file__).with_name("ray_worker.py"))
+
+
+def _bare_node_class() -> type:
+    """A Node of Ray that starts a control store and a raylet, both of which end with this process.
+    Raises AttributeError where Ray has no such Node."""
+    services: Any = ray._private.services
+    raylet: Any = ray._raylet
+    ports = {
+        raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME: -1,
+        raylet.METRICS_AGENT_PORT_NAME: -1,
+        raylet.METRICS_EXPORT_PORT_NAME: -1,
+        raylet.RUNTIME_ENV_AGENT_PORT_NAME: _NO_PORT,
+    }
+    start_process, persist_port = services.start_ray_process, raylet.persist_port
+
+    def start_tethered(command: list[str], process_type: str, **options: Any) -> Any:
+        tethered = [*_TETHER, str(os.getpid()), *map(_without_agents, command)]
+        return start_process(tethered, process_type, **{**options, "fate_share": False})
+
+    class BareNode(ray._private.node.Node):
+        def __init__(self, ray_params: Any, **options: Any) -> None:
+            ray_params.update(no_monitor=True, include_log_monitor=False, worker_path=_WORKER)
+            try:
+                with _replaced(services, "start_ray_process", start_tethered):
+                    super().__init__(ray_params, **options)
+            except BaseException:
+                self.kill_all_processes(check_alive=False)
+                raise
+
+        def start_api_server(self, **_: Any) -> None:
+            """No dashboard."""
+
+        def start_raylet(self, *arguments: Any, **options: Any) -> None:
+            # The raylet waits until its agents have written down where they listen.
+            for name, port in ports.items():
+                persist_port(self._session_dir, self._node_id, name, port)
+            super().start_raylet(*arguments, **options)
+
+    return BareNode
+
+
+_NO_PORT = 1
+"""Nobody listens there, and nobody asks: no job has a runtime environment."""
+
+
+def _without_agents(word: str) -> str:
+    """A word of the raylet's command line. Its agents have to live, or it ends; workers it starts
+    before they are asked for would be too many."""
+    option, is_option, _ = word.partition("=")
+    if is_option and option in ("--dashboard_agent_command", "--runtime_env_agent_command"):
+        return f"{option}={subprocess.list2cmdline(_TETHER)}"
+    if is_option and option == "--num_prestart_python_workers":
+        return f"{option}=0"
+    return word
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Raises AttributeError where the owner has nothing of that name."""
+    earlier = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, earlier)
 
 
 def _count_nodes() -> tuple[int, int]:

@@ -223,9 +223,13 @@ class RunConfig(_Section):
     workers: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Worker processes. 0: one for each CPU of the cluster."""
     streams: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Threads in each worker that read and send."""
+    """Most large bodies that each worker has in flight: each has a thread and a buffer."""
     small_requests: Annotated[int, Field(ge=1, le=4096)] = 256
     """Most small objects that each worker has in flight besides; they need no thread each."""
+    source_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Requests in flight at the source, of all workers together. 0: found while running."""
+    target_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """The same at the target."""
     bytes_in_flight: Size = 512 * MIB
     """Buffer memory of each worker."""
     range_bytes: Size = 64 * MIB

@@ -7,16 +7,17 @@ job directory may be lost with it; the next driver starts from the seals.
 from __future__ import annotations
 
 import logging
-import os
+import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 
 from engine.books import Books
+from engine.budget import ROLES, Budgets, starting_budget
 from engine.cluster import (
     Cluster,
     DrainWorker,
@@ -48,8 +49,9 @@ from engine.events import (
     WorkerLost,
     WorkerReported,
 )
-from engine.outfit import Mode, WorkerOrder
+from engine.order import Mode, WorkerOrder
 from engine.scheduler import Scheduler
+from engine.standby import Standby
 from engine.status import (
     STATUS_FILE,
     VERIFY_STATUS_FILE,
@@ -60,17 +62,30 @@ from engine.status import (
 )
 from manifests.errors import NoriaError
 from manifests.jobdir import JobDirectory
-from manifests.model import LeaseKind
+from manifests.model import LeaseKind, Limits
 from manifests.receipts import seal
 
 log = logging.getLogger("noria.driver")
 
+Sizes = Sequence[Mapping[str, int]]
+"""How many entries of which sizes are to be moved: see Manifest.sizes."""
+
 POLL_SECONDS = 0.25
 TICK_SECONDS = 1.0
+BUDGET_SECONDS = 0.5
 SHOW_SECONDS = 1.0
 NODE_CHECK_SECONDS = 5.0
 RESTART_SECONDS = 1.0
 """A lost worker is replaced no sooner than this after the last one was."""
+WORKER_OBJECTS = 2_000
+WORKER_BYTES = 128 * 1024 * 1024
+"""A worker is worth its start, half a second of CPU, where one of these falls to its share."""
+
+
+def worthwhile_workers(objects: int, size: int) -> int:
+    """How many workers a job of so many objects and bytes keeps busy for longer than they take to
+    start."""
+    return 1 + max(objects // WORKER_OBJECTS, size // WORKER_BYTES)
 
 
 class StopRequest:
@@ -110,6 +125,7 @@ class Driver:
         books: Books,
         order: WorkerOrder,
         run: RunConfig,
+        sizes: Sizes,
         *,
         area: str,
         phase: Phase,
@@ -124,6 +140,7 @@ class Driver:
         self._books = books
         self._order = order
         self._run = run
+        self._sizes = sizes
         self._area = area
         self._phase = phase
         self._workers_fixed = workers
@@ -138,13 +155,14 @@ class Driver:
         self._drain_began: float | None = None
         self._start_error: NoriaError | None = None
         self._started = time.monotonic()
-        self._last = dict.fromkeys(("tick", "show", "nodes", "restart"), 0.0)
+        self._last = dict.fromkeys(("tick", "show", "nodes", "restart", "budgets"), 0.0)
         self._starved_since: float | None = self._started
 
     def run(self) -> Ending:
         """Blocks until the job is complete, drained or stopped. Errors of the job directory come
         out."""
         self._tell(Tick(now=self._now()))
+        self._budgets, self._order = self._begin_budgets()
         for _ in range(self._workers_wanted()):
             self._start_worker()
         while not self._finished:
@@ -155,6 +173,28 @@ class Driver:
         self._report()
         return self._ending
 
+    def _begin_budgets(self) -> tuple[Budgets, WorkerOrder]:
+        """Budgets that begin with what suits the plan, or stay at what is set; and what a worker
+        begins with."""
+        run, workers = self._run, self._workers_wanted()
+        start = starting_budget(
+            self._sizes, workers=workers, part_bytes=self._order.config.plan.part_bytes
+        )
+        fixed = {"source": run.source_requests, "target": run.target_requests}
+        fixed = {role: requests for role, requests in fixed.items() if requests}
+        shares = {role: -(-fixed.get(role, start.requests) // workers) for role in ROLES}
+        self._bulk_share = start.bulk / max(1, start.requests)
+        return (
+            Budgets(start.requests, fixed=fixed),
+            replace(self._order, limits=self._limits(shares)),
+        )
+
+    def _limits(self, shares: Mapping[str, int]) -> Limits:
+        """Of a worker's share of both budgets, large bodies keep the part that the plan's sizes
+        gave them."""
+        streams = math.ceil(max(shares.values()) * self._bulk_share)
+        return Limits(streams=max(1, streams), **shares)
+
     # -- what happens ------------------------------------------------------------------------------
 
     def _hear(self, news: News) -> None:
@@ -163,6 +203,7 @@ class Driver:
             case Started(worker=worker):
                 self._alive.add(worker)
                 self._starved_since = None
+                self._budgets.join(worker, now)
                 self._tell(WorkerJoined(now=now, worker=worker, slots=self._run.leases))
                 self._cluster.exchange(worker)
             case Reported(worker=worker):
@@ -194,6 +235,7 @@ class Driver:
                     )
                 )
         self._books.add_report(worker, report.progress, report.tally)
+        self._budgets.hear(worker, now, report.tally)
         self._tell(WorkerReported(now=now, worker=worker, progress=report.progress))
 
     def _tell(self, event: Event) -> None:
@@ -230,6 +272,9 @@ class Driver:
 
     def _keep_time(self) -> None:
         now = self._now()
+        if self._due("budgets", BUDGET_SECONDS, now):
+            for worker, requests in self._budgets.decide(now).items():
+                self._cluster.send(worker, self._limits(requests))
         if self._due("tick", TICK_SECONDS, now):
             self._tell(Tick(now=now))
             self._replace_workers(now)
@@ -253,8 +298,10 @@ class Driver:
         self._cluster.start_worker(replace(self._order, name=name))
 
     def _workers_wanted(self) -> int:
-        """As many as asked for; else one for each CPU, as nodes come and go."""
-        return self._workers_fixed or max(1, self._cluster.cpus())
+        """As many as asked for; else one for each CPU, as nodes come and go, where they are worth
+        it."""
+        worth = worthwhile_workers(self._books.objects_total, self._books.bytes_total)
+        return self._workers_fixed or max(1, min(worth, self._cluster.cpus()))
 
     def _replace_workers(self, now: float) -> None:
         if self._drain_began is not None:
@@ -310,6 +357,7 @@ class Driver:
 
     def _forget(self, worker: str, *, lost: bool) -> None:
         self._alive.discard(worker)
+        self._budgets.leave(worker)
         self._books.drop_worker(worker, lost=lost)
 
     # -- what is shown -----------------------------------------------------------------------------
@@ -338,18 +386,18 @@ def drive(
     scheduler: Scheduler,
     books: Books,
     order: WorkerOrder,
+    sizes: Sizes,
     *,
-    address: str | None,
+    standby: Standby,
     show: Callable[[JobStatus], None],
 ) -> Ending:
-    """Run a scheduler on the cluster at `address`, or on a local one that is gone at the end."""
+    """Run a scheduler on the cluster of `standby`, which is closed at the end."""
     run, moving = order.config.run, order.mode is Mode.MOVE
     stop_request = StopRequest()
     (directory.root / "log").mkdir(exist_ok=True)
     with quiet_ray(str(directory.root / "log" / "ray.txt")):
-        cluster = Cluster(address, cpus=max(os.cpu_count() or 1, run.workers))
         try:
-            # After Ray's start, which sets handlers of its own.
+            cluster = standby.cluster(run.workers)
             with stop_request.on_signals():
                 driver = Driver(
                     directory,
@@ -358,6 +406,7 @@ def drive(
                     books,
                     order,
                     run,
+                    sizes,
                     area=order.area,
                     phase=Phase.MOVING if moving else Phase.VERIFYING,
                     workers=run.workers or None,
@@ -367,6 +416,6 @@ def drive(
                 )
                 ending = driver.run()
         finally:
-            left_well = cluster.close()
+            left_well = standby.close()
         ending.left_well = left_well
     return ending

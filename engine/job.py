@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 
 from engine.books import Books
 from engine.config import JobConfig, RunConfig, job_config, open_end
-from engine.events import SchedulerOptions, SettledSpan
+from engine.events import SchedulerOptions
 from engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
-from engine.outfit import Mode, WorkerOrder
+from engine.order import Mode, WorkerOrder
 from engine.preparation import Prepared, finish_plan, job_parts, open_prepared, prepare
 from engine.scheduler import Scheduler
+from engine.sealed import Sealed, enter_seals
+from engine.standby import Standby
 from engine.status import (
     VERIFY_STATUS_FILE,
     Ending,
@@ -34,8 +36,8 @@ from engine.status import (
 from manifests.errors import ConfigurationError, JobDirectoryError
 from manifests.jobdir import JobDirectory
 from manifests.manifest import Manifest, open_manifest
-from manifests.model import LeaseKind, Level, Outcome, ShardKind, ShardPlan
-from manifests.receipts import Seal, read_seals
+from manifests.model import Level, Outcome, ShardKind, ShardPlan
+from manifests.receipts import read_seals
 from manifests.reconcile import Reconciliation, reconcile
 
 log = logging.getLogger("noria.job")
@@ -86,36 +88,48 @@ class RunReport:
         return 0 if self.failed == 0 and self.reconciled else 1
 
 
-def plan(config: JobConfig, root: Path, say: Say = lambda line: None) -> Prepared:
-    """Inventory -> frozen manifest -> shards, in a job directory at root."""
-    return prepare(config, root, say)
+def plan(
+    config: JobConfig,
+    root: Path,
+    say: Say = lambda line: None,
+    accepted: Callable[[], None] = lambda: None,
+) -> Prepared:
+    """Inventory -> frozen manifest -> shards, in a job directory at root. `accepted` is called once
+    a new plan will very likely succeed."""
+    return prepare(config, root, say, accepted)
 
 
 def run(
     root: Path,
     *,
     address: str | None = None,
+    standby: Standby | None = None,
     overrides: Mapping[str, Any] | None = None,
     show: Show = lambda status: None,
     show_keys: bool = False,
 ) -> RunReport:
     """Run a planned job, or go on with it, to the end; then reconcile.
 
-    `address` names a Ray cluster, else a local one is started and ended. `overrides` replaces [run]
-    settings. Raises AnotherDriver, ConfigurationError, JobDirectoryError.
+    `address` names a Ray cluster, else a local one is started and ended; `standby` is one that may
+    be on its way already. `overrides` replaces [run] settings. Raises AnotherDriver,
+    ConfigurationError, JobDirectoryError.
     """
     directory = JobDirectory.open(root)
-    with directory.hold() as hold:
+    with standby or Standby(address) as standby, directory.hold() as hold:
         started = time.monotonic()
         prepared = finish_plan(directory, lambda line: None)
         run_config = _run_config(prepared.config, overrides)
-        books = _books(prepared)
+        latest = load_status(directory)
+        if latest is None or latest.phase is not Phase.FINISHED:
+            standby.begin_early(run_config.workers)
+        books = _books(prepared, latest)
         ending = _drive(
             prepared,
             books,
             run_config,
+            standby,
             mode=Mode.MOVE,
-            address=address,
+            sealed=enter_seals(directory, books),
             first_attempt=hold.first_attempt,
             show=show,
         )
@@ -135,20 +149,14 @@ def verify(
     with prepared.directory.hold() as hold:
         started = time.monotonic()
         area = f"verified/{hold.epoch:010d}"
-        before = _idle_status(prepared, _books(prepared), Phase.STOPPED)
-        before = load_status(prepared.directory) or before
-        books = Books(
-            prepared.facts.job_id,
-            objects_total=prepared.manifest.objects,
-            bytes_total=prepared.manifest.bytes_to_move,
-            earlier=before.tally,
-        )
+        before = load_status(prepared.directory) or _moved_status(prepared)
+        books = _books(prepared, before)
         ending = _drive(
             prepared,
             books,
             _run_config(prepared.config, overrides),
+            Standby(address),
             mode=Mode.REREAD,
-            address=address,
             first_attempt=hold.first_attempt,
             area=area,
             show=show,
@@ -246,19 +254,21 @@ def _drive(
     prepared: Prepared,
     books: Books,
     run_config: RunConfig,
+    standby: Standby,
     *,
     mode: Mode,
-    address: str | None,
+    sealed: Sealed | None = None,
     first_attempt: int,
     area: str = "sealed",
     show: Show,
 ) -> Ending:
     """Schedule what is not settled yet on a cluster, until it is, or the run has to stop."""
     moving, directory = mode is Mode.MOVE, prepared.directory
+    sealed = sealed or Sealed()
     scheduler = Scheduler(
         prepared.manifest.shards() if moving else _verify_shards(prepared.manifest),
-        settled=_settled(directory) if moving else (),
-        generations=_generations(directory) if moving else {},
+        settled=sealed.spans,
+        generations=sealed.generations,
         first_attempt=first_attempt,
         options=SchedulerOptions(
             heartbeat_timeout_seconds=run_config.heartbeat_timeout_seconds,
@@ -267,6 +277,7 @@ def _drive(
         ),
     )
     if scheduler.complete:
+        standby.close()
         return Ending(complete=True)
     # Ray takes a third of a second to import: only what runs a cluster pays for it.
     from engine.driver import drive
@@ -280,7 +291,8 @@ def _drive(
         mode=mode,
         area=area,
     )
-    return drive(directory, scheduler, books, order, address=address, show=show)
+    sizes = prepared.manifest.sizes
+    return drive(directory, scheduler, books, order, sizes, standby=standby, show=show)
 
 
 def _close(
@@ -335,48 +347,21 @@ def _run_config(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunCo
     return run_config
 
 
-def _books(prepared: Prepared) -> Books:
-    latest = load_status(prepared.directory)
-    books = Books(
+def _books(prepared: Prepared, latest: JobStatus | None) -> Books:
+    """Books that know of no seal yet."""
+    return Books(
         prepared.facts.job_id,
         objects_total=prepared.manifest.objects,
         bytes_total=prepared.manifest.bytes_to_move,
         earlier=None if latest is None else latest.tally,
     )
-    generations = _generations(prepared.directory)
-    for sealed in read_seals(prepared.directory):
-        if _is_current(sealed, generations):
-            books.add_seal(sealed)
-    return books
 
 
-def _is_current(sealed: Seal, generations: Mapping[int, int]) -> bool:
-    """False for parts of an upload that was lost."""
-    if sealed.kind is LeaseKind.OBJECTS:
-        return True
-    return sealed.generation == generations.get(sealed.shard, 0)
-
-
-def _settled(directory: JobDirectory) -> Iterator[SettledSpan]:
-    generations = _generations(directory)
-    for sealed in read_seals(directory):
-        if _is_current(sealed, generations):
-            yield SettledSpan(
-                shard=sealed.shard, kind=sealed.kind, first=sealed.first, end=sealed.end
-            )
-
-
-def _generations(directory: JobDirectory) -> dict[int, int]:
-    """PARTS shard -> its newest generation: of an upload that was opened, or of a seal. A
-    generation whose source was gone opens no upload, and is sealed all the same."""
-    newest: dict[int, int] = {}
-    for name in directory.names("uploads"):
-        _, shard, generation = name.removesuffix(".json").split("/")
-        newest[int(shard)] = max(newest.get(int(shard), 0), int(generation))
-    for sealed in read_seals(directory):
-        if sealed.generation > newest.get(sealed.shard, 0):
-            newest[sealed.shard] = sealed.generation
-    return newest
+def _moved_status(prepared: Prepared) -> JobStatus:
+    """The status of a job whose status file is gone, from its seals."""
+    books = _books(prepared, None)
+    enter_seals(prepared.directory, books)
+    return _idle_status(prepared, books, Phase.STOPPED)
 
 
 def _verify_shards(manifest: Manifest) -> Iterator[ShardPlan]:

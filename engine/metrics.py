@@ -11,6 +11,7 @@ import errno
 import itertools
 import math
 import re
+import selectors
 import socket
 import threading
 import time
@@ -29,11 +30,12 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from engine.addresses import METRICS_ADDRESS
 from engine.status import JobStatus, Phase
 from manifests.errors import ConfigurationError, NoriaError, Retryable
 from manifests.model import LATENCY_BUCKETS, Level, Outcome, Reason
 
-DEFAULT_ADDRESS = "127.0.0.1:9464"
+DEFAULT_ADDRESS = METRICS_ADDRESS
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[0-9a-zA-Z_.-]+):(?P<port>\d{1,5})")
 
@@ -41,9 +43,6 @@ UNKNOWN_INTERVAL_SECONDS = 2.0
 """Taken for the scrape interval while there was one scrape only: a short run."""
 FAREWELL_SECONDS = 40.0
 """close() waits for a scraper that is due within this time of its last scrape."""
-
-POLL_SECONDS = 0.05
-"""How soon the server notices that it is to end."""
 
 OTHER = "other"
 """The label value of all that is beyond a label's closed set."""
@@ -217,6 +216,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_concurrency", Kind.GAUGE,
            "Requests that all workers may have under way, as throttling leaves it.",
            _gauge("concurrency"), (STORE,)),
+    Metric("noria_in_flight_seconds", Kind.GAUGE,
+           "Time that requests of the present workers have been under way, all added up: its rate "
+           "is how many are under way.",
+           _gauge("in_flight_seconds"), (STORE,)),
 )
 """Counters get `_total` at the end of their name. Beside these: noria_job_info with the job's id
 (`job_id`, since Prometheus sets `job` itself), and the driver's own process_* metrics."""
@@ -343,9 +346,9 @@ class MetricsServer:
                 f"cannot serve metrics at {address}: {error.strerror or error}; give another "
                 "HOST:PORT with --metrics-address, or off"
             ) from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(POLL_SECONDS,), name="metrics", daemon=True
-        )
+        self._server.timeout = 0  # a caller who has gone again is not waited for
+        self._asleep, self._waker = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name="metrics", daemon=True)
         self._thread.start()
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_port}/metrics"
@@ -370,9 +373,18 @@ class MetricsServer:
         try:
             self._collector.wait_until_fetched()
         finally:
-            self._server.shutdown()
-            self._server.server_close()
+            self._waker.close()
             self._thread.join()
+            self._server.server_close()
+
+    def _serve(self) -> None:
+        """Answer until the other end of `_asleep` is closed. Not serve_forever(), which would look
+        twenty times a second whether it is to end."""
+        with self._asleep, selectors.DefaultSelector() as selector:
+            selector.register(self._server, selectors.EVENT_READ)
+            selector.register(self._asleep, selectors.EVENT_READ)
+            while all(key.fileobj is self._server for key, _ in selector.select()):
+                self._server.handle_request()
 
 
 class _SilentHandler(WSGIRequestHandler):

@@ -3,73 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from engine.config import JobConfig, RunConfig, Scheme, open_end
+from engine.order import JobFacts, Mode, WorkerOrder
 from manifests.errors import JobDirectoryError
 from manifests.jobdir import JobDirectory
 from manifests.manifest import open_manifest
-from manifests.model import Lease
+from manifests.model import Lease, Limits
 from workers.buffers import BufferPool
 from workers.lanes import Lanes
 from workers.pacing import Pacer
 from workers.reread import RereadRun
 from workers.route import Route, TransferOptions
 from workers.shard import LeaseRun
-from workers.store import Checksum, TargetStore
+from workers.store import TargetStore
 from workers.tally import Counting
 from workers.worker import Run, Worker
-
-
-class Mode(StrEnum):
-    MOVE = "move"
-    REREAD = "reread"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobFacts:
-    """What planning found out about both ends; part of job.json, without secrets or object
-    names."""
-
-    job_id: str
-    source_prefix: str
-    target_prefix: str
-    provider: str
-    """Whose limits the plan keeps to."""
-    checksum: Checksum
-    if_absent: bool
-    trailers: bool
-    """A streamed part may carry its checksum behind its bytes."""
-    target_was_empty: bool
-    single_object: bool
-    """The source's URL names one object, which lies right below source_prefix."""
-
-    @classmethod
-    def of(cls, job: Mapping[str, Any]) -> JobFacts:
-        """From the content of job.json. Raises JobDirectoryError."""
-        try:
-            facts = job["facts"]
-            return cls(**{**facts, "checksum": Checksum(facts["checksum"])})
-        except (KeyError, TypeError, ValueError) as error:
-            raise JobDirectoryError("job.json is damaged; restore it or plan a new job") from error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOrder:
-    """Everything that a worker process is told: names, paths and numbers. It crosses to other
-    nodes."""
-
-    name: str
-    directory: str
-    config: JobConfig
-    facts: JobFacts
-    mode: Mode
-    area: str
-    """Where results of a verification go, below the job directory."""
 
 
 def outfit_worker(order: WorkerOrder) -> Worker:
@@ -91,10 +41,17 @@ def outfit_worker(order: WorkerOrder) -> Worker:
             return RereadRun(directory, manifest, route, lanes, lease, area=order.area)
         return LeaseRun(directory, manifest, route, lanes, lease)
 
-    pacers = {"source": route.source_pacer, "target": route.target_pacer}
-    for role, pacer in pacers.items():
-        _watch(pacer, role, counting)
-    return Worker(order.name, start_run, counting, pacers, journal_seconds=run.journal_seconds)
+    _watch(route.source_pacer, "source", counting)
+    _watch(route.target_pacer, "target", counting)
+
+    def set_limits(limits: Limits) -> None:
+        route.source_pacer.set_ceiling(limits.source)
+        route.target_pacer.set_ceiling(limits.target)
+        lanes.limit_streams(limits.streams)
+
+    if order.limits is not None:
+        set_limits(order.limits)
+    return Worker(order.name, start_run, counting, set_limits, journal_seconds=run.journal_seconds)
 
 
 def _watch(pacer: Pacer, role: str, counting: Counting) -> None:
@@ -135,8 +92,7 @@ def make_route(
     order: WorkerOrder, run: RunConfig, counting: Counting, buffers: BufferPool
 ) -> Route:
     facts = order.facts
-    requests = run.streams + run.small_requests
-    source_pacer, target_pacer = Pacer(requests), Pacer(requests)
+    room = run.streams + run.small_requests
     return Route(
         job_id=facts.job_id,
         source=open_end(order.config.source, read_only=True),
@@ -150,8 +106,8 @@ def make_route(
             look_first=not facts.target_was_empty or not facts.if_absent,
         ),
         buffers=buffers,
-        source_pacer=source_pacer,
-        target_pacer=target_pacer,
+        source_pacer=Pacer(room),
+        target_pacer=Pacer(room),
         counting=counting,
         stopping=threading.Event(),
     )

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,10 +29,9 @@ from engine.config import (
     provider_of,
     with_endpoints,
 )
-from engine.outfit import JobFacts
+from engine.order import JobFacts
 from engine.report_store import StoreReportFiles, patiently
 from manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
-from manifests.inventory import InventoryKind, InventoryReport, read_inventory
 from manifests.jobdir import JobDirectory
 from manifests.manifest import Manifest, freeze, open_manifest
 from manifests.providers import NameRules, limits_for
@@ -40,11 +39,9 @@ from manifests.schema import INVENTORY_SCHEMA
 from workers.probe import probe_target
 from workers.store import ObjectHead, SourceStore, TargetStore
 
-SUPPORTED_KINDS: Mapping[str, InventoryKind] = {
-    "azure-inventory": InventoryKind.AZURE,
-    "s3-inventory": InventoryKind.S3,
-    "keys": InventoryKind.KEYS,
-}
+if TYPE_CHECKING:
+    from manifests.inventory import InventoryReport
+
 LOOK_UP_STREAMS = 32
 """HEAD requests at a time for key lists, which state no sizes."""
 
@@ -61,18 +58,21 @@ class Prepared:
     manifest: Manifest
 
 
-def prepare(config: JobConfig, root: Path, say: Say) -> Prepared:
+def prepare(
+    config: JobConfig, root: Path, say: Say, accepted: Callable[[], None] = lambda: None
+) -> Prepared:
     """Plan a job, or open the plan that lies at root. May be repeated.
 
-    Raises ConfigurationError, AccessDenied or InventoryError before anything is written where an
-    end cannot be used; JobDirectoryError where root holds another job; AnotherDriver.
+    `accepted` is called where a new plan will very likely succeed: both ends have answered. Raises
+    ConfigurationError, AccessDenied or InventoryError before anything is written where an end
+    cannot be used; JobDirectoryError where root holds another job; AnotherDriver.
     """
     config = with_endpoints(config)
     if JobDirectory.exists(root):
         directory = JobDirectory.open(root)
         _refuse_other_job(directory, config)
     else:
-        directory = _create(config, root, say)
+        directory = _create(config, root, say, accepted)
     with directory.hold():
         return finish_plan(directory, say)
 
@@ -119,13 +119,14 @@ def _asked(config: JobConfig) -> dict[str, Any]:
     }
 
 
-def _create(config: JobConfig, root: Path, say: Say) -> JobDirectory:
+def _create(config: JobConfig, root: Path, say: Say, accepted: Callable[[], None]) -> JobDirectory:
     source, target = open_end(config.source, read_only=True), open_end(config.target)
     say("checking both ends")
     _check_access(source, "source", config.source)
     _check_access(target, "target", config.target)
     if config.inventory.kind != "listing":
         _open_report(config, config.source.location.prefix)
+    accepted()
     facts, rules = _find_facts(config, source, target)
     job = {
         "id": facts.job_id,
@@ -261,10 +262,18 @@ def _report_rows(
 
 def _open_report(config: JobConfig, source_prefix: str) -> InventoryReport:
     """The report, its manifest checked. Raises InventoryError, ConfigurationError."""
+    # Readers of reports are many, and most jobs list.
+    from manifests.inventory import InventoryKind, read_inventory
+
+    kinds = {
+        "azure-inventory": InventoryKind.AZURE,
+        "s3-inventory": InventoryKind.S3,
+        "keys": InventoryKind.KEYS,
+    }
     inventory, location = config.inventory, config.source.location
     store, name = _report_store(inventory, config)
     return read_inventory(
-        SUPPORTED_KINDS[inventory.kind],
+        kinds[inventory.kind],
         StoreReportFiles(store, name),
         name,
         container=location.container,

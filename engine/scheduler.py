@@ -118,16 +118,6 @@ class Scheduler:
         """Every span is settled or quarantined: this run has nothing left to do."""
         return not self._coverage.spans[SpanState.PENDING] and not self._live
 
-    @property
-    def starved(self) -> bool:
-        """Work is pending, none is live, nobody may take it. Patience is the driver's matter."""
-        return bool(
-            self._coverage.spans[SpanState.PENDING]
-            and not self._live
-            and self._drain_at is None
-            and all(worker.leaving or not worker.slots for worker in self._workers.values())
-        )
-
     def counts(self) -> dict[str, int]:
         """pending, leased, settled, quarantined -> spans. A PARTS shard's completion is one."""
         return {state.value: number for state, number in self._coverage.spans.items()}

@@ -127,6 +127,11 @@ class Manifest:
         return int(self.facts["to_move"]["bytes"])
 
     @property
+    def sizes(self) -> list[dict[str, int]]:
+        """Entries to move by size: {below, objects, bytes}, `below` a power of two."""
+        return list(self.facts["sizes"])
+
+    @property
     def digest(self) -> str:
         """See manifests/row_digest.py."""
         return str(self.facts["digest"])

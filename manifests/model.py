@@ -38,10 +38,6 @@ class Level(StrEnum):
     REREAD = "reread"
     SEALED = "sealed"
 
-    @property
-    def rank(self) -> int:
-        return list(Level).index(self)
-
 
 class Reason(StrEnum):
     """Why the plan does not move an entry. SKIPPED by policy, or refused since it cannot land."""
@@ -299,6 +295,17 @@ LATENCY_BUCKETS = (
     120,
 )
 """Upper bounds in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one worker may have in flight."""
+
+    source: int
+    """Requests at the source, small ones and bodies."""
+    target: int
+    streams: int
+    """Of these, large bodies: each is read, then written, by one stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

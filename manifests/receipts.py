@@ -171,15 +171,18 @@ def _seal(name: str, data: bytes) -> Seal:
         raise JobDirectoryError(f"{name} is damaged; restore it from a copy of the job") from error
 
 
-def read_result(directory: JobDirectory, sealed: Seal) -> pa.Table:
-    """The result that a seal names. Raises JobDirectoryError where it is not what was sealed."""
+def read_result(
+    directory: JobDirectory, sealed: Seal, columns: list[str] | None = None
+) -> pa.Table:
+    """The result that a seal names, or some columns of it. Raises JobDirectoryError where it is not
+    what was sealed."""
     path = directory.path(sealed.result_name)
     try:
         if _file_sha256(path) != sealed.result_sha256:
             raise JobDirectoryError(
                 f"{sealed.result_name} is not the file that was sealed; restore it from a copy"
             )
-        return pq.read_table(path)
+        return pq.read_table(path, columns=columns)
     except OSError as error:
         raise JobDirectoryError(f"{sealed.result_name} cannot be read: {error}") from error
 

@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -120,7 +119,7 @@ def _spool_receipts(directory: JobDirectory, manifest: Manifest, path: Path) -> 
             for sealed in seals:
                 if kinds.get(sealed.shard) is ShardKind.PARTS and sealed.kind is LeaseKind.PARTS:
                     continue
-                table = read_result(directory, sealed)
+                table = read_result(directory, sealed, ["row", *names])
                 _refuse_wrong_rows(sealed, table)
                 writer.write_table(table.select(names).cast(schema))
 
@@ -172,6 +171,9 @@ insert into differences
 def _compare(
     directory: JobDirectory, manifest: Manifest, scratch: Path, extra_allowed: bool
 ) -> Reconciliation:
+    # Imported where it is used: a command that does not reconcile need not wait for it.
+    import duckdb
+
     if not manifest.shards():
         _write_empty_manifest(scratch)
     with duckdb.connect() as database:

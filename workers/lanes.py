@@ -6,7 +6,8 @@ and small objects get hundreds of fibers on one more thread.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -32,14 +33,74 @@ class Lane:
         self.runs.submit(work)
 
 
+class StreamPool:
+    """Runs work on at most `limit` of its threads, in the order it came. The limit may change at
+    any time; what runs by then is not held up."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads_max = threads
+        self._limit = threads
+        self._threads: list[threading.Thread] = []
+        self._busy = 0
+        self._work: deque[Work] = deque()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def submit(self, work: Work) -> None:
+        """From any thread. `work` keeps its exceptions to itself: they would end the thread."""
+        with self._changed:
+            self._work.append(work)
+            self._start_one()
+            self._changed.notify()
+
+    def set_limit(self, limit: int) -> None:
+        with self._changed:
+            self._limit = max(1, min(limit, self._threads_max))
+            for _ in self._work:
+                self._start_one()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until all work is done, then end the threads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _start_one(self) -> None:
+        """Another thread, where there is work for it and none that waits."""
+        if self._busy < len(self._threads) or len(self._threads) >= self._limit:
+            return
+        thread = threading.Thread(target=self._run, name="stream", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._may_go_on)
+                if not self._work:
+                    return
+                work = self._work.popleft()
+                self._busy += 1
+            work()
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify()
+
+    def _may_go_on(self) -> bool:
+        return bool(self._work and self._busy < self._limit) or (self._closed and not self._work)
+
+
 class Lanes:
     """Both lanes of one process. `requests` 0 leaves the small lane out: where stores are files,
     calls block and have to have threads."""
 
     def __init__(self, streams: int, requests: int) -> None:
-        self._threads = ThreadPoolExecutor(streams, thread_name_prefix="stream")
+        self._streams = StreamPool(streams)
         self._fibers = FiberPool(requests) if requests else None
-        self.bulk = Lane(runs=self._threads, window=WINDOW_WIDTH * streams)
+        self.bulk = Lane(runs=self._streams, window=WINDOW_WIDTH * streams)
         self.small = (
             self.bulk
             if self._fibers is None
@@ -50,8 +111,12 @@ class Lanes:
         """Where an object of `size` bytes that goes in one request is moved."""
         return self.small if size <= SMALL_BYTES else self.bulk
 
+    def limit_streams(self, streams: int) -> None:
+        """Large bodies that may be in flight from now on: each takes a buffer and cache."""
+        self._streams.set_limit(streams)
+
     def close(self) -> None:
         """Wait for what was submitted, then end all threads."""
-        self._threads.shutdown()
+        self._streams.close()
         if self._fibers is not None:
             self._fibers.close()

@@ -212,4 +212,5 @@ class TargetStore(SourceStore, Protocol):
         """Open multipart uploads below prefix, all pages."""
 
     def delete_object(self, key: str) -> None:
-        """Remove a canary of the probe. Used for nothing else. Missing is fine."""
+        """Remove a canary of the probe, or what a run of `noria bench` wrote. Used for nothing
+        else. Missing is fine."""

@@ -10,14 +10,13 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from manifests.errors import NoriaError
-from manifests.model import Lease, LeaseResult, WorkerReport
+from manifests.model import Lease, LeaseResult, Limits, WorkerReport
 from workers.flight import Flight
 from workers.journal import Journal
-from workers.pacing import Pacer
 from workers.tally import Counting
 
 log = logging.getLogger("noria.worker")
@@ -36,7 +35,7 @@ class Run(Protocol):
 class Worker:
     """Holds leases and works on them; thread-safe.
 
-    `start_run` makes a Run of a lease; `pacers` has one for each store role. Results wait until a
+    `start_run` makes a Run of a lease; `set_limits` is told of new limits. Results wait until a
     report carries them away; a report that is lost with its worker loses them too, and the leases
     are given out again.
     """
@@ -46,7 +45,7 @@ class Worker:
         name: str,
         start_run: Callable[[Lease], Run],
         counting: Counting,
-        pacers: Mapping[str, Pacer],
+        set_limits: Callable[[Limits], None],
         *,
         journal_seconds: float,
     ) -> None:
@@ -54,7 +53,7 @@ class Worker:
         self.incarnation = uuid.uuid4().hex
         self._start_run = start_run
         self._counting = counting
-        self._pacers = pacers
+        self._set_limits = set_limits
         self._journal_seconds = journal_seconds
         self._runs: dict[tuple[int, int, int], Run] = {}
         self._results: list[LeaseResult] = []
@@ -84,10 +83,9 @@ class Worker:
         if run is not None:
             run.flight.cut(end)
 
-    def limit(self, requests: Mapping[str, int]) -> None:
-        """Requests that may be in flight here from now on, by store role."""
-        for role, number in requests.items():
-            self._pacers[role].set_ceiling(number)
+    def limit(self, limits: Limits) -> None:
+        """How much may be in flight here from now on."""
+        self._set_limits(limits)
 
     def drain(self) -> None:
         """Hand every lease back."""

@@ -333,7 +333,7 @@ def test_what_an_earlier_attempt_did_says_nothing_of_the_pace() -> None:
     assert len(of_kind(Split, bench.wait(0))) == 1, "9 units at 25 s each"
 
 
-# -- leaving, draining, stopping, starving ---------------------------------------------------------
+# -- leaving, draining, stopping -------------------------------------------------------------------
 
 
 def test_a_draining_worker_ends_what_it_has_and_gets_nothing_more() -> None:
@@ -341,7 +341,7 @@ def test_a_draining_worker_ends_what_it_has_and_gets_nothing_more() -> None:
     (lease,) = bench.join("a")
     bench.tell(WorkerDraining(now=bench.now, worker="a"))
     assert [type(command) for command in bench.finish("a", lease)] == [Seal]
-    assert bench.scheduler.starved
+    assert bench.counts() == (1, 0, 1, 0)
 
 
 def test_a_drain_waits_for_live_leases_and_grants_nothing() -> None:
@@ -352,7 +352,6 @@ def test_a_drain_waits_for_live_leases_and_grants_nothing() -> None:
     assert [type(command) for command in bench.finish("a", one)] == [Seal]
     assert bench.fail("a", two, LeaseEnd.RETURNED) == [Finish()]
     assert not bench.scheduler.complete
-    assert not bench.scheduler.starved
     assert bench.counts() == (2, 0, 1, 0)
 
 
@@ -380,25 +379,17 @@ def test_a_fatal_result_stops_once_and_drains() -> None:
     assert bench.counts() == (2, 0, 1, 0)
 
 
-def starved(bench: Bench) -> bool:
-    """Asked through a call: a type checker takes it that a property stays what it was."""
-    return bench.scheduler.starved
-
-
-def test_work_without_workers_starves_and_does_not_finish() -> None:
+def test_work_without_workers_waits_and_does_not_finish() -> None:
     bench = Bench(objects(1))
     assert bench.wait(1e6) == []
-    assert starved(bench) is True
+    assert bench.counts() == (1, 0, 0, 0)
     (lease,) = bench.join("a")
-    assert starved(bench) is False
-    bench.finish("a", lease)
-    assert starved(bench) is False
+    assert bench.finish("a", lease) == [Seal(result=result_of(lease)), Finish()]
 
 
-def test_a_drain_without_workers_finishes_and_starves_nobody() -> None:
+def test_a_drain_without_workers_finishes() -> None:
     bench = Bench(objects(1))
     assert bench.tell(Drain(now=bench.now)) == [Finish()]
-    assert starved(bench) is False
 
 
 def test_a_job_without_work_finishes_with_the_first_event() -> None:

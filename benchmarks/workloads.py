@@ -1,0 +1,114 @@
+"""What is moved: the objects of each workload, by name and size. The same at every call.
+
+Sizes are bytes. `share` below 1 makes a workload smaller of its kind, for warm-up and development.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+GB = 10**9
+
+SMALL_OBJECTS = 20_000
+SMALL_BYTES = 4 * KIB
+SMALL_FOLDERS = 100
+
+BULK_OBJECTS = 8
+BULK_BYTES = 256 * MIB
+HUGE_BYTES = 4 * GIB
+
+MIXED_MEDIAN_BYTES = 40_000
+MIXED_SIGMA = 3.0
+"""Of the logarithm: wide enough that some two thousand draws reach the cut."""
+MIXED_LARGEST_BYTES = GIB
+MIXED_TOTAL_BYTES = 5 * GIB
+MIXED_SEED = 1
+
+Sized = tuple[str, int]
+"""A key and how many bytes are below it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Objects, and the kind of servers they move between."""
+
+    name: str
+    title: str
+    objects: tuple[Sized, ...]
+    tls: bool = False
+
+    @property
+    def bytes(self) -> int:
+        return sum(size for _, size in self.objects)
+
+
+def bulk(share: float = 1.0) -> Workload:
+    count = max(1, round(BULK_OBJECTS * share))
+    huge = _whole_mib(HUGE_BYTES * share)
+    objects = (*_bulk_objects(count), ("huge/0.bin", huge))
+    title = f"{count} x 256 MiB and 1 x {huge // MIB:,} MiB, Azurite to SeaweedFS, http"
+    return Workload(name="bulk", title=title, objects=objects)
+
+
+def bulk_https(share: float = 1.0) -> Workload:
+    count = max(1, round(BULK_OBJECTS * share))
+    title = f"{count} x 256 MiB, Azurite to SeaweedFS, https on both sides"
+    return Workload(name="bulk-https", title=title, objects=_bulk_objects(count), tls=True)
+
+
+def small(share: float = 1.0) -> Workload:
+    count = round(SMALL_OBJECTS * share)
+    objects = tuple(
+        (f"study-{number % SMALL_FOLDERS:02}/record-{number:06}.dat", SMALL_BYTES)
+        for number in range(count)
+    )
+    return Workload(
+        name="small", title=f"{count:,} x 4 KiB, Azurite to SeaweedFS, http", objects=objects
+    )
+
+
+def mixed(share: float = 1.0) -> Workload:
+    sizes = list(_log_normal_sizes(int(MIXED_TOTAL_BYTES * share)))
+    objects = tuple(
+        (f"cohort-{number % 7}/{number:06}.dat", size) for number, size in enumerate(sizes)
+    )
+    median = statistics.median_high(sizes)
+    title = (
+        f"{len(sizes):,} objects, log-normal, median {median / 1e3:.0f} kB, "
+        f"largest {max(sizes) / MIB:,.0f} MiB, {sum(sizes) / GIB:.1f} GiB in all, http"
+    )
+    return Workload(name="mixed", title=title, objects=objects)
+
+
+def null_bulk(total_bytes: int, *, tls: bool, suffix: str = "") -> Workload:
+    """Objects that no disk holds, between a source and a sink that cost next to nothing."""
+    count = max(1, round(total_bytes / BULK_BYTES))
+    return Workload(
+        name=("null-bulk-https" if tls else "null-bulk") + suffix,
+        title=f"{count} x 256 MiB, null source to null sink, {'https' if tls else 'http'}",
+        objects=_bulk_objects(count),
+        tls=tls,
+    )
+
+
+def _bulk_objects(count: int) -> tuple[Sized, ...]:
+    return tuple((f"large/{number:03}.bin", BULK_BYTES) for number in range(count))
+
+
+def _whole_mib(size: float) -> int:
+    return max(1, round(size / MIB)) * MIB
+
+
+def _log_normal_sizes(total_bytes: int) -> Iterator[int]:
+    draw = random.Random(f"mixed {MIXED_SEED}")
+    left = total_bytes
+    while left:
+        size = round(draw.lognormvariate(math.log(MIXED_MEDIAN_BYTES), MIXED_SIGMA))
+        size = min(size, MIXED_LARGEST_BYTES, left)
+        left -= size
+        yield size

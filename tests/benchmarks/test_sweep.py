@@ -1,0 +1,558 @@
+"""`noria bench`: what it measures, what it chooses, and that it touches nothing but its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.dataset import upload_azure
+from benchmarks.sweep_choice import Ended, Labels, Run, Summary, choose, summarize
+from benchmarks.sweep_ends import Ground, SizeClass, share_out
+from benchmarks.sweep_plots import CPU, THROUGHPUT, plot
+from benchmarks.sweep_report import Findings, job_file_lines, summary, why
+from benchmarks.sweep_settings import read_settings
+from engine import job
+from engine.config import EndConfig, JobConfig, job_config, open_end
+from engine.preparation import open_prepared
+from manifests.errors import ConfigurationError
+from manifests.model import Attributes
+from tests.scenarios.moves import NORIA, RUN_SECONDS, SEED, plain, wait_until
+from tests.servers import Azurite, S3Server
+from workers.digest import crc64nvme
+
+MIB = 1024 * 1024
+PNG = b"\x89PNG\r\n"
+GB = 10**9
+
+
+# -- the choice ------------------------------------------------------------------------------------
+
+
+def runs_of(
+    speeds: list[float], cpu: list[float] | None = None, memory_bytes: int = 500 * MIB
+) -> list[Run]:
+    """Runs of 1 GB at these MB/s."""
+    cpu = cpu or [1.0] * len(speeds)
+    return [
+        Run(
+            round=number,
+            ended=Ended.WELL,
+            exit_code=0,
+            move_seconds=1000 / speed,
+            bytes=GB,
+            objects=10,
+            cpu_seconds=seconds,
+            peak_rss_bytes=memory_bytes,
+        )
+        for number, (speed, seconds) in enumerate(zip(speeds, cpu, strict=True), start=1)
+    ]
+
+
+def summaries_of(settings: Mapping[str, list[Run]]) -> list[Summary]:
+    labels: list[Labels] = [{"streams": name} for name in settings]
+    found = [({"streams": name}, run) for name, runs in settings.items() for run in runs]
+    return summarize(labels, found)
+
+
+def chosen(settings: Mapping[str, list[Run]], **options: bool) -> str | None:
+    choice = choose(summaries_of(settings), **options)
+    return None if choice is None else choice.chosen.labels["streams"]
+
+
+def test_the_fastest_is_chosen_where_the_noise_is_small() -> None:
+    settings = {
+        "2": runs_of([80, 81, 82], cpu=[0.1, 0.1, 0.1]),
+        "4": runs_of([100, 101, 102], cpu=[0.9, 0.9, 0.9]),
+        "8": runs_of([97, 98, 99], cpu=[0.5, 0.5, 0.5]),
+    }
+    assert chosen(settings) == "4"
+
+
+def test_within_the_noise_of_the_fastest_the_least_cpu_is_chosen() -> None:
+    settings = {
+        "2": runs_of([60, 61, 62], cpu=[0.1, 0.1, 0.1]),
+        "4": runs_of([80, 90, 95], cpu=[0.5, 0.5, 0.5]),
+        "8": runs_of([85, 100, 110], cpu=[0.9, 0.9, 0.9]),
+    }
+    assert chosen(settings) == "4"
+
+
+def test_the_noise_that_counts_is_that_of_the_fastest() -> None:
+    """A setting with wide runs of its own is not within the narrow ones of the best."""
+    settings = {"2": runs_of([50, 98, 140], cpu=[0.1, 0.1, 0.1]), "4": runs_of([99, 100, 101])}
+    assert chosen(settings) == "4"
+
+
+def test_within_the_noise_of_cpu_too_the_least_memory_is_chosen() -> None:
+    settings = {
+        "2": runs_of([95, 100, 105], cpu=[0.50, 0.52, 0.60], memory_bytes=900 * MIB),
+        "4": runs_of([95, 99, 105], cpu=[0.53, 0.55, 0.56], memory_bytes=400 * MIB),
+        "8": runs_of([95, 98, 105], cpu=[0.80, 0.81, 0.82], memory_bytes=100 * MIB),
+    }
+    assert chosen(settings) == "4"
+    choice = choose(summaries_of(settings))
+    assert choice is not None
+    assert [len(choice.even), len(choice.thrifty)] == [3, 2]
+
+
+def test_of_equals_the_first_is_chosen() -> None:
+    assert chosen({"8": runs_of([100, 100]), "2": runs_of([100, 100])}) == "8"
+
+
+def test_one_run_each_has_no_noise() -> None:
+    settings = {"2": runs_of([99.9], cpu=[0.1]), "4": runs_of([100], cpu=[9])}
+    assert chosen(settings) == "4"
+
+
+@pytest.mark.parametrize("round_number", [0, 2])
+def test_a_setting_that_failed_once_is_not_chosen_nor_averaged(round_number: int) -> None:
+    failed = Run(
+        round=round_number, ended=Ended.FAILED, exit_code=1, bytes=GB, move_seconds=1, cause="x"
+    )
+    settings = {"2": runs_of([50, 51]), "4": [*runs_of([100, 101]), failed]}
+    assert chosen(settings) == "2"
+    four = summaries_of(settings)[1]
+    assert four.throughput.highest == pytest.approx(101e6)
+    assert four.failures == [failed]
+
+
+def test_where_all_failed_nothing_is_chosen() -> None:
+    assert chosen({"2": [Run(round=1, ended=Ended.FAILED, exit_code=1)], "4": []}) is None
+
+
+def test_neither_the_warm_up_nor_a_stopped_run_counts() -> None:
+    warm_up = Run(round=0, ended=Ended.WELL, exit_code=0, bytes=GB, move_seconds=1)
+    stopped = Run(round=2, ended=Ended.STOPPED, exit_code=3, bytes=GB, move_seconds=1)
+    (found,) = summaries_of({"2": [warm_up, *runs_of([50]), stopped]})
+    assert [run.round for run in found.runs] == [1]
+    assert found.usable
+
+
+def test_where_only_the_drivers_cpu_is_known_speed_alone_decides() -> None:
+    settings = {"2": runs_of([80, 99, 110], cpu=[0.1, 0.1, 0.1]), "4": runs_of([80, 100, 110])}
+    assert chosen(settings) == "2"
+    assert chosen(settings, whole_cost=False) == "4"
+    choice = choose(summaries_of(settings), whole_cost=False)
+    assert choice is not None
+    assert "not known" in why(choice, whole_cost=False)
+
+
+def test_the_reasons_name_every_step() -> None:
+    settings = {
+        "2": runs_of([95, 100, 105], cpu=[0.50, 0.52, 0.60], memory_bytes=900 * MIB),
+        "4": runs_of([95, 99, 105], cpu=[0.53, 0.55, 0.56], memory_bytes=400 * MIB),
+    }
+    choice = choose(summaries_of(settings))
+    assert choice is not None
+    text = why(choice)
+    assert "100 MB/s (95.0 MB/s to 105 MB/s) with streams=2" in text
+    assert "0.55 s/GB at 99.0 MB/s with streams=4" in text
+    assert "the least memory, 419 MB" in text
+
+
+def test_the_lines_for_the_job_file_make_that_job() -> None:
+    labels = {"streams": "4", "part_bytes": "16MiB", "journal_seconds": "0.5", "chunk_bytes": "4"}
+    lines = job_file_lines(labels)
+    assert lines == [
+        "[plan]",
+        'part_bytes = "16MiB"',
+        "chunk_bytes = 4",
+        "",
+        "[run]",
+        "streams = 4",
+        "journal_seconds = 0.5",
+    ]
+
+
+# -- the settings ----------------------------------------------------------------------------------
+
+
+def base_config(**sections: dict[str, Any]) -> JobConfig:
+    ends = {"source": {"url": "az://account/c"}, "target": {"url": "s3://bucket/in"}}
+    return job_config({**ends, **sections}, "a test")
+
+
+def test_every_combination_is_a_setting_and_the_job_file_is_the_rest() -> None:
+    config = base_config(run={"leases": 3, "streams": 5})
+    settings = read_settings(config, ["part_bytes=8MiB,16777216", "streams=2,4"])
+    tried = [(one.config.plan.part_bytes // MIB, one.config.run.streams) for one in settings]
+    assert tried == [(8, 2), (8, 4), (16, 2), (16, 4)]
+    assert settings[0].labels == {"part_bytes": "8MiB", "streams": "2"}
+    assert {one.config.run.leases for one in settings} == {3}
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "word"),
+    [
+        (["stream=2,4"], "no such setting"),
+        (["metrics_address=a:1"], "no such setting"),
+        (["streams"], "streams=VALUE"),
+        (["streams="], "streams=VALUE"),
+        (["streams=2,,4"], "streams=VALUE"),
+        (["streams=two"], "run.streams"),
+        (["streams=0"], "run.streams"),
+        (["part_bytes=many"], "size"),
+        (["streams=2", "streams=4"], "twice"),
+        (["part_bytes=8MiB,8388608"], "same setting"),
+        (["part_bytes=12MiB"], "multiple of chunk_bytes"),
+        (["part_bytes=8MiB,1GiB"], "bytes_in_flight"),
+        (["part_bytes=8MiB,64MiB", "bytes_in_flight=32MiB,1GiB"], "bytes_in_flight=32MiB"),
+        (
+            ["streams=" + ",".join(map(str, range(1, 101))), "leases=1,2,3,4,5,6,7,8,9,10,11"],
+            "1000",
+        ),
+    ],
+)
+def test_settings_that_no_job_can_have_are_refused(sweeps: list[str], word: str) -> None:
+    with pytest.raises(ConfigurationError, match=word) as refused:
+        read_settings(base_config(), sweeps)
+    assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--sweep", "streams=0"], "run.streams"),
+        (["--sweep", "part_bytes=8MiB,1GiB"], "bytes_in_flight"),
+        (["--sweep", "streams=2", "--limit", "much"], "--limit"),
+        (["--sweep", "streams=2", "--limit", "0"], "--limit"),
+        (["--sweep", "streams=2", "--output", "{folder}"], "not empty"),
+        (["--sweep", "streams=2"], "no folder"),
+    ],
+)
+def test_a_bench_that_cannot_work_says_so_in_one_line_and_leaves_nothing(
+    tmp_path: Path, arguments: list[str], word: str
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/a").write_bytes(b"a")
+    job_file = write_job_file(tmp_path, f"file://{tmp_path}/source", f"file://{tmp_path}/nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    filled = [argument.format(folder=tmp_path) for argument in arguments]
+    ended = run_bench(job_file, *filled, "--json")
+    assert ended.returncode == 2, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("noria: ")
+    assert word in line
+    assert json.loads(ended.stdout)["exit_code"] == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def write_job_file(folder: Path, source: str, target: str, more: str = "") -> Path:
+    path = folder / "genomes.toml"
+    path.write_text(f'[source]\nurl = "{source}"\n[target]\nurl = "{target}"\n{more}')
+    return path
+
+
+def run_bench(
+    job_file: Path, *arguments: str, environment: Mapping[str, str] = os.environ
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [NORIA, "bench", job_file, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+
+
+# -- the sample ------------------------------------------------------------------------------------
+
+
+def test_a_sample_keeps_the_mix_of_sizes() -> None:
+    classes = [
+        SizeClass(power=12, objects=100_000, bytes=100_000 * 5000),
+        SizeClass(power=20, objects=1000, bytes=1000 * 1_500_000),
+        SizeClass(power=28, objects=10, bytes=10 * 300_000_000),
+    ]
+    takes = share_out(classes, 500_000_000)
+    assert takes == {28: 1, 20: 100, 12: 10_000}
+
+
+def test_the_share_of_huge_objects_goes_to_the_next_smaller_ones() -> None:
+    classes = [
+        SizeClass(power=40, objects=1, bytes=2**40),
+        SizeClass(power=20, objects=1000, bytes=1000 * 2**20),
+        SizeClass(power=3, objects=1000, bytes=8000),
+    ]
+    assert share_out(classes, 100 * 2**20) == {40: 0, 20: 99, 3: 1000}
+
+
+@pytest.mark.parametrize("limit_bytes", [100, 1000, 12_345, 100_000, 10**6])
+def test_a_sample_is_never_larger_than_the_limit(limit_bytes: int) -> None:
+    classes = [SizeClass(power=p, objects=99, bytes=99 * 3 * 2**p // 2) for p in range(14)]
+    classes.append(SizeClass(power=20, objects=5, bytes=5 * 2**20))
+    takes = share_out(classes, limit_bytes)
+    taken = sum(takes[one.power] * one.bytes // one.objects for one in classes)
+    assert taken <= limit_bytes
+    assert all(takes[one.power] <= one.objects for one in classes)
+    assert taken > 0.9 * limit_bytes
+
+
+def test_without_a_limit_below_the_whole_all_is_taken() -> None:
+    classes = [SizeClass(power=3, objects=4, bytes=40), SizeClass(power=0, objects=7, bytes=0)]
+    assert share_out(classes, 40) == {3: 4, 0: 7}
+
+
+# -- the plots -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("streams",), ("streams", "part_bytes"), ("a", "b", "c")])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_plots_are_drawn_for_any_number_of_settings(
+    tmp_path: Path, names: tuple[str, ...], repeats: int
+) -> None:
+    labels = [dict.fromkeys(names, value) for value in ("2", "4")]
+    found = [(one, run) for one in labels for run in runs_of([50.0, 60.0, 55.0][:repeats])]
+    summaries = summarize(labels, found)
+    for measure in (THROUGHPUT, CPU):
+        path = plot(measure, summaries, labels[0], "1 GB a run", tmp_path)
+        assert path is not None
+        assert path.read_bytes().startswith(PNG)
+        assert path.stat().st_size > 5000
+
+
+def test_nothing_is_drawn_where_nothing_ended_well(tmp_path: Path) -> None:
+    failed = [Run(round=1, ended=Ended.FAILED, exit_code=1)]
+    assert plot(CPU, summaries_of({"2": failed}), None, "", tmp_path) is None
+
+
+def findings_of(summaries: list[Summary], *, stopped: bool = False) -> Findings:
+    return Findings(
+        output=Path("out"),
+        files=[],
+        summaries=summaries,
+        choice=choose(summaries),
+        whole_cost=True,
+        planned=2,
+        stopped=stopped,
+        left=0,
+        place="s3://b/",
+    )
+
+
+@pytest.mark.parametrize(
+    ("stopped", "failed", "code"), [(0, 0, 0), (0, 1, 1), (1, 0, 3), (1, 1, 3)]
+)
+def test_what_happened_decides_the_exit_code(stopped: int, failed: int, code: int) -> None:
+    failures = [Run(round=2, ended=Ended.FAILED, exit_code=9)] * failed
+    found = findings_of(summaries_of({"2": [*runs_of([50]), *failures]}), stopped=bool(stopped))
+    assert (found.exit_code, summary(found)["exit_code"]) == (code, code)
+
+
+def test_noise_that_hides_everything_is_named() -> None:
+    def said(speeds: list[float]) -> str:
+        return " ".join(summary(findings_of(summaries_of({"2": runs_of(speeds)})))["notes"])
+
+    assert "by a factor of 3.0" in said([1, 2, 3])
+    assert "by a factor" not in said([1.0, 1.1, 1.2])
+
+
+# -- real transfers --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(azurite: Azurite, seaweedfs: S3Server) -> dict[str, str]:
+    return {**os.environ, **azurite.env(), **seaweedfs.env()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_matrix_is_run_reported_and_cleaned_up(
+    azurite: Azurite,
+    seaweedfs: S3Server,
+    azure_container: str,
+    s3_bucket: str,
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    sizes = [2 * MIB] * 4 + [60_000] * 30 + [5000] * 100
+    specs = [plain(f"cohort-{n % 7}/été {n:03}", size) for n, size in enumerate(sizes)]
+    upload_azure(specs, azurite.connection_string, azure_container, SEED)
+    client = seaweedfs.client()
+    foreign = {"in/foreign", "in/noria-bench/foreign", "other"}
+    for key in foreign:
+        client.put_object(Bucket=s3_bucket, Key=key, Body=b"x")
+    job_file = write_job_file(
+        tmp_path,
+        f"az://{azurite.account}/{azure_container}",
+        f"s3://{s3_bucket}/in",
+        '[run]\nleases = 3\n[plan]\nchunk_bytes = "1MiB"\n',
+    )
+    sweeps = ["--sweep", "part_bytes=1MiB,4MiB", "--sweep", "streams=2,4"]
+    options = ["--repeats", "1", "--no-warm-up", "--limit", "6MiB", "--json"]
+    ended = run_bench(job_file, *sweeps, *options, environment=environment)
+    assert ended.returncode == 0, (ended.stdout, ended.stderr)
+    document = json.loads(ended.stdout)
+    output = tmp_path / "genomes-bench"
+    assert {path.name for path in output.iterdir()} == {
+        "runs.parquet",
+        "throughput.png",
+        "cpu.png",
+    }
+    for name in ("throughput.png", "cpu.png"):
+        assert (output / name).read_bytes().startswith(PNG)
+    expect_rows(pq.read_table(output / "runs.parquet").to_pylist())
+    assert document["choice"]["settings"].keys() == {"part_bytes", "streams"}
+    assert document["choice"]["job_file"][0] == "[plan]"
+    listed = client.list_objects_v2(Bucket=s3_bucket)["Contents"]
+    assert {item["Key"] for item in listed} == foreign
+    assert not client.list_multipart_uploads(Bucket=s3_bucket).get("Uploads")
+    client.close()
+    said = ended.stdout + ended.stderr + str(pq.read_table(output / "runs.parquet").to_pylist())
+    for secret in (azurite.key, seaweedfs.secret_key, *(spec.key for spec in specs)):
+        assert secret not in said
+
+
+def expect_rows(rows: list[dict[str, Any]]) -> None:
+    tried = [(row["part_bytes"] // MIB, row["streams"]) for row in rows]
+    assert tried == [(1, 2), (1, 4), (4, 2), (4, 4)]
+    assert {(row["leases"], row["chunk_bytes"], row["round"]) for row in rows} == {(3, MIB, 1)}
+    (moved,) = {(row["objects"], row["bytes"]) for row in rows}
+    assert moved == (91, 2 * 2 * MIB + 30 * 60_000 + 59 * 5000)
+    for row in rows:
+        assert (row["exit_code"], row["ended"], row["cpu_scope"]) == (0, "well", "all processes")
+        assert row["wall_seconds"] > row["move_seconds"] > 0
+        assert row["bytes_per_second"] == pytest.approx(row["bytes"] / row["move_seconds"])
+        assert row["driver_cpu_seconds"] > 0.2
+        assert row["workers_cpu_seconds"] > 0.1
+        roles = [row[f"{role}_cpu_seconds"] for role in ("driver", "workers", "ray")]
+        assert sum(roles) == pytest.approx(row["cpu_seconds"], abs=0.1)
+        assert row["peak_rss_bytes"] > row["peak_pss_bytes"] > 50 * MIB
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """A source of three files, and a target with a foreign one."""
+    (tmp_path / "from").mkdir()
+    (tmp_path / "to").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / "from" / name).write_bytes(name.encode() * 100_000)
+    (tmp_path / "to/foreign").write_bytes(b"x")
+    return write_job_file(tmp_path, f"file://{tmp_path}/from", f"file://{tmp_path}/to")
+
+
+@pytest.mark.slow
+def test_a_setting_that_fails_is_told_and_left_out(folders: Path) -> None:
+    sweep = ["--sweep", "start_seconds=0.001,120"]
+    ended = run_bench(folders, *sweep, "--repeats", "1", "--no-warm-up")
+    assert ended.returncode == 1, (ended.stdout, ended.stderr)
+    assert "FAILED: start_seconds=0.001, round 1: exit 3, no worker came up" in ended.stdout
+    assert "chosen: start_seconds=120" in ended.stdout
+    assert "    start_seconds = 120\n" in ended.stdout
+    rows = pq.read_table(folders.with_name("genomes-bench") / "runs.parquet").to_pylist()
+    assert [(row["ended"], row["bytes_per_second"] is None) for row in rows] == [
+        ("failed", True),
+        ("well", False),
+    ]
+    assert [path.name for path in folders.with_name("to").iterdir()] == ["foreign"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_run_cleans_up_and_reports_what_there_is(folders: Path) -> None:
+    output = folders.with_name("results")
+    sweep = ["--sweep", "streams=2,4", "--output", str(output), "--json"]
+    process = subprocess.Popen(
+        [NORIA, "bench", folders, *sweep],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    # The warm-up and one run have ended, and a third is under way: it starts Ray.
+    under_way = output / "work/run-0002/epochs/0000000002.json"
+    wait_until(under_way.exists, "the third run")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=RUN_SECONDS)
+    assert process.returncode == 3, (out, err)
+    document = json.loads(out)
+    assert document["exit_code"] == 3
+    assert document["choice"]["settings"] == {"streams": "2"}
+    assert any("stopped before the end, after 1 of 6 runs" in note for note in document["notes"])
+    rows = pq.read_table(output / "runs.parquet").to_pylist()
+    assert [(row["round"], row["ended"]) for row in rows] == [
+        (0, "well"),
+        (1, "well"),
+        (1, "stopped"),
+    ]
+    assert {path.name for path in output.iterdir()} == {
+        "runs.parquet",
+        "throughput.png",
+        "cpu.png",
+    }
+    assert [path.name for path in folders.with_name("to").iterdir()] == ["foreign"]
+
+
+def test_only_what_the_run_itself_wrote_is_deleted(
+    azurite: Azurite,
+    seaweedfs: S3Server,
+    azure_container: str,
+    s3_bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a receipt, as after a crash, the mark on the object decides."""
+    for name, value in {**azurite.env(), **seaweedfs.env()}.items():
+        monkeypatch.setenv(name, value)
+    with azurite.client() as service:
+        container = service.get_container_client(azure_container)
+        for key in ("by-us", "by-another", "not-there", "deep/by-us"):
+            container.upload_blob(key, b"a source")
+    ground = Ground(EndConfig(url=f"s3://{s3_bucket}/in"))
+    job_file = write_job_file(
+        tmp_path, f"az://{azurite.account}/{azure_container}", ground.plot("run").url
+    )
+    subprocess.run([NORIA, "plan", job_file], capture_output=True, check=True)
+    prepared = open_prepared(job_file.with_suffix(""))
+    prefix, mark = prepared.facts.target_prefix, prepared.facts.job_id
+    assert prefix == f"in/{ground.name}/run/"
+    target = open_end(prepared.config.target)
+    body = memoryview(b"landed")
+    for key, txid in {
+        f"{prefix}by-us": f"{mark}.0-0.1",
+        f"{prefix}deep/by-us": f"{mark}.0-1.1",
+        f"{prefix}by-another": "0123456789ab.0-0.1",
+        f"{prefix}not-of-the-manifest": f"{mark}.0-0.1",
+        "in/by-us": f"{mark}.0-0.1",
+    }.items():
+        target.put_object(key, body, attributes=Attributes(), txid=txid, crc64nvme=crc64nvme(body))
+    target.create_upload(f"{prefix}by-us", attributes=Attributes(), txid=f"{mark}.0-0.2", size=6)
+    target.create_upload("in/by-us", attributes=Attributes(), txid="another", size=6)
+    for _ in range(2):
+        ground.clear(prepared, ended_well=False)
+        client = seaweedfs.client()
+        listed = client.list_objects_v2(Bucket=s3_bucket)["Contents"]
+        uploads = client.list_multipart_uploads(Bucket=s3_bucket)["Uploads"]
+        client.close()
+        assert {item["Key"] for item in listed} == {
+            f"{prefix}by-another",
+            f"{prefix}not-of-the-manifest",
+            "in/by-us",
+        }
+        assert [upload["Key"] for upload in uploads] == ["in/by-us"]
+    assert ground.count_left() == 2
+    target.close()
+
+
+def test_a_job_elsewhere_is_never_cleared(tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from/a").write_bytes(b"a")
+    (tmp_path / "to").mkdir()
+    ends = {
+        "source": {"url": f"file://{tmp_path}/from"},
+        "target": {"url": f"file://{tmp_path}/to"},
+    }
+    config = job_config(ends, "a test")
+    prepared = job.plan(config, tmp_path / "job")
+    (tmp_path / "to/a").write_bytes(b"a")
+    with pytest.raises(ValueError, match="none of this bench"):
+        Ground(config.target).clear(prepared, ended_well=True)
+    assert (tmp_path / "to/a").exists()

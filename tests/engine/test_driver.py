@@ -1,0 +1,25 @@
+"""How many workers a job gets where nobody says."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.driver import worthwhile_workers
+
+GIB = 1024**3
+
+
+@pytest.mark.parametrize(
+    ("objects", "size", "workers"),
+    [
+        (0, 0, 1),
+        (10, 40_960, 1),
+        (1_999, 8_000_000, 1),
+        (20_000, 80_000_000, 11),
+        (1, 4 * GIB, 33),
+        (8, 2 * GIB, 17),
+        (10**9, 10**15, 7_450_581),
+    ],
+)
+def test_a_worker_for_what_is_worth_its_start(objects: int, size: int, workers: int) -> None:
+    assert worthwhile_workers(objects, size) == workers

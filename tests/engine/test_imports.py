@@ -1,0 +1,56 @@
+"""What is imported where: start-up time is mostly imports, and they creep in unseen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from engine.imports import ABSENT, LAZY
+
+HEAVY = {"azure", "botocore", "duckdb", "prometheus_client", "pyarrow", "pydantic", "ray", "rich"}
+
+
+def imported_by(code: str) -> set[str]:
+    """Packages that a fresh process has loaded after this code."""
+    shown = (
+        "import json, sys; print(json.dumps([name for name, module in sys.modules.items()"
+        " if module is not None]))"
+    )
+    command = [sys.executable, "-c", f"{code}\n{shown}"]
+    ended = subprocess.run(command, capture_output=True, check=True, text=True)
+    return {name.partition(".")[0] for name in json.loads(ended.stdout.splitlines()[-1])}
+
+
+def test_help_needs_none_of_it() -> None:
+    assert imported_by("import engine.cli") & HEAVY == set()
+
+
+def test_a_plan_needs_no_ray_and_nothing_of_the_end() -> None:
+    loaded = imported_by("import engine.job, engine.preparation, engine.standby")
+    assert loaded & {"azure", "botocore", "duckdb", "prometheus_client", "ray", "rich"} == set()
+
+
+def test_what_only_workers_do_is_not_imported_by_the_driver() -> None:
+    code = "import sys, engine.driver; print('workers.shard' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert ended.stdout.split() == ["False"]
+
+
+def test_what_is_left_out_is_not_found_and_nobody_minds() -> None:
+    code = "from engine.imports import spare_imports; spare_imports(); spare_imports()"
+    loaded = imported_by(f"{code}; import ray, pyarrow.parquet, pyarrow.compute, duckdb, pydantic")
+    assert "numpy" not in loaded
+    left_out = f"{code}\nimport {ABSENT[0]}"
+    ended = subprocess.run([sys.executable, "-c", left_out], capture_output=True, check=False)
+    assert b"ModuleNotFoundError" in ended.stderr
+
+
+def test_what_is_lazy_works_when_it_is_asked_for() -> None:
+    for name in LAZY:
+        code = (
+            "from engine.imports import spare_imports; spare_imports(); import sys\n"
+            f"import {name}; before = len(sys.modules); {name}.__version__\n"
+            "assert len(sys.modules) > before"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)

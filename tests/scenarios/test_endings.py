@@ -1,0 +1,151 @@
+"""However a command ends, and however early: its processes end with it, those of its Ray too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.fault_proxy import FaultProxy, run_fault_proxy
+from tests.faults import Fault, Operation, meanwhile, on, refuse
+from tests.scenarios.moves import Move, plain, wait_until
+from tests.servers import S3Server
+
+MARK = "NORIA_TEST_MARK"
+RAY = {"gcs_server", "raylet", "tether.py"}
+WAIT_SECONDS = 30.0
+
+
+@dataclass
+class Marked:
+    """A command whose processes are known by their environment, whoever their parent is by then."""
+
+    move: Move
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        self.move.environment[MARK] = self.mark
+        return self.move.start(*arguments, "--metrics-address", "off")
+
+    def copy(self) -> subprocess.Popen[str]:
+        return self.start("copy", self.move.source, self.move.target, "--job", self.move.job)
+
+    def processes(self) -> dict[int, str]:
+        wanted = f"{MARK}={self.mark}".encode()
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                        command = (folder / "cmdline").read_text().replace("\0", " ").strip()
+                        found[int(folder.name)] = command
+                except OSError:
+                    continue
+        # An ended process that nobody has waited for yet has no command line.
+        return {pid: command for pid, command in found.items() if command}
+
+    def has(self, *parts: str) -> bool:
+        commands = list(self.processes().values())
+        return all(any(part in command for command in commands) for part in parts)
+
+
+@pytest.fixture
+def proxy(seaweedfs: S3Server) -> Iterator[FaultProxy]:
+    with run_fault_proxy(seaweedfs.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def marked(make_move: Callable[..., Move], proxy: FaultProxy) -> Marked:
+    return Marked(make_move([plain("a", 10)], AWS_ENDPOINT_URL_S3=proxy.endpoint))
+
+
+@contextmanager
+def held_in_planning(proxy: FaultProxy) -> Iterator[threading.Event]:
+    """The probe's first write waits until the block ends; the event says that it has come."""
+    came, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        came.set()
+        released.wait(WAIT_SECONDS)
+
+    proxy.add(Fault(match=on(Operation.PUT), action=meanwhile(hold)))
+    try:
+        yield came
+    finally:
+        released.set()
+
+
+def test_a_copy_leaves_no_process(marked: Marked) -> None:
+    process = marked.copy()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, (out, err)
+    assert marked.processes() == {}
+
+
+def test_a_plan_that_is_refused_late_says_so_in_one_line_and_leaves_no_process(
+    marked: Marked, proxy: FaultProxy
+) -> None:
+    with held_in_planning(proxy) as came:
+        proxy.add(Fault(match=on(Operation.PUT), action=refuse(403, "AccessDenied"), times=None))
+        process = marked.start(
+            "copy", marked.move.source, marked.move.target, "--job", marked.move.job, "--json"
+        )
+        assert came.wait(WAIT_SECONDS)
+        wait_until(lambda: marked.has(*RAY), "Ray, while the plan is made")
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 2, (out, err)
+    assert len(err.strip().splitlines()) == 1, err
+    assert marked.processes() == {}
+
+
+@pytest.mark.parametrize("way", ["SIGTERM", "SIGINT", "SIGINT to all, as a terminal does"])
+@pytest.mark.parametrize("ray_is_up", [False, True], ids=["Ray starting", "Ray up"])
+def test_a_plan_that_is_interrupted_leaves_no_process(
+    marked: Marked, proxy: FaultProxy, way: str, ray_is_up: bool
+) -> None:
+    with held_in_planning(proxy) as came:
+        process = marked.copy()
+        assert came.wait(WAIT_SECONDS)
+        if ray_is_up:
+            wait_until(lambda: marked.has(*RAY, "ray::WorkerActor"), "a worker on standby")
+        if "all" in way:
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.Signals[way])
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 3, (out, err)
+    assert "noria: stopped; run it again to go on" in err.splitlines()
+    assert "Traceback" not in err
+    assert marked.processes() == {}
+
+
+def test_a_driver_that_is_killed_takes_a_ray_on_standby_with_it(
+    marked: Marked, proxy: FaultProxy
+) -> None:
+    with held_in_planning(proxy) as came:
+        process = marked.copy()
+        assert came.wait(WAIT_SECONDS)
+        wait_until(lambda: marked.has(*RAY, "ray::WorkerActor"), "a worker on standby")
+        process.kill()
+        process.communicate(timeout=10)
+        wait_until(lambda: not marked.has("gcs_server"), "the end of Ray", seconds=5)
+        wait_until(lambda: marked.processes() == {}, "the end of the worker", seconds=20)
+
+
+def test_a_plan_goes_on_where_it_was_interrupted(marked: Marked, proxy: FaultProxy) -> None:
+    with held_in_planning(proxy) as came:
+        process = marked.copy()
+        assert came.wait(WAIT_SECONDS)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert marked.move.copy()["outcomes"] == {"TRANSFERRED": 1}
+    assert marked.processes() == {}
