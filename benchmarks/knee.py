@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/knee.py [--to knee.png] [--seed 7]
 
-Runs the scenarios of tests/engine/store_scenarios.py: the budget of each store against its knee (the
-requests in flight that just keep it busy), and what the job moves against the best there is. Time is
-simulated; nothing is sent.
+Runs the scenarios of tests/engine/store_scenarios.py: the budget of each store against its knee
+(dotted: the requests in flight that just keep it busy), and what the job moves against the best
+there is. Time is simulated; nothing is sent.
 """
 
 from __future__ import annotations

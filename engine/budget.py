@@ -219,19 +219,23 @@ class Budgets:
 
 
 def totals_of(tally: Tally, role: str, now: float) -> Window:
-    """What a worker has done at a store since it started; `now` stands for the seconds."""
+    """What a worker has done at a store since it started; `now` stands for the seconds.
+
+    Of counters bytes_read, bytes_written, bytes_reread and throttles(store), the histogram
+    request_seconds(store, operation), and the gauge in_flight_seconds(store): without the latter a
+    budget counts as unused, and stays as it is.
+    """
     histograms = [
         counts
         for labels, counts in tally.histograms.items()
         if labels[:2] == ("request_seconds", role)
     ]
-    request_seconds = sum(counts[-1] for counts in histograms)
     return Window(
         seconds=now,
         requests=sum(sum(counts[:-1]) for counts in histograms),
         bytes=sum(tally.counters.get((counter,), 0.0) for counter in _BYTES[role]),
-        request_seconds=request_seconds,
-        in_flight_seconds=tally.gauges.get(("in_flight_seconds", role), request_seconds),
+        request_seconds=sum(counts[-1] for counts in histograms),
+        in_flight_seconds=tally.gauges.get(("in_flight_seconds", role), 0.0),
         throttles=tally.counters.get(("throttles", role), 0.0),
     )
 

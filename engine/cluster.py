@@ -135,7 +135,10 @@ class _Member:
 
 
 class Cluster:
-    """Workers by name. All methods belong to the driver's one thread."""
+    """Workers by name. Methods belong to one thread at a time.
+
+    The kernel ends a local Ray with the thread that made the cluster: see engine/standby.py.
+    """
 
     def __init__(self, address: str | None, *, cpus: int, report_seconds: float = 1.0) -> None:
         """Join the cluster at `address`, or start a local Ray of `cpus` CPUs that ends with

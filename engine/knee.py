@@ -142,7 +142,7 @@ class Knee:
         self._upwards = True
         self._step = 0
         self._in_vain: set[bool] = set()
-        """Ways, up or not, that led nowhere since the last success or rest."""
+        """Ways, up or not, that are known to lead nowhere: so is the way back after a success."""
         self._loan_from: int | None = None
         self._may_lend = True
         self._throttled_at: int | None = None
@@ -326,7 +326,7 @@ class Knee:
 
     def _accept(self, trial: Trial, block: Window) -> None:
         self._base, self._trial = trial.budget, None
-        self._in_vain.clear()
+        self._in_vain = {not self._upwards}
         self._rest_seconds = self._options.rest_seconds
         self._step += 1
         self._level = self._mean_work(trial.at_trial)

@@ -23,6 +23,8 @@ def main(words: list[str]) -> None:
     if parent is not None and os.getppid() != int(parent):
         sys.exit("the parent has ended already")
     if words:
+        for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(ignored_by_python, signal.SIG_DFL)
         os.execv(words[1], words[1:])
     while True:
         signal.pause()

@@ -7,7 +7,6 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from statistics import median
 
 from engine.budget import Budgets
@@ -112,10 +111,6 @@ class Outcome:
     def usual(self, role: str) -> float:
         """The median budget."""
         return median(self.budgets(role))
-
-    def moves(self, role: str) -> int:
-        """How often the budget changed."""
-        return sum(before != after for before, after in pairwise(self.budgets(role)))
 
     def __str__(self) -> str:
         budgets = ", ".join(

@@ -101,13 +101,12 @@ def tally(
     gets: float = 0,
     seconds: float = 0,
     read: float = 0,
-    in_flight: float | None = None,
+    in_flight: float = 0,
     throttles: float = 0,
 ) -> Tally:
-    gauges = {} if in_flight is None else {("in_flight_seconds", "source"): in_flight}
     return Tally(
         counters={("bytes_read",): read, ("throttles", "source"): throttles},
-        gauges=gauges,
+        gauges={("in_flight_seconds", "source"): in_flight},
         histograms={("request_seconds", "source", "get"): (gets / 2, gets / 2, seconds)},
     )
 
@@ -118,10 +117,6 @@ def test_totals_are_told_by_store() -> None:
         seconds=10, requests=100, bytes=7000, request_seconds=3, in_flight_seconds=4, throttles=5
     )
     assert totals_of(told, "target", 10) == Window(seconds=10)
-
-
-def test_latencies_stand_in_for_requests_in_flight() -> None:
-    assert totals_of(tally(gets=100, seconds=3), "source", 10).in_flight_seconds == 3
 
 
 class Knees:
@@ -213,7 +208,7 @@ def test_an_idle_worker_leaves_its_share_to_the_others(budgets: Budgets) -> None
     budgets.decide(0.0)
     news = {}
     for second in range(1, 1 + int(IDLE_SECONDS) + 1):
-        budgets.hear("a", second, tally(gets=second, seconds=second))
+        budgets.hear("a", second, tally(in_flight=second))
         budgets.hear("b", second, tally())
         news |= budgets.decide(second)
     assert news["a"] == {"source": 12, "target": 12}
@@ -246,7 +241,12 @@ def test_a_setting_fixes_a_budget() -> None:
     for name in ("a", "b"):
         budgets.join(name, 0.0)
     for second in range(200):
-        busy = tally(gets=5000 * second, seconds=50 * second, throttles=10 * second**2)
+        busy = tally(
+            gets=5000 * second,
+            seconds=50 * second,
+            in_flight=50 * second,
+            throttles=10 * second**2,
+        )
         budgets.hear("a", second, busy)
         budgets.hear("b", second, busy)
         told |= budgets.decide(second)
