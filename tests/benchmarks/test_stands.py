@@ -9,12 +9,12 @@ from botocore.config import Config
 
 from benchmarks.contenders import Ends
 from benchmarks.dataset import object_bytes
-from benchmarks.filling import BLOCK_BYTES, SEED, fill_container
+from benchmarks.filling import LARGE_BYTES, SEED, fill_container
 from benchmarks.stands import run_null_stand, run_real_stand
 from benchmarks.workloads import Workload
 from tests.servers import REGION, Azurite
 
-OBJECTS = (("small & odd/a", 5), ("empty", 0), ("large", BLOCK_BYTES + 7))
+OBJECTS = (("small & odd/a", 5), ("empty", 0), ("large", LARGE_BYTES + 7))
 
 
 def test_filling_writes_what_the_seed_says(azurite: Azurite) -> None:
@@ -25,7 +25,7 @@ def test_filling_writes_what_the_seed_says(azurite: Azurite) -> None:
             blob = container.download_blob(key)
             assert blob.readall() == object_bytes(SEED, key, 0, size)
             stated = blob.properties.content_settings.content_md5
-            assert (stated is None) == (size > BLOCK_BYTES)
+            assert (stated is None) == (size > LARGE_BYTES)
         container.delete_container()
 
 
