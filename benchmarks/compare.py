@@ -32,7 +32,7 @@ from benchmarks.rounds import (
     temporary_folder,
 )
 from benchmarks.spread import paired_ratios, spread_of
-from benchmarks.stands import Stand, run_null_stand, run_real_stand
+from benchmarks.stands import Stand, run_null_stand, run_real_stands
 from benchmarks.workloads import GB, MIB, Workload, bulk, null_bulk, small
 from tests.servers import ROOT
 
@@ -151,7 +151,7 @@ def _stand(name: str) -> Iterator[tuple[Workload, Stand]]:
     if name not in ("small", "bulk"):
         sys.exit(f"no such workload: {name}; there are small, null-bulk, bulk")
     workload = small(SMALL_SHARE) if name == "small" else bulk(BULK_SHARE)
-    with run_real_stand(workload) as stand:
+    with run_real_stands([workload]) as [stand]:
         yield workload, stand
 
 

@@ -74,6 +74,8 @@ class Entry:
     workload: Workload
     stand: Stand
     contender: Contender
+    rounds: int | None = None
+    """How many of the rounds it takes part in, the first ones. None: all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +97,19 @@ class Contest:
 
 
 def run_rounds(
-    entries: Sequence[Entry], *, rounds: int, say: Callable[[str], None]
+    entries: Sequence[Entry],
+    *,
+    rounds: int,
+    say: Callable[[str], None],
+    warm_up: Sequence[Entry] | None = None,
 ) -> Iterator[Run]:
-    """A warm-up round, then `rounds` that count."""
+    """A round for warm-up, of `warm_up` where given, then `rounds` that count."""
     for number in range(rounds + 1):
-        start = number % len(entries)
-        for entry in (*entries[start:], *entries[:start]):
+        taking_part = [one for one in entries if one.rounds is None or number <= one.rounds]
+        if number == WARM_UP and warm_up is not None:
+            taking_part = list(warm_up)
+        start = number % max(1, len(taking_part))
+        for entry in (*taking_part[start:], *taking_part[:start]):
             run = run_once(entry, number)
             say(run_line(run))
             yield run

@@ -1,6 +1,6 @@
 """Servers on both sides of a benchmark, the source filled, a fresh target for every run.
 
-with run_real_stand(workload) as stand:
+with run_real_stands([workload]) as [stand]:
     with stand.fresh_ends() as ends:
         ...
         stand.arrived(ends)
@@ -38,7 +38,6 @@ from tests.servers import (
     run_seaweedfs,
 )
 
-CONTAINER = "source"
 WARMING_KEY = "warming"
 
 
@@ -57,8 +56,11 @@ class Stand(Protocol):
 class RealStand:
     """Azurite and SeaweedFS."""
 
-    def __init__(self, azurite: Azurite, seaweedfs: S3Server, tls: _Tls | None) -> None:
+    def __init__(
+        self, azurite: Azurite, container: str, seaweedfs: S3Server, tls: _Tls | None
+    ) -> None:
         self._azurite = azurite
+        self._container = container
         self._seaweedfs = seaweedfs
         self._tls = tls
 
@@ -77,7 +79,7 @@ class RealStand:
             yield Ends(
                 connection_string=connection_string,
                 account=self._azurite.account,
-                container=CONTAINER,
+                container=self._container,
                 endpoint=self._seaweedfs.endpoint if self._tls is None else self._tls.s3_endpoint,
                 access_key=self._seaweedfs.access_key,
                 secret_key=self._seaweedfs.secret_key,
@@ -102,14 +104,19 @@ def count_objects(client: Any, bucket: str) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def run_real_stand(workload: Workload) -> Iterator[RealStand]:
-    """Both servers, with the workload's objects uploaded; all data goes at the end."""
+def run_real_stands(
+    workloads: Sequence[Workload], *, tls: bool = False
+) -> Iterator[list[RealStand]]:
+    """Both servers, with each workload's objects in a container of its own; all data goes at the
+    end."""
+    containers = [f"source-{number}" for number in range(len(workloads))]
     with contextlib.ExitStack() as stack:
         azurite = stack.enter_context(run_azurite())
-        fill_container(workload.objects, azurite, CONTAINER)
+        for container, workload in zip(containers, workloads, strict=True):
+            fill_container(workload.objects, azurite, container)
         seaweedfs = stack.enter_context(run_seaweedfs())
-        tls = stack.enter_context(_speaking_tls(azurite, seaweedfs)) if workload.tls else None
-        yield RealStand(azurite, seaweedfs, tls)
+        speaking = stack.enter_context(_speaking_tls(azurite, seaweedfs)) if tls else None
+        yield [RealStand(azurite, container, seaweedfs, speaking) for container in containers]
 
 
 # -- servers that cost next to nothing -------------------------------------------------------------

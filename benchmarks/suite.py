@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from benchmarks.null_stores import BUCKET, loop_command
 from benchmarks.ray_cluster import measure_idle_ray
 from benchmarks.report import Results, write_results
 from benchmarks.rounds import Contest, Entry, contests_of, run_rounds, temporary_folder
-from benchmarks.stands import NullStand, run_null_stand, run_real_stand
+from benchmarks.stands import NullStand, run_null_stand, run_real_stands
 from benchmarks.workloads import GB, Workload, bulk, bulk_https, mixed, null_bulk, small
 from engine.config import RunConfig
 from tests.servers import free_ports
@@ -42,10 +42,14 @@ ROUNDS = 5
 QUICK_ROUNDS = 1
 QUICK_SHARE = 0.1
 BULK_HTTPS_SHARE = 0.5
+WARM_UP_SHARE = 0.04
+"""Of a workload, for the round that does not count: the servers have been busy at being filled."""
 IDLE_RUNS = 3
 
 NULL_BYTES = 16 * GB
 NULL_SHORT_BYTES = 4 * GB
+NULL_PEER_ROUNDS = 2
+"""No bar asks for them."""
 LOOP_KEY = "loop"
 LOOP_STREAMS = 2
 """As many as Noria has workers on two cores."""
@@ -130,37 +134,54 @@ def measure_idle() -> list[Usage]:
 # -- workloads -------------------------------------------------------------------------------------
 
 
-def run_real(workload: Workload, contenders: Sequence[Contender], scale: Scale) -> list[Contest]:
+def run_real(
+    make: Callable[[float], Workload],
+    contenders: Sequence[Contender],
+    scale: Scale,
+    *,
+    sides: Mapping[str, int],
+) -> list[Contest]:
+    """`sides`: contenders that are shown beside the bars -> the rounds they get."""
     started = time.monotonic()
-    with run_real_stand(workload) as stand:
-        print(f"  servers filled in {time.monotonic() - started:.0f} s", flush=True)
+    workload, warm_up = make(scale.share), make(scale.share * WARM_UP_SHARE)
+    with run_real_stands([workload, warm_up], tls=workload.tls) as [stand, warm_stand]:
+        _say(f"  servers filled in {time.monotonic() - started:.0f} s")
         entries = [
-            Entry(workload=workload, stand=stand, contender=contender) for contender in contenders
+            Entry(workload=workload, stand=stand, contender=one, rounds=sides.get(one.name))
+            for one in contenders
         ]
-        return contests_of(entries, list(run_rounds(entries, rounds=scale.rounds, say=_say)))
+        warming = [Entry(workload=warm_up, stand=warm_stand, contender=one) for one in contenders]
+        runs = run_rounds(entries, rounds=scale.rounds, say=_say, warm_up=warming)
+        return contests_of(entries, list(runs))
 
 
 def run_small(scale: Scale) -> list[Contest]:
     (port,) = free_ports(1)
-    return run_real(small(scale.share), peers.small_object_contenders(port), scale)
+    contenders = peers.small_object_contenders(port)
+    return run_real(small, contenders, scale, sides={peers.STANDING_NORIA: 2})
 
 
 def run_bulk(scale: Scale) -> list[Contest]:
-    return run_real(bulk(scale.share), peers.large_object_contenders(), scale)
+    contenders = peers.large_object_contenders()
+    return run_real(bulk, contenders, scale, sides={peers.RCLONE_PARTS: 1})
 
 
 def run_bulk_https(scale: Scale) -> list[Contest]:
-    workload = bulk_https(scale.share * BULK_HTTPS_SHARE)
-    return run_real(workload, peers.large_object_contenders(), scale)
+    contenders = peers.large_object_contenders()
+    return run_real(
+        lambda share: bulk_https(share * BULK_HTTPS_SHARE),
+        contenders,
+        scale,
+        sides={peers.RCLONE_PARTS: 2},
+    )
 
 
 def run_mixed(scale: Scale) -> list[Contest]:
-    return run_real(mixed(scale.share), peers.mixed_object_contenders(), scale)
+    return run_real(mixed, peers.mixed_object_contenders(), scale, sides={})
 
 
 def run_null(scale: Scale, *, tls: bool) -> list[Contest]:
-    """Noria with all bytes and with fewer, the loop with all; the peers with fewer: their start
-    costs nothing."""
+    """Noria with many bytes and with fewer; the loop with the many, the peers with the fewer."""
     long = null_bulk(int(NULL_BYTES * scale.share), tls=tls)
     short = null_bulk(int(NULL_SHORT_BYTES * scale.share), tls=tls, suffix=SHORT)
     stream_bytes = long.bytes // LOOP_STREAMS
@@ -176,20 +197,25 @@ def run_null(scale: Scale, *, tls: bool) -> list[Contest]:
         loop_stand = stack.enter_context(
             run_null_stand([(LOOP_KEY, stream_bytes)], tls=tls, bucket=BUCKET)
         )
+        loop = Entry(
+            workload=looped, stand=loop_stand, contender=loop_contender(loop_stand, stream_bytes)
+        )
         entries = [
             Entry(workload=long, stand=long_stand, contender=noria(name=peers.NORIA)),
-            Entry(
-                workload=looped,
-                stand=loop_stand,
-                contender=loop_contender(loop_stand, stream_bytes),
-            ),
-            *(
-                Entry(workload=short, stand=short_stand, contender=contender)
-                for contender in peers.large_object_contenders()
-            ),
+            loop,
         ]
-        runs = list(run_rounds(entries, rounds=scale.rounds, say=_say))
-    return contests_of(entries, runs)
+        brief = [
+            Entry(
+                workload=short,
+                stand=short_stand,
+                contender=contender,
+                rounds=None if contender.name == peers.NORIA else NULL_PEER_ROUNDS,
+            )
+            for contender in peers.large_object_contenders()
+            if contender.name != peers.RCLONE_PARTS
+        ]
+        runs = run_rounds([*entries, *brief], rounds=scale.rounds, say=_say, warm_up=brief)
+        return contests_of([*entries, *brief], list(runs))
 
 
 def loop_contender(stand: NullStand, stream_bytes: int) -> Contender:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from benchmarks.contenders import Contender, juicefs, rclone
 from benchmarks.rounds import Entry, Run, run_rounds
 from benchmarks.spread import spread_of
-from benchmarks.stands import run_real_stand
+from benchmarks.stands import run_real_stands
 from benchmarks.workloads import bulk, bulk_https, mixed, small
 
 TRUSTING = "--ignore-checksum --s3-disable-checksum"
@@ -79,7 +79,7 @@ def main() -> int:
         workload = make(arguments.share)
         print(workload.title, flush=True)
         contenders = [contender_of(words) for words in sets]
-        with run_real_stand(workload) as stand:
+        with run_real_stands([workload], tls=workload.tls) as [stand]:
             entries = [
                 Entry(workload=workload, stand=stand, contender=contender)
                 for contender in contenders

@@ -222,7 +222,7 @@ class RunConfig(_Section):
 
     workers: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Worker processes. 0: one for each CPU of the cluster."""
-    streams: Annotated[int, Field(ge=1, le=1024)] = 8
+    streams: Annotated[int, Field(ge=1, le=1024)] = 32
     """Most large bodies that each worker has in flight: each has a thread and a buffer."""
     small_requests: Annotated[int, Field(ge=1, le=4096)] = 256
     """Most small objects that each worker has in flight besides; they need no thread each."""

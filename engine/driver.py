@@ -77,9 +77,10 @@ SHOW_SECONDS = 1.0
 NODE_CHECK_SECONDS = 5.0
 RESTART_SECONDS = 1.0
 """A lost worker is replaced no sooner than this after the last one was."""
-WORKER_OBJECTS = 2_000
-WORKER_BYTES = 128 * 1024 * 1024
-"""A worker is worth its start, half a second of CPU, where one of these falls to its share."""
+WORKER_OBJECTS = 25_000
+WORKER_BYTES = 1024 * 1024 * 1024
+"""A worker is worth its start, half a second of CPU, where one of these falls to its share: some
+five seconds of a core, or half a second of one."""
 
 
 def worthwhile_workers(objects: int, size: int) -> int:
@@ -191,8 +192,9 @@ class Driver:
 
     def _limits(self, shares: Mapping[str, int]) -> Limits:
         """Of a worker's share of both budgets, large bodies keep the part that the plan's sizes
-        gave them."""
-        streams = math.ceil(max(shares.values()) * self._bulk_share)
+        gave them. A body is at one store at a time: with fewer than both shares together neither
+        budget would ever be used, and one that is not used is never judged."""
+        streams = math.ceil(sum(shares.values()) * self._bulk_share)
         return Limits(streams=max(1, streams), **shares)
 
     # -- what happens ------------------------------------------------------------------------------

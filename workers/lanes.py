@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -26,8 +27,13 @@ class _Runs(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lane:
     runs: _Runs
-    window: int
-    """Most pieces of work of one lease that may be queued here or running."""
+    running_max: Callable[[], int]
+    """How many pieces of work may run here now."""
+
+    @property
+    def window(self) -> int:
+        """Most pieces of work of one lease that may be queued here or running."""
+        return WINDOW_WIDTH * self.running_max()
 
     def submit(self, work: Work) -> None:
         self.runs.submit(work)
@@ -50,14 +56,17 @@ class StreamPool:
         """From any thread. `work` keeps its exceptions to itself: they would end the thread."""
         with self._changed:
             self._work.append(work)
-            self._start_one()
+            self._start_threads()
             self._changed.notify()
+
+    @property
+    def limit(self) -> int:
+        return self._limit
 
     def set_limit(self, limit: int) -> None:
         with self._changed:
             self._limit = max(1, min(limit, self._threads_max))
-            for _ in self._work:
-                self._start_one()
+            self._start_threads()
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -68,13 +77,14 @@ class StreamPool:
         for thread in self._threads:
             thread.join()
 
-    def _start_one(self) -> None:
-        """Another thread, where there is work for it and none that waits."""
-        if self._busy < len(self._threads) or len(self._threads) >= self._limit:
-            return
-        thread = threading.Thread(target=self._run, name="stream", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    def _start_threads(self) -> None:
+        """As many as there is work for, beyond those that are about to take some."""
+        while (
+            len(self._work) > len(self._threads) - self._busy and len(self._threads) < self._limit
+        ):
+            thread = threading.Thread(target=self._run, name="stream", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _run(self) -> None:
         while True:
@@ -100,11 +110,11 @@ class Lanes:
     def __init__(self, streams: int, requests: int) -> None:
         self._streams = StreamPool(streams)
         self._fibers = FiberPool(requests) if requests else None
-        self.bulk = Lane(runs=self._streams, window=WINDOW_WIDTH * streams)
+        self.bulk = Lane(runs=self._streams, running_max=lambda: self._streams.limit)
         self.small = (
             self.bulk
             if self._fibers is None
-            else Lane(runs=self._fibers, window=WINDOW_WIDTH * requests)
+            else Lane(runs=self._fibers, running_max=lambda: requests)
         )
 
     def of(self, size: int) -> Lane:

@@ -10,7 +10,7 @@ from botocore.config import Config
 from benchmarks.contenders import Ends
 from benchmarks.dataset import object_bytes
 from benchmarks.filling import LARGE_BYTES, SEED, fill_container
-from benchmarks.stands import run_null_stand, run_real_stand
+from benchmarks.stands import run_null_stand, run_real_stands
 from benchmarks.workloads import Workload
 from tests.servers import REGION, Azurite
 
@@ -47,8 +47,8 @@ def put(ends: Ends, key: str, body: bytes) -> None:
 
 
 def test_both_ends_speak_https_that_the_ca_vouches_for() -> None:
-    workload = Workload(name="tls", title="tls", objects=(("a/b", 3), ("c", 4)), tls=True)
-    with run_real_stand(workload) as stand, stand.fresh_ends() as ends:
+    workload = Workload(name="tls", title="tls", objects=(("a/b", 3), ("c", 4)))
+    with run_real_stands([workload], tls=True) as [stand], stand.fresh_ends() as ends:
         assert ends.connection_string.count("https://") == 1
         with BlobServiceClient.from_connection_string(
             ends.connection_string, connection_verify=str(ends.ca_bundle)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.budget import PER_WORKER_MAX, Budgets
 from engine.knee import Knee, KneeOptions
 from engine.work import Prices, Window
-from tests.engine.simulated_stores import Simulation
+from tests.engine.simulated_stores import SimulatedWorker, Simulation
 from tests.engine.store_scenarios import CLOUD, KIB, MIB, SCENARIOS, Outcome, all_of, in_turn
 
 SEED = 4
@@ -206,6 +206,20 @@ def test_mutant_without_loans_never_gets_two_stores_off_the_ground(
         Knee, "_leave_unjudged", lambda knee, *_: knee._begin_anew(knee._base, _[1])
     )
     assert SCENARIOS["two stores alike"].simulate(SEED).yield_share < 0.5
+
+
+def test_mutant_worker_that_holds_objects_for_one_store_only_uses_neither_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An object is at one store at a time: to fill both, a worker holds as many as both let in."""
+
+    def room(worker: SimulatedWorker) -> int:
+        return max(lane.share for lane in worker.lanes.values()) - worker.held
+
+    monkeypatch.setattr(SimulatedWorker, "room", property(room))
+    outcome = SCENARIOS["two stores alike"].simulate(SEED)
+    assert set(outcome.budgets("target")) == {outcome.scenario.start}
+    assert outcome.yield_share < 0.5
 
 
 @pytest.mark.parametrize("request_bytes", [1.0, 1e12], ids=["bytes alone", "requests alone"])

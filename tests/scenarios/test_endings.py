@@ -88,7 +88,7 @@ def test_a_copy_leaves_no_process(marked: Marked) -> None:
     process = marked.copy()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, (out, err)
-    assert marked.processes() == {}
+    wait_until(lambda: marked.processes() == {}, "the end of the last worker", seconds=20)
 
 
 def test_a_plan_that_is_refused_late_says_so_in_one_line_and_leaves_no_process(
@@ -104,7 +104,7 @@ def test_a_plan_that_is_refused_late_says_so_in_one_line_and_leaves_no_process(
     out, err = process.communicate(timeout=30)
     assert process.returncode == 2, (out, err)
     assert len(err.strip().splitlines()) == 1, err
-    assert marked.processes() == {}
+    wait_until(lambda: marked.processes() == {}, "the end of the last worker", seconds=20)
 
 
 @pytest.mark.parametrize("way", ["SIGTERM", "SIGINT", "SIGINT to all, as a terminal does"])
@@ -125,7 +125,7 @@ def test_a_plan_that_is_interrupted_leaves_no_process(
     assert process.returncode == 3, (out, err)
     assert "noria: stopped; run it again to go on" in err.splitlines()
     assert "Traceback" not in err
-    assert marked.processes() == {}
+    wait_until(lambda: marked.processes() == {}, "the end of the last worker", seconds=20)
 
 
 def test_a_driver_that_is_killed_takes_a_ray_on_standby_with_it(
@@ -148,4 +148,4 @@ def test_a_plan_goes_on_where_it_was_interrupted(marked: Marked, proxy: FaultPro
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert marked.move.copy()["outcomes"] == {"TRANSFERRED": 1}
-    assert marked.processes() == {}
+    wait_until(lambda: marked.processes() == {}, "the end of the last worker", seconds=20)

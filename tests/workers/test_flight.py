@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from manifests.model import Lease, LeaseKind
 from workers.flight import Flight
-from workers.lanes import SMALL_BYTES, Lane, Lanes
+from workers.lanes import SMALL_BYTES, Lane, Lanes, StreamPool
 
 LEASE = Lease(shard=0, kind=LeaseKind.OBJECTS, first=0, end=1000, attempt=1, generation=0)
 
@@ -38,7 +39,7 @@ class Held:
 
 def test_no_more_is_queued_than_the_window_and_a_full_one_is_refilled_in_one_go() -> None:
     held = Held()
-    lane = Lane(runs=held, window=8)
+    lane = Lane(runs=held, running_max=lambda: 4)
     flight = Flight(LEASE)
     done: list[int] = []
 
@@ -65,9 +66,11 @@ def test_no_more_is_queued_than_the_window_and_a_full_one_is_refilled_in_one_go(
 def test_lanes_do_not_wait_for_each_other() -> None:
     full, free = Held(), Held()
     flight = Flight(LEASE)
-    flight.submit(lambda: None, Lane(runs=full, window=1))
-    flight.submit(lambda: None, Lane(runs=free, window=1))
-    assert (len(full.work), len(free.work)) == (1, 1)
+    for held in (full, free):
+        lane = Lane(runs=held, running_max=lambda: 1)
+        for _ in range(lane.window):
+            flight.submit(lambda: None, lane)
+    assert (len(full.work), len(free.work)) == (2, 2)
 
 
 def test_small_bodies_go_to_fibers_unless_there_are_none() -> None:
@@ -78,3 +81,31 @@ def test_small_bodies_go_to_fibers_unless_there_are_none() -> None:
     files = Lanes(1, requests=0)
     assert files.of(1) is files.bulk
     files.close()
+
+
+def test_streams_follow_their_limit() -> None:
+    pool = StreamPool(8)
+    pool.set_limit(2)
+    running, most, lock = 0, 0, threading.Lock()
+    gate = threading.Semaphore(0)
+
+    def work() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        gate.acquire(timeout=10)
+        with lock:
+            running -= 1
+
+    for _ in range(12):
+        pool.submit(work)
+    for _ in range(4):
+        gate.release()
+    pool.set_limit(5)
+    while most < 5:
+        time.sleep(0.001)
+    for _ in range(12):
+        gate.release()
+    pool.close()
+    assert (running, most) == (0, 5)
