@@ -130,7 +130,7 @@ def check_bars(
         bars += _mixed_bars(contests["mixed"])
     for name, per_core_wanted in (("null-bulk", 1.2), ("null-bulk-https", 0.6)):
         if name in contests:
-            bars += _null_bars(contests[name], contests.get(name + SHORT), per_core_wanted)
+            bars += _null_bars(contests[name], contests[name + SHORT], per_core_wanted)
     return bars
 
 
@@ -203,31 +203,38 @@ def _mixed_bars(contest: Contest) -> Iterator[Bar]:
     )
 
 
-def _null_bars(contest: Contest, short: Contest | None, wanted: float) -> Iterator[Bar]:
+def _null_bars(contest: Contest, short: Contest, wanted: float) -> Iterator[Bar]:
+    """`short` has fewer bytes, and the C loop."""
     workload = contest.workload.name
+    loop = short.by_round(LOOP, cpu_per_gb)
     yield at_least(
         wanted,
         workload,
         "GB for each second of a core",
         spread_of(contest.by_round(NORIA, per_core).values()),
     )
-    yield at_most(2.0, workload, f"CPU over the {LOOP}'s", ratio(contest, NORIA, LOOP, cpu_per_gb))
-    if short is None:
-        return
+    yield at_most(
+        2.0,
+        workload,
+        f"CPU over the {LOOP}'s",
+        paired_ratios(contest.by_round(NORIA, cpu_per_gb), loop),
+    )
     marginal = marginal_cpu_per_gb(contest, short, NORIA)
+    taken_out = f"{contest.workload.bytes / GB:.1f} GB less {short.workload.bytes / GB:.1f} GB"
     yield at_least(
         wanted,
         workload,
         "GB for each second of a core, start-up taken out",
         spread_of(1 / value for value in marginal.values()),
-        note=f"{contest.workload.bytes / GB:.1f} GB less {short.workload.bytes / GB:.1f} GB",
+        note=taken_out,
         counts=False,
     )
     yield at_most(
         2.0,
         workload,
         f"CPU over the {LOOP}'s, start-up taken out",
-        paired_ratios(marginal, contest.by_round(LOOP, cpu_per_gb)),
+        paired_ratios(marginal, loop),
+        note=taken_out,
         counts=False,
     )
 

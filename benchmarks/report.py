@@ -90,8 +90,8 @@ def _row(run: Run) -> dict[str, object]:
 def _plot(contests: Sequence[Contest], folder: Path, name: str) -> Iterator[tuple[str, str]]:
     """Draw what there is; yields file name and title of each picture."""
     shown = [contest for contest in contests if len(contest.contenders) > 1]
-    by_bytes = [one for one in shown if one.workload.name not in OBJECT_WORKLOADS]
-    by_object = [one for one in shown if one.workload.name in OBJECT_WORKLOADS]
+    by_bytes = [one for one in contests if one.workload.name not in OBJECT_WORKLOADS]
+    by_object = [one for one in contests if one.workload.name in OBJECT_WORKLOADS]
     figures = (
         (_Figure("cpu-per-gb", "CPU seconds for each GB", _cpu_per_gb, 2), by_bytes),
         (_Figure("cpu-per-object", "CPU microseconds an object", _cpu_per_object, 0), by_object),

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import peers
@@ -181,15 +181,13 @@ def run_mixed(scale: Scale) -> list[Contest]:
 
 
 def run_null(scale: Scale, *, tls: bool) -> list[Contest]:
-    """Noria with many bytes and with fewer; the loop with the many, the peers with the fewer."""
+    """Noria with many bytes and with fewer; the C loop and the peers, whose start costs nothing,
+    with the fewer."""
     long = null_bulk(int(NULL_BYTES * scale.share), tls=tls)
     short = null_bulk(int(NULL_SHORT_BYTES * scale.share), tls=tls, suffix=SHORT)
-    stream_bytes = long.bytes // LOOP_STREAMS
-    looped = Workload(
-        name=long.name,
-        title=long.title,
-        objects=tuple((f"{LOOP_KEY}-{n}", stream_bytes) for n in range(LOOP_STREAMS)),
-        tls=tls,
+    stream_bytes = short.bytes // LOOP_STREAMS
+    looped = replace(
+        short, objects=tuple((f"{LOOP_KEY}-{n}", stream_bytes) for n in range(LOOP_STREAMS))
     )
     with contextlib.ExitStack() as stack:
         long_stand = stack.enter_context(run_null_stand(long.objects, tls=tls))
@@ -197,25 +195,22 @@ def run_null(scale: Scale, *, tls: bool) -> list[Contest]:
         loop_stand = stack.enter_context(
             run_null_stand([(LOOP_KEY, stream_bytes)], tls=tls, bucket=BUCKET)
         )
-        loop = Entry(
-            workload=looped, stand=loop_stand, contender=loop_contender(loop_stand, stream_bytes)
-        )
+        loop = loop_contender(loop_stand, stream_bytes)
+        brief = [
+            Entry(workload=short, stand=short_stand, contender=noria(name=peers.NORIA)),
+            Entry(workload=looped, stand=loop_stand, contender=loop),
+            *(
+                Entry(workload=short, stand=short_stand, contender=peer, rounds=NULL_PEER_ROUNDS)
+                for peer in peers.large_object_contenders()
+                if peer.name in (peers.RCLONE_WHOLE, peers.JUICEFS)
+            ),
+        ]
         entries = [
             Entry(workload=long, stand=long_stand, contender=noria(name=peers.NORIA)),
-            loop,
+            *brief,
         ]
-        brief = [
-            Entry(
-                workload=short,
-                stand=short_stand,
-                contender=contender,
-                rounds=None if contender.name == peers.NORIA else NULL_PEER_ROUNDS,
-            )
-            for contender in peers.large_object_contenders()
-            if contender.name != peers.RCLONE_PARTS
-        ]
-        runs = run_rounds([*entries, *brief], rounds=scale.rounds, say=_say, warm_up=brief)
-        return contests_of([*entries, *brief], list(runs))
+        runs = run_rounds(entries, rounds=scale.rounds, say=_say, warm_up=brief)
+        return contests_of(entries, list(runs))
 
 
 def loop_contender(stand: NullStand, stream_bytes: int) -> Contender:

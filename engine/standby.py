@@ -53,6 +53,7 @@ class Standby:
         cluster, self._cluster = self._cluster, None
         left_well = cluster is None or cluster.close()
         self._closed.set()
+        self._thread.join()
         return left_well
 
     def __enter__(self) -> Self:

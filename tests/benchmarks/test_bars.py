@@ -76,12 +76,14 @@ def test_start_up_is_taken_out_by_two_sizes() -> None:
         one_object("null-bulk", 4 * GB),
         **{
             NORIA: [usage(), usage(cpu_seconds=5), usage(cpu_seconds=7)],
-            LOOP: [usage(), usage(cpu_seconds=2), usage(cpu_seconds=2)],
         },
     )
     short = contest(
         one_object("null-bulk" + SHORT),
-        **{NORIA: [usage(), usage(cpu_seconds=3.5), usage(cpu_seconds=5.5)]},
+        **{
+            NORIA: [usage(), usage(cpu_seconds=3.5), usage(cpu_seconds=5.5)],
+            LOOP: [usage(), usage(cpu_seconds=0.5), usage(cpu_seconds=0.5)],
+        },
     )
     bars = check_bars({"null-bulk": long, "null-bulk" + SHORT: short}, [], 0)
     with_start, without = [bar for bar in bars if "GB for each second" in bar.what]

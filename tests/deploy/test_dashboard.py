@@ -22,8 +22,8 @@ from tests.servers import ROOT, Prometheus, free_ports, run_prometheus
 
 DASHBOARD = json.loads((ROOT / "deploy/grafana/noria-job.json").read_text())
 
-OBJECTS = (600, 6000)
-"""How many small files to copy; more, where a machine is done before it was scraped a few times."""
+OBJECTS = (8000, 32_000)
+"""How many small files to copy: enough for some scrapes. More, where they were too few."""
 
 RUN_SECONDS = 50.0
 

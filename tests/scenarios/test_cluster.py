@@ -109,7 +109,7 @@ def test_two_nodes_share_a_job(
     nodes = make_nodes(move.environment)
     job_file = move.job_file(
         plan={"part_bytes": 8 * MIB, "segment_bytes": 40 * MIB},
-        run={"streams": 2, "heartbeat_timeout_seconds": 15},
+        run={"workers": 2, "streams": 2, "heartbeat_timeout_seconds": 15},
     )
     process = move.start("run", job_file, "--address", nodes.address, "--json")
     wait_until(lambda: any(move.job.glob("sealed/*/*.json")), "a first seal", seconds=90)
