@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +95,8 @@ def unpacked(ref: str) -> Iterator[Path]:
     )
     if archive.returncode != 0:
         sys.exit(f"{ref} is no revision of this repository")
-    with temporary_folder() as folder, tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        files.extractall(folder, filter="data")
+    with temporary_folder() as folder:
+        subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
         yield folder
 
 
