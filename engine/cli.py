@@ -240,6 +240,27 @@ def reconcile(directory: Directory, as_json: Json = False) -> None:
 
 
 @app.command()
+def clean(
+    directory: Directory,
+    unclaimed: Annotated[
+        bool,
+        typer.Option(
+            "--unclaimed",
+            help="Also uploads that no journal knows, on names of this job and younger than it.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Abort the multipart uploads that a job has left open at its target."""
+    with _ending_well(as_json):
+        from engine import job, report
+
+        found = job.clean(directory, unclaimed=unclaimed)
+        _print(report.clean_summary(found), report.print_clean, as_json)
+        raise typer.Exit(found.exit_code)
+
+
+@app.command()
 def bench(
     job_file: Annotated[Path, typer.Argument(metavar="JOB.toml", help="A job file.")],
     sweep: Annotated[

@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from engine.books import Books
-from engine.config import JobConfig, RunConfig, job_config, open_end
+from engine.clean import Cleaning, abort_known, clean_uploads
+from engine.config import JobConfig, RunConfig, Scheme, job_config, open_end
 from engine.events import SchedulerOptions
 from engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
 from engine.order import Mode, WorkerOrder
@@ -33,7 +34,7 @@ from engine.status import (
     load_status,
     save_status,
 )
-from manifests.errors import ConfigurationError, JobDirectoryError
+from manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
 from manifests.jobdir import JobDirectory
 from manifests.manifest import Manifest, open_manifest
 from manifests.model import Level, Outcome, ShardKind, ShardPlan
@@ -78,6 +79,9 @@ class RunReport:
     """Why the run ended before the end."""
     differences: Mapping[str, int] = field(default_factory=dict)
     """What reconcile found, where it is not zero."""
+    open_uploads: int | None = None
+    """Of this job, and left open at the target: `noria clean`. None: not looked for, as before the
+    end, or in Azure, which drops unfinished uploads by itself after a week."""
     left_well: bool = True
     """False where Ray broke so badly that this process has to end with os._exit()."""
 
@@ -217,6 +221,13 @@ def reconcile_job(root: Path) -> Reconciliation:
         return _reconcile(prepared)
 
 
+def clean(root: Path, *, unclaimed: bool = False) -> Cleaning:
+    """Abort the multipart uploads that the job has left open at its target; see engine/clean.py."""
+    prepared = open_prepared(root)
+    with prepared.directory.hold():
+        return clean_uploads(prepared, unclaimed=unclaimed)
+
+
 def status(root: Path) -> JobStatus:
     """What is known of the job now; reads only the job directory, and works while a driver runs."""
     directory = JobDirectory.open(root)
@@ -304,11 +315,12 @@ def _close(
         directory, prepared.manifest, "sealed", FAILURES_FILE, ending.quarantined
     )
     last = ending.status or _idle_status(prepared, books, Phase.RECONCILING)
-    reconciled, differences = False, {}
+    reconciled, differences, open_uploads = False, {}, None
     if ending.complete:
         show(_in_phase(last, Phase.RECONCILING))
         found = _reconcile(prepared)
         reconciled, differences = found.reconciled, _differences(found)
+        open_uploads = _clean_at_the_end(prepared)
     final = _in_phase(last, Phase.FINISHED if ending.complete else Phase.STOPPED)
     save_status(directory, final)
     show(final)
@@ -330,8 +342,20 @@ def _close(
         failures=tuple(listed_failures(directory, failures, show_keys)),
         stopped=ending.message,
         differences=differences,
+        open_uploads=open_uploads,
         left_well=ending.left_well,
     )
+
+
+def _clean_at_the_end(prepared: Prepared) -> int | None:
+    """How many uploads of a finished job are still open, after a try to abort them."""
+    if prepared.config.target.location.scheme is Scheme.AZURE:
+        return None
+    try:
+        return abort_known(prepared)[0].failed
+    except NoriaError as error:
+        log.warning("open uploads could not be listed: %s", error.cause)
+        return None
 
 
 def _run_config(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunConfig:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from engine.clean import Cleaning
 from engine.failures import Failure
 from engine.job import RunReport, VerifyReport
 from engine.preparation import Prepared
@@ -105,6 +106,12 @@ def print_run(summary: Mapping[str, Any]) -> None:
         console.print(
             f"NOT reconciled: {found}; see reconcile-differences.parquet in the job directory"
         )
+    if summary["open_uploads"]:
+        console.print(
+            f"{summary['open_uploads']:,} multipart uploads could not be aborted: "
+            f"noria clean {summary['directory']}",
+            soft_wrap=True,
+        )
     console.print(f"job directory: {summary['directory']}", soft_wrap=True)
 
 
@@ -162,6 +169,24 @@ def print_reconciliation(summary: Mapping[str, Any]) -> None:
     for name, value in summary.items():
         table.add_row(name, str(value) if isinstance(value, bool) else f"{value:,}")
     console.print(table)
+
+
+def clean_summary(found: Cleaning) -> dict[str, Any]:
+    return {**asdict(found), "exit_code": found.exit_code}
+
+
+def print_clean(summary: Mapping[str, Any]) -> None:
+    console = Console()
+    console.print(f"{summary['aborted']:,} open multipart uploads of this job aborted")
+    if summary["failed"]:
+        console.print(f"{summary['failed']:,} could not be aborted: see that the credentials may")
+    if summary["unclaimed"]:
+        console.print(
+            f"{summary['unclaimed']:,} on names of this job, younger than it, and not in its "
+            "journals: its own most likely; abort them too with --unclaimed"
+        )
+    if summary["foreign"]:
+        console.print(f"{summary['foreign']:,} of others, left alone")
 
 
 def _print_causes(console: Console, causes: Mapping[str, int]) -> None:

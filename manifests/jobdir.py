@@ -42,6 +42,9 @@ ATTEMPTS_PER_EPOCH = 1_000_000_000
 lease."""
 
 
+_KEEP = ".keep"
+
+
 class JobDirectory:
     """A job directory on a file system that all nodes of the job share.
 
@@ -176,8 +179,17 @@ class JobDirectory:
             if data is not None:
                 yield data
 
+    def keep_journals(self, shard: int) -> None:
+        """Have drop_journal() leave this shard alone: its journals know of uploads left open."""
+        with _disk_errors(self.root):
+            place = self.root / f"journal/{shard:08d}" / _KEEP
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+
     def drop_journal(self, shard: int) -> None:
         """Forget a shard's journals once seals cover it."""
+        if (self.root / f"journal/{shard:08d}" / _KEEP).exists():
+            return
         shutil.rmtree(self.root / f"journal/{shard:08d}", ignore_errors=True)
 
     def hold(self) -> DriverHold:

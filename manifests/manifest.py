@@ -173,6 +173,17 @@ class Manifest:
                 if row >= end:
                     return
 
+    def target_keys_among(self, names: pa.Array) -> set[str]:
+        """Those of `names` that entries of this manifest have at the target, below its prefix.
+        Reads the keys of all shards."""
+        found: set[str] = set()
+        for shard in range(len(self._shards)) if len(names) else ():
+            with self._file(shard) as (file, row_group):
+                keys = file.read_row_group(row_group, columns=["key", "target_key"])
+            landing = pc.coalesce(keys["target_key"], keys["key"])
+            found.update(landing.filter(pc.is_in(landing, value_set=names)).to_pylist())
+        return found
+
     def verify(self) -> None:
         """Read everything again: the SHA-256 of each file, and the digest of all rows.
 

@@ -66,6 +66,8 @@ class Route:
     target_pacer: Pacer
     counting: Counting
     stopping: threading.Event
+    on_left_open: Callable[[], None] = lambda: None
+    """Called where an upload of no more use could not be aborted."""
 
     def source_name(self, entry: ObjectEntry) -> str:
         return self.source_prefix + entry.key

@@ -111,7 +111,11 @@ class LeaseRun:
         self._lanes = lanes
         self._directory = directory
         self._manifest = manifest
-        self._route = replace(route, stopping=self.flight.stopping)
+        self._route = replace(
+            route,
+            stopping=self.flight.stopping,
+            on_left_open=partial(directory.keep_journals, lease.shard),
+        )
         self._lock = threading.Lock()
         self._again: deque[MovingObject] = deque()
         self._records: dict[int, PartRecord] = {}

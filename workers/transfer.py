@@ -334,11 +334,12 @@ def _abort(route: Route, entry: ObjectEntry, upload: Upload) -> None:
 
 def abandon_upload(route: Route, entry: ObjectEntry, upload: Upload) -> None:
     """Drop an upload whose object will not be made. Where that fails the upload stays open, and is
-    counted."""
+    counted and remembered."""
     try:
         _abort(route, entry, upload)
     except (NoriaError, Stopped):
         route.counting.add("errors", "abort_failed")
+        route.on_left_open()
 
 
 def _still_held(

@@ -1,0 +1,118 @@
+"""Multipart uploads that a job has left open at its target: found, told from others', aborted.
+
+A target keeps, and bills, an upload until somebody aborts it, and rules that would do so are not
+allowed everywhere. An upload is this job's if the job directory holds its id, which is journalled
+before the first part. One whose opening was answered to nobody, or whose worker died before it
+could write the id down, is on a name of the manifest, younger than the job, and known to nobody: it
+is `unclaimed`, and aborted only where a person says so. All others are foreign, and never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+
+import pyarrow as pa
+
+from engine.config import open_end
+from engine.preparation import Prepared
+from engine.report_store import patiently
+from manifests.errors import NoriaError
+from manifests.jobdir import JobDirectory
+from manifests.journals import decode_journal
+from workers.store import ListedUpload, TargetStore
+
+CLOCK_SECONDS = 15 * 60.0
+"""How far the target's clock and ours may lie apart: S3 refuses requests beyond it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaning:
+    """What became of the uploads that were open below the target's prefix."""
+
+    aborted: int
+    failed: int
+    """Of this job, and still open: the target refused to abort them, or did not answer."""
+    unclaimed: int
+    """On names of this job, younger than it, and known to nobody. Left open unless asked for."""
+    foreign: int
+    """Others'. Left open."""
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failed or self.unclaimed else 0
+
+
+def abort_known(prepared: Prepared) -> tuple[Cleaning, list[ListedUpload]]:
+    """Abort what the job directory knows of; also returns the uploads that it does not know, all
+    taken for foreign ones.
+
+    The caller holds the job. Objects whose upload goes this way are sent anew by the next run.
+    Memory goes with the number of open uploads. Raises what listing them raises.
+    """
+    target = open_end(prepared.config.target)
+    prefix = prepared.facts.target_prefix
+    left = {
+        upload.upload_id: upload for upload in patiently(lambda: [*target.list_uploads(prefix)])
+    }
+    known = _known_ids(prepared.directory) if left else ()
+    ours = [left.pop(upload_id) for upload_id in known if upload_id in left]
+    aborted = _abort(target, ours)
+    others = list(left.values())
+    return (
+        Cleaning(aborted=aborted, failed=len(ours) - aborted, unclaimed=0, foreign=len(others)),
+        others,
+    )
+
+
+def clean_uploads(prepared: Prepared, *, unclaimed: bool) -> Cleaning:
+    """As abort_known(), and tells unclaimed uploads from foreign ones; aborts them too, if asked
+    to."""
+    done, others = abort_known(prepared)
+    likely = _on_our_names(prepared, others)
+    foreign = len(others) - len(likely)
+    if not unclaimed:
+        return replace(done, unclaimed=len(likely), foreign=foreign)
+    aborted = _abort(open_end(prepared.config.target), likely)
+    return replace(
+        done,
+        aborted=done.aborted + aborted,
+        failed=done.failed + len(likely) - aborted,
+        foreign=foreign,
+    )
+
+
+def _known_ids(directory: JobDirectory) -> Iterator[str]:
+    """Ids of all uploads that the job directory remembers; some more than once."""
+    for name in directory.names("uploads"):
+        data = directory.read(name)
+        if data is not None:
+            yield str(json.loads(data)["upload_id"])
+    for name in directory.names("journal"):
+        for record in decode_journal(directory.read(name) or b""):
+            if not isinstance(record, pa.Table) and record[0] == "u":
+                yield str(record[1]["upload_id"])
+
+
+def _on_our_names(prepared: Prepared, uploads: list[ListedUpload]) -> list[ListedUpload]:
+    created = datetime.fromisoformat(str(prepared.directory.job()["created"]))
+    since_ms = (created.timestamp() - CLOCK_SECONDS) * 1000
+    prefix = prepared.facts.target_prefix
+    young = [upload for upload in uploads if upload.started_ms >= since_ms]
+    names = [upload.key.removeprefix(prefix) for upload in young]
+    planned = prepared.manifest.target_keys_among(pa.array(names, pa.string()))
+    return [upload for upload, name in zip(young, names, strict=True) if name in planned]
+
+
+def _abort(target: TargetStore, uploads: Iterable[ListedUpload]) -> int:
+    """How many of them are gone now."""
+    gone = 0
+    for upload in uploads:
+        with contextlib.suppress(NoriaError):
+            patiently(partial(target.abort_upload, upload.key, upload.upload_id))
+            gone += 1
+    return gone
