@@ -26,6 +26,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -40,7 +41,9 @@ from manifests.schema import SCHEMA_VERSION
 ATTEMPTS_PER_EPOCH = 1_000_000_000
 """Attempts of epoch E are E * ATTEMPTS_PER_EPOCH + 1, 2, ...: unique without a write for each
 lease."""
-
+EPOCHS_MAX = 2**63 // ATTEMPTS_PER_EPOCH - 1
+"""Attempts are stored as int64."""
+_EPOCH = re.compile(r"epochs/([0-9]{10})\.json")
 
 _KEEP = ".keep"
 
@@ -93,7 +96,7 @@ class JobDirectory:
             )
         try:
             job = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             job = None
         if not isinstance(job, dict):
             raise JobDirectoryError(
@@ -160,6 +163,8 @@ class JobDirectory:
             entries = sorted(os.scandir(self.root / directory), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return
+        except OSError as error:
+            raise _disk_error(self.root, error) from error
         for entry in entries:
             if entry.name.startswith("."):
                 continue
@@ -218,12 +223,21 @@ class DriverHold:
                     f"(`noria status {directory.root}` shows what it does)"
                 ) from None
             raise _disk_error(directory.root, error) from error
-        self.epoch = self._next_epoch(directory)
+        try:
+            self.epoch = self._next_epoch(directory)
+        except BaseException:
+            self._file.close()
+            raise
 
     @staticmethod
     def _next_epoch(directory: JobDirectory) -> int:
-        names = [name for name in directory.names("epochs") if name.endswith(".json")]
-        epoch = 1 + (int(Path(names[-1]).stem) if names else 0)
+        # Other files that lie there are not ours, and say nothing.
+        known = filter(None, map(_EPOCH.fullmatch, directory.names("epochs")))
+        epoch = 1 + max((int(found[1]) for found in known), default=0)
+        if epoch > EPOCHS_MAX:
+            raise JobDirectoryError(
+                f"epochs/{epoch - 1:010d}.json is none of a driver's; remove it, then run again"
+            )
         who = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
         while not directory.write_once(f"epochs/{epoch:010d}.json", _json(who)):
             epoch += 1

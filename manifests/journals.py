@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from manifests.jobdir import JobDirectory
 from manifests.model import PartRecord, Receipt, Upload
@@ -24,6 +25,9 @@ from manifests.schema import RECEIPT_SCHEMA
 
 Record: TypeAlias = pa.Table | tuple[str, dict[str, Any]]
 """Receipts, or the kind of a JSON record and its values."""
+
+_UPLOADS = TypeAdapter(tuple[str, Upload])
+_PARTS = TypeAdapter(tuple[str, PartRecord])
 
 
 @dataclass(slots=True)
@@ -76,17 +80,43 @@ def _frame(payload: bytes) -> bytes:
 
 def decode_journal(data: bytes) -> Iterator[Record]:
     """The records of one journal, up to the first that is torn or damaged: a crash leaves such a
-    tail."""
+    tail. A record whose checksum fits and whose content says nothing ends it as well."""
     place = 0
     while (payload := _payload(data, place)) is not None:
         start, end = payload
         place = end + 1
-        if data[start : start + 1] == b"[":
-            kind, values = json.loads(data[start:end])
-            yield kind, values
-        else:
-            with pa.ipc.open_stream(pa.py_buffer(data)[start:end]) as stream:
-                yield stream.read_all()
+        try:
+            record = _record(data, start, end)
+        except (ValueError, TypeError, LookupError, OSError, RecursionError, pa.ArrowException):
+            return
+        yield record
+
+
+def _record(data: bytes, start: int, end: int) -> Record:
+    if data[start : start + 1] == b"[":
+        payload = data[start:end]
+        kind, values = json.loads(payload)
+        _check(payload, kind, values)
+        return kind, values
+    with pa.ipc.open_stream(pa.py_buffer(data)[start:end]) as stream:
+        receipts = stream.read_all()
+    if not receipts.schema.equals(RECEIPT_SCHEMA):
+        raise ValueError("a batch of other columns")
+    receipts.validate(full=True)
+    return receipts
+
+
+def _check(payload: bytes, kind: str, values: dict[str, Any]) -> None:
+    """Raises ValueError, TypeError or LookupError for what encode_...() does not write."""
+    if kind == "u":
+        _UPLOADS.validate_json(payload, strict=True)
+    elif kind == "p":
+        _PARTS.validate_json(payload, strict=True)
+        bytes.fromhex(values["chunks"])
+    elif kind != "x" or type(values["row"]) is not int:
+        raise ValueError("a record of no known kind")
+    if type(values["upload_id"]) is not str:
+        raise TypeError("an upload without an id")
 
 
 def _payload(data: bytes, place: int) -> tuple[int, int] | None:

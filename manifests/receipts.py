@@ -13,12 +13,13 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from manifests.errors import JobDirectoryError
 from manifests.jobdir import JobDirectory, upload_name
@@ -122,12 +123,16 @@ class Seal:
     summary: Mapping[str, int]
 
 
+UNITS_MAX = 2**31 - 1
+"""Rows and parts of a shard are counted in int32."""
+_SEALS = TypeAdapter(Seal)
+_UPLOADS = TypeAdapter(Upload)
+
+
 def seal(directory: JobDirectory, result: LeaseResult, area: str = "sealed") -> Seal:
     """Write the seal of an accepted result; of two, the first stands. Returns the one that
     stands."""
-    name = (
-        f"{area}/{result.shard:08d}/{result.kind}-{result.generation:06d}-{result.first:08d}.json"
-    )
+    name = f"{area}/{_seal_name(result)}"
     values = {
         item.name: getattr(result, item.name) for item in fields(Seal) if item.name != "summary"
     }
@@ -165,10 +170,24 @@ def read_seals_by_shard(directory: JobDirectory) -> Iterator[list[Seal]]:
 
 def _seal(name: str, data: bytes) -> Seal:
     try:
-        values = json.loads(data)
-        return Seal(**{**values, "kind": LeaseKind(values["kind"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise JobDirectoryError(f"{name} is damaged; restore it from a copy of the job") from error
+        sealed = _SEALS.validate_json(data, strict=True)
+    except ValueError:
+        sealed = None
+    if sealed is None or not _is_sound(sealed) or not name.endswith(f"/{_seal_name(sealed)}"):
+        raise JobDirectoryError(f"{name} is damaged; restore it from a copy of the job")
+    return sealed
+
+
+def _seal_name(of: LeaseResult | Seal) -> str:
+    """Below the area of the seals."""
+    return f"{of.shard:08d}/{of.kind}-{of.generation:06d}-{of.first:08d}.json"
+
+
+def _is_sound(sealed: Seal) -> bool:
+    numbers = (sealed.shard, sealed.attempt, sealed.generation, *sealed.summary.values())
+    result = PurePosixPath(sealed.result_name)
+    inside = not result.is_absolute() and ".." not in result.parts
+    return inside and min(numbers) >= 0 and 0 <= sealed.first <= sealed.end <= UNITS_MAX
 
 
 def read_result(
@@ -176,15 +195,23 @@ def read_result(
 ) -> pa.Table:
     """The result that a seal names, or some columns of it. Raises JobDirectoryError where it is not
     what was sealed."""
+    schema = PART_SCHEMA if sealed.kind is LeaseKind.PARTS else RECEIPT_SCHEMA
     path = directory.path(sealed.result_name)
     try:
         if _file_sha256(path) != sealed.result_sha256:
             raise JobDirectoryError(
                 f"{sealed.result_name} is not the file that was sealed; restore it from a copy"
             )
-        return pq.read_table(path, columns=columns)
-    except OSError as error:
-        raise JobDirectoryError(f"{sealed.result_name} cannot be read: {error}") from error
+        with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(schema):
+                raise ValueError("other columns")
+            return file.read(columns)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        # Arrow's message may quote values, and a value may be an object's name.
+        why = error.strerror if isinstance(error, OSError) else "it holds no receipts"
+        raise JobDirectoryError(
+            f"{sealed.result_name} cannot be read: {why or 'damaged'}; restore it from a copy"
+        ) from None
 
 
 def receipts_of(table: pa.Table) -> Iterator[Receipt]:
@@ -229,6 +256,7 @@ def read_upload(directory: JobDirectory, shard: int, generation: int) -> Upload 
     if data is None:
         return None
     try:
-        return Upload(**json.loads(data))
-    except (ValueError, TypeError) as error:
-        raise JobDirectoryError(f"{upload_name(shard, generation)} is damaged") from error
+        return _UPLOADS.validate_json(data, strict=True)
+    except ValueError:
+        name = upload_name(shard, generation)
+        raise JobDirectoryError(f"{name} is damaged; restore it from a copy of the job") from None
