@@ -18,22 +18,74 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field, TypeAdapter
 
-from manifests.errors import AnotherDriver, InventoryError, JobDirectoryError
-from manifests.manifest_writer import ManifestWriter, write_facts
+from manifests.errors import (
+    AnotherDriver,
+    ConfigurationError,
+    InventoryError,
+    JobDirectoryError,
+)
+from manifests.manifest_writer import SHARD_SCHEMA, SHARDS_PER_FILE, ManifestWriter, write_facts
 from manifests.model import ObjectEntry, Reason, ShardKind, ShardPlan
 from manifests.planning import PartPlan, PlanOptions, classify, fit_parts, shard_caps
 from manifests.row_digest import manifest_digest
-from manifests.schema import INVENTORY_SCHEMA, SCHEMA_VERSION
+from manifests.schema import INVENTORY_SCHEMA, MANIFEST_SCHEMA, SCHEMA_VERSION
 from manifests.sorting import BATCH_ROWS, Dropped, RowSpool, unique
 
 READ_ROWS = 8_192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counts:
+    objects: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SizeCounts(_Counts):
+    below: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    name: Annotated[str, Field(pattern=r"^[a-z]+(-[0-9]{5,})?\.parquet$")]
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shards:
+    count: int
+    parts: int
+    file: _File
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What manifest.json has to say, and in which types."""
+
+    objects: int
+    bytes: int
+    to_move: _Counts
+    reasons: dict[str, _Counts]
+    sizes: list[_SizeCounts]
+    digest: str
+    files: list[_File]
+    shards: _Shards
+    plan: PlanOptions
+    inventory: dict[str, Any]
+
+
+_FACTS = TypeAdapter(_Facts)
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException)
 
 _ENTRY_COLUMNS = ["key", "target_key", "size", "etag", "version_id", "crc64nvme", "reason"]
 
@@ -80,21 +132,42 @@ def open_manifest(directory: Path) -> Manifest:
     """The manifest in `directory`. Raises JobDirectoryError where it is missing, incomplete or too
     new."""
     try:
-        facts = json.loads((directory / "manifest.json").read_bytes())
+        text = (directory / "manifest.json").read_bytes()
+        facts = json.loads(text)
         if facts["schema"] != SCHEMA_VERSION:
             raise JobDirectoryError(
-                f"{directory} has schema {facts['schema']}, this version of Noria reads "
+                f"{directory} has schema {str(facts['schema'])[:20]}, this version of Noria reads "
                 f"{SCHEMA_VERSION}; use the version that made it"
             )
-        shards = pq.read_table(directory / facts["shards"]["file"]["name"])
-        for file in facts["files"]:
-            if (directory / file["name"]).stat().st_size != file["bytes"]:
-                raise JobDirectoryError(f"{directory}/{file['name']} is not of its frozen size")
-        return Manifest(directory, facts, shards)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        stated = _FACTS.validate_json(text, strict=True)
+        for file in stated.files:
+            if (directory / file.name).stat().st_size != file.bytes:
+                raise JobDirectoryError(
+                    f"{directory}/{file.name} is not of its frozen size; restore it"
+                )
+        return Manifest(directory, facts, _read_shards(directory, stated))
+    except (*_UNREADABLE, ConfigurationError) as error:
+        # What pydantic and others say has many lines, and repeats values.
+        said = isinstance(error, OSError | pa.ArrowException) or type(error) is ValueError
+        what = _one_line(error) if said else "manifest.json is damaged"
         raise JobDirectoryError(
-            f"cannot read the manifest {directory}: {_one_line(error)}; restore it, or plan anew"
+            f"cannot read the manifest {directory}: {what}; restore it, or plan anew"
         ) from error
+
+
+def _read_shards(directory: Path, stated: _Facts) -> pa.Table:
+    """shards.parquet, if it is what was frozen and fits what manifest.json says besides."""
+    data = (directory / stated.shards.file.name).read_bytes()
+    if hashlib.sha256(data).hexdigest() != stated.shards.file.sha256:
+        raise ValueError("shards.parquet is not what was frozen")
+    shards = pq.read_table(pa.BufferReader(data))
+    if not shards.schema.equals(SHARD_SCHEMA):
+        raise ValueError("shards.parquet has other columns")
+    said = (stated.shards.count, stated.objects, stated.to_move.bytes, len(stated.files))
+    rows, moved = (pc.sum(shards[name], min_count=0).as_py() for name in ("rows", "bytes"))
+    if said != (len(shards), rows, moved, -(-len(shards) // SHARDS_PER_FILE)):
+        raise ValueError("manifest.json and shards.parquet do not agree")
+    return shards
 
 
 class Manifest:
@@ -160,7 +233,8 @@ class Manifest:
     def entries(self, shard: int, first: int = 0, end: int | None = None) -> Iterator[ObjectEntry]:
         """Rows [first, end) of a shard, in order, read as they are asked for. end None: all the
         rest."""
-        end = self._row(shard)["rows"] if end is None else end
+        rows = self._row(shard)["rows"]
+        end = rows if end is None else min(end, rows)
         row = 0
         with self._file(shard) as (file, row_group):
             for batch in file.iter_batches(
@@ -172,6 +246,8 @@ class Manifest:
                 row += len(batch)
                 if row >= end:
                     return
+            if row < end:
+                raise ValueError(f"shard {shard} has only {row} rows")
 
     def target_keys_among(self, names: pa.Array) -> set[str]:
         """Those of `names` that entries of this manifest have at the target, below its prefix.
@@ -209,11 +285,25 @@ class Manifest:
         row = self._row(shard)
         path = self.directory / self.facts["files"][row["file"]]["name"]
         # pre_buffer would read row groups that nobody asked for.
-        with self._reading(), pq.ParquetFile(path, pre_buffer=False) as file:
+        with (
+            self._reading(),
+            pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file,
+        ):
+            if not file.schema_arrow.equals(MANIFEST_SCHEMA):
+                raise ValueError(f"{path.name} has other columns")
+            if row["row_group"] >= file.num_row_groups:
+                raise ValueError(f"{path.name} lacks row groups")
             yield file, row["row_group"]
 
-    def _reading(self) -> contextlib.AbstractContextManager[None]:
-        return _disk_errors(self.directory, "restore it")
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            with _disk_errors(self.directory, "restore it"):
+                yield
+        except (ValueError, LookupError) as error:
+            raise JobDirectoryError(
+                f"the manifest {self.directory} is damaged: {_one_line(error)}; restore it"
+            ) from error
 
 
 def _spool_rows(

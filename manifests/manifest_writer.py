@@ -153,6 +153,7 @@ class ManifestWriter:
             compression_level=1,
             use_dictionary=REPETITIVE,
             write_statistics=False,
+            write_page_checksum=True,
         )
 
     def _close_file(self) -> None:

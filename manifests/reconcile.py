@@ -14,6 +14,7 @@ listed, unless the target was not empty when the job was planned.
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 from collections.abc import Iterable
@@ -87,11 +88,16 @@ def reconcile(
     """
     scratch = directory.path(".reconcile").absolute()
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
     try:
+        scratch.mkdir()
         _spool_listing(listing, target_prefix, scratch / "listing.parquet")
         _spool_receipts(directory, manifest, scratch / "receipts.parquet")
         report = _compare(directory, manifest, scratch, extra_allowed)
+    except OSError as error:
+        raise JobDirectoryError(
+            f"cannot reconcile in {scratch}: {error.strerror or type(error).__name__}; "
+            "make room or access, then run again"
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     values = {**asdict(report), "reconciled": report.reconciled}
@@ -134,7 +140,8 @@ def _refuse_overlap(seals: list[Seal]) -> None:
 def _refuse_wrong_rows(sealed: Seal, table: pa.Table) -> None:
     first, end = (sealed.first, sealed.end) if sealed.kind is LeaseKind.OBJECTS else (0, 1)
     rows = table["row"]
-    if rows.combine_chunks() != pa.array(range(first, end), pa.int32()):
+    # Their number first: a seal may claim any.
+    if len(rows) != end - first or rows.combine_chunks() != pa.array(range(first, end), pa.int32()):
         raise JobDirectoryError(
             f"{sealed.result_name} does not hold rows {first} to {end}, as its seal says"
         )
@@ -142,9 +149,9 @@ def _refuse_wrong_rows(sealed: Seal, table: pa.Table) -> None:
 
 _TABLES = """
 create view manifest as
-  select key, size from read_parquet('{manifest}/part-*.parquet');
-create view receipts as select * from read_parquet('{scratch}/receipts.parquet');
-create view listing as select * from read_parquet('{scratch}/listing.parquet');
+  select key, size from read_parquet([{manifest}]);
+create view receipts as select * from read_parquet({receipts});
+create view listing as select * from read_parquet({listing});
 create view landed as
   select * from receipts where outcome in ('TRANSFERRED', 'ALREADY_PRESENT');
 create table differences (what varchar, key varchar, target_key varchar);
@@ -174,25 +181,37 @@ def _compare(
     # Imported where it is used: a command that does not reconcile need not wait for it.
     import duckdb
 
-    if not manifest.shards():
-        _write_empty_manifest(scratch)
-    with duckdb.connect() as database:
-        database.execute(f"set memory_limit='{MEMORY_LIMIT}'")
-        database.execute(f"set temp_directory='{_quoted(scratch / 'spill')}'")
-        database.execute("set preserve_insertion_order=false")
-        where = scratch / "empty" if not manifest.shards() else directory.manifest_path
-        database.execute(_TABLES.format(manifest=_quoted(where), scratch=_quoted(scratch)))
-        differences = database.execute(
-            "select what, count(*) from differences group by what"
-        ).fetchall()
-        differing = scratch / DIFFERENCES_FILE
-        database.execute(f"copy differences to '{_quoted(differing)}' (format parquet)")
-        directory.publish(differing, DIFFERENCES_FILE)
-        counts = {str(what): int(number) for what, number in differences}
-        for name in ("manifest", "receipts", "landed", "listing"):
-            row = database.execute(f"select count(*) from {name}").fetchone()
-            assert row is not None, "count(*) gives one row"
-            counts[name] = int(row[0])
+    files = [manifest.directory / file["name"] for file in manifest.facts["files"]]
+    try:
+        with duckdb.connect() as database:
+            database.execute(f"set memory_limit='{MEMORY_LIMIT}'")
+            database.execute(f"set temp_directory={_quoted(scratch / 'spill')}")
+            database.execute("set preserve_insertion_order=false")
+            database.execute(
+                _TABLES.format(
+                    # Those that were frozen and verified, whatever else lies there.
+                    manifest=", ".join(map(_pattern, files or [_write_empty_manifest(scratch)])),
+                    receipts=_pattern(scratch / "receipts.parquet"),
+                    listing=_pattern(scratch / "listing.parquet"),
+                )
+            )
+            differences = database.execute(
+                "select what, count(*) from differences group by what"
+            ).fetchall()
+            differing = scratch / DIFFERENCES_FILE
+            database.execute(f"copy differences to {_quoted(differing)} (format parquet)")
+            directory.publish(differing, DIFFERENCES_FILE)
+            counts = {str(what): int(number) for what, number in differences}
+            for name in ("manifest", "receipts", "landed", "listing"):
+                row = database.execute(f"select count(*) from {name}").fetchone()
+                assert row is not None, "count(*) gives one row"
+                counts[name] = int(row[0])
+    except duckdb.Error as error:
+        # Its message may quote values, and a value may be an object's name.
+        raise JobDirectoryError(
+            f"the joins of reconcile failed ({type(error).__name__}): make room on the disk of "
+            f"{directory.root} and in memory, then run again"
+        ) from error
     return Reconciliation(
         entries=counts["manifest"],
         receipts=counts["receipts"],
@@ -208,12 +227,17 @@ def _compare(
     )
 
 
-def _write_empty_manifest(scratch: Path) -> None:
-    empty = scratch / "empty"
-    empty.mkdir()
+def _write_empty_manifest(scratch: Path) -> Path:
+    empty = scratch / "empty.parquet"
     schema = pa.schema([("key", pa.string()), ("size", pa.int64())])
-    pq.write_table(schema.empty_table(), empty / "part-00000.parquet")
+    pq.write_table(schema.empty_table(), empty)
+    return empty
 
 
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+def _pattern(path: Path) -> str:
+    """This one file, to a function that takes patterns."""
+    return _quoted(glob.escape(str(path)))
+
+
+def _quoted(text: Path | str) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
