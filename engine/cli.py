@@ -442,4 +442,9 @@ def _default_directory(config: JobConfig) -> Path:
 def _directory_of(job_file: Path, config: JobConfig) -> Path:
     if config.directory is not None:
         return job_file.parent / config.directory
+    if not job_file.suffix:
+        raise ConfigurationError(
+            f"{job_file} has no suffix, so the job directory cannot be named like it; call it "
+            f"{job_file.name}.toml, or set directory in it"
+        )
     return job_file.with_suffix("")

@@ -10,6 +10,7 @@ the job directory.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from manifests.errors import ConfigurationError
@@ -100,17 +102,32 @@ def parse_location(url: str) -> Location:
         if not rest.startswith("/"):
             raise ConfigurationError(f"{_shown(url)} needs an absolute path: file:///PATH")
         path = os.path.normpath(unquote(rest))
+        if "\0" in path:
+            raise ConfigurationError("a file URL holds a NUL, which no path does; correct it")
         return Location(scheme=Scheme.FILE, account="", container=path, path="")
+    return _cloud_location(url, Scheme(scheme), rest)
+
+
+def _cloud_location(url: str, scheme: Scheme, rest: str) -> Location:
     names = rest.split("/", 2 if scheme == Scheme.AZURE else 1)
     account = names.pop(0) if scheme == Scheme.AZURE else ""
     container = names.pop(0) if names else ""
     if "@" in account + container or (scheme == Scheme.AZURE and not account) or not container:
         form = "az://ACCOUNT/CONTAINER/PREFIX" if scheme == Scheme.AZURE else "s3://BUCKET/PREFIX"
         raise ConfigurationError(f"{_shown(url)} is not of the form {form}")
+    if (account and not _ACCOUNT.fullmatch(account)) or not _CONTAINER.fullmatch(container):
+        raise ConfigurationError(
+            f"{_shown(url)} holds a name that no account, container or bucket has; correct it"
+        )
     return Location(
-        scheme=Scheme(scheme), account=account, container=container, path=names[0] if names else ""
+        scheme=scheme, account=account, container=container, path=names[0] if names else ""
     )
 
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9-]{1,63}")
+_CONTAINER = re.compile(r"[A-Za-z0-9$._:-]{1,255}")
+"""Wider than any store, and safe in a host name or a path; `tenant:bucket` is Ceph's."""
+_AWS_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 _SIGNED = ("?sig=", "&sig=", "X-Amz-Signature=", "X-Amz-Credential=")
 """What tells a URL that carries its own permission from a name with a question mark."""
@@ -131,11 +148,23 @@ def _check_url(value: str) -> str:
 
 
 def _check_endpoint(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        # Both look at their part of the text only now.
+        _, whole = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:
+        # Its message may repeat a password.
+        raise ValueError("write it as https://HOST[:PORT]") from None
+    if parts.scheme not in ("http", "https") or not whole:
         raise ValueError("write it as https://HOST[:PORT]")
     if parts.username or parts.password or parts.query:
         raise ValueError("an endpoint holds no user, password, token or query; use the environment")
+    return value
+
+
+def _check_printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("it holds a character that cannot be printed")
     return value
 
 
@@ -145,15 +174,20 @@ _SIZE = TypeAdapter(ByteSize)
 def parse_size(text: str | int) -> int:
     """Bytes from a number or a text such as 64MiB. Raises ValueError."""
     try:
+        if isinstance(text, bool):
+            raise ValueError
         return int(_SIZE.validate_python(text))
-    except ValidationError:
-        raise ValueError(f"{text} is no size; write a number of bytes, or 8MiB, 1.5GiB") from None
+    except (ValueError, OverflowError):
+        raise ValueError("this is no size; write a number of bytes, or 8MiB, 1.5GiB") from None
 
 
 Url = Annotated[str, AfterValidator(_check_url)]
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
-Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=1 << 60)]
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
+"""Up to 30 years: what clocks and waits can take."""
+Printable = Annotated[str, AfterValidator(_check_printable)]
+Region = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
 class _Section(BaseModel):
@@ -167,13 +201,13 @@ class EndConfig(_Section):
     endpoint: Endpoint | None = None
     """Where the service answers. None: AWS_ENDPOINT_URL[_S3], the connection string, or the cloud's
     own."""
-    region: str | None = None
+    region: Region | None = None
     provider: str | None = None
     """Whose limits hold (see manifests/providers.py). None: told from the endpoint and the
     probe."""
-    profile: str | None = None
+    profile: Printable | None = None
     """Section of AWS's shared credentials and config files. None: the whole chain."""
-    ca_bundle: str | None = None
+    ca_bundle: Printable | None = None
     """File of trusted roots. None: the system's."""
     allow_plain_http: bool = False
     """http to another machine than this one."""
@@ -216,6 +250,15 @@ class PlanConfig(_Section):
     names: Literal["refuse", "escape"] = "refuse"
     """What to do with names that the target would change: refuse them, or map them to safe ones."""
 
+    @model_validator(mode="after")
+    def _whole_chunks(self) -> PlanConfig:
+        if self.part_bytes % self.chunk_bytes:
+            raise ValueError(
+                f"part_bytes ({self.part_bytes}) must be a multiple of chunk_bytes "
+                f"({self.chunk_bytes})"
+            )
+        return self
+
 
 class RunConfig(_Section):
     """[run]: may differ from run to run; the command line overrides it."""
@@ -237,7 +280,7 @@ class RunConfig(_Section):
     leases: Annotated[int, Field(ge=1, le=16)] = 2
     """Leases a worker holds at a time."""
     journal_seconds: Seconds = 1.0
-    retry_seconds: Annotated[float, Field(ge=0)] = 300.0
+    retry_seconds: Annotated[float, Field(ge=0, le=1e9)] = 300.0
     """How long one failing step is tried before its object has failed."""
     heartbeat_timeout_seconds: Seconds = 60.0
     """A worker that is silent for longer is lost."""
@@ -256,7 +299,7 @@ class JobConfig(_Section):
 
     source: EndConfig
     target: EndConfig
-    directory: str | None = None
+    directory: Printable | None = None
     """The job directory. None: beside the job file, named like it."""
     inventory: InventoryConfig = InventoryConfig()
     plan: PlanConfig = PlanConfig()
@@ -290,8 +333,12 @@ def read_job_file(path: Path) -> JobConfig:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     try:
         values = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: it is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        # A number of too many digits is a ValueError, lists in lists in lists a RecursionError.
+        what = error if isinstance(error, tomllib.TOMLDecodeError) else "a value beyond all bounds"
+        raise ConfigurationError(f"{path} is not valid TOML: {what}") from error
     for end in ("source", "target"):
         if isinstance(values.get(end), str):
             values[end] = {"url": values[end]}
@@ -344,6 +391,10 @@ def open_end(
             )
         )
     endpoint = s3_endpoint(end, environment)
+    if endpoint is None and not _AWS_BUCKET.fullmatch(location.container):
+        raise ConfigurationError(
+            f"{location} is no bucket of Amazon S3; correct the name, or set an endpoint"
+        )
     return S3Store(
         S3Settings(
             bucket=location.container,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.books import Books
@@ -255,7 +256,14 @@ def read_failures(root: Path, show_keys: bool) -> list[Failure]:
     """The first few entries of the last run's failures.parquet."""
     directory = JobDirectory.open(root)
     path = directory.path(FAILURES_FILE)
-    return list(listed_failures(directory, path, show_keys)) if path.is_file() else []
+    if not path.is_file():
+        return []
+    try:
+        return list(listed_failures(directory, path, show_keys))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException):
+        raise JobDirectoryError(
+            f"{path} is damaged; remove it, the next `noria run` writes it again"
+        ) from None
 
 
 # -- one run ---------------------------------------------------------------------------------------

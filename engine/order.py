@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from engine.config import JobConfig
 from manifests.errors import JobDirectoryError
@@ -40,9 +43,8 @@ class JobFacts:
     def of(cls, job: Mapping[str, Any]) -> JobFacts:
         """From the content of job.json. Raises JobDirectoryError."""
         try:
-            facts = job["facts"]
-            return cls(**{**facts, "checksum": Checksum(facts["checksum"])})
-        except (KeyError, TypeError, ValueError) as error:
+            return TypeAdapter(cls).validate_json(json.dumps(job["facts"]), strict=True)
+        except (KeyError, ValueError) as error:
             raise JobDirectoryError("job.json is damaged; restore it or plan a new job") from error
 
 

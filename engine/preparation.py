@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from engine.config import (
     EndConfig,
@@ -128,6 +129,8 @@ def _create(config: JobConfig, root: Path, say: Say, accepted: Callable[[], None
         _open_report(config, config.source.location.prefix)
     accepted()
     facts, rules = _find_facts(config, source, target)
+    # What this refuses must not become a job that can neither run nor be planned anew.
+    config.plan_options(limits_for(facts.provider), rules, facts.target_prefix)
     job = {
         "id": facts.job_id,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -228,8 +231,13 @@ def finish_plan(directory: JobDirectory, say: Say) -> Prepared:
 
 
 def _rules(directory: JobDirectory) -> NameRules:
-    rules = directory.job()["name_rules"]
-    return NameRules(**{**rules, "reserved_segments": tuple(rules["reserved_segments"])})
+    try:
+        rules = json.dumps(directory.job()["name_rules"])
+        return TypeAdapter(NameRules).validate_json(rules, strict=True)
+    except (KeyError, ValueError) as error:
+        raise JobDirectoryError(
+            f"{directory.root}/job.json is damaged; restore it or plan a new job"
+        ) from error
 
 
 def _inventory(

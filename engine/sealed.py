@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,9 @@ from engine.events import SettledSpan
 from manifests.jobdir import JobDirectory
 from manifests.model import LeaseKind
 from manifests.receipts import read_seals_by_shard
+
+_UPLOAD = re.compile(r"uploads/([0-9]{8,10})/([0-9]{6,9})\.json")
+"""As manifests.jobdir.upload_name() writes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,8 @@ def enter_seals(directory: JobDirectory, books: Books) -> Sealed:
 def _upload_generations(directory: JobDirectory) -> dict[int, int]:
     """PARTS shard -> the newest generation of which an upload was opened."""
     newest: dict[int, int] = {}
-    for name in directory.names("uploads"):
-        _, shard, generation = name.removesuffix(".json").split("/")
-        newest[int(shard)] = max(newest.get(int(shard), 0), int(generation))
+    # Other files that lie there are not ours, and say nothing.
+    for found in filter(None, map(_UPLOAD.fullmatch, directory.names("uploads"))):
+        shard, generation = map(int, found.groups())
+        newest[shard] = max(newest.get(shard, 0), generation)
     return newest

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from engine.events import Quarantine
 from manifests.jobdir import JobDirectory
@@ -110,16 +112,30 @@ def load_status(directory: JobDirectory, name: str = STATUS_FILE) -> JobStatus |
         return None
     try:
         values = json.loads(data)
-        tally: dict[str, Any] = {
-            name: {
-                tuple(labels): tuple(value) if isinstance(value, list) else value
-                for labels, value in values["tally"][name]
-            }
+        stated = {
+            name: [(tuple(labels), value) for labels, value in values["tally"][name]]
             for name in ("counters", "gauges", "histograms")
         }
-        return JobStatus(**{**values, "phase": Phase(values["phase"]), "tally": Tally(**tally)})
-    except (ValueError, TypeError, KeyError):
+        if not _is_bounded(values):
+            return None
+        tally = TypeAdapter(Tally).validate_python(
+            {name: dict(pairs) for name, pairs in stated.items()}
+        )
+        status = TypeAdapter(JobStatus).validate_json(
+            json.dumps({**values, "tally": {}}), strict=True
+        )
+        return replace(status, tally=tally)
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None  # a cache: what counts is in the seals
+
+
+def _is_bounded(value: Any) -> bool:
+    """Every number in it is one that sums and displays can take: finite, and of 63 bits."""
+    if isinstance(value, dict):
+        return all(map(_is_bounded, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_bounded, value))
+    return not isinstance(value, int | float) or -(2**63) < value < 2**63
 
 
 def add_tallies(first: Tally, second: Tally) -> Tally:

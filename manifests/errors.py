@@ -36,17 +36,25 @@ from typing import ClassVar
 
 class NoriaError(Exception):
     """Root of the tree. `key` is the object concerned, kept out of the message so that logs may
-    hide it."""
+    hide it. A message is one line of printable characters, whatever it was made of."""
 
     cause: ClassVar[str] = "error"
 
     def __init__(self, message: str, *, key: str | None = None) -> None:
+        message = _one_line(message)
         super().__init__(message)
         self.message = message
         self.key = key
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), dict(self.__dict__)))
+
+
+def _one_line(message: str) -> str:
+    if message.isprintable():
+        return message
+    shown = (sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in message)
+    return "".join(shown)
 
 
 def _rebuild(kind: type[NoriaError], state: dict[str, object]) -> NoriaError:
