@@ -277,6 +277,9 @@ class RunConfig(_Section):
     """Buffer memory of each worker."""
     range_bytes: Size = 64 * MIB
     """Largest range read at once; larger parts are streamed from several."""
+    source_crc64: bool = True
+    """Ask a source in Azure for the CRC64 of all that is read (a structured message). Without it, a
+    move from there reaches `ingested` at most. An endpoint that knows none is read all the same."""
     leases: Annotated[int, Field(ge=1, le=16)] = 2
     """Leases a worker holds at a time."""
     journal_seconds: Seconds = 1.0
@@ -363,10 +366,12 @@ def open_end(
     environment: Mapping[str, str] = os.environ,
     *,
     read_only: bool = False,
+    ask_crc64: bool = False,
 ) -> TargetStore:
     """The store at one end, with this process's credentials. Nothing is sent yet.
 
     `read_only` is for sources: what is derived from an account key then allows only reading.
+    `ask_crc64` is for sources whose bytes are moved: see RunConfig.source_crc64.
     """
     location = end.location
     if location.scheme is Scheme.FILE:
@@ -388,6 +393,7 @@ def open_end(
                 ca_bundle=end.ca_bundle,
                 allow_plain_http=end.allow_plain_http,
                 read_only=read_only,
+                ask_crc64=ask_crc64,
             )
         )
     endpoint = s3_endpoint(end, environment)

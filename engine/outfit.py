@@ -95,7 +95,7 @@ def make_route(
     room = run.streams + run.small_requests
     return Route(
         job_id=facts.job_id,
-        source=open_end(order.config.source, read_only=True),
+        source=open_end(order.config.source, read_only=True, ask_crc64=run.source_crc64),
         target=open_target(order.config, facts),
         source_prefix=facts.source_prefix,
         target_prefix=facts.target_prefix,

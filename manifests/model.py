@@ -136,6 +136,8 @@ class PartRecord:
     """xxh3_128 of each chunk of the part, 16 bytes each, big endian, in order."""
     checked: bool = False
     """The target verified a checksum that was sent along, or stated the same one itself."""
+    stated: bool = False
+    """The source stated this CRC64 as that of these bytes, when they were read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from manifests.model import (
     Receipt,
     Upload,
 )
-from manifests.schema import PART_SCHEMA, RECEIPT_SCHEMA
+from manifests.schema import FIRST_PART_SCHEMA, PART_SCHEMA, RECEIPT_SCHEMA
 
 
 def _receipt(values: Mapping[str, Any]) -> Receipt:
@@ -195,7 +195,8 @@ def read_result(
 ) -> pa.Table:
     """The result that a seal names, or some columns of it. Raises JobDirectoryError where it is not
     what was sealed."""
-    schema = PART_SCHEMA if sealed.kind is LeaseKind.PARTS else RECEIPT_SCHEMA
+    parts = (PART_SCHEMA, FIRST_PART_SCHEMA)
+    schemas = parts if sealed.kind is LeaseKind.PARTS else (RECEIPT_SCHEMA,)
     path = directory.path(sealed.result_name)
     try:
         if _file_sha256(path) != sealed.result_sha256:
@@ -203,7 +204,7 @@ def read_result(
                 f"{sealed.result_name} is not the file that was sealed; restore it from a copy"
             )
         with pq.ParquetFile(path) as file:
-            if not file.schema_arrow.equals(schema):
+            if file.schema_arrow not in schemas:
                 raise ValueError("other columns")
             return file.read(columns)
     except (OSError, ValueError, pa.ArrowException) as error:

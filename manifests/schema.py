@@ -99,6 +99,10 @@ PART_SCHEMA = pa.schema(
         pa.field("crc64nvme", pa.uint64(), nullable=False),
         pa.field("chunks", pa.binary(), nullable=False),
         pa.field("checked", pa.bool_(), nullable=False),
+        pa.field("stated", pa.bool_(), nullable=False),
     ]
 )
 """Columns are the fields of manifests.model.PartRecord."""
+
+FIRST_PART_SCHEMA = PART_SCHEMA.remove(PART_SCHEMA.get_field_index("stated"))
+"""As earlier versions wrote it: nothing was known to be stated then."""

@@ -136,15 +136,18 @@ def check_range(answer: Answer, *, offset: int, size: int, key: str) -> int:
     return whole
 
 
-def check_whole(answer: Answer, *, size: int, pinned: bool, key: str) -> None:
-    """See that a GET without Range brought exactly `size` bytes.
+def check_whole(
+    answer: Answer, *, size: int, pinned: bool, key: str, carried: str | None = None
+) -> None:
+    """See that a GET without Range brought exactly `size` bytes. `carried`: what the answer says
+    its body carries, where that is not its length.
 
     Raises SourceChanged where the object has another size than planned, ShortBody where the pinned
     one came in another length.
     """
     if answer.filled:
         return
-    came = answer.headers.get("content-length", "an unknown number of")
+    came = carried or answer.headers.get("content-length", "an unknown number of")
     if pinned:
         raise ShortBody(f"{came} bytes came, {size} were planned: try again", key=key)
     raise SourceChanged(f"it has {came} bytes, the plan says {size}: plan again", key=key)

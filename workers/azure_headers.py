@@ -55,6 +55,12 @@ def whole_head(headers: Mapping[str, str]) -> ObjectHead:
     )
 
 
+def read_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
+    """The blob, where a GET without Range brought its `size` bytes and this CRC64 of them."""
+    stated = decode_crc(headers.get(CRC64_HEADER))
+    return blob_head(headers, size=size, crc64nvme=crc64nvme if stated is None else stated)
+
+
 def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
     said = {
         name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)

@@ -22,6 +22,8 @@ from workers.http1 import Answer
 
 RENEWABLE: Final = ("AuthenticationFailed", "InvalidAuthenticationInfo")
 """Codes of a credential that may just have run out."""
+_OF_MESSAGES: Final = (b"x-ms-structured-body", b"x-ms-version", b"API version")
+"""What such a refusal names: a header, by Azure; the version, by Azurite."""
 _RIGHTS: Final = "grant Storage Blob Data Reader on a source, Contributor on a target"
 _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     **dict.fromkeys(
@@ -86,6 +88,11 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     **dict.fromkeys(("ServerBusy", "AccountIopsLimitExceeded"), (Throttled, "slow down")),
     "PendingCopyOperation": (StoreUnavailable, "try again"),
 }
+
+
+def refuses_message(answer: Answer) -> bool:
+    """True where an endpoint that is older than structured messages refuses a request for one."""
+    return answer.status == 400 and any(name in answer.body for name in _OF_MESSAGES)
 
 
 def refusal(answer: Answer, verb: Verb, key: str | None) -> NoriaError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
@@ -42,12 +42,14 @@ from workers.azure_headers import (
     blob_head,
     decode_crc,
     encode_crc,
+    read_head,
     whole_head,
 )
-from workers.azure_refusals import RENEWABLE, refusal
+from workers.azure_message import LENGTH_HEADER, MESSAGE_FORM, MESSAGE_HEADER, StructuredBody
+from workers.azure_refusals import RENEWABLE, refusal, refuses_message
 from workers.azure_sas import container_sas
 from workers.connection import OnBytes
-from workers.http1 import Answer
+from workers.http1 import Answer, Wrapping
 from workers.listing import Ask, Page, walk
 from workers.store import Checksum, ListedUpload, ObjectHead, Written
 from workers.wire import Body, BrokenExchange, Wire, WireSettings
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 
 API_VERSION: Final = "2023-11-03"
 """Old enough for every endpoint that speaks of Azure today; has all that is used here."""
+MESSAGE_API_VERSION: Final = "2025-01-05"
+"""The first that has structured messages; only reads that ask for one speak it."""
 TOKEN_SCOPE: Final = "https://storage.azure.com/.default"
 SAS_HOURS: Final = 12
 COMMIT_SECONDS: Final = 600.0
@@ -82,6 +86,9 @@ class AzureSettings:
     sas: str | None = field(default=None, repr=False)
     read_only: bool = False
     """True: a signature made from an account key allows no more than reading (the source role)."""
+    ask_crc64: bool = True
+    """Ask for the CRC64 of all that is read, as a structured message. Where none comes, reads are
+    as good as without."""
     tier: str | None = None
     """Access tier of written blobs. None: the account's default."""
     page_keys: int = 5000
@@ -113,6 +120,7 @@ class AzureStore:
             )
         )
         self._list_tags = True
+        self._ask_crc64 = settings.ask_crc64
         self.checksum = Checksum.NONE
         self.if_absent = False
         self.trailers = False
@@ -143,9 +151,11 @@ class AzureStore:
         if not into:
             return whole_head(self._read(key, "HEAD", {}, None, etag, version_id).headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
-        answer = self._read(key, "GET", headers, into, etag, version_id, on_bytes)
+        body = StructuredBody(key)
+        answer = self._read(key, "GET", headers, into, etag, version_id, on_bytes, body)
         size = check_range(answer, offset=offset, size=len(into), key=key)
-        return blob_head(answer.headers, size=size, crc64nvme=None)
+        head = blob_head(answer.headers, size=size, crc64nvme=None)
+        return replace(head, range_crc64nvme=body.crc64nvme)
 
     def read_object(
         self,
@@ -156,9 +166,11 @@ class AzureStore:
         version_id: str | None = None,
         on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
-        answer = self._read(key, "GET", {}, into, etag, version_id, on_bytes)
-        check_whole(answer, size=len(into), pinned=etag is not None, key=key)
-        return whole_head(answer.headers)
+        body = StructuredBody(key)
+        answer = self._read(key, "GET", {}, into, etag, version_id, on_bytes, body)
+        carried = answer.headers.get(LENGTH_HEADER)
+        check_whole(answer, size=len(into), pinned=etag is not None, key=key, carried=carried)
+        return read_head(answer.headers, size=len(into), crc64nvme=body.crc64nvme)
 
     def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
         query = [("comp", "tags"), *_version(version_id)]
@@ -306,15 +318,33 @@ class AzureStore:
         etag: str | None,
         version_id: str | None,
         on_bytes: OnBytes | None = None,
+        wrapping: Wrapping | None = None,
     ) -> Answer:
-        """One GET or HEAD of a blob that has to be the pinned one."""
+        """One GET or HEAD of a blob that has to be the pinned one; as a structured message, if
+        there is something to take one out of its `wrapping`."""
         sent = dict(headers)
         if etag is not None:
             sent["if-match"] = f'"{etag}"'
-        query = _version(version_id)
+        asks = wrapping is not None and self._ask_crc64
+        if asks:
+            sent |= {"x-ms-version": MESSAGE_API_VERSION, MESSAGE_HEADER: MESSAGE_FORM}
         answer = self._call(
-            Verb.READ, method, key, query=query, headers=sent, into=into, on_bytes=on_bytes
+            Verb.READ,
+            method,
+            key,
+            query=_version(version_id),
+            headers=sent,
+            into=into,
+            on_bytes=on_bytes,
+            wrapping=wrapping,
         )
+        if asks and refuses_message(answer):
+            self._ask_crc64 = False
+            raise StoreUnavailable(
+                "the source takes no request for a structured message, and is asked for none from "
+                "now on: try again",
+                key=key,
+            )
         check_pinned(self._accept(answer, Verb.READ, key), etag, key)
         return answer
 
@@ -345,6 +375,7 @@ class AzureStore:
         body_bytes: int = 0,
         into: memoryview | None = None,
         on_bytes: OnBytes | None = None,
+        wrapping: Wrapping | None = None,
         wait_seconds: float | None = None,
         right: Right = Right.BLOBS,
     ) -> Answer:
@@ -365,6 +396,7 @@ class AzureStore:
                 body_bytes=body_bytes,
                 into=into,
                 on_bytes=on_bytes,
+                wrapping=wrapping,
                 wait_seconds=wait_seconds,
             )
         except BrokenExchange as error:

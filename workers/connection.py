@@ -47,6 +47,7 @@ class Connection:
         self.rested_at = 0.0
         self.pending = b""
         """Received, and not yet taken."""
+        self._waking_bytes = 1
 
     def receive(self) -> None:
         """Wait for more bytes and add them to `pending`."""
@@ -60,20 +61,23 @@ class Connection:
         taken, self.pending = self.pending[:size], self.pending[size:]
         return taken
 
-    def fill(self, view: memoryview, on_bytes: OnBytes | None = None) -> None:
-        """Read exactly len(view) bytes; `on_bytes` gets them in order, in pieces of `view`."""
+    def fill(
+        self, view: memoryview, on_bytes: OnBytes | None = None, *, more_bytes: int = 0
+    ) -> None:
+        """Read exactly len(view) bytes; `on_bytes` gets them in order, in pieces of `view`. So many
+        `more_bytes` of the same body are read right after them."""
         early = self.take(len(view))
         view[: len(early)] = early
         filled, heard, size = len(early), 0, len(view)
-        patient = size - filled > 2 * WAKE_BYTES
-        if patient:
-            self._wake_at(WAKE_BYTES)
+        last = size + more_bytes
+        patient = last - filled > 2 * WAKE_BYTES
+        self._wake_at(WAKE_BYTES if patient else 1)
         while filled < size:
             count = self._recv_into(view[filled:])
             if count == 0:
-                raise Malformed(f"the body ended {size - filled} bytes early")
+                raise Malformed(f"the body ended {last - filled} bytes early")
             filled += count
-            if patient and size - filled <= 2 * WAKE_BYTES:
+            if patient and last - filled <= 2 * WAKE_BYTES:
                 # TLS may hold records back: so this ends well before the last byte.
                 self._wake_at(1)
                 patient = False
@@ -122,6 +126,9 @@ class Connection:
                 self.patience.await_writing(self.idle_seconds)
 
     def _wake_at(self, size: int) -> None:
+        if size == self._waking_bytes:
+            return
+        self._waking_bytes = size
         with contextlib.suppress(OSError):  # a kernel without it works as well, at more CPU
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 

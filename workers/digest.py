@@ -31,12 +31,15 @@ class PartDigest:
         self._chunks: list[bytes] = []
         self.crc64nvme = 0
         self.size = 0
+        self._stated = 0
+        self._stated_bytes = 0
 
     def fork(self) -> PartDigest:
         """Another one that has been fed the same bytes: to go on with where they may not count."""
         fork = PartDigest(self._chunk_bytes)
         fork._room, fork._hash = self._room, self._hash.copy()
         fork._chunks, fork.crc64nvme, fork.size = self._chunks.copy(), self.crc64nvme, self.size
+        fork._stated, fork._stated_bytes = self._stated, self._stated_bytes
         return fork
 
     def update(self, view: memoryview) -> None:
@@ -49,6 +52,18 @@ class PartDigest:
             view = view[len(piece) :]
             if self._room == 0:
                 self._close_chunk()
+
+    def add_stated(self, crc64nvme: int | None, size: int) -> None:
+        """Note what the source states of the next `size` bytes, in order; None: nothing."""
+        if crc64nvme is not None:
+            self._stated = combine(self._stated, crc64nvme, size)
+            self._stated_bytes += size
+
+    @property
+    def stated_crc64nvme(self) -> int | None:
+        """Of the same bytes, put together from what the source states; None where that leaves any
+        out, or there are none."""
+        return self._stated if 0 < self.size == self._stated_bytes else None
 
     def _close_chunk(self) -> None:
         self._chunks.append(self._hash.digest())
@@ -67,12 +82,17 @@ def crc64nvme(view: memoryview | bytes, so_far: int = 0) -> int:
     return int(checksums.crc64nvme(view, so_far))
 
 
+def combine(first: int, second: int, second_bytes: int) -> int:
+    """CRC64NVME of bytes with that of `first`, followed by so many with that of `second`."""
+    return int(checksums.combine_crc64nvme(first, second, second_bytes))
+
+
 def combine_parts(parts: Iterable[PartRecord]) -> tuple[int, bytes]:
     """Whole-object CRC64NVME and chunk digests out of all parts in order."""
     whole = 0
     chunks: list[bytes] = []
     for part in parts:
-        whole = checksums.combine_crc64nvme(whole, part.crc64nvme, part.size)
+        whole = combine(whole, part.crc64nvme, part.size)
         chunks.append(part.chunks)
     return whole, b"".join(chunks)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from workers.connection import Connection, Malformed, OnBytes
 
@@ -25,6 +25,32 @@ class Answer:
     """Empty where the body went into the caller's buffer."""
     filled: bool = False
     """True where the body went into the caller's buffer: both are of the same length."""
+
+
+class Fill(Protocol):
+    """As Connection.fill: the next bytes of a body, exactly as many as there is room for."""
+
+    def __call__(
+        self, view: memoryview, on_bytes: OnBytes | None = None, *, more_bytes: int = 0
+    ) -> None: ...
+
+
+class Wrapping(Protocol):
+    """A form of body that a host may choose: what was asked for, and more around it."""
+
+    def wraps(self, headers: Mapping[str, str]) -> bool:
+        """Whether the answer with these headers has that form."""
+
+    def unwrap(
+        self,
+        headers: Mapping[str, str],
+        body_bytes: int,
+        fill: Fill,
+        into: memoryview,
+        on_bytes: OnBytes | None,
+    ) -> bool:
+        """Read all of a body of so many bytes, and fill `into` with what was asked for. False, and
+        nothing is read, where the lengths do not agree."""
 
 
 def read_head(connection: Connection) -> tuple[int, dict[str, str]]:
@@ -69,6 +95,7 @@ def read_body(
     headers: dict[str, str],
     into: memoryview | None,
     on_bytes: OnBytes | None = None,
+    wrapping: Wrapping | None = None,
 ) -> tuple[Answer, bool]:
     """The answer, and whether its connection may serve another exchange."""
     reusable = "close" not in headers.get("connection", "").lower()
@@ -76,12 +103,14 @@ def read_body(
     if method == "HEAD" or status in (204, 304):
         return bare, reusable
     view = into if status in (200, 206) else None
+    if view is not None and wrapping is not None and wrapping.wraps(headers):
+        if not _read_wrapped(connection, headers, view, on_bytes, wrapping):
+            return bare, False
+        return Answer(status=status, headers=headers, filled=True), reusable
     if "transfer-encoding" in headers:
         body = _read_chunks(connection)
     elif "content-length" in headers:
-        if not headers["content-length"].isdecimal():
-            raise Malformed("Content-Length is no number")
-        length = int(headers["content-length"])
+        length = _length(headers)
         if length > ANSWER_BYTES_MAX if view is None else length != len(view):
             return bare, False
         if view is not None:
@@ -103,7 +132,49 @@ def read_body(
     return Answer(status=status, headers=headers, filled=True), reusable
 
 
-def _read_chunks(connection: Connection) -> bytes:
+def _length(headers: Mapping[str, str]) -> int:
+    if not headers["content-length"].isdecimal():
+        raise Malformed("Content-Length is no number")
+    return int(headers["content-length"])
+
+
+def _read_wrapped(
+    connection: Connection,
+    headers: Mapping[str, str],
+    into: memoryview,
+    on_bytes: OnBytes | None,
+    wrapping: Wrapping,
+) -> bool:
+    """False where the lengths do not agree. A form with more around it comes with its length, or
+    in chunks, which are held before they are unwrapped."""
+    if "transfer-encoding" in headers:
+        held = _Held(_read_chunks(connection, len(into) + ANSWER_BYTES_MAX))
+        return wrapping.unwrap(headers, len(held.body), held.fill, into, on_bytes)
+    if "content-length" not in headers:
+        return False
+    return wrapping.unwrap(headers, _length(headers), connection.fill, into, on_bytes)
+
+
+class _Held:
+    """A body that has come already, as Fill."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = memoryview(body)
+        self._place = 0
+
+    def fill(
+        self, view: memoryview, on_bytes: OnBytes | None = None, *, more_bytes: int = 0
+    ) -> None:
+        end = self._place + len(view)
+        if end > len(self.body):
+            raise Malformed(f"the body ended {end - len(self.body)} bytes early")
+        view[:] = self.body[self._place : end]
+        self._place = end
+        if on_bytes is not None:
+            on_bytes(view)
+
+
+def _read_chunks(connection: Connection, most_bytes: int = ANSWER_BYTES_MAX) -> bytes:
     """A chunked body (RFC 9112, 7.1); its trailers are passed over."""
     body = bytearray()
     while True:
@@ -116,7 +187,7 @@ def _read_chunks(connection: Connection) -> bytes:
             while _read_line(connection):
                 pass
             return bytes(body)
-        if size < 0 or len(body) + size > ANSWER_BYTES_MAX:
+        if size < 0 or len(body) + size > most_bytes:
             raise Malformed("the answer is too long")
         start = len(body)
         body += bytes(size)

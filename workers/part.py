@@ -93,7 +93,7 @@ def _read(
 
     def read() -> PartDigest:
         digest = so_far.fork()
-        route.source.read_range(
+        head = route.source.read_range(
             route.source_name(entry),
             offset=offset,
             into=into,
@@ -101,6 +101,9 @@ def _read(
             version_id=entry.version_id,
             on_bytes=digest.update,
         )
+        digest.add_stated(head.range_crc64nvme, len(into))
+        if digest.stated_crc64nvme not in (None, digest.crc64nvme):
+            raise DigestRefused("the bytes read are not those the source states", key=entry.key)
         return digest
 
     digest = step(route, "source", "get", read)
@@ -120,4 +123,5 @@ def _part_record(
         crc64nvme=digest.crc64nvme,
         chunks=digest.chunks(),
         checked=checked or written.crc64nvme is not None,
+        stated=digest.stated_crc64nvme is not None,
     )

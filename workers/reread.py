@@ -38,7 +38,7 @@ from workers.digest import DIGEST_BYTES, PartDigest
 from workers.flight import Flight
 from workers.journal import Journal
 from workers.lanes import Lanes
-from workers.route import Route, step
+from workers.route import Route, read_step
 
 _MESSAGES = {
     "damaged": "the bytes at the target are not those of the receipt",
@@ -162,7 +162,7 @@ class RereadRun:
             if receipt.size != head.size:
                 raise SourceChanged("the target has another size now", key=receipt.key)
 
-        step(self._route, "target", "get", read)
+        read_step(self._route, "target", read)
         self._route.counting.add("bytes_reread", by=len(into))
 
     def _add_verdict(self, verdict: Receipt) -> None:

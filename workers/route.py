@@ -162,6 +162,17 @@ def step(route: Route, role: str, operation: str, call: Callable[[], Answer]) ->
             _wait(route, pacer, tries, floor)
 
 
+def read_step(route: Route, role: str, call: Callable[[], Answer]) -> Answer:
+    """step() for the bytes of a read. Where they are not those that the store states, they are read
+    again, resend_limit times."""
+    resends = Resends(route)
+    while True:
+        try:
+            return step(route, role, "get", call)
+        except DigestRefused as error:
+            resends.again(error)
+
+
 def _of_one_object(route: Route, role: str, error: AccessDenied) -> NoriaError:
     """A source that refuses one object but not its container has a key or a list of its own for
     that object: it fails alone. Anything else concerns the whole run."""

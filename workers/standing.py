@@ -7,7 +7,7 @@ from dataclasses import replace
 from manifests.errors import SourceChanged, SourceMissing, TargetConflict
 from manifests.model import ObjectEntry, Outcome, Receipt
 from workers.digest import PartDigest
-from workers.route import Route, Stopped, step
+from workers.route import Route, Stopped, read_step, step
 from workers.store import ObjectHead, SourceStore, Written
 from workers.verdict import moved_receipt
 
@@ -74,7 +74,10 @@ def compare_present(
             key=entry.key,
         )
     head = pin_source(route, entry)
-    crc64nvme, chunks = _hash(route, entry, route.source, route.source_name(entry), head.etag)
+    digest = _hash(route, entry, route.source, route.source_name(entry), head.etag)
+    crc64nvme, chunks = digest.crc64nvme, digest.chunks()
+    if head.crc64nvme is None:
+        head = replace(head, crc64nvme=digest.stated_crc64nvme)
     if standing.crc64nvme is not None:
         equal = standing.crc64nvme == crc64nvme
         written = Written(
@@ -83,7 +86,7 @@ def compare_present(
     else:
         name = route.target_name(entry)
         try:
-            equal = chunks == _hash(route, entry, route.target, name, standing.etag)[1]
+            equal = chunks == _hash(route, entry, route.target, name, standing.etag).chunks()
         except (SourceChanged, SourceMissing):  # as the target's read says it
             equal = False
         written = Written(etag=standing.etag, version_id=standing.version_id)
@@ -111,10 +114,8 @@ def compare_present(
     )
 
 
-def _hash(
-    route: Route, entry: ObjectEntry, store: SourceStore, name: str, etag: str
-) -> tuple[int, bytes]:
-    """CRC64NVME and chunk digests of an object as a store serves it now."""
+def _hash(route: Route, entry: ObjectEntry, store: SourceStore, name: str, etag: str) -> PartDigest:
+    """That of a whole object as a store serves it now."""
     role = "source" if store is route.source else "target"
     version = entry.version_id if role == "source" else None
     digest = PartDigest(route.options.chunk_bytes)
@@ -123,13 +124,13 @@ def _hash(
             view = buffer[: min(len(buffer), entry.size - offset)]
             if route.stopping.is_set():
                 raise Stopped
-            step(
+            head = read_step(
                 route,
                 role,
-                "get",
                 lambda offset=offset, view=view: store.read_range(  # type: ignore[misc]
                     name, offset=offset, into=view, etag=etag, version_id=version
                 ),
             )
             digest.update(view)
-    return digest.crc64nvme, digest.chunks()
+            digest.add_stated(head.range_crc64nvme, len(view))
+    return digest

@@ -44,6 +44,9 @@ class ObjectHead:
     version_id: str | None = None
     crc64nvme: int | None = None
     """Full-object CRC64NVME as the store states it; None where it states none or a composite."""
+    range_crc64nvme: int | None = None
+    """Of the bytes that a read_range brought, as the source states it and they were found to have
+    it; None where it states none, or a whole object was read."""
     txid: str | None = None
     """The transfer id that put_object or create_upload left there; None for a foreign object."""
     tag_count: int = 0
@@ -107,7 +110,8 @@ class SourceStore(Protocol):
         processor still has them at hand; what it got counts only once this returns.
 
         Raises SourceChanged (412, or another ETag in the answer), SourceMissing (404),
-        SourceUnreadable (archived, customer key), Retryable, AccessDenied.
+        SourceUnreadable (archived, customer key), DigestRefused (the bytes are not those that the
+        source states), other Retryable, AccessDenied.
         """
 
     def read_object(
@@ -119,8 +123,8 @@ class SourceStore(Protocol):
         version_id: str | None = None,
         on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
-        """As read_range for a whole object of exactly len(into) bytes, in one GET without a
-        Range."""
+        """As read_range for a whole object of exactly len(into) bytes, in one GET without a Range.
+        What the source states of them is the head's `crc64nvme`."""
 
     def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
         """The object's tags."""

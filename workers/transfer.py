@@ -40,7 +40,7 @@ from manifests.model import (
 )
 from workers.digest import PartDigest, combine_parts
 from workers.part import send_buffered, send_streamed
-from workers.route import Resends, Route, Stopped, step
+from workers.route import Resends, Route, Stopped, read_step, step
 from workers.standing import accept, compare_present, look, pin_source, settle
 from workers.store import Checksum, ObjectHead, Written
 from workers.tally import Sent
@@ -158,7 +158,10 @@ def complete_upload(
     the target's word for the whole differs from what was read.
     """
     crc64nvme, chunks = combine_parts(parts)
-    _refuse_flipped(entry, opened.source_crc64nvme, crc64nvme)
+    source_crc64nvme = opened.source_crc64nvme
+    _refuse_flipped(entry, source_crc64nvme, crc64nvme)
+    if source_crc64nvme is None and all(part.stated for part in parts):
+        source_crc64nvme = crc64nvme
     standing = _complete(route, entry, opened, parts, crc64nvme)
     if standing.txid != opened.upload.txid and standing.crc64nvme is None:
         return compare_present(route, entry, standing, attempt)
@@ -173,10 +176,11 @@ def complete_upload(
             size=entry.size,
             etag=opened.upload.etag,
             version_id=opened.source_version,
-            crc64nvme=opened.source_crc64nvme,
+            crc64nvme=source_crc64nvme,
         ),
         bytes_moved=bytes_moved,
         checked_parts=all(part.checked for part in parts),
+        stated_parts=sum(part.stated for part in parts),
         parts=len(parts),
         txid=standing.txid,
     )
@@ -244,20 +248,14 @@ def _read_whole(
             version_id=entry.version_id,
             on_bytes=digest.update,
         )
+        route.counting.add("bytes_read", by=entry.size)
+        for stated in (head.crc64nvme, entry.crc64nvme):
+            _refuse_flipped(entry, stated, digest.crc64nvme)
+        if head.crc64nvme is None and entry.crc64nvme is not None:
+            head = replace(head, crc64nvme=entry.crc64nvme)
         return head, digest
 
-    resends = Resends(route)
-    while True:
-        head, digest = step(route, "source", "get", read)
-        route.counting.add("bytes_read", by=entry.size)
-        try:
-            stated = entry.crc64nvme if entry.crc64nvme is not None else head.crc64nvme
-            _refuse_flipped(entry, stated, digest.crc64nvme)
-            if head.crc64nvme != stated:
-                head = replace(head, crc64nvme=stated)
-            return head, digest
-        except DigestRefused as error:
-            resends.again(error)
+    return read_step(route, "source", read)
 
 
 def _refuse_flipped(entry: ObjectEntry, stated: int | None, read: int) -> None:

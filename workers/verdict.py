@@ -22,6 +22,7 @@ def moved_receipt(
     source: ObjectHead,
     bytes_moved: int,
     checked_parts: bool,
+    stated_parts: int = 0,
     parts: int = 0,
     txid: str | None = None,
 ) -> Receipt:
@@ -31,6 +32,7 @@ def moved_receipt(
         read_crc=crc64nvme,
         target_crc=written.crc64nvme,
         checked_at_ingest=checked_parts,
+        stated_in_part=stated_parts > 0,
     )
     return Receipt(
         row=entry.row,
@@ -57,13 +59,20 @@ def moved_receipt(
 
 
 def reached_level(
-    *, source_crc: int | None, read_crc: int, target_crc: int | None, checked_at_ingest: bool
+    *,
+    source_crc: int | None,
+    read_crc: int,
+    target_crc: int | None,
+    checked_at_ingest: bool,
+    stated_in_part: bool = False,
 ) -> tuple[Level, str | None]:
     """The level that the facts support, and why it is not `chained`; never rounded up."""
     if source_crc not in (None, read_crc) or target_crc not in (None, read_crc):
         return Level.COUNTED, "the stated checksums differ"
     if target_crc is None and not checked_at_ingest:
         return Level.COUNTED, "the target verifies and states no checksum"
+    if source_crc is None and stated_in_part:
+        return Level.INGESTED, "the source stated no CRC64 of some parts"
     if source_crc is None:
         return Level.INGESTED, "the source states no CRC64"
     if target_crc is None:

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from manifests.errors import ConfigurationError
 from workers.connection import Connection, Malformed, OnBytes, TlsConnection
 from workers.fibers import FiberPool, Patience, current_pool
-from workers.http1 import Answer, read_body, read_head, read_one_head
+from workers.http1 import Answer, Wrapping, read_body, read_head, read_one_head
 
 Body: TypeAlias = memoryview | bytes | Iterable[memoryview | bytes]
 _Address: TypeAlias = tuple[socket.AddressFamily, Any]
@@ -101,15 +101,17 @@ class Wire:
         body_bytes: int = 0,
         into: memoryview | None = None,
         on_bytes: OnBytes | None = None,
+        wrapping: Wrapping | None = None,
         wait_seconds: float | None = None,
     ) -> Answer:
         """Send one request, read its answer.
 
         `target` is path and query, encoded. `body_bytes` is the length of an iterable body, which
         is sent as it comes; what it raises passes through. `into` takes the body of a 200 or 206 if
-        the lengths agree, and `on_bytes` gets its pieces as they come. `wait_seconds` is how long
-        the answer may take to begin (None: idle_seconds). Raises BrokenExchange, or
-        ConfigurationError where the host's certificate is not trusted.
+        the lengths agree, and `on_bytes` gets its pieces as they come; out of its `wrapping`, if it
+        comes in one, whose errors pass through. `wait_seconds` is how long the answer may take to
+        begin (None: idle_seconds). Raises BrokenExchange, or ConfigurationError where the host's
+        certificate is not trusted.
         """
         if isinstance(body, bytes | memoryview):
             body_bytes = len(body)
@@ -126,7 +128,9 @@ class Wire:
                 connection.idle_seconds = wait_seconds
             status, answered = read_head(connection)
             connection.idle_seconds = self._settings.idle_seconds
-            answer, reusable = read_body(connection, method, status, answered, into, on_bytes)
+            answer, reusable = read_body(
+                connection, method, status, answered, into, on_bytes, wrapping
+            )
         except (OSError, Malformed) as error:
             connection.close()
             raise BrokenExchange(f"{type(error).__name__}: {error}", sent=sent) from error
