@@ -192,18 +192,21 @@ def open_azure_inventory(
 
 def _account_of(endpoint: str) -> str:
     """`https://ACCOUNT.blob.core.windows.net` and the like."""
-    return (urlsplit(endpoint).hostname or "").partition(".")[0]
+    try:
+        return (urlsplit(endpoint).hostname or "").partition(".")[0]
+    except ValueError:
+        return ""
 
 
 def _moment(manifest: ReportManifest, step: str) -> datetime:
     text = manifest.get(str, step)
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise manifest.refuse(f"{step} is not a date and time with its zone")
-    return moment.astimezone(UTC)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise manifest.refuse(f"{step} is not a date and time with its zone")
 
 
 def _inventory_batch(rows: ReportRows, filters: frozenset[str]) -> pa.RecordBatch:

@@ -19,6 +19,8 @@ from manifests.inventory_rows import ReportRows, fold
 from manifests.schema import INVENTORY_SCHEMA
 
 MOMENT = pa.timestamp("ms", tz="UTC")
+YEAR_1_MS, YEAR_9999_MS = -62_135_596_800_000, 253_370_764_800_000
+"""What a date can be: from the start of the one to the start of the other."""
 CRC64_BYTES = 8
 FAR = 2**31 - 1
 """The end for binary_slice: past every value."""
@@ -209,7 +211,14 @@ def _whole_numbers(values: pa.Array) -> pa.Array:
 
 def _moments(values: pa.Array) -> pa.Array:
     if not _is_text(values.type):
-        return values.cast(MOMENT, safe=False)
+        moments = values.cast(MOMENT, safe=False)
+        numbers = moments.cast(pa.int64())
+        if not pc.all(
+            pc.and_(pc.greater_equal(numbers, YEAR_1_MS), pc.less(numbers, YEAR_9999_MS)),
+            min_count=0,
+        ).as_py():
+            raise ValueError
+        return moments
     try:
         return values.cast(MOMENT)
     except pa.ArrowInvalid:

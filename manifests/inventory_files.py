@@ -55,13 +55,16 @@ class LocalReportFiles:
         return self._path(name).stat().st_size
 
     def _path(self, name: str) -> Path:
-        path = (self.root / name).resolve()
-        # A manifest is input: it must not make us read other files of this machine.
-        if not path.is_relative_to(self.root.resolve()):
-            raise InventoryError(f"{name}: lies outside the report's directory")
-        if not path.is_file():
-            raise FileNotFoundError(name)
-        return path
+        try:
+            path = (self.root / name).resolve()
+            # A manifest is input: it must not make us read other files of this machine.
+            if not path.is_relative_to(self.root.resolve()):
+                raise InventoryError(f"{name}: lies outside the report's directory")
+            if path.is_file():
+                return path
+        except (OSError, ValueError):  # too long, or of characters that no name has
+            pass
+        raise FileNotFoundError(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,7 @@ def read_manifest(files: ReportFiles, name: str) -> ReportManifest:
         raise InventoryError(f"{name}: does not have the MD5 that {checksum_name} states")
     try:
         fields = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         raise InventoryError(f"{name}, line {line}: is not JSON") from error
     if not isinstance(fields, dict):

@@ -47,6 +47,18 @@ def folded_names(names: Sequence[str], file: str, wanted: frozenset[str]) -> tup
     return columns
 
 
+DAMAGED = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+)
+"""What the readers raise for a damaged file; names of columns that are not UTF-8 are ValueErrors.
+Errors of a store are none of these, and pass through."""
+
 ColumnarFile = tuple[Sequence[str], Callable[[list[str]], Iterator[pa.RecordBatch]]]
 """The names of all columns, and how to read some of them."""
 
@@ -95,7 +107,7 @@ def _columnar_rows(
                 place=partial(_row_number, row),
             )
             row += batch.num_rows
-    except (pa.ArrowException, OSError):
+    except DAMAGED:
         # Arrow's message may quote values, and a value may be an object's name.
         raise InventoryError(f"{file}, row {row} or after: is damaged or cut short") from None
 

@@ -134,7 +134,7 @@ def open_s3_inventory(files: ReportFiles, name: str, *, bucket: str, prefix: str
 
 
 def _data_file(entry: ReportManifest) -> DataFile:
-    md5 = parse_md5(entry.get(str, "MD5checksum").encode())
+    md5 = parse_md5(entry.get(str, "MD5checksum").encode(errors="replace"))
     if md5 is None or len(md5) != MD5_BYTES:
         raise entry.refuse(f"{entry.path}MD5checksum is not an MD5")
     return DataFile(name=entry.get(str, "key"), size=entry.get(int, "size"), md5=md5)
@@ -150,7 +150,8 @@ def _created(manifest: ReportManifest) -> datetime:
 
 
 def _inventory_batch(rows: ReportRows, bucket: str, *, url_encoded: bool) -> pa.RecordBatch:
-    other = pc.index(pc.fill_null(pc.equal(required(rows, "Bucket"), bucket), False), False).as_py()
+    required(rows, "Bucket")
+    other = pc.index(pc.fill_null(pc.equal(texts(rows, "Bucket"), bucket), False), False).as_py()
     if other >= 0:
         raise rows.refuse(other, f"Bucket is not {bucket}")
     not_current = _not_current(rows)
