@@ -41,6 +41,8 @@ from manifests.schema import INVENTORY_SCHEMA, MANIFEST_SCHEMA, SCHEMA_VERSION
 from manifests.sorting import BATCH_ROWS, Dropped, RowSpool, unique
 
 READ_ROWS = 8_192
+TOTAL_BYTES_MAX = 1 << 62
+"""Sums of sizes are taken in int64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +108,9 @@ def freeze(
     about 160 MB for ten million, 1.6 GB for a billion. Disk space beside `directory`: about four
     times the manifest.
 
-    Raises InventoryError where a row has no size or another schema, and JobDirectoryError where a
-    manifest stands there already or the disk is full. What `batches` raises passes through. Nothing
-    is published then, and it may be called again.
+    Raises InventoryError where a row has no size or another schema or sizes add up beyond 4 EiB,
+    and JobDirectoryError where a manifest stands there already or the disk is full. What `batches`
+    raises passes through. Nothing is published then, and it may be called again.
     """
     with _disk_errors(directory):
         if directory.exists() and any(directory.iterdir()):
@@ -314,8 +316,11 @@ def _spool_rows(
     directory: Path,
 ) -> int:
     """All rows below prefix, classified. Returns how many others there are."""
-    outside = 0
+    outside, total_bytes = 0, 0.0
     for batch in _coalesced(map(_checked, batches)):
+        total_bytes += pc.sum(batch.column("size").cast(pa.float64(), safe=False)).as_py() or 0.0
+        if total_bytes > TOTAL_BYTES_MAX:
+            raise InventoryError("the objects' sizes add up to more than any store holds")
         rows = _below(batch, prefix) if prefix else batch
         outside += len(batch) - len(rows)
         rows = classify(rows, options)
