@@ -107,10 +107,14 @@ class StructuredBody:
         self.crc64nvme = whole
         return True
 
-    def _hear(self, piece: memoryview) -> None:
-        self._segment_crc = crc64nvme(piece, self._segment_crc)
-        if self._on_bytes is not None:
-            self._on_bytes(piece)
+    def _hear(self, piece: memoryview, _: int | None = None) -> None:
+        if self._on_bytes is None:
+            self._segment_crc = crc64nvme(piece, self._segment_crc)
+            return
+        # One pass for both: it costs as much as all else that is done here.
+        crc = crc64nvme(piece)
+        self._segment_crc = combine(self._segment_crc, crc, len(piece))
+        self._on_bytes(piece, crc)
 
     def _check_message(self, frame: memoryview, body_bytes: int, segments: int) -> None:
         said = _MESSAGE.unpack_from(frame)

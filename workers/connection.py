@@ -10,8 +10,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from workers.fibers import Patience
 
@@ -29,7 +28,12 @@ RECORDS_BYTES: Final = 256 * 1024
 """TLS records taken off, or handed to, a socket at once: the ssl module alone would need two system
 calls for each 16 KiB."""
 
-OnBytes = Callable[[memoryview], None]
+
+class OnBytes(Protocol):
+    """Gets the pieces of a body, in order."""
+
+    def __call__(self, piece: memoryview, crc64nvme: int | None = None, /) -> None:
+        """`crc64nvme` is that of the piece, where it had to be taken on the way."""
 
 
 class Malformed(Exception):

@@ -42,8 +42,12 @@ class PartDigest:
         fork._stated, fork._stated_bytes = self._stated, self._stated_bytes
         return fork
 
-    def update(self, view: memoryview) -> None:
-        self.crc64nvme = checksums.crc64nvme(view, self.crc64nvme)
+    def update(self, view: memoryview, crc64nvme: int | None = None) -> None:
+        """`crc64nvme` is that of the view, where it is known already."""
+        if crc64nvme is None:
+            self.crc64nvme = checksums.crc64nvme(view, self.crc64nvme)
+        else:
+            self.crc64nvme = combine(self.crc64nvme, crc64nvme, len(view))
         self.size += len(view)
         while view:
             piece = view[: self._room]

@@ -1,5 +1,6 @@
 """Journals survive torn tails; the newest word on a row wins."""
 
+import zlib
 from dataclasses import replace
 
 import pyarrow as pa
@@ -47,6 +48,23 @@ def test_what_was_journalled_comes_back(directory):
     assert state.rows() == {3}
     assert state.uploads == {4: UPLOAD}
     assert state.parts == {"u1": {2: PART}}
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_what_was_known_of_a_part_comes_back(directory, stated):
+    part = replace(PART, checked=True, stated=stated)
+    journal(directory, 1, encode_part("u1", part))
+    assert read_journals(directory, 0, 0, 10).parts == {"u1": {2: part}}
+
+
+def test_of_a_part_that_an_earlier_version_journalled_nothing_is_stated(directory):
+    payload = (
+        b'["p",{"upload_id":"u1","number":2,"size":8,"etag":"pe","crc64nvme":9,'
+        b'"chunks":"63636363636363636363636363636363","checked":true}]'
+    )
+    journal(directory, 1, b"%08x %x\n%b\n" % (zlib.crc32(payload), len(payload), payload))
+    state = read_journals(directory, 0, 0, 10)
+    assert state.parts == {"u1": {2: replace(PART, checked=True, stated=False)}}
 
 
 def test_only_rows_of_the_lease_count(directory):

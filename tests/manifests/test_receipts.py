@@ -1,8 +1,10 @@
 """Seals name one result, sums add up, damage is seen."""
 
+import hashlib
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from manifests.errors import JobDirectoryError
@@ -13,15 +15,18 @@ from manifests.model import (
     LeaseResult,
     Level,
     Outcome,
+    PartRecord,
     Receipt,
 )
 from manifests.receipts import (
     failures_of,
+    parts_of,
     read_result,
     read_seals,
     receipt_batch,
     receipts_of,
     seal,
+    write_parts,
     write_receipts,
 )
 
@@ -90,6 +95,21 @@ def test_a_result_that_is_not_what_was_sealed_is_refused(directory):
     write_receipts(directory, name, table([replace(LANDED, size=8)]))
     with pytest.raises(JobDirectoryError, match="not the file that was sealed"):
         read_result(directory, sealed)
+
+
+def test_parts_come_back_also_from_a_file_of_an_earlier_version(directory):
+    part = PartRecord(number=1, size=8, etag="e", crc64nvme=9, chunks=b"c" * 16, stated=True)
+    for number, earlier in enumerate((False, True)):
+        name = f"results/00000000/{number}.parquet"
+        digest = write_parts(directory, name, [part])
+        if earlier:
+            known = pq.read_table(directory.path(name)).drop_columns(["stated"])
+            pq.write_table(known, directory.path(name))
+            digest = hashlib.sha256(directory.path(name).read_bytes()).hexdigest()
+        lease = {"kind": LeaseKind.PARTS, "first": number, "end": number + 1}
+        sealed = seal(directory, finished(name, digest, {}, **lease))
+        (found,) = parts_of(read_result(directory, sealed))
+        assert found == replace(part, stated=not earlier)
 
 
 def test_failures_are_what_a_person_has_to_look_at(directory):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from manifests.errors import DigestRefused, ShortBody, SourceChanged, StoreUnavailable
 from tests.azure_message_shim import FORM, message_of
 from tests.workers.scripted import Caller, Play, scripted
+from tests.workers.test_wire import Authority
 from workers.azure_message import StructuredBody
 from workers.azure_store import AzureSettings, AzureStore
 from workers.connection import HEARD_BYTES, WAKE_BYTES, Malformed, OnBytes
@@ -48,17 +49,28 @@ class Arriving:
         assert more_bytes == len(self.body) - self.place
 
 
+class Heard:
+    """What on_bytes was told."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+
+    def __call__(self, piece: memoryview, crc: int | None = None) -> None:
+        assert crc in (None, crc64nvme(piece))
+        self.body += piece
+
+
 def read(message: bytes, size: int, pieces: list[int] | None = None) -> tuple[bytes, int | None]:
     """What lies in a message, as it was told to on_bytes, and the CRC64 that is stated of it."""
     body, into = StructuredBody("key"), memoryview(bytearray(size))
-    heard = bytearray()
+    heard = Heard()
     assert body.wraps(HEADERS)
     arriving = Arriving(message, list(pieces or [1 << 30]))
-    if not body.unwrap(HEADERS, len(message), arriving.fill, into, heard.extend):
+    if not body.unwrap(HEADERS, len(message), arriving.fill, into, heard):
         assert body.crc64nvme is None
         raise ShortBody("of another length")
     assert arriving.place == len(message)
-    assert heard == into
+    assert heard.body == into
     return bytes(into), body.crc64nvme
 
 
@@ -180,19 +192,21 @@ def open_store(url: str, **settings: object) -> AzureStore:
     )
 
 
-@pytest.mark.parametrize("chunks", [0, 70_000])
+@pytest.mark.parametrize("way", ["plain", "chunks", "tls"])
 @pytest.mark.parametrize("size", [1, HEARD_BYTES + 1, 4 * WAKE_BYTES, 9 * WAKE_BYTES + 17])
-def test_a_range_comes_out_of_its_message(size, chunks):
+def test_a_range_comes_out_of_its_message(tmp_path, size, way):
     body = os.urandom(size)
     asked: list[bytes] = []
+    chunks = 70_000 if way == "chunks" else 0
     play = serving(message_of(body), *structured(size), chunks=chunks, asked=asked)
-    with scripted(play) as host:
-        store = open_store(host.url)
+    authority = Authority(tmp_path, "127.0.0.1") if way == "tls" else None
+    with scripted(play, authority and authority.context()) as host:
+        store = open_store(host.url, ca_bundle=authority and str(authority.path))
         for _ in range(2):
-            into, heard = memoryview(bytearray(size)), bytearray()
-            head = store.read_range("a", offset=5, into=into, etag=ETAG, on_bytes=heard.extend)
+            into, heard = memoryview(bytearray(size)), Heard()
+            head = store.read_range("a", offset=5, into=into, etag=ETAG, on_bytes=heard)
             assert into == body
-            assert heard == body
+            assert heard.body == body
             assert (head.range_crc64nvme, head.crc64nvme) == (crc64nvme(body), None)
         head = store.read_object("a", into=into, etag=ETAG)
         assert into == body
