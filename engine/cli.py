@@ -304,6 +304,77 @@ def bench(
         raise typer.Exit(found.exit_code)
 
 
+@app.command()
+def simulate(
+    job: Annotated[
+        Path | None,
+        typer.Argument(metavar="[JOB.toml|DIR]", help="A planned job. Or --bytes and --objects."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--bytes", metavar="SIZE", help="What to move: 10PB.")
+    ] = None,
+    objects: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="In so many objects: 1e9.")
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="About so many. Default: as planned.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Worker processes. Default: 400.")
+    ] = None,
+    workers_per_node: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="They are lost together. Default: 4.")
+    ] = None,
+    worker_rate: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="A second, median. Default: 150MB.")
+    ] = None,
+    node_rate: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="A second, of one node. Default: 3.1GB.")
+    ] = None,
+    store_rate: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="A second, of each store. Default: 12.5GB.")
+    ] = None,
+    faults: Annotated[
+        float, typer.Option(help="How many times as often as usual things go wrong; 0: never.")
+    ] = 1.0,
+    node_loss: Annotated[
+        float | None, typer.Option(metavar="HOURS", help="Between node losses. Default: 1.")
+    ] = None,
+    driver_restart: Annotated[
+        float | None, typer.Option(metavar="HOURS", help="Between restarts. Default: 24.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 1,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw throughput and faults over time.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the scheduler with simulated workers, stores and faults, and check all it does."""
+    with _ending_well(as_json):
+        from benchmarks import simulate as simulating
+        from benchmarks import simulate_report
+
+        wish = simulating.Wish(
+            job=job,
+            bytes=size,
+            objects=objects,
+            shards=shards,
+            workers=workers,
+            workers_per_node=workers_per_node,
+            worker_rate=worker_rate,
+            node_rate=node_rate,
+            store_rate=store_rate,
+            faults=faults,
+            node_loss_hours=node_loss,
+            driver_restart_hours=driver_restart,
+            seed=seed,
+            plot=plot,
+        )
+        found = simulating.simulate(wish, _say_unless(as_json))
+        _print(simulate_report.summary(found), simulate_report.print_report, as_json)
+        raise typer.Exit(found.exit_code)
+
+
 def main() -> None:
     """Entry point of the command."""
     spare_imports()
