@@ -6,6 +6,8 @@ import io
 import os
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 from azure.storage.blob._shared import streams
@@ -137,6 +139,18 @@ def test_segments_in_another_order_are_refused_although_their_checksums_are_righ
         read(message[:13] + renumbered + message[-8:], len(body))
 
 
+@pytest.mark.parametrize("size", [25, 30 - 18, 30])
+def test_a_message_that_is_shorter_than_it_says_is_refused_although_its_checksums_are_right(size):
+    body = os.urandom(size)
+    message = message_of(body, 10)
+    for more in (1, 5, 17, 18):
+        length = struct.pack("<Q", len(message) + more)
+        padded = message[:1] + length + message[9:] + bytes(more)
+        for asked in (size, size + more):
+            with pytest.raises(ShortBody):
+                read(padded, asked)
+
+
 @given(bodies, segments)
 def test_the_sdks_own_encoder_makes_the_same_messages(body, segment_bytes):
     with pytest.MonkeyPatch.context() as patch:  # its own CRC64 is in a package of its own
@@ -186,10 +200,16 @@ def structured(size: int) -> tuple[str, str]:
     return f"x-ms-structured-body: {FORM}", f"x-ms-structured-content-length: {size}"
 
 
-def open_store(url: str, **settings: object) -> AzureStore:
-    return AzureStore(
-        AzureSettings(account="acc", container="c", endpoint=url, sas="sig=x", **settings)  # type: ignore[arg-type]
-    )
+@contextmanager
+def opened(play: Play, **settings: object) -> Iterator[AzureStore]:
+    """The host ends last, when the store's connections are closed."""
+    authority = settings.pop("authority", None)
+    if authority is not None:
+        settings["ca_bundle"] = str(authority.path)
+    with scripted(play, authority and authority.context()) as host:
+        place = {"account": "acc", "container": "c", "endpoint": host.url, "sas": "sig=x"}
+        with closing(AzureStore(AzureSettings(**place, **settings))) as store:
+            yield store
 
 
 @pytest.mark.parametrize("way", ["plain", "chunks", "tls"])
@@ -200,8 +220,7 @@ def test_a_range_comes_out_of_its_message(tmp_path, size, way):
     chunks = 70_000 if way == "chunks" else 0
     play = serving(message_of(body), *structured(size), chunks=chunks, asked=asked)
     authority = Authority(tmp_path, "127.0.0.1") if way == "tls" else None
-    with scripted(play, authority and authority.context()) as host:
-        store = open_store(host.url, ca_bundle=authority and str(authority.path))
+    with opened(play, authority=authority) as store:
         for _ in range(2):
             into, heard = memoryview(bytearray(size)), Heard()
             head = store.read_range("a", offset=5, into=into, etag=ETAG, on_bytes=heard)
@@ -212,29 +231,24 @@ def test_a_range_comes_out_of_its_message(tmp_path, size, way):
         assert into == body
         assert (head.range_crc64nvme, head.crc64nvme) == (None, crc64nvme(body))
         assert head.size == size
-        store.close()
     assert all(b"\r\nx-ms-structured-body: xsm/1.0; properties=crc64" in head for head in asked)
     assert all(b"\r\nx-ms-version: 2025-01-05" in head for head in asked)
 
 
 def test_a_body_that_comes_plain_is_taken_plain_and_nothing_is_stated():
     body = os.urandom(50_000)
-    with scripted(serving(body)) as host:
-        store = open_store(host.url)
+    with opened(serving(body)) as store:
         into = memoryview(bytearray(len(body)))
         head = store.read_range("a", offset=0, into=into, etag=ETAG)
         assert into == body
         assert head.range_crc64nvme is None
         assert store.read_object("a", into=into, etag=ETAG).crc64nvme is None
-        store.close()
 
 
 def test_nothing_is_asked_where_that_is_not_wanted():
     asked: list[bytes] = []
-    with scripted(serving(b"body", asked=asked)) as host:
-        store = open_store(host.url, ask_crc64=False)
+    with opened(serving(b"body", asked=asked), ask_crc64=False) as store:
         store.read_range("a", offset=0, into=memoryview(bytearray(4)), etag=ETAG)
-        store.close()
     (head,) = asked
     assert b"structured" not in head
     assert b"\r\nx-ms-version: 2023-11-03" in head
@@ -244,8 +258,7 @@ def test_nothing_is_asked_where_that_is_not_wanted():
 def test_another_length_in_a_message_is_told_as_that_of_a_plain_body(stated):
     body = os.urandom(1000)
     headers = structured(len(body))[: 2 if stated else 1]
-    with scripted(serving(message_of(body), *headers)) as host:
-        store = open_store(host.url)
+    with opened(serving(message_of(body), *headers)) as store:
         for size in (999, 1001, 1018):
             into = memoryview(bytearray(size))
             with pytest.raises(ShortBody):
@@ -255,7 +268,6 @@ def test_another_length_in_a_message_is_told_as_that_of_a_plain_body(stated):
         if stated:
             with pytest.raises(SourceChanged, match="it has 1000 bytes"):
                 store.read_object("a", into=memoryview(bytearray(1018)), etag=None)
-        store.close()
 
 
 def test_a_message_that_ends_early_is_no_answer_and_leaves_no_connection():
@@ -274,13 +286,11 @@ def test_a_message_that_ends_early_is_no_answer_and_leaves_no_connection():
                 body=cut,
             )
 
-    with scripted(play) as host:
-        store = open_store(host.url)
+    with opened(play) as store:
         into = memoryview(bytearray(len(body)))
         with pytest.raises(StoreUnavailable, match="ended 1 bytes early"):
             store.read_object("a", into=into, etag=ETAG)
         assert store.read_object("a", into=into, etag=ETAG).crc64nvme == crc64nvme(body)
-        store.close()
 
 
 def test_an_endpoint_that_knows_no_messages_is_asked_once():
@@ -296,12 +306,10 @@ def test_an_endpoint_that_knows_no_messages_is_asked_once():
             else:
                 caller.say("HTTP/1.1 200 OK", f'etag: "{ETAG}"', "content-length: 4", body=b"body")
 
-    with scripted(play) as host:
-        store = open_store(host.url)
+    with opened(play) as store:
         into = memoryview(bytearray(4))
         with pytest.raises(StoreUnavailable):
             store.read_object("a", into=into, etag=ETAG)
         for _ in range(2):
             assert store.read_object("a", into=into, etag=ETAG).crc64nvme is None
-        store.close()
     assert [b"structured" in head for head in asked] == [True, False, False]
