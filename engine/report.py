@@ -31,6 +31,11 @@ _REASONS = {
 }
 
 
+def _console() -> Console:
+    """Prints text as it is: brackets in a name are no markup."""
+    return Console(markup=False, emoji=False)
+
+
 def plan_summary(prepared: Prepared) -> dict[str, Any]:
     manifest, facts = prepared.manifest, prepared.facts
     return {
@@ -56,7 +61,7 @@ def plan_summary(prepared: Prepared) -> dict[str, Any]:
 
 
 def print_plan(summary: Mapping[str, Any]) -> None:
-    console = Console()
+    console = _console()
     console.print(
         f"{summary['objects_to_move']:,} of {summary['objects']:,} objects, "
         f"{size_text(summary['bytes_to_move'])}, will move in {summary['shards']:,} shards"
@@ -83,7 +88,7 @@ def run_summary(ended: RunReport, root: Path) -> dict[str, Any]:
 
 
 def print_run(summary: Mapping[str, Any]) -> None:
-    console = Console()
+    console = _console()
     outcomes = ", ".join(f"{count:,} {name}" for name, count in summary["outcomes"].items())
     console.print(
         f"{outcomes or 'nothing'}: {size_text(summary['bytes'])} "
@@ -124,7 +129,7 @@ def status_summary(status: JobStatus, failures: list[Failure]) -> dict[str, Any]
 
 
 def print_status(summary: Mapping[str, Any]) -> None:
-    console = Console()
+    console = _console()
     total = summary["bytes_total"]
     share = 100 * summary["bytes_done"] / total if total else 100.0
     console.print(f"job {summary['job']}: {summary['phase']}")
@@ -148,7 +153,7 @@ def verify_summary(found: VerifyReport) -> dict[str, Any]:
 
 
 def print_verify(summary: Mapping[str, Any]) -> None:
-    console = Console()
+    console = _console()
     console.print(
         f"{summary['reread']:,} objects, {size_text(summary['bytes'])}, read back and equal "
         f"to their receipts in {duration_text(summary['seconds'])}"
@@ -164,7 +169,7 @@ def print_verify(summary: Mapping[str, Any]) -> None:
 
 
 def print_reconciliation(summary: Mapping[str, Any]) -> None:
-    console = Console()
+    console = _console()
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in summary.items():
         table.add_row(name, str(value) if isinstance(value, bool) else f"{value:,}")
@@ -176,7 +181,7 @@ def clean_summary(found: Cleaning) -> dict[str, Any]:
 
 
 def print_clean(summary: Mapping[str, Any]) -> None:
-    console = Console()
+    console = _console()
     console.print(f"{summary['aborted']:,} open multipart uploads of this job aborted")
     if summary["failed"]:
         console.print(f"{summary['failed']:,} could not be aborted: see that the credentials may")

@@ -114,7 +114,10 @@ def freeze(
     """
     with _disk_errors(directory):
         if directory.exists() and any(directory.iterdir()):
-            raise JobDirectoryError(f"{directory} is not empty; a manifest is never replaced")
+            raise JobDirectoryError(
+                f"{directory} is not empty, and a manifest is never replaced; restore its "
+                "manifest.json, or plan a new job"
+            )
     with _scratch(directory) as scratch:
         with _disk_errors(directory):
             spool = RowSpool(scratch, options)
@@ -319,7 +322,7 @@ def _spool_rows(
     outside, total_bytes = 0, 0.0
     for batch in _coalesced(map(_checked, batches)):
         total_bytes += pc.sum(batch.column("size").cast(pa.float64(), safe=False)).as_py() or 0.0
-        if total_bytes > TOTAL_BYTES_MAX:
+        if total_bytes >= TOTAL_BYTES_MAX:
             raise InventoryError("the objects' sizes add up to more than any store holds")
         rows = _below(batch, prefix) if prefix else batch
         outside += len(batch) - len(rows)
