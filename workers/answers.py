@@ -6,7 +6,8 @@ import base64
 import hashlib
 import re
 from calendar import month_abbr, timegm
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Final
@@ -30,6 +31,8 @@ from manifests.errors import (
 from workers.http1 import Answer
 from workers.wire import BrokenExchange
 
+RETRY_AFTER_MAX_SECONDS: Final = 300.0
+"""Longest pause that a store may ask for."""
 CLOCK_LIMIT_SECONDS: Final = 60.0
 """Stores refuse signatures from 15 minutes on; a clock that is a minute off is already broken."""
 
@@ -38,7 +41,7 @@ _HTTP_DATE = re.compile(r"\w{3}, (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT
 twice the time."""
 _MONTHS: Final = {name: number for number, name in enumerate(month_abbr) if name}
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
 class Verb(Enum):
@@ -73,7 +76,21 @@ def from_broken(error: BrokenExchange, verb: Verb, key: str | None) -> NoriaErro
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Retry-After in seconds; None where it is absent or a date."""
     value = headers.get("retry-after", "")
-    return float(value) if value.isdecimal() else None
+    return min(float(value), RETRY_AFTER_MAX_SECONDS) if value.isdecimal() else None
+
+
+@contextmanager
+def making_sense(of: str) -> Iterator[None]:
+    """Also a decorator, of what reads a success. Raises StoreUnavailable where it does not say what
+    a success says: that counts as no answer."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        # Some of their messages repeat what came, which may be an object's name.
+        raise StoreUnavailable(
+            f"the store's answer makes no sense as {of} ({type(error).__name__}): try again, or "
+            "check that the endpoint is a store's"
+        ) from None
 
 
 def md5_header(body: memoryview | bytes) -> str:
@@ -87,16 +104,19 @@ def plain_etag(value: str) -> str:
 
 
 def modified_seconds(headers: Mapping[str, str]) -> float | None:
-    """Last-Modified as Unix time."""
+    """Last-Modified as Unix time. None where it is absent or no date."""
     value = headers.get("last-modified")
     if not value:
         return None
     found = _HTTP_DATE.fullmatch(value)
-    if found is None:
-        return parsedate_to_datetime(value).timestamp()
-    day, month, year, hours, minutes, seconds = found.groups()
-    moment = (int(year), _MONTHS[month], int(day), int(hours), int(minutes), int(seconds))
-    return float(timegm(moment))
+    try:
+        if found is None:
+            return parsedate_to_datetime(value).timestamp()
+        day, month, year, hours, minutes, seconds = found.groups()
+        moment = (int(year), _MONTHS[month], int(day), int(hours), int(minutes), int(seconds))
+        return float(timegm(moment))
+    except (ValueError, KeyError, OverflowError):
+        return None
 
 
 def check_clock(answer: Answer, now: float) -> None:
@@ -104,7 +124,10 @@ def check_clock(answer: Answer, now: float) -> None:
     value = answer.headers.get("date")
     if value is None:
         return
-    offset = now - parsedate_to_datetime(value).timestamp()
+    try:
+        offset = now - parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return
     if abs(offset) > CLOCK_LIMIT_SECONDS:
         raise ClockSkewed(
             f"this machine's clock is {offset:+.0f} s off the store's: set it (NTP), then run again"

@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from workers.answers import plain_etag
-from workers.listing import Page, inventory_batch
+from workers.answers import making_sense, plain_etag
+from workers.listing import Page, check_names_and_sizes, inventory_batch
+from workers.xml_text import check_root, parse_document
 
 _COLUMNS: Final = {
     "size": "Content-Length",
@@ -42,11 +43,13 @@ def parse_root(body: bytes) -> ElementTree.Element:
         # Azure writes no line breaks between elements, so a CR is part of a name or a value.
         start = body.find(b"?>") + 2 if body.startswith(b"<?") else 0
         body = body[:start] + body[start:].lstrip().replace(b"\r", b"&#13;")
-    return ElementTree.fromstring(body)
+    return parse_document(body)
 
 
+@making_sense("a listing")
 def parse_blobs(root: ElementTree.Element) -> Page:
     """A page of List Blobs. Directories of a hierarchical account count as folder stubs."""
+    check_root(root, "EnumerationResults")
     blobs = root.find("Blobs")
     rows: list[dict[str, str | None]] = []
     names: list[str] = []
@@ -90,7 +93,7 @@ def parse_blobs(root: ElementTree.Element) -> Page:
         [_little_endian(row.get("Content-CRC64")) for row in rows], pa.uint64()
     )
     return Page(
-        batch=inventory_batch(columns, len(rows)),
+        batch=check_names_and_sizes(inventory_batch(columns, len(rows))),
         prefixes=prefixes,
         next_marker=root.findtext("NextMarker") or None,
     )
@@ -100,8 +103,10 @@ def parse_tags(root: ElementTree.Element) -> dict[str, str]:
     return {item.findtext("Key", ""): item.findtext("Value", "") for item in root.iter("Tag")}
 
 
+@making_sense("a list of blocks")
 def parse_uncommitted(root: ElementTree.Element) -> list[tuple[str, int]]:
     """Block name (decoded) and size, in the order of the answer."""
+    check_root(root, "BlockList")
     return [
         (_block_name(item.findtext("Name", "")), int(item.findtext("Size", "0")))
         for item in root.iterfind("UncommittedBlocks/Block")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -12,6 +13,11 @@ HEAD_BYTES_MAX: Final = 256 * 1024
 """Longest head of an answer. 8 KiB of metadata fits many times."""
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 """Longest answer that goes into no given buffer. A page of 5,000 blobs with metadata fits."""
+INTERIM_MAX: Final = 16
+"""Interim answers before the final one. Stores send one, 100 Continue, or a proxy some 102."""
+
+_STATUS = re.compile(r"[1-9][0-9]{2}(?: |$)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +61,11 @@ class Wrapping(Protocol):
 
 def read_head(connection: Connection) -> tuple[int, dict[str, str]]:
     """Status and headers of the final answer, interim ones (1xx) passed over."""
-    while True:
+    for _ in range(INTERIM_MAX + 1):
         status, headers = read_one_head(connection)
         if status >= 200:
             return status, headers
+    raise Malformed("interim answers, and no final one")
 
 
 def read_one_head(connection: Connection) -> tuple[int, dict[str, str]]:
@@ -68,7 +75,7 @@ def read_one_head(connection: Connection) -> tuple[int, dict[str, str]]:
         connection.receive()
     lines = _decode(connection.take(end + 4)[:end]).split("\r\n")
     version, _, rest = lines[0].partition(" ")
-    if version not in ("HTTP/1.1", "HTTP/1.0") or not rest[:3].isdecimal():
+    if version not in ("HTTP/1.1", "HTTP/1.0") or not _STATUS.match(rest):
         raise Malformed("the answer is not HTTP/1.1")
     headers: dict[str, str] = {"connection": "close"} if version == "HTTP/1.0" else {}
     for line in lines[1:]:
@@ -133,7 +140,7 @@ def read_body(
 
 
 def _length(headers: Mapping[str, str]) -> int:
-    if not headers["content-length"].isdecimal():
+    if not _LENGTH.fullmatch(headers["content-length"]):
         raise Malformed("Content-Length is no number")
     return int(headers["content-length"])
 
@@ -184,8 +191,7 @@ def _read_chunks(connection: Connection, most_bytes: int = ANSWER_BYTES_MAX) -> 
         except ValueError:
             raise Malformed("a chunk without a size") from None
         if size == 0:
-            while _read_line(connection):
-                pass
+            _pass_trailers(connection)
             return bytes(body)
         if size < 0 or len(body) + size > most_bytes:
             raise Malformed("the answer is too long")
@@ -194,6 +200,14 @@ def _read_chunks(connection: Connection, most_bytes: int = ANSWER_BYTES_MAX) -> 
         connection.fill(memoryview(body)[start:])
         if _read_line(connection):
             raise Malformed("a chunk longer than its size")
+
+
+def _pass_trailers(connection: Connection) -> None:
+    passed = 0
+    while line := _read_line(connection):
+        passed += len(line)
+        if passed > HEAD_BYTES_MAX:
+            raise Malformed("the trailers do not end")
 
 
 def _read_line(connection: Connection) -> bytes:

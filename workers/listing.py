@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from manifests.errors import Retryable, Throttled
+from manifests.errors import Retryable, StoreUnavailable, Throttled
 from manifests.schema import INVENTORY_SCHEMA
 from workers.pacing import backoff_seconds
 
@@ -64,6 +65,14 @@ def inventory_batch(
         else:
             arrays.append(pa.array(values).cast(column.type))
     return pa.RecordBatch.from_arrays(arrays, schema=INVENTORY_SCHEMA)
+
+
+def check_names_and_sizes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch. Raises ValueError where an object has no name, or no size of 0 or more."""
+    known = pc.and_(pc.not_equal(batch["key"], ""), pc.greater_equal(batch["size"], 0))
+    if not pc.all(pc.fill_null(known, False), min_count=0).as_py():
+        raise ValueError("an object without a name or a size")
+    return batch
 
 
 def walk(fetch: Callable[[Ask], Page], prefix: str, *, streams: int) -> Iterator[pa.RecordBatch]:
@@ -147,6 +156,11 @@ class _Walk:
     def _add(self, ask: Ask, page: Page) -> None:
         with self._changed:
             if page.next_marker is not None:
+                if page.next_marker == ask.marker:
+                    raise StoreUnavailable(
+                        "the store's listing goes round in circles: try again, or read an "
+                        "inventory instead"
+                    )
                 self._stack.append(Ask(prefix=ask.prefix, marker=page.next_marker, deep=ask.deep))
             deep = len(self._stack) + len(page.prefixes) >= self._enough
             self._stack.extend(Ask(prefix=below, deep=deep) for below in page.prefixes)

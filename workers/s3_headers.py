@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from manifests.errors import ConfigurationError
 from manifests.model import Attributes
-from workers.answers import modified_seconds, plain_etag
+from workers.answers import making_sense, modified_seconds, plain_etag
 from workers.marks import (
     decode_words,
     encode_words,
@@ -45,12 +45,14 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
     return headers
 
 
+@making_sense("an object's headers")
 def whole_head(headers: Mapping[str, str]) -> ObjectHead:
     """The object, where STATE_CRC was asked with a HEAD, or a GET without Range."""
     size = int(headers.get("content-length", "0"))
     return object_head(headers, size=size, crc64nvme=stated_crc(headers))
 
 
+@making_sense("an object's headers")
 def object_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
     said = {
         name.removeprefix(_META): decode_words(value)
@@ -81,6 +83,7 @@ def stated_crc(headers: Mapping[str, str]) -> int | None:
     return full_object_crc(headers.get(CRC64NVME_HEADER), headers.get(CHECKSUM_TYPE_HEADER))
 
 
+@making_sense("a CRC64NVME")
 def full_object_crc(text: str | None, kind: str | None) -> int | None:
     """A CRC64NVME as stated. None where it is a composite: one over its parts' values, ending in
     -N."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
 import pyarrow as pa
 
+from manifests.errors import StoreUnavailable
 from manifests.model import Attributes, PartRecord
 from workers import s3_xml
 from workers.answers import (
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 
 COMPLETE_SECONDS: Final = 600.0
 """CompleteMultipartUpload may take several minutes to process (Amazon S3 API Reference)."""
+
+Marker = TypeVar("Marker", str, tuple[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +248,8 @@ class S3Store:
             answer = self._call(Verb.PART, "GET", key, query=query, headers=self._key_headers)
             if answer.status == 404 and s3_xml.error_code(answer.body) != "NoSuchBucket":
                 return None
-            parts, marker = s3_xml.parse_parts(self._result(answer, Verb.PART, key))
+            parts, following = s3_xml.parse_parts(self._result(answer, Verb.PART, key))
+            marker = _further(marker, following)
             for part in parts:
                 known = newest.get(part.number)
                 if known is None or part.modified >= known.modified:
@@ -310,7 +314,8 @@ class S3Store:
             if markers is not None:
                 query += [("key-marker", markers[0]), ("upload-id-marker", markers[1])]
             answer = self._call(Verb.CONTROL, "GET", query=query)
-            uploads, markers = s3_xml.parse_uploads(self._result(answer, Verb.CONTROL, None))
+            uploads, following = s3_xml.parse_uploads(self._result(answer, Verb.CONTROL, None))
+            markers = _further(markers, following)
             yield from uploads
             if markers is None:
                 return
@@ -418,6 +423,13 @@ class S3Store:
         if root.tag == "Error":
             raise refusal(answer, verb, key)
         return root
+
+
+def _further(marker: Marker | None, following: Marker | None) -> Marker | None:
+    """The marker of the next page. Raises StoreUnavailable where it is the last one again."""
+    if following is not None and following == marker:
+        raise StoreUnavailable("the store's list goes round in circles: try again")
+    return following
 
 
 def _address(settings: S3Settings, region: str) -> tuple[str, str]:

@@ -13,9 +13,10 @@ from xml.sax.saxutils import escape
 import pyarrow.compute as pc
 
 from manifests.model import PartRecord
-from workers.answers import plain_etag
-from workers.listing import Page, inventory_batch
+from workers.answers import making_sense, plain_etag
+from workers.listing import Page, check_names_and_sizes, inventory_batch
 from workers.store import ListedUpload
+from workers.xml_text import check_root, parse_document
 
 _CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
 _NAMESPACE = re.compile(rb"\sxmlns=\"[^\"]*\"")
@@ -32,18 +33,20 @@ class ListedPart:
 def error_code(body: bytes) -> str:
     """<Code> of an error document, or nothing."""
     found = _CODE.search(body)
-    return found[1].decode() if found else ""
+    return found[1].decode(errors="replace") if found else ""
 
 
 def parse_root(body: bytes) -> ElementTree.Element:
     """The document, its namespace and white space around it dropped. Raises ParseError."""
-    return ElementTree.fromstring(_NAMESPACE.sub(b"", body.strip(), count=1))
+    return parse_document(_NAMESPACE.sub(b"", body.strip(), count=1))
 
 
+@making_sense("a listing")
 def parse_keys(root: ElementTree.Element) -> Page:
     """A page of ListObjectsV2 that was asked for with encoding-type=url."""
     # A space comes as a plus. A store that does not know encoding-type says nothing of it, and
     # its names are literal.
+    check_root(root, "ListBucketResult")
     decode = unquote_plus if root.findtext("EncodingType") == "url" else str
     rows = [{child.tag: child.text for child in item} for item in root.iterfind("Contents")]
     columns = {
@@ -53,10 +56,13 @@ def parse_keys(root: ElementTree.Element) -> Page:
         "last_modified": [row["LastModified"] for row in rows],
         "tier": [row.get("StorageClass") for row in rows],
     }
+    next_marker = root.findtext("NextContinuationToken") or None
+    if next_marker is None and root.findtext("IsTruncated") == "true":
+        raise ValueError("a page that is not the last, and no way to the next")
     return Page(
-        batch=inventory_batch(columns, len(rows)),
+        batch=check_names_and_sizes(inventory_batch(columns, len(rows))),
         prefixes=[decode(item.text or "") for item in root.iterfind("CommonPrefixes/Prefix")],
-        next_marker=root.findtext("NextContinuationToken") or None,
+        next_marker=next_marker,
     )
 
 
@@ -67,8 +73,10 @@ def without_folder(page: Page, prefix: str) -> Page:
     return replace(page, batch=page.batch.filter(kept))
 
 
+@making_sense("a list of parts")
 def parse_parts(root: ElementTree.Element) -> tuple[list[ListedPart], str | None]:
     """A page of ListParts and the marker of the next one."""
+    check_root(root, "ListPartsResult")
     parts = [
         ListedPart(
             number=int(item.findtext("PartNumber", "")),
@@ -78,12 +86,15 @@ def parse_parts(root: ElementTree.Element) -> tuple[list[ListedPart], str | None
         )
         for item in root.iterfind("Part")
     ]
-    more = root.findtext("IsTruncated") == "true"
-    return parts, root.findtext("NextPartNumberMarker") if more else None
+    if root.findtext("IsTruncated") != "true":
+        return parts, None
+    return parts, str(int(root.findtext("NextPartNumberMarker", "")))
 
 
+@making_sense("a list of uploads")
 def parse_uploads(root: ElementTree.Element) -> tuple[list[ListedUpload], tuple[str, str] | None]:
     """A page of ListMultipartUploads and the (key, upload id) markers of the next one."""
+    check_root(root, "ListMultipartUploadsResult")
     decode = unquote_plus if root.findtext("EncodingType") == "url" else str
     uploads = [
         ListedUpload(
