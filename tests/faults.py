@@ -260,6 +260,8 @@ def shift_range(by: int = 1) -> Action:
     def edit(
         status: int, headers: dict[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
+        if "content-range" not in headers:
+            return status, headers, body
         unit, _, place = headers["content-range"].partition(" ")
         span, _, whole = place.partition("/")
         first, _, last = span.partition("-")

@@ -123,8 +123,8 @@ class S3Bucket:
         return metadata
 
     def listed(self) -> list[str]:
-        found = self.client.list_objects_v2(Bucket=self.name).get("Contents", ())
-        return [item["Key"] for item in found]
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
+        return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
     def open_uploads(self) -> list[str]:
         return [upload["Key"] for upload in self._uploads()]

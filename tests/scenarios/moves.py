@@ -117,7 +117,9 @@ class Move:
         client = self.seaweedfs.client()
         try:
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
-            found = {item["Key"]: item["Size"] for page in pages for item in page["Contents"]}
+            found = {
+                item["Key"]: item["Size"] for page in pages for item in page.get("Contents", ())
+            }
             assert found == {spec.key: spec.size for spec in self.specs}
             for spec in self.specs:
                 body = client.get_object(Bucket=self.bucket, Key=spec.key)["Body"].read()
