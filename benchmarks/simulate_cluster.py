@@ -129,7 +129,7 @@ class Cluster:
             done = max(done, task.journalled_x)
             begun = min(world.site.in_flight_bytes, (task.todo_units - task.x) * task.unit_bytes)
             begun *= world.chance.random()
-            world.figures.add_moved(world.now, begun)
+            world.figures.add_moved(world.now, world.now, begun)
             self._end(task, done, lost=begun + (task.x - done) * task.unit_bytes)
         worker.alive = False
         world.figures.up_seconds += world.now - worker.joined_at
@@ -163,7 +163,12 @@ class Cluster:
         for task in list(worker.tasks.values()):
             if attempt is None or task.lease.attempt == attempt:
                 self._move(task)
-                self._world.records.fence(task, self._world.now)
+                with_cause = (
+                    worker.is_silent
+                    or task.fate is Fate.HUNG
+                    or task.generation in self._world.records.lost_uploads
+                )
+                self._world.records.fence(task, self._world.now, with_cause=with_cause)
 
     # -- exchanges ---------------------------------------------------------------------------------
 
@@ -221,7 +226,7 @@ class Cluster:
             unit_work=unit_work,
             in_flight_bytes=site.in_flight_bytes,
         )
-        task.at = world.flow.volume
+        task.at, task.moved_at = world.flow.volume, world.now
         self._draw_fate(task)
         worker.tasks[lease.attempt] = task
 
@@ -319,7 +324,8 @@ class Cluster:
         self._move(task)
         whole = min(float(task.todo_units), math.ceil(task.x))
         if task.fate is Fate.FINISHED:
-            self._world.figures.add_moved(self._world.now, (whole - task.x) * task.unit_bytes)
+            now = self._world.now
+            self._world.figures.add_moved(now, now, (whole - task.x) * task.unit_bytes)
             task.x = whole
         result = _result_of(task, LeaseEnd.RETURNED)
         self._end_well(task)
@@ -371,9 +377,11 @@ class Cluster:
     # -- the pace of work --------------------------------------------------------------------------
 
     def _move(self, task: Task) -> None:
-        moved = task.move(self._world.flow.volume)
+        flow = self._world.flow
+        moved = task.move(flow.volume)
         if moved:
-            self._world.figures.add_moved(self._world.now, moved)
+            self._world.figures.add_moved(task.moved_at, flow.now, moved)
+        task.moved_at = flow.now
 
     def note_progress(self, worker: SimulatedWorker) -> None:
         """Bring its tasks up to now."""

@@ -87,7 +87,7 @@ class Driver:
         world = self._world
         self._epoch += 1
         self._waiting.clear()
-        self._paused_until = self._sealed_at = world.now
+        self._paused_until = world.now
         settled, generations = world.records.sealed()
         first_attempt = self._epoch * ATTEMPTS_PER_EPOCH + 1
         for judge in self._judges:

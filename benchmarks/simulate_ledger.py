@@ -92,6 +92,8 @@ class Ledger:
         """When, the longest silent first."""
         self._moved: OrderedDict[int, float] = OrderedDict()
         """When a live attempt last made progress, the longest stalled first."""
+        self._unsure = False
+        """Whether the report under way leaves out, again, what its worker should hold."""
         self._newest_attempt = 0
         self._clock: float | None = None
         self._now = 0.0
@@ -132,6 +134,8 @@ class Ledger:
             raise Violation(f"not answered: {due[0]}")
         if isinstance(event, Tick):
             self._check_time()
+        elif isinstance(event, WorkerReported):
+            self._check_grants(event.worker)
 
     def given_up(self) -> list[ShardPlan]:
         """Shards of which something is quarantined in this run."""
@@ -158,6 +162,14 @@ class Ledger:
             attempt = next(iter(self._moved))
             if self._now - self._moved[attempt] >= self._options.stall_seconds:
                 raise Violation(f"attempt {attempt} has stalled and is not revoked")
+
+    def _check_grants(self, worker: str) -> None:
+        """What its worker did not name in two reports is not live any more."""
+        if self._unsure:
+            self._unsure = False
+            for attempt, live in self._held.get(worker, {}).items():
+                if live.unseen >= UNSEEN_REPORTS:
+                    raise Violation(f"attempt {attempt} never got to its worker, and stays live")
 
     def _is_silent(self, worker: str) -> bool:
         timeout = self._options.heartbeat_timeout_seconds
@@ -204,8 +216,10 @@ class Ledger:
                 self._note_progress(live, item)
         if missing:
             named = {item.attempt for item in event.progress}
+            self._unsure = False
             for attempt, live in held.items():
                 live.unseen += attempt not in named
+                self._unsure |= live.unseen >= UNSEEN_REPORTS
 
     def _note_progress(self, live: _Live, item: LeaseProgress) -> None:
         if item.end < live.end:

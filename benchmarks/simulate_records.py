@@ -46,8 +46,16 @@ class Figures:
         self.count(what)
         self.marks.append((now, what))
 
-    def add_moved(self, now: float, size: float) -> None:
-        _add(self.moved, int(now / self.cadence.bin_seconds), size)
+    def add_moved(self, since: float, now: float, size: float) -> None:
+        """So many bytes, evenly over this time."""
+        width = self.cadence.bin_seconds
+        place, last = int(since / width), int(now / width)
+        while place < last:
+            end = width * (place + 1)
+            share = size * (end - since) / (now - since)
+            _add(self.moved, place, share)
+            size, since, place = size - share, end, place + 1
+        _add(self.moved, last, size)
 
     def add_repeated(self, now: float, size: float) -> None:
         self.repeated_bytes += size
@@ -106,11 +114,11 @@ class Records:
         if units > added:
             self._figures.add_repeated(now, (units - added) * task.unit_bytes)
 
-    def fence(self, task: Task, now: float) -> None:
+    def fence(self, task: Task, now: float, *, with_cause: bool) -> None:
         """The attempt counts no more. What it has done so far is there for the next one; what it
-        still does is done twice, and not the scheduler's fault."""
+        still does is done twice, which the scheduler is to blame for where it had no cause."""
         self.journal(task, now, math.floor(task.x))
-        if task.fenced_x is None:
+        if with_cause and task.fenced_x is None:
             task.fenced_x = float(math.floor(task.x))
 
     def void(self, shard: int, generation: int, now: float) -> None:

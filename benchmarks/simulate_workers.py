@@ -53,6 +53,7 @@ class Task:
         "journalled_x",
         "kept",
         "lease",
+        "moved_at",
         "pace",
         "said_end",
         "stop_at",
@@ -92,13 +93,15 @@ class Task:
         """Of todo_units, how many are done: the fraction is one under way."""
         self.at = 0.0
         """The volume at which x was right."""
+        self.moved_at = 0.0
+        """The time of that."""
         self.pace = 0.0
         """Units for each byte of volume."""
         self.fate = Fate.FINISHED
         self.stop_at = float(self.todo_units)
         self.journalled_x = 0
         self.fenced_x: float | None = None
-        """Where it was when its attempt ceased to count."""
+        """Where it was when its attempt ceased to count, and a fault was the cause."""
         self.deaf = False
         """A hung task that no Revoke ends."""
         self.version = 0
