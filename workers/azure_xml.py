@@ -99,7 +99,9 @@ def parse_blobs(root: ElementTree.Element) -> Page:
     )
 
 
+@making_sense("tags")
 def parse_tags(root: ElementTree.Element) -> dict[str, str]:
+    check_root(root, "Tags")
     return {item.findtext("Key", ""): item.findtext("Value", "") for item in root.iter("Tag")}
 
 

@@ -112,7 +112,9 @@ def parse_uploads(root: ElementTree.Element) -> tuple[list[ListedUpload], tuple[
     )
 
 
+@making_sense("tags")
 def parse_tags(root: ElementTree.Element) -> dict[str, str]:
+    check_root(root, "Tagging")
     return {
         item.findtext("Key", ""): item.findtext("Value", "") for item in root.iterfind("TagSet/Tag")
     }
