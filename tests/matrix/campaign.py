@@ -5,7 +5,7 @@
 
 Real servers on this machine. First each cell once; then cells and draws of two or three faults take
 turns until the time is up. Prints a line for each violation with what replays it, and at the end a
-table of cells, seeds, faults injected, bytes moved, invariants checked and violations. Exit code 1
+table of cells, seeds, faults injected, bytes moved, invariants asked for and violations. Exit code 1
 where there was one.
 """
 
@@ -152,7 +152,7 @@ class Campaign:
 
     def table(self) -> Iterator[str]:
         """Markdown, with a last row of sums."""
-        yield "| cell | fault | seeds | faults injected | MB moved | invariants checked | violations |"
+        yield "| cell | fault | seeds | faults injected | MB moved | questions asked | violations |"
         yield "|---|---|---|---|---|---|---|"
         total = Row("")
         for name, row in self._rows.items():
@@ -165,10 +165,9 @@ class Campaign:
 
 def _line(name: str, title: str, row: Row, violations: int) -> str:
     evidence = row.evidence
-    return (
-        f"| {name} | {title} | {row.seeds} | {evidence.faults:,} | {evidence.moved_bytes / 1e6:,.0f} "
-        f"| {evidence.invariants:,} | {violations} |"
-    )
+    megabytes = f"{evidence.moved_bytes / 1e6:,.0f}"
+    cells = (row.seeds, f"{evidence.faults:,}", megabytes, f"{evidence.invariants:,}", violations)
+    return " | ".join(("| " + name, title, *map(str, cells))) + " |"
 
 
 if __name__ == "__main__":
