@@ -11,6 +11,7 @@ PYTHON ?= $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.versi
 	&& echo /usr/bin/python3 || echo python3)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FAULTS_ARGS ?=
 REF ?=
 
 BIN := .venv/bin
@@ -60,6 +61,10 @@ lint: setup  ## style, formatting, types, and who may import whom
 .PHONY: test
 test: setup lint  ## lint, then every test, against real servers on loopback
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: faults
+faults: setup  ## the fault matrix with many seeds, for ten minutes: make faults FAULTS_ARGS='--minutes 60'
+	$(BIN)/python -m tests.faults.campaign $(FAULTS_ARGS)
 
 .PHONY: demo
 demo: setup  ## a move from Azure to S3 on this machine, from first byte to proof

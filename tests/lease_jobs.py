@@ -30,8 +30,8 @@ from manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, Receipt
 from manifests.planning import PlanOptions
 from manifests.providers import NameRules, limits_for
 from manifests.receipts import read_result, receipts_of, seal
-from tests.fault_exchange import Resign
-from tests.faults import Request
+from tests.faults.exchange import Resign
+from tests.faults.rules import Request
 from tests.servers import REGION, Azurite, S3Server
 from workers.azure_store import AzureSettings, AzureStore
 from workers.buffers import BufferPool

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from manifests.model import LeaseResult, Outcome, Receipt
-from tests.fault_proxy import FaultProxy, run_fault_proxy
-from tests.faults import Operation, refuse
+from tests.faults.proxy import FaultProxy, run_fault_proxy
+from tests.faults.rules import Operation, refuse
 from tests.lease_jobs import STREAMS, AzureContainer, Container, Job, S3Bucket, lease_job
 from workers.tally import Counting
 

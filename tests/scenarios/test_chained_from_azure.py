@@ -10,15 +10,15 @@ import pytest
 
 from manifests.model import LeaseEnd, LeaseKind, Level, Outcome, Receipt
 from manifests.receipts import seal
-from tests.azure_message_shim import (
+from tests.faults.azure_message_shim import (
     SEGMENT_BYTES,
     as_message,
     asking,
     damaged,
     stating_crc64,
 )
-from tests.fault_proxy import run_fault_proxy
-from tests.faults import (
+from tests.faults.proxy import run_fault_proxy
+from tests.faults.rules import (
     Action,
     Fault,
     Operation,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.fault_proxy import FaultProxy, run_fault_proxy
-from tests.faults import Fault, Operation, lose_answer, on, refuse, stall
+from tests.faults.proxy import FaultProxy, run_fault_proxy
+from tests.faults.rules import Fault, Operation, lose_answer, on, refuse, stall
 from tests.scenarios.moves import Move, plain, wait_until
 from tests.servers import S3Server
 

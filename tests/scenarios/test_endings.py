@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault_proxy import FaultProxy, run_fault_proxy
-from tests.faults import Fault, Operation, meanwhile, on, refuse
+from tests.faults.proxy import FaultProxy, run_fault_proxy
+from tests.faults.rules import Fault, Operation, meanwhile, on, refuse
 from tests.scenarios.moves import Move, plain, wait_until
 from tests.servers import S3Server
 

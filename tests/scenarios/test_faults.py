@@ -7,8 +7,8 @@ import time
 import pytest
 
 from manifests.model import LeaseEnd, Outcome
-from tests.fault_proxy import run_fault_proxy
-from tests.faults import (
+from tests.faults.proxy import run_fault_proxy
+from tests.faults.rules import (
     Fault,
     Operation,
     answer,

@@ -11,7 +11,7 @@ import pytest
 
 from manifests.model import LeaseEnd, LeaseKind, LeaseResult, Outcome, Receipt
 from manifests.receipts import seal
-from tests.faults import (
+from tests.faults.rules import (
     Fault,
     Operation,
     lose_answer,

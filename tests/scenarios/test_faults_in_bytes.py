@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from manifests.model import Level, Outcome
-from tests.faults import (
+from tests.faults.rules import (
     Fault,
     Operation,
     cut_answer,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.fault_proxy import FaultProxy, run_fault_proxy
+from tests.faults.proxy import FaultProxy, run_fault_proxy
 from tests.scenarios.moves import (
     Move,
     descendants,

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from manifests.errors import DigestRefused, ShortBody, SourceChanged, StoreUnavailable
-from tests.azure_message_shim import FORM, message_of
+from tests.faults.azure_message_shim import FORM, message_of
 from tests.workers.scripted import Caller, Play, scripted
 from tests.workers.test_wire import Authority
 from workers.azure_message import StructuredBody

@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tests.faults import Action, Operation, Request
-from tests.http_streams import IO_SECONDS, Head, Malformed, Stream, chunk
+from tests.faults.http_streams import IO_SECONDS, Head, Malformed, Stream, chunk
+from tests.faults.rules import Action, Operation, Request
 
 EDITED_BYTES_MAX = 64 * 1024 * 1024
 """Longest body that is held as a whole, in order to change it."""

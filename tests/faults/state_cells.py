@@ -8,10 +8,10 @@ import signal
 import subprocess
 import time
 
-from tests.faults import Fault, Operation, lose_answer, meanwhile, on, refuse, stall
-from tests.matrix.cells import ProxiedMove, Scene, cell
-from tests.matrix.plan_cells import SmallDisk
-from tests.matrix.read_cells import expect_all_moved
+from tests.faults.cells import ProxiedMove, Scene, cell
+from tests.faults.plan_cells import SmallDisk
+from tests.faults.read_cells import expect_all_moved
+from tests.faults.rules import Fault, Operation, lose_answer, meanwhile, on, refuse, stall
 from tests.scenarios.moves import (
     descendants,
     expect_no_worker_left,

@@ -26,8 +26,8 @@ from typing import Any
 
 from benchmarks.dataset import ObjectSpec, upload_azure
 from manifests.model import Outcome, Receipt
-from tests.fault_proxy import FaultProxy, run_fault_proxy
-from tests.faults import Operation
+from tests.faults.proxy import FaultProxy, run_fault_proxy
+from tests.faults.rules import Operation
 from tests.lease_jobs import BucketShelf, azure_container
 from tests.scenarios.faulty import SMALL, Case, faulty_case
 from tests.scenarios.moves import SEED, Move

@@ -1,7 +1,7 @@
 """All cells, by number."""
 
-from tests.matrix import commit_cells, plan_cells, read_cells, state_cells, write_cells
-from tests.matrix.cells import CELLS, Cell
+from tests.faults import commit_cells, plan_cells, read_cells, state_cells, write_cells
+from tests.faults.cells import CELLS, Cell
 
 __all__ = ["CELLS", "Cell"]
 

@@ -20,9 +20,9 @@ import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from tests.fault_exchange import Conversation, Exchange, Resign
-from tests.faults import Action, Fault, Operation, Request
-from tests.http_streams import IO_SECONDS
+from tests.faults.exchange import Conversation, Exchange, Resign
+from tests.faults.http_streams import IO_SECONDS
+from tests.faults.rules import Action, Fault, Operation, Request
 
 CONNECTIONS_MAX = 128
 SETTLE_SECONDS = 10.0

@@ -17,8 +17,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 from azure.storage.blob import BlobServiceClient, generate_container_sas
 
-from tests.fault_proxy import FaultProxy, run_fault_proxy
-from tests.faults import (
+from tests.faults.proxy import FaultProxy, run_fault_proxy
+from tests.faults.rules import (
     Fault,
     Operation,
     Request,

@@ -1,12 +1,12 @@
 """Every cell of the fault matrix with many seeds, and faults drawn together, for a given time.
 
-    .venv/bin/python -m tests.matrix.campaign --minutes 10
-    .venv/bin/python -m tests.matrix.campaign --cell F37 --seed 4711     # that one again
+    .venv/bin/python -m tests.faults.campaign --minutes 10
+    .venv/bin/python -m tests.faults.campaign --cell F37 --seed 4711     # that one again
 
 Real servers on this machine. First each cell once; then cells and draws of two or three faults take
-turns until the time is up. Prints a line for each violation with what replays it, and at the end a
-table of cells, seeds, faults injected, bytes moved, invariants asked for and violations. Exit code 1
-where there was one.
+turns until the time is up. Prints each violation with what replays it, and at the end a table of
+cells, seeds, faults injected, bytes moved, questions asked and violations. Exit code 1 where there
+was one.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.all_cells import CELLS, Cell
+from tests.faults.cells import Evidence, Stage
+from tests.faults.pairs import play_some
 from tests.lease_jobs import BucketShelf
-from tests.matrix.all_cells import CELLS, Cell
-from tests.matrix.cells import Evidence, Stage
-from tests.matrix.pairs import play_some
 from tests.servers import run_azurite, run_seaweedfs
 
 TOGETHER = "together"
@@ -144,7 +144,7 @@ class Campaign:
             traceback.print_exc()
             print(f"VIOLATION {name} {title}: {error}")
             print(
-                f"  again: python -m tests.matrix.campaign --cell {name} --seed {seed}", flush=True
+                f"  again: python -m tests.faults.campaign --cell {name} --seed {seed}", flush=True
             )
         row.seeds += 1
         row.seconds += time.monotonic() - started

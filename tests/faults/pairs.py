@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.faults import (
+from tests.faults.cells import Scene
+from tests.faults.rules import (
     Fault,
     Operation,
     answer,
@@ -26,7 +27,6 @@ from tests.faults import (
     shift_range,
     stall,
 )
-from tests.matrix.cells import Scene
 from tests.scenarios.faulty import Case
 
 Inject = Callable[[Scene, Case], None]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.all_cells import CELLS, Cell
+from tests.faults.cells import Stage
+from tests.faults.pairs import play_some
 from tests.lease_jobs import BucketShelf
-from tests.matrix.all_cells import CELLS, Cell
-from tests.matrix.cells import Stage
-from tests.matrix.pairs import play_some
 from tests.servers import Azurite, S3Server
 
 SEED = 1

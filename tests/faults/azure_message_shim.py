@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 
-from tests.faults import Action, Operation, Request, replace_answer
+from tests.faults.rules import Action, Operation, Request, replace_answer
 from workers.azure_headers import encode_crc
 from workers.digest import crc64nvme
 

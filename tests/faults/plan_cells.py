@@ -16,6 +16,7 @@ from manifests.errors import InventoryError
 from manifests.manifest import Manifest, freeze, open_manifest
 from manifests.model import Reason
 from manifests.providers import MIB, TB
+from tests.faults.cells import Scene, cell
 from tests.manifests.inventory_reports import (
     AZURE_FILE,
     AZURE_MANIFEST,
@@ -23,7 +24,6 @@ from tests.manifests.inventory_reports import (
     write_azure_rows,
 )
 from tests.manifests.rows import inventory, plan
-from tests.matrix.cells import Scene, cell
 from tests.scenarios.moves import descendants, expect_no_worker_left, plain
 
 

@@ -7,8 +7,11 @@ from unittest import mock
 from awscrt import checksums
 
 from manifests.model import LeaseEnd, Level, Outcome
-from tests.fault_proxy import run_fault_proxy
-from tests.faults import (
+from tests.faults.azure_message_shim import as_message, asking
+from tests.faults.cells import Scene, cell
+from tests.faults.proxy import run_fault_proxy
+from tests.faults.read_cells import expect_all_moved
+from tests.faults.rules import (
     Fault,
     Operation,
     flip_request,
@@ -20,8 +23,6 @@ from tests.faults import (
     reset_in_body,
 )
 from tests.lease_jobs import open_lanes
-from tests.matrix.cells import Scene, cell
-from tests.matrix.read_cells import expect_all_moved
 from workers import digest
 from workers.store import Checksum
 
@@ -93,7 +94,8 @@ def flipped_after_hash(scene: Scene) -> None:
 @cell("F28", "memory flips before the hash")
 def flipped_before_hash(scene: Scene) -> None:
     """Found where the source states its checksum; elsewhere nobody can, and no level says so."""
-    chained = scene.case("s3-s3", states_crc=True)
+    chained = scene.case("azure-s3")
+    chained.source.add(Fault(match=asking(), action=as_message(), times=None))
     hits = MemoryFlip(scene, after=False)
     with hits.patched():
         receipts = scene.finish(chained)

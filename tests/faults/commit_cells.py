@@ -9,7 +9,9 @@ import pytest
 
 from manifests.model import LeaseEnd, LeaseResult, Outcome
 from manifests.receipts import read_result, receipts_of, seal
-from tests.faults import (
+from tests.faults.cells import Scene, cell
+from tests.faults.read_cells import expect_all_moved
+from tests.faults.rules import (
     Fault,
     Operation,
     answer,
@@ -23,8 +25,6 @@ from tests.faults import (
     stall,
 )
 from tests.lease_jobs import open_lanes
-from tests.matrix.cells import Scene, cell
-from tests.matrix.read_cells import expect_all_moved
 from tests.scenarios.faulty import Case
 from workers.reread import RereadRun
 
