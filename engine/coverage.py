@@ -139,6 +139,7 @@ class Coverage:
         rest = self._open(span.shard, span.kind, end, span.end, span.failures)
         self.units[SpanState.LEASED] -= rest.units
         span.end = end
+        span.units_best = min(span.units_best, span.units)
         self.make_pending(rest)
 
     def void(self, shard: Shard) -> None:

@@ -60,6 +60,7 @@ class Scheduler:
         │                                                           ╎
         └╌╌╌╌╌╌╌╌╌╌ UPLOAD_LOST: NewGeneration of the whole shard ╌╌┘
 
+    A lost worker costs no attempt where it was leaving, or its lease got well ahead of all before.
     What a cut or an early end leaves over is a new PENDING span. Once all units of a PARTS shard
     are settled, a span without units (ASSEMBLE, first = end = 0) completes it on the same ways.
 
@@ -152,9 +153,11 @@ class Scheduler:
     def _release(self, holding: Holding) -> Span:
         """The lease is over, its attempt counts for nothing any more. The caller moves the span."""
         del self._live[holding.attempt], holding.worker.holdings[holding.attempt]
-        holding.span.holding = None
+        span = holding.span
+        span.holding = None
+        span.units_best = max(span.units_best, min(holding.units_done, span.units))
         self._note_room(holding.worker)
-        return holding.span
+        return span
 
     def _settle(self, holding: Holding, result: LeaseResult) -> None:
         self._commands.append(Seal(result=result))
@@ -250,11 +253,17 @@ class Scheduler:
         self._note_room(worker)
 
     def _lose(self, worker: Worker, cause: str) -> None:
-        """The worker is gone. A span may have killed it, so each that it held has failed once."""
+        """The worker is gone. A span may have killed it, so each that it held has failed once: but
+        where it was about to leave anyway, or the span got well ahead. Nodes may be lost more often
+        than a span takes."""
+        expected = worker.leaving
         del self._workers[worker.name]
         self._leave(worker)
         for holding in list(worker.holdings.values()):
-            self._fail(holding, cause, rest=False)
+            if expected or holding.gained:
+                self._give_back(holding)
+            else:
+                self._fail(holding, cause, rest=False)
 
     def _expel(self, worker: Worker, cause: str) -> None:
         """End a worker for what it did itself: what it holds besides has not failed."""

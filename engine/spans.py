@@ -10,6 +10,11 @@ from enum import StrEnum
 from manifests.model import Lease, LeaseKind, LeaseProgress, ShardPlan
 
 
+GAIN_PARTS = 8
+"""An attempt has gained where it did one of so many parts of what was left to do. Of a span of
+100,000 units not more than 8 * ln(100,000) = 92 can."""
+
+
 class SpanState(StrEnum):
     """The diagram is in Scheduler."""
 
@@ -57,6 +62,9 @@ class Span:
     end: int
     failures: int = 0
     """Of this span and of those that it was cut from."""
+    units_best: int = 0
+    """The most of its units that any attempt so far was seen to have done, journalled ones
+    included."""
     state: SpanState | None = None
     holding: Holding | None = None
     """Set while the span is leased."""
@@ -124,6 +132,14 @@ class Holding:
             attempt=self.attempt,
             generation=span.shard.generation,
         )
+
+    @property
+    def gained(self) -> bool:
+        """Whether it got well ahead of all attempts before it. A span that kills its workers stops
+        to gain; one whose workers die for other reasons is done in ever shorter rests."""
+        best = self.span.units_best
+        gain = min(self.units_done, self.span.units) - best
+        return gain > 0 and gain * GAIN_PARTS >= self.span.units - best
 
     @property
     def units_left(self) -> int:

@@ -45,6 +45,32 @@ def test_a_lost_worker_costs_an_attempt_and_its_work_goes_on_at_once() -> None:
     assert finish == Finish()
 
 
+def test_nodes_that_come_and_go_do_not_use_up_what_gets_ahead() -> None:
+    bench = Bench(objects(1, units=100))
+    for done in (20, 40, 60, 70, 80, 90):
+        (lease,) = bench.join("a")
+        bench.report("a", progress_of(lease, units=done))
+        assert bench.tell(WorkerLost(now=bench.now, worker="a")) == []
+
+
+@pytest.mark.parametrize("done", [(60, 60, 64, 64), (60, 10, 0, 60), (10**9, 10**9, 10**9, 0)])
+def test_what_kills_its_workers_stops_to_get_ahead_and_is_given_up(done: tuple[int, ...]) -> None:
+    bench = Bench(objects(1, units=100))
+    for units in done:
+        (lease,) = bench.join("a")
+        bench.report("a", progress_of(lease, units=units))
+        bench.tell(WorkerLost(now=bench.now, worker="a"))
+    assert [given_up.cause for given_up in bench.heard(Quarantine)] == ["worker_lost"]
+
+
+def test_what_a_leaving_worker_takes_along_has_not_failed() -> None:
+    bench = Bench(objects(1))
+    for _ in range(5):
+        bench.join("a")
+        bench.tell(WorkerDraining(now=bench.now, worker="a"))
+        assert bench.tell(WorkerLost(now=bench.now, worker="a")) == []
+
+
 def test_a_silent_worker_is_lost_and_its_work_given_to_another() -> None:
     bench = Bench(objects(1))
     (lease,) = bench.join("a")
