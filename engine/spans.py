@@ -9,7 +9,6 @@ from enum import StrEnum
 
 from manifests.model import Lease, LeaseKind, LeaseProgress, ShardPlan
 
-
 GAIN_PARTS = 8
 """An attempt has gained where it did one of so many parts of what was left to do. Of a span of
 100,000 units not more than 8 * ln(100,000) = 92 can."""
