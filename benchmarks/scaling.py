@@ -3,8 +3,8 @@
     .venv/bin/python -m benchmarks.scaling --cpu-per-gb 1.5 --cpu-per-object 400
 
 The constants are what one run of the suite found on one machine: CPU seconds a
-further GB costs over https, start-up taken out, and CPU microseconds a small object costs. Cores are
-taken to be like those, and kept at most UTILIZATION busy; a node has CORES_PER_NODE of them and a
+further GB costs over https, start-up taken out, and CPU microseconds a small object costs. Cores
+are taken to be like those, and at most UTILIZATION busy; a node has CORES_PER_NODE of them and a
 network card of NODE_GBITS in each direction. Prints Markdown.
 """
 
