@@ -17,7 +17,15 @@ from engine.preparation import open_prepared
 from manifests.errors import ConfigurationError
 from manifests.jobdir import JobDirectory
 from manifests.model import ShardKind, ShardPlan
-from manifests.planning import Cut, PlanOptions, cut_shards, fit_parts, largest_object, shard_caps
+from manifests.planning import (
+    MIN_SHARD_BYTES,
+    Cut,
+    PlanOptions,
+    cut_shards,
+    fit_parts,
+    largest_object,
+    shard_caps,
+)
 from manifests.providers import known_name_rules, limits_for
 
 SAMPLE_OBJECTS = 1_000_000
@@ -25,6 +33,8 @@ SAMPLE_OBJECTS = 1_000_000
 SIZE_SIGMA = 1.8
 """Of the logarithm of sizes. With a mean of 10 MB, half of all objects are below 2 MB, and one in
 a hundred thousand is above 4 GiB."""
+SHARDS_MOST = 1_000_000
+"""A kilobyte of memory each, and as many leases."""
 PROVIDER = "aws"
 
 
@@ -81,6 +91,7 @@ def made_up_job(
             f"objects of {mean:.0f} bytes on average are larger than any target takes; "
             "raise --objects"
         )
+    _check_number(total_bytes, objects, options)
     caps = shard_caps(options, total_bytes=total_bytes, total_objects=objects)
     sizes = _Sizes(mean, caps.huge_bytes, most, chance)
     cuts = _drawn(cut_shards(sizes.sample(min(objects, SAMPLE_OBJECTS)), caps, last=True), objects)
@@ -88,19 +99,14 @@ def made_up_job(
     for cut in cuts:
         size = cut.bytes if cut.kind is ShardKind.OBJECTS else sizes.huge()
         shards.append(_shard(len(shards), cut, size, options))
-    # In the manifest, neighbours are alike no more than others: the order of keys is not of sizes.
-    return SimulatedPlan(
-        shards=shards,
-        objects=objects,
-        bytes=sum(shard.bytes for shard in shards),
-    )
+    return SimulatedPlan(shards=shards, objects=objects, bytes=sum(shard.bytes for shard in shards))
 
 
 def _options(total_bytes: int, target_shards: int | None) -> PlanOptions:
     options = PlanOptions(limits=limits_for(PROVIDER), rules=known_name_rules(PROVIDER))
     if target_shards is None:
         return options
-    each = -(-total_bytes // target_shards)
+    each = max(MIN_SHARD_BYTES, -(-total_bytes // target_shards))
     return PlanOptions(
         limits=options.limits,
         rules=options.rules,
@@ -108,6 +114,15 @@ def _options(total_bytes: int, target_shards: int | None) -> PlanOptions:
         shard_objects=1_000_000,
         target_shards=target_shards,
     )
+
+
+def _check_number(total_bytes: int, objects: int, options: PlanOptions) -> None:
+    number = max(total_bytes // options.shard_bytes, objects // options.shard_objects)
+    if number > SHARDS_MOST:
+        raise ConfigurationError(
+            f"{number} shards are more than this simulates; ask for fewer and larger ones with "
+            f"--shards, up to {SHARDS_MOST}"
+        )
 
 
 class _Sizes:
