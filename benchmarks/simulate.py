@@ -73,6 +73,7 @@ def simulate(wish: Wish, say: Say) -> Findings:
             stall_seconds=STALL_SECONDS,
         ),
         seed=wish.seed,
+        say=say,
     )
     found = Findings(
         plan=plan,

@@ -5,17 +5,11 @@ What the driver tells a worker, it takes at its next exchange; what it has to sa
 
 from __future__ import annotations
 
-import heapq
 import math
-import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.simulate_flow import Flow
-from benchmarks.simulate_records import Figures, Records
-from benchmarks.simulate_settings import Cadence, Faults, Site
 from benchmarks.simulate_workers import Fate, Node, SimulatedWorker, Task
+from benchmarks.simulate_world import World
 from engine.events import Grant, Revoke, Split
 from manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult
 
@@ -26,47 +20,6 @@ LATE_SECONDS = (10.0, 180.0)
 """After which a late answer to a Split comes."""
 PART_ASSEMBLY_BYTES = 1e5
 """What completing an upload costs for each of its parts, in bytes that would take as long."""
-
-
-class Agenda:
-    """What happens at which time; first come, first served."""
-
-    def __init__(self) -> None:
-        self._due: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._serial = 0
-
-    @property
-    def next_time(self) -> float:
-        return self._due[0][0] if self._due else math.inf
-
-    def at(self, when: float, action: Callable[..., None], *arguments: Any) -> None:
-        self._serial += 1
-        heapq.heappush(self._due, (when, self._serial, action, arguments))
-
-    def pop(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
-        _, _, action, arguments = heapq.heappop(self._due)
-        return action, arguments
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What all parts of a simulation share."""
-
-    site: Site
-    faults: Faults
-    cadence: Cadence
-    flow: Flow[Task]
-    agenda: Agenda
-    records: Records
-    figures: Figures
-    chance: random.Random
-
-    @property
-    def now(self) -> float:
-        return self.flow.now
-
-    def later(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
-        self.agenda.at(self.flow.now + seconds, action, *arguments)
 
 
 class Cluster:

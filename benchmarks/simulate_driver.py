@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from benchmarks.simulate_cluster import Cluster, World
+from benchmarks.simulate_cluster import Cluster
 from benchmarks.simulate_ledger import Violation
 from benchmarks.simulate_settings import HOUR
 from benchmarks.simulate_trace import Trace
 from benchmarks.simulate_workers import Node, SimulatedWorker, Task
+from benchmarks.simulate_world import World
 from engine.events import (
     Command,
     Event,

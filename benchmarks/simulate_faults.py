@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from benchmarks.simulate_cluster import World
 from benchmarks.simulate_driver import Driver
 from benchmarks.simulate_settings import HOUR, MINUTE
 from benchmarks.simulate_workers import Node, SimulatedWorker
+from benchmarks.simulate_world import World
 
 NEW_NODE_SECONDS = (2 * MINUTE, 10 * MINUTE)
 DRAIN_SECONDS = 2 * MINUTE

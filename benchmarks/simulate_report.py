@@ -17,6 +17,8 @@ from engine.progress import duration_text, size_text
 
 TAIL_SHARE = 0.01
 """The tail is from all bytes but so many to the end."""
+OWN_ROWS = ("leases", "splits", "seals", "quarantine")
+"""Counts that are shown by themselves, or say nothing of what went wrong."""
 CHECKS = (
     "no shard lost",
     "no unit sealed twice in a generation, and none that was not moved",
@@ -120,7 +122,11 @@ def print_report(document: dict[str, Any]) -> None:
 def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     ideal = duration_text(document["ideal_seconds"])
     rework = f"{size_text(document['rework_bytes'])}, {document['rework_share']:.3%}"
-    faults = [f"{number:,} x {what}" for what, number in document["counts"].items() if number]
+    faults = [
+        f"{number:,} x {what}"
+        for what, number in document["counts"].items()
+        if number and what not in OWN_ROWS
+    ]
     timeout = duration_text(document["heartbeat_timeout_seconds"])
     return [
         ("duration", f"{duration_text(document['seconds'])} (ideal {ideal})"),

@@ -7,23 +7,25 @@ clock, no thread, and no chance but that of the seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.simulate_cluster import Agenda, World
 from benchmarks.simulate_driver import Driver, Judge
 from benchmarks.simulate_faults import Weather
 from benchmarks.simulate_flow import Flow
 from benchmarks.simulate_ledger import Ledger, Violation
 from benchmarks.simulate_records import Figures, Records
-from benchmarks.simulate_settings import Cadence, Faults, Site
+from benchmarks.simulate_settings import MINUTE, Cadence, Faults, Site
 from benchmarks.simulate_workers import Task
+from benchmarks.simulate_world import Agenda, World
 from engine.events import SchedulerOptions
+from engine.progress import duration_text
 from engine.scheduler import Scheduler
 from manifests.model import ShardPlan
 
 REPORTS = 2_500_000
 """Of all workers together: a few minutes of one core."""
+ANNOUNCEMENTS = 10
 ROUNDING = 1e-6
 """Of all bytes: sums of floats."""
 
@@ -60,6 +62,7 @@ def run_simulation(
     cadence: Cadence | None = None,
     scheduler_type: type[Scheduler] = Scheduler,
     judges: Sequence[Judge] = (),
+    say: Callable[[str], None] = lambda line: None,
 ) -> Run:
     """Run the scheduler until it finishes, or breaks a promise. `options` are those of a real run;
     they are fitted to the cadence. The same arguments give the same run, event for event."""
@@ -83,6 +86,7 @@ def run_simulation(
     violation = None
     try:
         driver.begin()
+        _announce(world, say, ideal_seconds(shards, site) / ANNOUNCEMENTS)
         _play(world, driver)
         _close(world, driver, ledger)
     except Violation as found:
@@ -97,6 +101,15 @@ def run_simulation(
         options=options,
         violation=violation,
     )
+
+
+def _announce(world: World, say: Callable[[str], None], seconds: float) -> None:
+    if world.now:
+        total = sum(plan.bytes for plan in world.records.plans.values())
+        figures = world.figures
+        share = (sum(figures.moved) - figures.repeated_bytes) / max(1, total)
+        say(f"after {duration_text(world.now)}: {share:.0%} of the bytes")
+    world.later(max(MINUTE, seconds), _announce, world, say, seconds)
 
 
 def _play(world: World, driver: Driver) -> None:
