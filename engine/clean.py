@@ -10,7 +10,6 @@ is `unclaimed`, and aborted only where a person says so. All others are foreign,
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,9 +20,10 @@ import pyarrow as pa
 from engine.config import open_end
 from engine.preparation import Prepared
 from engine.report_store import patiently
-from manifests.errors import NoriaError
+from manifests.errors import JobDirectoryError, NoriaError
 from manifests.jobdir import JobDirectory
 from manifests.journals import decode_journal
+from manifests.receipts import read_uploads
 from workers.store import ListedUpload, TargetStore
 
 CLOCK_SECONDS = 15 * 60.0
@@ -88,10 +88,8 @@ def clean_uploads(prepared: Prepared, *, unclaimed: bool) -> Cleaning:
 
 def _known_ids(directory: JobDirectory) -> Iterator[str]:
     """Ids of all uploads that the job directory remembers; some more than once."""
-    for name in directory.names("uploads"):
-        data = directory.read(name)
-        if data is not None:
-            yield str(json.loads(data)["upload_id"])
+    for upload in read_uploads(directory):
+        yield upload.upload_id
     for name in directory.names("journal"):
         for record in decode_journal(directory.read(name) or b""):
             if not isinstance(record, pa.Table) and record[0] == "u":
@@ -99,7 +97,12 @@ def _known_ids(directory: JobDirectory) -> Iterator[str]:
 
 
 def _on_our_names(prepared: Prepared, uploads: list[ListedUpload]) -> list[ListedUpload]:
-    created = datetime.fromisoformat(str(prepared.directory.job()["created"]))
+    try:
+        created = datetime.fromisoformat(str(prepared.directory.job().get("created")))
+    except ValueError:
+        raise JobDirectoryError(
+            f"{prepared.directory.root}/job.json does not say when the job was made; restore it"
+        ) from None
     since_ms = (created.timestamp() - CLOCK_SECONDS) * 1000
     prefix = prepared.facts.target_prefix
     young = [upload for upload in uploads if upload.started_ms >= since_ms]

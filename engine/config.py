@@ -35,9 +35,9 @@ from pydantic import (
 from manifests.errors import ConfigurationError
 from manifests.planning import PlanOptions
 from manifests.providers import (
+    PROVIDERS,
     NameRules,
     ProviderLimits,
-    limits_for,
     provider_of_endpoint,
 )
 from workers.azure_store import AzureSettings, AzureStore
@@ -215,8 +215,10 @@ class EndConfig(_Section):
     @field_validator("provider")
     @classmethod
     def _known_provider(cls, value: str | None) -> str | None:
-        if value is not None:
-            limits_for(value)
+        if value is not None and value not in PROVIDERS:
+            # A word is most likely a typing error, anything else may be a secret in a wrong place.
+            what = f"unknown provider {value!r}" if value.isalnum() else "this is no provider"
+            raise ValueError(f"{what}; choose one of {', '.join(PROVIDERS)}")
         return value
 
     @property

@@ -253,11 +253,21 @@ def write_upload(directory: JobDirectory, shard: int, generation: int, upload: U
 
 
 def read_upload(directory: JobDirectory, shard: int, generation: int) -> Upload | None:
-    data = directory.read(upload_name(shard, generation))
-    if data is None:
-        return None
+    name = upload_name(shard, generation)
+    data = directory.read(name)
+    return None if data is None else _upload(name, data)
+
+
+def read_uploads(directory: JobDirectory) -> Iterator[Upload]:
+    """The uploads of all PARTS shards, of every generation."""
+    for name in directory.names("uploads"):
+        data = directory.read(name) if name.endswith(".json") else None
+        if data is not None:
+            yield _upload(name, data)
+
+
+def _upload(name: str, data: bytes) -> Upload:
     try:
         return _UPLOADS.validate_json(data, strict=True)
     except ValueError:
-        name = upload_name(shard, generation)
         raise JobDirectoryError(f"{name} is damaged; restore it from a copy of the job") from None
