@@ -90,6 +90,7 @@ def write(path: Path, text: str) -> None:
 @example(setting="run.journal_seconds", value=math.inf)
 @example(setting="source.endpoint", value=f"https://{SECRET}＠host")
 @example(setting="source.url", value="file:///a%00b")
+@example(setting="source.provider", value=f"https://user:{SECRET}@host")
 def test_any_value_of_any_setting(tmp_path: Path, setting: str, value: Any) -> None:
     write(tmp_path / "job.toml", job_text(tmp_path, setting, value))
     found: list[JobConfig] = []

@@ -19,8 +19,10 @@ from engine import job as jobs
 from engine.preparation import open_prepared
 from engine.report import status_summary
 from manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
+from manifests.jobdir import JobDirectory
 from manifests.manifest import freeze, open_manifest
 from manifests.model import ObjectEntry
+from manifests.receipts import read_uploads
 from tests.hostile.commands import noria, refusal_of
 from tests.hostile.finished_jobs import FinishedJob, contents
 from tests.hostile.fuzzing import (
@@ -215,6 +217,27 @@ def test_a_manifest_that_lost_its_manifest_json(tmp_path: Path, finished: Finish
     line = refusal_of("run", job, "--metrics-address", "off", job=job)
     assert line is not None
     assert "restore its manifest.json" in line
+
+
+@pytest.mark.parametrize("created", [None, 5, "yesterday", []], ids=str)
+def test_what_clean_has_to_know(tmp_path: Path, finished: FinishedJob, created: Any) -> None:
+    job = finished.copy(tmp_path / "job")
+    values = json.loads((job / "job.json").read_bytes())
+    (job / "job.json").write_bytes(as_text({**values, "created": created}))
+    line = refusal_of("clean", job, "--unclaimed", job=job)
+    assert line is not None
+    assert "restore it" in line
+
+
+@examples(40)
+@given(st.data())
+def test_uploads_of_any_content_and_clean(finished: FinishedJob, data: st.DataObject) -> None:
+    name = finished.names("uploads/")[0]
+    with finished.holding(name, data.draw(document(finished, name))) as job:
+        assert isinstance(
+            refused(lambda: [*read_uploads(JobDirectory(job))]), JobDirectoryError | None
+        )
+        refused(lambda: jobs.clean(job))
 
 
 # -- caches and bookkeeping ------------------------------------------------------------------------
