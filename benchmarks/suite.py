@@ -158,7 +158,7 @@ def run_real(
 def run_small(scale: Scale) -> list[Contest]:
     (port,) = free_ports(1)
     contenders = peers.small_object_contenders(port)
-    return run_real(small, contenders, scale, sides={peers.STANDING_NORIA: 2})
+    return run_real(small, contenders, scale, sides={peers.STANDING_NORIA: 1})
 
 
 def run_bulk(scale: Scale) -> list[Contest]:
