@@ -119,7 +119,7 @@ def republish(root: Path, name: str, text: bytes) -> None:
 # -- manifests -------------------------------------------------------------------------------------
 
 
-@examples(250)
+@examples(120)
 @given(st.sampled_from(["azure", "s3"]), st.data())
 def test_manifests_of_any_content(root: Path, cloud: str, data: st.DataObject) -> None:
     if cloud == "azure":
@@ -183,7 +183,7 @@ def test_a_number_of_too_many_digits_in_a_manifest(root: Path) -> None:
 # -- CSV and key lists -----------------------------------------------------------------------------
 
 
-@examples(250)
+@examples(120)
 @given(st.data())
 def test_azure_csv_that_is_damaged(root: Path, data: st.DataObject) -> None:
     text = data.draw(damaged(AZURE_CSV))
@@ -211,7 +211,7 @@ CELLS = (
 )
 
 
-@examples(250)
+@examples(120)
 @given(st.lists(st.lists(CELLS, max_size=6), max_size=5), st.booleans())
 @example([[b""] * 5], False)
 @example([[b"x" * 140_000] * 5], False)
@@ -251,7 +251,7 @@ def write_columnar(root: Path, data: bytes, file_format: str) -> None:
     write_s3_report(root, data, schema="", file_format=file_format, suffix=file_format.lower())
 
 
-@examples(200)
+@examples(150)
 @given(st.data())
 def test_parquet_that_was_written_damaged(root: Path, data: st.DataObject) -> None:
     """Its MD5 fits: it was damaged before the report was."""
@@ -304,7 +304,7 @@ FIELDS = ["bucket", "key", "size", "last_modified_date", "e_tag", "is_latest", "
 FIELDS += ["version_id", "storage_class", "object_lock_legal_hold_status", "encryption_status"]
 
 
-@examples(250)
+@examples(120)
 @given(st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(sorted(ARRAYS)), min_size=1))
 @example({"bucket": "numbers", "key": "text", "size": "numbers"})
 @example({"bucket": "dictionary", "key": "text", "size": "numbers", "last_modified_date": "dates"})

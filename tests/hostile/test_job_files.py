@@ -81,7 +81,7 @@ def write(path: Path, text: str) -> None:
     path.write_bytes(text.encode(errors="surrogatepass"))
 
 
-@examples(400)
+@examples(150)
 @given(setting=st.sampled_from(SETTINGS), value=VALUES)
 @example(setting="plan.chunk_bytes", value="48MiB")
 @example(setting="plan.part_bytes", value="8MiB\nrest")
@@ -102,7 +102,7 @@ def test_any_value_of_any_setting(tmp_path: Path, setting: str, value: Any) -> N
         assert JobConfig.model_validate(json.loads(kept)) == found[0]
 
 
-@examples(200)
+@examples(150)
 @given(st.data())
 def test_job_files_that_are_damaged(tmp_path: Path, data: st.DataObject) -> None:
     text = job_text(tmp_path, "run.workers", 1).encode()
@@ -177,7 +177,7 @@ def test_a_plan_is_whole_or_not_begun(
     shutil.rmtree(folder)
 
 
-@examples(200)
+@examples(150)
 @given(ODD_VALUES | st.floats())
 def test_any_value_as_a_size(value: Any) -> None:
     try:

@@ -90,7 +90,7 @@ def test_garbage_behind_a_journal_hides_nothing(garbage: bytes) -> None:
     assert what(WHOLE + garbage)[: len(TRUTH)] == TRUTH
 
 
-@examples(300)
+@examples(150)
 @given(st.data())
 @example(None)
 def test_records_that_say_something_else(tmp_path: Path, data: st.DataObject | None) -> None:

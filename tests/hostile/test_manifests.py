@@ -56,7 +56,7 @@ def document(job: FinishedJob, name: str) -> st.SearchStrategy[bytes]:
     return changed(values).map(as_text) | ODD_VALUES.map(as_text) | ODD_DOCUMENTS
 
 
-@examples(250)
+@examples(120)
 @given(st.data())
 def test_a_manifest_json_of_any_content(finished: FinishedJob, data: st.DataObject) -> None:
     with finished.holding(MANIFEST, data.draw(document(finished, MANIFEST))) as job:
@@ -161,7 +161,7 @@ def test_sizes_that_add_up_beyond_all_bounds(tmp_path: Path, sizes: list[int]) -
 # -- job.json --------------------------------------------------------------------------------------
 
 
-@examples(250)
+@examples(120)
 @given(st.data())
 def test_a_job_json_of_any_content(finished: FinishedJob, data: st.DataObject) -> None:
     with finished.holding("job.json", data.draw(document(finished, "job.json"))) as job:

@@ -61,7 +61,7 @@ def document(job: FinishedJob, name: str) -> st.SearchStrategy[bytes]:
     return text | ODD_DOCUMENTS
 
 
-@examples(250)
+@examples(120)
 @given(st.data())
 def test_seals_and_uploads_of_any_json(finished: FinishedJob, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(finished.names("sealed/") + finished.names("uploads/")))
@@ -112,7 +112,7 @@ def test_a_seal_that_lies_under_another_name(tmp_path: Path, finished: FinishedJ
     assert "00000007.json is damaged" in error.message
 
 
-@examples(250)
+@examples(120)
 @given(st.data())
 def test_results_that_are_damaged(finished: FinishedJob, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(finished.names("results/")))

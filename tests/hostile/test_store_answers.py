@@ -69,7 +69,7 @@ def test_what_is_whole_is_read() -> None:
         assert exchange(data, into=5).filled
 
 
-@examples(300)
+@examples(150)
 @given(st.sampled_from([HELLO, CHUNKED]).flatmap(damaged), st.none() | st.integers(0, 9))
 def test_damaged_answers(data: bytes, into: int | None) -> None:
     answer = answered(data, into=into)
@@ -160,7 +160,7 @@ HEADER_VALUES = ODD_TEXTS | st.sampled_from(
 )
 
 
-@examples(300)
+@examples(150)
 @given(st.dictionaries(HEADER_NAMES, HEADER_VALUES))
 @example({"retry-after": "9" * 400})
 @example({"last-modified": "Thu, 01 Foo 2026 00:00:00 GMT"})
@@ -277,7 +277,7 @@ def test_documents_that_are_whole_are_read() -> None:
     assert tags == [{"k": "v"}] * 2
 
 
-@examples(400)
+@examples(150)
 @given(st.sampled_from(READERS), st.data())
 def test_documents_that_are_damaged(reader: tuple[bytes, Any, Any], data: st.DataObject) -> None:
     whole, parse_root, parse = reader
@@ -290,7 +290,7 @@ def texts_of(whole: bytes) -> list[bytes]:
     return sorted({piece for piece in pieces[0::2] if piece.strip() and b"xml" not in piece})
 
 
-@examples(400)
+@examples(150)
 @given(st.sampled_from(READERS), st.data())
 def test_documents_that_say_something_else(
     reader: tuple[bytes, Any, Any], data: st.DataObject
