@@ -151,7 +151,8 @@ class Cluster:
                 case Split(attempt=attempt, end=end) if attempt in worker.tasks:
                     self._take_split(worker.tasks[attempt], end)
                     seconds = min(seconds, world.chance.uniform(0.2, 1.0))
-        self._note_work(worker)
+        if commands:
+            self._note_work(worker)
         worker.exchange_at = 0.0
         self.exchange_by(worker, world.now + seconds)
 
@@ -338,8 +339,13 @@ class Cluster:
 
     def note_progress(self, worker: SimulatedWorker) -> None:
         """Bring its tasks up to now."""
+        flow, figures = self._world.flow, self._world.figures
+        now, volume = flow.now, flow.volume
         for task in worker.tasks.values():
-            self._move(task)
+            moved = task.move(volume)
+            if moved:
+                figures.add_moved(task.moved_at, now, moved)
+            task.moved_at = now
 
     def _note_work(self, worker: SimulatedWorker) -> None:
         """Keep paces true after any change of what the worker has to do."""

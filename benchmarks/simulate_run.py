@@ -23,7 +23,7 @@ from engine.progress import duration_text
 from engine.scheduler import Scheduler
 from manifests.model import ShardPlan
 
-REPORTS = 2_500_000
+REPORTS = 2_000_000
 """Of all workers together: a few minutes of one core."""
 ANNOUNCEMENTS = 10
 ROUNDING = 1e-6
