@@ -367,6 +367,8 @@ def lease_job(
         counting=Counting(),
         stopping=threading.Event(),
     )
-    yield Job(directory, manifest, route, source, target, sizes)
-    for end in ends:
-        end.close()
+    try:
+        yield Job(directory, manifest, route, source, target, sizes)
+    finally:
+        for end in ends:
+            end.close()

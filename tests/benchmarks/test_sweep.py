@@ -475,14 +475,15 @@ def test_ctrl_c_ends_the_run_cleans_up_and_reports_what_there_is(folders: Path) 
     assert process.returncode == 3, (out, err)
     document = json.loads(out)
     assert document["exit_code"] == 3
-    assert document["choice"]["settings"] == {"streams": "2"}
-    assert any("stopped before the end, after 1 of 6 runs" in note for note in document["notes"])
     rows = pq.read_table(output / "runs.parquet").to_pylist()
-    assert [(row["round"], row["ended"]) for row in rows] == [
-        (0, "well"),
-        (1, "well"),
-        (1, "stopped"),
-    ]
+    ends = [(row["round"], row["ended"]) for row in rows]
+    assert ends[:2] == [(0, "well"), (1, "well")]
+    # The signal may find the third run at its very end.
+    assert ends[2:] in ([(1, "stopped")], [(1, "well")])
+    well = [row for row in rows if row["round"] and row["ended"] == "well"]
+    note = f"stopped before the end, after {len(well)} of 6 runs"
+    assert any(note in said for said in document["notes"])
+    assert document["choice"]["settings"]["streams"] in {str(row["streams"]) for row in well}
     assert {path.name for path in output.iterdir()} == {
         "runs.parquet",
         "throughput.png",

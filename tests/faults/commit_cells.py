@@ -104,8 +104,8 @@ def vanished_part(scene: Scene) -> None:
 
 @cell("F41", "a commit stalls, then succeeds")
 def stalled_commit(scene: Scene) -> None:
-    case = scene.case("azure-s3", idle_seconds=0.3)
-    slow = stall(0.5 + scene.dice.random())
+    case = scene.case("azure-s3", idle_seconds=1.0)
+    slow = stall(1.5 + scene.dice.random())
     case.target.add(Fault(match=on(Operation.COMPLETE), action=slow))
     expect_all_moved(scene.finish(case))
     assert case.target.count(Operation.COMPLETE) == 1

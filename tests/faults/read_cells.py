@@ -94,11 +94,11 @@ def read_storm(scene: Scene) -> None:
 def broken_body(scene: Scene) -> None:
     for action in (cut_answer(scene.dice.random()), reset()):
         hit_reads(scene, action, times=scene.dice.randint(1, 2) if action.reset else 1)
-    case = scene.case("azure-s3", idle_seconds=0.3)
+    case = scene.case("azure-s3", idle_seconds=1.0)
     name = drawn_read(scene, case)
     case.source.add(Fault(match=on(Operation.READ, name=name), action=stall(120, at="body")))
     expect_all_moved(scene.finish(case))
-    assert case.retries("unavailable") == 1, "I11: given up long before the stall is over"
+    assert case.retries("unavailable") >= 1, "I11: given up long before the stall is over"
 
 
 @cell("F15", "a bit flips on the way from the source")

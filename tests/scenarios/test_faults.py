@@ -182,16 +182,16 @@ def test_a_range_that_is_not_the_one_asked_for_is_refused(new_case, way, action)
 
 @both_ways
 def test_a_stalled_body_is_given_up_and_read_again(new_case, way):
-    case = new_case(way, idle_seconds=0.3)
+    case = new_case(way, idle_seconds=1.0)
     case.source.add(Fault(match=on(Operation.READ), action=stall(600, at="body"), times=2))
     case.finish_moved()
-    assert case.retries("unavailable") == 2
+    assert case.retries("unavailable") >= 2
 
 
 @both_ways
 def test_a_commit_may_take_its_time(new_case, way):
-    case = new_case(way, large_only(way), idle_seconds=0.3)
-    case.target.add(Fault(match=on(Operation.COMPLETE), action=stall(1.0)))
+    case = new_case(way, large_only(way), idle_seconds=1.0)
+    case.target.add(Fault(match=on(Operation.COMPLETE), action=stall(2.0)))
     case.finish_moved()
     assert case.target.count(Operation.COMPLETE) == 1
 
