@@ -167,8 +167,7 @@ class Cluster:
             raise ConfigurationError(
                 f"cannot reach {where}: {_first_line(error)}; see `ray status`"
             ) from error
-        self._nodes_alive, self._cpus = _count_nodes()
-        self._draining: frozenset[str] = frozenset()
+        self._look_at_nodes()
         threading.Thread(target=self._feel_pulse, name="pulse", daemon=True).start()
 
     def trouble(self) -> str | None:
@@ -182,7 +181,7 @@ class Cluster:
         return None if self._nodes_alive else "the last node of the Ray cluster is gone"
 
     def cpus(self) -> int:
-        """CPUs that workers may take, on all nodes that are alive; a few seconds old."""
+        """CPUs that workers may take, on all nodes that are alive and stay; a few seconds old."""
         return self._cpus
 
     def prestart_worker(self) -> None:
@@ -259,13 +258,17 @@ class Cluster:
                 node.kill_all_processes(check_alive=False, allow_graceful=False, wait=False)
         return False
 
+    def _look_at_nodes(self) -> None:
+        draining = _draining_nodes()
+        self._nodes_alive, self._cpus = _count_nodes(draining)
+        self._draining = draining
+
     def _feel_pulse(self) -> None:
         """On a thread of its own: each of these calls waits as long as the control store is
         silent."""
         while ray.is_initialized():
             try:
-                self._nodes_alive, self._cpus = _count_nodes()
-                self._draining = _draining_nodes()
+                self._look_at_nodes()
                 self._pulse_at = time.monotonic()
             except Exception:
                 log.debug("no pulse", exc_info=True)
@@ -395,11 +398,12 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, earlier)
 
 
-def _count_nodes() -> tuple[int, int]:
-    """Nodes that are alive, and their CPUs together."""
+def _count_nodes(draining: frozenset[str]) -> tuple[int, int]:
+    """Nodes that are alive, and the CPUs of those that stay together."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no types here
     alive = [node for node in nodes if node["Alive"]]
-    return len(alive), int(sum(node["Resources"].get("CPU", 0) for node in alive))
+    staying = [node for node in alive if node["NodeID"] not in draining]
+    return len(alive), int(sum(node["Resources"].get("CPU", 0) for node in staying))
 
 
 def _draining_nodes() -> frozenset[str]:

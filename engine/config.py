@@ -291,8 +291,9 @@ class RunConfig(_Section):
     """A worker that is silent for longer is lost."""
     start_seconds: Seconds = 120.0
     """How long to wait for the first worker."""
-    drain_seconds: Seconds = 30.0
-    """How long in-flight parts may take to end after Ctrl-C or SIGTERM."""
+    drain_seconds: Seconds = 20.0
+    """How long in-flight parts may take to end after Ctrl-C or SIGTERM. With what follows it has to
+    fit into the half a minute that a spot machine is given."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
     """How often a span of a shard may fail in one run before it is quarantined."""
     metrics_address: str | None = "127.0.0.1:9464"

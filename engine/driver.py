@@ -151,6 +151,8 @@ class Driver:
         self._ending = Ending()
         self._finished = False
         self._alive: set[str] = set()
+        self._leaving: set[str] = set()
+        """Of these, those on nodes that are drained: they have been told to hand all back."""
         self._names = 0
         self._lease_ends: dict[tuple[int, int, int], int] = {}
         self._drain_began: float | None = None
@@ -214,7 +216,7 @@ class Driver:
             case Lost(worker=worker, error=error):
                 log.warning("worker %s is lost: %s", worker, news.cause)
                 self._start_error = error or self._start_error
-                self._forget(worker, lost=error is None)
+                self._forget(worker, lost=error is None and worker not in self._leaving)
                 self._tell(WorkerLost(now=now, worker=worker))
 
     def _hear_report(self, news: Reported, now: float) -> None:
@@ -282,7 +284,9 @@ class Driver:
             self._replace_workers(now)
             self._watch_start(now)
         if self._due("nodes", NODE_CHECK_SECONDS, now):
-            for worker in self._cluster.leaving() & self._alive:
+            for worker in (self._cluster.leaving() & self._alive) - self._leaving:
+                self._leaving.add(worker)
+                self._cluster.send(worker, DrainWorker())
                 self._tell(WorkerDraining(now=now, worker=worker))
         self._watch_stop(now)
         if self._due("show", SHOW_SECONDS, now):
@@ -308,7 +312,8 @@ class Driver:
     def _replace_workers(self, now: float) -> None:
         if self._drain_began is not None:
             return
-        missing = self._workers_wanted() - len(self._alive) - len(self._cluster.waiting())
+        staying = len(self._alive - self._leaving)
+        missing = self._workers_wanted() - staying - len(self._cluster.waiting())
         if missing > 0 and self._due("restart", RESTART_SECONDS, now):
             self._start_worker()
 
@@ -359,6 +364,7 @@ class Driver:
 
     def _forget(self, worker: str, *, lost: bool) -> None:
         self._alive.discard(worker)
+        self._leaving.discard(worker)
         self._budgets.leave(worker)
         self._books.drop_worker(worker, lost=lost)
 
