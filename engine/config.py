@@ -276,9 +276,10 @@ class RunConfig(_Section):
     target_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """The same at the target."""
     bytes_in_flight: Size = 512 * MIB
-    """Buffer memory of each worker."""
+    """Most buffer memory of each worker. A part that is streamed needs 1 MiB; one below 16 MiB, an
+    object of one request, and any part for a target that takes no checksum behind it, its size."""
     range_bytes: Size = 64 * MIB
-    """Largest range read at once; larger parts are streamed from several."""
+    """Most bytes asked for in one read."""
     source_crc64: bool = True
     """Ask a source in Azure for the CRC64 of all that is read (a structured message). Without it, a
     move from there reaches `ingested` at most. An endpoint that knows none is read all the same."""

@@ -194,8 +194,8 @@ class Driver:
 
     def _limits(self, shares: Mapping[str, int]) -> Limits:
         """Of a worker's share of both budgets, large bodies keep the part that the plan's sizes
-        gave them. A body is at one store at a time: with fewer than both shares together neither
-        budget would ever be used, and one that is not used is never judged."""
+        gave them. A body that is buffered is at one store at a time: with fewer than both shares
+        together neither budget would ever be used, and one that is not used is never judged."""
         streams = math.ceil(sum(shares.values()) * self._bulk_share)
         return Limits(streams=max(1, streams), **shares)
 

@@ -17,9 +17,10 @@ from struct import Struct
 from typing import Final
 
 from manifests.errors import DigestRefused, ShortBody
+from workers.buffers import Room
 from workers.connection import OnBytes
 from workers.digest import combine, crc64nvme
-from workers.http1 import Fill
+from workers.http1 import Fill, fill_room
 
 MESSAGE_HEADER: Final = "x-ms-structured-body"
 MESSAGE_FORM: Final = "XSM/1.0; properties=crc64"
@@ -66,7 +67,7 @@ class StructuredBody:
         headers: Mapping[str, str],
         body_bytes: int,
         fill: Fill,
-        into: memoryview,
+        into: Room,
         on_bytes: OnBytes | None,
     ) -> bool:
         """Fill `into` from a message of `body_bytes`. False, and nothing is read, where another
@@ -94,7 +95,7 @@ class StructuredBody:
             end = place + self._segment_size(announced, number, len(into) - place)
             left -= end - place
             self._segment_crc = 0
-            fill(into[place:end], self._hear, more_bytes=left)
+            fill_room(fill, into, place, end, self._hear, more_bytes=left)
             between = frame[: _CRC64.size + (_SEGMENT.size if number < segments else _CRC64.size)]
             left -= len(between)
             fill(between, more_bytes=left)

@@ -12,7 +12,7 @@ succeeds.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -48,11 +48,12 @@ from workers.azure_headers import (
 from workers.azure_message import LENGTH_HEADER, MESSAGE_FORM, MESSAGE_HEADER, StructuredBody
 from workers.azure_refusals import RENEWABLE, refusal, refuses_message
 from workers.azure_sas import container_sas
+from workers.buffers import Room
 from workers.connection import OnBytes
 from workers.http1 import Answer, Wrapping
 from workers.listing import Ask, Page, walk
 from workers.store import Checksum, ListedUpload, ObjectHead, Written
-from workers.wire import Body, BrokenExchange, Wire, WireSettings
+from workers.wire import Body, BrokenExchange, Pour, Wire, WireSettings
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -143,7 +144,7 @@ class AzureStore:
         key: str,
         *,
         offset: int,
-        into: memoryview,
+        into: Room,
         etag: str | None,
         version_id: str | None = None,
         on_bytes: OnBytes | None = None,
@@ -199,13 +200,16 @@ class AzureStore:
         key: str,
         upload_id: str,
         number: int,
-        body: memoryview | Iterable[memoryview],
+        body: memoryview | Pour,
         *,
         size: int,
-        crc64nvme: int | None,
+        crc64nvme: int | Callable[[], int],
     ) -> Written:
         query = _block_query(upload_id, number)
-        headers = self._checksum_headers(body, crc64nvme) if isinstance(body, memoryview) else {}
+        headers = {}
+        if isinstance(body, memoryview):
+            assert isinstance(crc64nvme, int), "it is known of a body that is at hand"
+            headers = self._checksum_headers(body, crc64nvme)
         answer = self._call(
             Verb.PART, "PUT", key, query=query, headers=headers, body=body, body_bytes=size
         )
@@ -314,7 +318,7 @@ class AzureStore:
         key: str,
         method: str,
         headers: Mapping[str, str],
-        into: memoryview | None,
+        into: Room | None,
         etag: str | None,
         version_id: str | None,
         on_bytes: OnBytes | None = None,
@@ -373,7 +377,7 @@ class AzureStore:
         headers: Mapping[str, str] | None = None,
         body: Body | None = None,
         body_bytes: int = 0,
-        into: memoryview | None = None,
+        into: Room | None = None,
         on_bytes: OnBytes | None = None,
         wrapping: Wrapping | None = None,
         wait_seconds: float | None = None,

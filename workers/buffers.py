@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from workers.fibers import Turn
 
@@ -20,6 +21,34 @@ MIN_BUFFER_BYTES = 64 * 1024
 LARGE_PAGE_BYTES = 2 * 1024 * 1024
 
 _Memory = bytearray | mmap.mmap
+
+
+class Window:
+    """Memory that a longer body passes through: a piece is used up before the next one comes."""
+
+    def __init__(self, memory: memoryview, size: int) -> None:
+        self.memory = memory
+        self._size = size
+
+    def __len__(self) -> int:
+        """Of the body."""
+        return self._size
+
+
+Room: TypeAlias = memoryview | Window
+"""Where the bytes of a body go."""
+
+
+def views(room: Room, start: int, end: int) -> Iterator[memoryview]:
+    """Where the bytes [start, end) of the body go, in order; each view is to be filled before the
+    next is asked for."""
+    if isinstance(room, memoryview):
+        yield room[start:end]
+        return
+    while start < end:
+        view = room.memory[: end - start]
+        yield view
+        start += len(view)
 
 
 class BufferPool:

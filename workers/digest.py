@@ -34,14 +34,6 @@ class PartDigest:
         self._stated = 0
         self._stated_bytes = 0
 
-    def fork(self) -> PartDigest:
-        """Another one that has been fed the same bytes: to go on with where they may not count."""
-        fork = PartDigest(self._chunk_bytes)
-        fork._room, fork._hash = self._room, self._hash.copy()
-        fork._chunks, fork.crc64nvme, fork.size = self._chunks.copy(), self.crc64nvme, self.size
-        fork._stated, fork._stated_bytes = self._stated, self._stated_bytes
-        return fork
-
     def update(self, view: memoryview, crc64nvme: int | None = None) -> None:
         """`crc64nvme` is that of the view, where it is known already."""
         if crc64nvme is None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from workers.buffers import Room, views
 from workers.connection import Connection, Malformed, OnBytes
 
 HEAD_BYTES_MAX: Final = 256 * 1024
@@ -41,6 +42,21 @@ class Fill(Protocol):
     ) -> None: ...
 
 
+def fill_room(
+    fill: Fill,
+    room: Room,
+    start: int,
+    end: int,
+    on_bytes: OnBytes | None = None,
+    *,
+    more_bytes: int = 0,
+) -> None:
+    """As `fill`, for the bytes [start, end) of what goes into the room."""
+    for view in views(room, start, end):
+        start += len(view)
+        fill(view, on_bytes, more_bytes=end - start + more_bytes)
+
+
 class Wrapping(Protocol):
     """A form of body that a host may choose: what was asked for, and more around it."""
 
@@ -52,7 +68,7 @@ class Wrapping(Protocol):
         headers: Mapping[str, str],
         body_bytes: int,
         fill: Fill,
-        into: memoryview,
+        into: Room,
         on_bytes: OnBytes | None,
     ) -> bool:
         """Read all of a body of so many bytes, and fill `into` with what was asked for. False, and
@@ -100,7 +116,7 @@ def read_body(
     method: str,
     status: int,
     headers: dict[str, str],
-    into: memoryview | None,
+    into: Room | None,
     on_bytes: OnBytes | None = None,
     wrapping: Wrapping | None = None,
 ) -> tuple[Answer, bool]:
@@ -109,33 +125,31 @@ def read_body(
     bare = Answer(status=status, headers=headers)
     if method == "HEAD" or status in (204, 304):
         return bare, reusable
-    view = into if status in (200, 206) else None
-    if view is not None and wrapping is not None and wrapping.wraps(headers):
-        if not _read_wrapped(connection, headers, view, on_bytes, wrapping):
+    room = into if status in (200, 206) else None
+    if room is not None and wrapping is not None and wrapping.wraps(headers):
+        if not _read_wrapped(connection, headers, room, on_bytes, wrapping):
             return bare, False
         return Answer(status=status, headers=headers, filled=True), reusable
     if "transfer-encoding" in headers:
         body = _read_chunks(connection)
     elif "content-length" in headers:
         length = _length(headers)
-        if length > ANSWER_BYTES_MAX if view is None else length != len(view):
+        if length > ANSWER_BYTES_MAX if room is None else length != len(room):
             return bare, False
-        if view is not None:
-            connection.fill(view, on_bytes)
+        if room is not None:
+            fill_room(connection.fill, room, 0, length, on_bytes)
             return Answer(status=status, headers=headers, filled=True), reusable
         buffer = bytearray(length)
         connection.fill(memoryview(buffer))
         body = bytes(buffer)
     else:
         body, reusable = _read_to_end(connection), False
-    if view is None:
+    if room is None:
         return Answer(status=status, headers=headers, body=body), reusable
-    if len(body) != len(view):
+    if len(body) != len(room):
         return bare, reusable
     # Stores state a length with what they serve; the copy is for a proxy that dropped it.
-    view[:] = body
-    if on_bytes is not None:
-        on_bytes(view)
+    fill_room(_Held(body).fill, room, 0, len(body), on_bytes)
     return Answer(status=status, headers=headers, filled=True), reusable
 
 
@@ -148,7 +162,7 @@ def _length(headers: Mapping[str, str]) -> int:
 def _read_wrapped(
     connection: Connection,
     headers: Mapping[str, str],
-    into: memoryview,
+    into: Room,
     on_bytes: OnBytes | None,
     wrapping: Wrapping,
 ) -> bool:

@@ -27,6 +27,7 @@ from manifests.errors import (
 )
 from manifests.model import Attributes
 from workers.answers import Verb, permanent
+from workers.buffers import Room, views
 from workers.connection import OnBytes
 from workers.digest import crc64nvme
 from workers.store import ObjectHead
@@ -62,17 +63,21 @@ def draft(folder: Path, prefix: str) -> Iterator[tuple[int, Path]]:
         path.unlink(missing_ok=True)
 
 
-def write_all(file: int, pieces: Iterable[memoryview | bytes]) -> tuple[int, int]:
-    """Append all pieces; returns how many bytes that were and their CRC64NVME."""
-    size = 0
-    crc = 0
-    for piece in pieces:
+class Appender:
+    """Writes to the end of a file, and knows what it wrote."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self.size = 0
+        self.crc64nvme = 0
+
+    def write(self, piece: memoryview | bytes) -> None:
+        """All of it."""
         view = memoryview(piece)
-        crc = crc64nvme(view, crc)
-        size += len(view)
+        self.crc64nvme = crc64nvme(view, self.crc64nvme)
+        self.size += len(view)
         while view:
-            view = view[os.write(file, view) :]
-    return size, crc
+            view = view[os.write(self._file, view) :]
 
 
 def read_pieces(paths: Iterable[Path]) -> Iterator[memoryview]:
@@ -84,17 +89,17 @@ def read_pieces(paths: Iterable[Path]) -> Iterator[memoryview]:
                 yield buffer[:count]
 
 
-def read_exactly(
-    file: int, offset: int, into: memoryview, key: str, on_bytes: OnBytes | None
-) -> None:
-    while into:
-        count = os.preadv(file, [into[:READ_BYTES]], offset)
-        if count == 0:
-            raise ShortBody("the file ended early: try again", key=key)
-        if on_bytes is not None:
-            on_bytes(into[:count])
-        offset += count
-        into = into[count:]
+def read_exactly(file: int, offset: int, into: Room, key: str, on_bytes: OnBytes | None) -> None:
+    for view in views(into, 0, len(into)):
+        left = view
+        while left:
+            count = os.preadv(file, [left[:READ_BYTES]], offset)
+            if count == 0:
+                raise ShortBody("the file ended early: try again", key=key)
+            if on_bytes is not None:
+                on_bytes(left[:count])
+            offset += count
+            left = left[count:]
 
 
 def keep_beside(file: int, beside: Beside, key: str) -> None:

@@ -16,7 +16,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +37,11 @@ from manifests.errors import (
 )
 from manifests.model import Attributes, PartRecord
 from workers.answers import Verb
+from workers.buffers import Room
 from workers.connection import OnBytes
 from workers.listing import Ask, Page, inventory_batch, walk
 from workers.local_files import (
+    Appender,
     Beside,
     check_file_pinned,
     draft,
@@ -52,9 +54,9 @@ from workers.local_files import (
     read_exactly,
     read_pieces,
     sync_folder,
-    write_all,
 )
 from workers.store import Checksum, ListedUpload, ObjectHead, Written
+from workers.wire import Pour
 
 HIDDEN: Final = ".noria-"
 """Names of ours, which are never listed."""
@@ -104,7 +106,7 @@ class LocalStore:
         key: str,
         *,
         offset: int,
-        into: memoryview,
+        into: Room,
         etag: str | None,
         version_id: str | None = None,
         on_bytes: OnBytes | None = None,
@@ -151,8 +153,9 @@ class LocalStore:
     ) -> Written:
         path = self._path(key)
         with mapped(Verb.WRITE, key), draft(self._root, _DRAFT) as (file, name):
-            _, took = write_all(file, [body])
-            self._check_crc(took, crc64nvme, key)
+            appender = Appender(file)
+            appender.write(body)
+            self._check_crc(appender.crc64nvme, crc64nvme, key)
             beside = Beside(txid=txid, attributes=attributes)
             return self._publish(file, name, path, beside, key)
 
@@ -172,22 +175,26 @@ class LocalStore:
         key: str,
         upload_id: str,
         number: int,
-        body: memoryview | Iterable[memoryview],
+        body: memoryview | Pour,
         *,
         size: int,
-        crc64nvme: int | None,
+        crc64nvme: int | Callable[[], int],
     ) -> Written:
         folder = self._upload_folder(key, upload_id)
         with mapped(Verb.PART, key), draft(folder, "draft-") as (file, name):
-            wrote, took = write_all(file, [body] if isinstance(body, memoryview) else body)
-            if wrote != size:
+            appender = Appender(file)
+            if isinstance(body, memoryview):
+                appender.write(body)
+            else:
+                body(appender.write)
+            if appender.size != size:
                 raise ShortBody("the part is not of the size that was announced", key=key)
-            if crc64nvme is not None:
-                self._check_crc(took, crc64nvme, key)
+            sent = crc64nvme if isinstance(crc64nvme, int) else crc64nvme()
+            self._check_crc(appender.crc64nvme, sent, key)
             os.fsync(file)
             name.replace(folder / f"{number:05}")
             sync_folder(folder)
-            return Written(etag=file_etag(os.fstat(file)), crc64nvme=took)
+            return Written(etag=file_etag(os.fstat(file)), crc64nvme=appender.crc64nvme)
 
     def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
         if checksum is not Checksum.CRC64NVME:
@@ -236,10 +243,12 @@ class LocalStore:
         path = self._path(key)
         pieces = read_pieces(folder / f"{part.number:05}" for part in parts)
         with mapped(Verb.COMMIT, key), draft(folder, "draft-") as (file, name):
-            wrote, took = write_all(file, pieces)
-            if wrote != size:
+            appender = Appender(file)
+            for piece in pieces:
+                appender.write(piece)
+            if appender.size != size:
                 raise UploadLost("the parts are not of the object's size", key=key)
-            self._check_crc(took, crc64nvme, key)
+            self._check_crc(appender.crc64nvme, crc64nvme, key)
             beside = Beside(txid=txid, attributes=attributes)
             written = self._publish(file, name, path, beside, key)
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,19 +1,40 @@
-"""One part on its way: read, hashed and sent, out of one buffer or streamed through it.
+"""One part on its way: read, hashed and sent, out of one buffer or streamed through a small one.
+
+    buffered    all of it is read, then all of it is sent, its checksum in the head of the request
+    streamed    each piece is sent on while it still lies in a core's cache; the checksum follows
+
+A streamed part costs a fifth less CPU, needs 1 MiB of memory, and keeps both directions busy at
+once. It takes a target that checks what comes behind a body. Where its source fails in the middle
+the part is sent again from its start.
 
 transfer.py says when a part is sent again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import closing
+from typing import Final
 
-from manifests.errors import DigestRefused
+from manifests.errors import DigestRefused, Retryable
 from manifests.model import ObjectEntry, Part, PartRecord, Upload
+from workers.buffers import Window
 from workers.digest import PartDigest
 from workers.route import Route, step
 from workers.store import Checksum, Written
 from workers.tally import Sent
+from workers.wire import Send
+
+STREAM_BYTES: Final = 16 * 1024 * 1024
+"""Smaller parts are read before they are sent: what a source breaks off costs nothing then."""
+WINDOW_BYTES: Final = 1024 * 1024
+"""What a part is streamed through."""
+
+
+def is_streamed(route: Route, part: Part) -> bool:
+    """Whether the part is sent while it is read."""
+    target = route.target
+    told_behind = target.checksum is Checksum.CRC64NVME and target.trailers
+    loses_nothing = told_behind or target.checksum is Checksum.NONE
+    return part.size > route.options.range_bytes or (part.size >= STREAM_BYTES and loses_nothing)
 
 
 def send_buffered(
@@ -21,8 +42,7 @@ def send_buffered(
 ) -> PartRecord:
     """A part that fits a buffer: its checksum goes out with it."""
     with route.buffers.take(part.size) as body:
-        digest = PartDigest(route.options.chunk_bytes)
-        digest = _read(route, entry, upload.etag, part.offset, body, digest)
+        digest = _read(route, entry, upload.etag, part.offset, body)
 
         def put() -> Written:
             sent.add(part.size)
@@ -43,56 +63,109 @@ def send_buffered(
 def send_streamed(
     route: Route, entry: ObjectEntry, upload: Upload, part: Part, sent: Sent
 ) -> PartRecord:
-    """A part larger than a buffer: the next range is read when the last one is sent, and its
-    checksum is known after the last byte."""
+    """A part that is sent while it is read: its checksum is known after the last byte."""
     # First the buffer, then the target's slot, as everywhere: or two streams could wait for each
     # other.
-    with route.buffers.take(min(part.size, route.options.range_bytes)) as buffer:
-        digests: list[PartDigest] = []
+    with route.buffers.take(min(part.size, WINDOW_BYTES)) as memory:
+        stream = _Stream(route, entry, upload, part, memory, sent)
+        written = step(route, "target", "put_part", stream.put)
+    return _part_record(entry, part, stream.digest, written, checked=False)
 
-        def put() -> Written:
-            digests.append(PartDigest(route.options.chunk_bytes))
-            with closing(_ranges(route, entry, upload, part, buffer, digests, sent)) as body:
-                return route.target.put_part(
-                    route.target_name(entry),
-                    upload.upload_id,
-                    part.number,
-                    body,
-                    size=part.size,
-                    crc64nvme=None,
+
+class _Stream:
+    """One part between its two requests."""
+
+    def __init__(
+        self,
+        route: Route,
+        entry: ObjectEntry,
+        upload: Upload,
+        part: Part,
+        memory: memoryview,
+        sent: Sent,
+    ) -> None:
+        self._route = route
+        self._entry = entry
+        self._upload = upload
+        self._part = part
+        self._memory = memory
+        self._sent = sent
+        self.digest = PartDigest(route.options.chunk_bytes)
+        """Of what has gone out."""
+
+    def put(self) -> Written:
+        """One try. Raises what the target raises, and what the source does once bytes of it have
+        gone out: then the part has to be sent again, from its start."""
+        self.digest = PartDigest(self._route.options.chunk_bytes)
+        return self._route.target.put_part(
+            self._route.target_name(self._entry),
+            self._upload.upload_id,
+            self._part.number,
+            self._pour,
+            size=self._part.size,
+            crc64nvme=lambda: self.digest.crc64nvme,
+        )
+
+    def _pour(self, send: Send) -> None:
+        """The part's bytes, range by range."""
+        part, range_bytes = self._part, self._route.options.range_bytes
+        try:
+            for done in range(0, part.size, range_bytes):
+                size = min(range_bytes, part.size - done)
+                self._pass_on(part.offset + done, size, send)
+        except _Broken as broken:
+            raise broken.error from broken
+        if self.digest.stated_crc64nvme not in (None, self.digest.crc64nvme):
+            raise DigestRefused(
+                "the bytes read are not those the source states", key=self._entry.key
+            )
+
+    def _pass_on(self, offset: int, size: int, send: Send) -> None:
+        """One range. Until a byte of it has gone out it may be asked for again."""
+        route, entry = self._route, self._entry
+        before = self.digest.size
+
+        def hear(piece: memoryview, crc64nvme: int | None = None) -> None:
+            self.digest.update(piece, crc64nvme)
+            self._sent.add(len(piece))
+            try:
+                send(piece)
+            except Exception as error:  # the target's, and no fault of the source
+                raise _Broken(error) from error
+
+        def read() -> None:
+            try:
+                head = route.source.read_range(
+                    route.source_name(entry),
+                    offset=offset,
+                    into=Window(self._memory, size),
+                    etag=self._upload.etag,
+                    version_id=entry.version_id,
+                    on_bytes=hear,
                 )
+            except (Retryable, DigestRefused) as error:
+                if self.digest.size == before:
+                    raise
+                raise _Broken(error) from error
+            self.digest.add_stated(head.range_crc64nvme, size)
 
-        written = step(route, "target", "put_part", put)
-    checked = route.target.checksum is Checksum.CRC64NVME and route.target.trailers
-    return _part_record(entry, part, digests[-1], written, checked=checked)
-
-
-def _ranges(
-    route: Route,
-    entry: ObjectEntry,
-    upload: Upload,
-    part: Part,
-    buffer: memoryview,
-    digests: list[PartDigest],
-    sent: Sent,
-) -> Generator[memoryview, None, None]:
-    """The part's bytes; the last of `digests` is always that of what has been read."""
-    done = 0
-    while done < part.size:
-        view = buffer[: min(len(buffer), part.size - done)]
-        digests[-1] = _read(route, entry, upload.etag, part.offset + done, view, digests[-1])
-        sent.add(len(view))
-        yield view
-        done += len(view)
+        step(route, "source", "get", read)
+        route.counting.add("bytes_read", by=size)
 
 
-def _read(
-    route: Route, entry: ObjectEntry, etag: str, offset: int, into: memoryview, so_far: PartDigest
-) -> PartDigest:
-    """Fill `into`; returns the digest of what came before and of this."""
+class _Broken(Exception):
+    """What ends a stream in the middle, on its way past the layers that would try again."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _read(route: Route, entry: ObjectEntry, etag: str, offset: int, into: memoryview) -> PartDigest:
+    """Fill `into`; returns the digest of it."""
 
     def read() -> PartDigest:
-        digest = so_far.fork()
+        digest = PartDigest(route.options.chunk_bytes)
         head = route.source.read_range(
             route.source_name(entry),
             offset=offset,

@@ -30,6 +30,7 @@ from manifests.model import Attributes, PartRecord
 from manifests.providers import NameRules, known_name_rules
 from workers.digest import crc64nvme
 from workers.store import Checksum, TargetStore
+from workers.wire import Send
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ CONTROL: Final = "control\x01\x1f\x7fx"
 _NOTHING: Final = memoryview(b"")
 _BODY: Final = memoryview(b"canary")
 _CRC: Final = crc64nvme(_BODY)
+_OTHER_CRC: Final = crc64nvme(b"damaged")
 _ATTRIBUTES: Final = Attributes(metadata={"canary": "yes"})
 
 
@@ -125,11 +127,15 @@ class _Probe:
         return self.trailers or _works(lambda: self._upload(parts))
 
     def _takes_trailers(self, key: str) -> bool:
-        """True where a streamed part with a checksum behind it arrives as what it was."""
+        """True where the target says what it took in of a part whose checksum comes behind it, or
+        refuses the part where that is wrong; and a right one arrives."""
         self._store.trailers = True
         into = memoryview(bytearray(len(_BODY)))
+        # Any refusal will do: but for its checksum it is the part that is taken.
         return (
-            _works(lambda: self._upload(key, streamed=True))
+            self._states_of_stream(_CRC, key) == [_CRC]
+            and self._states_of_stream(_OTHER_CRC, key) in ([], [_CRC])
+            and _works(lambda: self._upload(key, streamed=True))
             and _works(lambda: self._store.read_object(key, into=into, etag=None))
             and into == _BODY
         )
@@ -222,20 +228,38 @@ class _Probe:
         with self._opened(key) as upload_id:
             _patiently(lambda: self._store.send_damaged(key, checksum, upload_id))
 
+    def _states_of_stream(self, crc64nvme: int, key: str) -> list[int | None]:
+        """What the target says of the canary's checksum when it is told this one; nothing where it
+        refuses that."""
+        states: list[int | None] = []
+        _works(lambda: states.append(self._stream(key, crc64nvme)))
+        return states
+
+    def _stream(self, key: str, crc64nvme: int) -> int | None:
+        """Send the canary as a part that is poured, and drop it; the checksum in the answer."""
+        store, size = self._store, len(_BODY)
+        with self._opened(key) as upload_id:
+            written = _patiently(
+                lambda: store.put_part(
+                    key, upload_id, 1, _pour, size=size, crc64nvme=lambda: crc64nvme
+                )
+            )
+            _patiently(lambda: store.abort_upload(key, upload_id))
+        return written.crc64nvme
+
     def _upload(self, key: str, *, streamed: bool = False) -> None:
         """Leave a canary in one part."""
         store = self._store
         size = len(_BODY)
-        crc = None if streamed else _CRC
         with self._opened(key) as upload_id:
             written = _patiently(
                 lambda: store.put_part(
                     key,
                     upload_id,
                     1,
-                    iter([_BODY[:2], _BODY[2:]]) if streamed else _BODY,
+                    _pour if streamed else _BODY,
                     size=size,
-                    crc64nvme=crc,
+                    crc64nvme=(lambda: _CRC) if streamed else _CRC,
                 )
             )
             part = PartRecord(number=1, size=size, etag=written.etag, crc64nvme=_CRC, chunks=b"")
@@ -309,6 +333,11 @@ def _raises(kind: type[NoriaError], call: Callable[[], object]) -> bool:
     except NoriaError as error:
         return isinstance(error, kind)
     return False
+
+
+def _pour(send: Send) -> None:
+    send(_BODY[:2])
+    send(_BODY[2:])
 
 
 def _patiently(call: Callable[[], T]) -> T:

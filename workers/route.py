@@ -39,7 +39,7 @@ class TransferOptions:
     chunk_bytes: int
     """Bytes under one xxh3_128 digest."""
     range_bytes: int
-    """Largest range read at once; a larger part is streamed from several."""
+    """Most bytes asked for in one read; a larger part is streamed from several."""
     retry_seconds: float = 300.0
     """A step that keeps failing is given up after this long; 0 allows one try."""
     retry_base_seconds: float = 0.2

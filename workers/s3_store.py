@@ -9,7 +9,7 @@ every verb.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote, urlsplit
@@ -30,6 +30,7 @@ from workers.answers import (
     md5_header,
     plain_etag,
 )
+from workers.buffers import Room
 from workers.connection import OnBytes
 from workers.http1 import Answer
 from workers.listing import Ask, Page, walk
@@ -50,7 +51,7 @@ from workers.s3_refusals import refusal
 from workers.s3_trailer import encoded_bytes, with_trailer
 from workers.sigv4 import UNSIGNED_PAYLOAD, UNSIGNED_TRAILER, Signer
 from workers.store import Checksum, ListedUpload, ObjectHead, Written
-from workers.wire import Body, BrokenExchange, Wire, WireSettings
+from workers.wire import Body, BrokenExchange, Pour, Wire, WireSettings
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -129,7 +130,7 @@ class S3Store:
         key: str,
         *,
         offset: int,
-        into: memoryview,
+        into: Room,
         etag: str | None,
         version_id: str | None = None,
         on_bytes: OnBytes | None = None,
@@ -191,10 +192,10 @@ class S3Store:
         key: str,
         upload_id: str,
         number: int,
-        body: memoryview | Iterable[memoryview],
+        body: memoryview | Pour,
         *,
         size: int,
-        crc64nvme: int | None,
+        crc64nvme: int | Callable[[], int],
     ) -> Written:
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
         headers = dict(self._key_headers)
@@ -202,14 +203,16 @@ class S3Store:
         sent_bytes = size
         payload = UNSIGNED_PAYLOAD
         if isinstance(body, memoryview):
+            assert isinstance(crc64nvme, int), "it is known of a body that is at hand"
             headers |= self._checksum_headers(body, crc64nvme)
         elif self.trailers and self.checksum is Checksum.CRC64NVME:
+            assert not isinstance(crc64nvme, int), "it is asked for at the end"
             payload = UNSIGNED_TRAILER
             headers["content-encoding"] = "aws-chunked"
             headers["x-amz-decoded-content-length"] = str(size)
             headers["x-amz-trailer"] = CRC64NVME_HEADER
             sent, sent_bytes = (
-                with_trailer(body, size, CRC64NVME_HEADER),
+                with_trailer(body, size, CRC64NVME_HEADER, crc64nvme),
                 encoded_bytes(size, CRC64NVME_HEADER),
             )
         answer = self._call(
@@ -347,7 +350,7 @@ class S3Store:
         key: str,
         method: str,
         headers: Mapping[str, str],
-        into: memoryview | None,
+        into: Room | None,
         etag: str | None,
         version_id: str | None,
         on_bytes: OnBytes | None = None,
@@ -387,7 +390,7 @@ class S3Store:
         body: Body | None = None,
         body_bytes: int = 0,
         payload: str = UNSIGNED_PAYLOAD,
-        into: memoryview | None = None,
+        into: Room | None = None,
         on_bytes: OnBytes | None = None,
         wait_seconds: float | None = None,
     ) -> Answer:

@@ -7,40 +7,44 @@ headers, in the Amazon S3 API Reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from typing import Final
 
-from workers.digest import crc64nvme
 from workers.s3_headers import encode_crc
+from workers.wire import Pour, Send
 
 FRAME_BYTES: Final = 1024 * 1024
 """One chunk of the coding. AWS asks for 8 KiB at least; a larger one costs less."""
 
 
-def with_trailer(
-    body: Iterable[memoryview], size: int, header: str
-) -> Iterator[memoryview | bytes]:
-    """The body, uncopied, in frames of FRAME_BYTES; then its CRC64NVME as trailer `header`."""
-    crc = 0
-    left = size
-    room = 0
-    for piece in body:
-        crc = crc64nvme(piece, crc)
-        view = piece
-        while view:
-            if room == 0:
-                room = min(FRAME_BYTES, left)
+def with_trailer(body: Pour, size: int, header: str, crc64nvme: Callable[[], int]) -> Pour:
+    """The body, uncopied, in frames of FRAME_BYTES; then its CRC64NVME as trailer `header`, asked
+    for when all of it is gone."""
+
+    def pour(send: Send) -> None:
+        left, room = size, 0
+
+        def frame(piece: memoryview | bytes) -> None:
+            nonlocal left, room
+            view = memoryview(piece)
+            while view:
                 if room == 0:
-                    raise ValueError(f"the body is longer than the announced {size} bytes")
-                yield b"%x\r\n" % room
-            taken = view[:room]
-            yield taken
-            view = view[len(taken) :]
-            left -= len(taken)
-            room -= len(taken)
-            if room == 0:
-                yield b"\r\n"
-    yield f"0\r\n{header}:{encode_crc(crc)}\r\n\r\n".encode()
+                    room = min(FRAME_BYTES, left)
+                    if room == 0:
+                        raise ValueError(f"the body is longer than the announced {size} bytes")
+                    send(b"%x\r\n" % room)
+                taken = view[:room]
+                send(taken)
+                view = view[len(taken) :]
+                left -= len(taken)
+                room -= len(taken)
+                if room == 0:
+                    send(b"\r\n")
+
+        body(frame)
+        send(f"0\r\n{header}:{encode_crc(crc64nvme())}\r\n\r\n".encode())
+
+    return pour
 
 
 def encoded_bytes(size: int, header: str) -> int:

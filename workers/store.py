@@ -14,7 +14,7 @@ that is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -22,7 +22,9 @@ from typing import Protocol
 import pyarrow as pa
 
 from manifests.model import Attributes, PartRecord
+from workers.buffers import Room
 from workers.connection import OnBytes
+from workers.wire import Pour
 
 
 class Checksum(StrEnum):
@@ -98,7 +100,7 @@ class SourceStore(Protocol):
         key: str,
         *,
         offset: int,
-        into: memoryview,
+        into: Room,
         etag: str | None,
         version_id: str | None = None,
         on_bytes: OnBytes | None = None,
@@ -107,7 +109,8 @@ class SourceStore(Protocol):
 
         Answers without that exact Content-Range or of another length are refused (ShortBody). An
         empty `into` reads the head alone. `on_bytes` gets the pieces of `into` in order, while the
-        processor still has them at hand; what it got counts only once this returns.
+        processor still has them at hand; what it got counts only once this returns. What it raises
+        passes through, unless it is an OSError.
 
         Raises SourceChanged (412, or another ETag in the answer), SourceMissing (404),
         SourceUnreadable (archived, customer key), DigestRefused (the bytes are not those that the
@@ -162,17 +165,16 @@ class TargetStore(SourceStore, Protocol):
         key: str,
         upload_id: str,
         number: int,
-        body: memoryview | Iterable[memoryview],
+        body: memoryview | Pour,
         *,
         size: int,
-        crc64nvme: int | None,
+        crc64nvme: int | Callable[[], int],
     ) -> Written:
         """Send one part; the same number again replaces it. Written.crc64nvme is the target's word.
 
-        `body` as an iterable streams a part larger than a buffer, from ranges read one after
-        another: its CRC is then not known before the end (crc64nvme None) and travels as a trailer
-        where the store takes one; a callable cannot be repeated by this verb. Raises UploadLost
-        (NoSuchUpload), DigestRefused, Retryable, AccessDenied.
+        A body that is poured is sent while it is read: its CRC is asked for at its end, and travels
+        as a trailer where the store takes one. What the body raises passes through, and no part is
+        left. Raises UploadLost (NoSuchUpload), DigestRefused, Retryable, AccessDenied.
         """
 
     def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:

@@ -39,7 +39,7 @@ from manifests.model import (
     Upload,
 )
 from workers.digest import PartDigest, combine_parts
-from workers.part import send_buffered, send_streamed
+from workers.part import is_streamed, send_buffered, send_streamed
 from workers.route import Resends, Route, Stopped, read_step, step
 from workers.standing import accept, compare_present, look, pin_source, settle
 from workers.store import Checksum, ObjectHead, Written
@@ -131,7 +131,7 @@ def send_part(
 ) -> tuple[PartRecord, int]:
     """Read one part's bytes, hash them, send them; also says how many bytes were sent for it.
     Raises as transfer_object, and UploadLost."""
-    send = send_streamed if part.size > route.options.range_bytes else send_buffered
+    send = send_streamed if is_streamed(route, part) else send_buffered
     resends = Resends(route)
     sent = Sent(route.counting)
     while True:

@@ -15,17 +15,21 @@ import socket
 import ssl
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from manifests.errors import ConfigurationError
+from workers.buffers import Room
 from workers.connection import Connection, Malformed, OnBytes, TlsConnection
 from workers.fibers import FiberPool, Patience, current_pool
 from workers.http1 import Answer, Wrapping, read_body, read_head, read_one_head
 
-Body: TypeAlias = memoryview | bytes | Iterable[memoryview | bytes]
+Send: TypeAlias = Callable[[memoryview | bytes], None]
+Pour: TypeAlias = Callable[[Send], None]
+"""A body that comes in pieces: sends each of them by the function it is given."""
+Body: TypeAlias = memoryview | bytes | Pour
 _Address: TypeAlias = tuple[socket.AddressFamily, Any]
 """Family, and the place as its sockets take it."""
 
@@ -99,17 +103,18 @@ class Wire:
         *,
         body: Body | None = None,
         body_bytes: int = 0,
-        into: memoryview | None = None,
+        into: Room | None = None,
         on_bytes: OnBytes | None = None,
         wrapping: Wrapping | None = None,
         wait_seconds: float | None = None,
     ) -> Answer:
         """Send one request, read its answer.
 
-        `target` is path and query, encoded. `body_bytes` is the length of an iterable body, which
-        is sent as it comes; what it raises passes through. `into` takes the body of a 200 or 206 if
-        the lengths agree, and `on_bytes` gets its pieces as they come; out of its `wrapping`, if it
-        comes in one, whose errors pass through. `wait_seconds` is how long the answer may take to
+        `target` is path and query, encoded. `body_bytes` is the length of a body that is poured,
+        which is sent as it comes; what it raises passes through. `into` takes the body of a 200 or
+        206 if the lengths agree, and `on_bytes` gets its pieces as they come; out of its
+        `wrapping`, if it comes in one. What these two raise passes through, an OSError as a
+        BrokenExchange. `wait_seconds` is how long the answer may take to
         begin (None: idle_seconds). Raises BrokenExchange, or ConfigurationError where the host's
         certificate is not trusted.
         """
@@ -287,13 +292,19 @@ def _last_words(connection: Connection) -> Answer:
 
 
 def _send_body(connection: Connection, body: Body, body_bytes: int) -> None:
-    pieces = (body,) if isinstance(body, bytes | memoryview) else body
+    if isinstance(body, bytes | memoryview):
+        connection.send(body)
+        return
     left = body_bytes
-    for piece in pieces:
+
+    def send(piece: memoryview | bytes) -> None:
+        nonlocal left
         left -= len(piece)
         if left < 0:
-            break
+            raise ValueError(f"the body is longer than the announced {body_bytes} bytes")
         connection.send(piece)
+
+    body(send)
     if left:
         raise ValueError(f"the body is not of the announced {body_bytes} bytes")
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,7 +14,9 @@ from manifests.errors import (
 from manifests.model import PartRecord
 from tests.conformance.conftest import Place
 from tests.conformance.test_reading import FULL, by_lower_name
+from tests.poured import poured
 from workers.digest import crc64nvme
+from workers.wire import Send
 
 
 def bodies(place: Place, count: int = 3) -> list[bytes]:
@@ -155,7 +156,12 @@ def test_a_streamed_part(place: Place) -> None:
     view = memoryview(first)
     slices = [view[:1], view[1:1_048_577], view[1_048_577:2_000_000], view[2_000_000:]]
     written = place.store.put_part(
-        place.key("a"), upload_id, 1, iter(slices), size=len(first), crc64nvme=None
+        place.key("a"),
+        upload_id,
+        1,
+        poured(slices),
+        size=len(first),
+        crc64nvme=lambda: crc64nvme(first),
     )
     assert written.crc64nvme == (crc64nvme(first) if place.ways.states_part_crc else None)
     parts = [
@@ -172,13 +178,13 @@ def test_a_source_that_fails_in_mid_part(place: Place) -> None:
     """The source's own error comes through, no part is left, and the store goes on working."""
     upload_id = place.create("a", 4_000_000)
 
-    def failing() -> Iterator[memoryview]:
-        yield memoryview(bytes(2_000_000))
+    def failing(send: Send) -> None:
+        send(memoryview(bytes(2_000_000)))
         raise SourceChanged("changed in between", key="source")
 
     with pytest.raises(SourceChanged):
         place.store.put_part(
-            place.key("a"), upload_id, 1, failing(), size=4_000_000, crc64nvme=None
+            place.key("a"), upload_id, 1, failing, size=4_000_000, crc64nvme=lambda: 0
         )
     assert not place.store.list_parts(place.key("a"), upload_id)
     place.part("a", upload_id, 2, b"fine")
@@ -188,9 +194,9 @@ def test_a_source_that_fails_in_mid_part(place: Place) -> None:
 def test_a_stream_of_another_length_is_no_part(place: Place) -> None:
     upload_id = place.create("a", 4_000_000)
     for size in (3_000_000, 5_000_000):
-        pieces = iter([memoryview(bytes(2_000_000))] * 2)
+        body = poured([memoryview(bytes(2_000_000))] * 2)
         with pytest.raises((NoriaError, ValueError)):
-            place.store.put_part(place.key("a"), upload_id, 1, pieces, size=size, crc64nvme=None)
+            place.store.put_part(place.key("a"), upload_id, 1, body, size=size, crc64nvme=lambda: 0)
     assert not place.store.list_parts(place.key("a"), upload_id)
     place.store.abort_upload(place.key("a"), upload_id)
 

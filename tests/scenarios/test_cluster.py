@@ -22,7 +22,7 @@ SPECS = [
 def test_two_nodes_share_a_job(make_move: Callable[..., Move], fate: str) -> None:
     move = make_move(SPECS, RAY_AUTH_MODE="disabled")
     job_file = move.job_file(
-        plan={"part_bytes": 8 * MIB, "segment_bytes": 40 * MIB},
+        plan={"part_bytes": 16 * MIB, "segment_bytes": 48 * MIB},
         run={"workers": 2, "streams": 2, "heartbeat_timeout_seconds": 15},
     )
     with node_pair(move.environment) as nodes:

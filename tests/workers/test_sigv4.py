@@ -9,6 +9,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
+from tests.poured import poured
+from workers.digest import crc64nvme
 from workers.s3_trailer import FRAME_BYTES, encoded_bytes, with_trailer
 from workers.sigv4 import Signer, SigningKeys
 
@@ -73,7 +75,9 @@ def test_keys_that_change_are_used_at_once() -> None:
 def test_a_trailer_is_as_long_as_announced(size: int, slice_bytes: int) -> None:
     view = memoryview(bytes(size))
     slices = [view[start : start + slice_bytes] for start in range(0, size, slice_bytes)]
-    coded = b"".join(with_trailer(slices, size, "x-amz-checksum-crc64nvme"))
+    coded = bytearray()
+    name = "x-amz-checksum-crc64nvme"
+    with_trailer(poured(slices), size, name, lambda: crc64nvme(view))(coded.extend)
     assert len(coded) == encoded_bytes(size, "x-amz-checksum-crc64nvme")
     assert coded.count(b"\0") == size
     assert coded.endswith(b"=\r\n\r\n")
@@ -82,4 +86,4 @@ def test_a_trailer_is_as_long_as_announced(size: int, slice_bytes: int) -> None:
 
 def test_a_body_that_is_too_long_for_its_frames_is_refused() -> None:
     with pytest.raises(ValueError, match="announced"):
-        list(with_trailer([memoryview(b"12345")], 4, "h"))
+        with_trailer(poured([memoryview(b"12345")]), 4, "h", lambda: 0)(bytearray().extend)

@@ -16,12 +16,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from manifests.errors import ConfigurationError
+from tests.poured import poured
 from tests.workers.scripted import Caller, Play, scripted
+from workers.buffers import Window
 from workers.connection import WAKE_BYTES
 from workers.http1 import HEAD_BYTES_MAX
 from workers.wire import (
     EXPECT_BYTES,
     BrokenExchange,
+    Send,
     Wire,
     WireSettings,
 )
@@ -202,6 +205,28 @@ def test_an_answer_may_be_given_longer() -> None:
         assert wire.exchange("GET", "/", {}, wait_seconds=10).status == 200
 
 
+@pytest.mark.parametrize("form", ["length", "chunks"])
+def test_a_body_passes_through_a_window(form: str) -> None:
+    body = os.urandom(1_000_003)
+
+    def play(caller: Caller) -> None:
+        caller.request()
+        if form == "length":
+            caller.say("HTTP/1.1 200 OK", f"content-length: {len(body)}", body=body)
+        else:
+            framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+            caller.say("HTTP/1.1 200 OK", "transfer-encoding: chunked", body=framed)
+
+    with wired(play) as wire:
+        memory, came = memoryview(bytearray(64 * 1024)), bytearray()
+        window = Window(memory, len(body))
+        answer = wire.exchange(
+            "GET", "/", {}, into=window, on_bytes=lambda view, _=None: came.extend(view)
+        )
+        assert answer.filled
+    assert came == body
+
+
 @pytest.mark.parametrize("size", [0, 5, 100_000, LARGE, 3 * LARGE])
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_body_arrives_whole(size: int, streamed: bool) -> None:
@@ -219,7 +244,7 @@ def test_a_body_arrives_whole(size: int, streamed: bool) -> None:
 
     with wired(play) as wire:
         view = memoryview(sent)
-        body = iter([view[:1], view[1:77_777], view[77_777:]]) if streamed else view
+        body = poured([view[:1], view[1:77_777], view[77_777:]]) if streamed else view
         assert wire.exchange("PUT", "/", {}, body=body, body_bytes=size).status == 200
         assert wire.exchange("PUT", "/", {}, body=sent).status == 200
     assert arrived == [sent, sent]
@@ -291,16 +316,16 @@ def test_what_the_body_raises_passes_through_and_ends_the_connection() -> None:
                 return
             caller.say("HTTP/1.1 200 OK", "content-length: 0")
 
-    def failing() -> Iterator[bytes]:
-        yield b"some"
+    def failing(send: Send) -> None:
+        send(b"some")
         raise LookupError("of the source")
 
     with wired(play) as wire:
         with pytest.raises(LookupError):
-            wire.exchange("PUT", "/", {}, body=failing(), body_bytes=LARGE)
+            wire.exchange("PUT", "/", {}, body=failing, body_bytes=LARGE)
         for wrong in ([b"short"], [bytes(LARGE - 1), b"long"]):
             with pytest.raises(ValueError, match="announced"):
-                wire.exchange("PUT", "/", {}, body=iter(wrong), body_bytes=LARGE)
+                wire.exchange("PUT", "/", {}, body=poured(wrong), body_bytes=LARGE)
         assert wire.exchange("GET", "/", {}).status == 200
     assert numbers == [1, 2, 3, 4]
 
