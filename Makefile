@@ -71,7 +71,7 @@ demo: setup  ## a move from Azure to S3 on this machine, from first byte to proo
 	$(BIN)/python benchmarks/demo.py
 
 .PHONY: bench
-bench: setup  ## Noria beside rclone and juicefs: benchmarks/results, in half an hour on an idle machine
+bench: setup  ## Noria beside rclone and juicefs: benchmarks/results, in about an hour on two idle cores
 	$(BIN)/python -m benchmarks.suite $(BENCH_ARGS)
 
 .PHONY: bench-compare

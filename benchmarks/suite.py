@@ -1,6 +1,6 @@
 """Noria beside rclone and juicefs sync: the whole suite, its bars, and what it leaves as files.
 
-    .venv/bin/python -m benchmarks.suite                            # all of it, below half an hour
+    .venv/bin/python -m benchmarks.suite                            # all of it, about an hour
     .venv/bin/python -m benchmarks.suite --only small,bulk --rounds 5
     .venv/bin/python -m benchmarks.suite --quick                    # a look whether it works
 
