@@ -286,7 +286,7 @@ class _Probe:
         )
         try:
             yield upload_id
-        except NoriaError:
+        except BaseException:  # Ctrl-C too: nobody would find a canary's upload later
             with contextlib.suppress(NoriaError):
                 store.abort_upload(key, upload_id)
             raise

@@ -59,7 +59,7 @@ def parts_sent(proxied: ProxiedMove) -> list[int]:
 def test_a_stopped_run_ends_within_the_notice_of_a_spot_machine(scene: Scene) -> None:
     """With a target that does not answer any more, and all defaults."""
     proxied = one_large(scene)
-    hang = Fault(match=on(Operation.PART), action=stall(600), skip=3, times=None)
+    hang = Fault(match=on(Operation.PART, name="/large"), action=stall(600), skip=3, times=None)
     proxied.target.add(hang)
     process = proxied.move.start("run", proxied.job_file, "--json")
     wait_until(lambda: hang.hits > 0 or process.poll() is not None, "a part that hangs")
@@ -79,7 +79,7 @@ def test_a_node_that_is_drained_hands_its_leases_back(scene: Scene) -> None:
     """Its worker is told, sends what it has begun, and gets nothing more; nothing is sent twice."""
     proxied = one_large(scene)
     proxied.target.add(
-        Fault(match=on(Operation.PART), action=cap(PART / 3), times=None),
+        Fault(match=on(Operation.PART, name="/large"), action=cap(PART / 3), times=None),
     )
     proxied.move.environment["RAY_AUTH_MODE"] = "disabled"
     with node_pair(proxied.move.environment) as nodes:

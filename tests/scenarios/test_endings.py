@@ -69,7 +69,9 @@ def marked(make_move: Callable[..., Move], proxy: FaultProxy) -> Marked:
 
 
 @contextmanager
-def held_in_planning(proxy: FaultProxy) -> Iterator[threading.Event]:
+def held_in_planning(
+    proxy: FaultProxy, operation: Operation = Operation.PUT
+) -> Iterator[threading.Event]:
     """The probe's first write waits until the block ends; the event says that it has come."""
     came, released = threading.Event(), threading.Event()
 
@@ -77,7 +79,7 @@ def held_in_planning(proxy: FaultProxy) -> Iterator[threading.Event]:
         came.set()
         released.wait(WAIT_SECONDS)
 
-    proxy.add(Fault(match=on(Operation.PUT), action=meanwhile(hold)))
+    proxy.add(Fault(match=on(operation), action=meanwhile(hold)))
     try:
         yield came
     finally:
@@ -126,6 +128,21 @@ def test_a_plan_that_is_interrupted_leaves_no_process(
     assert "noria: stopped; run it again to go on" in err.splitlines()
     assert "Traceback" not in err
     wait_until(lambda: marked.processes() == {}, "the end of the last worker", seconds=20)
+
+
+def test_a_plan_that_is_interrupted_leaves_no_upload(marked: Marked, proxy: FaultProxy) -> None:
+    with held_in_planning(proxy, Operation.PART) as came:
+        process = marked.copy()
+        assert came.wait(WAIT_SECONDS)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 3, (out, err)
+    client = marked.move.seaweedfs.client()
+    try:
+        assert not client.list_multipart_uploads(Bucket=marked.move.bucket).get("Uploads")
+        assert not client.list_objects_v2(Bucket=marked.move.bucket).get("Contents")
+    finally:
+        client.close()
 
 
 def test_a_driver_that_is_killed_takes_a_ray_on_standby_with_it(
