@@ -36,7 +36,13 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     ),
     "RequestTimeTooSkewed": (ClockSkewed, "set this machine's clock (NTP)"),
     **dict.fromkeys(
-        ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"),
+        (
+            "BadDigest",
+            "IncompleteBody",
+            "InvalidDigest",
+            "MalformedTrailerError",
+            "XAmzContentChecksumMismatch",
+        ),
         (DigestRefused, "read the source again and send again"),
     ),
     **dict.fromkeys(

@@ -74,11 +74,12 @@ def test_a_target_that_fails_is_no_fault_of_the_source(case, action):
     assert case.source.count(Operation.READ) <= 5
 
 
-def test_a_bit_flipped_on_the_way_out_belies_the_trailer(case):
-    case.target.add(Fault(match=FIRST_PART, action=flip_request(3_000_000)))
+@pytest.mark.parametrize("place", [2, 3_000_000], ids=["in a frame's length", "in the bytes"])
+def test_a_bit_flipped_on_the_way_out_belies_the_trailer(case, place):
+    case.target.add(Fault(match=FIRST_PART, action=flip_request(place)))
     finish(case)
-    assert case.retries("digest_refused") == 1
-    assert case.target.count(Operation.PART) == 3
+    assert case.retries("digest_refused") + case.retries("unavailable") >= 1
+    assert case.target.count(Operation.PART) >= 3
 
 
 @pytest.mark.parametrize("place", [100_000, 3_500_000])

@@ -46,6 +46,7 @@ S3 = [
     (400, "InvalidPartOrder", Verb.COMMIT, UploadLost),
     (400, "EntityTooSmall", Verb.COMMIT, ConfigurationError),
     (400, "RequestTimeout", Verb.PART, StoreUnavailable),
+    (400, "IncompleteBody", Verb.PART, DigestRefused),
     (400, "BadDigest", Verb.PART, DigestRefused),
     (400, "InvalidDigest", Verb.WRITE, DigestRefused),
     (403, "RequestTimeTooSkewed", Verb.READ, ClockSkewed),
