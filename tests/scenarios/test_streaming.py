@@ -29,8 +29,12 @@ FIRST_PART = on(Operation.PART, part=1)
 
 @pytest.fixture
 def case(new_case):
+    return streamed_case(new_case)
+
+
+def streamed_case(new_case, **options: float) -> Case:
     """One object whose first part is streamed, from two ranges; the first is four windows long."""
-    case = new_case("azure-s3", large_only("azure-s3"), range_bytes=4 * MIB, idle_seconds=1.0)
+    case = new_case("azure-s3", large_only("azure-s3"), range_bytes=4 * MIB, **options)
     case.job.route.target.trailers = True
     return case
 
@@ -50,7 +54,8 @@ def test_nothing_is_asked_or_sent_twice_where_nothing_fails(case):
 
 
 @pytest.mark.parametrize("action", [cut_answer(0.6), stall(120, at="body")], ids=["cut", "stall"])
-def test_a_source_that_fails_in_the_middle_costs_one_part(case, action):
+def test_a_source_that_fails_in_the_middle_costs_one_part(new_case, action):
+    case = streamed_case(new_case, idle_seconds=3.0)
     case.source.add(Fault(match=READ, action=action))
     finish(case)
     assert case.source.taken(action.name) == 1
