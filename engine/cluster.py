@@ -266,13 +266,15 @@ class Cluster:
     def _feel_pulse(self) -> None:
         """On a thread of its own: each of these calls waits as long as the control store is
         silent."""
-        while ray.is_initialized():
+        while True:
+            time.sleep(PULSE_SECONDS)  # whoever started this has just looked
+            if not ray.is_initialized():
+                return
             try:
                 self._look_at_nodes()
                 self._pulse_at = time.monotonic()
             except Exception:
                 log.debug("no pulse", exc_info=True)
-            time.sleep(PULSE_SECONDS)
 
     def _hear(self, worker: str) -> News:
         member = self._members[worker]

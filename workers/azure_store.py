@@ -203,13 +203,10 @@ class AzureStore:
         body: memoryview | Pour,
         *,
         size: int,
-        crc64nvme: int | Callable[[], int],
+        crc64nvme: Callable[[], int],
     ) -> Written:
         query = _block_query(upload_id, number)
-        headers = {}
-        if isinstance(body, memoryview):
-            assert isinstance(crc64nvme, int), "it is known of a body that is at hand"
-            headers = self._checksum_headers(body, crc64nvme)
+        headers = self._checksum_headers(body, crc64nvme()) if isinstance(body, memoryview) else {}
         answer = self._call(
             Verb.PART, "PUT", key, query=query, headers=headers, body=body, body_bytes=size
         )
@@ -360,8 +357,8 @@ class AzureStore:
             headers["if-none-match"] = "*"
         return headers
 
-    def _checksum_headers(self, body: memoryview, crc64nvme: int | None) -> dict[str, str]:
-        if self.checksum is Checksum.CRC64NVME and crc64nvme is not None:
+    def _checksum_headers(self, body: memoryview, crc64nvme: int) -> dict[str, str]:
+        if self.checksum is Checksum.CRC64NVME:
             return {CRC64_HEADER: encode_crc(crc64nvme)}
         if self.checksum is Checksum.MD5:
             return {"content-md5": md5_header(body)}

@@ -178,7 +178,7 @@ class LocalStore:
         body: memoryview | Pour,
         *,
         size: int,
-        crc64nvme: int | Callable[[], int],
+        crc64nvme: Callable[[], int],
     ) -> Written:
         folder = self._upload_folder(key, upload_id)
         with mapped(Verb.PART, key), draft(folder, "draft-") as (file, name):
@@ -189,8 +189,7 @@ class LocalStore:
                 body(appender.write)
             if appender.size != size:
                 raise ShortBody("the part is not of the size that was announced", key=key)
-            sent = crc64nvme if isinstance(crc64nvme, int) else crc64nvme()
-            self._check_crc(appender.crc64nvme, sent, key)
+            self._check_crc(appender.crc64nvme, crc64nvme(), key)
             os.fsync(file)
             name.replace(folder / f"{number:05}")
             sync_folder(folder)
@@ -205,7 +204,7 @@ class LocalStore:
             if upload_id is None:
                 self.put_object(key, body, attributes=Attributes(), txid="", crc64nvme=0)
             else:
-                self.put_part(key, upload_id, 1, body, size=len(body), crc64nvme=0)
+                self.put_part(key, upload_id, 1, body, size=len(body), crc64nvme=lambda: 0)
         finally:
             self.checksum = before
 

@@ -3,7 +3,7 @@
     buffered    all of it is read, then all of it is sent, its checksum in the head of the request
     streamed    each piece is sent on while it still lies in a core's cache; the checksum follows
 
-A streamed part costs a fifth less CPU, needs 1 MiB of memory, and keeps both directions busy at
+A streamed part costs less CPU over http (benchmarks/README.md), needs 1 MiB of memory, and keeps both directions busy at
 once. It takes a target that checks what comes behind a body. Where its source fails in the middle
 the part is sent again from its start.
 
@@ -12,6 +12,7 @@ transfer.py says when a part is sent again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Final
 
 from manifests.errors import DigestRefused, Retryable
@@ -52,7 +53,7 @@ def send_buffered(
                 part.number,
                 body,
                 size=part.size,
-                crc64nvme=digest.crc64nvme,
+                crc64nvme=lambda: digest.crc64nvme,
             )
 
         written = step(route, "target", "put_part", put)
@@ -72,62 +73,51 @@ def send_streamed(
     return _part_record(entry, part, stream.digest, written, checked=False)
 
 
+@dataclass(slots=True)
 class _Stream:
     """One part between its two requests."""
 
-    def __init__(
-        self,
-        route: Route,
-        entry: ObjectEntry,
-        upload: Upload,
-        part: Part,
-        memory: memoryview,
-        sent: Sent,
-    ) -> None:
-        self._route = route
-        self._entry = entry
-        self._upload = upload
-        self._part = part
-        self._memory = memory
-        self._sent = sent
-        self.digest = PartDigest(route.options.chunk_bytes)
-        """Of what has gone out."""
+    route: Route
+    entry: ObjectEntry
+    upload: Upload
+    part: Part
+    memory: memoryview
+    sent: Sent
+    digest: PartDigest = field(init=False)
+    """Of what has gone out in this try."""
 
     def put(self) -> Written:
         """One try. Raises what the target raises, and what the source does once bytes of it have
         gone out: then the part has to be sent again, from its start."""
-        self.digest = PartDigest(self._route.options.chunk_bytes)
-        return self._route.target.put_part(
-            self._route.target_name(self._entry),
-            self._upload.upload_id,
-            self._part.number,
+        self.digest = PartDigest(self.route.options.chunk_bytes)
+        return self.route.target.put_part(
+            self.route.target_name(self.entry),
+            self.upload.upload_id,
+            self.part.number,
             self._pour,
-            size=self._part.size,
+            size=self.part.size,
             crc64nvme=lambda: self.digest.crc64nvme,
         )
 
     def _pour(self, send: Send) -> None:
         """The part's bytes, range by range."""
-        part, range_bytes = self._part, self._route.options.range_bytes
+        part, range_bytes = self.part, self.route.options.range_bytes
         try:
             for done in range(0, part.size, range_bytes):
                 size = min(range_bytes, part.size - done)
                 self._pass_on(part.offset + done, size, send)
         except _Broken as broken:
             raise broken.error from broken
-        if self.digest.stated_crc64nvme not in (None, self.digest.crc64nvme):
-            raise DigestRefused(
-                "the bytes read are not those the source states", key=self._entry.key
-            )
+        refuse_flipped(self.entry, self.digest.stated_crc64nvme, self.digest.crc64nvme)
 
     def _pass_on(self, offset: int, size: int, send: Send) -> None:
         """One range. Until a byte of it has gone out it may be asked for again."""
-        route, entry = self._route, self._entry
+        route, entry = self.route, self.entry
         before = self.digest.size
 
         def hear(piece: memoryview, crc64nvme: int | None = None) -> None:
             self.digest.update(piece, crc64nvme)
-            self._sent.add(len(piece))
+            self.sent.add(len(piece))
             try:
                 send(piece)
             except Exception as error:  # the target's, and no fault of the source
@@ -138,12 +128,12 @@ class _Stream:
                 head = route.source.read_range(
                     route.source_name(entry),
                     offset=offset,
-                    into=Window(self._memory, size),
-                    etag=self._upload.etag,
+                    into=Window(self.memory, size),
+                    etag=self.upload.etag,
                     version_id=entry.version_id,
                     on_bytes=hear,
                 )
-            except (Retryable, DigestRefused) as error:
+            except Retryable as error:
                 if self.digest.size == before:
                     raise
                 raise _Broken(error) from error
@@ -175,13 +165,18 @@ def _read(route: Route, entry: ObjectEntry, etag: str, offset: int, into: memory
             on_bytes=digest.update,
         )
         digest.add_stated(head.range_crc64nvme, len(into))
-        if digest.stated_crc64nvme not in (None, digest.crc64nvme):
-            raise DigestRefused("the bytes read are not those the source states", key=entry.key)
+        refuse_flipped(entry, digest.stated_crc64nvme, digest.crc64nvme)
         return digest
 
     digest = step(route, "source", "get", read)
     route.counting.add("bytes_read", by=len(into))
     return digest
+
+
+def refuse_flipped(entry: ObjectEntry, stated: int | None, read: int) -> None:
+    """Raises DigestRefused where the source states another CRC64NVME than that of what was read."""
+    if stated is not None and stated != read:
+        raise DigestRefused("the bytes read are not those the source states", key=entry.key)
 
 
 def _part_record(

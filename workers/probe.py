@@ -29,8 +29,8 @@ from manifests.errors import (
 from manifests.model import Attributes, PartRecord
 from manifests.providers import NameRules, known_name_rules
 from workers.digest import crc64nvme
-from workers.store import Checksum, TargetStore
-from workers.wire import Send
+from workers.store import Checksum, TargetStore, Written
+from workers.wire import Pour, Send
 
 T = TypeVar("T")
 
@@ -133,9 +133,8 @@ class _Probe:
         into = memoryview(bytearray(len(_BODY)))
         # Any refusal will do: but for its checksum it is the part that is taken.
         return (
-            self._states_of_stream(_CRC, key) == [_CRC]
-            and self._states_of_stream(_OTHER_CRC, key) in ([], [_CRC])
-            and _works(lambda: self._upload(key, streamed=True))
+            _answers(lambda: self._upload(key, streamed=True)) == [_CRC]
+            and _answers(lambda: self._send_damaged_stream(key)) in ([], [_CRC])
             and _works(lambda: self._store.read_object(key, into=into, etag=None))
             and into == _BODY
         )
@@ -225,43 +224,30 @@ class _Probe:
         _patiently(lambda: self._store.send_damaged(key, checksum))
 
     def _send_damaged_part(self, key: str, checksum: Checksum) -> None:
-        with self._opened(key) as upload_id:
+        with self._dropped(key) as upload_id:
             _patiently(lambda: self._store.send_damaged(key, checksum, upload_id))
 
-    def _states_of_stream(self, crc64nvme: int, key: str) -> list[int | None]:
-        """What the target says of the canary's checksum when it is told this one; nothing where it
-        refuses that."""
-        states: list[int | None] = []
-        _works(lambda: states.append(self._stream(key, crc64nvme)))
-        return states
+    def _send_damaged_stream(self, key: str) -> int | None:
+        """Send the canary as a part that is poured, under another checksum; that in the answer."""
+        with self._dropped(key) as upload_id:
+            return self._put_part(key, upload_id, _pour, _OTHER_CRC).crc64nvme
 
-    def _stream(self, key: str, crc64nvme: int) -> int | None:
-        """Send the canary as a part that is poured, and drop it; the checksum in the answer."""
-        store, size = self._store, len(_BODY)
-        with self._opened(key) as upload_id:
-            written = _patiently(
-                lambda: store.put_part(
-                    key, upload_id, 1, _pour, size=size, crc64nvme=lambda: crc64nvme
-                )
+    def _put_part(
+        self, key: str, upload_id: str, body: memoryview | Pour, crc64nvme: int
+    ) -> Written:
+        size = len(_BODY)
+        return _patiently(
+            lambda: self._store.put_part(
+                key, upload_id, 1, body, size=size, crc64nvme=lambda: crc64nvme
             )
-            _patiently(lambda: store.abort_upload(key, upload_id))
-        return written.crc64nvme
+        )
 
-    def _upload(self, key: str, *, streamed: bool = False) -> None:
-        """Leave a canary in one part."""
+    def _upload(self, key: str, *, streamed: bool = False) -> int | None:
+        """Leave a canary in one part; the checksum in the answer to that."""
         store = self._store
         size = len(_BODY)
         with self._opened(key) as upload_id:
-            written = _patiently(
-                lambda: store.put_part(
-                    key,
-                    upload_id,
-                    1,
-                    _pour if streamed else _BODY,
-                    size=size,
-                    crc64nvme=(lambda: _CRC) if streamed else _CRC,
-                )
-            )
+            written = self._put_part(key, upload_id, _pour if streamed else _BODY, _CRC)
             part = PartRecord(number=1, size=size, etag=written.etag, crc64nvme=_CRC, chunks=b"")
             _patiently(
                 lambda: store.complete_upload(
@@ -274,10 +260,11 @@ class _Probe:
                     txid=self._txid,
                 )
             )
+        return written.crc64nvme
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[str]:
-        """An upload that is gone afterwards, completed or not."""
+        """An upload for the block to complete; gone where it does not."""
         store = self._store
         upload_id = _patiently(
             lambda: store.create_upload(
@@ -290,6 +277,13 @@ class _Probe:
             with contextlib.suppress(NoriaError):
                 store.abort_upload(key, upload_id)
             raise
+
+    @contextmanager
+    def _dropped(self, key: str) -> Iterator[str]:
+        """An upload that is gone afterwards."""
+        with self._opened(key) as upload_id:
+            yield upload_id
+        _patiently(lambda: self._store.abort_upload(key, upload_id))
 
     def _is_whole(self, name: str, size: int) -> bool:
         """True where a canary's bytes and metadata are what they were."""
@@ -322,6 +316,13 @@ def _works(call: Callable[[], object]) -> bool:
     except NoriaError:
         return False
     return True
+
+
+def _answers(call: Callable[[], T]) -> list[T]:
+    """What the target answers; empty where it refuses."""
+    answers: list[T] = []
+    _works(lambda: answers.append(call()))
+    return answers
 
 
 def _raises(kind: type[NoriaError], call: Callable[[], object]) -> bool:

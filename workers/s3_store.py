@@ -195,7 +195,7 @@ class S3Store:
         body: memoryview | Pour,
         *,
         size: int,
-        crc64nvme: int | Callable[[], int],
+        crc64nvme: Callable[[], int],
     ) -> Written:
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
         headers = dict(self._key_headers)
@@ -203,10 +203,8 @@ class S3Store:
         sent_bytes = size
         payload = UNSIGNED_PAYLOAD
         if isinstance(body, memoryview):
-            assert isinstance(crc64nvme, int), "it is known of a body that is at hand"
-            headers |= self._checksum_headers(body, crc64nvme)
+            headers |= self._checksum_headers(body, crc64nvme())
         elif self.trailers and self.checksum is Checksum.CRC64NVME:
-            assert not isinstance(crc64nvme, int), "it is asked for at the end"
             payload = UNSIGNED_TRAILER
             headers["content-encoding"] = "aws-chunked"
             headers["x-amz-decoded-content-length"] = str(size)
@@ -372,8 +370,8 @@ class S3Store:
             headers["x-amz-storage-class"] = self._settings.storage_class
         return headers
 
-    def _checksum_headers(self, body: memoryview, crc64nvme: int | None) -> dict[str, str]:
-        if self.checksum is Checksum.CRC64NVME and crc64nvme is not None:
+    def _checksum_headers(self, body: memoryview, crc64nvme: int) -> dict[str, str]:
+        if self.checksum is Checksum.CRC64NVME:
             return {CRC64NVME_HEADER: encode_crc(crc64nvme)}
         if self.checksum is Checksum.MD5:
             return {"content-md5": md5_header(body)}

@@ -168,13 +168,14 @@ class TargetStore(SourceStore, Protocol):
         body: memoryview | Pour,
         *,
         size: int,
-        crc64nvme: int | Callable[[], int],
+        crc64nvme: Callable[[], int],
     ) -> Written:
         """Send one part; the same number again replaces it. Written.crc64nvme is the target's word.
 
-        A body that is poured is sent while it is read: its CRC is asked for at its end, and travels
-        as a trailer where the store takes one. What the body raises passes through, and no part is
-        left. Raises UploadLost (NoSuchUpload), DigestRefused, Retryable, AccessDenied.
+        `crc64nvme` is asked for when it goes out: that of a body at hand with its head, that of a
+        body that is poured, and so sent while it is read, behind it, where the store takes one.
+        What the body raises passes through, and no part is left. Raises UploadLost (NoSuchUpload),
+        DigestRefused, Retryable, AccessDenied.
         """
 
     def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:

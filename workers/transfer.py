@@ -39,7 +39,7 @@ from manifests.model import (
     Upload,
 )
 from workers.digest import PartDigest, combine_parts
-from workers.part import is_streamed, send_buffered, send_streamed
+from workers.part import is_streamed, refuse_flipped, send_buffered, send_streamed
 from workers.route import Resends, Route, Stopped, read_step, step
 from workers.standing import accept, compare_present, look, pin_source, settle
 from workers.store import Checksum, ObjectHead, Written
@@ -159,7 +159,7 @@ def complete_upload(
     """
     crc64nvme, chunks = combine_parts(parts)
     source_crc64nvme = opened.source_crc64nvme
-    _refuse_flipped(entry, source_crc64nvme, crc64nvme)
+    refuse_flipped(entry, source_crc64nvme, crc64nvme)
     if source_crc64nvme is None and all(part.stated for part in parts):
         source_crc64nvme = crc64nvme
     standing = _complete(route, entry, opened, parts, crc64nvme)
@@ -250,17 +250,12 @@ def _read_whole(
         )
         route.counting.add("bytes_read", by=entry.size)
         for stated in (head.crc64nvme, entry.crc64nvme):
-            _refuse_flipped(entry, stated, digest.crc64nvme)
+            refuse_flipped(entry, stated, digest.crc64nvme)
         if head.crc64nvme is None and entry.crc64nvme is not None:
             head = replace(head, crc64nvme=entry.crc64nvme)
         return head, digest
 
     return read_step(route, "source", read)
-
-
-def _refuse_flipped(entry: ObjectEntry, stated: int | None, read: int) -> None:
-    if stated is not None and stated != read:
-        raise DigestRefused("the bytes read are not those the source states", key=entry.key)
 
 
 def _put(

@@ -141,7 +141,12 @@ class Place:
     def part(self, name: str, upload_id: str, number: int, body: bytes) -> PartRecord:
         crc = crc64nvme(body)
         written = self.store.put_part(
-            self.key(name), upload_id, number, memoryview(body), size=len(body), crc64nvme=crc
+            self.key(name),
+            upload_id,
+            number,
+            memoryview(body),
+            size=len(body),
+            crc64nvme=lambda: crc,
         )
         assert written.crc64nvme in (None, crc)
         return PartRecord(
