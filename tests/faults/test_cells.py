@@ -9,17 +9,10 @@ import pytest
 from tests.faults.all_cells import CELLS, Cell
 from tests.faults.cells import Stage
 from tests.faults.pairs import play_some
-from tests.lease_jobs import BucketShelf
-from tests.servers import Azurite, S3Server
 
 SEED = 1
 PAIRS = 12
 NUMBERS = {f"F{number}" for number in range(1, 55)}
-
-
-@pytest.fixture
-def stage(azurite: Azurite, seaweedfs: S3Server, buckets: BucketShelf) -> Stage:
-    return Stage(azurite=azurite, seaweedfs=seaweedfs, shelf=buckets)
 
 
 def test_every_fault_of_the_matrix_has_a_cell() -> None:

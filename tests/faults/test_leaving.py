@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +12,8 @@ import pytest
 
 from tests.faults.cells import PART, ProxiedMove, Scene, Stage
 from tests.faults.rules import Fault, Operation, cap, on, stall
-from tests.lease_jobs import BucketShelf
-from tests.scenarios.moves import descendants, plain, wait_until
-from tests.scenarios.nodes import RAY, Nodes, node_pair, workers_of
-from tests.servers import Azurite, S3Server
+from tests.scenarios.moves import plain, wait_until
+from tests.scenarios.nodes import drain, node_pair, workers_of
 
 SEED = 1
 SPOT_SECONDS = 30.0
@@ -26,10 +22,7 @@ PARTS = 12
 
 
 @pytest.fixture
-def scene(
-    azurite: Azurite, seaweedfs: S3Server, buckets: BucketShelf, tmp_path: Path
-) -> Iterator[Scene]:
-    stage = Stage(azurite=azurite, seaweedfs=seaweedfs, shelf=buckets)
+def scene(stage: Stage, tmp_path: Path) -> Iterator[Scene]:
     with stage.scene(SEED, tmp_path) as scene:
         yield scene
 
@@ -86,7 +79,7 @@ def test_a_node_that_is_drained_hands_its_leases_back(scene: Scene) -> None:
         process = proxied.move.start("run", proxied.job_file, "--address", nodes.address, "--json")
         wait_until(lambda: len(workers_of(nodes.worker)) == 1, "a worker on the second node")
         wait_until(lambda: proxied.target.written_bytes_so_far() >= PART, "parts on their way")
-        drain(nodes, proxied.move.environment)
+        drain(nodes.worker, nodes.address, proxied.move.environment)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, (out, err)
     status = json.loads((proxied.move.job / "status.json").read_text())
@@ -98,20 +91,3 @@ def test_a_node_that_is_drained_hands_its_leases_back(scene: Scene) -> None:
     assert max(begun_elsewhere) >= PART, "a lease went on where its first worker had left it"
     assert sorted(parts_sent(proxied)) == list(range(1, PARTS + 1)), "each part once"
     proxied.expect_all(json.loads(out), kills=1)
-
-
-def drain(nodes: Nodes, environment: dict[str, str]) -> None:
-    """As an autoscaler that is told of a pre-emption."""
-    commands = [command for _, command in descendants(nodes.worker.pid)]
-    (node_id,) = {found[1] for c in commands if (found := re.search(r"--node_id=(\w+)", c))}
-    subprocess.run(
-        [
-            *(RAY, "drain-node", "--address", nodes.address, "--node-id", node_id),
-            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"),
-            *("--deadline-remaining-seconds", "600"),
-        ],
-        env=environment,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,3 +87,20 @@ def is_up(address: str, environment: dict[str, str], nodes: int) -> bool:
 
 def workers_of(node: subprocess.Popen[bytes]) -> list[int]:
     return [pid for pid, command in descendants(node.pid) if "ray::WorkerActor" in command]
+
+
+def drain(node: subprocess.Popen[bytes], address: str, environment: dict[str, str]) -> None:
+    """As an autoscaler that is told of a pre-emption."""
+    commands = [command for _, command in descendants(node.pid)]
+    (node_id,) = {found[1] for c in commands if (found := re.search(r"--node_id=(\w+)", c))}
+    subprocess.run(
+        [
+            *(RAY, "drain-node", "--address", address, "--node-id", node_id),
+            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"),
+            *("--deadline-remaining-seconds", "600"),
+        ],
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from manifests.model import Level, Part
+from manifests.model import Level, Outcome, Part
 from tests.faults.azure_message_shim import as_message, asking, damaged
 from tests.faults.rules import (
     Fault,
@@ -15,11 +17,12 @@ from tests.faults.rules import (
     lose_answer,
     on,
     refuse,
+    replace_answer,
     reset_in_body,
     stall,
 )
 from tests.lease_jobs import MIB
-from tests.scenarios.faulty import Case, large_only
+from tests.scenarios.faulty import THROTTLES, Case, both_ways, large_only, to_s3
 from workers.part import STREAM_BYTES, WINDOW_BYTES, is_streamed
 from workers.store import Checksum
 
@@ -27,16 +30,21 @@ READ = on(Operation.READ)
 FIRST_PART = on(Operation.PART, part=1)
 
 
-@pytest.fixture
-def case(new_case):
-    return streamed_case(new_case)
+def streamed_case(new_case, way: str, *, range_bytes: int, **options: float) -> Case:
+    """One object whose first part is streamed, from several ranges."""
+    return new_case(way, large_only(way), range_bytes=range_bytes, **options)
 
 
-def streamed_case(new_case, **options: float) -> Case:
-    """One object whose first part is streamed, from two ranges; the first is four windows long."""
-    case = new_case("azure-s3", large_only("azure-s3"), range_bytes=4 * MIB, **options)
+def trailed_case(new_case, **options: float) -> Case:
+    """The same from two ranges, the first four windows long; its checksum follows the part."""
+    case = streamed_case(new_case, "azure-s3", range_bytes=4 * MIB, **options)
     case.job.route.target.trailers = True
     return case
+
+
+@pytest.fixture
+def case(new_case):
+    return trailed_case(new_case)
 
 
 def finish(case: Case, level: Level = Level.INGESTED) -> None:
@@ -55,7 +63,7 @@ def test_nothing_is_asked_or_sent_twice_where_nothing_fails(case):
 
 @pytest.mark.parametrize("action", [cut_answer(0.6), stall(120, at="body")], ids=["cut", "stall"])
 def test_a_source_that_fails_in_the_middle_costs_one_part(new_case, action):
-    case = streamed_case(new_case, idle_seconds=3.0)
+    case = trailed_case(new_case, idle_seconds=3.0)
     case.source.add(Fault(match=READ, action=action))
     finish(case)
     assert case.source.taken(action.name) == 1
@@ -79,9 +87,8 @@ def test_a_target_that_fails_is_no_fault_of_the_source(case, action):
     assert case.source.count(Operation.READ) <= 5
 
 
-@pytest.mark.parametrize("place", [2, 3_000_000], ids=["in a frame's length", "in the bytes"])
-def test_a_bit_flipped_on_the_way_out_belies_the_trailer(case, place):
-    case.target.add(Fault(match=FIRST_PART, action=flip_request(place)))
+def test_a_bit_flipped_in_the_length_of_a_frame_costs_one_part(case):
+    case.target.add(Fault(match=FIRST_PART, action=flip_request(2)))
     finish(case)
     assert case.retries("digest_refused") + case.retries("unavailable") >= 1
     assert case.target.count(Operation.PART) >= 3
@@ -120,3 +127,57 @@ def test_a_large_part_is_streamed_where_its_checksum_can_follow_it(new_case):
     assert not is_streamed(route, small)
     route.target.trailers = False
     assert is_streamed(route, longest), "no buffer holds it"
+
+
+# -- ranges shorter than the window ----------------------------------------------------------------
+
+
+@both_ways
+def test_a_streamed_part_survives_what_happens_at_both_ends(new_case, way):
+    case = streamed_case(new_case, way, range_bytes=256 << 10)
+    case.source.add(
+        Fault(match=on(Operation.READ), action=cut_answer(0.5), skip=1),
+        Fault(match=on(Operation.READ), action=THROTTLES["503"], skip=2, times=2),
+    )
+    case.target.add(
+        Fault(match=on(Operation.PART), action=reset_in_body(300_000)),
+        Fault(match=on(Operation.PART), action=lose_answer()),
+    )
+    case.finish_moved(exact=False)
+    assert case.target.taken("reset in body") == case.target.taken("lose answer") == 1
+
+
+@both_ways
+def test_a_bit_flipped_in_a_streamed_part_shows_in_what_the_target_states(new_case, way):
+    case = streamed_case(new_case, way, range_bytes=256 << 10)
+    case.target.add(Fault(match=on(Operation.PART), action=flip_request()))
+    receipts = case.finish_moved(streams=1)
+    assert case.retries("digest_refused") == 1
+    assert case.target.count(Operation.PART) == 3
+    assert receipts["large"].level is Level.INGESTED
+
+
+@to_s3
+def test_a_bit_flipped_in_a_streamed_part_belies_its_trailer(new_case, way):
+    case = streamed_case(new_case, way, range_bytes=256 << 10)
+    case.job.route.target.trailers = True
+    case.target.add(Fault(match=FIRST_PART, action=flip_request(3_000_000)))
+    receipts = case.finish_moved(exact=False)  # frames and trailers count on the wire
+    assert case.retries("digest_refused") == 1
+    assert case.target.count(Operation.PART) == 3
+    assert receipts["large"].level is Level.INGESTED
+
+
+def test_a_streamed_part_that_nobody_checks_is_not_vouched_for(new_case):
+    """It goes out without a checksum; here, the target states none either."""
+    case = new_case("s3-azure", {"large": 2 << 20}, range_bytes=256 << 10)
+    case.job.route.target.checksum = Checksum.CRC64NVME
+    silent = replace_answer(headers={"x-ms-content-crc64": None})
+    case.target.add(
+        Fault(match=on(Operation.PART), action=replace(flip_request(), edit=silent.edit)),
+        Fault(match=on(Operation.PART), action=silent, times=None),
+    )
+    receipts = case.job.receipts(case.run())
+    assert case.job.target_bytes("large") != case.job.source_bytes("large")
+    assert receipts["large"].outcome is Outcome.TRANSFERRED
+    assert receipts["large"].level is Level.COUNTED
