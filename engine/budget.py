@@ -25,7 +25,7 @@ BUDGET_MAX = 16_384
 """Nor have all together. Where workers have less, the budget is not used, and does not grow."""
 BULK_PER_WORKER = 2
 """Large bodies in flight for each worker and direction at first; one that is streamed is in flight
-in both. On one core each more costs CPU, over https most: four took a third more than two there.
+in both. On one core each more costs CPU, over https most: four took about a quarter more there.
 Between stores that pause to write, four were a tenth faster. Trials find more where it pays."""
 SMALL_PER_WORKER = 64
 """Small requests in flight for each worker and direction at first. A core has time for some 2,000
