@@ -3,9 +3,9 @@
     buffered    all of it is read, then all of it is sent, its checksum in the head of the request
     streamed    each piece is sent on while it still lies in a core's cache; the checksum follows
 
-A streamed part costs less CPU over http (benchmarks/README.md), needs 1 MiB of memory, and keeps both directions busy at
-once. It takes a target that checks what comes behind a body. Where its source fails in the middle
-the part is sent again from its start.
+A streamed part costs less CPU over http (benchmarks/README.md), needs 1 MiB of memory, and keeps
+both directions busy at once. It takes a target that checks what comes behind a body. Where its
+source fails in the middle the part is sent again from its start.
 
 transfer.py says when a part is sent again.
 """
