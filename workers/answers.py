@@ -6,11 +6,11 @@ import base64
 import hashlib
 import re
 from calendar import month_abbr, timegm
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Final
+from functools import lru_cache, wraps
+from typing import Final, ParamSpec, TypeVar
 
 from manifests.errors import (
     AccessDenied,
@@ -31,10 +31,16 @@ from manifests.errors import (
 from workers.http1 import Answer
 from workers.wire import BrokenExchange
 
+Given = ParamSpec("Given")
+Read = TypeVar("Read")
+
 RETRY_AFTER_MAX_SECONDS: Final = 300.0
 """Longest pause that a store may ask for."""
 CLOCK_LIMIT_SECONDS: Final = 60.0
 """Stores refuse signatures from 15 minutes on; a clock that is a minute off is already broken."""
+
+DATES_KEPT: Final = 4096
+"""Objects that were written together have their time in common."""
 
 _HTTP_DATE = re.compile(r"\w{3}, (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
 """As servers have to write it (RFC 9110, 5.6.7). email.utils reads that and all older forms, at
@@ -79,18 +85,25 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     return min(float(value), RETRY_AFTER_MAX_SECONDS) if value.isdecimal() else None
 
 
-@contextmanager
-def making_sense(of: str) -> Iterator[None]:
-    """Also a decorator, of what reads a success. Raises StoreUnavailable where it does not say what
-    a success says: that counts as no answer."""
-    try:
-        yield
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        # Some of their messages repeat what came, which may be an object's name.
-        raise StoreUnavailable(
-            f"the store's answer makes no sense as {of} ({type(error).__name__}): try again, or "
-            "check that the endpoint is a store's"
-        ) from None
+def making_sense(of: str) -> Callable[[Callable[Given, Read]], Callable[Given, Read]]:
+    """A decorator of what reads a success. Raises StoreUnavailable where it does not say what a
+    success says: that counts as no answer."""
+
+    def decorate(read: Callable[Given, Read]) -> Callable[Given, Read]:
+        @wraps(read)
+        def reading(*args: Given.args, **named: Given.kwargs) -> Read:
+            try:
+                return read(*args, **named)
+            except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+                # Some of their messages repeat what came, which may be an object's name.
+                raise StoreUnavailable(
+                    f"the store's answer makes no sense as {of} ({type(error).__name__}): try "
+                    "again, or check that the endpoint is a store's"
+                ) from None
+
+        return reading
+
+    return decorate
 
 
 def md5_header(body: memoryview | bytes) -> str:
@@ -106,12 +119,15 @@ def plain_etag(value: str) -> str:
 def modified_seconds(headers: Mapping[str, str]) -> float | None:
     """Last-Modified as Unix time. None where it is absent or no date."""
     value = headers.get("last-modified")
-    if not value:
-        return None
-    found = _HTTP_DATE.fullmatch(value)
+    return _unix_seconds(value) if value else None
+
+
+@lru_cache(DATES_KEPT)
+def _unix_seconds(date: str) -> float | None:
+    found = _HTTP_DATE.fullmatch(date)
     try:
         if found is None:
-            return parsedate_to_datetime(value).timestamp()
+            return parsedate_to_datetime(date).timestamp()
         day, month, year, hours, minutes, seconds = found.groups()
         moment = (int(year), _MONTHS[month], int(day), int(hours), int(minutes), int(seconds))
         return float(timegm(moment))

@@ -52,6 +52,10 @@ class Connection:
         self.pending = b""
         """Received, and not yet taken."""
         self._waking_bytes = 1
+        self._waited = False
+        """For room to send in, during the last send."""
+        self._answer_is_due = False
+        """A whole request went out just now: its answer cannot be there yet."""
 
     def receive(self) -> None:
         """Wait for more bytes and add them to `pending`."""
@@ -101,6 +105,14 @@ class Connection:
         while view:
             view = view[self._send_some(view) :]
 
+    def ask(self, request: bytes) -> None:
+        """Send all of a request. Its answer takes a while, so it is waited for before it is looked
+        for."""
+        self._waited = False
+        self.send(request)
+        # What was waited for may have been the answer: it will not be announced again.
+        self._answer_is_due = not self._waited
+
     def is_spoilt(self) -> bool:
         """Readable while nothing was asked: the host has closed it, or speaks out of turn."""
         return bool(self.pending) or self.patience.is_readable()
@@ -109,6 +121,7 @@ class Connection:
         self.sock.close()
 
     def _recv(self, size: int) -> bytes:
+        self._await_answer()
         while True:
             try:
                 return self.sock.recv(size)
@@ -116,6 +129,7 @@ class Connection:
                 self.patience.await_reading(self.idle_seconds)
 
     def _recv_into(self, view: memoryview) -> int:
+        self._await_answer()
         while True:
             try:
                 return self.sock.recv_into(view)
@@ -127,7 +141,13 @@ class Connection:
             try:
                 return self.sock.send(view[:SEND_BYTES])
             except BlockingIOError:
+                self._waited = True
                 self.patience.await_writing(self.idle_seconds)
+
+    def _await_answer(self) -> None:
+        if self._answer_is_due:
+            self._answer_is_due = False
+            self.patience.await_reading(self.idle_seconds)
 
     def _wake_at(self, size: int) -> None:
         if size == self._waking_bytes:

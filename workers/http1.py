@@ -122,20 +122,19 @@ def read_body(
 ) -> tuple[Answer, bool]:
     """The answer, and whether its connection may serve another exchange."""
     reusable = "close" not in headers.get("connection", "").lower()
-    bare = Answer(status=status, headers=headers)
     if method == "HEAD" or status in (204, 304):
-        return bare, reusable
+        return Answer(status=status, headers=headers), reusable
     room = into if status in (200, 206) else None
     if room is not None and wrapping is not None and wrapping.wraps(headers):
         if not _read_wrapped(connection, headers, room, on_bytes, wrapping):
-            return bare, False
+            return Answer(status=status, headers=headers), False
         return Answer(status=status, headers=headers, filled=True), reusable
     if "transfer-encoding" in headers:
         body = _read_chunks(connection)
     elif "content-length" in headers:
         length = _length(headers)
         if length > ANSWER_BYTES_MAX if room is None else length != len(room):
-            return bare, False
+            return Answer(status=status, headers=headers), False
         if room is not None:
             fill_room(connection.fill, room, 0, length, on_bytes)
             return Answer(status=status, headers=headers, filled=True), reusable
@@ -147,7 +146,7 @@ def read_body(
     if room is None:
         return Answer(status=status, headers=headers, body=body), reusable
     if len(body) != len(room):
-        return bare, reusable
+        return Answer(status=status, headers=headers), reusable
     # Stores state a length with what they serve; the copy is for a proxy that dropped it.
     fill_room(_Held(body).fill, room, 0, len(body), on_bytes)
     return Answer(status=status, headers=headers, filled=True), reusable

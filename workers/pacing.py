@@ -98,7 +98,8 @@ class Pacer:
             self._admit()
 
     def slot(self) -> Pacer:
-        """To be held by `with` while a request runs: waits for room."""
+        """To be held by `with` while a request runs: waits for room. A request that raises nothing
+        has been a success."""
         return self
 
     def __enter__(self) -> None:
@@ -112,14 +113,11 @@ class Pacer:
         if turn is not None:
             turn.wait()
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         with self._lock:
             self._count_running(-1)
-            self._admit()
-
-    def on_success(self) -> None:
-        with self._lock:
-            self._adaptive.on_success()
+            if kind is None:
+                self._adaptive.on_success()
             self._admit()
 
     def on_throttle(self) -> None:

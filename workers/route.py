@@ -140,7 +140,6 @@ def step(route: Route, role: str, operation: str, call: Callable[[], Answer]) ->
             route.counting.observe(
                 "request_seconds", role, operation, seconds=time.monotonic() - started
             )
-            pacer.on_success()
             return answer
         except (DigestRefused, OutcomeUnknown, UploadLost) as error:
             route.counting.add("errors", error.cause)

@@ -252,10 +252,10 @@ class Wire:
     ) -> Answer | None:
         """Send all of it. Returns an answer where the host refused the body unread."""
         if body is None:
-            connection.send(head)
+            connection.ask(head)
             return None
         if isinstance(body, bytes | memoryview) and body_bytes <= JOINED_BYTES:
-            connection.send(b"".join((head, body)))
+            connection.ask(b"".join((head, body)))
             return None
         connection.send(head)
         if body_bytes >= EXPECT_BYTES:
