@@ -165,7 +165,7 @@ def _read_shards(directory: Path, stated: _Facts) -> pa.Table:
     data = (directory / stated.shards.file.name).read_bytes()
     if hashlib.sha256(data).hexdigest() != stated.shards.file.sha256:
         raise ValueError("shards.parquet is not what was frozen")
-    shards = pq.read_table(pa.BufferReader(data))
+    shards = pq.ParquetFile(pa.BufferReader(data)).read()
     if not shards.schema.equals(SHARD_SCHEMA):
         raise ValueError("shards.parquet has other columns")
     said = (stated.shards.count, stated.objects, stated.to_move.bytes, len(stated.files))
