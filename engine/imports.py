@@ -34,6 +34,8 @@ SWITCHED_OFF: Final = {
 options of JSON files."""
 
 _LOADING: Final = RLock()
+_HELD: Final = "_held"
+"""Where a late module keeps its loader, and what it does not show before it is loaded."""
 
 GARBAGE_OBJECTS: Final = 50_000
 """New objects after which Python looks for cycles, rather than 700: imports make objects that stay,
@@ -41,15 +43,17 @@ and so does most that follows."""
 
 
 class LateModule(ModuleType):
-    """Is loaded as soon as something of it is asked for.
+    """Is loaded as soon as something of it is asked for, or one of its submodules.
 
     importlib's LazyLoader would load it at its second import, and Ray imports these twice.
     """
 
     def __getattr__(self, name: str) -> Any:
         with _LOADING:
-            loader = vars(self).pop("_late_loader", None)
-            if loader is not None:
+            held = vars(self).pop(_HELD, None)
+            if held is not None:
+                loader, attributes = held
+                vars(self).update(attributes)
                 loader.exec_module(self)
                 self.__class__ = ModuleType  # type: ignore[assignment]
         if type(self) is LateModule:
@@ -70,7 +74,10 @@ class LateLoader:
         return LateModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        vars(module)["_late_loader"] = self._loader
+        values = vars(module)
+        # An import of a submodule asks for the path: it is not to come before its package.
+        path = {name: values.pop(name) for name in ("__path__",) if name in values}
+        values[_HELD] = (self._loader, path)
 
 
 class LateFinder:

@@ -55,3 +55,13 @@ def test_what_is_late_comes_when_it_is_asked_for() -> None:
             "assert len(sys.modules) > before"
         )
         subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
+
+
+def test_a_submodule_does_not_come_before_its_late_package() -> None:
+    code = (
+        "from engine.imports import spare_imports; spare_imports()\n"
+        "import requests; from requests.adapters import HTTPAdapter\n"
+        "from azure.core.pipeline.transport import RequestsTransport\n"
+        "assert requests.adapters.HTTPAdapter is HTTPAdapter"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
