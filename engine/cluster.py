@@ -28,10 +28,12 @@ _SETTINGS = {
     "RAY_task_events_report_interval_ms": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_DISABLE_CUSTOM_ARROW_JSON_OPTIONS_SERIALIZATION": "1",
     "RAY_worker_niceness": "0",
 }
-"""No telemetry, no tips, no task events (these cost the driver about a fifth of its call rate), and
-workers as nice as the driver: Ray's are of niceness 15, the last to get a CPU."""
+"""No telemetry, no tips, no task events (these cost the driver about a fifth of its call rate),
+nothing imported to send options of JSON files, and workers as nice as the driver: Ray's are of
+niceness 15, the last to get a CPU."""
 for _name, _value in _SETTINGS.items():
     os.environ.setdefault(_name, _value)
 

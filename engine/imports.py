@@ -26,16 +26,7 @@ LATE: Final = ("jsonschema", "requests", "yaml")
 """Not optional, and used by nothing that a job asks for: loaded when something of them is asked
 for."""
 
-SWITCHED_OFF: Final = {
-    "PYDANTIC_DISABLE_PLUGINS": "__all__",
-    "RAY_DISABLE_CUSTOM_ARROW_JSON_OPTIONS_SERIALIZATION": "1",
-}
-"""Pydantic looks for plugins in all that is installed; Ray imports what it would take to send
-options of JSON files."""
-
 _LOADING: Final = RLock()
-_HELD: Final = "_held"
-"""Where a late module keeps its loader, and what it does not show before it is loaded."""
 
 GARBAGE_OBJECTS: Final = 50_000
 """New objects after which Python looks for cycles, rather than 700: imports make objects that stay,
@@ -50,12 +41,9 @@ class LateModule(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         with _LOADING:
-            held = vars(self).pop(_HELD, None)
-            if held is not None:
-                loader, attributes = held
-                vars(self).update(attributes)
-                loader.exec_module(self)
-                self.__class__ = ModuleType  # type: ignore[assignment]
+            late: Any = self.__spec__ and self.__spec__.loader
+            if isinstance(late, LateLoader):
+                late.load(self)
         if type(self) is LateModule:
             raise AttributeError(f"{self.__name__} has no {name}, or not yet: it is being loaded")
         return getattr(self, name)
@@ -67,17 +55,25 @@ class LateLoader:
     No subclass of importlib.abc.Loader: what that imports costs as much as is spared here.
     """
 
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
+    def __init__(self, spec: ModuleSpec, loader: Loader) -> None:
+        self._spec, self._loader = spec, loader
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return LateModule(spec.name)
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        values = vars(module)
+        module.__class__ = LateModule
         # An import of a submodule asks for the path: it is not to come before its package.
-        path = {name: values.pop(name) for name in ("__path__",) if name in values}
-        values[_HELD] = (self._loader, path)
+        vars(module).pop("__path__", None)
+
+    def load(self, module: ModuleType) -> None:
+        """What exec_module put off. The spec tells that it has begun: its loader is the other one
+        from then on."""
+        self._spec.loader = module.__loader__ = self._loader
+        if self._spec.submodule_search_locations is not None:
+            module.__path__ = self._spec.submodule_search_locations
+        self._loader.exec_module(module)
+        module.__class__ = ModuleType
 
 
 class LateFinder:
@@ -88,7 +84,7 @@ class LateFinder:
     ) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path, target) if name in LATE else None
         if spec is not None and spec.loader is not None:
-            spec.loader = LateLoader(spec.loader)  # type: ignore[assignment]
+            spec.loader = LateLoader(spec, spec.loader)  # type: ignore[assignment]
         return spec
 
 
@@ -98,7 +94,7 @@ def spare_imports() -> None:
     for name in ABSENT:
         # None is Python's own sign for a module that is not to be found.
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
-    for variable, value in SWITCHED_OFF.items():
-        os.environ.setdefault(variable, value)
+    # Pydantic would look for plugins in all that is installed.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if not any(isinstance(finder, LateFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, LateFinder())

@@ -177,7 +177,7 @@ def _newest(receipts: pa.Table) -> pa.Table:
     if len(receipts) == 0:
         return receipts
     # Stable: the last of a row stays the last. A group_by would import all of Arrow's datasets.
-    ordered = receipts.take(pc.sort_indices(receipts["row"])).combine_chunks()
-    rows = ordered["row"].combine_chunks()
+    order = pc.sort_indices(receipts["row"])
+    rows = receipts["row"].take(order).combine_chunks()
     is_last = pa.concat_arrays([pc.not_equal(rows[:-1], rows[1:]), pa.array([True])])
-    return ordered.filter(is_last).combine_chunks()
+    return receipts.take(order.filter(is_last)).combine_chunks()

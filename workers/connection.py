@@ -52,10 +52,8 @@ class Connection:
         self.pending = b""
         """Received, and not yet taken."""
         self._waking_bytes = 1
-        self._waited = False
-        """For room to send in, during the last send."""
         self._answer_is_due = False
-        """A whole request went out just now: its answer cannot be there yet."""
+        """A whole request went out just now, without a wait: its answer cannot be there yet."""
 
     def receive(self) -> None:
         """Wait for more bytes and add them to `pending`."""
@@ -108,10 +106,8 @@ class Connection:
     def ask(self, request: bytes) -> None:
         """Send all of a request. Its answer takes a while, so it is waited for before it is looked
         for."""
-        self._waited = False
+        self._answer_is_due = True
         self.send(request)
-        # What was waited for may have been the answer: it will not be announced again.
-        self._answer_is_due = not self._waited
 
     def is_spoilt(self) -> bool:
         """Readable while nothing was asked: the host has closed it, or speaks out of turn."""
@@ -141,7 +137,8 @@ class Connection:
             try:
                 return self.sock.send(view[:SEND_BYTES])
             except BlockingIOError:
-                self._waited = True
+                # What wakes us may be the answer: that will not be announced again.
+                self._answer_is_due = False
                 self.patience.await_writing(self.idle_seconds)
 
     def _await_answer(self) -> None:
