@@ -10,29 +10,24 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import json
 import logging
 import os
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.addresses import METRICS_ADDRESS
+from engine.console import ending_on_sigterm, ending_well, print_summary, say_unless, shown
 from engine.imports import spare_imports
-from manifests.errors import ConfigurationError, Fatal, InventoryError, NoriaError
+from manifests.errors import ConfigurationError
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
     from engine.config import JobConfig
-    from engine.status import JobStatus
 
 app = typer.Typer(
     name="noria",
@@ -112,7 +107,7 @@ def _show_version(asked: bool) -> None:
     if asked:
         import importlib.metadata
 
-        print(f"noria {importlib.metadata.version('noria')}")
+        typer.echo(f"noria {importlib.metadata.version('noria')}")
         raise typer.Exit(0)
 
 
@@ -141,7 +136,7 @@ def copy(
     options: RunOptions,
 ) -> None:
     """Plan and run in one go. Running it again goes on where it stopped."""
-    with _ending_well(options.as_json):
+    with ending_well(options.as_json):
         from engine.config import job_config, with_endpoints
 
         config = job_config(
@@ -161,14 +156,14 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Read the inventory and freeze the manifest; print what will move and what cannot, and why."""
-    with _ending_well(as_json):
+    with ending_well(as_json):
         from engine import job, report
         from engine.config import read_job_file
 
         config = read_job_file(job_file)
-        prepared = job.plan(config, _directory_of(job_file, config), _say_unless(as_json))
+        prepared = job.plan(config, _directory_of(job_file, config), say_unless(as_json))
         summary = report.plan_summary(prepared)
-        _print(summary, report.print_plan, as_json)
+        print_summary(summary, report.print_plan, as_json)
         raise typer.Exit(0)
 
 
@@ -176,7 +171,7 @@ def plan(
 @_with_run_options
 def run(target: JobOrDirectory, *, options: RunOptions) -> None:
     """Run a job, or go on with it, and reconcile at the end."""
-    with _ending_well(options.as_json):
+    with ending_well(options.as_json):
         if target.is_dir():
             _plan_and_run(None, target, options)
         else:
@@ -189,12 +184,12 @@ def run(target: JobOrDirectory, *, options: RunOptions) -> None:
 @app.command()
 def status(directory: Directory, show_keys: ShowKeys = False, as_json: Json = False) -> None:
     """Progress, throughput, ETA and failures by cause; during, after and between runs."""
-    with _ending_well(as_json):
+    with ending_well(as_json):
         from engine import job, report
 
         found = job.status(directory)
         failures = job.read_failures(directory, show_keys)
-        _print(report.status_summary(found, failures), report.print_status, as_json)
+        print_summary(report.status_summary(found, failures), report.print_status, as_json)
         raise typer.Exit(0)
 
 
@@ -207,14 +202,14 @@ def verify(
     options: RunOptions,
 ) -> None:
     """Read the target back and compare it with the receipts."""
-    with _ending_well(options.as_json):
+    with ending_well(options.as_json):
         from engine import job, report
 
         if level != "reread":
             raise ConfigurationError(f"--level {level} cannot be verified after a run; use reread")
         with (
-            _ending_on_sigterm(),
-            _shown(directory, options.metrics_address, options.silent) as show,
+            ending_on_sigterm(),
+            shown(directory, options.metrics_address, options.silent) as show,
         ):
             found = job.verify(
                 directory,
@@ -223,19 +218,19 @@ def verify(
                 show=show,
                 show_keys=options.show_keys,
             )
-        _print(report.verify_summary(found), report.print_verify, options.as_json)
+        print_summary(report.verify_summary(found), report.print_verify, options.as_json)
         raise typer.Exit(found.exit_code)
 
 
 @app.command()
 def reconcile(directory: Directory, as_json: Json = False) -> None:
     """Manifest against receipts against a fresh listing of the target."""
-    with _ending_well(as_json):
+    with ending_well(as_json):
         from engine import job, report
 
         found = job.reconcile_job(directory)
         summary = {**asdict(found), "reconciled": found.reconciled}
-        _print(summary, report.print_reconciliation, as_json)
+        print_summary(summary, report.print_reconciliation, as_json)
         raise typer.Exit(0 if found.reconciled else 1)
 
 
@@ -252,11 +247,11 @@ def clean(
     as_json: Json = False,
 ) -> None:
     """Abort the multipart uploads that a job has left open at its target."""
-    with _ending_well(as_json):
+    with ending_well(as_json):
         from engine import job, report
 
         found = job.clean(directory, unclaimed=unclaimed)
-        _print(report.clean_summary(found), report.print_clean, as_json)
+        print_summary(report.clean_summary(found), report.print_clean, as_json)
         raise typer.Exit(found.exit_code)
 
 
@@ -285,7 +280,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Try settings on real transfers below the job's target, and name the one to choose."""
-    with _ending_well(as_json):
+    with ending_well(as_json):
         from benchmarks import sweep as sweeping
         from benchmarks import sweep_report
 
@@ -299,8 +294,8 @@ def bench(
             keep=keep,
             address=address,
         )
-        found = sweeping.bench(wish, _say_unless(as_json))
-        _print(sweep_report.summary(found), sweep_report.print_report, as_json)
+        found = sweeping.bench(wish, say_unless(as_json))
+        print_summary(sweep_report.summary(found), sweep_report.print_report, as_json)
         raise typer.Exit(found.exit_code)
 
 
@@ -350,7 +345,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Run the scheduler with simulated workers, stores and faults, and check all it does."""
-    with _ending_well(as_json):
+    with ending_well(as_json):
         from benchmarks import simulate as simulating
         from benchmarks import simulate_report
 
@@ -370,8 +365,8 @@ def simulate(
             seed=seed,
             plot=plot,
         )
-        found = simulating.simulate(wish, _say_unless(as_json))
-        _print(simulate_report.summary(found), simulate_report.print_report, as_json)
+        found = simulating.simulate(wish, say_unless(as_json))
+        print_summary(simulate_report.summary(found), simulate_report.print_report, as_json)
         raise typer.Exit(found.exit_code)
 
 
@@ -395,106 +390,20 @@ def _plan_and_run(config: JobConfig | None, root: Path, options: RunOptions) -> 
     from engine.standby import Standby
 
     overrides, metrics_address = options.overrides, options.metrics_address
-    with _ending_on_sigterm(), Standby(options.address) as standby:
+    with ending_on_sigterm(), Standby(options.address) as standby:
         if config is not None:
             in_file = config.run.model_dump(exclude_unset=True)
             overrides = {**in_file, **overrides}
             metrics_address = metrics_address or in_file.get("metrics_address")
             workers = overrides.get("workers", 0)
-            say = _say_unless(options.silent)
+            say = say_unless(options.silent)
             job.plan(config, root, say, accepted=lambda: standby.begin_early(workers))
-        with _shown(root, metrics_address, options.silent) as show:
+        with shown(root, metrics_address, options.silent) as show:
             ended = job.run(
                 root, standby=standby, overrides=overrides, show=show, show_keys=options.show_keys
             )
-    _print(report.run_summary(ended, root), report.print_run, options.as_json)
+    print_summary(report.run_summary(ended, root), report.print_run, options.as_json)
     raise typer.Exit(ended.exit_code)
-
-
-@contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that nothing that was started outlives it."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    earlier = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
-
-
-@contextmanager
-def _shown(
-    root: Path, metrics_address: str | None, silent: bool
-) -> Iterator[Callable[[JobStatus], None]]:
-    """Where a run's status goes: the terminal, and /metrics."""
-    from engine import job
-    from engine.metrics import MetricsServer
-    from engine.progress import Progress
-
-    address = metrics_address or job.metrics_address(root) or "off"
-    with ExitStack() as stack:
-        shows: list[Callable[[JobStatus], None]] = []
-        if address != "off":
-            server = MetricsServer(address)
-            stack.callback(server.close)
-            shows.append(server.show)
-        if not silent:
-            progress = stack.enter_context(Progress(sys.stderr))
-            if address != "off":
-                progress.message(f"job directory {root}, metrics {server.url}")
-            shows.append(progress.show)
-
-        def show_all(status: JobStatus) -> None:
-            for show in shows:
-                show(status)
-
-        yield show_all
-
-
-@contextmanager
-def _ending_well(as_json: bool) -> Iterator[None]:
-    """Turn our errors into one clear line and an exit code."""
-    try:
-        yield
-    except NoriaError as error:
-        code = 2 if isinstance(error, ConfigurationError | InventoryError) else 3
-        if isinstance(error, Fatal) and error.cause in ("access_denied", "another_driver"):
-            code = 2
-        if as_json:
-            print(json.dumps({"error": error.message, "cause": error.cause, "exit_code": code}))
-        print(f"noria: {error.message}", file=sys.stderr)
-        raise typer.Exit(code) from None
-    except (typer.Exit, SystemExit):
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the job can be gone on with
-        message = f"unexpected {type(error).__name__}; the job is as it was, run it again to go on"
-        if as_json:
-            print(json.dumps({"error": message, "cause": "internal", "exit_code": 3}))
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(frame.filename).name}:{frame.lineno}"
-        print(f"noria: {message} (at {place})", file=sys.stderr)
-        raise typer.Exit(3) from None
-    except KeyboardInterrupt:
-        print("noria: stopped; run it again to go on", file=sys.stderr)
-        raise typer.Exit(3) from None
-
-
-def _print(summary: dict[str, Any], show: Callable[[dict[str, Any]], None], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(summary, indent=1))
-    else:
-        show(summary)
-
-
-def _say_unless(silent: bool) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        if not silent:
-            print(f"noria: {line}", file=sys.stderr)
-
-    return say
 
 
 def _default_directory(config: JobConfig) -> Path:

@@ -1,82 +1,34 @@
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import random
 import shutil
-import struct
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifests.errors import AnotherDriver, InventoryError, JobDirectoryError
-from manifests.manifest import Manifest, freeze, open_manifest
+from manifests.errors import JobDirectoryError
+from manifests.manifest import freeze, open_manifest
 from manifests.model import Reason, ShardKind
 from manifests.names import escape_name
-from manifests.planning import PlanOptions, fit_parts
+from manifests.planning import fit_parts
 from manifests.providers import MIB, NameRules, known_name_rules, limits_for
-from manifests.row_digest import BLOCK_ROWS, manifest_digest
 from manifests.schema import INVENTORY_SCHEMA, MANIFEST_SCHEMA
 from manifests.sorting import RowSpool
-from tests.manifests.rows import inventory, plan
-
-Row = dict[str, Any]
-
-FULL_ROW: Row = {
-    "key": "dir/é.txt",
-    "size": 12,
-    "etag": "0x8DC",
-    "last_modified": 1_700_000_000_123,
-    "version_id": "v1",
-    "content_type": "text/plain",
-    "content_encoding": "gzip",
-    "content_language": "fr",
-    "content_disposition": "inline",
-    "cache_control": "no-store",
-    "metadata": '{"a":"b"}',
-    "tags": '{"t":"u"}',
-    "content_md5": b"\0" * 16,
-    "crc64nvme": 2**64 - 1,
-    "tier": "Hot",
-    "archive_status": "x",
-    "blob_type": "BlockBlob",
-    "customer_key_sha256": "abc",
-    "is_folder": False,
-    "not_current": None,
-    "legal_hold": True,
-    "immutable_until": 1_800_000_000_000,
-}
-
-
-def freeze_rows(
-    directory: Path, rows: Iterable[Row], options: PlanOptions | None = None, **more: Any
-) -> Manifest:
-    shutil.rmtree(directory, ignore_errors=True)
-    return freeze([inventory(rows)], directory, options=options or plan(), **more)
-
-
-def all_rows(manifest: Manifest) -> list[Row]:
-    tables = [manifest.read_shard(shard.shard) for shard in manifest.shards()]
-    rows: list[Row] = pa.concat_tables(tables).to_pylist() if tables else []
-    return rows
-
-
-def numbered(count: int, size: int = 1) -> list[Row]:
-    return [{"key": f"object-{number:06d}", "size": size} for number in range(count)]
-
-
-def shuffled(rows: list[Row], seed: int) -> list[Row]:
-    return random.Random(seed).sample(rows, len(rows))
-
+from tests.manifests.digest_by_hand import digest_by_hand
+from tests.manifests.rows import (
+    FULL_ROW,
+    Row,
+    all_rows,
+    freeze_rows,
+    inventory,
+    numbered,
+    plan,
+    shuffled,
+)
 
 # -- order, duplicates -----------------------------------------------------------------------------
 
@@ -218,80 +170,6 @@ def test_rows_in_order_are_not_sorted_again(tmp_path: Path) -> None:
 
     assert spool(numbered(20), "rising") == (True, False)
     assert spool(numbered(20)[::-1], "falling") == (False, True)
-
-
-# -- digest ----------------------------------------------------------------------------------------
-
-
-def digest_by_hand(rows: list[Row]) -> str:
-    """manifest_digest as manifests/row_digest.py describes it, value by value."""
-    whole = hashlib.sha256(b"noria-manifest-1\n")
-    for column in MANIFEST_SCHEMA:
-        whole.update(f"{column.name} {column.type}\n".encode())
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = hashlib.sha256()
-        for column in MANIFEST_SCHEMA:
-            values = [row[column.name] for row in rows[start : start + BLOCK_ROWS]]
-            block.update(column_by_hand(column, values))
-        whole.update(block.digest())
-    return whole.hexdigest()
-
-
-def column_by_hand(column: pa.Field, values: list[Any]) -> bytes:
-    if all(value is None for value in values):
-        return b"\0"
-    if column.type in (pa.string(), pa.binary()):
-        raw = [value.encode() if isinstance(value, str) else value for value in values]
-        lengths = [-1 if value is None else len(value) for value in raw]
-        return b"\1" + struct.pack(f"<{len(raw)}i", *lengths) + b"".join(filter(None, raw))
-    if pa.types.is_timestamp(column.type):
-        values = [None if value is None else round(value.timestamp() * 1000) for value in values]
-    form = "Q" if column.type == pa.uint64() else "q"
-    valid = bytes(value is not None for value in values)
-    return b"\1" + valid + struct.pack(f"<{len(values)}{form}", *(value or 0 for value in values))
-
-
-def test_the_digest_can_be_made_by_hand(tmp_path: Path) -> None:
-    rows: list[Row] = [FULL_ROW, *numbered(BLOCK_ROWS + 10), {**FULL_ROW, "key": "zz", "size": 0}]
-    manifest = freeze_rows(tmp_path / "manifest", rows, plan(shard_objects=30_000))
-    assert manifest.digest == digest_by_hand(all_rows(manifest))
-
-
-@pytest.mark.parametrize("column", MANIFEST_SCHEMA.names)
-def test_the_digest_covers_every_column(column: str) -> None:
-    row = {**FULL_ROW, "target_key": "t", "reason": "archived", "not_current": "deleted"}
-    one = pa.Table.from_pylist([row, row], schema=MANIFEST_SCHEMA)
-    other_value = {str: "other", bytes: b"other", bool: not row[column], int: 5}[type(row[column])]
-    changed = pa.Table.from_pylist([row, {**row, column: other_value}], schema=MANIFEST_SCHEMA)
-    nulled = one.set_column(
-        one.schema.get_field_index(column),
-        pa.field(column, one.schema.field(column).type),
-        pa.array([row[column], None], one.schema.field(column).type),
-    )
-    digests = {manifest_digest([table]) for table in (one, changed, nulled)}
-    assert len(digests) == 3
-
-
-def test_the_digest_is_blind_to_layout(tmp_path: Path) -> None:
-    rows = [{**FULL_ROW, "key": f"{number:05d}"} for number in range(1_000)]
-    one = freeze_rows(tmp_path / "one", rows, plan(shard_objects=7))
-    two = freeze_rows(tmp_path / "two", shuffled(rows, 3), plan(shard_objects=500))
-    assert len(one.shards()) > 100 > len(two.shards())
-    assert one.digest == two.digest
-    table = pa.concat_tables([two.read_shard(shard) for shard in range(len(two.shards()))])
-    pieces = [table.slice(at, 33) for at in range(0, len(table), 33)]
-    assert manifest_digest(pieces) == one.digest
-
-
-def test_what_lies_behind_a_null_does_not_count() -> None:
-    hidden = pa.StringArray.from_buffers(
-        2, pa.array([0, 1, 4], pa.int32()).buffers()[1], pa.py_buffer(b"aXYZ"), pa.py_buffer(b"\1")
-    )
-    assert hidden.to_pylist() == ["a", None]
-    row = dict.fromkeys(MANIFEST_SCHEMA.names) | {"key": "k", "size": 1}
-    table = pa.Table.from_pylist([row, row], schema=MANIFEST_SCHEMA)
-    plain = table.set_column(2, "etag", pa.array(["a", None]))
-    assert manifest_digest([table.set_column(2, "etag", hidden)]) == manifest_digest([plain])
 
 
 # -- shards and reading ----------------------------------------------------------------------------
@@ -453,185 +331,3 @@ def test_an_escaped_name_never_takes_the_place_of_another_object(tmp_path: Path)
     assert (found["a//b"]["reason"], found["a//b"]["target_key"]) == (Reason.NAME_MERGED, None)
     assert (found[taken]["reason"], found[taken]["target_key"]) == (None, None)
     assert found["c//d"]["target_key"] == escape_name("c//d", options.limits, options.rules)
-
-
-# -- failures --------------------------------------------------------------------------------------
-
-
-def test_a_manifest_is_never_replaced(tmp_path: Path) -> None:
-    first = freeze_rows(tmp_path / "manifest", numbered(3))
-    with pytest.raises(JobDirectoryError, match="never replaced"):
-        freeze([inventory(numbered(4))], tmp_path / "manifest", options=plan())
-    assert open_manifest(tmp_path / "manifest").digest == first.digest
-
-
-def test_one_freeze_at_a_time(tmp_path: Path) -> None:
-    scratch = tmp_path / ".manifest.freeze"
-    scratch.mkdir()
-    with open(scratch / "lock", "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(AnotherDriver):
-            freeze_rows(tmp_path / "manifest", numbered(3))
-    assert freeze_rows(tmp_path / "manifest", numbered(3)).objects == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["manifest"]
-
-
-def test_what_the_inventory_raises_passes_through(tmp_path: Path) -> None:
-    def broken() -> Iterator[pa.RecordBatch]:
-        yield inventory(numbered(10))
-        raise ConnectionResetError("listing")
-
-    with pytest.raises(ConnectionResetError):
-        freeze(broken(), tmp_path / "manifest", options=plan())
-    assert list(tmp_path.iterdir()) == []
-    assert freeze_rows(tmp_path / "manifest", numbered(10)).objects == 10
-
-
-def test_rows_that_are_no_inventory_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InventoryError, match="no size"):
-        freeze_rows(tmp_path / "manifest", [{"key": "a", "size": -1}])
-    with pytest.raises(InventoryError, match="not an inventory"):
-        freeze([pa.record_batch({"key": ["a"]})], tmp_path / "manifest", options=plan())
-    for column in (INVENTORY_SCHEMA.field("key"), pa.field("key", pa.string())):
-        nameless = inventory([{"key": "a"}]).set_column(0, column, pa.array([None], pa.string()))
-        with pytest.raises(InventoryError, match="not an inventory"):
-            freeze([nameless], tmp_path / "manifest", options=plan())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
-    directory = tmp_path / "it's [1] *?%" / "manifest"
-    assert freeze_rows(directory, shuffled(numbered(30), 2)).objects == 30
-    assert [path.name for path in directory.parent.iterdir()] == ["manifest"]
-
-
-def test_damage_is_found(tmp_path: Path) -> None:
-    manifest = freeze_rows(tmp_path / "manifest", numbered(50), plan(shard_objects=20))
-    manifest.verify()
-    path = tmp_path / "manifest" / "part-00000.parquet"
-    whole = path.read_bytes()
-
-    path.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
-    with pytest.raises(JobDirectoryError, match=r"part-00000\.parquet is not what was frozen"):
-        open_manifest(tmp_path / "manifest").verify()
-    path.write_bytes(whole[:-1])
-    with pytest.raises(JobDirectoryError, match="not of its frozen size"):
-        open_manifest(tmp_path / "manifest")
-    path.unlink()
-    with pytest.raises(JobDirectoryError, match="cannot read the manifest"):
-        open_manifest(tmp_path / "manifest")
-
-
-def test_rows_that_were_changed_with_their_checksum_are_found(tmp_path: Path) -> None:
-    manifest = freeze_rows(tmp_path / "manifest", numbered(50))
-    path = tmp_path / "manifest" / "part-00000.parquet"
-    rows = pq.read_table(path)
-    sizes = pa.array([2, *[1] * 49], pa.int64())
-    pq.write_table(rows.set_column(1, rows.schema.field(1), sizes), path)
-    data = path.read_bytes()
-    facts = json.loads((tmp_path / "manifest" / "manifest.json").read_text())
-    facts["files"][0] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (tmp_path / "manifest" / "manifest.json").write_text(json.dumps(facts))
-    with pytest.raises(JobDirectoryError, match="frozen digest"):
-        open_manifest(tmp_path / "manifest").verify()
-    assert manifest.objects == 50
-
-
-def test_another_schema_version_is_refused(tmp_path: Path) -> None:
-    freeze_rows(tmp_path / "manifest", numbered(1))
-    path = tmp_path / "manifest" / "manifest.json"
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(JobDirectoryError, match="schema 99"):
-        open_manifest(tmp_path / "manifest")
-    path.write_text("{}")
-    with pytest.raises(JobDirectoryError, match="cannot read"):
-        open_manifest(tmp_path / "manifest")
-
-
-FREEZE = """
-import os, resource, signal, sys
-from pathlib import Path
-from manifests.errors import JobDirectoryError
-from manifests.manifest import freeze
-from tests.manifests.rows import inventory, plan
-from tests.manifests.test_manifest import numbered, shuffled
-
-rows = shuffled(numbered(3_000), 1)
-batches = [inventory(rows[at : at + 500]) for at in range(0, 3_000, 500)]
-"""
-
-
-def in_child(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", FREEZE + script, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=Path(__file__).parents[2],
-    )
-
-
-KILLED = """
-calls, publishing, last = 0, 0, int(sys.argv[2])
-
-def count(frame, event, argument):
-    global calls, publishing
-    if event in ("call", "c_call", "c_return") and "/manifests/" in frame.f_code.co_filename:
-        calls += 1
-        if frame.f_code.co_name == "_publish" and event == "call":
-            publishing = calls
-        if calls == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.setprofile(count)
-freeze(batches, Path(sys.argv[1]), options=plan(shard_objects=100))
-sys.setprofile(None)
-print(calls, publishing)
-"""
-
-
-def test_a_kill_leaves_no_manifest_or_a_whole_one(tmp_path: Path) -> None:
-    rows = numbered(3_000)
-    whole = freeze_rows(tmp_path / "whole" / "manifest", rows, plan(shard_objects=100))
-    finished = in_child(KILLED, str(tmp_path / "counted" / "manifest"), "0")
-    calls, publishing = map(int, finished.stdout.split())
-    seed = random.randrange(2**32)
-    print(f"seed {seed}, {calls} calls")
-    generator = random.Random(seed)
-    # Anywhere, and around the moment when the manifest gets its name.
-    points = {generator.randrange(1, calls), publishing - generator.randrange(30)}
-    points |= set(generator.sample(range(publishing + 1, publishing + 18), 2))
-    for point in points:
-        directory = tmp_path / f"killed-{point}" / "manifest"
-        killed = in_child(KILLED, str(directory), str(point))
-        assert killed.returncode == -9, killed.stderr
-        if directory.exists():
-            found = open_manifest(directory)
-            found.verify()
-        else:
-            with pytest.raises(JobDirectoryError):
-                open_manifest(directory)
-            found = freeze([inventory(rows)], directory, options=plan(shard_objects=100))
-            assert [path.name for path in directory.parent.iterdir()] == ["manifest"]
-        assert found.digest == whole.digest
-
-
-FULL = """
-limit = int(sys.argv[2])
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-try:
-    freeze(batches, Path(sys.argv[1]), options=plan(shard_objects=100))
-except JobDirectoryError as error:
-    sys.exit(f"{error}")
-"""
-
-
-@pytest.mark.parametrize("limit", [1_000, 8_000])
-def test_a_full_disk_is_one_clear_line(tmp_path: Path, limit: int) -> None:
-    # No file may grow beyond the limit: the spool fails first, or a part file.
-    ended = in_child(FULL, str(tmp_path / "manifest"), str(limit))
-    assert ended.stderr.count("\n") == 1
-    assert ended.stderr.startswith(f"cannot use the manifest {tmp_path}/manifest: ")
-    assert "give it room" in ended.stderr
-    assert list(tmp_path.iterdir()) == []
-    assert freeze_rows(tmp_path / "manifest", numbered(5)).objects == 5
