@@ -1,8 +1,4 @@
-"""What all commands share: how they speak, and how they end.
-
-With --json, standard output holds one JSON document and nothing else; progress and messages go to
-standard error. The exit codes are cli.py's.
-"""
+"""What all commands share: how they speak, and how they end, as cli.py promises."""
 
 from __future__ import annotations
 
