@@ -67,7 +67,7 @@ def objects(cpu_per_object: float) -> Iterator[str]:
     for days in (1, 7, 14, 30):
         rate = 1e9 / (days * DAY_SECONDS)
         needed = math.ceil(rate * cpu_per_object / 1e6 / UTILIZATION)
-        yield f"| {days} days | {rate:,.0f} | {needed} |"
+        yield f"| {days} {'day' if days == 1 else 'days'} | {rate:,.0f} | {needed} |"
 
 
 def main() -> None:
