@@ -30,7 +30,7 @@ setup: .venv/.installed $(AZURITE) prometheus  ## install what the tests and the
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { echo 'On Debian: apt-get install python3-venv' >&2; exit 1; }
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
-	$(BIN)/python -m compileall -q noria.py engine workers manifests
+	$(BIN)/python -m compileall -q -f src/noria/__init__.py src/noria/__main__.py engine workers manifests benchmarks
 	touch $@
 
 # Azurite's packages need no install scripts, so none is run.
@@ -68,16 +68,16 @@ faults: setup  ## the fault matrix with many seeds, for ten minutes: make faults
 
 .PHONY: demo
 demo: setup  ## a move from Azure to S3 on this machine, from first byte to proof
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python -m noria.benchmarks.studies.demo
 
 .PHONY: bench
 bench: setup  ## Noria beside rclone and juicefs: benchmarks/results, in about an hour on two idle cores
-	$(BIN)/python -m benchmarks.suite $(BENCH_ARGS)
+	$(BIN)/python -m noria.benchmarks.suite.command $(BENCH_ARGS)
 
 .PHONY: bench-compare
 bench-compare: setup  ## this tree beside another revision of Noria: make bench-compare REF=main~10
 	@test -n "$(REF)" || { echo 'Name a revision: make bench-compare REF=main~10' >&2; exit 2; }
-	$(BIN)/python -m benchmarks.compare $(REF) $(BENCH_ARGS)
+	$(BIN)/python -m noria.benchmarks.suite.compare $(REF) $(BENCH_ARGS)
 
 .PHONY: lock
 lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows

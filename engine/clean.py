@@ -17,14 +17,14 @@ from functools import partial
 
 import pyarrow as pa
 
-from engine.config import open_end
-from engine.preparation import Prepared
-from engine.report_store import patiently
-from manifests.errors import JobDirectoryError, NoriaError
-from manifests.jobdir import JobDirectory
-from manifests.journals import decode_journal
-from manifests.receipts import read_uploads
-from workers.store import ListedUpload, TargetStore
+from noria.engine.config.jobfile import open_end
+from noria.engine.inventory_files import patiently
+from noria.engine.planning import Prepared
+from noria.manifests.errors import JobDirectoryError, NoriaError
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.journals import decode_journal
+from noria.manifests.job.receipts import read_uploads
+from noria.workers.stores.protocol import ListedUpload, TargetStore
 
 CLOCK_SECONDS = 15 * 60.0
 """How far the target's clock and ours may lie apart: S3 refuses requests beyond it."""

@@ -20,14 +20,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.addresses import METRICS_ADDRESS
-from engine.console import ending_on_sigterm, ending_well, print_summary, say_unless, shown
-from engine.imports import spare_imports
-from manifests.errors import ConfigurationError
+from noria.engine.cluster.imports import spare_imports
+from noria.engine.config.addresses import METRICS_ADDRESS
+from noria.engine.terminal.console import (
+    ending_on_sigterm,
+    ending_well,
+    print_summary,
+    say_unless,
+    shown,
+)
+from noria.manifests.errors import ConfigurationError
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
-    from engine.config import JobConfig
+    from noria.engine.config.jobfile import JobConfig
 
 app = typer.Typer(
     name="noria",
@@ -137,7 +143,7 @@ def copy(
 ) -> None:
     """Plan and run in one go. Running it again goes on where it stopped."""
     with ending_well(options.as_json):
-        from engine.config import job_config, with_endpoints
+        from noria.engine.config.jobfile import job_config, with_endpoints
 
         config = job_config(
             {
@@ -157,8 +163,9 @@ def plan(
 ) -> None:
     """Read the inventory and freeze the manifest; print what will move and what cannot, and why."""
     with ending_well(as_json):
-        from engine import job, report
-        from engine.config import read_job_file
+        from noria.engine import job
+        from noria.engine.config.jobfile import read_job_file
+        from noria.engine.terminal import report
 
         config = read_job_file(job_file)
         prepared = job.plan(config, _directory_of(job_file, config), say_unless(as_json))
@@ -175,7 +182,7 @@ def run(target: JobOrDirectory, *, options: RunOptions) -> None:
         if target.is_dir():
             _plan_and_run(None, target, options)
         else:
-            from engine.config import read_job_file
+            from noria.engine.config.jobfile import read_job_file
 
             config = read_job_file(target)
             _plan_and_run(config, _directory_of(target, config), options)
@@ -185,7 +192,8 @@ def run(target: JobOrDirectory, *, options: RunOptions) -> None:
 def status(directory: Directory, show_keys: ShowKeys = False, as_json: Json = False) -> None:
     """Progress, throughput, ETA and failures by cause; during, after and between runs."""
     with ending_well(as_json):
-        from engine import job, report
+        from noria.engine import job
+        from noria.engine.terminal import report
 
         found = job.status(directory)
         failures = job.read_failures(directory, show_keys)
@@ -203,7 +211,8 @@ def verify(
 ) -> None:
     """Read the target back and compare it with the receipts."""
     with ending_well(options.as_json):
-        from engine import job, report
+        from noria.engine import job
+        from noria.engine.terminal import report
 
         if level != "reread":
             raise ConfigurationError(f"--level {level} cannot be verified after a run; use reread")
@@ -226,7 +235,8 @@ def verify(
 def reconcile(directory: Directory, as_json: Json = False) -> None:
     """Manifest against receipts against a fresh listing of the target."""
     with ending_well(as_json):
-        from engine import job, report
+        from noria.engine import job
+        from noria.engine.terminal import report
 
         found = job.reconcile_job(directory)
         summary = {**asdict(found), "reconciled": found.reconciled}
@@ -248,130 +258,16 @@ def clean(
 ) -> None:
     """Abort the multipart uploads that a job has left open at its target."""
     with ending_well(as_json):
-        from engine import job, report
+        from noria.engine import job
+        from noria.engine.terminal import report
 
         found = job.clean(directory, unclaimed=unclaimed)
         print_summary(report.clean_summary(found), report.print_clean, as_json)
         raise typer.Exit(found.exit_code)
 
 
-@app.command()
-def bench(
-    job_file: Annotated[Path, typer.Argument(metavar="JOB.toml", help="A job file.")],
-    sweep: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME=VALUE,VALUE,...",
-            help="A setting of [plan] or [run] and its values. May be repeated: all combinations.",
-        ),
-    ],
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each combination.")] = 3,
-    warm_up: Annotated[bool, typer.Option(help="One run first that does not count.")] = True,
-    limit: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Move about so much. Default: all.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="A new directory. Default: JOB-bench beside the job file.")
-    ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Delete nothing at the target.")] = False,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster to run on: HOST:PORT or auto.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Try settings on real transfers below the job's target, and name the one to choose."""
-    with ending_well(as_json):
-        from benchmarks import sweep as sweeping
-        from benchmarks import sweep_report
-
-        wish = sweeping.Wish(
-            job_file=job_file,
-            sweeps=sweep,
-            repeats=repeats,
-            warm_up=warm_up,
-            limit=limit,
-            output=output,
-            keep=keep,
-            address=address,
-        )
-        found = sweeping.bench(wish, say_unless(as_json))
-        print_summary(sweep_report.summary(found), sweep_report.print_report, as_json)
-        raise typer.Exit(found.exit_code)
-
-
-@app.command()
-def simulate(
-    job: Annotated[
-        Path | None,
-        typer.Argument(metavar="[JOB.toml|DIR]", help="A planned job. Or --bytes and --objects."),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option("--bytes", metavar="SIZE", help="What to move: 10PB.")
-    ] = None,
-    objects: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="In so many objects: 1e9.")
-    ] = None,
-    shards: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="About so many. Default: as planned.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Worker processes. Default: 400.")
-    ] = None,
-    workers_per_node: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="They are lost together. Default: 4.")
-    ] = None,
-    worker_rate: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="A second, median. Default: 150MB.")
-    ] = None,
-    node_rate: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="A second, of one node. Default: 3.1GB.")
-    ] = None,
-    store_rate: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="A second, of each store. Default: 12.5GB.")
-    ] = None,
-    faults: Annotated[
-        float, typer.Option(help="How many times as often as usual things go wrong; 0: never.")
-    ] = 1.0,
-    node_loss: Annotated[
-        float | None, typer.Option(metavar="HOURS", help="Between node losses. Default: 1.")
-    ] = None,
-    driver_restart: Annotated[
-        float | None, typer.Option(metavar="HOURS", help="Between restarts. Default: 24.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 1,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw throughput and faults over time.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Run the scheduler with simulated workers, stores and faults, and check all it does."""
-    with ending_well(as_json):
-        from benchmarks import simulate as simulating
-        from benchmarks import simulate_report
-
-        wish = simulating.Wish(
-            job=job,
-            bytes=size,
-            objects=objects,
-            shards=shards,
-            workers=workers,
-            workers_per_node=workers_per_node,
-            worker_rate=worker_rate,
-            node_rate=node_rate,
-            store_rate=store_rate,
-            faults=faults,
-            node_loss_hours=node_loss,
-            driver_restart_hours=driver_restart,
-            seed=seed,
-            plot=plot,
-        )
-        found = simulating.simulate(wish, say_unless(as_json))
-        print_summary(simulate_report.summary(found), simulate_report.print_report, as_json)
-        raise typer.Exit(found.exit_code)
-
-
-def main() -> None:
-    """Entry point of the command."""
+def run_command(app: typer.Typer) -> None:
+    """Run the command line to its end: the process exits."""
     spare_imports()
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
     try:
@@ -386,8 +282,9 @@ def main() -> None:
 
 
 def _plan_and_run(config: JobConfig | None, root: Path, options: RunOptions) -> None:
-    from engine import job, report
-    from engine.standby import Standby
+    from noria.engine import job
+    from noria.engine.cluster.standby import Standby
+    from noria.engine.terminal import report
 
     overrides, metrics_address = options.overrides, options.metrics_address
     with ending_on_sigterm(), Standby(options.address) as standby:
@@ -408,7 +305,7 @@ def _plan_and_run(config: JobConfig | None, root: Path, options: RunOptions) -> 
 
 def _default_directory(config: JobConfig) -> Path:
     """noria-jobs/SOURCE-to-TARGET-HASH, the same each time for the same ends."""
-    from engine.config import parse_location
+    from noria.engine.config.jobfile import parse_location
 
     ends = repr([(end.url, end.endpoint) for end in (config.source, config.target)])
     names = [

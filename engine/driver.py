@@ -16,9 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 
-from engine.books import Books
-from engine.budget import ROLES, Budgets, starting_budget
-from engine.cluster import (
+from noria.engine.cluster.ray import (
     Cluster,
     DrainWorker,
     Lost,
@@ -27,8 +25,10 @@ from engine.cluster import (
     Started,
     quiet_ray,
 )
-from engine.config import RunConfig
-from engine.events import (
+from noria.engine.cluster.standby import Standby
+from noria.engine.concurrency.budget import ROLES, Budgets, starting_budget
+from noria.engine.config.jobfile import RunConfig
+from noria.engine.scheduler.events import (
     Command,
     Drain,
     Event,
@@ -49,10 +49,8 @@ from engine.events import (
     WorkerLost,
     WorkerReported,
 )
-from engine.order import Mode, WorkerOrder
-from engine.scheduler import Scheduler
-from engine.standby import Standby
-from engine.status import (
+from noria.engine.scheduler.scheduler import Scheduler
+from noria.engine.status import (
     STATUS_FILE,
     VERIFY_STATUS_FILE,
     Ending,
@@ -60,10 +58,12 @@ from engine.status import (
     Phase,
     save_status,
 )
-from manifests.errors import NoriaError
-from manifests.jobdir import JobDirectory
-from manifests.model import LeaseKind, Limits
-from manifests.receipts import seal
+from noria.engine.totals import Books
+from noria.engine.worker_spec import Mode, WorkerOrder
+from noria.manifests.errors import NoriaError
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipts import seal
+from noria.manifests.model import LeaseKind, Limits
 
 log = logging.getLogger("noria.driver")
 

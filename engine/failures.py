@@ -14,12 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.events import Quarantine
-from manifests.jobdir import JobDirectory
-from manifests.manifest import Manifest
-from manifests.model import LeaseKind, Outcome
-from manifests.receipts import failures_of, read_result, read_seals
-from manifests.schema import RECEIPT_SCHEMA
+from noria.engine.scheduler.events import Quarantine
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipts import failures_of, read_result, read_seals
+from noria.manifests.manifest.freeze import Manifest
+from noria.manifests.model import LeaseKind, Outcome
+from noria.manifests.schema import RECEIPT_SCHEMA
 
 FAILURES_FILE = "failures.parquet"
 LISTED_FAILURES = 20

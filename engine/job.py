@@ -17,17 +17,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.books import Books
-from engine.clean import Cleaning, abort_known, clean_uploads
-from engine.config import JobConfig, RunConfig, Scheme, job_config, open_end
-from engine.events import SchedulerOptions
-from engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
-from engine.order import Mode, WorkerOrder
-from engine.preparation import Prepared, finish_plan, job_parts, open_prepared, prepare
-from engine.scheduler import Scheduler
-from engine.sealed import Sealed, enter_seals
-from engine.standby import Standby
-from engine.status import (
+from noria.engine.clean import Cleaning, abort_known, clean_uploads
+from noria.engine.cluster.standby import Standby
+from noria.engine.config.jobfile import JobConfig, RunConfig, Scheme, job_config, open_end
+from noria.engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
+from noria.engine.planning import Prepared, finish_plan, job_parts, open_prepared, prepare
+from noria.engine.replay import Sealed, enter_seals
+from noria.engine.scheduler.events import SchedulerOptions
+from noria.engine.scheduler.scheduler import Scheduler
+from noria.engine.status import (
     VERIFY_STATUS_FILE,
     Ending,
     JobStatus,
@@ -35,12 +33,14 @@ from engine.status import (
     load_status,
     save_status,
 )
-from manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
-from manifests.jobdir import JobDirectory
-from manifests.manifest import Manifest, open_manifest
-from manifests.model import Level, Outcome, ShardKind, ShardPlan
-from manifests.receipts import read_seals
-from manifests.reconcile import Reconciliation, reconcile
+from noria.engine.totals import Books
+from noria.engine.worker_spec import Mode, WorkerOrder
+from noria.manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipts import read_seals
+from noria.manifests.job.reconcile import Reconciliation, reconcile
+from noria.manifests.manifest.freeze import Manifest, open_manifest
+from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
 
 log = logging.getLogger("noria.job")
 
@@ -299,7 +299,7 @@ def _drive(
         standby.close()
         return Ending(complete=True)
     # Ray takes a third of a second to import: only what runs a cluster pays for it.
-    from engine.driver import drive
+    from noria.engine.driver import drive
 
     show(_idle_status(prepared, books, Phase.STARTING))
     order = WorkerOrder(

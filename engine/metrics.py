@@ -30,10 +30,10 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from engine.addresses import METRICS_ADDRESS
-from engine.status import JobStatus, Phase
-from manifests.errors import ConfigurationError, NoriaError, Retryable
-from manifests.model import LATENCY_BUCKETS, Level, Outcome, Reason
+from noria.engine.config.addresses import METRICS_ADDRESS
+from noria.engine.status import JobStatus, Phase
+from noria.manifests.errors import ConfigurationError, NoriaError, Retryable
+from noria.manifests.model import LATENCY_BUCKETS, Level, Outcome, Reason
 
 DEFAULT_ADDRESS = METRICS_ADDRESS
 

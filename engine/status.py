@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from engine.events import Quarantine
-from manifests.jobdir import JobDirectory
-from manifests.model import Tally
+from noria.engine.scheduler.events import Quarantine
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.model import Tally
 
 
 class Phase(StrEnum):

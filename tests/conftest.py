@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lease_jobs import BucketShelf
-from tests.servers import (
+from noria.benchmarks.servers import (
     Azurite,
     Prometheus,
     S3Server,
@@ -21,6 +20,7 @@ from tests.servers import (
     run_rclone_s3,
     run_seaweedfs,
 )
+from tests.support.lease_jobs import BucketShelf
 
 
 def pytest_configure() -> None:

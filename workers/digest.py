@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import xxhash
 from awscrt import checksums
 
-from manifests.model import PartRecord
+from noria.manifests.model import PartRecord
 
 DIGEST_BYTES = 16
 """Of one chunk: xxh3_128, big endian."""

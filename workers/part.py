@@ -15,14 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from manifests.errors import DigestRefused, Retryable
-from manifests.model import ObjectEntry, Part, PartRecord, Upload
-from workers.buffers import Window
-from workers.digest import PartDigest
-from workers.route import Route, step
-from workers.store import Checksum, Written
-from workers.tally import Sent
-from workers.wire import Send
+from noria.manifests.errors import DigestRefused, Retryable
+from noria.manifests.model import ObjectEntry, Part, PartRecord, Upload
+from noria.workers.context import Route, step
+from noria.workers.counters import Sent
+from noria.workers.digest import PartDigest
+from noria.workers.http.client import Send
+from noria.workers.runtime.buffers import Window
+from noria.workers.stores.protocol import Checksum, Written
 
 STREAM_BYTES: Final = 16 * 1024 * 1024
 """Smaller parts are read before they are sent: what a source breaks off costs nothing then."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from manifests.errors import (
+from noria.manifests.errors import (
     DigestRefused,
     NoriaError,
     OutcomeUnknown,
@@ -30,7 +30,7 @@ from manifests.errors import (
     TargetRefused,
     UploadLost,
 )
-from manifests.model import (
+from noria.manifests.model import (
     Attributes,
     ObjectEntry,
     Part,
@@ -38,13 +38,13 @@ from manifests.model import (
     Receipt,
     Upload,
 )
-from workers.digest import PartDigest, combine_parts
-from workers.part import is_streamed, refuse_flipped, send_buffered, send_streamed
-from workers.route import Resends, Route, Stopped, read_step, step
-from workers.standing import accept, compare_present, look, pin_source, settle
-from workers.store import Checksum, ObjectHead, Written
-from workers.tally import Sent
-from workers.verdict import moved_receipt
+from noria.workers.context import Resends, Route, Stopped, read_step, step
+from noria.workers.counters import Sent
+from noria.workers.digest import PartDigest, combine_parts
+from noria.workers.existing import accept, compare_present, look, pin_source, settle
+from noria.workers.part import is_streamed, refuse_flipped, send_buffered, send_streamed
+from noria.workers.stores.protocol import Checksum, ObjectHead, Written
+from noria.workers.verification import moved_receipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from botocore.credentials import Credentials
 
-from manifests.model import Attributes, PartRecord
-from tests.servers import Azurite, S3Server
-from workers.azure_store import AzureSettings, AzureStore
-from workers.digest import crc64nvme
-from workers.local_store import LocalSettings, LocalStore
-from workers.probe import TargetFacts, probe_target
-from workers.s3_store import S3Settings, S3Store
-from workers.store import Checksum, TargetStore, Written
+from noria.benchmarks.servers import Azurite, S3Server
+from noria.manifests.model import Attributes, PartRecord
+from noria.workers.digest import crc64nvme
+from noria.workers.stores.azure.store import AzureSettings, AzureStore
+from noria.workers.stores.local.store import LocalSettings, LocalStore
+from noria.workers.stores.probe import TargetFacts, probe_target
+from noria.workers.stores.protocol import Checksum, TargetStore, Written
+from noria.workers.stores.s3.store import S3Settings, S3Store
 
 PLAIN = Attributes()
 SERVERS = ("azurite", "seaweedfs", "rclone_s3", "local")

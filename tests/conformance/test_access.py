@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.errors import (
+from noria.manifests.errors import (
     AccessDenied,
     ConfigurationError,
     NoriaError,

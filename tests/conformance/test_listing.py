@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 
-from manifests.errors import ConfigurationError, OutcomeUnknown
-from manifests.model import Attributes
-from manifests.schema import INVENTORY_SCHEMA
+from noria.manifests.errors import ConfigurationError, OutcomeUnknown
+from noria.manifests.model import Attributes
+from noria.manifests.schema import INVENTORY_SCHEMA
+from noria.workers.stores.protocol import TargetStore
 from tests.conformance.conftest import Place
 from tests.conformance.test_reading import FULL
-from workers.store import TargetStore
 
 SMALL_PAGES = 300
 

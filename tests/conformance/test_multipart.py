@@ -4,19 +4,19 @@ import os
 
 import pytest
 
-from manifests.errors import (
+from noria.manifests.errors import (
     DigestRefused,
     NoriaError,
     SourceChanged,
     TargetConflict,
     UploadLost,
 )
-from manifests.model import PartRecord
+from noria.manifests.model import PartRecord
+from noria.workers.digest import crc64nvme
+from noria.workers.http.client import Send
 from tests.conformance.conftest import Place
 from tests.conformance.test_reading import FULL, by_lower_name
-from tests.poured import poured
-from workers.digest import crc64nvme
-from workers.wire import Send
+from tests.support.poured import poured
 
 
 def bodies(place: Place, count: int = 3) -> list[bytes]:

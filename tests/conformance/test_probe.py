@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from manifests.providers import NameRules
+from noria.manifests.plan.providers import NameRules
+from noria.workers.stores.probe import probe_target
 from tests.conformance.conftest import Place
-from workers.probe import probe_target
 
 PROVIDERS = {
     "azurite": "azure",

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from manifests.errors import ShortBody, SourceChanged, SourceMissing, TargetRefused
-from manifests.model import Attributes
+from noria.manifests.errors import ShortBody, SourceChanged, SourceMissing, TargetRefused
+from noria.manifests.model import Attributes
+from noria.workers.digest import crc64nvme
 from tests.conformance.conftest import Place
-from workers.digest import crc64nvme
 
 FULL = Attributes(
     content_type="text/plain; charset=utf-8",

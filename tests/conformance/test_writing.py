@@ -3,12 +3,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from manifests.errors import DigestRefused, NoriaError, Skippable, TargetConflict
-from manifests.model import Attributes
-from manifests.names import name_faults
-from manifests.providers import limits_for
+from noria.manifests.errors import DigestRefused, NoriaError, Skippable, TargetConflict
+from noria.manifests.model import Attributes
+from noria.manifests.plan.names import name_faults
+from noria.manifests.plan.providers import limits_for
+from noria.workers.stores.protocol import Checksum
 from tests.conformance.conftest import Place
-from workers.store import Checksum
 
 
 def test_damaged_bytes_are_refused(place: Place) -> None:

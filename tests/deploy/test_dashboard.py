@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from noria.benchmarks.servers import ROOT, Prometheus, free_ports, run_prometheus
 from tests.deploy.test_prometheus import PROMETHEUS, metric_names, names_in, rules
-from tests.servers import ROOT, Prometheus, free_ports, run_prometheus
 
 DASHBOARD = json.loads((ROOT / "deploy/grafana/noria-job.json").read_text())
 
@@ -86,7 +86,7 @@ def running_copy(folder: Path, port: int, objects: int) -> Iterator[subprocess.P
             [
                 sys.executable,
                 "-c",
-                "from engine.cli import main; main()",
+                "from noria.__main__ import main; main()",
                 "copy",
                 f"file://{source}",
                 f"file://{target}",

@@ -11,8 +11,8 @@ from typing import Any
 import typer.main
 import yaml
 
-from engine.cli import app
-from tests.servers import ROOT
+from noria.benchmarks.servers import ROOT
+from noria.engine.cli import app
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from engine.metrics import DEFAULT_ADDRESS, METRICS, Kind
-from tests.servers import ROOT, find_tool
+from noria.benchmarks.servers import ROOT, find_tool
+from noria.engine.metrics import DEFAULT_ADDRESS, METRICS, Kind
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.driver import worthwhile_workers
+from noria.engine.driver import worthwhile_workers
 
 GIB = 1024**3
 

@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.config import RunConfig
-from engine.metrics import (
+from noria.benchmarks.servers import ROOT, find_tool, free_ports
+from noria.engine.config.jobfile import RunConfig
+from noria.engine.metrics import (
     DEFAULT_ADDRESS,
     METRICS,
     OPERATIONS,
@@ -29,12 +30,11 @@ from engine.metrics import (
     MetricsServer,
     families,
 )
-from engine.status import JobStatus, Phase, add_tallies, load_status, save_status
-from manifests.errors import ConfigurationError
-from manifests.jobdir import JobDirectory
-from manifests.model import LATENCY_BUCKETS, Outcome, Tally
-from tests.servers import ROOT, find_tool, free_ports
-from workers.tally import Counting
+from noria.engine.status import JobStatus, Phase, add_tallies, load_status, save_status
+from noria.manifests.errors import ConfigurationError
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.model import LATENCY_BUCKETS, Outcome, Tally
+from noria.workers.counters import Counting
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -26,11 +26,11 @@ from pathlib import Path
 
 import pytest
 
+from noria.benchmarks.servers import run_azurite, run_seaweedfs
 from tests.faults.all_cells import CELLS, Cell
 from tests.faults.cells import Evidence, Stage
 from tests.faults.pairs import play_some
-from tests.lease_jobs import BucketShelf
-from tests.servers import run_azurite, run_seaweedfs
+from tests.support.lease_jobs import BucketShelf
 
 TOGETHER = "together"
 """The row of faults that are drawn together."""

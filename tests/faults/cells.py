@@ -24,14 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.dataset import ObjectSpec, upload_azure
-from manifests.model import Outcome, Receipt
-from tests.faults.proxy import FaultProxy, run_fault_proxy
-from tests.faults.rules import Operation
-from tests.lease_jobs import BucketShelf, azure_container
-from tests.scenarios.faulty import SMALL, Case, faulty_case
-from tests.scenarios.moves import SEED, Move
-from tests.servers import Azurite, S3Server
+from noria.benchmarks.dataset import ObjectSpec, upload_azure
+from noria.benchmarks.servers import Azurite, S3Server
+from noria.manifests.model import Outcome, Receipt
+from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
+from tests.support.fault_proxy.rules import Operation
+from tests.support.faulty import SMALL, Case, faulty_case
+from tests.support.lease_jobs import BucketShelf, azure_container
+from tests.support.moves import SEED, Move
 
 PART = 5 << 20
 """Of S3: the smallest there is."""

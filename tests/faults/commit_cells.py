@@ -7,11 +7,12 @@ from unittest import mock
 
 import pytest
 
-from manifests.model import LeaseEnd, LeaseResult, Outcome
-from manifests.receipts import read_result, receipts_of, seal
+from noria.manifests.job.receipts import read_result, receipts_of, seal
+from noria.manifests.model import LeaseEnd, LeaseResult, Outcome
+from noria.workers.lease.reread import RereadRun
 from tests.faults.cells import Scene, cell
 from tests.faults.read_cells import expect_all_moved
-from tests.faults.rules import (
+from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
     answer,
@@ -24,9 +25,8 @@ from tests.faults.rules import (
     replace_answer,
     stall,
 )
-from tests.lease_jobs import open_lanes
-from tests.scenarios.faulty import Case
-from workers.reread import RereadRun
+from tests.support.faulty import Case
+from tests.support.lease_jobs import open_lanes
 
 ERROR = error_document("InternalError")
 COMMITS = on(Operation.PUT, Operation.COMPLETE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from noria.benchmarks.servers import Azurite, S3Server
 from tests.faults.cells import Stage
-from tests.lease_jobs import BucketShelf
-from tests.servers import Azurite, S3Server
+from tests.support.lease_jobs import BucketShelf
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ import time
 import uuid
 from pathlib import Path
 
-from benchmarks.null_stores import run_null_source
-from tests.faults.proxy import run_fault_proxy
-from tests.faults.rules import Operation
-from tests.scenarios.moves import NORIA, kill_one, wait_until
-from tests.scenarios.nodes import node_pair, workers_of
-from tests.servers import run_seaweedfs
+from noria.benchmarks.null.stores import run_null_source
+from noria.benchmarks.servers import run_seaweedfs
+from tests.support.fault_proxy.proxy import run_fault_proxy
+from tests.support.fault_proxy.rules import Operation
+from tests.support.moves import NORIA, kill_one, wait_until
+from tests.support.nodes import node_pair, workers_of
 
 GIB = 1 << 30
 PART = 64 << 20

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.faults.cells import Scene
-from tests.faults.rules import (
+from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
     answer,
@@ -27,7 +27,7 @@ from tests.faults.rules import (
     shift_range,
     stall,
 )
-from tests.scenarios.faulty import Case
+from tests.support.faulty import Case
 
 Inject = Callable[[Scene, Case], None]
 READS = on(Operation.READ)

@@ -12,19 +12,19 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from manifests.errors import InventoryError
-from manifests.manifest import Manifest, freeze, open_manifest
-from manifests.model import Reason
-from manifests.providers import MIB, TB
+from noria.manifests.errors import InventoryError
+from noria.manifests.manifest.freeze import Manifest, freeze, open_manifest
+from noria.manifests.model import Reason
+from noria.manifests.plan.providers import MIB, TB
 from tests.faults.cells import Scene, cell
-from tests.manifests.inventory_reports import (
+from tests.support.inventory_reports import (
     AZURE_FILE,
     AZURE_MANIFEST,
     open_azure,
     write_azure_rows,
 )
-from tests.manifests.rows import inventory, plan
-from tests.scenarios.moves import descendants, expect_no_worker_left, plain
+from tests.support.moves import descendants, expect_no_worker_left, plain
+from tests.support.rows import inventory, plan
 
 
 def report_of(scene: Scene, **changes: object) -> Path:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from manifests.model import Level, Outcome, Receipt
-from tests.faults.azure_message_shim import as_message, asking, damaged
+from noria.manifests.model import Level, Outcome, Receipt
 from tests.faults.cells import Scene, cell
-from tests.faults.rules import (
+from tests.support.fault_proxy.azure_message_shim import as_message, asking, damaged
+from tests.support.fault_proxy.rules import (
     Action,
     Fault,
     Operation,
@@ -22,7 +22,7 @@ from tests.faults.rules import (
     shift_range,
     stall,
 )
-from tests.scenarios.faulty import Case
+from tests.support.faulty import Case
 
 ONLY_MOVED = {Outcome.TRANSFERRED}
 

@@ -11,8 +11,16 @@ import time
 from tests.faults.cells import ProxiedMove, Scene, cell
 from tests.faults.plan_cells import SmallDisk
 from tests.faults.read_cells import expect_all_moved
-from tests.faults.rules import Fault, Operation, lose_answer, meanwhile, on, refuse, stall
-from tests.scenarios.moves import (
+from tests.support.fault_proxy.rules import (
+    Fault,
+    Operation,
+    lose_answer,
+    meanwhile,
+    on,
+    refuse,
+    stall,
+)
+from tests.support.moves import (
     descendants,
     expect_no_worker_left,
     kill_one,

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.cells import PART, ProxiedMove, Scene, Stage
-from tests.faults.rules import Fault, Operation, cap, on, stall
-from tests.scenarios.moves import plain, wait_until
-from tests.scenarios.nodes import drain, node_pair, workers_of
+from tests.support.fault_proxy.rules import Fault, Operation, cap, on, stall
+from tests.support.moves import plain, wait_until
+from tests.support.nodes import drain, node_pair, workers_of
 
 SEED = 1
 SPOT_SECONDS = 30.0

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 from azure.storage.blob import BlobServiceClient
 
-from tests.faults.plain_client import BODY, Plain, plain_azure, plain_s3
-from tests.faults.proxy import run_fault_proxy
-from tests.faults.rules import (
+from tests.support.fault_proxy.plain_client import BODY, Plain, plain_azure, plain_s3
+from tests.support.fault_proxy.proxy import run_fault_proxy
+from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
     Request,

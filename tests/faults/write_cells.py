@@ -6,12 +6,14 @@ from unittest import mock
 
 from awscrt import checksums
 
-from manifests.model import LeaseEnd, Level, Outcome
-from tests.faults.azure_message_shim import as_message, asking
+from noria.manifests.model import LeaseEnd, Level, Outcome
+from noria.workers import digest
+from noria.workers.stores.protocol import Checksum
 from tests.faults.cells import Scene, cell
-from tests.faults.proxy import run_fault_proxy
 from tests.faults.read_cells import expect_all_moved
-from tests.faults.rules import (
+from tests.support.fault_proxy.azure_message_shim import as_message, asking
+from tests.support.fault_proxy.proxy import run_fault_proxy
+from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
     flip_request,
@@ -22,9 +24,7 @@ from tests.faults.rules import (
     replace_answer,
     reset_in_body,
 )
-from tests.lease_jobs import open_lanes
-from workers import digest
-from workers.store import Checksum
+from tests.support.lease_jobs import open_lanes
 
 BODIES = on(Operation.PUT, Operation.PART)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hostile.finished_jobs import FinishedJob, finish_job
+from tests.support.finished_jobs import FinishedJob, finish_job
 
 
 @pytest.fixture(scope="session")

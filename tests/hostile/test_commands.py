@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.finished_jobs import FinishedJob, contents
+from tests.support.finished_jobs import FinishedJob, contents
 
 NORIA = Path(sys.executable).with_name("noria")
 SECONDS = 60

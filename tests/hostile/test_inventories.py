@@ -15,14 +15,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine import job as jobs
-from manifests.errors import InventoryError
-from manifests.inventory import InventoryKind, LocalReportFiles, read_inventory
-from manifests.manifest import freeze
-from manifests.schema import INVENTORY_SCHEMA
-from tests.hostile.commands import refusal_of
-from tests.hostile.finished_jobs import config_of, write_source
-from tests.hostile.fuzzing import (
+from noria.engine import job as jobs
+from noria.manifests.errors import InventoryError
+from noria.manifests.inventory.reading import InventoryKind, LocalReportFiles, read_inventory
+from noria.manifests.manifest.freeze import freeze
+from noria.manifests.schema import INVENTORY_SCHEMA
+from tests.support.commands import refusal_of
+from tests.support.finished_jobs import config_of, write_source
+from tests.support.fuzzing import (
     ODD_DOCUMENTS,
     ODD_VALUES,
     SECRET,
@@ -31,7 +31,7 @@ from tests.hostile.fuzzing import (
     examples,
     refused,
 )
-from tests.manifests.inventory_reports import (
+from tests.support.inventory_reports import (
     AZURE_MANIFEST,
     S3_BUCKET,
     S3_MANIFEST,
@@ -45,7 +45,7 @@ from tests.manifests.inventory_reports import (
     write_azure_report,
     write_s3_report,
 )
-from tests.manifests.rows import plan
+from tests.support.rows import plan
 
 AZURE_ROWS = [
     {

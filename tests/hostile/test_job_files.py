@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.config import JobConfig, job_config, parse_size, read_job_file
-from manifests.errors import ConfigurationError
-from tests.hostile.commands import refusal_of
-from tests.hostile.finished_jobs import config_of, contents, write_source
-from tests.hostile.fuzzing import ODD_VALUES, SECRET, damaged, examples, refused
+from noria.engine.config.jobfile import JobConfig, job_config, parse_size, read_job_file
+from noria.manifests.errors import ConfigurationError
+from tests.support.commands import refusal_of
+from tests.support.finished_jobs import config_of, contents, write_source
+from tests.support.fuzzing import ODD_VALUES, SECRET, damaged, examples, refused
 
 SETTINGS = sorted(
     f"{section}.{name}"

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from manifests.jobdir import JobDirectory, journal_name
-from manifests.journals import (
+from noria.manifests.job.directory import JobDirectory, journal_name
+from noria.manifests.job.journals import (
     JournalState,
     decode_journal,
     encode_abandoned,
@@ -22,11 +22,11 @@ from manifests.journals import (
     encode_upload,
     read_journals,
 )
-from manifests.model import PartRecord, Upload
-from manifests.receipts import receipts_of
-from tests.hostile.finished_jobs import FinishedJob
-from tests.hostile.fuzzing import ODD_DOCUMENTS, ODD_VALUES, changed, damaged, examples
-from tests.manifests.test_receipts import LANDED
+from noria.manifests.job.receipts import receipts_of
+from noria.manifests.model import PartRecord, Upload
+from tests.manifests.job.test_receipts import LANDED
+from tests.support.finished_jobs import FinishedJob
+from tests.support.fuzzing import ODD_DOCUMENTS, ODD_VALUES, changed, damaged, examples
 
 UPLOAD = Upload(row=4, upload_id="u1", txid="t", part_bytes=8, etag="e")
 PART = PartRecord(number=2, size=8, etag="pe", crc64nvme=2**64 - 1, chunks=b"c" * 16)

@@ -15,17 +15,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine import job as jobs
-from engine.preparation import open_prepared
-from engine.report import status_summary
-from manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
-from manifests.jobdir import JobDirectory
-from manifests.manifest import freeze, open_manifest
-from manifests.model import ObjectEntry
-from manifests.receipts import read_uploads
-from tests.hostile.commands import noria, refusal_of
-from tests.hostile.finished_jobs import FinishedJob, contents
-from tests.hostile.fuzzing import (
+from noria.engine import job as jobs
+from noria.engine.planning import open_prepared
+from noria.engine.terminal.report import status_summary
+from noria.manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipts import read_uploads
+from noria.manifests.manifest.freeze import freeze, open_manifest
+from noria.manifests.model import ObjectEntry
+from tests.support.commands import noria, refusal_of
+from tests.support.finished_jobs import FinishedJob, contents
+from tests.support.fuzzing import (
     ODD_DOCUMENTS,
     ODD_VALUES,
     changed,
@@ -33,7 +33,7 @@ from tests.hostile.fuzzing import (
     examples,
     refused,
 )
-from tests.manifests.rows import inventory, plan
+from tests.support.rows import inventory, plan
 
 MANIFEST = "manifest/manifest.json"
 ROWS = "manifest/part-00000.parquet"

@@ -13,13 +13,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.books import Books
-from engine.sealed import enter_seals
-from engine.status import Phase
-from manifests.errors import JobDirectoryError
-from manifests.jobdir import JobDirectory
-from manifests.model import LeaseKind
-from manifests.receipts import (
+from noria.engine.replay import enter_seals
+from noria.engine.status import Phase
+from noria.engine.totals import Books
+from noria.manifests.errors import JobDirectoryError
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipts import (
     Seal,
     failures_of,
     parts_of,
@@ -28,9 +27,10 @@ from manifests.receipts import (
     read_upload,
     receipts_of,
 )
-from tests.hostile.commands import refusal_of
-from tests.hostile.finished_jobs import FinishedJob
-from tests.hostile.fuzzing import ODD_DOCUMENTS, ODD_VALUES, changed, damaged, examples, refused
+from noria.manifests.model import LeaseKind
+from tests.support.commands import refusal_of
+from tests.support.finished_jobs import FinishedJob
+from tests.support.fuzzing import ODD_DOCUMENTS, ODD_VALUES, changed, damaged, examples, refused
 
 
 def read_all(root: Path) -> list[Any]:

@@ -11,11 +11,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from manifests.errors import NoriaError, StoreUnavailable
-from manifests.schema import INVENTORY_SCHEMA
-from tests.hostile.fuzzing import ODD_TEXTS, SECRET, damaged, examples, refused
-from workers import azure_headers, azure_xml, s3_headers, s3_xml
-from workers.answers import (
+from noria.manifests.errors import NoriaError, StoreUnavailable
+from noria.manifests.schema import INVENTORY_SCHEMA
+from noria.workers.http.connection import Connection, Malformed
+from noria.workers.http.response import HEAD_BYTES_MAX, Answer, read_body, read_head
+from noria.workers.runtime.greenlets import Patience
+from noria.workers.stores.azure import headers as azure_headers
+from noria.workers.stores.azure import xml as azure_xml
+from noria.workers.stores.azure.errors import refusal as azure_refusal
+from noria.workers.stores.listing import Ask, Page, walk
+from noria.workers.stores.responses import (
     RETRY_AFTER_MAX_SECONDS,
     Verb,
     check_clock,
@@ -23,12 +28,10 @@ from workers.answers import (
     modified_seconds,
     retry_after_seconds,
 )
-from workers.azure_refusals import refusal as azure_refusal
-from workers.connection import Connection, Malformed
-from workers.fibers import Patience
-from workers.http1 import HEAD_BYTES_MAX, Answer, read_body, read_head
-from workers.listing import Ask, Page, walk
-from workers.s3_refusals import refusal as s3_refusal
+from noria.workers.stores.s3 import headers as s3_headers
+from noria.workers.stores.s3 import xml as s3_xml
+from noria.workers.stores.s3.errors import refusal as s3_refusal
+from tests.support.fuzzing import ODD_TEXTS, SECRET, damaged, examples, refused
 
 IDLE_SECONDS = 5.0
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.dataset import ObjectSpec, upload_azure
-from tests.lease_jobs import BucketShelf, azure_container
-from tests.scenarios.faulty import SMALL, Case, faulty_case, large_only
-from tests.scenarios.moves import SEED, Move
-from tests.servers import Azurite, S3Server
+from noria.benchmarks.dataset import ObjectSpec, upload_azure
+from noria.benchmarks.servers import Azurite, S3Server
+from tests.support.faulty import SMALL, Case, faulty_case, large_only
+from tests.support.lease_jobs import BucketShelf, azure_container
+from tests.support.moves import SEED, Move
 
 
 @pytest.fixture

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import pytest
 
-from manifests.model import LeaseEnd, LeaseKind, Level, Outcome, Receipt
-from manifests.receipts import seal
-from tests.faults.azure_message_shim import (
+from noria.manifests.job.receipts import seal
+from noria.manifests.model import LeaseEnd, LeaseKind, Level, Outcome, Receipt
+from noria.workers.digest import crc64nvme
+from tests.support.fault_proxy.azure_message_shim import (
     SEGMENT_BYTES,
     as_message,
     asking,
     damaged,
     stating_crc64,
 )
-from tests.faults.proxy import run_fault_proxy
-from tests.faults.rules import (
+from tests.support.fault_proxy.proxy import run_fault_proxy
+from tests.support.fault_proxy.rules import (
     Action,
     Fault,
     Operation,
@@ -30,10 +31,9 @@ from tests.faults.rules import (
     replace_answer,
     shift_range,
 )
-from tests.lease_jobs import MIB
-from tests.scenarios.faulty import SMALL, Case, large_only
-from tests.scenarios.moves import plain
-from workers.digest import crc64nvme
+from tests.support.faulty import SMALL, Case, large_only
+from tests.support.lease_jobs import MIB
+from tests.support.moves import plain
 
 NO_CRC64 = "the source states no CRC64"
 BOTH = {**large_only("azure-s3"), "small": SMALL}

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.scenarios.moves import Move, kill_one, plain, wait_until
-from tests.scenarios.nodes import node_pair, workers_of
+from tests.support.moves import Move, kill_one, plain, wait_until
+from tests.support.nodes import node_pair, workers_of
 
 MIB = 1024 * 1024
 SPECS = [

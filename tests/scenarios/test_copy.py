@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from azure.storage.blob import BlobServiceClient, ContentSettings
 
-from benchmarks.dataset import ObjectSpec, build_mixed
-from tests.scenarios.moves import NORIA, Move, plain
+from noria.benchmarks.dataset import ObjectSpec, build_mixed
+from tests.support.moves import NORIA, Move, plain
 
 MIB = 1024 * 1024
 GUESSED = "application/octet-stream"

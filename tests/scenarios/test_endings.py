@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.proxy import FaultProxy, run_fault_proxy
-from tests.faults.rules import Fault, Operation, meanwhile, on, refuse
-from tests.scenarios.moves import Move, plain, wait_until
-from tests.servers import S3Server
+from noria.benchmarks.servers import S3Server
+from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
+from tests.support.fault_proxy.rules import Fault, Operation, meanwhile, on, refuse
+from tests.support.moves import Move, plain, wait_until
 
 MARK = "NORIA_TEST_MARK"
 RAY = {"gcs_server", "raylet", "tether.py"}

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from manifests.model import LeaseEnd, Outcome
-from tests.faults.proxy import run_fault_proxy
-from tests.faults.rules import (
+from noria.manifests.model import LeaseEnd, Outcome
+from tests.support.fault_proxy.proxy import run_fault_proxy
+from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
     answer,
@@ -25,7 +25,7 @@ from tests.faults.rules import (
     shift_range,
     stall,
 )
-from tests.scenarios.faulty import (
+from tests.support.faulty import (
     SMALL,
     THROTTLES,
     WRITES,

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from manifests.model import LeaseEnd, LeaseKind, LeaseResult, Outcome, Receipt
-from manifests.receipts import seal
-from tests.faults.rules import (
+from noria.manifests.job.receipts import seal
+from noria.manifests.model import LeaseEnd, LeaseKind, LeaseResult, Outcome, Receipt
+from noria.workers.runtime.buffers import MIN_BUFFER_BYTES, BufferPool
+from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
     lose_answer,
@@ -19,8 +20,7 @@ from tests.faults.rules import (
     on,
     refuse,
 )
-from tests.lease_jobs import STREAMS, open_lanes
-from tests.scenarios.faulty import (
+from tests.support.faulty import (
     SMALL,
     THROTTLES,
     WRITES,
@@ -29,7 +29,7 @@ from tests.scenarios.faulty import (
     large_only,
     to_s3,
 )
-from workers.buffers import MIN_BUFFER_BYTES, BufferPool
+from tests.support.lease_jobs import STREAMS, open_lanes
 
 # -- others at work --------------------------------------------------------------------------------
 

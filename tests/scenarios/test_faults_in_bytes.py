@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from manifests.model import Level, Outcome
-from tests.faults.rules import (
+from noria.manifests.model import Level, Outcome
+from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
     flip_answer,
@@ -13,7 +13,7 @@ from tests.faults.rules import (
     on,
     replace_answer,
 )
-from tests.scenarios.faulty import (
+from tests.support.faulty import (
     SMALL,
     both_ways,
     large_only,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from azure.storage.blob import BlobServiceClient
 
-from tests.manifests.inventory_reports import csv_text, write_azure_report
-from tests.scenarios.moves import Move, plain
+from tests.support.inventory_reports import csv_text, write_azure_report
+from tests.support.moves import Move, plain
 
 FIELDS = ("Name", "Creation-Time", "Last-Modified", "ETag", "Content-Length", "BlobType")
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.proxy import FaultProxy, run_fault_proxy
-from tests.scenarios.moves import (
+from noria.benchmarks.servers import S3Server
+from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
+from tests.support.moves import (
     Move,
     descendants,
     expect_no_worker_left,
@@ -24,7 +25,6 @@ from tests.scenarios.moves import (
     plain,
     wait_until,
 )
-from tests.servers import S3Server
 
 MIB = 1024 * 1024
 PART = 8 * MIB

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scenarios.moves import Move, plain, wait_until
+from tests.support.moves import Move, plain, wait_until
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from manifests.model import Level, Outcome, Part
-from tests.faults.azure_message_shim import as_message, asking, damaged
-from tests.faults.rules import (
+from noria.manifests.model import Level, Outcome, Part
+from noria.workers.part import STREAM_BYTES, WINDOW_BYTES, is_streamed
+from noria.workers.stores.protocol import Checksum
+from tests.support.fault_proxy.azure_message_shim import as_message, asking, damaged
+from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
     cut_answer,
@@ -21,10 +23,8 @@ from tests.faults.rules import (
     reset_in_body,
     stall,
 )
-from tests.lease_jobs import MIB
-from tests.scenarios.faulty import THROTTLES, Case, both_ways, large_only, to_s3
-from workers.part import STREAM_BYTES, WINDOW_BYTES, is_streamed
-from workers.store import Checksum
+from tests.support.faulty import THROTTLES, Case, both_ways, large_only, to_s3
+from tests.support.lease_jobs import MIB
 
 READ = on(Operation.READ)
 FIRST_PART = on(Operation.PART, part=1)

@@ -7,8 +7,8 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.model import PartRecord
-from workers.digest import PartDigest, combine_parts, crc64nvme, tree_root
+from noria.manifests.model import PartRecord
+from noria.workers.digest import PartDigest, combine_parts, crc64nvme, tree_root
 
 
 def test_crc64nvme_has_the_published_check_value():

@@ -1,0 +1,1 @@
+"""Noria measured from outside, and its scheduler simulated."""

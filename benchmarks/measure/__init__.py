@@ -1,0 +1,1 @@
+"""What processes cost: CPU, memory, spread."""

@@ -1,0 +1,1 @@
+"""Stores that cost next to nothing, as yardsticks."""

@@ -1,0 +1,1 @@
+"""`noria simulate`: the scheduler among simulated workers, stores and faults."""

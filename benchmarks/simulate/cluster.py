@@ -1,0 +1,410 @@
+"""Nodes and the workers on them: how they come, work, fall silent and go. No decisions.
+
+What the driver tells a worker, it takes at its next exchange; what it has to say, it says there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from noria.benchmarks.simulate.workers import Fate, Node, SimulatedWorker, Task
+from noria.benchmarks.simulate.world import World
+from noria.engine.scheduler.events import Grant, Revoke, Split
+from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult
+
+SLOWNESS = 0.1
+STOP_SECONDS = (1.0, 10.0)
+"""How long what is in flight takes to end once a lease is handed back."""
+LATE_SECONDS = (10.0, 180.0)
+"""After which a late answer to a Split comes."""
+PART_ASSEMBLY_BYTES = 1e5
+"""What completing an upload costs for each of its parts, in bytes that would take as long."""
+
+
+class Cluster:
+    """`on_exchange` is called with a worker that has something to say, or has been silent for as
+    long as workers are."""
+
+    def __init__(self, world: World, on_exchange: Callable[[SimulatedWorker], None]) -> None:
+        self._world = world
+        self._on_exchange = on_exchange
+        self._names = 0
+        self.nodes: dict[int, Node] = {}
+        self.poisoned = {
+            shard
+            for shard in world.records.plans
+            if world.chance.random() < world.faults.poisoned_shards
+        }
+
+    def workers(self) -> Iterator[SimulatedWorker]:
+        """All that are alive."""
+        return (worker for node in self.nodes.values() for worker in node.workers)
+
+    # -- coming and going --------------------------------------------------------------------------
+
+    def add_node(self) -> Node:
+        node = Node(self._names)
+        self._names += 1
+        self.nodes[node.number] = node
+        return node
+
+    @property
+    def missing(self) -> int:
+        """Nodes that the site should have."""
+        site = self._world.site
+        return -(-site.workers // site.workers_per_node) - len(self.nodes)
+
+    def start_worker(self, node: Node) -> SimulatedWorker:
+        """A new process on a node that is there."""
+        site, chance = self._world.site, self._world.chance
+        speed = site.worker_rate * chance.lognormvariate(0.0, site.worker_spread)
+        if chance.random() < site.slow_share:
+            speed *= SLOWNESS
+        self._names += 1
+        worker = SimulatedWorker(f"{self._names}", node, speed, site.leases)
+        worker.joined_at = worker.idle_since = self._world.now
+        node.workers.append(worker)
+        return worker
+
+    def die(self, worker: SimulatedWorker) -> None:
+        """At once: what is not journalled is lost. A repeat does nothing."""
+        if not worker.alive:
+            return
+        world = self._world
+        for task in list(worker.tasks.values()):
+            self._move(task)
+            bound = task.unit_bytes + world.site.in_flight_bytes
+            bound += worker.speed * world.site.journal_seconds
+            world.figures.excuse(bound)
+            unflushed = worker.demand * world.site.journal_seconds / max(1.0, task.unit_work)
+            done = max(0, math.floor(task.x - unflushed * world.chance.random()))
+            done = max(done, task.journalled_x)
+            begun = min(world.site.in_flight_bytes, (task.todo_units - task.x) * task.unit_bytes)
+            begun *= world.chance.random()
+            world.figures.add_moved(world.now, world.now, begun)
+            self._end(task, done, lost=begun + (task.x - done) * task.unit_bytes)
+        worker.alive = False
+        world.figures.up_seconds += world.now - worker.joined_at
+        self._note_work(worker)
+        worker.node.workers.remove(worker)
+        worker.results.clear()
+
+    def lose_node(self, node: Node) -> None:
+        node.gone = True
+        self.nodes.pop(node.number, None)
+        for worker in list(node.workers):
+            self.die(worker)
+
+    def hush(self, worker: SimulatedWorker, *, asleep: bool) -> None:
+        """From now on it is not heard; asleep, it does not work either."""
+        for task in worker.tasks.values():
+            self._move(task)
+            self._world.records.journal(task, self._world.now, math.floor(task.x))
+        worker.asleep, worker.unheard = asleep, not asleep
+        self._note_work(worker)
+
+    def wake(self, worker: SimulatedWorker) -> None:
+        """It goes on where it was, and says what it has to say."""
+        if worker.alive:
+            worker.asleep = worker.unheard = False
+            self._note_work(worker)
+            self._on_exchange(worker)
+
+    def fence(self, worker: SimulatedWorker, attempt: int | None = None) -> None:
+        """One of its attempts, or all, do not count any more, whether it knows or not."""
+        for task in list(worker.tasks.values()):
+            if attempt is None or task.lease.attempt == attempt:
+                self._move(task)
+                with_cause = (
+                    worker.is_silent
+                    or task.fate is Fate.HUNG
+                    or task.generation in self._world.records.lost_uploads
+                )
+                self._world.records.fence(task, self._world.now, with_cause=with_cause)
+
+    # -- exchanges ---------------------------------------------------------------------------------
+
+    def exchange_by(self, worker: SimulatedWorker, when: float) -> None:
+        """See to it that the worker has its next exchange then, or before."""
+        if worker.exchange_at <= self._world.now or when < worker.exchange_at:
+            worker.exchange_version += 1
+            worker.exchange_at = when
+            self._world.agenda.at(when, self._exchange, worker, worker.exchange_version)
+
+    def _exchange(self, worker: SimulatedWorker, version: int) -> None:
+        if version == worker.exchange_version and not worker.is_silent:
+            self._on_exchange(worker)
+
+    def take_inbox(self, worker: SimulatedWorker) -> None:
+        """The worker hears what it is told; its next exchange is at its usual time, or sooner where
+        it has to answer."""
+        world = self._world
+        seconds = world.cadence.report_seconds * world.chance.uniform(0.9, 1.0)
+        commands, worker.inbox = worker.inbox, []
+        for command in commands:
+            match command:
+                case Grant(lease=lease):
+                    self._take_grant(worker, lease)
+                case Revoke(attempt=attempt) if attempt in worker.tasks:
+                    self.hand_back(worker.tasks[attempt])
+                case Split(attempt=attempt, end=end) if attempt in worker.tasks:
+                    self._take_split(worker.tasks[attempt], end)
+                    seconds = min(seconds, world.chance.uniform(0.2, 1.0))
+        if commands:
+            self._note_work(worker)
+        worker.exchange_at = 0.0
+        self.exchange_by(worker, world.now + seconds)
+
+    # -- leases ------------------------------------------------------------------------------------
+
+    def _take_grant(self, worker: SimulatedWorker, lease: Lease) -> None:
+        world = self._world
+        if world.chance.random() < world.faults.lost_grants:
+            world.figures.mark(world.now, "grant lost")
+            return
+        place = lease.shard, lease.generation
+        plan, site = world.records.plans[lease.shard], world.site
+        world.records.open(place, lease.kind)
+        if lease.kind is LeaseKind.ASSEMBLE:
+            todo, unit_bytes, unit_work = [(0, 1)], 0.0, PART_ASSEMBLY_BYTES * plan.units
+        else:
+            todo = world.records.gaps(place, lease.first, lease.end)
+            unit_bytes = plan.bytes / plan.units
+            unit_work = unit_bytes + site.object_bytes
+        task = Task(
+            lease,
+            worker,
+            todo,
+            unit_bytes=unit_bytes,
+            unit_work=unit_work,
+            in_flight_bytes=site.in_flight_bytes,
+        )
+        task.at, task.moved_at = world.flow.volume, world.now
+        self._draw_fate(task)
+        worker.tasks[lease.attempt] = task
+
+    def _draw_fate(self, task: Task) -> None:
+        """How the lease will go, and where it stops going well."""
+        world = self._world
+        faults, lease = world.faults, task.lease
+        draw, where = world.chance.random(), world.chance.random()
+        lost_uploads = 0.0 if lease.kind is LeaseKind.OBJECTS else faults.lost_uploads
+        if task.generation in world.records.lost_uploads:
+            task.fate, where = Fate.UPLOAD_LOST, 0.0
+        elif lease.shard in self.poisoned:
+            task.fate = Fate.FAILED
+        else:
+            chances = {
+                Fate.FAILED: faults.failed_leases,
+                Fate.UPLOAD_LOST: lost_uploads,
+                Fate.HUNG: faults.hung_leases,
+                Fate.WRONG: faults.wrong_results,
+            }
+            for fate, chance in chances.items():
+                if draw < chance:
+                    task.fate = fate
+                    break
+                draw -= chance
+        if task.fate not in (Fate.FINISHED, Fate.WRONG):
+            task.stop_at = task.todo_units * where
+        if task.fate is Fate.HUNG:
+            task.deaf = world.chance.random() < 0.5
+            world.figures.mark(world.now, "lease hung")
+
+    def reach(self, task: Task) -> None:
+        """The task has come to where its fate is."""
+        world, lease = self._world, task.lease
+        self._move(task)
+        task.x = task.stop_at
+        result = _result_of(task, LeaseEnd.FINISHED)
+        match task.fate:
+            case Fate.FAILED:
+                world.figures.count("leases failed")
+                result = _result_of(task, LeaseEnd.FAILED, "unavailable")
+            case Fate.UPLOAD_LOST:
+                result = self._lose_upload(task)
+            case Fate.WRONG:
+                world.figures.mark(world.now, "wrong result")
+                result = self._garbled(task, result)
+        self._end_well(task)
+        task.worker.results.append(result)
+        self._note_work(task.worker)
+        if not task.worker.is_silent:
+            self.exchange_by(task.worker, world.now)
+        elif lease.kind is LeaseKind.ASSEMBLE:
+            world.figures.count("completions unheard")
+
+    def _lose_upload(self, task: Task) -> LeaseResult:
+        """Whoever else feeds the same upload finds the same, soon."""
+        world = self._world
+        if task.generation not in world.records.lost_uploads:
+            world.records.lost_uploads.add(task.generation)
+            world.figures.mark(world.now, "upload lost")
+            for worker in self.workers():
+                for other in worker.tasks.values():
+                    if other.generation == task.generation and other is not task:
+                        world.later(world.chance.uniform(0.1, 5.0), self._find_upload_lost, other)
+        return _result_of(task, LeaseEnd.UPLOAD_LOST, "upload_lost")
+
+    def _find_upload_lost(self, task: Task) -> None:
+        if self._runs(task) and not task.worker.asleep:
+            self._move(task)
+            task.fate, task.stop_at = Fate.UPLOAD_LOST, task.x
+            self.reach(task)
+
+    def _garbled(self, task: Task, result: LeaseResult) -> LeaseResult:
+        """More than was leased, or of another generation."""
+        lease = task.lease
+        more = self._world.chance.random() < 0.5 and lease.kind is not LeaseKind.ASSEMBLE
+        return LeaseResult(
+            shard=lease.shard,
+            kind=lease.kind,
+            first=lease.first,
+            end=lease.end + 1 if more else task.end,
+            attempt=lease.attempt,
+            generation=lease.generation if more else lease.generation + 1,
+            how=LeaseEnd.FINISHED,
+        )
+
+    def hand_back(self, task: Task) -> None:
+        """Begin nothing more; it has ended once what is in flight has. A deaf one goes on."""
+        if not (task.deaf and task.x >= task.stop_at):
+            self._world.later(self._world.chance.uniform(*STOP_SECONDS), self._return, task)
+
+    def _return(self, task: Task) -> None:
+        if not self._runs(task) or task.worker.asleep:
+            return
+        self._move(task)
+        whole = min(float(task.todo_units), math.ceil(task.x))
+        if task.fate is Fate.FINISHED:
+            now = self._world.now
+            self._world.figures.add_moved(now, now, (whole - task.x) * task.unit_bytes)
+            task.x = whole
+        result = _result_of(task, LeaseEnd.RETURNED)
+        self._end_well(task)
+        task.worker.results.append(result)
+        self._note_work(task.worker)
+        if not task.worker.is_silent:
+            self.exchange_by(task.worker, self._world.now)
+
+    def _take_split(self, task: Task, end: int) -> None:
+        world = self._world
+        draw = world.chance.random()
+        if draw < world.faults.lost_splits:
+            world.figures.count("splits lost")
+        elif draw < world.faults.lost_splits + world.faults.late_splits:
+            world.figures.count("splits late")
+            world.later(world.chance.uniform(*LATE_SECONDS), self._cut, task, end)
+        else:
+            self._cut(task, end)
+
+    def _cut(self, task: Task, end: int) -> None:
+        if not self._runs(task) or task.worker.asleep:
+            return
+        self._move(task)
+        task.cut(end)
+        self._expect(task)
+        if not task.worker.is_silent:
+            self.exchange_by(task.worker, self._world.now + 1.0)
+
+    def _runs(self, task: Task) -> bool:
+        return task.worker.tasks.get(task.lease.attempt) is task
+
+    # -- how a task ends ---------------------------------------------------------------------------
+
+    def _end_well(self, task: Task) -> None:
+        done = math.floor(task.x)
+        self._world.figures.excuse(task.unit_bytes if task.x > done else 0.0)
+        self._end(task, done, lost=(task.x - done) * task.unit_bytes)
+
+    def _end(self, task: Task, done: int, *, lost: float) -> None:
+        world = self._world
+        task.version += 1
+        del task.worker.tasks[task.lease.attempt]
+        world.records.journal(task, world.now, done)
+        if lost:
+            world.figures.add_repeated(world.now, lost)
+        if task.fenced_x is not None:
+            world.figures.excuse((task.x - task.fenced_x) * task.unit_bytes + task.unit_bytes)
+
+    # -- the pace of work --------------------------------------------------------------------------
+
+    def _move(self, task: Task) -> None:
+        flow = self._world.flow
+        moved = task.move(flow.volume)
+        if moved:
+            self._world.figures.add_moved(task.moved_at, flow.now, moved)
+        task.moved_at = flow.now
+
+    def note_progress(self, worker: SimulatedWorker) -> None:
+        """Bring its tasks up to now."""
+        flow, figures = self._world.flow, self._world.figures
+        now, volume = flow.now, flow.volume
+        for task in worker.tasks.values():
+            moved = task.move(volume)
+            if moved:
+                figures.add_moved(task.moved_at, now, moved)
+            task.moved_at = now
+
+    def _note_work(self, worker: SimulatedWorker) -> None:
+        """Keep paces true after any change of what the worker has to do."""
+        self._note_idle(worker)
+        node = worker.node
+        if worker.wants != (worker.demand > 0):
+            before = node.speed_in_use
+            node.speed_in_use = sum(one.speed for one in node.workers if one.wants)
+            if max(before, node.speed_in_use) > self._world.site.node_rate:
+                for neighbour in node.workers:
+                    if neighbour is not worker:
+                        self._set_pace(neighbour)
+        self._set_pace(worker)
+
+    def _set_pace(self, worker: SimulatedWorker) -> None:
+        """Its part of the node's rate, shared evenly by its tasks."""
+        demand = 0.0
+        if worker.wants:
+            crowd = max(1.0, worker.node.speed_in_use / self._world.site.node_rate)
+            demand = worker.speed / crowd
+        if demand != worker.demand:
+            self._world.flow.change_demand(demand - worker.demand)
+            worker.demand = demand
+        each = demand / max(1, len(worker.tasks))
+        for task in worker.tasks.values():
+            pace = each / max(1.0, task.unit_work)
+            if pace != task.pace:
+                self._move(task)
+                task.pace = pace
+                self._expect(task)
+            elif task.version == 0:
+                self._expect(task)
+
+    def _expect(self, task: Task) -> None:
+        task.version += 1
+        due = task.due()
+        if due is not None and not task.worker.asleep:
+            self._world.flow.add(due, task)
+
+    def _note_idle(self, worker: SimulatedWorker) -> None:
+        now = self._world.now
+        idle = worker.alive and not worker.tasks and not worker.is_silent
+        if worker.idle_since is not None and not idle:
+            self._world.figures.idle_seconds += now - worker.idle_since
+            worker.idle_since = None
+        elif worker.idle_since is None and idle:
+            worker.idle_since = now
+
+
+def _result_of(task: Task, how: LeaseEnd, cause: str | None = None) -> LeaseResult:
+    lease = task.lease
+    return LeaseResult(
+        shard=lease.shard,
+        kind=lease.kind,
+        first=lease.first,
+        end=task.end if how is LeaseEnd.FINISHED else lease.end,
+        attempt=lease.attempt,
+        generation=lease.generation,
+        how=how,
+        cause=cause,
+        message=cause,
+    )

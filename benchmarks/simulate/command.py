@@ -1,0 +1,185 @@
+"""`noria simulate`: the scheduler itself, with simulated workers, stores, faults and clock.
+
+    noria simulate --bytes 10PB --objects 1e9 --workers 400
+    noria simulate JOB.toml --workers 100 --faults 3 --plot run.png
+
+Discrete events on one core; every event and command is judged by a bookkeeping of its own, and the
+same seed gives the same run, to the last command.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from noria.benchmarks.simulate.plan import SimulatedPlan, made_up_job, planned_job
+from noria.benchmarks.simulate.report import Findings
+from noria.benchmarks.simulate.run import run_simulation
+from noria.benchmarks.simulate.settings import HOUR, Faults, Site
+from noria.engine.config.jobfile import RunConfig, parse_size
+from noria.engine.job import STALL_SECONDS
+from noria.engine.scheduler.events import SchedulerOptions
+from noria.manifests.errors import ConfigurationError
+
+FACTOR_MOST = 100.0
+"""With more faults than that, hardly anything is ever done."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the user asks for: the options of `noria simulate`. Sizes and counts as they were
+    written; None stands for what the job file says, or the default of Site and Faults."""
+
+    job: Path | None = None
+    bytes: str | None = None
+    objects: str | None = None
+    shards: int | None = None
+    workers: int | None = None
+    workers_per_node: int | None = None
+    worker_rate: str | None = None
+    node_rate: str | None = None
+    store_rate: str | None = None
+    faults: float = 1.0
+    node_loss_hours: float | None = None
+    driver_restart_hours: float | None = None
+    seed: int = 1
+    plot: Path | None = None
+
+
+def simulate(wish: Wish, say: Say) -> Findings:
+    """Run the whole job. Raises ConfigurationError for what cannot be simulated, before anything
+    is."""
+    _check_plot(wish.plot)
+    faults = _faults(wish)
+    plan = _plan(wish)
+    run_config = plan.config.run if plan.config else RunConfig()
+    site = _site(wish, run_config)
+    say(f"simulating {len(plan.shards):,} shards on {site.workers:,} workers, seed {wish.seed}")
+    started = time.monotonic()
+    run = run_simulation(
+        plan.shards,
+        site,
+        faults,
+        options=SchedulerOptions(
+            heartbeat_timeout_seconds=run_config.heartbeat_timeout_seconds,
+            attempts_per_span=run_config.attempts,
+            stall_seconds=STALL_SECONDS,
+        ),
+        seed=wish.seed,
+        say=say,
+    )
+    found = Findings(
+        plan=plan,
+        site=site,
+        faults=faults,
+        seed=wish.seed,
+        run=run,
+        real_seconds=time.monotonic() - started,
+    )
+    return found if wish.plot is None else _plotted(found, wish.plot)
+
+
+def _plan(wish: Wish) -> SimulatedPlan:
+    made_up = {"--bytes": wish.bytes, "--objects": wish.objects, "--shards": wish.shards}
+    given = [name for name, value in made_up.items() if value is not None]
+    if wish.job is not None:
+        if given:
+            raise ConfigurationError(f"{wish.job} says what to move; leave out {given[0]}")
+        return planned_job(wish.job)
+    if wish.bytes is None or wish.objects is None:
+        raise ConfigurationError(
+            "say what to move: JOB.toml of a planned job, or --bytes 10PB --objects 1e9"
+        )
+    total, objects = _size("--bytes", wish.bytes), _count("--objects", wish.objects)
+    return made_up_job(total, objects, wish.shards, random.Random(f"plan {wish.seed}"))
+
+
+def _site(wish: Wish, run: RunConfig) -> Site:
+    site = replace(Site(), leases=run.leases, journal_seconds=run.journal_seconds)
+    changes: dict[str, float] = {}
+    if wish.workers or run.workers:
+        changes["workers"] = wish.workers or run.workers
+    if wish.workers_per_node:
+        changes["workers_per_node"] = wish.workers_per_node
+    if wish.worker_rate is not None:
+        changes["worker_rate"] = _size("--worker-rate", wish.worker_rate)
+    if wish.node_rate is not None:
+        changes["node_rate"] = _size("--node-rate", wish.node_rate)
+    if wish.store_rate is not None:
+        rate = _size("--store-rate", wish.store_rate)
+        changes.update(source_rate=rate, target_rate=rate)
+    return replace(site, **changes)  # type: ignore[arg-type]  # workers are int where given
+
+
+def _faults(wish: Wish) -> Faults:
+    if not 0 <= wish.faults <= FACTOR_MOST:
+        raise ConfigurationError(
+            f"--faults {wish.faults:g} is out of range; give a factor from 0 (none at all) to "
+            f"{FACTOR_MOST:.0f}"
+        )
+    faults = Faults().scaled(wish.faults)
+    hours = {
+        "node_loss_seconds": ("--node-loss", wish.node_loss_hours),
+        "driver_restart_seconds": ("--driver-restart", wish.driver_restart_hours),
+    }
+    for field, (name, value) in hours.items():
+        if value is None:
+            continue
+        if not (value == 0 or 0.01 <= value < float("inf")):
+            raise ConfigurationError(
+                f"{name} {value:g} is out of range; give hours, at least 0.01, or 0 for never"
+            )
+        faults = replace(faults, **{field: value * HOUR})
+    return faults
+
+
+def _size(name: str, text: str) -> int:
+    """Bytes, or bytes a second. Raises ConfigurationError."""
+    try:
+        size = parse_size(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: {error}") from error
+    if size < 1:
+        raise ConfigurationError(f"{name} {text} is nothing; raise it")
+    return size
+
+
+def _count(name: str, text: str) -> int:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 1 <= number < 1e15:
+        raise ConfigurationError(f"{name} {text} is no count; write a number such as 1e9")
+    return int(number)
+
+
+def _check_plot(path: Path | None) -> None:
+    if path is None:
+        return
+    if path.suffix.lower() != ".png" or path.is_dir() or not path.absolute().parent.is_dir():
+        raise ConfigurationError(f"--plot {path}: name a FILE.png in a directory that is there")
+    # The command hides numpy from Ray (engine/cluster/imports.py); matplotlib cannot do without.
+    if sys.modules.get("numpy", sys) is None:
+        del sys.modules["numpy"]
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigurationError(
+            "--plot needs matplotlib; install noria[bench], or leave --plot out"
+        )
+
+
+def _plotted(found: Findings, path: Path) -> Findings:
+    from noria.benchmarks.simulate.plots import plot_run
+
+    try:
+        plot_run(found, path)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror}; see --plot") from error
+    return replace(found, plot=str(path))

@@ -1,0 +1,155 @@
+"""What `noria simulate` says at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from noria.benchmarks.simulate.plan import SimulatedPlan
+from noria.benchmarks.simulate.run import Run, ideal_seconds
+from noria.benchmarks.simulate.settings import Faults, Site
+from noria.engine.terminal.progress import duration_text, size_text
+
+TAIL_SHARE = 0.01
+"""The tail is from all bytes but so many to the end."""
+OWN_ROWS = ("leases", "splits", "seals", "quarantine")
+"""Counts that are shown by themselves, or say nothing of what went wrong."""
+CHECKS = (
+    "no shard lost",
+    "no unit sealed twice in a generation, and none that was not moved",
+    "no result of a fenced attempt sealed, and every one that counts",
+    "no lease with a worker that is lost, leaving, full or silent beyond its expiry",
+    "no unit leased twice",
+    "no span leased more often than it may fail",
+    "no byte moved again that the faults do not explain",
+    "the end reached",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """How a simulation ended."""
+
+    plan: SimulatedPlan
+    site: Site
+    faults: Faults
+    seed: int
+    run: Run
+    real_seconds: float
+    """That the simulation itself took."""
+    plot: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.run.violation is None else 1
+
+
+def tail_seconds(run: Run) -> float:
+    """From 99 % of the bytes to the end."""
+    width, figures = run.cadence.bin_seconds, run.figures
+    bins = max(len(figures.moved), len(figures.repeated))
+    useful = (_at(figures.moved, n) - _at(figures.repeated, n) for n in range(bins))
+    wanted = (1 - TAIL_SHARE) * figures.useful_bytes
+    reached = next((n for n, size in enumerate(accumulate(useful)) if size >= wanted), bins)
+    return max(0.0, run.seconds - (reached + 1) * width)
+
+
+def _at(values: Sequence[float], place: int) -> float:
+    return values[place] if place < len(values) else 0.0
+
+
+def summary(found: Findings) -> dict[str, Any]:
+    """The document of `--json`."""
+    run, figures, plan = found.run, found.run.figures, found.plan
+    return {
+        "seed": found.seed,
+        "digest": run.digest,
+        "violation": run.violation,
+        "checks": list(CHECKS),
+        "job": {"shards": len(plan.shards), "objects": plan.objects, "bytes": plan.bytes},
+        "site": asdict(found.site),
+        "faults": asdict(found.faults),
+        "cadence": asdict(run.cadence),
+        "heartbeat_timeout_seconds": run.options.heartbeat_timeout_seconds,
+        "seconds": round(run.seconds, 3),
+        "ideal_seconds": round(ideal_seconds(plan.shards, found.site), 3),
+        "bytes_per_second": round(figures.useful_bytes / max(run.seconds, 1e-9)),
+        "rework_bytes": round(figures.repeated_bytes),
+        "rework_share": figures.repeated_bytes / max(1, plan.bytes),
+        "rework_bound_bytes": round(figures.excused_bytes),
+        "idle_share": figures.idle_seconds / max(1e-9, figures.up_seconds),
+        "tail_seconds": round(tail_seconds(run), 3),
+        "leases": figures.counts.get("leases", 0),
+        "splits": figures.counts.get("splits", 0),
+        "quarantines": figures.counts.get("quarantine", 0),
+        "counts": dict(sorted(figures.counts.items())),
+        "events": run.events,
+        "commands": run.commands,
+        "real_seconds": round(found.real_seconds, 3),
+        "events_per_second": round(run.events / max(found.real_seconds, 1e-9)),
+        "plot": found.plot,
+        "exit_code": found.exit_code,
+    }
+
+
+def print_report(document: dict[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    job, site = document["job"], document["site"]
+    console.print(
+        f"{size_text(job['bytes'])} in {job['objects']:,} objects, {job['shards']:,} shards; "
+        f"{site['workers']:,} workers, {site['workers_per_node']} on a node"
+    )
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for name, text in _rows(document):
+        table.add_row(name, text)
+    console.print(table)
+    if document["violation"] is None:
+        console.print(f"\nheld, at every event: {'; '.join(document['checks'])}")
+    else:
+        console.print(f"\nVIOLATION after {duration_text(document['seconds'])}: ", end="")
+        console.print(document["violation"], markup=False)
+    if document["plot"]:
+        console.print(document["plot"], markup=False)
+
+
+def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
+    ideal = duration_text(document["ideal_seconds"])
+    rework = f"{size_text(document['rework_bytes'])}, {document['rework_share']:.3%}"
+    faults = [
+        f"{number:,} x {what}"
+        for what, number in document["counts"].items()
+        if number and what not in OWN_ROWS
+    ]
+    timeout = duration_text(document["heartbeat_timeout_seconds"])
+    return [
+        ("duration", f"{duration_text(document['seconds'])} (ideal {ideal})"),
+        ("throughput", f"{size_text(document['bytes_per_second'])}/s"),
+        (
+            "moved again",
+            f"{rework} (the faults explain {size_text(document['rework_bound_bytes'])})",
+        ),
+        ("idle workers", f"{document['idle_share']:.2%} of their time"),
+        ("tail", f"{duration_text(document['tail_seconds'])} for the last 1 % of the bytes"),
+        ("leases", f"{document['leases']:,}"),
+        ("splits", f"{document['splits']:,}"),
+        ("quarantines", f"{document['quarantines']:,}"),
+        ("what happened", ", ".join(faults)),
+        (
+            "time",
+            f"reports every {duration_text(document['cadence']['report_seconds'])}, "
+            f"a worker is lost after {timeout} of silence",
+        ),
+        (
+            "simulator",
+            f"{document['events']:,} events in {duration_text(document['real_seconds'])}, "
+            f"{document['events_per_second']:,} a second",
+        ),
+        ("seed, digest", f"{document['seed']}, {document['digest']}"),
+    ]

@@ -1,0 +1,147 @@
+"""One simulation from its first event to Finish, and what is checked at its end.
+
+Discrete events: a heap of what happens when, and the flow of bytes, which says what ends when. No
+clock, no thread, and no chance but that of the seed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from noria.benchmarks.simulate.driver import Driver, Judge
+from noria.benchmarks.simulate.faults import Weather
+from noria.benchmarks.simulate.flow import Flow
+from noria.benchmarks.simulate.ledger import Ledger, Violation
+from noria.benchmarks.simulate.records import Figures, Records
+from noria.benchmarks.simulate.settings import MINUTE, Cadence, Faults, Site
+from noria.benchmarks.simulate.workers import Task
+from noria.benchmarks.simulate.world import Agenda, World
+from noria.engine.scheduler.events import SchedulerOptions
+from noria.engine.scheduler.scheduler import Scheduler
+from noria.engine.terminal.progress import duration_text
+from noria.manifests.model import ShardPlan
+
+REPORTS = 2_000_000
+"""Of all workers together: a few minutes of one core."""
+ANNOUNCEMENTS = 10
+ROUNDING = 1e-6
+"""Of all bytes: sums of floats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How a simulation went."""
+
+    seconds: float
+    """Simulated, to Finish or to the violation."""
+    events: int
+    commands: int
+    digest: str
+    figures: Figures
+    cadence: Cadence
+    options: SchedulerOptions
+    violation: str | None
+    """What the scheduler did wrong; None where every check held."""
+
+
+def ideal_seconds(shards: Sequence[ShardPlan], site: Site) -> float:
+    """How long it takes where nothing goes wrong and nobody ever waits."""
+    work = sum(shard.bytes for shard in shards)
+    return work / min(site.workers * site.worker_rate, site.source_rate, site.target_rate)
+
+
+def run_simulation(
+    shards: Sequence[ShardPlan],
+    site: Site,
+    faults: Faults,
+    *,
+    options: SchedulerOptions,
+    seed: int,
+    cadence: Cadence | None = None,
+    scheduler_type: type[Scheduler] = Scheduler,
+    judges: Sequence[Judge] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> Run:
+    """Run the scheduler until it finishes, or breaks a promise. `options` are those of a real run;
+    they are fitted to the cadence. The same arguments give the same run, event for event."""
+    cadence = cadence or Cadence.fitting(site.workers, ideal_seconds(shards, site), REPORTS)
+    options = cadence.options(options)
+    figures = Figures(cadence)
+    world = World(
+        site=site,
+        faults=faults,
+        cadence=cadence,
+        flow=Flow(site.source_rate, site.target_rate),
+        agenda=Agenda(),
+        records=Records(shards, figures),
+        figures=figures,
+        chance=random.Random(f"world {seed}"),
+    )
+    ledger = Ledger(shards, options)
+    driver = Driver(world, options, scheduler_type, [ledger, *judges])
+    weather = random.Random(f"weather {seed}")
+    Weather(world, driver, weather, options.heartbeat_timeout_seconds).begin()
+    violation = None
+    try:
+        driver.begin()
+        _announce(world, say, ideal_seconds(shards, site) / ANNOUNCEMENTS)
+        _play(world, driver)
+        _close(world, driver, ledger)
+    except Violation as found:
+        violation = str(found)
+    return Run(
+        seconds=world.now,
+        events=driver.trace.events,
+        commands=driver.trace.commands,
+        digest=driver.trace.digest,
+        figures=figures,
+        cadence=cadence,
+        options=options,
+        violation=violation,
+    )
+
+
+def _announce(world: World, say: Callable[[str], None], seconds: float) -> None:
+    if world.now:
+        total = sum(plan.bytes for plan in world.records.plans.values())
+        figures = world.figures
+        share = (sum(figures.moved) - figures.repeated_bytes) / max(1, total)
+        say(f"after {duration_text(world.now)}: {share:.0%} of the bytes")
+    world.later(max(MINUTE, seconds), _announce, world, say, seconds)
+
+
+def _play(world: World, driver: Driver) -> None:
+    flow: Flow[Task] = world.flow
+    agenda, cluster = world.agenda, driver.cluster
+    while not driver.finished:
+        due = flow.next_time()
+        if due <= agenda.next_time:
+            flow.advance(due)
+            cluster.reach(flow.pop())
+        else:
+            flow.advance(agenda.next_time)
+            action, arguments = agenda.pop()
+            action(*arguments)
+
+
+def _close(world: World, driver: Driver, ledger: Ledger) -> None:
+    """What has to hold of a whole run: all bytes are there, and none were moved again but for a
+    fault that may cost as much."""
+    figures, records = world.figures, world.records
+    for worker in list(driver.cluster.workers()):
+        driver.cluster.die(worker)
+    total = sum(plan.bytes for plan in records.plans.values())
+    given_up = sum(plan.bytes for plan in ledger.given_up())
+    rounding = ROUNDING * max(total, 1)
+    if not total - given_up - rounding <= figures.useful_bytes <= total + rounding:
+        raise Violation(f"{figures.useful_bytes:.0f} of {total} bytes were moved at the end")
+    if figures.repeated_bytes > figures.excused_bytes + rounding:
+        raise Violation(
+            f"{figures.repeated_bytes:.0f} bytes were moved again; "
+            f"the faults explain {figures.excused_bytes:.0f}"
+        )
+    moved = sum(figures.moved)
+    if abs(moved - figures.useful_bytes - figures.repeated_bytes) > rounding:
+        raise Violation(f"{moved:.0f} bytes were moved, and not all are accounted for")

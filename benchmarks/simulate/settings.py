@@ -1,0 +1,108 @@
+"""What a simulation is made of: the site, what goes wrong there and how often, and its clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from noria.engine.scheduler.events import SchedulerOptions
+
+MIB = 1024 * 1024
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Workers, their nodes, and both stores. Rates are bytes a second."""
+
+    workers: int = 400
+    workers_per_node: int = 4
+    leases: int = 2
+    """That a worker holds side by side."""
+    worker_rate: float = 150e6
+    """Median of what one worker can move; speeds are log-normal."""
+    worker_spread: float = 0.3
+    """Sigma of the speeds' logarithm."""
+    slow_share: float = 0.02
+    """Of all workers, at a tenth of their speed."""
+    node_rate: float = 3.1e9
+    """Network interface of a node, shared by its workers: 25 Gbit/s."""
+    source_rate: float = 12.5e9
+    """Most that the source gives to all together: 100 Gbit/s."""
+    target_rate: float = 12.5e9
+    in_flight_bytes: int = 256 * MIB
+    """Of one lease: what its worker loses when it dies, at most."""
+    journal_seconds: float = 1.0
+    object_bytes: int = 128 * 1024
+    """What an object costs besides its bytes, in bytes that would take as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """Mean seconds between faults of the whole site, and shares of leases. 0 means never."""
+
+    node_loss_seconds: float = HOUR
+    """Half of the time the driver is told, half of the time it has to find out by itself."""
+    node_drain_seconds: float = 6 * HOUR
+    worker_crash_seconds: float = HOUR
+    zombie_seconds: float = 2 * HOUR
+    """A worker stands still or works unheard, some for longer than the heartbeat time-out, and
+    comes back with what it had."""
+    throttle_seconds: float = 4 * HOUR
+    """A store answers 503 for a while: its rate falls to between 1/20 and 1/2."""
+    driver_pause_seconds: float = 12 * HOUR
+    """The driver stands still: nothing is lost, all is late."""
+    driver_restart_seconds: float = DAY
+    failed_leases: float = 1e-3
+    lost_uploads: float = 1e-3
+    """Of PARTS and ASSEMBLE leases."""
+    hung_leases: float = 2e-6
+    """Of all leases; half of these do not hear a Revoke. Time-outs of requests end what hangs long
+    before: this is a fault that nobody knows of."""
+    lost_grants: float = 1e-4
+    wrong_results: float = 1e-4
+    """Results that say more than was leased, or belong to another generation."""
+    poisoned_shards: float = 1e-5
+    """Shards on which every lease fails."""
+    late_splits: float = 0.2
+    lost_splits: float = 0.1
+
+    def scaled(self, factor: float) -> Faults:
+        """`factor` times as often. 0: none at all. Shares of leases stay below one half."""
+        changes = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.endswith("_seconds"):
+                changes[item.name] = value / factor if factor else 0.0
+            else:
+                changes[item.name] = min(0.5, value * factor)
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cadence:
+    """Simulated seconds between what recurs. Real workers report each second; each report of a
+    thousand workers over weeks would be a billion events, and say nothing new."""
+
+    report_seconds: float
+    tick_seconds: float
+    bin_seconds: float
+    """Of the curve of throughput."""
+
+    @classmethod
+    def fitting(cls, workers: int, seconds: float, reports: float) -> Cadence:
+        """As dense as about so many reports of all workers allow, and no denser than reality."""
+        report_seconds = max(1.0, workers * seconds / reports)
+        return cls(
+            report_seconds=report_seconds,
+            tick_seconds=max(1.0, report_seconds / 4),
+            bin_seconds=max(10.0, report_seconds),
+        )
+
+    def options(self, real: SchedulerOptions) -> SchedulerOptions:
+        """The scheduler's bounds where what they are compared with comes more rarely: a worker is
+        lost after the real time-out, but not before it has missed four reports."""
+        return replace(
+            real,
+            heartbeat_timeout_seconds=max(real.heartbeat_timeout_seconds, 4 * self.report_seconds),
+            deaf_seconds=max(real.deaf_seconds, 3 * self.tick_seconds),
+        )

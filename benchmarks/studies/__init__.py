@@ -1,0 +1,1 @@
+"""Single questions, each a script of its own."""

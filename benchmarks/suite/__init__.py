@@ -1,0 +1,1 @@
+"""`make bench`: Noria beside its peers on the same work."""

@@ -1,0 +1,274 @@
+"""What Noria has to reach, and whether it did: each bar as a ratio or a rate from one suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from noria.benchmarks.measure.accounting import Usage
+from noria.benchmarks.measure.spread import Spread, paired_ratios, spread_of
+from noria.benchmarks.suite.peers import (
+    JUICEFS,
+    NORIA,
+    RCLONE,
+    RCLONE_PARTS,
+    RCLONE_WHOLE,
+    STANDING_NORIA,
+)
+from noria.benchmarks.suite.rounds import Contest, Measure, Run
+from noria.benchmarks.suite.workloads import GB, MIB
+
+LOOP = "C loop"
+SHORT = "-short"
+"""Ends the name of the same workload with fewer bytes."""
+
+MEMORY_ALLOWANCE_BYTES = 64 * MIB
+MEMORY_FACTOR = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One figure that is asked for."""
+
+    workload: str
+    what: str
+    wanted: str
+    limit: float
+    at_most: bool
+    value: Spread | None
+    """None where it could not be measured."""
+    note: str = ""
+    digits: int = 2
+    counts: bool = True
+    """False for figures that are shown beside a bar and asked of nobody."""
+
+    @property
+    def met(self) -> bool | None:
+        if self.value is None:
+            return None
+        median = self.value.median
+        return median <= self.limit if self.at_most else median >= self.limit
+
+
+def at_most(limit: float, workload: str, what: str, value: Spread | None, **more: object) -> Bar:
+    return Bar(
+        workload=workload,
+        what=what,
+        wanted=f"<= {limit:.2f}",
+        limit=limit,
+        at_most=True,
+        value=value,
+        **more,  # type: ignore[arg-type]  # note and counts
+    )
+
+
+def at_least(limit: float, workload: str, what: str, value: Spread | None, **more: object) -> Bar:
+    return Bar(
+        workload=workload,
+        what=what,
+        wanted=f">= {limit:.2f}",
+        limit=limit,
+        at_most=False,
+        value=value,
+        **more,  # type: ignore[arg-type]  # note and counts
+    )
+
+
+def cpu_per_gb(run: Run) -> float:
+    return run.cpu_seconds_per_gb
+
+
+def cpu_per_object(run: Run) -> float:
+    return run.cpu_microseconds_per_object
+
+
+def objects_per_second(run: Run) -> float:
+    return run.objects_per_second
+
+
+def wall_seconds(run: Run) -> float:
+    return run.usage.wall_seconds
+
+
+def per_core(run: Run) -> float:
+    return run.gigabytes_per_core_second
+
+
+def best_of(
+    contest: Contest, names: Sequence[str], measure: Measure, *, lowest: bool
+) -> str | None:
+    """Who has the best median; None where none of them has a valid run."""
+    medians = {
+        name: found.median
+        for name in names
+        if (found := spread_of(contest.by_round(name, measure).values())) is not None
+    }
+    if not medians:
+        return None
+    return (min if lowest else max)(medians, key=lambda name: medians[name])
+
+
+def ratio(contest: Contest, mine: str, other: str | None, measure: Measure) -> Spread | None:
+    if other is None:
+        return None
+    return paired_ratios(contest.by_round(mine, measure), contest.by_round(other, measure))
+
+
+def check_bars(
+    contests: Mapping[str, Contest], idle: Sequence[Usage], bytes_in_flight: int
+) -> list[Bar]:
+    """The bars of every workload that was run."""
+    bars: list[Bar] = []
+    if "bulk" in contests:
+        bars += _bulk_bars(contests["bulk"])
+        bars.append(_memory_bar(contests["bulk"], idle, bytes_in_flight))
+    if "bulk-https" in contests:
+        bars += _bulk_https_bars(contests["bulk-https"])
+    if "small" in contests:
+        bars += _small_bars(contests["small"])
+    if "mixed" in contests:
+        bars += _mixed_bars(contests["mixed"])
+    for name, per_core_wanted in (("null-bulk", 1.2), ("null-bulk-https", 0.6)):
+        if name in contests:
+            bars += _null_bars(contests[name], contests[name + SHORT], per_core_wanted)
+    return bars
+
+
+def _bulk_bars(contest: Contest) -> Iterator[Bar]:
+    yield at_most(
+        0.60,
+        "bulk",
+        f"CPU s/GB over {JUICEFS}",
+        ratio(contest, NORIA, JUICEFS, cpu_per_gb),
+    )
+    yield from _over_rclone(contest, 0.25)
+
+
+def _bulk_https_bars(contest: Contest) -> Iterator[Bar]:
+    yield from _over_rclone(contest, 0.45)
+
+
+def _over_rclone(contest: Contest, limit: float) -> Iterator[Bar]:
+    """Over its best flags, which is the bar; and over how it sends large objects by default."""
+    workload = contest.workload.name
+    best = best_of(contest, [RCLONE_WHOLE, RCLONE_PARTS], cpu_per_gb, lowest=True)
+    yield at_most(
+        limit,
+        workload,
+        "CPU s/GB over rclone's, best flags",
+        ratio(contest, NORIA, best, cpu_per_gb),
+        note=f"best: {best}",
+    )
+    yield at_most(
+        limit,
+        workload,
+        f"CPU s/GB over {RCLONE_PARTS}",
+        ratio(contest, NORIA, RCLONE_PARTS, cpu_per_gb),
+        counts=False,
+    )
+
+
+def _small_bars(contest: Contest) -> Iterator[Bar]:
+    peers = [RCLONE, JUICEFS]
+    cheapest = best_of(contest, peers, cpu_per_object, lowest=True)
+    fastest = best_of(contest, peers, objects_per_second, lowest=False)
+    for name, counts in ((NORIA, True), (STANDING_NORIA, False)):
+        suffix = "" if counts else ", on a standing Ray"
+        yield at_most(
+            0.80,
+            "small",
+            f"CPU an object over the better peer's{suffix}",
+            ratio(contest, name, cheapest, cpu_per_object),
+            note=f"better: {cheapest}",
+            counts=counts,
+        )
+        yield at_least(
+            1.2,
+            "small",
+            f"objects/s over the better peer's{suffix}",
+            ratio(contest, name, fastest, objects_per_second),
+            note=f"better: {fastest}",
+            counts=counts,
+        )
+
+
+def _mixed_bars(contest: Contest) -> Iterator[Bar]:
+    fastest = best_of(contest, [RCLONE, JUICEFS], wall_seconds, lowest=True)
+    yield at_most(
+        0.80,
+        "mixed",
+        "wall over the best peer's",
+        ratio(contest, NORIA, fastest, wall_seconds),
+        note=f"best: {fastest}",
+    )
+
+
+def _null_bars(contest: Contest, short: Contest, wanted: float) -> Iterator[Bar]:
+    """`short` has fewer bytes, and the C loop."""
+    workload = contest.workload.name
+    loop = short.by_round(LOOP, cpu_per_gb)
+    yield at_least(
+        wanted,
+        workload,
+        "GB for each second of a core",
+        spread_of(contest.by_round(NORIA, per_core).values()),
+    )
+    yield at_most(
+        2.0,
+        workload,
+        f"CPU over the {LOOP}'s",
+        paired_ratios(contest.by_round(NORIA, cpu_per_gb), loop),
+    )
+    marginal = marginal_cpu_per_gb(contest, short, NORIA)
+    taken_out = f"{contest.workload.bytes / GB:.1f} GB less {short.workload.bytes / GB:.1f} GB"
+    yield at_least(
+        wanted,
+        workload,
+        "GB for each second of a core, start-up taken out",
+        spread_of(1 / value for value in marginal.values()),
+        note=taken_out,
+        counts=False,
+    )
+    yield at_most(
+        2.0,
+        workload,
+        f"CPU over the {LOOP}'s, start-up taken out",
+        paired_ratios(marginal, loop),
+        note=taken_out,
+        counts=False,
+    )
+
+
+def marginal_cpu_per_gb(contest: Contest, short: Contest, name: str) -> dict[int, float]:
+    """What each further GB costs, by round: the difference of two sizes, start-up cancelled."""
+    gigabytes = (contest.workload.bytes - short.workload.bytes) / GB
+    long = {run.round: run.usage.cpu_seconds for run in contest.valid(name)}
+    brief = {run.round: run.usage.cpu_seconds for run in short.valid(name)}
+    return {
+        number: (long[number] - brief[number]) / gigabytes
+        for number in sorted(long.keys() & brief.keys())
+        if long[number] > brief[number]
+    }
+
+
+def _memory_bar(contest: Contest, idle: Sequence[Usage], bytes_in_flight: int) -> Bar:
+    limit = MEMORY_ALLOWANCE_BYTES + MEMORY_FACTOR * bytes_in_flight
+    resting = spread_of(usage.peak_rss_bytes for usage in idle)
+    value = None
+    if resting is not None:
+        value = spread_of(
+            (run.usage.peak_rss_bytes - resting.median) / MIB for run in contest.valid(NORIA)
+        )
+    return Bar(
+        workload="bulk",
+        what="peak RSS beyond idle Ray, MiB",
+        wanted=f"<= {limit / MIB:,.0f}",
+        limit=limit / MIB,
+        at_most=True,
+        value=value,
+        digits=0,
+        note=(
+            f"64 MiB + 2 x {bytes_in_flight / MIB:,.0f} MiB in flight"
+            + ("" if resting is None else f"; idle Ray: {resting.median / MIB:,.0f} MiB")
+        ),
+    )

@@ -1,0 +1,254 @@
+"""Noria beside rclone and juicefs sync: the whole suite, its bars, and what it leaves as files.
+
+    .venv/bin/python -m noria.benchmarks.suite.command                    # all of it, about an hour
+    .venv/bin/python -m noria.benchmarks.suite.command --only small,bulk --rounds 5
+    .venv/bin/python -m noria.benchmarks.suite.command --quick            # a look whether it works
+
+Real servers on both sides, all on this machine: nothing else should run meanwhile. Results go to
+benchmarks/results; those of --quick to a temporary folder, since they prove nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import os
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from noria.benchmarks.measure.accounting import Usage
+from noria.benchmarks.null.stores import BUCKET, loop_command
+from noria.benchmarks.servers import free_ports
+from noria.benchmarks.suite import peers
+from noria.benchmarks.suite.bars import LOOP, SHORT, check_bars
+from noria.benchmarks.suite.contenders import Contender, Ends, Order, noria
+from noria.benchmarks.suite.machine import describe_machine, describe_versions
+from noria.benchmarks.suite.ray_cluster import measure_idle_ray
+from noria.benchmarks.suite.report import Results, write_results
+from noria.benchmarks.suite.rounds import Contest, Entry, contests_of, run_rounds, temporary_folder
+from noria.benchmarks.suite.stands import NullStand, run_null_stand, run_real_stands
+from noria.benchmarks.suite.workloads import GB, Workload, bulk, bulk_https, mixed, null_bulk, small
+from noria.engine.config.jobfile import RunConfig
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+ROUNDS = 5
+QUICK_ROUNDS = 1
+QUICK_SHARE = 0.1
+BULK_HTTPS_SHARE = 0.5
+WARM_UP_SHARE = 0.04
+"""Of a workload, for the round that does not count: the servers have been busy at being filled."""
+IDLE_RUNS = 3
+
+NULL_BYTES = 16 * GB
+NULL_SHORT_BYTES = 4 * GB
+NULL_PEER_ROUNDS = 2
+"""No bar asks for them."""
+LOOP_KEY = "loop"
+LOOP_STREAMS = 2
+"""As many as Noria has workers on two cores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How much of everything."""
+
+    rounds: int
+    share: float
+    """Of each workload's size."""
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    arguments = _parse()
+    names = arguments.only.split(",") if arguments.only else list(WORKLOADS)
+    if unknown := sorted(set(names) - set(WORKLOADS)):
+        sys.exit(f"no such workload: {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
+    scale = Scale(
+        rounds=arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS),
+        share=QUICK_SHARE if arguments.quick else 1.0,
+    )
+    folder = arguments.results
+    if folder is None:
+        folder = Path(tempfile.mkdtemp(prefix="noria-bench-")) if arguments.quick else RESULTS
+    results = run_suite(names, scale)
+    path = write_results(results, folder, today())
+    for bar in results.bars:
+        verdict = {True: "met", False: "NOT MET", None: "not measured"}[bar.met]
+        found = "" if bar.value is None else bar.value.text(bar.digits)
+        print(f"{bar.workload:16}{bar.what:60}{bar.wanted:10}{found:26}{verdict}")
+    print(path)
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", help=f"some of: {','.join(WORKLOADS)}")
+    parser.add_argument("--rounds", type=int, help=f"that count; default {ROUNDS}")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the sizes, one round")
+    parser.add_argument("--results", type=Path, help="the folder to write to")
+    return parser.parse_args()
+
+
+def run_suite(names: Sequence[str], scale: Scale) -> Results:
+    machine, versions = describe_machine(), describe_versions()
+    contests: list[Contest] = []
+    seconds: dict[str, float] = {}
+    for name in names:
+        print(f"{name}:", flush=True)
+        started = time.monotonic()
+        contests += WORKLOADS[name](scale)
+        seconds[name] = time.monotonic() - started
+        print(f"{name}: {seconds[name]:.0f} s", flush=True)
+    idle = measure_idle() if "bulk" in names else []
+    return Results(
+        command=shlex.join(
+            [".venv/bin/python", "-m", "noria.benchmarks.suite.command", *sys.argv[1:]]
+        ),
+        machine=machine,
+        versions=versions,
+        contests=contests,
+        bars=check_bars(
+            {contest.workload.name: contest for contest in contests},
+            idle,
+            RunConfig().bytes_in_flight,
+        ),
+        idle=idle,
+        rounds=scale.rounds,
+        seconds=seconds,
+    )
+
+
+def measure_idle() -> list[Usage]:
+    usages = []
+    for _ in range(IDLE_RUNS):
+        with temporary_folder() as folder:
+            usages.append(measure_idle_ray(folder))
+    return usages
+
+
+# -- workloads -------------------------------------------------------------------------------------
+
+
+def run_real(
+    make: Callable[[float], Workload],
+    contenders: Sequence[Contender],
+    scale: Scale,
+    *,
+    sides: Mapping[str, int],
+) -> list[Contest]:
+    """`sides`: contenders that are shown beside the bars -> the rounds they get."""
+    started = time.monotonic()
+    workload, warm_up = make(scale.share), make(scale.share * WARM_UP_SHARE)
+    with run_real_stands([workload, warm_up], tls=workload.tls) as [stand, warm_stand]:
+        _say(f"  servers filled in {time.monotonic() - started:.0f} s")
+        entries = [
+            Entry(workload=workload, stand=stand, contender=one, rounds=sides.get(one.name))
+            for one in contenders
+        ]
+        warming = [Entry(workload=warm_up, stand=warm_stand, contender=one) for one in contenders]
+        runs = run_rounds(entries, rounds=scale.rounds, say=_say, warm_up=warming)
+        return contests_of(entries, list(runs))
+
+
+def run_small(scale: Scale) -> list[Contest]:
+    (port,) = free_ports(1)
+    contenders = peers.small_object_contenders(port)
+    return run_real(small, contenders, scale, sides={peers.STANDING_NORIA: 1})
+
+
+def run_bulk(scale: Scale) -> list[Contest]:
+    contenders = peers.large_object_contenders()
+    return run_real(bulk, contenders, scale, sides={peers.RCLONE_PARTS: 1})
+
+
+def run_bulk_https(scale: Scale) -> list[Contest]:
+    contenders = peers.large_object_contenders()
+    return run_real(
+        lambda share: bulk_https(share * BULK_HTTPS_SHARE),
+        contenders,
+        scale,
+        sides={peers.RCLONE_PARTS: 2},
+    )
+
+
+def run_mixed(scale: Scale) -> list[Contest]:
+    return run_real(mixed, peers.mixed_object_contenders(), scale, sides={})
+
+
+def run_null(scale: Scale, *, tls: bool) -> list[Contest]:
+    """Noria with many bytes and with fewer; the C loop and the peers, whose start costs nothing,
+    with the fewer."""
+    long = null_bulk(int(NULL_BYTES * scale.share), tls=tls)
+    short = null_bulk(int(NULL_SHORT_BYTES * scale.share), tls=tls, suffix=SHORT)
+    stream_bytes = short.bytes // LOOP_STREAMS
+    looped = replace(
+        short, objects=tuple((f"{LOOP_KEY}-{n}", stream_bytes) for n in range(LOOP_STREAMS))
+    )
+    with contextlib.ExitStack() as stack:
+        long_stand = stack.enter_context(run_null_stand(long.objects, tls=tls))
+        short_stand = stack.enter_context(run_null_stand(short.objects, tls=tls))
+        loop_stand = stack.enter_context(
+            run_null_stand([(LOOP_KEY, stream_bytes)], tls=tls, bucket=BUCKET)
+        )
+        loop = loop_contender(loop_stand, stream_bytes)
+        brief = [
+            Entry(workload=short, stand=short_stand, contender=noria(name=peers.NORIA)),
+            Entry(workload=looped, stand=loop_stand, contender=loop),
+            *(
+                Entry(workload=short, stand=short_stand, contender=peer, rounds=NULL_PEER_ROUNDS)
+                for peer in peers.large_object_contenders()
+                if peer.name in (peers.RCLONE_WHOLE, peers.JUICEFS)
+            ),
+        ]
+        entries = [
+            Entry(workload=long, stand=long_stand, contender=noria(name=peers.NORIA)),
+            *brief,
+        ]
+        runs = run_rounds(entries, rounds=scale.rounds, say=_say, warm_up=brief)
+        return contests_of(entries, list(runs))
+
+
+def loop_contender(stand: NullStand, stream_bytes: int) -> Contender:
+    """The plain C loop: recv, XXH3-128, send."""
+
+    def order(ends: Ends, folder: Path) -> Order:
+        command = loop_command(
+            stand.source, stand.sink, key=LOOP_KEY, size=stream_bytes, streams=LOOP_STREAMS
+        )
+        return Order(command=command, environment={"PATH": os.defpath})
+
+    return Contender(
+        name=LOOP,
+        tool="loop",
+        order=order,
+        flags=f"null-loop SOURCE SINK, {LOOP_STREAMS} threads, parts of 64 MiB",
+        note="benchmarks/null/loop.c: recv, XXH3-128, send, on the same sockets",
+    )
+
+
+def today() -> str:
+    return datetime.datetime.now().astimezone().date().isoformat()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+WORKLOADS: dict[str, Callable[[Scale], list[Contest]]] = {
+    "small": run_small,
+    "bulk": run_bulk,
+    "bulk-https": run_bulk_https,
+    "mixed": run_mixed,
+    "null-bulk": lambda scale: run_null(scale, tls=False),
+    "null-bulk-https": lambda scale: run_null(scale, tls=True),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

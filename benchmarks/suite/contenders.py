@@ -1,0 +1,204 @@
+"""Noria and its peers as commands, each with the flags that were found best for a workload.
+
+Peers do the same work: every object arrives, whole. What they leave out (checksums, receipts,
+resume) is said in `note`. Flags were chosen by `python -m noria.benchmarks.suite.tuning`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from noria.benchmarks.servers import REGION, find_tool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """A container to read and an empty bucket to write, with what it takes to get at them."""
+
+    connection_string: str
+    account: str
+    container: str
+    endpoint: str
+    """Of the S3 service; no slash at its end."""
+    access_key: str
+    secret_key: str
+    bucket: str
+    ca_bundle: Path | None = None
+    """Set where both sides speak https."""
+
+    def env(self) -> dict[str, str]:
+        """What every tool finds in its environment; nothing comes from the developer's own."""
+        trusted = {} if self.ca_bundle is None else {"SSL_CERT_FILE": str(self.ca_bundle)}
+        return {
+            "PATH": os.defpath,
+            "AZURE_STORAGE_CONNECTION_STRING": self.connection_string,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            **trusted,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One command, ready to run in a folder of its own."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One way to do the work."""
+
+    name: str
+    """As plots and tables show it."""
+    tool: str
+    order: Callable[[Ends, Path], Order]
+    """The command, given both ends and an empty folder."""
+    flags: str = ""
+    """What the report says of the command."""
+    note: str = ""
+    roles: Callable[[str], str] = field(default=lambda command: "tool")
+    cluster_port: int | None = None
+    """Of a Ray cluster that is started before, and whose CPU counts from then on."""
+
+
+# -- Noria -----------------------------------------------------------------------------------------
+
+NORIA_ROLES = {
+    "gcs_server": "Ray: control store",
+    "raylet": "Ray: raylet",
+    "/agent": "Ray: agents",
+    "Agent": "Ray: agents",
+    "agent.py": "Ray: agents",
+    "/dashboard/": "Ray: dashboard",
+    "monitor.py": "Ray: monitors",
+    "ray::WorkerActor": "Noria: workers",
+    "ray::IDLE": "Ray: idle workers",
+    "default_worker.py": "Ray: idle workers",
+    "noria": "Noria: driver",
+    "engine.": "Noria: driver",
+}
+"""What a command line or title holds -> the role; the first that fits counts."""
+
+
+def noria_role(command: str) -> str:
+    # The raylet's command line holds that of the workers it is to start.
+    program, _, arguments = command.partition(" ")
+    if Path(program).name in ("raylet", "gcs_server"):
+        return NORIA_ROLES[Path(program).name]
+    if program.startswith("ray::"):
+        arguments = ""
+    words = program + " " + arguments
+    return next((role for mark, role in NORIA_ROLES.items() if mark in words), "other")
+
+
+def noria(
+    *,
+    name: str = "Noria",
+    tree: Path | None = None,
+    cluster_port: int | None = None,
+    flags: Sequence[str] = (),
+) -> Contender:
+    """`noria copy` as a user would call it.
+
+    `tree` is another checkout to run. The default is a Ray of its own, started and ended within the
+    run; with `cluster_port` it is a cluster that stands already.
+    """
+    if cluster_port is not None:
+        flags = [*flags, "--address", f"127.0.0.1:{cluster_port}"]
+
+    def order(ends: Ends, folder: Path) -> Order:
+        environment = {**ends.env(), "HOME": str(folder), "RAY_TMPDIR": str(folder)}
+        if tree is not None:
+            environment["PYTHONPATH"] = str(tree)
+        return Order(command=_noria_command(ends, folder, flags), environment=environment)
+
+    return Contender(
+        name=name,
+        tool="noria",
+        order=order,
+        flags=" ".join(["noria copy SOURCE TARGET --job DIR --quiet --json", *flags]),
+        roles=noria_role,
+        cluster_port=cluster_port,
+    )
+
+
+def _noria_command(ends: Ends, folder: Path, flags: Sequence[str]) -> list[str]:
+    program = str(Path(sys.executable).with_name("noria"))
+    source, target = f"az://{ends.account}/{ends.container}", f"s3://{ends.bucket}"
+    # Two at once would fight for the port of /metrics; the peers serve none either, or on port 0.
+    output = ["--quiet", "--json", "--metrics-address", "off", *flags]
+    if ends.ca_bundle is None:
+        return [program, "copy", source, target, "--job", str(folder / "job"), *output]
+    job_file = folder / "job.toml"
+    trust = f'ca_bundle = "{ends.ca_bundle}"'
+    job_file.write_text(
+        f'[source]\nurl = "{source}"\n{trust}\n[target]\nurl = "{target}"\n{trust}\n'
+    )
+    return [program, "run", str(job_file), *output]
+
+
+# -- rclone ----------------------------------------------------------------------------------------
+
+
+def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Contender:
+    def order(ends: Ends, folder: Path) -> Order:
+        trust = [] if ends.ca_bundle is None else ["--ca-cert", str(ends.ca_bundle)]
+        places = [f"source:{ends.container}", f"target:{ends.bucket}"]
+        environment = {
+            **ends.env(),
+            "HOME": str(folder),
+            "RCLONE_CONFIG_SOURCE_TYPE": "azureblob",
+            "RCLONE_CONFIG_SOURCE_CONNECTION_STRING": ends.connection_string,
+            "RCLONE_CONFIG_TARGET_TYPE": "s3",
+            "RCLONE_CONFIG_TARGET_PROVIDER": "SeaweedFS",
+            "RCLONE_CONFIG_TARGET_ENV_AUTH": "true",
+            "RCLONE_CONFIG_TARGET_ENDPOINT": ends.endpoint,
+            # Without it the blob's tier goes out as a storage class, which the target refuses.
+            "RCLONE_CONFIG_TARGET_STORAGE_CLASS": "STANDARD",
+        }
+        command = [str(find_tool("rclone")), "--config", os.devnull, "copy", *places]
+        return Order(command=[*command, *flags, *trust], environment=environment)
+
+    return Contender(
+        name=name,
+        tool="rclone",
+        order=order,
+        flags="rclone copy SOURCE TARGET " + " ".join(flags),
+        note=note,
+    )
+
+
+# -- juicefs sync ----------------------------------------------------------------------------------
+
+
+def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "") -> Contender:
+    def order(ends: Ends, folder: Path) -> Order:
+        # Its minio scheme speaks http, its s3 scheme https; the source follows the environment.
+        scheme = "minio" if ends.ca_bundle is None else "s3"
+        host = urlsplit(ends.endpoint).netloc
+        places = [
+            f"wasb://{ends.container}/",
+            f"{scheme}://{ends.access_key}:{ends.secret_key}@{host}/{ends.bucket}/",
+        ]
+        return Order(
+            command=[str(find_tool("juicefs")), "sync", *places, *flags],
+            environment={**ends.env(), "HOME": str(folder)},
+        )
+
+    return Contender(
+        name=name,
+        tool="juicefs",
+        order=order,
+        flags="juicefs sync SOURCE TARGET " + " ".join(flags),
+        note=note,
+    )

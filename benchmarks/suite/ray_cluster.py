@@ -1,0 +1,77 @@
+"""Ray without a job: a cluster that was there before, and what Ray alone takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from noria.benchmarks.measure.accounting import Account, Usage, measure, open_account
+from noria.benchmarks.suite.contenders import noria_role
+
+READY_SECONDS = 60.0
+REST_SECONDS = 1.0
+REST_SHARE = 0.1
+"""Of one core, over REST_SECONDS: what a cluster without work stays below."""
+IDLE_SECONDS = 6.0
+"""How long Ray is watched doing nothing; its workers are all there by then."""
+
+IDLE_RAY = f"""
+import os, time
+from noria.engine.cluster.ray import Cluster
+cluster = Cluster(None, cpus=os.cpu_count() or 1)
+time.sleep({IDLE_SECONDS})
+cluster.close()
+"""
+
+
+def start_cluster(
+    account: Account, port: int, environment: Mapping[str, str], folder: Path
+) -> None:
+    """A cluster of this machine's CPUs that listens on `port`; returns when it is at rest.
+
+    Its workers take their environment, with the credentials, from here. It ends with the account.
+    Raises RuntimeError.
+    """
+    command = [
+        *(str(Path(sys.executable).with_name("ray")), "start", "--head"),
+        *("--node-ip-address=127.0.0.1", f"--port={port}"),
+        *("--include-dashboard=false", "--disable-usage-stats"),
+        f"--num-cpus={os.cpu_count() or 1}",
+    ]
+    with (folder / "ray-start.log").open("wb") as log:
+        started = account.launch(
+            command, environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT
+        )
+        account.look()
+        if started.wait() != 0:
+            raise RuntimeError((folder / "ray-start.log").read_text()[-2000:])
+    _wait_for_rest(account)
+
+
+def _wait_for_rest(account: Account) -> None:
+    """Until the cluster's processes have done what they do at their start."""
+    deadline = time.monotonic() + READY_SECONDS
+    used = account.cpu_seconds()
+    while time.monotonic() < deadline:
+        time.sleep(REST_SECONDS)
+        before, used = used, account.cpu_seconds()
+        if used - before < REST_SHARE * REST_SECONDS:
+            return
+    raise RuntimeError(f"the cluster is not at rest after {READY_SECONDS:.0f} s")
+
+
+def measure_idle_ray(folder: Path) -> Usage:
+    """What a Ray of its own takes as Noria starts it, without a job."""
+    environment = {"PATH": os.defpath, "HOME": str(folder), "RAY_TMPDIR": str(folder)}
+    with open_account() as account:
+        return measure(
+            [sys.executable, "-c", IDLE_RAY],
+            environment,
+            account=account,
+            roles=noria_role,
+            folder=folder,
+        )

@@ -1,0 +1,1 @@
+"""`noria bench`: settings tried on real transfers."""

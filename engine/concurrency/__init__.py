@@ -1,0 +1,1 @@
+"""How much may be in flight: pure searches over what workers report."""

@@ -1,0 +1,248 @@
+"""Requests in flight at each store, for a whole run: where it starts, what it is now, each worker's
+share.
+
+A worker's own pacer holds itself to its share and falls below it at once when the store says 429 or
+503; the budget, which knows all workers, follows within seconds (knee.py says how).
+
+Pure: time comes in with each call, in seconds on any one clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from noria.engine.concurrency.search import Knee
+from noria.engine.concurrency.throughput import PRICE_PRIOR_BYTES, Window, added_rates
+from noria.manifests.model import Tally
+
+ROLES = ("source", "target")
+
+PER_WORKER_MAX = 256
+"""No worker has more requests in flight at one store: each has a connection of its own."""
+BUDGET_MAX = 16_384
+"""Nor have all together. Where workers have less, the budget is not used, and does not grow."""
+BULK_PER_WORKER = 2
+"""Large bodies in flight for each worker and direction at first; one that is streamed is in flight
+in both. On one core each more costs CPU, over https most: four took about a quarter more there.
+Between stores that pause to write, four were a tenth faster. Trials find more where it pays."""
+SMALL_PER_WORKER = 64
+"""Small requests in flight for each worker and direction at first. A core has time for some 2,000
+a second; at 30 ms each, that takes 60."""
+SMALL_START_MAX = 256
+"""Small requests in flight for the job at first. S3 promises 3,500 writes a second for a prefix: at
+70 ms that is 245, and a larger job may be refused at once. Trials find more within seconds."""
+SMALL_BYTES = 1024 * 1024
+"""What is below costs more as a request than by its bytes (see PRICE_PRIOR_BYTES)."""
+
+WINDOW_SECONDS = 1.0
+WINDOW_SECONDS_MAX = 5.0
+"""A window ends when every worker has reported, and at last after this."""
+IDLE_SECONDS = 5.0
+"""A worker without a request for so long leaves its share to the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartingBudget:
+    """Requests in flight to begin with, at each store, all workers together."""
+
+    bulk: int
+    """Of these, bodies of SMALL_BYTES and more: each needs a buffer, and perhaps a thread."""
+    small: int
+
+    @property
+    def requests(self) -> int:
+        return self.bulk + self.small
+
+
+def starting_budget(
+    sizes: Iterable[Mapping[str, int]], *, workers: int, part_bytes: int
+) -> StartingBudget:
+    """What suits the sizes of a plan: `sizes` of manifest.json, rows of {below, objects, bytes}.
+
+    Either kind of request has as many as it can use where it makes up half of the work or more, and
+    in proportion less where it does not; never more than there are requests, never none where there
+    are some.
+    """
+    small, bulk = Window(), Window()
+    for row in sizes:
+        parts = max(row["objects"], math.ceil(row["bytes"] / part_bytes))
+        if row["below"] <= SMALL_BYTES:
+            small += Window(requests=parts, bytes=row["bytes"])
+        else:
+            bulk += Window(requests=parts, bytes=row["bytes"])
+    works = [kind.bytes + kind.requests * PRICE_PRIOR_BYTES for kind in (small, bulk)]
+    share = works[0] / max(1.0, sum(works))
+    return StartingBudget(
+        bulk=_at_first(workers * BULK_PER_WORKER, 1 - share, bulk),
+        small=_at_first(min(workers * SMALL_PER_WORKER, SMALL_START_MAX), share, small),
+    )
+
+
+def _at_first(most: int, share: float, kind: Window) -> int:
+    return min(math.ceil(most * min(1.0, 2 * share)), int(kind.requests))
+
+
+def shares(budget: int, workers: Collection[str]) -> dict[str, int]:
+    """The budget split evenly, what is left over one by one by name; nobody has less than 1 or more
+    than PER_WORKER_MAX."""
+    each, left = divmod(budget, max(1, len(workers)))
+    return {
+        name: min(max(1, each + (place < left)), PER_WORKER_MAX)
+        for place, name in enumerate(sorted(workers))
+    }
+
+
+@dataclass(slots=True)
+class _Member:
+    """A worker: its totals by store, as last heard and as last counted, and what it was told."""
+
+    worked_at: float
+    heard: Mapping[str, Window] | None = None
+    counted: Mapping[str, Window] | None = None
+    told: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def has_news(self) -> bool:
+        return self.heard is not self.counted
+
+    def take(self) -> dict[str, Window]:
+        """What is new, by store; it counts as taken."""
+        heard, counted = self.heard, self.counted
+        assert heard is not None
+        assert counted is not None
+        self.counted = heard
+        return {role: heard[role] - counted[role] for role in ROLES}
+
+
+class Budgets:
+    """Hears all workers, and says what each may have in flight. Use one for each run."""
+
+    def __init__(self, start: int, *, fixed: Mapping[str, int] | None = None) -> None:
+        """`start`: requests in flight at each store. `fixed`: store -> requests in flight that
+        never change."""
+        self._fixed = fixed or {}
+        self._knees = {role: self._knee(role, start) for role in ROLES}
+        self._members: dict[str, _Member] = {}
+        self._sharing: frozenset[str] = frozenset()
+        self._window_began: float | None = None
+
+    def budget(self, role: str) -> int:
+        """Requests in flight at a store, all workers together."""
+        return self._knees[role].budget
+
+    def join(self, worker: str, now: float) -> None:
+        self._members[worker] = _Member(worked_at=now)
+
+    def leave(self, worker: str) -> None:
+        self._members.pop(worker, None)
+
+    def hear(self, worker: str, now: float, tally: Tally) -> None:
+        """A worker's report: what it has counted since it started."""
+        member = self._members.get(worker)
+        if member is None:
+            return
+        totals = {role: totals_of(tally, role, now) for role in ROLES}
+        if member.heard is None or _has_worked(member.heard, totals):
+            member.worked_at = now
+        member.heard = totals
+        member.counted = member.counted or totals
+
+    def decide(self, now: float) -> dict[str, dict[str, int]]:
+        """Worker -> store -> its share, for those whose share has changed since it was last
+        returned."""
+        self._see_who_shares(now)
+        if self._window_is_whole(now):
+            self._turn(self._close_window(now))
+        return self._news()
+
+    # -- who ---------------------------------------------------------------------------------------
+
+    def _see_who_shares(self, now: float) -> None:
+        busy = frozenset(
+            name for name, member in self._members.items() if now - member.worked_at <= IDLE_SECONDS
+        )
+        sharing = busy or frozenset(self._members)
+        if sharing and sharing != self._sharing:
+            self._sharing = sharing
+            for role in ROLES:
+                if role not in self._fixed:
+                    self._knees[role].set_floor(len(sharing))
+
+    def _knee(self, role: str, start: int) -> Knee:
+        fixed = self._fixed.get(role)
+        return Knee(start, 1, BUDGET_MAX) if fixed is None else Knee(fixed, fixed, fixed)
+
+    def _news(self) -> dict[str, dict[str, int]]:
+        news: dict[str, dict[str, int]] = {}
+        split = {role: shares(self.budget(role), self._sharing) for role in ROLES}
+        for name, member in self._members.items():
+            # Whoever idles has a share too: work may come to it before the next word does.
+            told = {role: of.get(name) or min(of.values()) for role, of in split.items()}
+            if told != member.told:
+                member.told = news[name] = told
+        return news
+
+    # -- what they did -----------------------------------------------------------------------------
+
+    def _window_is_whole(self, now: float) -> bool:
+        if self._window_began is None:
+            self._window_began = now
+        seconds = now - self._window_began
+        return seconds >= WINDOW_SECONDS_MAX or (
+            seconds >= WINDOW_SECONDS and all(member.has_news for member in self._members.values())
+        )
+
+    def _close_window(self, now: float) -> dict[str, Window]:
+        assert self._window_began is not None
+        seconds, self._window_began = now - self._window_began, now
+        since = [member.take() for member in self._members.values() if member.has_news]
+        return {role: added_rates((one[role] for one in since), seconds) for role in ROLES}
+
+    def _turn(self, windows: Mapping[str, Window]) -> None:
+        """One store tries at a time. Where a trial has moved its budget, the others look again:
+        what held them back may have been that one."""
+        for role, knee in self._knees.items():
+            others = [other for other in self._knees.values() if other is not knee]
+            tried_from = knee.base if knee.trying else None
+            knee.hear(
+                windows[role],
+                may_try=not any(other.trying for other in others),
+                may_lend=not any(other.on_loan for other in others),
+            )
+            if tried_from in (None, knee.base):
+                continue
+            for other in others:
+                other.wake()
+                if not knee.on_loan:
+                    other.keep_loan()
+
+
+def totals_of(tally: Tally, role: str, now: float) -> Window:
+    """What a worker has done at a store since it started; `now` stands for the seconds.
+
+    Of counters bytes_read, bytes_written, bytes_reread and throttles(store), the histogram
+    request_seconds(store, operation), and the gauge in_flight_seconds(store): without the latter a
+    budget counts as unused, and stays as it is.
+    """
+    histograms = [
+        counts
+        for labels, counts in tally.histograms.items()
+        if labels[:2] == ("request_seconds", role)
+    ]
+    return Window(
+        seconds=now,
+        requests=sum(sum(counts[:-1]) for counts in histograms),
+        bytes=sum(tally.counters.get((counter,), 0.0) for counter in _BYTES[role]),
+        request_seconds=sum(counts[-1] for counts in histograms),
+        in_flight_seconds=tally.gauges.get(("in_flight_seconds", role), 0.0),
+        throttles=tally.counters.get(("throttles", role), 0.0),
+    )
+
+
+_BYTES = {"source": ("bytes_read",), "target": ("bytes_written", "bytes_reread")}
+
+
+def _has_worked(before: Mapping[str, Window], after: Mapping[str, Window]) -> bool:
+    return any(after[role].in_flight_seconds > before[role].in_flight_seconds for role in ROLES)

@@ -1,0 +1,451 @@
+"""What a user asks for: the job file, the command's options and the environment, read once,
+validated here.
+
+This is the only reader of environment variables of Noria's own and of Azure's connection string;
+AWS's chain and azure-identity read theirs. A job file may name endpoints and regions, never a
+secret. Each worker process reads its own environment: no credential travels through Ray or lies in
+the job directory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from noria.manifests.errors import ConfigurationError
+from noria.manifests.plan.providers import (
+    PROVIDERS,
+    NameRules,
+    ProviderLimits,
+    provider_of_endpoint,
+)
+from noria.manifests.plan.shards import PlanOptions
+from noria.workers.stores.azure.store import AzureSettings, AzureStore
+from noria.workers.stores.local.store import LocalSettings, LocalStore
+from noria.workers.stores.protocol import TargetStore
+from noria.workers.stores.s3.store import S3Settings, S3Store
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+TARGET_SHARDS = 32
+"""A small job is cut into about this many shards; later splits give every worker some."""
+
+
+class Scheme(StrEnum):
+    AZURE = "az"
+    S3 = "s3"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """One end of a job, as its URL says."""
+
+    scheme: Scheme
+    account: str
+    """Azure's account; empty elsewhere."""
+    container: str
+    """Container, bucket, or an absolute directory."""
+    path: str
+    """What follows; empty, a prefix, or the name of one object."""
+
+    @property
+    def prefix(self) -> str:
+        """`path` as a directory: empty, or with one slash at its end."""
+        return self.path if not self.path or self.path.endswith("/") else self.path + "/"
+
+    def __str__(self) -> str:
+        if self.scheme is Scheme.FILE:
+            return f"file://{self.container}" + (f"/{self.path}" if self.path else "")
+        account = f"{self.account}/" if self.account else ""
+        return f"{self.scheme}://{account}{self.container}/{self.path}"
+
+
+def parse_location(url: str) -> Location:
+    """az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX or file:///PATH. Raises ConfigurationError.
+
+    Everything after the container is a name as it stands: no percent-decoding, `?` and `#`
+    included.
+    """
+    scheme, separator, rest = url.partition("://")
+    if any(mark in url for mark in _SIGNED):
+        raise ConfigurationError(
+            f"{_shown(url)} holds a signature; write the location alone and put a SAS in "
+            "AZURE_STORAGE_SAS_TOKEN"
+        )
+    if not separator or scheme not in list(Scheme):
+        raise ConfigurationError(
+            f"{_shown(url)} is no location; write az://ACCOUNT/CONTAINER/PREFIX, "
+            "s3://BUCKET/PREFIX or file:///PATH"
+        )
+    if scheme == Scheme.FILE:
+        if not rest.startswith("/"):
+            raise ConfigurationError(f"{_shown(url)} needs an absolute path: file:///PATH")
+        path = os.path.normpath(unquote(rest))
+        if "\0" in path:
+            raise ConfigurationError("a file URL holds a NUL, which no path does; correct it")
+        return Location(scheme=Scheme.FILE, account="", container=path, path="")
+    return _cloud_location(url, Scheme(scheme), rest)
+
+
+def _cloud_location(url: str, scheme: Scheme, rest: str) -> Location:
+    names = rest.split("/", 2 if scheme == Scheme.AZURE else 1)
+    account = names.pop(0) if scheme == Scheme.AZURE else ""
+    container = names.pop(0) if names else ""
+    if "@" in account + container or (scheme == Scheme.AZURE and not account) or not container:
+        form = "az://ACCOUNT/CONTAINER/PREFIX" if scheme == Scheme.AZURE else "s3://BUCKET/PREFIX"
+        raise ConfigurationError(f"{_shown(url)} is not of the form {form}")
+    if (account and not _ACCOUNT.fullmatch(account)) or not _CONTAINER.fullmatch(container):
+        raise ConfigurationError(
+            f"{_shown(url)} holds a name that no account, container or bucket has; correct it"
+        )
+    return Location(
+        scheme=scheme, account=account, container=container, path=names[0] if names else ""
+    )
+
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9-]{1,63}")
+_CONTAINER = re.compile(r"[A-Za-z0-9$._:-]{1,255}")
+"""Wider than any store, and safe in a host name or a path; `tenant:bucket` is Ceph's."""
+_AWS_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,63}")
+
+_SIGNED = ("?sig=", "&sig=", "X-Amz-Signature=", "X-Amz-Credential=")
+"""What tells a URL that carries its own permission from a name with a question mark."""
+
+
+def _shown(url: str) -> str:
+    """A URL in a message: without a query, which may hold a signature, and without user info."""
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.split("?")[0].rpartition("@")[2]
+
+
+def _check_url(value: str) -> str:
+    try:
+        parse_location(value)
+    except ConfigurationError as error:
+        raise ValueError(error.message) from error
+    return value
+
+
+def _check_endpoint(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        # Both look at their part of the text only now.
+        _, whole = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:
+        # Its message may repeat a password.
+        raise ValueError("write it as https://HOST[:PORT]") from None
+    if parts.scheme not in ("http", "https") or not whole:
+        raise ValueError("write it as https://HOST[:PORT]")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("an endpoint holds no user, password, token or query; use the environment")
+    return value
+
+
+def _check_printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("it holds a character that cannot be printed")
+    return value
+
+
+_SIZE = TypeAdapter(ByteSize)
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from a number or a text such as 64MiB. Raises ValueError."""
+    try:
+        if isinstance(text, bool):
+            raise ValueError
+        return int(_SIZE.validate_python(text))
+    except (ValueError, OverflowError):
+        raise ValueError("this is no size; write a number of bytes, or 8MiB, 1.5GiB") from None
+
+
+Url = Annotated[str, AfterValidator(_check_url)]
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=1 << 60)]
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
+"""Up to 30 years: what clocks and waits can take."""
+Printable = Annotated[str, AfterValidator(_check_printable)]
+Region = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EndConfig(_Section):
+    """[source] or [target] of a job file."""
+
+    url: Url
+    endpoint: Endpoint | None = None
+    """Where the service answers. None: AWS_ENDPOINT_URL[_S3], the connection string, or the cloud's
+    own."""
+    region: Region | None = None
+    provider: str | None = None
+    """Whose limits hold (see manifests/plan/providers.py). None: told from the endpoint and the
+    probe."""
+    profile: Printable | None = None
+    """Section of AWS's shared credentials and config files. None: the whole chain."""
+    ca_bundle: Printable | None = None
+    """File of trusted roots. None: the system's."""
+    allow_plain_http: bool = False
+    """http to another machine than this one."""
+
+    @field_validator("provider")
+    @classmethod
+    def _known_provider(cls, value: str | None) -> str | None:
+        if value is not None and value not in PROVIDERS:
+            # A word is most likely a typing error, anything else may be a secret in a wrong place.
+            what = f"unknown provider {value!r}" if value.isalnum() else "this is no provider"
+            raise ValueError(f"{what}; choose one of {', '.join(PROVIDERS)}")
+        return value
+
+    @property
+    def location(self) -> Location:
+        return parse_location(self.url)
+
+
+class InventoryConfig(_Section):
+    """[inventory]: where the list of source objects comes from."""
+
+    kind: Literal["listing", "azure-inventory", "s3-inventory", "keys"] = "listing"
+    url: Url | None = None
+    """The report's manifest, or the key list: a location like source and target."""
+    endpoint: Endpoint | None = None
+    """Of the store that holds the report. None: as for the source."""
+    listing_streams: Annotated[int, Field(ge=1, le=256)] = 16
+
+
+class PlanConfig(_Section):
+    """[plan]: fixed when the job is planned."""
+
+    part_bytes: Size = 64 * MIB
+    """What is sent at once; larger objects go in parts of this size, or larger where limits ask for
+    it."""
+    chunk_bytes: Size = 8 * MIB
+    """Bytes under one digest of a receipt; parts are whole numbers of chunks."""
+    shard_bytes: Size = 64 * GIB
+    shard_objects: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
+    segment_bytes: Size = 4 * GIB
+    """Larger objects are cut in segments of about this size, which several workers move at once."""
+    names: Literal["refuse", "escape"] = "refuse"
+    """What to do with names that the target would change: refuse them, or map them to safe ones."""
+
+    @model_validator(mode="after")
+    def _whole_chunks(self) -> PlanConfig:
+        if self.part_bytes % self.chunk_bytes:
+            raise ValueError(
+                f"part_bytes ({self.part_bytes}) must be a multiple of chunk_bytes "
+                f"({self.chunk_bytes})"
+            )
+        return self
+
+
+class RunConfig(_Section):
+    """[run]: may differ from run to run; the command line overrides it."""
+
+    workers: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Worker processes. 0: one for each CPU of the cluster."""
+    streams: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Most large bodies that each worker has in flight: each has a thread and a buffer."""
+    small_requests: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Most small objects that each worker has in flight besides; they need no thread each."""
+    source_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Requests in flight at the source, of all workers together. 0: found while running."""
+    target_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """The same at the target."""
+    bytes_in_flight: Size = 512 * MIB
+    """Most buffer memory of each worker. A part that is streamed needs 1 MiB; one below 16 MiB, an
+    object of one request, and any part for a target that takes no checksum behind it, its size."""
+    range_bytes: Size = 64 * MIB
+    """Most bytes asked for in one read."""
+    source_crc64: bool = True
+    """Ask a source in Azure for the CRC64 of all that is read (a structured message). Without it, a
+    move from there reaches `ingested` at most. An endpoint that knows none is read all the same."""
+    leases: Annotated[int, Field(ge=1, le=16)] = 2
+    """Leases a worker holds at a time."""
+    journal_seconds: Seconds = 1.0
+    retry_seconds: Annotated[float, Field(ge=0, le=1e9)] = 300.0
+    """How long one failing step is tried before its object has failed."""
+    heartbeat_timeout_seconds: Seconds = 60.0
+    """A worker that is silent for longer is lost."""
+    start_seconds: Seconds = 120.0
+    """How long to wait for the first worker."""
+    drain_seconds: Seconds = 20.0
+    """How long in-flight parts may take to end after Ctrl-C or SIGTERM. With what follows it has to
+    fit into the half a minute that a spot machine is given."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 5
+    """How often a span of a shard may fail in one run before it is quarantined."""
+    metrics_address: str | None = "127.0.0.1:9464"
+    """Where /metrics is served. None or "off": nowhere."""
+
+
+class JobConfig(_Section):
+    """A whole job file."""
+
+    source: EndConfig
+    target: EndConfig
+    directory: Printable | None = None
+    """The job directory. None: beside the job file, named like it."""
+    inventory: InventoryConfig = InventoryConfig()
+    plan: PlanConfig = PlanConfig()
+    run: RunConfig = RunConfig()
+
+    def plan_options(
+        self, limits: ProviderLimits, rules: NameRules, target_prefix: str
+    ) -> PlanOptions:
+        """[plan] as manifests/plan/shards.py takes it. Raises ConfigurationError."""
+        plan = self.plan
+        return PlanOptions(
+            limits=limits,
+            rules=rules,
+            target_prefix=target_prefix,
+            part_bytes=plan.part_bytes,
+            chunk_bytes=plan.chunk_bytes,
+            shard_bytes=plan.shard_bytes,
+            shard_objects=plan.shard_objects,
+            segment_bytes=plan.segment_bytes,
+            names=plan.names,
+            target_shards=TARGET_SHARDS,
+        )
+
+
+def read_job_file(path: Path) -> JobConfig:
+    """Parse and validate a job file. Raises ConfigurationError with one line that names the
+    field."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        values = tomllib.loads(text.decode())
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: it is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        # A number of too many digits is a ValueError, lists in lists in lists a RecursionError.
+        what = error if isinstance(error, tomllib.TOMLDecodeError) else "a value beyond all bounds"
+        raise ConfigurationError(f"{path} is not valid TOML: {what}") from error
+    for end in ("source", "target"):
+        if isinstance(values.get(end), str):
+            values[end] = {"url": values[end]}
+    return job_config(values, str(path))
+
+
+def job_config(values: Mapping[str, Any], where: str) -> JobConfig:
+    """Validate the values of a job. Raises ConfigurationError; the message never repeats a
+    value."""
+    try:
+        return JobConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        field = ".".join(str(step) for step in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ConfigurationError(f"{where}: {field}: {message}{more}") from None
+
+
+def open_end(
+    end: EndConfig,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    read_only: bool = False,
+    ask_crc64: bool = False,
+) -> TargetStore:
+    """The store at one end, with this process's credentials. Nothing is sent yet.
+
+    `read_only` is for sources: what is derived from an account key then allows only reading.
+    `ask_crc64` is for sources whose bytes are moved: see RunConfig.source_crc64.
+    """
+    location = end.location
+    if location.scheme is Scheme.FILE:
+        path = Path(location.container)
+        return LocalStore(LocalSettings(root=path.parent if path.is_file() else path))
+    if location.scheme is Scheme.AZURE:
+        own = "NORIA_SOURCE_" if read_only else "NORIA_TARGET_"
+        names = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN")
+        connection_string, sas = (
+            environment.get(own + name) or environment.get(name) for name in names
+        )
+        return AzureStore(
+            AzureSettings(
+                account=location.account,
+                container=location.container,
+                endpoint=end.endpoint,
+                connection_string=connection_string,
+                sas=sas,
+                ca_bundle=end.ca_bundle,
+                allow_plain_http=end.allow_plain_http,
+                read_only=read_only,
+                ask_crc64=ask_crc64,
+            )
+        )
+    endpoint = s3_endpoint(end, environment)
+    if endpoint is None and not _AWS_BUCKET.fullmatch(location.container):
+        raise ConfigurationError(
+            f"{location} is no bucket of Amazon S3; correct the name, or set an endpoint"
+        )
+    return S3Store(
+        S3Settings(
+            bucket=location.container,
+            endpoint_url=endpoint,
+            region=end.region,
+            provider=provider_of(end, environment),
+            profile=end.profile,
+            ca_bundle=end.ca_bundle or environment.get("AWS_CA_BUNDLE"),
+            allow_plain_http=end.allow_plain_http,
+        )
+    )
+
+
+def s3_endpoint(end: EndConfig, environment: Mapping[str, str] = os.environ) -> str | None:
+    return (
+        end.endpoint
+        or environment.get("AWS_ENDPOINT_URL_S3")
+        or environment.get("AWS_ENDPOINT_URL")
+        or None
+    )
+
+
+def with_endpoints(config: JobConfig, environment: Mapping[str, str] = os.environ) -> JobConfig:
+    """The job with the endpoints that this environment gives written down: every node and every
+    later run goes to the same stores."""
+    ends = {
+        name: end.model_copy(update={"endpoint": s3_endpoint(end, environment)})
+        for name, end in (("source", config.source), ("target", config.target))
+        if end.location.scheme is Scheme.S3
+    }
+    return config.model_copy(update=ends)
+
+
+def provider_of(end: EndConfig, environment: Mapping[str, str] = os.environ) -> str:
+    """Whose limits hold at this end, as far as its URL and endpoint tell."""
+    if end.provider is not None:
+        return end.provider
+    scheme = end.location.scheme
+    if scheme is Scheme.FILE:
+        return "local"
+    if scheme is Scheme.AZURE:
+        return "azure"
+    endpoint = s3_endpoint(end, environment)
+    return "aws" if endpoint is None else provider_of_endpoint(endpoint)

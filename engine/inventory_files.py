@@ -1,0 +1,108 @@
+"""An inventory report that lies in a store: its files, read by ranges."""
+
+from __future__ import annotations
+
+import io
+import random
+import time
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar, cast
+
+from noria.manifests.errors import InventoryError, Retryable, SourceMissing
+from noria.workers.runtime.pacing import backoff_seconds
+from noria.workers.stores.protocol import SourceStore
+
+READ_BYTES = 4 * 1024 * 1024
+"""One ranged read; what a CSV reader takes in a gulp."""
+
+
+TRIES = 8
+"""With the pauses between them about two minutes."""
+RETRY_BASE_SECONDS = 0.5
+RETRY_CAP_SECONDS = 60.0
+
+Answer = TypeVar("Answer")
+
+
+def patiently(call: Callable[[], Answer]) -> Answer:
+    """A read of a store while a job is planned, again where the store was busy or away."""
+    for tries in range(1, TRIES):
+        try:
+            return call()
+        except Retryable:
+            seconds = backoff_seconds(
+                tries,
+                base_seconds=RETRY_BASE_SECONDS,
+                cap_seconds=RETRY_CAP_SECONDS,
+                jitter=random.random(),
+            )
+            time.sleep(seconds)
+    return call()
+
+
+class StoreReportFiles:
+    """ReportFiles on an object store.
+
+    A manifest names its data files from the root of the container that it was written to. A report
+    that was copied elsewhere is found all the same, where it kept its inner paths: below one of the
+    folders that its manifest lies in.
+    """
+
+    def __init__(self, store: SourceStore, manifest: str) -> None:
+        self._store = store
+        folders = manifest.split("/")[:-1]
+        self._roots = ["", *("/".join(folders[:n]) + "/" for n in range(1, len(folders) + 1))]
+
+    def open(self, name: str) -> BinaryIO:
+        where, size = self._find(name)
+        return cast(BinaryIO, io.BufferedReader(_RangedFile(self._store, where, size), READ_BYTES))
+
+    def size(self, name: str) -> int:
+        return self._find(name)[1]
+
+    def _find(self, name: str) -> tuple[str, int]:
+        for root in self._roots:
+            head = patiently(lambda where=root + name: self._store.head(where))  # type: ignore[misc]
+            if head is not None:
+                return root + name, head.size
+        raise FileNotFoundError(name)
+
+
+class _RangedFile(io.RawIOBase):
+    def __init__(self, store: SourceStore, name: str, size: int) -> None:
+        self._store = store
+        self._name = name
+        self._size = size
+        self._offset = 0
+        self._etag: str | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._offset
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size}[whence]
+        self._offset = max(0, base + offset)
+        return self._offset
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(cast(bytearray, buffer)).cast("B")
+        count = min(len(view), self._size - self._offset)
+        if count <= 0:
+            return 0
+        try:
+            head = patiently(
+                lambda: self._store.read_range(
+                    self._name, offset=self._offset, into=view[:count], etag=self._etag
+                )
+            )
+        except SourceMissing as error:
+            raise InventoryError(f"{self._name} is gone while it is read; plan again") from error
+        self._etag = head.etag
+        self._offset += count
+        return count

@@ -1,0 +1,447 @@
+"""Who works on what: a pure state machine, without clock, network or chance.
+
+The driver runs it for real, the simulator runs the same object for thousands of workers. Nothing
+in it is durable: which units are settled is what seals say, all else is made anew from the plan.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import assert_never
+
+from noria.engine.scheduler.events import (
+    Command,
+    Drain,
+    Event,
+    Finish,
+    Grant,
+    LeaseCut,
+    LeaseEnded,
+    LoseWorker,
+    NewGeneration,
+    Quarantine,
+    Revoke,
+    SchedulerOptions,
+    Seal,
+    SettledSpan,
+    Stop,
+    Tick,
+    WorkerDraining,
+    WorkerJoined,
+    WorkerLost,
+    WorkerReported,
+)
+from noria.engine.scheduler.span_table import Coverage
+from noria.engine.scheduler.splitting import choose_splits, split_in_half
+from noria.engine.scheduler.state import Holding, Shard, Span, SpanState, Worker
+from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, ShardPlan
+
+__all__ = ["Scheduler", "SchedulerOptions", "SettledSpan"]
+
+UNSEEN_REPORTS = 2
+"""One report without the lease may have crossed the grant on its way; a second one may not."""
+
+
+class Scheduler:
+    """Leases every unit of the plan to workers until it is settled.
+
+    A span is a run of units [first, end) of a shard. Spans are cut, never joined. Their states:
+
+                    LeaseEnded(RETURNED)
+               ┌───────────────────────────┐
+               ▼           Grant           │    FINISHED: Seal
+        ┌─▶ PENDING ──────────────────▶ LEASED ────────────────▶ SETTLED
+        │      ▲                           │                        ╎
+        │      └─── attempts are left ─────┤ FAILED, stalled,       ╎
+        │                                  │ vanished, worker lost  ╎
+        │                                  ▼                        ╎
+        │           all are spent ──▶ QUARANTINED                   ╎
+        │                                                           ╎
+        └╌╌╌╌╌╌╌╌╌╌ UPLOAD_LOST: NewGeneration of the whole shard ╌╌┘
+
+    A lost worker costs no attempt where it was leaving, or its lease got well ahead of all before.
+    What a cut or an early end leaves over is a new PENDING span. Once all units of a PARTS shard
+    are settled, a span without units (ASSEMBLE, first = end = 0) completes it on the same ways.
+
+    Promises, whatever the order, number or truth of the events:
+    - a unit has at most one live lease, and is sealed at most once in a generation of its shard;
+    - attempts grow; a result counts only if its attempt is live, and from the worker that has it;
+    - no unit is forgotten: only a drain finishes a run before all are settled or quarantined;
+    - the same events give the same commands.
+
+    `settled` is what earlier runs sealed; overlapping or unknown spans raise JobDirectoryError.
+    `generations` names the shards whose generation is not 0. Attempts count from `first_attempt`.
+    """
+
+    def __init__(
+        self,
+        shards: Iterable[ShardPlan],
+        *,
+        settled: Iterable[SettledSpan],
+        generations: Mapping[int, int],
+        first_attempt: int,
+        options: SchedulerOptions,
+    ) -> None:
+        self._options = options
+        self._clock: float | None = None
+        """As the newest event tells it."""
+        self._now = 0.0
+        """Seconds since the first event, without those in which the driver stood still."""
+        self._attempt = first_attempt
+        self._coverage = Coverage(shards, settled, generations)
+        self._workers: dict[str, Worker] = {}
+        self._idle: OrderedDict[str, Worker] = OrderedDict()
+        """Workers with room, who waits longest first."""
+        self._live: dict[int, Holding] = {}
+        """By attempt."""
+        self._commands: list[Command] = []
+        self._drain_at: float | None = None
+        self._stopped = False
+        self._finished = False
+
+    # -- what a driver asks ------------------------------------------------------------------------
+
+    def on(self, event: Event) -> list[Command]:
+        """Take one event; what to do about it, in order. After Finish, nothing any more."""
+        if self._finished:
+            return []
+        self._commands = []
+        self._advance(event.now)
+        self._take(event)
+        self._grant_ready()
+        self._finish_if_over()
+        self._coverage.check(leases=len(self._live))
+        return self._commands
+
+    @property
+    def complete(self) -> bool:
+        """Every span is settled or quarantined: this run has nothing left to do."""
+        return not self._coverage.spans[SpanState.PENDING] and not self._live
+
+    def counts(self) -> dict[str, int]:
+        """pending, leased, settled, quarantined -> spans. A PARTS shard's completion is one."""
+        return {state.value: number for state, number in self._coverage.spans.items()}
+
+    def units(self) -> dict[str, int]:
+        """pending, leased, settled, quarantined -> units; their sum never changes."""
+        return {state.value: number for state, number in self._coverage.units.items()}
+
+    def live(self) -> Iterator[tuple[str, Lease]]:
+        """Who holds what, oldest lease first, with the ends that hold after cuts."""
+        return ((holding.worker.name, holding.lease) for holding in self._live.values())
+
+    def is_settled(self, shard: int) -> bool:
+        """Every unit of this shard of the plan is final, and its object complete."""
+        return self._coverage.is_settled(shard)
+
+    def _advance(self, clock: float) -> None:
+        self._clock = clock if self._clock is None else self._clock
+        self._now += min(max(0.0, clock - self._clock), self._options.deaf_seconds)
+        self._clock = max(self._clock, clock)
+        self._coverage.backlog.wake(self._now)
+
+    # -- what becomes of a lease -------------------------------------------------------------------
+
+    def _grant(self, span: Span, worker: Worker) -> None:
+        holding = Holding(span, worker, self._attempt, moved_at=self._now, base_at=self._now)
+        self._attempt += 1
+        self._coverage.lease(holding)
+        worker.holdings[holding.attempt] = self._live[holding.attempt] = holding
+        self._commands.append(Grant(worker=worker.name, lease=holding.lease))
+
+    def _release(self, holding: Holding) -> Span:
+        """The lease is over, its attempt counts for nothing any more. The caller moves the span."""
+        del self._live[holding.attempt], holding.worker.holdings[holding.attempt]
+        span = holding.span
+        span.holding = None
+        span.units_best = max(span.units_best, min(holding.units_done, span.units))
+        self._note_room(holding.worker)
+        return span
+
+    def _settle(self, holding: Holding, result: LeaseResult) -> None:
+        self._commands.append(Seal(result=result))
+        self._cut(holding, result.end)
+        self._coverage.settle(self._release(holding))
+
+    def _give_back(self, holding: Holding, *, rest_seconds: float = 0.0) -> None:
+        """Nobody is to blame: back to pending, as often as it takes."""
+        due = self._now + rest_seconds if rest_seconds else None
+        self._coverage.make_pending(self._release(holding), due)
+
+    def _fail(self, holding: Holding, cause: str, *, rest: bool) -> None:
+        """Back to pending while attempts are left; quarantined once they are spent."""
+        span = self._release(holding)
+        span.failures += 1
+        if span.failures >= self._options.attempts_per_span:
+            self._coverage.quarantine(span)
+            self._say_quarantined(span, cause)
+        elif rest and self._options.retry_seconds:
+            rest_seconds = self._options.retry_seconds * 2.0 ** (span.failures - 1)
+            self._coverage.make_pending(span, self._now + rest_seconds)
+        else:
+            self._coverage.make_pending(span)
+
+    def _cut(self, holding: Holding, end: int) -> None:
+        """The worker stops at `end`. One that does not lie inside the span changes nothing."""
+        if holding.span.first < end < holding.span.end:
+            self._coverage.cut(holding.span, end)
+            holding.split_at = None
+
+    def _void(self, shard: Shard) -> None:
+        """The upload is gone: what was settled or is live in this generation is worth nothing."""
+        for span in shard.spans:
+            if span.holding is not None:
+                self._revoke(span.holding)
+                self._release(span.holding)
+        if shard.uploads_lost + 1 < self._options.attempts_per_span:
+            self._coverage.void(shard)
+            given_up = []
+        else:
+            given_up = self._coverage.give_up(shard)
+        self._commands.append(NewGeneration(shard=shard.plan.shard, generation=shard.generation))
+        for span in given_up:
+            self._say_quarantined(span, "upload_lost")
+
+    def _say_quarantined(self, span: Span, cause: str) -> None:
+        self._commands.append(
+            Quarantine(
+                shard=span.shard.plan.shard,
+                kind=span.kind,
+                first=span.first,
+                end=span.end,
+                cause=cause,
+            )
+        )
+
+    # -- workers -----------------------------------------------------------------------------------
+
+    def _note_room(self, worker: Worker) -> None:
+        """Keep the queue of idle workers true after any change of a worker's room."""
+        if worker.room > 0:
+            self._idle.setdefault(worker.name, worker)
+        else:
+            self._idle.pop(worker.name, None)
+
+    def _grant_ready(self) -> None:
+        """What is ready, the biggest first, to whom waits longest; one lease for each in turn."""
+        if self._drain_at is not None:
+            return
+        while self._idle and self._coverage.backlog.peek() is not None:
+            _, worker = self._idle.popitem(last=False)
+            self._grant(self._coverage.backlog.pop(), worker)
+            self._note_room(worker)
+
+    def _revoke(self, holding: Holding) -> None:
+        """Tell the worker to let go; its slot stays taken until it is seen to have done so."""
+        worker, span = holding.worker, holding.span
+        worker.fenced[holding.attempt] = self._now
+        self._say_revoked(worker, span.shard.plan.shard, span.first, holding.attempt)
+
+    def _say_revoked(self, worker: Worker, shard: int, first: int, attempt: int) -> None:
+        self._commands.append(Revoke(worker=worker.name, shard=shard, first=first, attempt=attempt))
+
+    def _join(self, event: WorkerJoined) -> None:
+        if event.worker in self._workers:
+            self._lose(self._workers[event.worker], "worker_lost")
+        slots = min(event.slots, self._options.leases_per_worker)
+        worker = self._workers[event.worker] = Worker(event.worker, slots, heard_at=self._now)
+        self._note_room(worker)
+
+    def _leave(self, worker: Worker) -> None:
+        worker.leaving = True
+        self._note_room(worker)
+
+    def _lose(self, worker: Worker, cause: str) -> None:
+        """The worker is gone. A span may have killed it, so each that it held has failed once: but
+        where it was about to leave anyway, or the span got well ahead. Nodes may be lost more often
+        than a span takes."""
+        expected = worker.leaving
+        del self._workers[worker.name]
+        self._leave(worker)
+        for holding in list(worker.holdings.values()):
+            if expected or holding.gained:
+                self._give_back(holding)
+            else:
+                self._fail(holding, cause, rest=False)
+
+    def _expel(self, worker: Worker, cause: str) -> None:
+        """End a worker for what it did itself: what it holds besides has not failed."""
+        del self._workers[worker.name]
+        self._leave(worker)
+        self._commands.append(LoseWorker(worker=worker.name, cause=cause))
+        for holding in list(worker.holdings.values()):
+            self._give_back(holding)
+
+    def _fault(self, holding: Holding, cause: str) -> None:
+        """A lease failed, its worker lives: the fault may lie with either, so both are marked."""
+        worker = holding.worker
+        self._fail(holding, cause, rest=True)
+        worker.failed_shards.add(holding.span.shard.plan.shard)
+        if len(worker.failed_shards) >= self._options.worker_failure_limit:
+            self._expel(worker, "leases_failed")
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case WorkerReported():
+                self._take_report(event)
+            case LeaseEnded():
+                self._take_end(event)
+            case Tick():
+                self._take_tick()
+            case LeaseCut():
+                holding = self._held(event.worker, event.shard, event.first, event.attempt)
+                if holding is not None:
+                    self._cut(holding, event.end)
+            case WorkerJoined():
+                self._join(event)
+            case WorkerLost():
+                if event.worker in self._workers:
+                    self._lose(self._workers[event.worker], "worker_lost")
+            case WorkerDraining():
+                if event.worker in self._workers:
+                    self._leave(self._workers[event.worker])
+            case Drain():
+                self._drain()
+            case _:
+                assert_never(event)
+
+    def _held(self, worker: str, shard: int, first: int, attempt: int) -> Holding | None:
+        """The fence: the live lease of that attempt, if it is this worker's and begins there."""
+        holding = self._live.get(attempt)
+        if holding is None or holding.worker.name != worker:
+            return None
+        span = holding.span
+        return holding if (span.shard.plan.shard, span.first) == (shard, first) else None
+
+    def _take_report(self, event: WorkerReported) -> None:
+        worker = self._workers.get(event.worker)
+        if worker is None:
+            return
+        worker.heard_at = self._now
+        fenced: dict[int, float] = {}
+        missing = dict(worker.holdings)
+        for item in event.progress:
+            holding = self._held(worker.name, item.shard, item.first, item.attempt)
+            if holding is not None:
+                missing.pop(item.attempt, None)
+                holding.observe(item, self._now)
+                self._cut(holding, item.end)
+            else:
+                fenced[item.attempt] = worker.fenced.get(item.attempt, self._now)
+                self._say_revoked(worker, item.shard, item.first, item.attempt)
+        worker.fenced = fenced
+        self._note_room(worker)
+        for holding in missing.values():
+            self._miss(holding)
+        deaf = any(self._now - since >= self._options.revoke_seconds for since in fenced.values())
+        if deaf and worker.name in self._workers:
+            self._expel(worker, "revoke_ignored")
+
+    def _miss(self, holding: Holding) -> None:
+        holding.unseen += 1
+        if holding.unseen >= UNSEEN_REPORTS and holding.attempt in self._live:
+            self._revoke(holding)
+            self._fault(holding, "vanished")
+
+    def _take_end(self, event: LeaseEnded) -> None:
+        result = event.result
+        worker = self._workers.get(event.worker)
+        if worker is not None and worker.fenced.pop(result.attempt, None) is not None:
+            self._note_room(worker)
+        holding = self._held(event.worker, result.shard, result.first, result.attempt)
+        if holding is None:
+            return
+        match result.how:
+            case LeaseEnd.FINISHED:
+                self._accept(holding, result)
+            case LeaseEnd.RETURNED:
+                # A worker that hands back work unasked would get it again at once, and again.
+                asked = holding.worker.leaving or self._drain_at is not None
+                self._give_back(holding, rest_seconds=0.0 if asked else self._options.retry_seconds)
+            case LeaseEnd.FAILED:
+                self._fault(holding, result.cause or "failed")
+            case LeaseEnd.UPLOAD_LOST:
+                self._lose_upload(holding)
+            case LeaseEnd.FATAL:
+                self._give_back(holding)
+                self._stop(result)
+            case _:
+                assert_never(result.how)
+
+    def _accept(self, holding: Holding, result: LeaseResult) -> None:
+        """Seal what is finished. A result of more than was leased, or of nothing, is a failure."""
+        span = holding.span
+        fits = span.first < result.end <= span.end or span.kind is LeaseKind.ASSEMBLE
+        if (result.kind, result.generation, fits) != (span.kind, span.shard.generation, True):
+            self._fault(holding, "bad_result")
+            return
+        holding.worker.failed_shards.clear()
+        self._settle(holding, result)
+
+    def _lose_upload(self, holding: Holding) -> None:
+        if holding.span.kind is LeaseKind.OBJECTS:
+            self._fault(holding, "upload_lost")
+            return
+        self._release(holding)
+        self._void(holding.span.shard)
+
+    def _stop(self, result: LeaseResult) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._commands.append(
+                Stop(cause=result.cause or "fatal", message=result.message or "a worker stopped")
+            )
+        self._drain()
+
+    def _drain(self) -> None:
+        if self._drain_at is None:
+            self._drain_at = self._now
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def _take_tick(self) -> None:
+        self._expire_workers()
+        self._expire_stalled()
+        self._end_drain()
+        self._split_tail()
+
+    def _expire_workers(self) -> None:
+        for worker in list(self._workers.values()):
+            if self._now - worker.heard_at >= self._options.heartbeat_timeout_seconds:
+                self._commands.append(LoseWorker(worker=worker.name, cause="heartbeat_expired"))
+                self._lose(worker, "worker_lost")
+
+    def _expire_stalled(self) -> None:
+        limit = self._options.stall_seconds
+        stalled = [held for held in self._live.values() if self._now - held.moved_at >= limit]
+        for holding in stalled:
+            if holding.attempt in self._live:
+                self._revoke(holding)
+                self._fault(holding, "stalled")
+
+    def _end_drain(self) -> None:
+        """A drain that takes too long revokes what is live; the journals keep what was done."""
+        if self._drain_at is None or (
+            self._now - self._drain_at < self._options.drain_timeout_seconds
+        ):
+            return
+        for holding in list(self._live.values()):
+            self._revoke(holding)
+            self._give_back(holding)
+
+    def _split_tail(self) -> None:
+        """Nothing is ready and workers are idle: halve the leases that would end last."""
+        if self._drain_at is not None or not self._idle or self._coverage.backlog.peek():
+            return
+        room, live = sum(worker.room for worker in self._idle.values()), self._live.values()
+        for holding in choose_splits(live, room=room, now=self._now, options=self._options):
+            holding.split_at = self._now
+            self._commands.append(split_in_half(holding))
+
+    def _finish_if_over(self) -> None:
+        if not self._live and (self._drain_at is not None or self.complete):
+            self._finished = True
+            self._commands.append(Finish())

@@ -1,0 +1,1 @@
+"""What a person sees: commands' messages, progress, printed reports."""

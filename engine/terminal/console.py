@@ -1,0 +1,109 @@
+"""What all commands share: how they speak, and how they end, as cli.py promises."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from noria.manifests.errors import ConfigurationError, Fatal, InventoryError, NoriaError
+
+# Commands import what they need when they run: all of it takes half a second.
+if TYPE_CHECKING:
+    from noria.engine.status import JobStatus
+
+
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that nothing that was started outlives it."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+@contextmanager
+def shown(
+    root: Path, metrics_address: str | None, silent: bool
+) -> Iterator[Callable[[JobStatus], None]]:
+    """Where a run's status goes: the terminal, and /metrics."""
+    from noria.engine import job
+    from noria.engine.metrics import MetricsServer
+    from noria.engine.terminal.progress import Progress
+
+    address = metrics_address or job.metrics_address(root) or "off"
+    with ExitStack() as stack:
+        shows: list[Callable[[JobStatus], None]] = []
+        if address != "off":
+            server = MetricsServer(address)
+            stack.callback(server.close)
+            shows.append(server.show)
+        if not silent:
+            progress = stack.enter_context(Progress(sys.stderr))
+            if address != "off":
+                progress.message(f"job directory {root}, metrics {server.url}")
+            shows.append(progress.show)
+
+        def show_all(status: JobStatus) -> None:
+            for show in shows:
+                show(status)
+
+        yield show_all
+
+
+@contextmanager
+def ending_well(as_json: bool) -> Iterator[None]:
+    """Turn our errors into one clear line and an exit code."""
+    try:
+        yield
+    except NoriaError as error:
+        code = 2 if isinstance(error, ConfigurationError | InventoryError) else 3
+        if isinstance(error, Fatal) and error.cause in ("access_denied", "another_driver"):
+            code = 2
+        if as_json:
+            print(json.dumps({"error": error.message, "cause": error.cause, "exit_code": code}))
+        print(f"noria: {error.message}", file=sys.stderr)
+        raise typer.Exit(code) from None
+    except (typer.Exit, SystemExit):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the job can be gone on with
+        message = f"unexpected {type(error).__name__}; the job is as it was, run it again to go on"
+        if as_json:
+            print(json.dumps({"error": message, "cause": "internal", "exit_code": 3}))
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        print(f"noria: {message} (at {place})", file=sys.stderr)
+        raise typer.Exit(3) from None
+    except KeyboardInterrupt:
+        print("noria: stopped; run it again to go on", file=sys.stderr)
+        raise typer.Exit(3) from None
+
+
+def print_summary(
+    summary: dict[str, Any], show: Callable[[dict[str, Any]], None], as_json: bool
+) -> None:
+    if as_json:
+        print(json.dumps(summary, indent=1))
+    else:
+        show(summary)
+
+
+def say_unless(silent: bool) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        if not silent:
+            print(f"noria: {line}", file=sys.stderr)
+
+    return say

@@ -1,0 +1,152 @@
+"""The running totals of a job: from seals, which count for ever, and from what live workers
+report."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from noria.engine.status import JobStatus, Phase, add_tallies
+from noria.manifests.job.receipts import Seal
+from noria.manifests.model import LeaseKind, LeaseProgress, Outcome, Tally
+
+RATE_SECONDS = 30.0
+"""Throughput is taken over this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    now: float
+    bytes_done: int
+    objects_done: int
+
+
+class Books:
+    """Adds up. Sizes with the number of seals only in what one PARTS shard has in progress."""
+
+    def __init__(
+        self, job: str, *, objects_total: int, bytes_total: int, earlier: Tally | None = None
+    ) -> None:
+        self._job = job
+        self.objects_total = objects_total
+        self.bytes_total = bytes_total
+        self._sums: Counter[str] = Counter()
+        self._parts_of_open: Counter[int] = Counter()
+        """PARTS shard -> bytes of sealed parts, until the object is assembled."""
+        earlier = earlier or Tally()
+        self._ended = Tally(counters=earlier.counters, histograms=earlier.histograms)
+        self._live: dict[str, Tally] = {}
+        self._progress: dict[str, tuple[LeaseProgress, ...]] = {}
+        self._marks: deque[_Mark] = deque()
+        self.workers_lost = 0
+
+    def add_seal(self, sealed: Seal) -> None:
+        for name, number in sealed.summary.items():
+            if name != "part_bytes":
+                self._sums[name] += number
+        if sealed.kind is LeaseKind.PARTS:
+            self._parts_of_open[sealed.shard] += sealed.summary.get("part_bytes", 0)
+        elif sealed.kind is LeaseKind.ASSEMBLE:
+            self._parts_of_open.pop(sealed.shard, None)
+
+    def void_parts(self, shard: int) -> None:
+        """A PARTS shard begins again: its sealed parts are worth nothing."""
+        self._parts_of_open.pop(shard, None)
+
+    def add_report(self, worker: str, progress: tuple[LeaseProgress, ...], tally: Tally) -> None:
+        self._live[worker] = tally
+        self._progress[worker] = progress
+
+    def drop_worker(self, worker: str, *, lost: bool) -> None:
+        """The worker is gone; what it counted stays."""
+        self._progress.pop(worker, None)
+        tally = self._live.pop(worker, None)
+        if tally is not None:
+            ended = Tally(counters=tally.counters, histograms=tally.histograms)
+            self._ended = add_tallies(self._ended, ended)
+        self.workers_lost += lost
+
+    @property
+    def sums(self) -> Mapping[str, int]:
+        return self._sums
+
+    def status(
+        self, phase: Phase, *, now: float, started: float, unix: float, shards: Mapping[str, int]
+    ) -> JobStatus:
+        outcomes = self._by_prefix("outcome.")
+        outcome_bytes = self._by_prefix("bytes.")
+        live = [item for held in self._progress.values() for item in held]
+        moved_bytes = sum(outcome_bytes.values()) - outcome_bytes.get(Outcome.SKIPPED.value, 0)
+        bytes_done = min(
+            self.bytes_total,
+            moved_bytes + sum(self._parts_of_open.values()) + sum(item.bytes_done for item in live),
+        )
+        objects_done = min(
+            self.objects_total, sum(outcomes.values()) + sum(item.units_done for item in live)
+        )
+        bytes_rate, objects_rate = self._rates(_Mark(now, bytes_done, objects_done))
+        tally = self._ended
+        for worker_tally in self._live.values():
+            tally = add_tallies(tally, worker_tally)
+        return JobStatus(
+            job=self._job,
+            phase=phase,
+            updated_seconds=unix,
+            run_seconds=now - started,
+            objects_total=self.objects_total,
+            bytes_total=self.bytes_total,
+            objects_done=objects_done,
+            bytes_done=bytes_done,
+            bytes_moved=self._sums.get("bytes_moved", 0),
+            outcomes=outcomes,
+            outcome_bytes=outcome_bytes,
+            levels=self._by_prefix("level."),
+            causes=self._by_prefix("cause."),
+            shards=shards,
+            workers=len(self._live),
+            workers_lost=self.workers_lost,
+            bytes_per_second=bytes_rate,
+            objects_per_second=objects_rate,
+            eta_seconds=self._eta(bytes_done, objects_done, bytes_rate, objects_rate),
+            tally=tally,
+        )
+
+    def _by_prefix(self, prefix: str) -> dict[str, int]:
+        return {
+            name.removeprefix(prefix): number
+            for name, number in sorted(self._sums.items())
+            if name.startswith(prefix)
+        }
+
+    def _rates(self, mark: _Mark) -> tuple[float, float]:
+        """Bytes and objects a second since the oldest mark of the window. A lost worker's
+        unfinished progress falls away, which must not look like a negative rate."""
+        self._marks.append(mark)
+        while len(self._marks) > 2 and mark.now - self._marks[0].now > RATE_SECONDS:
+            self._marks.popleft()
+        first = self._marks[0]
+        seconds = mark.now - first.now
+        if seconds <= 0:
+            return 0.0, 0.0
+        return (
+            max(0.0, (mark.bytes_done - first.bytes_done) / seconds),
+            max(0.0, (mark.objects_done - first.objects_done) / seconds),
+        )
+
+    def _eta(
+        self, bytes_done: int, objects_done: int, bytes_rate: float, objects_rate: float
+    ) -> float | None:
+        """Seconds left: what is slower of bytes and objects counts."""
+        left = [
+            (total - done) / rate if rate > 0 else None
+            for total, done, rate in (
+                (self.bytes_total, bytes_done, bytes_rate),
+                (self.objects_total, objects_done, objects_rate),
+            )
+            if total > done
+        ]
+        known = [seconds for seconds in left if seconds is not None]
+        if not left:
+            return 0.0
+        return max(known) if known else None

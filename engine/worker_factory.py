@@ -1,0 +1,113 @@
+"""What one worker process needs, put together from the job directory and its own environment."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from noria.engine.config.jobfile import JobConfig, RunConfig, Scheme, open_end
+from noria.engine.worker_spec import JobFacts, Mode, WorkerOrder
+from noria.manifests.errors import JobDirectoryError
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.manifest.freeze import open_manifest
+from noria.manifests.model import Lease, Limits
+from noria.workers.context import Route, TransferOptions
+from noria.workers.counters import Counting
+from noria.workers.lease.lease import LeaseRun
+from noria.workers.lease.reread import RereadRun
+from noria.workers.lease.worker import Run, Worker
+from noria.workers.runtime.buffers import BufferPool
+from noria.workers.runtime.executors import Lanes
+from noria.workers.runtime.pacing import Pacer
+from noria.workers.stores.protocol import TargetStore
+
+
+def outfit_worker(order: WorkerOrder) -> Worker:
+    """Open both stores with this process's credentials, and the job directory; returns a Worker.
+
+    Raises ConfigurationError, AccessDenied or JobDirectoryError, each naming what this node lacks.
+    """
+    directory = open_shared(order)
+    manifest = open_manifest(directory.manifest_path)
+    run = order.config.run
+    counting, buffers = Counting(), BufferPool(run.bytes_in_flight)
+    lanes = Lanes(run.streams, run.small_requests if _over_network(order.config) else 0)
+    route = make_route(order, run, counting, buffers)
+    counting.gauge("bytes_in_flight", read=lambda: float(buffers.bytes_in_flight))
+    counting.gauge("streams", read=lambda: float(run.streams))
+
+    def start_run(lease: Lease) -> Run:
+        if order.mode is Mode.REREAD:
+            return RereadRun(directory, manifest, route, lanes, lease, area=order.area)
+        return LeaseRun(directory, manifest, route, lanes, lease)
+
+    _watch(route.source_pacer, "source", counting)
+    _watch(route.target_pacer, "target", counting)
+
+    def set_limits(limits: Limits) -> None:
+        route.source_pacer.set_ceiling(limits.source)
+        route.target_pacer.set_ceiling(limits.target)
+        lanes.limit_streams(limits.streams)
+
+    if order.limits is not None:
+        set_limits(order.limits)
+    return Worker(order.name, start_run, counting, set_limits, journal_seconds=run.journal_seconds)
+
+
+def _watch(pacer: Pacer, role: str, counting: Counting) -> None:
+    counting.gauge("concurrency", role, read=lambda: pacer.limit)
+    counting.gauge("in_flight_seconds", role, read=lambda: pacer.in_flight_seconds)
+
+
+def _over_network(config: JobConfig) -> bool:
+    """True where no call to either store blocks but for its socket."""
+    ends = (config.source.location.scheme, config.target.location.scheme)
+    return Scheme.FILE not in ends
+
+
+def open_shared(order: WorkerOrder) -> JobDirectory:
+    """The job directory, checked to be the driver's own: every node has to see the same one."""
+    path = Path(order.directory)
+    if not JobDirectory.exists(path):
+        raise JobDirectoryError(
+            f"this node does not see the job directory {path}; put it on a file system that all "
+            "nodes share"
+        )
+    directory = JobDirectory.open(path)
+    if directory.job().get("id") != order.facts.job_id:
+        raise JobDirectoryError(f"{path} on this node holds another job; share one file system")
+    return directory
+
+
+def open_target(config: JobConfig, facts: JobFacts) -> TargetStore:
+    """The target with what the probe found out about it."""
+    target = open_end(config.target)
+    target.checksum = facts.checksum
+    target.if_absent = facts.if_absent
+    target.trailers = facts.trailers
+    return target
+
+
+def make_route(
+    order: WorkerOrder, run: RunConfig, counting: Counting, buffers: BufferPool
+) -> Route:
+    facts = order.facts
+    room = run.streams + run.small_requests
+    return Route(
+        job_id=facts.job_id,
+        source=open_end(order.config.source, read_only=True, ask_crc64=run.source_crc64),
+        target=open_target(order.config, facts),
+        source_prefix=facts.source_prefix,
+        target_prefix=facts.target_prefix,
+        options=TransferOptions(
+            chunk_bytes=order.config.plan.chunk_bytes,
+            range_bytes=min(run.range_bytes, run.bytes_in_flight // 2),
+            retry_seconds=run.retry_seconds,
+            look_first=not facts.target_was_empty or not facts.if_absent,
+        ),
+        buffers=buffers,
+        source_pacer=Pacer(room),
+        target_pacer=Pacer(room),
+        counting=counting,
+        stopping=threading.Event(),
+    )

@@ -1,0 +1,64 @@
+"""What a worker process is told. Apart from what it makes of it, which only workers import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from noria.engine.config.jobfile import JobConfig
+from noria.manifests.errors import JobDirectoryError
+from noria.manifests.model import Limits
+from noria.workers.stores.protocol import Checksum
+
+
+class Mode(StrEnum):
+    MOVE = "move"
+    REREAD = "reread"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFacts:
+    """What planning found out about both ends; part of job.json, without secrets or object
+    names."""
+
+    job_id: str
+    source_prefix: str
+    target_prefix: str
+    provider: str
+    """Whose limits the plan keeps to."""
+    checksum: Checksum
+    if_absent: bool
+    trailers: bool
+    """A streamed part may carry its checksum behind its bytes."""
+    target_was_empty: bool
+    single_object: bool
+    """The source's URL names one object, which lies right below source_prefix."""
+
+    @classmethod
+    def of(cls, job: Mapping[str, Any]) -> JobFacts:
+        """From the content of job.json. Raises JobDirectoryError."""
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(job["facts"]), strict=True)
+        except (KeyError, ValueError) as error:
+            raise JobDirectoryError("job.json is damaged; restore it or plan a new job") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOrder:
+    """Everything that a worker process is told: names, paths and numbers. It crosses to other
+    nodes."""
+
+    name: str
+    directory: str
+    config: JobConfig
+    facts: JobFacts
+    mode: Mode
+    area: str
+    """Where results of a verification go, below the job directory."""
+    limits: Limits | None = None
+    """What may be in flight to begin with. None: as much as there is room for."""

@@ -1,0 +1,1 @@
+"""Lists of what a source holds, in any of their formats."""

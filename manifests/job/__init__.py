@@ -1,0 +1,1 @@
+"""The job directory: layout, journals, receipts, the final comparison."""

@@ -1,0 +1,333 @@
+"""The job directory: the only truth of a job. Immutable files, their names, and how they are
+written.
+
+    job.json                              what was asked; the job's id; no secret
+    manifest/                             the frozen manifest (manifests/manifest/freeze.py)
+    epochs/0000000001.json                one for each driver that ever held the job
+    uploads/SHARD/GENERATION.json         the multipart upload that a PARTS shard feeds
+    journal/SHARD/ATTEMPT.jsonl           what an attempt did so far, appended; dropped when the
+    shard is settled results/SHARD/KIND-FIRST-ATTEMPT.parquet   receipts or part records of one
+    lease
+    sealed/SHARD/KIND-GENERATION-FIRST.json    names the one result that counts
+    verified/SHARD/...                    the same two for a later verification: results and seals
+    status.json                           a cache for people and metrics, replaced every few seconds
+    reconcile.json, failures.parquet      reports, made again by every run
+    driver.lock                           held by the living driver
+
+Everything but journals, caches and reports is written once, put-if-absent, and flushed to disk
+before its name appears: a reader sees a whole file or none. A full or failing disk is a
+JobDirectoryError, raised before the next side effect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError
+from noria.manifests.schema import SCHEMA_VERSION
+
+ATTEMPTS_PER_EPOCH = 1_000_000_000
+"""Attempts of epoch E are E * ATTEMPTS_PER_EPOCH + 1, 2, ...: unique without a write for each
+lease."""
+EPOCHS_MAX = 2**63 // ATTEMPTS_PER_EPOCH - 1
+"""Attempts are stored as int64."""
+_EPOCH = re.compile(r"epochs/([0-9]{10})\.json")
+
+_KEEP = ".keep"
+
+
+class JobDirectory:
+    """A job directory on a file system that all nodes of the job share.
+
+    Methods may be repeated: writing once what is there already returns False and changes nothing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def create(cls, root: Path, job: dict[str, Any]) -> JobDirectory:
+        """Make a new job directory. Raises JobDirectoryError where another job lies there."""
+        with _disk_errors(root):
+            root.mkdir(parents=True, exist_ok=True)
+        directory = cls(root)
+        written = directory.write_once("job.json", _json({"schema": SCHEMA_VERSION, **job}))
+        if not written:
+            raise JobDirectoryError(
+                f"{root} holds a job already; run `noria run {root}` to resume it"
+            )
+        return directory
+
+    @classmethod
+    def open(cls, root: Path) -> JobDirectory:
+        """Open an existing one. Raises JobDirectoryError where there is none, or of another
+        version."""
+        directory = cls(root)
+        job = directory.job()
+        if job.get("schema") != SCHEMA_VERSION:
+            raise JobDirectoryError(
+                f"{root} has schema {job.get('schema')}, this version of Noria reads "
+                f"{SCHEMA_VERSION}; use the version that made it"
+            )
+        return directory
+
+    @classmethod
+    def exists(cls, root: Path) -> bool:
+        return (root / "job.json").is_file()
+
+    def job(self) -> dict[str, Any]:
+        """The content of job.json."""
+        text = self.read("job.json")
+        if text is None:
+            raise ConfigurationError(
+                f"{self.root} is no job directory: it has no job.json; name the one of --job"
+            )
+        try:
+            job = json.loads(text)
+        except (ValueError, RecursionError):
+            job = None
+        if not isinstance(job, dict):
+            raise JobDirectoryError(
+                f"{self.root}/job.json is damaged; restore it or plan a new job"
+            )
+        return job
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.root / "manifest"
+
+    def path(self, name: str) -> Path:
+        return self.root / name
+
+    def read(self, name: str) -> bytes | None:
+        """A whole small file, or None."""
+        try:
+            return (self.root / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _disk_error(self.root, error) from error
+
+    def write_once(self, name: str, data: bytes) -> bool:
+        """Durable put-if-absent. True where this call wrote it, False where it was there."""
+        target = self.root / name
+        with _disk_errors(self.root):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            scratch = _write_scratch(target, data)
+            try:
+                os.link(scratch, target)
+            except FileExistsError:
+                return False
+            finally:
+                scratch.unlink()
+            _flush_directory(target.parent)
+        return True
+
+    def publish(self, scratch: Path, name: str) -> None:
+        """Give a finished scratch file its name, durably. The name is unique to the caller's
+        attempt."""
+        target = self.root / name
+        with _disk_errors(self.root):
+            descriptor = os.open(scratch, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(scratch, target)
+            _flush_directory(target.parent)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Put a cache or report in place of the last one; a reader sees the old or the new one."""
+        target = self.root / name
+        with _disk_errors(self.root):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(_write_scratch(target, data), target)
+
+    def names(self, directory: str) -> Iterator[str]:
+        """Names below a directory of this job, in order, two levels deep at most; scratch left
+        out."""
+        try:
+            entries = sorted(os.scandir(self.root / directory), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise _disk_error(self.root, error) from error
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from self.names(f"{directory}/{entry.name}")
+            else:
+                yield f"{directory}/{entry.name}"
+
+    def journal(self, shard: int, attempt: int) -> Appender:
+        """The journal of one attempt, to append to."""
+        return Appender(self.root / journal_name(shard, attempt))
+
+    def journals(self, shard: int) -> Iterator[bytes]:
+        """The content of all journals of a shard, oldest attempt first."""
+        for name in self.names(f"journal/{shard:08d}"):
+            data = self.read(name)
+            if data is not None:
+                yield data
+
+    def keep_journals(self, shard: int) -> None:
+        """Have drop_journal() leave this shard alone: its journals know of uploads left open."""
+        with _disk_errors(self.root):
+            place = self.root / f"journal/{shard:08d}" / _KEEP
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+
+    def drop_journal(self, shard: int) -> None:
+        """Forget a shard's journals once seals cover it."""
+        if (self.root / f"journal/{shard:08d}" / _KEEP).exists():
+            return
+        shutil.rmtree(self.root / f"journal/{shard:08d}", ignore_errors=True)
+
+    def hold(self) -> DriverHold:
+        """Become the one driver. Raises AnotherDriver."""
+        return DriverHold(self)
+
+
+class DriverHold:
+    """The lock and the epoch of a living driver; a context manager.
+
+    The lock is flock(2), released by the kernel when the process ends. `epoch` is durable and
+    unique to this driver: attempts are numbered below it, so that no two drivers ever use the same
+    one.
+    """
+
+    def __init__(self, directory: JobDirectory) -> None:
+        with _disk_errors(directory.root):
+            self._file = open(directory.root / "driver.lock", "a+b")  # noqa: SIM115
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise AnotherDriver(
+                    f"another noria process holds {directory.root}; wait for it or stop it "
+                    f"(`noria status {directory.root}` shows what it does)"
+                ) from None
+            raise _disk_error(directory.root, error) from error
+        try:
+            self.epoch = self._next_epoch(directory)
+        except BaseException:
+            self._file.close()
+            raise
+
+    @staticmethod
+    def _next_epoch(directory: JobDirectory) -> int:
+        # Other files that lie there are not ours, and say nothing.
+        known = filter(None, map(_EPOCH.fullmatch, directory.names("epochs")))
+        epoch = 1 + max((int(found[1]) for found in known), default=0)
+        if epoch > EPOCHS_MAX:
+            raise JobDirectoryError(
+                f"epochs/{epoch - 1:010d}.json is none of a driver's; remove it, then run again"
+            )
+        who = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
+        while not directory.write_once(f"epochs/{epoch:010d}.json", _json(who)):
+            epoch += 1
+        return epoch
+
+    @property
+    def first_attempt(self) -> int:
+        return self.epoch * ATTEMPTS_PER_EPOCH + 1
+
+    def __enter__(self) -> DriverHold:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+class Appender:
+    """An append-only file; append() returns once the bytes are on disk. The file appears with the
+    first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def append(self, data: bytes) -> None:
+        with _disk_errors(self._path.parent):
+            if self._descriptor is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+                self._descriptor = os.open(self._path, flags, 0o644)
+                _flush_directory(self._path.parent)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def journal_name(shard: int, attempt: int) -> str:
+    return f"journal/{shard:08d}/{attempt:018d}.journal"
+
+
+def upload_name(shard: int, generation: int) -> str:
+    return f"uploads/{shard:08d}/{generation:06d}.json"
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _write_scratch(target: Path, data: bytes) -> Path:
+    scratch = target.with_name(f".{target.name}.{os.getpid()}.{time.monotonic_ns()}")
+    try:
+        with open(scratch, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
+    return scratch
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_error(root: Path, error: OSError) -> JobDirectoryError:
+    what = error.strerror or str(error)
+    return JobDirectoryError(
+        f"cannot use the job directory {root}: {what}; make room or access, then run again"
+    )
+
+
+@contextlib.contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _disk_error(root, error) from error

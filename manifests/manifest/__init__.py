@@ -1,0 +1,1 @@
+"""The frozen manifest: writing, sorting, digesting, reading it."""

@@ -1,0 +1,1 @@
+"""From rows to a plan: parts, shards, names, limits of providers."""

@@ -1,0 +1,363 @@
+"""`noria simulate`: small worlds whole, the parts they are made of, and what the command says."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from noria.benchmarks.simulate.command import Wish, simulate
+from noria.benchmarks.simulate.flow import Flow
+from noria.benchmarks.simulate.ledger import Ledger, Violation
+from noria.benchmarks.simulate.plan import made_up_job
+from noria.benchmarks.simulate.records import Figures
+from noria.benchmarks.simulate.report import Findings, print_report, summary, tail_seconds
+from noria.benchmarks.simulate.run import ideal_seconds, run_simulation
+from noria.benchmarks.simulate.runs import Runs
+from noria.benchmarks.simulate.settings import HOUR, Cadence, Faults, Site
+from noria.engine.scheduler.events import Command, Event, Finish, Grant, SettledSpan, WorkerJoined
+from noria.manifests.errors import ConfigurationError
+from noria.manifests.model import Lease, LeaseKind, ShardKind, ShardPlan
+from noria.manifests.plan.shards import MIN_SHARD_BYTES
+from tests.support.moves import NORIA
+from tests.support.scheduler_ledger import Ledger as UnitLedger
+from tests.support.simulated_worlds import (
+    CALM,
+    HARSH,
+    LONGEST_SECONDS,
+    OPTIONS,
+    SITE,
+    made_up_shards,
+    run_small,
+)
+
+PNG = b"\x89PNG\r\n"
+SEEDS = range(100, 108)
+SMALL = Wish(bytes="1TB", objects="1e5", workers=16, store_rate="800MB", worker_rate="100MB")
+
+
+# -- whole worlds ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_happens_the_job_ends_and_every_check_holds(seed: int) -> None:
+    run = run_small(seed)
+    assert run.violation is None
+    assert run.seconds < LONGEST_SECONDS
+
+
+def test_everything_that_may_go_wrong_does_in_these_worlds() -> None:
+    happened = sum((Counter(run_small(seed).figures.counts) for seed in SEEDS), Counter[str]())
+    wanted = {
+        "node lost",
+        "node drained",
+        "worker crashed",
+        "worker silent",
+        "worker lost: heartbeat_expired",
+        "throttled",
+        "driver stood still",
+        "driver restarted",
+        "leases failed",
+        "upload lost",
+        "generations lost",
+        "lease hung",
+        "grant lost",
+        "wrong result",
+        "quarantine",
+        "splits answered",
+        "splits late",
+        "splits lost",
+        "stale results",
+    }
+    assert wanted <= set(+happened)
+
+
+def test_nothing_is_moved_twice_where_nothing_goes_wrong() -> None:
+    run = run_small(1, CALM)
+    assert run.violation is None
+    assert run.figures.repeated_bytes == 0
+    shards = made_up_shards(1)
+    assert run.figures.useful_bytes == pytest.approx(sum(plan.bytes for plan in shards))
+    assert ideal_seconds(shards, SITE) < run.seconds < 1.5 * ideal_seconds(shards, SITE)
+
+
+def test_the_same_seed_gives_the_same_trace_and_another_one_another() -> None:
+    first, again, other = run_small(1), run_small(1), run_small(2)
+    assert first.digest == again.digest
+    assert (first.events, first.commands, first.seconds) == (
+        again.events,
+        again.commands,
+        again.seconds,
+    )
+    assert other.digest != first.digest
+
+
+class ByUnits:
+    """The judge of the scheduler's own tests, one for each driver's life: it keeps single units."""
+
+    def __init__(self, plans: Sequence[ShardPlan]) -> None:
+        self._plans = plans
+        self.runs = 0
+        self.finished = False
+
+    def begin_run(
+        self, settled: Sequence[SettledSpan], generations: Mapping[int, int], first_attempt: int
+    ) -> None:
+        self.runs += 1
+        options = Cadence(report_seconds=10, tick_seconds=4, bin_seconds=60).options(OPTIONS)
+        self._ledger = UnitLedger.of(
+            self._plans, settled, generations, first_attempt=first_attempt, options=options
+        )
+
+    def take(self, event: Event, commands: list[Command]) -> None:
+        self._ledger.take(event, commands)
+        self.finished |= any(isinstance(command, Finish) for command in commands)
+
+
+def test_two_judges_that_know_nothing_of_each_other_agree() -> None:
+    by_units = ByUnits(made_up_shards(3))
+    assert run_small(3, judges=[by_units]).violation is None
+    assert by_units.runs > 1
+    assert by_units.finished
+
+
+def test_slow_workers_do_not_hold_up_the_end() -> None:
+    """The slowest has a tenth of the speed: its last lease alone would take hours."""
+    shards = [
+        ShardPlan(shard=n, kind=ShardKind.OBJECTS, units=1000, bytes=10**11, units_per_lease=1000)
+        for n in range(40)
+    ]
+    site = replace(Site(), workers=20, worker_rate=50e6, worker_spread=0.0, slow_share=0.2)
+    run = run_simulation(shards, site, CALM, options=OPTIONS, seed=1)
+    assert run.violation is None
+    alone = 10**11 / (site.worker_rate / 10)
+    assert run.seconds < 1.4 * ideal_seconds(shards, site) < alone
+    assert tail_seconds(run) < 10 * 60
+
+
+# -- parts of it -----------------------------------------------------------------------------------
+
+
+def test_runs_are_a_set_of_numbers() -> None:
+    chance = random.Random(5)
+    runs, plain = Runs(), set[int]()
+    for _ in range(400):
+        first = chance.randrange(200)
+        end = first + chance.randrange(12)
+        asked = set(range(first, end))
+        assert runs.meets(first, end) == bool(asked & plain)
+        gaps = {n for low, high in runs.gaps(first, end) for n in range(low, high)}
+        assert gaps == asked - plain
+        if chance.random() < 0.3:
+            assert runs.add(first, end) == len(asked - plain)
+            plain |= asked
+        assert runs.size == len(plain)
+        listed = list(runs)
+        assert listed == sorted(listed)
+        assert {n for low, high in listed for n in range(low, high)} == plain
+
+
+class Item:
+    version = 0
+
+
+def test_workers_that_want_more_than_a_store_gives_get_an_even_share() -> None:
+    flow = Flow[Item](100.0, 200.0)
+    flow.change_demand(50.0)
+    item = Item()
+    flow.add(10.0, item)
+    assert flow.next_time() == 10.0
+    flow.change_demand(150.0)
+    assert flow.next_time() == 20.0
+    flow.advance(10.0)
+    flow.throttle("target", 0.25)
+    assert flow.next_time() == 30.0
+    flow.throttle("target", 1.0)
+    flow.throttle("source", 0.5)
+    assert flow.next_time() == 30.0
+    item.version += 1
+    assert flow.next_time() == float("inf")
+
+
+def test_a_made_up_plan_is_what_the_planner_would_cut() -> None:
+    plan = made_up_job(10**15, 10**8, None, random.Random(1))
+    assert plan.bytes == pytest.approx(10**15, rel=0.02)
+    assert 14_500 < len(plan.shards) < 18_000
+    huge = [shard for shard in plan.shards if shard.kind is ShardKind.PARTS]
+    assert sum(shard.units for shard in plan.shards if shard not in huge) == pytest.approx(
+        10**8, rel=0.01
+    )
+    assert 300 < len(huge) < 3000
+    for shard in huge:
+        assert shard.bytes > 4 * 1024**3
+        assert 1 <= shard.units_per_lease <= shard.units
+    assert [shard.shard for shard in plan.shards] == list(range(len(plan.shards)))
+
+
+def test_a_made_up_plan_has_about_as_many_shards_as_asked_for() -> None:
+    plan = made_up_job(10**13, 10**6, 500, random.Random(1))
+    assert 500 <= len(plan.shards) < 700
+    small = made_up_job(10**9, 1000, 10**6, random.Random(1))
+    assert len(small.shards) == pytest.approx(10**9 / MIN_SHARD_BYTES, rel=0.3)
+
+
+def test_moved_bytes_are_booked_over_the_time_they_took() -> None:
+    figures = Figures(Cadence(report_seconds=1, tick_seconds=1, bin_seconds=10))
+    figures.add_moved(5.0, 35.0, 300.0)
+    figures.add_moved(12.0, 13.0, 7.0)
+    figures.add_moved(40.0, 40.0, 1.0)
+    assert figures.moved == pytest.approx([50.0, 107.0, 100.0, 50.0, 1.0])
+
+
+def test_no_faults_are_none_and_more_are_more_often() -> None:
+    assert {getattr(CALM, item.name) for item in fields(Faults)} == {0}
+    assert HARSH.scaled(2).node_loss_seconds == HARSH.node_loss_seconds / 2
+    assert Faults(failed_leases=0.3).scaled(10).failed_leases == 0.5
+
+
+def test_a_lease_for_an_unknown_worker_is_a_violation() -> None:
+    plans = made_up_shards(1)[:1]
+    ledger = Ledger(plans, OPTIONS)
+    ledger.begin_run([], {}, 1)
+    lease = Lease(shard=0, kind=LeaseKind.OBJECTS, first=0, end=1, attempt=1, generation=0)
+    joined = WorkerJoined(now=0.0, worker="a", slots=1)
+    with pytest.raises(Violation, match="gone, leaving or full"):
+        ledger.take(joined, [Grant(worker="b", lease=lease)])
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    return simulate(
+        replace(SMALL, plot=tmp_path_factory.mktemp("plot") / "run.png"), lambda line: None
+    )
+
+
+def test_the_report_says_what_was_found(
+    found: Findings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = summary(found)
+    assert document["violation"] is None
+    assert document["exit_code"] == 0
+    assert document["seconds"] > document["ideal_seconds"] > 0
+    assert 0 < document["tail_seconds"] < document["seconds"]
+    assert 0 <= document["rework_bytes"] <= document["rework_bound_bytes"]
+    assert document["leases"] >= document["job"]["shards"]
+    assert document == json.loads(json.dumps(document))
+    print_report(document)
+    printed = capsys.readouterr().out
+    for word in ("duration", "moved again", "idle", "tail", "splits", found.run.digest):
+        assert word in printed
+
+
+def test_a_violation_is_said_and_is_exit_code_1(
+    found: Findings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = replace(found, run=replace(found.run, violation="a [unit] was lost"))
+    document = summary(broken)
+    assert document["exit_code"] == 1
+    print_report(document)
+    printed = capsys.readouterr().out
+    assert "a [unit] was lost" in printed
+    assert "held" not in printed
+
+
+def test_the_picture_is_drawn(found: Findings) -> None:
+    assert found.plot is not None
+    assert Path(found.plot).read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        (Wish(), "say what to move"),
+        (Wish(bytes="1TB"), "--objects 1e9"),
+        (Wish(bytes="1XB", objects="10"), "--bytes: "),
+        (Wish(bytes="1TB", objects="many"), "write a number such as 1e9"),
+        (Wish(bytes="1TB", objects="0.5"), "write a number such as 1e9"),
+        (Wish(bytes="0", objects="10"), "raise it"),
+        (Wish(bytes="10PB", objects="10"), "raise --objects"),
+        (Wish(bytes="10EB", objects="1e12"), "--shards"),
+        (replace(SMALL, faults=-1.0), "give a factor from 0"),
+        (replace(SMALL, faults=float("nan")), "give a factor from 0"),
+        (replace(SMALL, node_loss_hours=-1.0), "0 for never"),
+        (replace(SMALL, driver_restart_hours=float("inf")), "0 for never"),
+        (replace(SMALL, store_rate="fast"), "--store-rate: "),
+        (replace(SMALL, plot=Path("run.jpg")), "name a FILE.png"),
+        (replace(SMALL, plot=Path("/nowhere/run.png")), "in a directory that is there"),
+        (replace(SMALL, job=Path("job.toml")), "leave out --bytes"),
+        (Wish(job=Path("/nowhere/job.toml")), "cannot read /nowhere/job.toml"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_refused_with_the_next_step(wish: Wish, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        simulate(wish, lambda line: None)
+    assert "\n" not in str(refused.value)
+
+
+def command(*arguments: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(NORIA), "simulate", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        check=False,
+    )
+
+
+def test_the_command_prints_one_document_and_the_same_one_in_any_process() -> None:
+    arguments = ("--bytes", "1TB", "--objects", "1e5", "--workers", "20", "--store-rate", "2GB")
+    documents = [
+        json.loads(command(*arguments, "--json", hash_seed=seed).stdout) for seed in ("1", "2")
+    ]
+    assert documents[0]["digest"] == documents[1]["digest"]
+    assert documents[0]["events"] > 100
+
+
+def test_the_command_refuses_in_one_line_with_exit_code_2() -> None:
+    refused = command("--bytes", "1TB")
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert refused.stderr == (
+        "noria: say what to move: JOB.toml of a planned job, or --bytes 10PB --objects 1e9\n"
+    )
+
+
+def test_a_planned_job_is_simulated_by_its_own_shards(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (tmp_path / "target").mkdir()
+    for number in range(100):
+        (source / f"{number}.bin").write_bytes(b"x" * (1 + number))
+    job = tmp_path / "job.toml"
+    job.write_text(f'source = "file://{source}"\ntarget = "file://{tmp_path}/target"\n')
+    with pytest.raises(ConfigurationError, match="noria plan"):
+        simulate(Wish(job=job), lambda line: None)
+    planned = subprocess.run(
+        [str(NORIA), "plan", str(job)], capture_output=True, text=True, check=False
+    )
+    assert planned.returncode == 0, planned.stderr
+    for path in (job, tmp_path / "job"):
+        found = simulate(Wish(job=path, workers=3, faults=0), lambda line: None)
+        assert found.run.violation is None
+        assert (found.plan.objects, found.plan.bytes) == (100, 5050)
+        assert found.run.figures.useful_bytes == pytest.approx(5050)
+
+
+def test_driver_restarts_come_as_often_as_asked_for() -> None:
+    wish = replace(SMALL, faults=0.0, driver_restart_hours=0.1, node_loss_hours=0.0)
+    found = simulate(wish, lambda line: None)
+    restarts = [when for when, what in found.run.figures.marks if what == "driver restarted"]
+    assert found.run.violation is None
+    assert restarts == pytest.approx([0.1 * HOUR * (n + 1) for n in range(len(restarts))])
+    assert len(restarts) == int(found.run.seconds / (0.1 * HOUR))

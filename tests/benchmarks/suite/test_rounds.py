@@ -1,0 +1,110 @@
+"""Rounds: the order rotates, the first does not count, a run that loses an object is void."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from noria.benchmarks.suite.contenders import Contender, Ends, Order
+from noria.benchmarks.suite.rounds import Entry, contests_of, run_rounds
+from noria.benchmarks.suite.workloads import Workload
+
+WORKLOAD = Workload(name="tiny", title="two objects", objects=(("a", 1), ("b", 2)))
+
+
+class FolderStand:
+    """Buckets are folders."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = itertools.count()
+
+    @contextlib.contextmanager
+    def fresh_ends(self) -> Iterator[Ends]:
+        bucket = self._folder / str(next(self._numbers))
+        bucket.mkdir()
+        yield Ends(
+            connection_string="",
+            account="",
+            container="",
+            endpoint="",
+            access_key="",
+            secret_key="",
+            bucket=str(bucket),
+        )
+
+    def arrived(self, ends: Ends) -> tuple[int, int]:
+        sizes = [path.stat().st_size for path in Path(ends.bucket).iterdir()]
+        return len(sizes), sum(sizes)
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> FolderStand:
+    return FolderStand(tmp_path)
+
+
+def shell(name: str, program: str) -> Contender:
+    """A tool that finds its bucket as $0."""
+
+    def order(ends: Ends, folder: Path) -> Order:
+        return Order(command=["sh", "-c", program, ends.bucket], environment={"PATH": os.defpath})
+
+    return Contender(name=name, tool="shell", order=order)
+
+
+def entries(stand: FolderStand, *contenders: Contender) -> list[Entry]:
+    return [Entry(workload=WORKLOAD, stand=stand, contender=one) for one in contenders]
+
+
+MOVE = 'printf x > "$0/a"; printf xx > "$0/b"'
+
+
+def test_the_order_rotates_and_the_warm_up_does_not_count(stand: FolderStand) -> None:
+    said: list[str] = []
+    three = entries(stand, *(shell(name, MOVE) for name in "ABC"))
+    runs = list(run_rounds(three, rounds=3, say=said.append))
+    assert "".join(run.contender for run in runs) == "ABC" + "BCA" + "CAB" + "ABC"
+    assert [run.counts for run in runs] == [False] * 3 + [True] * 9
+    assert len(said) == len(runs)
+    [contest] = contests_of(three, runs)
+    assert [run.round for run in contest.valid("B")] == [1, 2, 3]
+    assert list(contest.by_round("B", lambda run: run.usage.cpu_seconds)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("program", "trouble"),
+    [
+        ("printf x > $0/a; echo lost one", "1 objects and 1 bytes arrived: lost one"),
+        ('printf x > "$0/a"; printf xxx > "$0/b"', "2 objects and 4 bytes arrived: "),
+        (MOVE + "; echo sorry >&2; exit 3", "exit code 3: sorry"),
+    ],
+)
+def test_a_run_that_does_not_do_the_work_is_void(
+    stand: FolderStand, program: str, trouble: str
+) -> None:
+    two = entries(stand, shell("good", MOVE), shell("bad", program))
+    [contest] = contests_of(two, list(run_rounds(two, rounds=1, say=lambda line: None)))
+    assert [run.trouble for run in contest.void("bad")] == [trouble] * 2
+    assert contest.valid("bad") == []
+    assert len(contest.valid("good")) == 1
+
+
+def test_contests_by_workload_keep_the_first_entrys_own(stand: FolderStand) -> None:
+    other = Workload(name="tiny", title="in other pieces", objects=(("c", 3),))
+    third = Workload(name="third", title="third", objects=(("c", 3),))
+    mixed = [
+        *entries(stand, shell("A", MOVE)),
+        Entry(workload=other, stand=stand, contender=shell("B", "printf xxx > $0/c")),
+        Entry(workload=third, stand=stand, contender=shell("A", "printf xxx > $0/c")),
+    ]
+    runs = list(run_rounds(mixed, rounds=1, say=lambda line: None))
+    tiny, last = contests_of(mixed, runs)
+    assert tiny.workload is WORKLOAD
+    assert [one.name for one in tiny.contenders] == ["A", "B"]
+    assert [len(tiny.valid(name)) for name in "AB"] == [1, 1]
+    assert (last.workload, len(last.runs)) == (third, 2)

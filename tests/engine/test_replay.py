@@ -1,0 +1,112 @@
+"""Seals as a new run finds them: each file read once, and lost uploads worth nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from noria.engine.replay import enter_seals
+from noria.engine.status import Phase
+from noria.engine.totals import Books
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipts import seal, write_upload
+from noria.manifests.model import LeaseEnd, LeaseKind, LeaseResult, Upload
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> JobDirectory:
+    return JobDirectory.create(tmp_path / "job", {"id": "j"})
+
+
+def add_seal(
+    directory: JobDirectory,
+    shard: int,
+    kind: LeaseKind = LeaseKind.OBJECTS,
+    *,
+    first: int = 0,
+    end: int = 1,
+    generation: int = 0,
+    **summary: int,
+) -> None:
+    result = LeaseResult(
+        shard=shard,
+        kind=kind,
+        first=first,
+        end=end,
+        attempt=1,
+        generation=generation,
+        how=LeaseEnd.FINISHED,
+        result_name="r",
+        result_sha256="0",
+        summary={name.replace("outcome_", "outcome."): value for name, value in summary.items()},
+    )
+    seal(directory, result)
+
+
+def new_books() -> Books:
+    return Books("j", objects_total=100, bytes_total=1000)
+
+
+def bytes_done(books: Books) -> int:
+    return books.status(Phase.MOVING, now=1, started=0, unix=0, shards={}).bytes_done
+
+
+def test_nothing_is_sealed_at_first(directory: JobDirectory) -> None:
+    books = new_books()
+    sealed = enter_seals(directory, books)
+    assert (list(sealed.spans), sealed.generations, dict(books.sums)) == ([], {}, {})
+
+
+def test_spans_and_sums_of_all_shards(directory: JobDirectory) -> None:
+    add_seal(directory, 0, first=0, end=3, outcome_TRANSFERRED=3)
+    add_seal(directory, 0, first=5, end=7, outcome_TRANSFERRED=1, outcome_FAILED=1)
+    add_seal(directory, 11, first=0, end=4, outcome_TRANSFERRED=4)
+    books = new_books()
+    sealed = enter_seals(directory, books)
+    found = [(span.shard, span.first, span.end) for span in sealed.spans]
+    assert found == [(0, 0, 3), (0, 5, 7), (11, 0, 4)]
+    assert sealed.generations == {}
+    assert books.sums == {"outcome.TRANSFERRED": 8, "outcome.FAILED": 1}
+
+
+def test_parts_of_an_upload_that_was_lost_do_not_count(directory: JobDirectory) -> None:
+    add_seal(directory, 2, LeaseKind.PARTS, first=0, end=4, generation=0, part_bytes=400)
+    add_seal(directory, 2, LeaseKind.PARTS, first=4, end=6, generation=1, part_bytes=200)
+    add_seal(directory, 3, LeaseKind.PARTS, first=0, end=4, generation=0, part_bytes=40)
+    upload = Upload(row=0, upload_id="u", txid="t", part_bytes=1, etag="e")
+    write_upload(directory, 3, 2, upload)
+    write_upload(directory, 4, 1, upload)
+    books = new_books()
+    sealed = enter_seals(directory, books)
+    assert [(span.shard, span.first, span.end) for span in sealed.spans] == [(2, 4, 6)]
+    assert sealed.generations == {2: 1, 3: 2, 4: 1}
+    assert bytes_done(books) == 200
+
+
+def test_a_generation_without_an_upload_counts_by_its_seal(directory: JobDirectory) -> None:
+    write_upload(directory, 2, 0, Upload(row=0, upload_id="u", txid="t", part_bytes=1, etag="e"))
+    add_seal(directory, 2, LeaseKind.PARTS, first=0, end=4, generation=0, part_bytes=400)
+    add_seal(directory, 2, LeaseKind.ASSEMBLE, end=0, generation=1, outcome_SOURCE_MISSING=1)
+    books = new_books()
+    sealed = enter_seals(directory, books)
+    assert [span.kind for span in sealed.spans] == [LeaseKind.ASSEMBLE]
+    assert sealed.generations == {2: 1}
+    assert bytes_done(books) == 0
+
+
+def test_every_seal_is_read_once(directory: JobDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    for shard in range(20):
+        add_seal(directory, shard, outcome_TRANSFERRED=1)
+    reads: Counter[str] = Counter()
+    read = JobDirectory.read
+
+    def counted(self: JobDirectory, name: str) -> bytes | None:
+        reads[name] += 1
+        return read(self, name)
+
+    monkeypatch.setattr(JobDirectory, "read", counted)
+    assert len(enter_seals(directory, new_books()).spans) == 20
+    assert len(reads) == 20
+    assert set(reads.values()) == {1}

@@ -1,0 +1,120 @@
+"""Journals survive torn tails; the newest word on a row wins."""
+
+import zlib
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.journals import (
+    decode_journal,
+    encode_abandoned,
+    encode_part,
+    encode_receipts,
+    encode_upload,
+    read_journals,
+)
+from noria.manifests.job.receipts import receipts_of
+from noria.manifests.model import PartRecord, Upload
+from tests.manifests.job.test_receipts import LANDED
+
+UPLOAD = Upload(row=4, upload_id="u1", txid="t", part_bytes=8, etag="e")
+PART = PartRecord(number=2, size=8, etag="pe", crc64nvme=9, chunks=b"c" * 16)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return JobDirectory.create(tmp_path / "job", {"id": "j"})
+
+
+def journal(directory, attempt, *records):
+    appender = directory.journal(0, attempt)
+    appender.append(b"".join(records))
+    appender.close()
+
+
+def receipts_in(state):
+    return list(receipts_of(state.receipts))
+
+
+def test_what_was_journalled_comes_back(directory):
+    records = encode_receipts([LANDED]), encode_upload(UPLOAD), encode_part("u1", PART)
+    journal(directory, 1, *records)
+    state = read_journals(directory, 0, 0, 10)
+    assert receipts_in(state) == [LANDED]
+    assert state.rows() == {3}
+    assert state.uploads == {4: UPLOAD}
+    assert state.parts == {"u1": {2: PART}}
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_what_was_known_of_a_part_comes_back(directory, stated):
+    part = replace(PART, checked=True, stated=stated)
+    journal(directory, 1, encode_part("u1", part))
+    assert read_journals(directory, 0, 0, 10).parts == {"u1": {2: part}}
+
+
+def test_of_a_part_that_an_earlier_version_journalled_nothing_is_stated(directory):
+    payload = (
+        b'["p",{"upload_id":"u1","number":2,"size":8,"etag":"pe","crc64nvme":9,'
+        b'"chunks":"63636363636363636363636363636363","checked":true}]'
+    )
+    journal(directory, 1, b"%08x %x\n%b\n" % (zlib.crc32(payload), len(payload), payload))
+    state = read_journals(directory, 0, 0, 10)
+    assert state.parts == {"u1": {2: replace(PART, checked=True, stated=False)}}
+
+
+def test_only_rows_of_the_lease_count(directory):
+    journal(directory, 1, encode_receipts([LANDED]), encode_upload(UPLOAD))
+    state = read_journals(directory, 0, 4, 10)
+    assert receipts_in(state) == []
+    assert state.uploads == {4: UPLOAD}
+
+
+def test_rows_come_in_order_and_the_newest_receipt_of_each_wins(directory):
+    def rows(attempt, *numbers):
+        return encode_receipts([replace(LANDED, row=row, attempt=attempt) for row in numbers])
+
+    journal(directory, 1, rows(1, 5, 2), rows(1, 9))
+    journal(directory, 2, rows(2, 7, 5))
+    receipts = receipts_in(read_journals(directory, 0, 0, 9))
+    assert [(receipt.row, receipt.attempt) for receipt in receipts] == [(2, 1), (5, 2), (7, 2)]
+
+
+def test_an_abandoned_upload_is_forgotten_and_a_newer_one_is_not(directory):
+    newer = replace(UPLOAD, upload_id="u2")
+    journal(directory, 1, encode_upload(UPLOAD), encode_abandoned(4, "u1"))
+    assert not read_journals(directory, 0, 0, 10).uploads
+    journal(directory, 2, encode_upload(newer), encode_abandoned(4, "u1"))
+    assert read_journals(directory, 0, 0, 10).uploads == {4: newer}
+
+
+def what(record):
+    """A record, comparable."""
+    return record.to_pylist() if isinstance(record, pa.Table) else record
+
+
+@given(st.data())
+def test_a_torn_or_damaged_tail_loses_only_what_follows(data):
+    records = [
+        encode_receipts([replace(LANDED, row=row)]) if row % 2 else encode_part("u", PART)
+        for row in range(5)
+    ]
+    whole = b"".join(records)
+    truth = [what(record) for record in decode_journal(whole)]
+    assert len(truth) == 5
+    cut = data.draw(st.integers(0, len(whole)))
+    lengths = [sum(map(len, records[: n + 1])) for n in range(5)]
+    # The last line feed may be missing: its record is whole all the same.
+    kept = sum(length - 1 <= cut for length in lengths)
+    assert [what(record) for record in decode_journal(whole[:cut])] == truth[:kept]
+    place = data.draw(st.integers(0, len(whole) - 1))
+    flipped = bytearray(whole)
+    flipped[place] ^= 1 << data.draw(st.integers(0, 7))
+    good = [what(record) for record in decode_journal(bytes(flipped))]
+    assert good == truth[: len(good)]
+    untouched = sum(length <= place for length in lengths)
+    assert len(good) >= untouched

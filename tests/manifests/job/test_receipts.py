@@ -1,0 +1,128 @@
+"""Seals name one result, sums add up, damage is seen."""
+
+import hashlib
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from noria.manifests.errors import JobDirectoryError
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipts import (
+    failures_of,
+    parts_of,
+    read_result,
+    read_seals,
+    receipt_batch,
+    receipts_of,
+    seal,
+    write_parts,
+    write_receipts,
+)
+from noria.manifests.model import (
+    LeaseEnd,
+    LeaseKind,
+    LeaseResult,
+    Level,
+    Outcome,
+    PartRecord,
+    Receipt,
+)
+
+LANDED = Receipt(
+    row=3,
+    key="ä/b\n.txt",
+    target_key="ä/b\n.txt",
+    outcome=Outcome.TRANSFERRED,
+    size=7,
+    level=Level.INGESTED,
+    level_reason="the source states no CRC64",
+    crc64nvme=2**64 - 1,
+    chunk_bytes=8,
+    chunks=b"\x00" * 16,
+    root=b"\xff" * 32,
+    bytes_moved=7,
+    attempt=5,
+    finished_ms=1,
+)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return JobDirectory.create(tmp_path / "job", {"id": "j"})
+
+
+def table(receipts):
+    return pa.Table.from_batches([receipt_batch(receipts)])
+
+
+def finished(name, digest, summary, **changes):
+    values = {
+        "shard": 0,
+        "kind": LeaseKind.OBJECTS,
+        "first": 3,
+        "end": 4,
+        "attempt": 5,
+        "generation": 0,
+        "how": LeaseEnd.FINISHED,
+        "result_name": name,
+        "result_sha256": digest,
+        "summary": summary,
+    }
+    return LeaseResult(**{**values, **changes})
+
+
+def test_the_first_seal_of_a_span_stands(directory):
+    digest, summary = write_receipts(directory, "results/00000000/a.parquet", table([LANDED]))
+    first = seal(directory, finished("results/00000000/a.parquet", digest, summary))
+    second = seal(directory, finished("results/00000000/b.parquet", "0" * 64, {}, attempt=6))
+    assert second == first
+    assert list(read_seals(directory)) == [first]
+    assert list(receipts_of(read_result(directory, first))) == [LANDED]
+    assert first.summary == {
+        "outcome.TRANSFERRED": 1,
+        "bytes.TRANSFERRED": 7,
+        "bytes_moved": 7,
+        "level.ingested": 1,
+    }
+
+
+def test_a_result_that_is_not_what_was_sealed_is_refused(directory):
+    name = "results/00000000/a.parquet"
+    digest, summary = write_receipts(directory, name, table([LANDED]))
+    sealed = seal(directory, finished(name, digest, summary))
+    write_receipts(directory, name, table([replace(LANDED, size=8)]))
+    with pytest.raises(JobDirectoryError, match="not the file that was sealed"):
+        read_result(directory, sealed)
+
+
+def test_parts_come_back_also_from_a_file_of_an_earlier_version(directory):
+    part = PartRecord(number=1, size=8, etag="e", crc64nvme=9, chunks=b"c" * 16, stated=True)
+    for number, earlier in enumerate((False, True)):
+        name = f"results/00000000/{number}.parquet"
+        digest = write_parts(directory, name, [part])
+        if earlier:
+            known = pq.read_table(directory.path(name)).drop_columns(["stated"])
+            pq.write_table(known, directory.path(name))
+            digest = hashlib.sha256(directory.path(name).read_bytes()).hexdigest()
+        lease = {"kind": LeaseKind.PARTS, "first": number, "end": number + 1}
+        sealed = seal(directory, finished(name, digest, {}, **lease))
+        (found,) = parts_of(read_result(directory, sealed))
+        assert found == replace(part, stated=not earlier)
+
+
+def test_failures_are_what_a_person_has_to_look_at(directory):
+    receipts = [
+        LANDED,
+        replace(LANDED, row=4, outcome=Outcome.ALREADY_PRESENT),
+        replace(LANDED, row=5, outcome=Outcome.SKIPPED, cause="folder_stub"),
+        replace(LANDED, row=6, outcome=Outcome.SKIPPED, cause="archived"),
+        replace(LANDED, row=7, outcome=Outcome.FAILED, cause="target_conflict"),
+        replace(LANDED, row=8, outcome=Outcome.SOURCE_CHANGED, cause="source_changed"),
+    ]
+    name = "results/00000000/a.parquet"
+    digest, summary = write_receipts(directory, name, table(receipts))
+    sealed = seal(directory, finished(name, digest, summary, end=9))
+    failures = failures_of(read_result(directory, sealed))
+    assert failures["row"].to_pylist() == [6, 7, 8]

@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from noria.manifests.errors import JobDirectoryError
+from noria.manifests.manifest.freeze import freeze, open_manifest
+from noria.manifests.manifest.sorting import RowSpool
+from noria.manifests.model import Reason, ShardKind
+from noria.manifests.plan.names import escape_name
+from noria.manifests.plan.providers import MIB, NameRules, known_name_rules, limits_for
+from noria.manifests.plan.shards import fit_parts
+from noria.manifests.schema import INVENTORY_SCHEMA, MANIFEST_SCHEMA
+from tests.support.digest_by_hand import digest_by_hand
+from tests.support.rows import (
+    FULL_ROW,
+    Row,
+    all_rows,
+    freeze_rows,
+    inventory,
+    numbered,
+    plan,
+    shuffled,
+)
+
+# -- order, duplicates -----------------------------------------------------------------------------
+
+inventory_rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "key": st.text("ab/é😀\uffee\x00", max_size=3),
+            "size": st.integers(0, 2),
+            "etag": st.sampled_from([None, "x", "y"]),
+            "last_modified": st.sampled_from([None, 1_000, 2_000]),
+            "not_current": st.sampled_from([None, None, "version", "snapshot"]),
+            "content_md5": st.sampled_from([None, b"", b"\0"]),
+            "is_folder": st.sampled_from([None, False]),
+            "crc64nvme": st.sampled_from([None, 2**64 - 1]),
+        }
+    ),
+    max_size=25,
+)
+
+
+def one_row_a_key(rows: list[Row]) -> dict[str, Row]:
+    """What freeze() keeps, said once more over dictionaries."""
+
+    def rank(row: Row) -> tuple[Any, ...]:
+        newest_first = -(row["last_modified"] or -1)
+        rest = [row[one.name] for one in INVENTORY_SCHEMA if one.name in row]
+        nulls_last = [(value is None, 0 if value is None else value) for value in rest]
+        return (row["not_current"] is not None, newest_first, nulls_last)
+
+    return {row["key"]: row for row in sorted(rows, key=rank, reverse=True)}
+
+
+@settings(deadline=None, max_examples=25)
+@given(inventory_rows, st.randoms(use_true_random=False), st.integers(1, 9))
+def test_the_rows_alone_decide(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], shuffle: random.Random, step: int
+) -> None:
+    folder = tmp_path_factory.mktemp("freeze")
+    options = plan(shard_objects=3)
+    first = freeze([inventory(rows)], folder / "one", options=options)
+    again = shuffle.sample(rows, len(rows))
+    batches = [inventory(again[at : at + step]) for at in range(0, len(again), step)]
+    second = freeze(batches, folder / "two", options=options)
+
+    kept = one_row_a_key(rows)
+    found = all_rows(first)
+    assert [row["key"] for row in found] == sorted(kept, key=str.encode)
+    for row in found:
+        expected = kept[row["key"]]
+        assert {name: row[name] for name in expected if name != "last_modified"} == {
+            name: value for name, value in expected.items() if name != "last_modified"
+        }
+    inventory_counts = first.facts["inventory"]
+    lost = inventory_counts["superseded"] + sum(inventory_counts["not_current"].values())
+    assert len(rows) == len(kept) + lost + inventory_counts["duplicates"]
+    assert len(rows) - inventory_counts["duplicates"] == len(
+        {frozenset(row.items()) for row in rows}
+    )
+
+    assert first.digest == second.digest
+    assert {**second.facts, "files": 0} == {**first.facts, "files": 0}
+    first.verify()
+    shutil.rmtree(folder)
+
+
+def test_the_newest_of_conflicting_rows_stays(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"key": "a", "size": 1, "etag": "old", "last_modified": 1_000},
+        {"key": "a", "size": 2, "etag": "new", "last_modified": 2_000},
+        {"key": "a", "size": 2, "etag": "new", "last_modified": 2_000},
+        {"key": "a", "size": 3, "etag": "newer", "last_modified": 3_000, "not_current": "version"},
+        {"key": "b", "size": 4, "not_current": "deleted"},
+    ]
+    manifest = freeze_rows(tmp_path / "manifest", rows)
+    assert [(row["key"], row["etag"], row["reason"]) for row in all_rows(manifest)] == [
+        ("a", "new", None),
+        ("b", None, Reason.NOT_CURRENT),
+    ]
+    assert manifest.facts["inventory"] == {
+        "rows": 5,
+        "outside_prefix": 0,
+        "duplicates": 1,
+        "superseded": 1,
+        "not_current": {"version": 1},
+    }
+
+
+def test_one_key_may_fill_many_batches(tmp_path: Path) -> None:
+    versions: list[Row] = [
+        {"key": "k", "size": number, "not_current": "version", "last_modified": number}
+        for number in range(3_000)
+    ]
+    rows = [{"key": "a"}, *versions, {"key": "k", "size": 7}, {"key": "z"}]
+    batches = [inventory(rows[at : at + 100]) for at in range(0, len(rows), 100)]
+    spooled = freeze(batches, tmp_path / "manifest", options=plan())
+    assert [(row["key"], row["size"]) for row in all_rows(spooled)] == [
+        ("a", 0),
+        ("k", 7),
+        ("z", 0),
+    ]
+    assert spooled.facts["inventory"]["not_current"] == {"version": 3_000}
+
+
+def test_the_sort_spills_and_keeps_to_utf8_order(tmp_path: Path) -> None:
+    alphabet = ["a", "~", "\x7f", "é", "\uffee", "😀", "/", "\x00"]
+    generator = random.Random(5)
+    keys = {"".join(generator.choices(alphabet, k=12)) + "x" * 200 for _ in range(60_000)}
+    rows = pa.RecordBatch.from_arrays(
+        [pa.array(sorted(keys, key=hash)), pa.array([1] * len(keys), pa.int64())],
+        names=["key", "size"],
+    )
+    empty = [one for one in INVENTORY_SCHEMA if one.name not in ("key", "size")]
+    for one in empty:
+        rows = rows.append_column(one, pa.nulls(len(rows), one.type))
+    manifest = freeze([rows], tmp_path / "manifest", options=plan(), memory_limit_bytes=24 * MIB)
+    found = [row["key"] for row in all_rows(manifest)]
+    assert found == sorted(keys, key=str.encode)
+
+
+def test_too_little_memory_is_said_so(tmp_path: Path) -> None:
+    rows = shuffled(numbered(20_000), 4)
+    with pytest.raises(JobDirectoryError, match="20000 rows do not sort in 1048576 bytes"):
+        freeze_rows(tmp_path / "manifest", rows, memory_limit_bytes=MIB)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_in_order_are_not_sorted_again(tmp_path: Path) -> None:
+    def spool(rows: list[Row], name: str) -> tuple[bool, bool]:
+        scratch = tmp_path / name
+        scratch.mkdir()
+        with RowSpool(scratch, plan()) as spool:
+            for row in rows:
+                full = {**dict.fromkeys(MANIFEST_SCHEMA.names), **row}
+                spool.append(pa.RecordBatch.from_pylist([full], schema=MANIFEST_SCHEMA))
+            spool.finish()
+            found = [key for batch in spool.sorted(64 * MIB) for key in batch["key"].to_pylist()]
+        assert found == sorted(row["key"] for row in rows)
+        return spool.in_order, (scratch / "sort").exists()
+
+    assert spool(numbered(20), "rising") == (True, False)
+    assert spool(numbered(20)[::-1], "falling") == (False, True)
+
+
+# -- shards and reading ----------------------------------------------------------------------------
+
+
+def test_shards_hold_every_row_once_over_several_files(tmp_path: Path) -> None:
+    rows = numbered(1_100)
+    manifest = freeze_rows(tmp_path / "manifest", shuffled(rows, 1), plan(shard_objects=4))
+    assert [len(manifest.read_shard(shard)) for shard in (0, 255, 256, 274)] == [4, 4, 4, 4]
+    assert [file["name"] for file in manifest.facts["files"]] == [
+        "part-00000.parquet",
+        "part-00001.parquet",
+    ]
+    entries = [entry for shard in manifest.shards() for entry in manifest.entries(shard.shard)]
+    assert [entry.key for entry in entries] == [row["key"] for row in rows]
+    assert [(entry.shard, entry.row) for entry in entries[:5]] == [(0, row) for row in range(4)] + [
+        (1, 0)
+    ]
+    assert sum(shard.units for shard in manifest.shards()) == 1_100
+    assert sum(shard.bytes for shard in manifest.shards()) == manifest.bytes_to_move == 1_100
+    with pytest.raises(IndexError):
+        manifest.shard(275)
+    with pytest.raises(IndexError):
+        manifest.read_shard(-1)
+
+
+def test_entries_of_a_span(tmp_path: Path) -> None:
+    rows = numbered(20_000)
+    manifest = freeze_rows(tmp_path / "manifest", rows, plan(shard_objects=20_000))
+    for first, end in ((0, 0), (0, 3), (8_190, 8_195), (19_999, 20_000), (16_384, 30_000)):
+        entries = list(manifest.entries(0, first, end))
+        assert [entry.row for entry in entries] == list(range(first, min(end, 20_000)))
+        assert all(entry.key == f"object-{entry.row:06d}" for entry in entries)
+
+
+def test_an_entry_says_what_a_worker_needs(tmp_path: Path) -> None:
+    rows = [FULL_ROW | {"customer_key_sha256": None}, {"key": "a//b", "size": 5}]
+    rules = NameRules(merges_slashes=True)
+    options = plan(rules=rules, names="escape")
+    first, second = freeze_rows(tmp_path / "manifest", rows, options).entries(0)
+    assert first.target_key == escape_name("a//b", options.limits, rules)
+    assert (first.key, first.reason, first.etag) == ("a//b", None, None)
+    assert (second.key, second.target_key) == ("dir/é.txt", "dir/é.txt")
+    assert (second.size, second.etag, second.version_id) == (12, "0x8DC", "v1")
+    assert second.crc64nvme == 2**64 - 1
+
+
+def test_a_huge_object_is_a_shard_of_parts(tmp_path: Path) -> None:
+    sizes = {"a": 10, "huge": 1000 * MIB, "refused": 1000 * MIB, "z": 100 * MIB}
+    rows: list[Row] = [{"key": key, "size": size} for key, size in sizes.items()]
+    rows[2]["tier"] = "Archive"
+    options = plan(
+        "scaleway", part_bytes=16 * MIB, chunk_bytes=MIB, segment_bytes=100 * MIB, shard_objects=9
+    )
+    manifest = freeze_rows(tmp_path / "manifest", rows, options)
+    before, huge, after = manifest.shards()
+    assert (before.kind, before.units, before.bytes) == (ShardKind.OBJECTS, 1, 10)
+    assert (huge.kind, huge.units, huge.units_per_lease) == (ShardKind.PARTS, 63, 6)
+    assert (after.units, after.bytes) == (2, 100 * MIB)
+    assert manifest.fit(huge.bytes) == fit_parts(
+        1000 * MIB, limits_for("scaleway"), part_bytes=16 * MIB, chunk_bytes=MIB
+    )
+    assert open_manifest(manifest.directory).fit(1000 * MIB).parts == 63
+
+
+def test_counts_and_histogram(tmp_path: Path) -> None:
+    sizes = [0, 1, 2, 3, 4, 2**40 - 1, 2**40, 2**48 - 1, 2**48]
+    rows: list[Row] = [{"key": f"{at}", "size": size} for at, size in enumerate(sizes)]
+    rows += [{"key": "x", "size": 7, "tier": "Archive"}, {"key": "y", "is_folder": True}]
+    manifest = freeze_rows(tmp_path / "manifest", rows, plan("azure"))
+    assert manifest.objects == 11
+    assert manifest.bytes == sum(sizes) + 7
+    assert manifest.objects_to_move == 7
+    assert manifest.bytes_to_move == sum(sizes[:7])
+    assert manifest.facts["reasons"] == {
+        "archived": {"objects": 1, "bytes": 7},
+        "folder_stub": {"objects": 1, "bytes": 0},
+        "too_large": {"objects": 2, "bytes": 2**49 - 1},
+    }
+    assert [(size["below"], size["objects"]) for size in manifest.facts["sizes"]] == [
+        (1, 2),
+        (2, 1),
+        (4, 2),
+        (8, 2),
+        (2**40, 1),
+        (2**41, 1),
+        (2**48, 1),
+        (2**49, 1),
+    ]
+
+
+def test_an_empty_inventory_is_a_manifest(tmp_path: Path) -> None:
+    for name, batches in (("none", []), ("empty", [inventory([])])):
+        manifest = freeze(batches, tmp_path / name, options=plan())
+        assert (manifest.objects, manifest.bytes_to_move, manifest.shards()) == (0, 0, [])
+        assert manifest.digest == digest_by_hand([])
+        open_manifest(tmp_path / name).verify()
+
+
+def test_the_source_prefix_goes_and_strangers_are_counted(tmp_path: Path) -> None:
+    keys = ["data/é/b", "data/é/a", "data/x", "other", "data/é/"]
+    rows = [{"key": key} for key in keys]
+    manifest = freeze_rows(
+        tmp_path / "manifest", rows, plan(target_prefix="to/"), source_prefix="data/é/"
+    )
+    assert [row["key"] for row in all_rows(manifest)] == ["", "a", "b"]
+    assert manifest.facts["inventory"]["outside_prefix"] == 2
+    assert manifest.facts["inventory"]["rows"] == 5
+    assert manifest.objects_to_move == 3
+
+
+# -- names that clash ------------------------------------------------------------------------------
+
+CLASHES = ["f", "f!", "f/g", "f/g/h", "f/h", "g", "gg/x", "deep/a/b/c", "deep", "deep/a"]
+CLASHING = {"f", "f/g", "deep", "deep/a"}
+
+
+def test_a_file_that_is_a_folder_is_refused_where_both_cannot_be(tmp_path: Path) -> None:
+    rows = [{"key": key} for key in CLASHES]
+    rules = known_name_rules("rclone")
+    refused = freeze_rows(tmp_path / "manifest", rows, plan(rules=rules))
+    assert {row["key"]: row["reason"] for row in all_rows(refused)} == {
+        key: Reason.NAME_REFUSED if key in CLASHING else None for key in CLASHES
+    }
+    assert freeze_rows(tmp_path / "manifest", rows).facts["reasons"] == {}
+
+
+def test_a_file_that_is_a_folder_can_be_escaped(tmp_path: Path) -> None:
+    options = plan(rules=known_name_rules("rclone"), names="escape")
+    rows = [{"key": key} for key in CLASHES]
+    found = all_rows(freeze_rows(tmp_path / "manifest", rows, options))
+    assert all(row["reason"] is None for row in found)
+    assert {row["key"]: row["target_key"] for row in found} == {
+        key: escape_name(key, options.limits, options.rules) if key in CLASHING else None
+        for key in CLASHES
+    }
+
+
+def test_only_what_lands_can_clash(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"key": "f"},
+        {"key": "f/g", "tier": "Archive"},
+        {"key": "stub", "is_folder": True},
+        {"key": "stub/x"},
+        {"key": "v", "not_current": "version"},
+        {"key": "v/x"},
+    ]
+    found = all_rows(
+        freeze_rows(tmp_path / "manifest", rows, plan(rules=known_name_rules("local")))
+    )
+    assert {row["key"] for row in found if row["reason"] is None} == {"f", "stub/x", "v/x"}
+
+
+def test_an_escaped_name_never_takes_the_place_of_another_object(tmp_path: Path) -> None:
+    options = plan(rules=NameRules(merges_slashes=True), names="escape")
+    taken = escape_name("a//b", options.limits, options.rules)
+    rows = [{"key": "a//b"}, {"key": taken}, {"key": "c//d"}]
+    found = {row["key"]: row for row in all_rows(freeze_rows(tmp_path / "m", rows, options))}
+    assert (found["a//b"]["reason"], found["a//b"]["target_key"]) == (Reason.NAME_MERGED, None)
+    assert (found[taken]["reason"], found[taken]["target_key"]) == (None, None)
+    assert found["c//d"]["target_key"] == escape_name("c//d", options.limits, options.rules)

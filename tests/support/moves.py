@@ -1,0 +1,196 @@
+"""A whole move as a user runs it: the real command, real servers, two judges of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from noria.benchmarks.dataset import ObjectSpec, object_bytes
+from noria.benchmarks.servers import Azurite, S3Server, find_tool
+
+NORIA = Path(sys.executable).with_name("noria")
+SEED = 5
+RUN_SECONDS = 100
+
+
+@dataclass
+class Move:
+    """One container, one bucket, one job directory, and the environment that leads to them."""
+
+    azurite: Azurite
+    seaweedfs: S3Server
+    container: str
+    bucket: str
+    job: Path
+    environment: dict[str, str]
+    specs: list[ObjectSpec] = field(default_factory=list)
+
+    @property
+    def source(self) -> str:
+        return f"az://{self.azurite.account}/{self.container}"
+
+    @property
+    def target(self) -> str:
+        return f"s3://{self.bucket}"
+
+    def job_file(self, **sections: Mapping[str, Any]) -> Path:
+        """A job file for this move, with further sections or keys."""
+        path = self.job.with_suffix(".toml")
+        values: dict[str, dict[str, Any]] = {
+            "source": {"url": self.source},
+            "target": {"url": self.target},
+            "run": {"metrics_address": "off"},
+        }
+        for name, section in sections.items():
+            values.setdefault(name, {}).update(section)
+        lines = []
+        for name, section in values.items():
+            lines.append(f"[{name}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in section.items()]
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Run noria in a process group of its own, so that signals are the test's alone."""
+        return subprocess.Popen(
+            [NORIA, *arguments],
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def noria(self, *arguments: str | Path, exit_code: int = 0) -> dict[str, Any]:
+        """Run noria to its end with --json; the document it printed."""
+        process = self.start(*arguments, "--json")
+        out, err = process.communicate(timeout=RUN_SECONDS)
+        assert process.returncode == exit_code, f"exit {process.returncode}\n{out}\n{err}"
+        document: dict[str, Any] = json.loads(out)
+        return document
+
+    def copy(self, *arguments: str, exit_code: int = 0) -> dict[str, Any]:
+        return self.noria(
+            "copy",
+            self.source,
+            self.target,
+            "--job",
+            self.job,
+            "--metrics-address",
+            "off",
+            *arguments,
+            exit_code=exit_code,
+        )
+
+    def expect_rclone_finds_no_difference(self) -> None:
+        """Another tool reads both sides and compares every byte."""
+        environment = {
+            **os.environ,
+            "RCLONE_CONFIG_SOURCE_TYPE": "azureblob",
+            "RCLONE_CONFIG_SOURCE_CONNECTION_STRING": self.azurite.connection_string,
+            # rclone would look for names of its own instead of those that end in a dot.
+            "RCLONE_CONFIG_SOURCE_ENCODING": "None",
+            "RCLONE_CONFIG_TARGET_ENCODING": "None",
+            "RCLONE_CONFIG_TARGET_TYPE": "s3",
+            "RCLONE_CONFIG_TARGET_PROVIDER": "SeaweedFS",
+            "RCLONE_CONFIG_TARGET_ENDPOINT": self.seaweedfs.endpoint,
+            "RCLONE_CONFIG_TARGET_ACCESS_KEY_ID": self.seaweedfs.access_key,
+            "RCLONE_CONFIG_TARGET_SECRET_ACCESS_KEY": self.seaweedfs.secret_key,
+        }
+        ends = [f"source:{self.container}", f"target:{self.bucket}"]
+        command = [find_tool("rclone"), "--config", os.devnull, "check", "--download", *ends]
+        ended = subprocess.run(
+            command, env=environment, text=True, capture_output=True, timeout=100, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+
+    def expect_all_arrived(self) -> None:
+        """Every byte at the target is the one that the seed gives; nothing else is there."""
+        client = self.seaweedfs.client()
+        try:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+            found = {
+                item["Key"]: item["Size"] for page in pages for item in page.get("Contents", ())
+            }
+            assert found == {spec.key: spec.size for spec in self.specs}
+            for spec in self.specs:
+                body = client.get_object(Bucket=self.bucket, Key=spec.key)["Body"].read()
+                assert body == object_bytes(SEED, spec.key, 0, spec.size), spec.key
+            assert not client.list_multipart_uploads(Bucket=self.bucket).get("Uploads")
+        finally:
+            client.close()
+
+
+def plain(key: str, size: int) -> ObjectSpec:
+    """An object about which nothing is special."""
+    return ObjectSpec(key=key, size=size, content_type="application/octet-stream")
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Children of a process and theirs: pid and command line."""
+    parents: dict[int, list[tuple[int, str]]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                command = (entry / "cmdline").read_text().replace("\0", " ").strip()
+            except OSError:
+                continue
+            parent = int(stat[stat.rindex(")") + 2 :].split()[1])
+            parents.setdefault(parent, []).append((int(entry.name), command))
+    waiting = [pid]
+    while waiting:
+        for child, command in parents.get(waiting.pop(), []):
+            waiting.append(child)
+            yield child, command
+
+
+def kill_one(driver: subprocess.Popen[str], title: str) -> None:
+    """SIGKILL "driver", or the first of its descendants whose command line has the title."""
+    if title == "driver":
+        os.kill(driver.pid, signal.SIGKILL)
+        return
+    victims = [pid for pid, command in descendants(driver.pid) if title in command]
+    assert victims, f"no {title} among the descendants of noria"
+    os.kill(victims[0], signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 60.0) -> None:
+    """Look again and again, at bounded cost, until it holds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"never happened: {what}"
+        time.sleep(0.02)
+
+
+def expect_no_worker_left(family: list[tuple[int, str]], *, seconds: float = 30.0) -> None:
+    """Workers of a killed run end by themselves, and soon. Agents of Ray may linger for a minute
+    or more without doing anything; these are ended here."""
+    workers = [pid for pid, command in family if "ray::" in command and "Agent" not in command]
+    wait_until(lambda: not any(map(_alive, workers)), "the end of its workers", seconds=seconds)
+    for pid, command in family:
+        if _alive(pid) and _command(pid) == command:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _command(pid: int) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    except OSError:
+        return None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat[stat.rindex(")") + 2] != "Z"

@@ -1,0 +1,456 @@
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from noria.manifests.errors import ConfigurationError
+from noria.workers.http.client import (
+    EXPECT_BYTES,
+    BrokenExchange,
+    Send,
+    Wire,
+    WireSettings,
+)
+from noria.workers.http.connection import WAKE_BYTES
+from noria.workers.http.response import HEAD_BYTES_MAX
+from noria.workers.runtime.buffers import Window
+from tests.support.poured import poured
+from tests.support.scripted import Caller, Play, scripted
+
+LARGE = EXPECT_BYTES + 1
+
+
+@contextmanager
+def wired(play: Play, **settings: object) -> Iterator[Wire]:
+    """The host ends last, when the client's connections are closed."""
+    with scripted(play) as host:
+        wire = Wire(WireSettings(url=host.url, **settings))  # type: ignore[arg-type]
+        try:
+            yield wire
+        finally:
+            wire.close()
+
+
+def test_a_connection_serves_many_exchanges() -> None:
+    seen: list[tuple[int, bytes]] = []
+
+    def play(caller: Caller) -> None:
+        while head := caller.request():
+            seen.append((caller.number, head.split(b"\r\n")[0]))
+            caller.say("HTTP/1.1 200 OK", "content-length: 2", "x-a: 1", "X-A: 2", body=b"ok")
+
+    with wired(play) as wire:
+        for _ in range(3):
+            answer = wire.exchange("GET", "/a?b", {})
+            assert (answer.status, answer.body, answer.headers["x-a"]) == (200, b"ok", "1, 2")
+    assert seen == [(1, b"GET /a?b HTTP/1.1")] * 3
+
+
+def test_a_connection_that_the_host_closed_is_not_used_again() -> None:
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.say("HTTP/1.1 200 OK", "content-length: 0", f"n: {caller.number}")
+
+    with wired(play) as wire:
+        for number in ("1", "2", "3"):
+            assert wire.exchange("GET", "/", {}).headers["n"] == number
+            (resting,) = wire._resting[None]
+            resting.patience.await_reading(10)  # the host's word that it has closed
+
+
+def test_a_connection_that_rested_too_long_is_not_used_again() -> None:
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.say("HTTP/1.1 200 OK", "content-length: 0", f"n: {caller.number}")
+        caller.request()
+
+    with wired(play, keep_seconds=0.0) as wire:
+        assert [wire.exchange("GET", "/", {}).headers["n"] for _ in range(2)] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "framing",
+    ["content-length: 11", "transfer-encoding: chunked", "connection: close"],
+)
+def test_a_body_in_every_framing(framing: str) -> None:
+    def play(caller: Caller) -> None:
+        while caller.request():
+            caller.say("HTTP/1.1 100 Continue")
+            chunked = b"5;x=y\r\nhello\r\n6\r\n world\r\n0\r\nx-trailer: 1\r\n\r\n"
+            body = chunked if "chunked" in framing else b"hello world"
+            caller.say("HTTP/1.1 200 OK", framing, body=body)
+            if "close" in framing:
+                return
+
+    with wired(play) as wire:
+        assert wire.exchange("GET", "/", {}).body == b"hello world"
+        into = memoryview(bytearray(11))
+        answer = wire.exchange("GET", "/", {}, into=into)
+        assert (answer.filled, answer.body, bytes(into)) == (True, b"", b"hello world")
+        assert not wire.exchange("GET", "/", {}, into=into[:5]).filled
+        assert bytes(into) == b"hello world"
+
+
+def test_an_error_does_not_go_into_the_callers_buffer() -> None:
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.say("HTTP/1.1 404 Not Found", "content-length: 4", body=b"none")
+
+    with wired(play) as wire:
+        into = memoryview(bytearray(b"kept"))
+        answer = wire.exchange("GET", "/", {}, into=into)
+        assert (answer.body, answer.filled, bytes(into)) == (b"none", False, b"kept")
+
+
+def test_an_answer_to_head_has_no_body() -> None:
+    def play(caller: Caller) -> None:
+        while caller.request():
+            caller.say("HTTP/1.1 200 OK", "content-length: 1000000")
+
+    with wired(play) as wire:
+        for _ in range(2):
+            answer = wire.exchange("HEAD", "/", {})
+            assert (answer.headers["content-length"], answer.body) == ("1000000", b"")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfive!",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * (HEAD_BYTES_MAX + 70_000),
+    ],
+    ids=lambda answer: ascii(answer[:60]),
+)
+def test_what_is_cut_or_no_http_is_no_answer(answer: bytes) -> None:
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.sock.sendall(answer)
+
+    with wired(play) as wire:
+        with pytest.raises(BrokenExchange) as caught:
+            wire.exchange("GET", "/", {})
+        assert caught.value.sent
+        with pytest.raises(BrokenExchange):
+            wire.exchange("GET", "/", {}, into=memoryview(bytearray(10)))
+
+
+@pytest.mark.parametrize("size", [3 * WAKE_BYTES - 1, 5 * WAKE_BYTES // 2, WAKE_BYTES, 0])
+def test_a_large_body_that_is_cut_is_noticed_at_once(size: int) -> None:
+    """The kernel wakes us for a MiB at a time, and for the end."""
+
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.say("HTTP/1.1 200 OK", f"content-length: {3 * WAKE_BYTES}", body=bytes(size))
+
+    with wired(play) as wire, pytest.raises(BrokenExchange, match=r"ended|closed"):
+        wire.exchange("GET", "/", {}, into=memoryview(bytearray(3 * WAKE_BYTES)))
+
+
+def test_a_large_body_in_small_pieces() -> None:
+    body = os.urandom(1 << 20) * 3 + b"tail"
+
+    def play(caller: Caller) -> None:
+        while caller.request():
+            caller.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            caller.say("HTTP/1.1 200 OK", f"content-length: {len(body)}")
+            for start in range(0, len(body), 4099):
+                caller.sock.sendall(body[start : start + 4099])
+
+    with wired(play) as wire:
+        for _ in range(2):
+            into = memoryview(bytearray(len(body)))
+            assert wire.exchange("GET", "/", {}, into=into).filled
+            assert into == body
+
+
+def test_a_silent_host_is_given_up() -> None:
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.request()
+
+    with wired(play, idle_seconds=0.1) as wire:
+        with pytest.raises(BrokenExchange) as caught:
+            wire.exchange("GET", "/", {})
+        assert caught.value.sent
+
+
+def test_an_answer_may_be_given_longer() -> None:
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.sock.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            caller.request()
+        caller.say("HTTP/1.1 200 OK", "content-length: 0")
+
+    with wired(play, idle_seconds=0.1) as wire:
+        assert wire.exchange("GET", "/", {}, wait_seconds=10).status == 200
+
+
+@pytest.mark.parametrize("form", ["length", "chunks"])
+def test_a_body_passes_through_a_window(form: str) -> None:
+    body = os.urandom(1_000_003)
+
+    def play(caller: Caller) -> None:
+        caller.request()
+        if form == "length":
+            caller.say("HTTP/1.1 200 OK", f"content-length: {len(body)}", body=body)
+        else:
+            framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+            caller.say("HTTP/1.1 200 OK", "transfer-encoding: chunked", body=framed)
+
+    with wired(play) as wire:
+        memory, came = memoryview(bytearray(64 * 1024)), bytearray()
+        window = Window(memory, len(body))
+        answer = wire.exchange(
+            "GET", "/", {}, into=window, on_bytes=lambda view, _=None: came.extend(view)
+        )
+        assert answer.filled
+    assert came == body
+
+
+@pytest.mark.parametrize("size", [0, 5, 100_000, LARGE, 3 * LARGE])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_body_arrives_whole(size: int, streamed: bool) -> None:
+    sent = os.urandom(size)
+    arrived: list[bytes] = []
+
+    def play(caller: Caller) -> None:
+        while head := caller.request():
+            assert f"content-length: {size}".encode() in head
+            assert (b"expect: 100-continue" in head) == (size >= EXPECT_BYTES)
+            if b"expect" in head:
+                caller.say("HTTP/1.1 100 Continue")
+            arrived.append(caller.body(size))
+            caller.say("HTTP/1.1 200 OK", "content-length: 0")
+
+    with wired(play) as wire:
+        view = memoryview(sent)
+        body = poured([view[:1], view[1:77_777], view[77_777:]]) if streamed else view
+        assert wire.exchange("PUT", "/", {}, body=body, body_bytes=size).status == 200
+        assert wire.exchange("PUT", "/", {}, body=sent).status == 200
+    assert arrived == [sent, sent]
+
+
+def test_a_host_that_ignores_expect_gets_the_body() -> None:
+    def play(caller: Caller) -> None:
+        caller.request()
+        assert len(caller.body(LARGE)) == LARGE
+        caller.say("HTTP/1.1 100 Continue")
+        caller.say("HTTP/1.1 200 OK", "content-length: 0")
+
+    with wired(play) as wire:
+        assert wire.exchange("PUT", "/", {}, body=bytes(LARGE)).status == 200
+
+
+def test_a_refusal_arrives_before_the_body_is_sent() -> None:
+    got: list[bytes] = []
+
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.say("HTTP/1.1 503 Slow Down", "content-length: 4", "retry-after: 3", body=b"slow")
+        got.append(caller.body(1))
+
+    with wired(play) as wire:
+        answer = wire.exchange("PUT", "/", {}, body=bytes(LARGE))
+        assert (answer.status, answer.body, answer.headers["retry-after"]) == (503, b"slow", "3")
+        assert wire.exchange("PUT", "/", {}, body=bytes(LARGE)).status == 503
+    assert got == [b"", b""]
+
+
+def test_a_refusal_in_mid_body_is_heard() -> None:
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.say("HTTP/1.1 100 Continue")
+        caller.body(1000)
+        caller.say("HTTP/1.1 403 Forbidden", "content-length: 2", body=b"no")
+        caller.sock.shutdown(socket.SHUT_WR)
+        while caller.body(1 << 20):
+            pass
+
+    with wired(play) as wire:
+        answer = wire.exchange("PUT", "/", {}, body=bytes(64 << 20))
+        assert (answer.status, answer.body) == (403, b"no")
+
+
+def test_a_reset_in_mid_body_says_that_the_request_was_not_whole() -> None:
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.say("HTTP/1.1 100 Continue")
+        caller.body(1000)
+        caller.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with wired(play) as wire:
+        with pytest.raises(BrokenExchange) as caught:
+            wire.exchange("PUT", "/", {}, body=bytes(64 << 20))
+        assert not caught.value.sent
+
+
+def test_what_the_body_raises_passes_through_and_ends_the_connection() -> None:
+    numbers: list[int] = []
+
+    def play(caller: Caller) -> None:
+        numbers.append(caller.number)
+        while head := caller.request():
+            if b"expect" in head:
+                caller.say("HTTP/1.1 100 Continue")
+                assert len(caller.body(LARGE)) < LARGE
+                return
+            caller.say("HTTP/1.1 200 OK", "content-length: 0")
+
+    def failing(send: Send) -> None:
+        send(b"some")
+        raise LookupError("of the source")
+
+    with wired(play) as wire:
+        with pytest.raises(LookupError):
+            wire.exchange("PUT", "/", {}, body=failing, body_bytes=LARGE)
+        for wrong in ([b"short"], [bytes(LARGE - 1), b"long"]):
+            with pytest.raises(ValueError, match="announced"):
+                wire.exchange("PUT", "/", {}, body=poured(wrong), body_bytes=LARGE)
+        assert wire.exchange("GET", "/", {}).status == 200
+    assert numbers == [1, 2, 3, 4]
+
+
+def test_redirects_are_not_followed() -> None:
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.say("HTTP/1.1 307 Go", "location: http://127.0.0.1:9/", "content-length: 0")
+
+    with wired(play) as wire:
+        assert wire.exchange("GET", "/", {}).status == 307
+
+
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\rb", "a\0b"])
+def test_a_line_break_in_a_header_is_refused(value: str) -> None:
+    with wired(lambda caller: None) as wire, pytest.raises(ValueError, match="line break"):
+        wire.exchange("GET", "/", {"a": value})
+
+
+def test_headers_beyond_ascii_travel_as_utf8() -> None:
+    def play(caller: Caller) -> None:
+        head = caller.request()
+        assert "x: é漢".encode() in head
+        caller.sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx: \xc3\xa9\r\n\r\n")
+        caller.request()
+        caller.sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx: \xe9\r\n\r\n")
+
+    with wired(play) as wire:
+        assert wire.exchange("GET", "/", {"x": "é漢"}).headers["x"] == "é"
+        assert wire.exchange("GET", "/", {}).headers["x"] == "é"
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://127.0.0.1", "http://", "https://host/path", "http://10.0.0.1", "http://host"]
+)
+def test_addresses_that_are_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Wire(WireSettings(url=url))
+
+
+class Authority:
+    """A certificate authority of a test, which signs for one address."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), False
+            )
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+            .sign(key, hashes.SHA256())
+        )
+        self.path = folder / f"{address}.pem"
+        self.path.write_bytes(
+            certificate.public_bytes(serialization.Encoding.PEM)
+            + key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+
+    def context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.path)
+        return context
+
+
+def test_tls_with_the_roots_that_were_named(tmp_path: Path) -> None:
+    body = os.urandom(1 << 20) * 8
+    authority = Authority(tmp_path, "127.0.0.1")
+
+    def play(caller: Caller) -> None:
+        while head := caller.request():
+            if head.startswith(b"PUT"):
+                caller.say("HTTP/1.1 100 Continue")
+                assert caller.body(len(body)) == body
+                caller.say("HTTP/1.1 200 OK", "content-length: 0")
+            else:
+                caller.say("HTTP/1.1 200 OK", f"content-length: {len(body)}", body=body)
+
+    with scripted(play, authority.context()) as host:
+        wire = Wire(WireSettings(url=host.url, ca_bundle=str(authority.path)))
+        for _ in range(2):
+            into = memoryview(bytearray(len(body)))
+            assert wire.exchange("GET", "/", {}, into=into).filled
+            assert into == body
+            assert wire.exchange("PUT", "/", {}, body=memoryview(body)).status == 200
+        wire.close()
+
+
+def test_certificates_that_are_refused(tmp_path: Path) -> None:
+    known = Authority(tmp_path, "127.0.0.1")
+    another_host = Authority(tmp_path, "127.0.0.2")
+    for served, trusted in (
+        (known, None),
+        (known, another_host),
+        (another_host, another_host),
+    ):
+        with scripted(lambda caller: None, served.context()) as host:
+            bundle = str(trusted.path) if trusted else None
+            wire = Wire(WireSettings(url=host.url, ca_bundle=bundle))
+            with pytest.raises(ConfigurationError, match="certificate"):
+                wire.exchange("GET", "/", {})
+    with pytest.raises(ConfigurationError, match="ca_bundle"):
+        Wire(WireSettings(url="https://127.0.0.1", ca_bundle=str(tmp_path / "none.pem")))
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_old_tls_is_refused(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "127.0.0.1")
+    context = authority.context()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.TLSv1
+    context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with scripted(lambda caller: None, context) as host:
+        wire = Wire(WireSettings(url=host.url, ca_bundle=str(authority.path)))
+        with pytest.raises(BrokenExchange, match=r"(?i)version|alert"):
+            wire.exchange("GET", "/", {})

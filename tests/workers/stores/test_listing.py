@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+
+from noria.manifests.errors import AccessDenied, StoreUnavailable, Throttled
+from noria.workers.stores import listing
+from noria.workers.stores.listing import Ask, Page, inventory_batch, walk
+
+PAGE = 7
+
+
+class Tree:
+    """A store of these keys, which counts what it is asked."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self.keys = sorted(keys)
+        self.asked: list[Ask] = []
+
+    def fetch(self, ask: Ask) -> Page:
+        self.asked.append(ask)
+        below = [key for key in self.keys if key.startswith(ask.prefix)]
+        entries: list[tuple[str, bool]] = []
+        for key in below:
+            name, slash, _ = key[len(ask.prefix) :].partition("/")
+            entry = (ask.prefix + name + slash, True) if slash and not ask.deep else (key, False)
+            if entry not in entries:
+                entries.append(entry)
+        start = int(ask.marker or 0)
+        page = entries[start : start + PAGE]
+        return Page(
+            batch=page_of([name for name, folder in page if not folder]),
+            prefixes=[name for name, folder in page if folder],
+            next_marker=str(start + PAGE) if start + PAGE < len(entries) else None,
+        )
+
+
+def page_of(keys: list[str]) -> pa.RecordBatch:
+    return inventory_batch({"key": keys, "size": ["1"] * len(keys)}, len(keys))
+
+
+def keys_of(fetch: Callable[[Ask], Page], streams: int) -> list[str]:
+    return sorted(
+        key for batch in walk(fetch, "", streams=streams) for key in batch["key"].to_pylist()
+    )
+
+
+@pytest.mark.parametrize("streams", [1, 2, 8])
+def test_every_key_once(streams: int) -> None:
+    keys = [f"{a}/{b}/{c}" for a in range(5) for b in range(6) for c in range(7)]
+    keys += [f"flat{n}" for n in range(30)] + ["a//b", "/c", "d/", "0"]
+    tree = Tree(keys)
+    assert keys_of(tree.fetch, streams) == sorted(keys)
+    asked = [(ask.prefix, ask.marker) for ask in tree.asked]
+    assert len(set(asked)) == len(asked)
+    if streams == 1:
+        assert all(ask.deep for ask in tree.asked)
+
+
+def test_nothing_at_all() -> None:
+    assert keys_of(Tree([]).fetch, 8) == []
+
+
+def test_large_pages_are_cut() -> None:
+    page = Page(batch=page_of([str(n) for n in range(listing.BATCH_ROWS + 1)]))
+    assert [batch.num_rows for batch in walk(lambda ask: page, "", streams=2)] == [
+        listing.BATCH_ROWS,
+        1,
+    ]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "RETRY_BASE_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_page_that_fails_is_fetched_again() -> None:
+    tree = Tree([f"{a}/{b}" for a in range(20) for b in range(20)])
+    failed: set[Ask] = set()
+
+    def fetch(ask: Ask) -> Page:
+        if ask not in failed:
+            failed.add(ask)
+            raise Throttled("slow down") if len(failed) % 2 else StoreUnavailable("reset")
+        return tree.fetch(ask)
+
+    assert keys_of(fetch, 4) == tree.keys
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("error", [StoreUnavailable("down"), AccessDenied("no"), KeyError("bug")])
+def test_what_does_not_pass_ends_the_walk(error: Exception) -> None:
+    tree = Tree([f"{a}/{b}" for a in range(20) for b in range(20)])
+
+    def fetch(ask: Ask) -> Page:
+        if ask.prefix.startswith("7"):
+            raise error
+        return tree.fetch(ask)
+
+    with pytest.raises(type(error)):
+        keys_of(fetch, 4)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("list-")]
+
+
+def test_what_waits_for_the_caller_is_bounded() -> None:
+    fetched = threading.Semaphore(0)
+
+    def fetch(ask: Ask) -> Page:
+        fetched.release()
+        return Page(batch=page_of(["k"]), next_marker=str(int(ask.marker or 0) + 1))
+
+    batches = walk(fetch, "", streams=2)
+    next(batches)
+    taken = 0
+    while fetched.acquire(timeout=0.2):
+        taken += 1
+    assert taken <= 2 * listing.BATCHES_AHEAD + 2 + 1
+    batches.close()  # type: ignore[attr-defined]

@@ -1,0 +1,71 @@
+"""Counters of one worker process. Totals only grow; the driver takes differences and exports them.
+
+Labels are from bounded sets: store roles, operations, causes, outcomes. Never a key, never a shard.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+
+from noria.manifests.model import LATENCY_BUCKETS, Tally
+
+
+class Counting:
+    """Thread-safe counters, gauges and latency histograms.
+
+    Counters: bytes_read(), bytes_written(), objects(outcome), parts(), retries(cause),
+    throttles(store), errors(cause), requests(store, operation). Histograms: request_seconds(store,
+    operation).
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counters: defaultdict[tuple[str, ...], float] = defaultdict(float)
+        self._histograms: dict[tuple[str, ...], list[float]] = {}
+        self._gauges: dict[tuple[str, ...], Callable[[], float]] = {}
+
+    def add(self, metric: str, *labels: str, by: float = 1) -> None:
+        with self._lock:
+            self._counters[metric, *labels] += by
+
+    def observe(self, metric: str, *labels: str, seconds: float) -> None:
+        place = bisect.bisect_left(LATENCY_BUCKETS, seconds)
+        with self._lock:
+            counts = self._histograms.get((metric, *labels))
+            if counts is None:
+                counts = self._histograms[metric, *labels] = [0.0] * (len(LATENCY_BUCKETS) + 2)
+            counts[place] += 1
+            counts[-1] += seconds
+
+    def gauge(self, metric: str, *labels: str, read: Callable[[], float]) -> None:
+        """A value that is read at each snapshot."""
+        self._gauges[metric, *labels] = read
+
+    def total(self, metric: str, *labels: str) -> float:
+        with self._lock:
+            return self._counters.get((metric, *labels), 0.0)
+
+    def snapshot(self) -> Tally:
+        gauges = {labels: read() for labels, read in self._gauges.items()}
+        with self._lock:
+            return Tally(
+                counters=dict(self._counters),
+                gauges=gauges,
+                histograms={labels: tuple(counts) for labels, counts in self._histograms.items()},
+            )
+
+
+class Sent:
+    """Bytes sent to the target for one object or part, those of repeated requests included."""
+
+    def __init__(self, counting: Counting) -> None:
+        self.bytes = 0
+        self._counting = counting
+
+    def add(self, size: int) -> None:
+        """Count them here and for the process."""
+        self.bytes += size
+        self._counting.add("bytes_written", by=size)

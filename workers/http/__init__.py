@@ -1,0 +1,1 @@
+"""HTTP/1.1 for object bodies and small requests."""

@@ -1,0 +1,234 @@
+"""One connection to a host, plain or TLS: bytes in and out of the caller's buffers.
+
+Sockets never block. What has to wait does so through `Patience`, on a stream thread or on a fiber,
+and no longer than `idle_seconds`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from typing import Final, Protocol
+
+from noria.workers.runtime.greenlets import Patience
+
+RECEIVE_BYTES: Final = 32 * 1024
+"""Asked of the socket while the length is unknown."""
+SEND_BYTES: Final = 1024 * 1024
+"""Handed to the socket in one call."""
+WAKE_BYTES: Final = 1024 * 1024
+"""While more than twice this is still to come, the kernel wakes us for no less (SO_RCVLOWAT, see
+socket(7)): a body then costs half the CPU. It also keeps the receive window above 2 MiB."""
+HEARD_BYTES: Final = 512 * 1024
+"""Bytes that came are passed on in pieces of at least this size: they still lie in a core's own
+cache then, and the calls cost nothing."""
+RECORDS_BYTES: Final = 256 * 1024
+"""TLS records taken off, or handed to, a socket at once: the ssl module alone would need two system
+calls for each 16 KiB."""
+
+
+class OnBytes(Protocol):
+    """Gets the pieces of a body, in order."""
+
+    def __call__(self, piece: memoryview, crc64nvme: int | None = None, /) -> None:
+        """`crc64nvme` is that of the piece, where it had to be taken on the way."""
+
+
+class Malformed(Exception):
+    """What came is not HTTP/1.1, or ended early."""
+
+
+class Connection:
+    """A plain connection. For one exchange at a time."""
+
+    def __init__(self, sock: socket.socket, patience: Patience, idle_seconds: float) -> None:
+        self.sock = sock
+        self.patience = patience
+        self.idle_seconds = idle_seconds
+        """Longest wait for the next byte, in both directions. TimeoutError after that."""
+        self.rested_at = 0.0
+        self.pending = b""
+        """Received, and not yet taken."""
+        self._waking_bytes = 1
+        self._answer_is_due = False
+        """A whole request went out just now, without a wait: its answer cannot be there yet."""
+
+    def receive(self) -> None:
+        """Wait for more bytes and add them to `pending`."""
+        more = self._recv(RECEIVE_BYTES)
+        if not more:
+            raise Malformed("the host closed the connection")
+        self.pending = self.pending + more if self.pending else more
+
+    def take(self, size: int) -> bytes:
+        """Up to `size` pending bytes."""
+        taken, self.pending = self.pending[:size], self.pending[size:]
+        return taken
+
+    def fill(
+        self, view: memoryview, on_bytes: OnBytes | None = None, *, more_bytes: int = 0
+    ) -> None:
+        """Read exactly len(view) bytes; `on_bytes` gets them in order, in pieces of `view`. So many
+        `more_bytes` of the same body are read right after them."""
+        early = self.take(len(view))
+        view[: len(early)] = early
+        filled, heard, size = len(early), 0, len(view)
+        last = size + more_bytes
+        patient = last - filled > 2 * WAKE_BYTES
+        self._wake_at(WAKE_BYTES if patient else 1)
+        while filled < size:
+            count = self._recv_into(view[filled:])
+            if count == 0:
+                raise Malformed(f"the body ended {last - filled} bytes early")
+            filled += count
+            if patient and last - filled <= 2 * WAKE_BYTES:
+                # TLS may hold records back: so this ends well before the last byte.
+                self._wake_at(1)
+                patient = False
+            if on_bytes is not None and filled - heard >= HEARD_BYTES:
+                on_bytes(view[heard:filled])
+                heard = filled
+        if on_bytes is not None and heard < size:
+            on_bytes(view[heard:])
+
+    def read_to_end(self) -> bytes:
+        """One more piece of a body that ends with the connection; empty at its end."""
+        return self._recv(RECEIVE_BYTES)
+
+    def send(self, data: memoryview | bytes) -> None:
+        """All of it."""
+        view = memoryview(data)
+        while view:
+            view = view[self._send_some(view) :]
+
+    def ask(self, request: bytes) -> None:
+        """Send all of a request. Its answer takes a while, so it is waited for before it is looked
+        for."""
+        self._answer_is_due = True
+        self.send(request)
+
+    def is_spoilt(self) -> bool:
+        """Readable while nothing was asked: the host has closed it, or speaks out of turn."""
+        return bool(self.pending) or self.patience.is_readable()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def _recv(self, size: int) -> bytes:
+        self._await_answer()
+        while True:
+            try:
+                return self.sock.recv(size)
+            except BlockingIOError:
+                self.patience.await_reading(self.idle_seconds)
+
+    def _recv_into(self, view: memoryview) -> int:
+        self._await_answer()
+        while True:
+            try:
+                return self.sock.recv_into(view)
+            except BlockingIOError:
+                self.patience.await_reading(self.idle_seconds)
+
+    def _send_some(self, view: memoryview) -> int:
+        while True:
+            try:
+                return self.sock.send(view[:SEND_BYTES])
+            except BlockingIOError:
+                # What wakes us may be the answer: that will not be announced again.
+                self._answer_is_due = False
+                self.patience.await_writing(self.idle_seconds)
+
+    def _await_answer(self) -> None:
+        if self._answer_is_due:
+            self._answer_is_due = False
+            self.patience.await_reading(self.idle_seconds)
+
+    def _wake_at(self, size: int) -> None:
+        if size == self._waking_bytes:
+            return
+        self._waking_bytes = size
+        with contextlib.suppress(OSError):  # a kernel without it works as well, at more CPU
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+
+
+class TlsConnection(Connection):
+    """The same over TLS. Records pass through memory, many in one system call."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        patience: Patience,
+        idle_seconds: float,
+        context: ssl.SSLContext,
+        host: str,
+    ) -> None:
+        """Shakes hands. Raises ssl.SSLError, and OSError as any other exchange."""
+        super().__init__(sock, patience, idle_seconds)
+        self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._came, self._goes, server_hostname=host)
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._feed()
+            else:
+                self._flush()
+                return
+
+    def _recv(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        return bytes(buffer[: self._recv_into(memoryview(buffer))])
+
+    def _recv_into(self, view: memoryview) -> int:
+        """All records that are at hand: each read() takes one, of 16 KiB at most."""
+        read, size, filled = self._tls.read, len(view), 0
+        while filled < size:
+            try:
+                filled += read(size - filled, view[filled:])  # type: ignore[operator]
+            except ssl.SSLWantReadError:
+                if filled:
+                    break
+                self._flush()
+                self._feed()
+            except ssl.SSLZeroReturnError:
+                break
+        return filled
+
+    def _send_some(self, view: memoryview) -> int:
+        count = self._tls.write(view[:RECORDS_BYTES])
+        self._flush()
+        return count
+
+    def _feed(self) -> None:
+        """Records off the socket."""
+        records = _scratch()
+        count = super()._recv_into(records)
+        if count == 0:
+            self._came.write_eof()
+        else:
+            self._came.write(records[:count])
+
+    def _flush(self) -> None:
+        while self._goes.pending:
+            view = memoryview(self._goes.read())
+            while view:
+                view = view[super()._send_some(view) :]
+
+
+class _Scratch(threading.local):
+    """Memory for records that are on their way from a socket to their connection."""
+
+    def __init__(self) -> None:
+        self.records = memoryview(bytearray(RECORDS_BYTES))
+
+
+_SCRATCH: Final = _Scratch()
+
+
+def _scratch() -> memoryview:
+    """Nothing waits between its filling and its emptying: so one for each thread is enough."""
+    return _SCRATCH.records

@@ -1,0 +1,1 @@
+"""One lease at work: objects, parts, assembly, re-reading."""

@@ -1,0 +1,156 @@
+"""What one lease has in flight: units are claimed, work runs on lanes that all leases share, the
+first failure ends it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections import defaultdict
+from dataclasses import replace
+from functools import partial
+
+from noria.manifests.errors import Fatal, NoriaError, UploadLost
+from noria.manifests.model import Lease, LeaseEnd, LeaseProgress, LeaseResult
+from noria.workers.context import Stopped
+from noria.workers.runtime.executors import Lane
+from noria.workers.runtime.greenlets import Work
+
+log = logging.getLogger("noria.worker")
+
+
+class Flight:
+    """Thread-safe. At most a lane's window of pieces of work is queued or running there for the
+    lease."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.stopping = threading.Event()
+        self.failure: Exception | None = None
+        self._lock = threading.Lock()
+        self._eased = threading.Condition(self._lock)
+        self._outstanding: defaultdict[Lane, int] = defaultdict(int)
+        self._begun = lease.first
+        self._end = lease.end
+        self._units_done = 0
+        self._bytes_done = 0
+
+    @property
+    def end(self) -> int:
+        """The end of the units that this lease still answers for."""
+        return self._end
+
+    @property
+    def interrupted(self) -> bool:
+        return self.failure is not None or self.stopping.is_set()
+
+    def begin(self, unit: int) -> bool:
+        """Claim the next unit; False where the lease ends here: cut, stopped or failed."""
+        with self._lock:
+            if unit >= self._end or self.interrupted:
+                return False
+            self._begun = unit + 1
+            return True
+
+    def cut(self, end: int) -> None:
+        """Give up the units from `end` on, as far as they have not begun."""
+        with self._lock:
+            self._end = min(self._end, max(end, self._begun))
+
+    def stop(self) -> None:
+        """Begin nothing more; what is in flight ends, or is given up at its next retry."""
+        self.stopping.set()
+
+    def fail(self, error: Exception) -> None:
+        """End the lease for this reason; the first one counts."""
+        with self._lock:
+            self.failure = self.failure or error
+        self.stopping.set()
+
+    def submit(self, work: Work, lane: Lane) -> None:
+        """Run work on a lane; waits while its window is full. Called by the lease's own thread
+        alone."""
+        with self._eased:
+            if self._outstanding[lane] >= lane.window:
+                # Until there is room for many: to be woken for each would cost more than the work.
+                self._eased.wait_for(lambda: self._outstanding[lane] <= _low(lane))
+            self._outstanding[lane] += 1
+        lane.submit(partial(self._guarded, work, lane))
+
+    def count_done(self, size: int) -> None:
+        with self._lock:
+            self._units_done += 1
+            self._bytes_done += size
+
+    def wait_until_idle(self) -> None:
+        with self._eased:
+            self._eased.wait_for(lambda: not any(self._outstanding.values()))
+
+    def progress(self) -> LeaseProgress:
+        with self._lock:
+            return LeaseProgress(
+                shard=self.lease.shard,
+                first=self.lease.first,
+                attempt=self.lease.attempt,
+                end=self._end,
+                units_done=self._units_done,
+                bytes_done=self._bytes_done,
+            )
+
+    def finished(self, name: str, digest: str, summary: dict[str, int]) -> LeaseResult:
+        """The result of a lease all of whose units are final."""
+        return replace(
+            self._result(LeaseEnd.FINISHED),
+            end=self._end,
+            result_name=name,
+            result_sha256=digest,
+            summary=summary,
+        )
+
+    def ended_early(self) -> LeaseResult:
+        """The result of a lease that stopped or failed. The journal holds what was done."""
+        error = self.failure
+        if error is None or isinstance(error, Stopped):
+            return self._result(LeaseEnd.RETURNED)
+        if not isinstance(error, NoriaError):
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("shard %d: %s at\n%s", self.lease.shard, type(error).__name__, frames)
+            return replace(
+                self._result(LeaseEnd.FAILED), cause="internal", message=type(error).__name__
+            )
+        how = LeaseEnd.FAILED
+        if isinstance(error, UploadLost):
+            how = LeaseEnd.UPLOAD_LOST
+        elif isinstance(error, Fatal):
+            how = LeaseEnd.FATAL
+        return replace(self._result(how), cause=error.cause, message=error.message)
+
+    def _guarded(self, work: Work, lane: Lane) -> None:
+        try:
+            work()
+        except Stopped:
+            pass
+        except Exception as error:  # noqa: BLE001 - kept for ended_early(), which tells the scheduler
+            self.fail(error)
+        finally:
+            with self._eased:
+                left = self._outstanding[lane] = self._outstanding[lane] - 1
+                if left in (0, _low(lane)):
+                    self._eased.notify_all()
+
+    def _result(self, how: LeaseEnd) -> LeaseResult:
+        lease = self.lease
+        return LeaseResult(
+            shard=lease.shard,
+            kind=lease.kind,
+            first=lease.first,
+            end=lease.end,
+            attempt=lease.attempt,
+            generation=lease.generation,
+            how=how,
+        )
+
+
+def _low(lane: Lane) -> int:
+    """So much of a window left in use means: fill it again."""
+    return lane.window - max(1, lane.window // 4)

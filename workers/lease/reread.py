@@ -1,0 +1,185 @@
+"""Read back what landed and compare it with the receipts: how the level `reread` is reached.
+
+Units are rows of an OBJECTS shard, or parts of a PARTS shard's one object. Every chunk of every
+byte is hashed as the target serves it now, and compared with the digest that was taken from the
+source's bytes. Nothing is written to either store.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import pyarrow as pa
+
+from noria.manifests.errors import Retryable, Skippable, SourceChanged, SourceMissing
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipts import (
+    read_result,
+    read_seals,
+    receipt_batch,
+    receipts_of,
+    write_receipts,
+)
+from noria.manifests.manifest.freeze import Manifest
+from noria.manifests.model import (
+    Lease,
+    LeaseKind,
+    LeaseResult,
+    Level,
+    Outcome,
+    Receipt,
+    ShardKind,
+)
+from noria.workers.context import Route, read_step
+from noria.workers.digest import DIGEST_BYTES, PartDigest
+from noria.workers.lease.in_flight import Flight
+from noria.workers.lease.journal import Journal
+from noria.workers.runtime.executors import Lanes
+
+_MESSAGES = {
+    "damaged": "the bytes at the target are not those of the receipt",
+    "target_missing": "the object is gone from the target",
+    "target_changed": "another object stands at the target now",
+}
+
+
+class RereadRun:
+    """One lease of a verification; the same shape as shard.LeaseRun."""
+
+    def __init__(
+        self,
+        directory: JobDirectory,
+        manifest: Manifest,
+        route: Route,
+        lanes: Lanes,
+        lease: Lease,
+        *,
+        area: str,
+    ) -> None:
+        self.lease = lease
+        self.flight = Flight(lease)
+        self.journal = Journal(directory, lease.shard, lease.attempt)
+        self._lanes = lanes
+        self._directory = directory
+        self._manifest = manifest
+        self._plan = manifest.shard(lease.shard)
+        self._route = replace(route, stopping=self.flight.stopping)
+        self._area = area
+        self._lock = threading.Lock()
+        self._verdicts: dict[int, Receipt] = {}
+
+    def run(self) -> LeaseResult:
+        try:
+            for receipt, first_byte, end_byte in self._slices():
+                lane = self._lanes.of(end_byte - first_byte)
+                self.flight.submit(partial(self._check, receipt, first_byte, end_byte), lane)
+            self.flight.wait_until_idle()
+            if not self.flight.interrupted:
+                return self._finish()
+        except Exception as error:  # noqa: BLE001 - every way a lease can end is told to the scheduler
+            self.flight.fail(error)
+            self.flight.wait_until_idle()
+        return self.flight.ended_early()
+
+    def _slices(self) -> Iterator[tuple[Receipt, int, int]]:
+        """What to read, in order: a receipt and the bytes [first, end) of its object."""
+        if self._plan.kind is ShardKind.PARTS:
+            (receipt,) = self._receipts(0, 1)
+            part_bytes = self._manifest.fit(receipt.size).part_bytes
+            for unit in range(self.lease.first, self.lease.end):
+                if not self.flight.begin(unit):
+                    return
+                if receipt.outcome.landed:
+                    yield receipt, unit * part_bytes, min(receipt.size, (unit + 1) * part_bytes)
+            return
+        for receipt in self._receipts(self.lease.first, self.lease.end):
+            if not self.flight.begin(receipt.row):
+                return
+            if receipt.outcome.landed:
+                yield receipt, 0, receipt.size
+            else:
+                self.flight.count_done(0)
+
+    def _receipts(self, first: int, end: int) -> Iterator[Receipt]:
+        for sealed in read_seals(self._directory, shard=self.lease.shard):
+            if sealed.kind is LeaseKind.PARTS:
+                continue
+            for receipt in receipts_of(read_result(self._directory, sealed)):
+                if first <= receipt.row < end:
+                    yield receipt
+
+    def _check(self, receipt: Receipt, first_byte: int, end_byte: int) -> None:
+        try:
+            equal = self._equal(receipt, first_byte, end_byte)
+            cause = None if equal else "damaged"
+        except SourceMissing:
+            cause = "target_missing"
+        except SourceChanged:
+            cause = "target_changed"
+        except (Skippable, Retryable) as error:
+            cause = error.cause
+        verdict = replace(
+            receipt,
+            size=end_byte - first_byte,
+            outcome=receipt.outcome if cause is None else Outcome.FAILED,
+            level=Level.REREAD if cause is None else None,
+            level_reason=None,
+            cause=cause,
+            message=None if cause is None else _MESSAGES.get(cause, "it could not be read back"),
+            bytes_moved=0,
+            attempt=self.lease.attempt,
+            finished_ms=int(time.time() * 1000),
+        )
+        self._add_verdict(verdict)
+        self.flight.count_done(end_byte - first_byte)
+
+    def _equal(self, receipt: Receipt, first_byte: int, end_byte: int) -> bool:
+        assert receipt.chunks is not None, "what landed has digests"
+        assert receipt.chunk_bytes is not None, "what landed has digests"
+        digest = PartDigest(receipt.chunk_bytes)
+        name = self._route.target_prefix + receipt.target_key
+        range_bytes = self._route.options.range_bytes
+        with self._route.buffers.take(min(end_byte - first_byte, range_bytes)) as buffer:
+            for offset in range(first_byte, end_byte, max(1, len(buffer))):
+                view = buffer[: min(len(buffer), end_byte - offset)]
+                self._read(receipt, name, offset, view)
+                digest.update(view)
+            if receipt.size == 0:
+                self._read(receipt, name, 0, buffer[:0])
+        first_chunk = first_byte // receipt.chunk_bytes * DIGEST_BYTES
+        found = digest.chunks()
+        return found == receipt.chunks[first_chunk : first_chunk + len(found)]
+
+    def _read(self, receipt: Receipt, name: str, offset: int, into: memoryview) -> None:
+        def read() -> None:
+            head = self._route.target.read_range(
+                name, offset=offset, into=into, etag=receipt.target_etag
+            )
+            if receipt.size != head.size:
+                raise SourceChanged("the target has another size now", key=receipt.key)
+
+        read_step(self._route, "target", read)
+        self._route.counting.add("bytes_reread", by=len(into))
+
+    def _add_verdict(self, verdict: Receipt) -> None:
+        """Of several slices of one object the bad one stands; else sizes add up."""
+        with self._lock:
+            known = self._verdicts.get(verdict.row)
+            if known is not None:
+                total = known.size + verdict.size
+                worse = known if known.outcome is Outcome.FAILED else verdict
+                verdict = replace(worse, size=total)
+            self._verdicts[verdict.row] = verdict
+
+    def _finish(self) -> LeaseResult:
+        lease = self.lease
+        where = f"{lease.shard:08d}/{lease.kind}-{lease.first:08d}-{lease.attempt:018d}"
+        name = f"{self._area}/results/{where}.parquet"
+        verdicts = sorted(self._verdicts.values(), key=lambda verdict: verdict.row)
+        receipts = pa.Table.from_batches([receipt_batch(verdicts)])
+        digest, summary = write_receipts(self._directory, name, receipts)
+        return self.flight.finished(name, digest, summary)

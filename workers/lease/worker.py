@@ -1,0 +1,131 @@
+"""One process worth of work: the leases it holds, and what it reports.
+
+The engine wraps a Worker in whatever runs it (a Ray actor); nothing here knows of that. Calls from
+the engine return at once; only report() may wait, for as long as it is told to.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+from noria.manifests.errors import NoriaError
+from noria.manifests.model import Lease, LeaseResult, Limits, WorkerReport
+from noria.workers.counters import Counting
+from noria.workers.lease.in_flight import Flight
+from noria.workers.lease.journal import Journal
+
+log = logging.getLogger("noria.worker")
+
+
+class Run(Protocol):
+    """A lease being worked on: shard.LeaseRun moves bytes, reread.RereadRun reads them back."""
+
+    lease: Lease
+    flight: Flight
+    journal: Journal
+
+    def run(self) -> LeaseResult: ...
+
+
+class Worker:
+    """Holds leases and works on them; thread-safe.
+
+    `start_run` makes a Run of a lease; `set_limits` is told of new limits. Results wait until a
+    report carries them away; a report that is lost with its worker loses them too, and the leases
+    are given out again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start_run: Callable[[Lease], Run],
+        counting: Counting,
+        set_limits: Callable[[Limits], None],
+        *,
+        journal_seconds: float,
+    ) -> None:
+        self.name = name
+        self.incarnation = uuid.uuid4().hex
+        self._start_run = start_run
+        self._counting = counting
+        self._set_limits = set_limits
+        self._journal_seconds = journal_seconds
+        self._runs: dict[tuple[int, int, int], Run] = {}
+        self._results: list[LeaseResult] = []
+        self._changed = threading.Condition()
+        threading.Thread(target=self._flush_journals, name="journal", daemon=True).start()
+
+    def grant(self, lease: Lease) -> None:
+        """Begin a lease. Granting the same one twice begins it once."""
+        with self._changed:
+            if _place(lease) in self._runs:
+                return
+            run = self._start_run(lease)
+            self._runs[_place(lease)] = run
+        threading.Thread(target=self._work, args=(run,), name="lease", daemon=True).start()
+
+    def revoke(self, shard: int, first: int, attempt: int) -> None:
+        """Hand a lease back: its result will be RETURNED, or FINISHED where it was about to be."""
+        with self._changed:
+            run = self._runs.get((shard, first, attempt))
+        if run is not None:
+            run.flight.stop()
+
+    def split(self, shard: int, first: int, attempt: int, end: int) -> None:
+        """End a lease earlier; the next report's progress shows the end that holds."""
+        with self._changed:
+            run = self._runs.get((shard, first, attempt))
+        if run is not None:
+            run.flight.cut(end)
+
+    def limit(self, limits: Limits) -> None:
+        """How much may be in flight here from now on."""
+        self._set_limits(limits)
+
+    def drain(self) -> None:
+        """Hand every lease back."""
+        with self._changed:
+            runs = list(self._runs.values())
+        for run in runs:
+            run.flight.stop()
+
+    def report(self, wait_seconds: float) -> WorkerReport:
+        """What is new; waits up to wait_seconds for a lease to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._results), timeout=wait_seconds)
+            results, self._results = tuple(self._results), []
+            progress = tuple(run.flight.progress() for run in self._runs.values())
+        return WorkerReport(
+            worker=self.name,
+            incarnation=self.incarnation,
+            progress=progress,
+            results=results,
+            tally=self._counting.snapshot(),
+        )
+
+    def _work(self, run: Run) -> None:
+        result = run.run()
+        with self._changed:
+            del self._runs[_place(run.lease)]
+            self._results.append(result)
+            self._changed.notify_all()
+
+    def _flush_journals(self) -> None:
+        while True:
+            time.sleep(self._journal_seconds)
+            with self._changed:
+                runs = list(self._runs.values())
+            for run in runs:
+                try:
+                    run.journal.flush()
+                except NoriaError as error:
+                    run.flight.fail(error)
+
+
+def _place(lease: Lease) -> tuple[int, int, int]:
+    return lease.shard, lease.first, lease.attempt

@@ -1,0 +1,144 @@
+"""Memory for bytes in flight: bounded in bytes for the whole process, and used again.
+
+Fresh memory costs a page fault for each page, in all as much as hashing it some ten times; so
+buffers go back to a shelf for their size and are handed out again, and large ones are made of
+large pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from noria.workers.runtime.greenlets import Turn
+
+MIN_BUFFER_BYTES = 64 * 1024
+LARGE_PAGE_BYTES = 2 * 1024 * 1024
+
+_Memory = bytearray | mmap.mmap
+
+
+class Window:
+    """Memory that a longer body passes through: a piece is used up before the next one comes."""
+
+    def __init__(self, memory: memoryview, size: int) -> None:
+        self.memory = memory
+        self._size = size
+
+    def __len__(self) -> int:
+        """Of the body."""
+        return self._size
+
+
+Room: TypeAlias = memoryview | Window
+"""Where the bytes of a body go."""
+
+
+def views(room: Room, start: int, end: int) -> Iterator[memoryview]:
+    """Where the bytes [start, end) of the body go, in order; each view is to be filled before the
+    next is asked for."""
+    if isinstance(room, memoryview):
+        yield room[start:end]
+        return
+    while start < end:
+        view = room.memory[: end - start]
+        yield view
+        start += len(view)
+
+
+class BufferPool:
+    """Hands out writable memoryviews; at most `capacity_bytes` are out at a time, who asks for more
+    waits, in the order they came.
+
+    One request never waits for itself: asking for more than the capacity is a programming error.
+    """
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self.capacity_bytes = capacity_bytes
+        self._out_bytes = 0
+        self._shelf_bytes = 0
+        self._shelves: dict[int, list[_Memory]] = {}
+        self._queue: deque[tuple[int, Turn]] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def bytes_in_flight(self) -> int:
+        return self._out_bytes
+
+    @contextmanager
+    def take(self, size: int) -> Iterator[memoryview]:
+        """A view of exactly `size` bytes, with whatever content the last user left."""
+        room = _size_class(size)
+        if room > self.capacity_bytes:
+            raise ValueError(f"a buffer of {room} bytes exceeds the pool of {self.capacity_bytes}")
+        turn = None
+        with self._lock:
+            if self._queue or self._out_bytes + room > self.capacity_bytes:
+                turn = Turn()
+                self._queue.append((room, turn))
+            else:
+                self._out_bytes += room
+        if turn is not None:
+            turn.wait()
+        with self._lock:
+            buffer = self._from_shelf(room)
+        try:
+            yield memoryview(buffer)[:size]
+        finally:
+            with self._lock:
+                self._out_bytes -= room
+                self._put_on_shelf(room, buffer)
+                self._admit()
+
+    def _admit(self) -> None:
+        """Whoever's turn it is gets the room, the large as the small: or they would never."""
+        while self._queue and self._out_bytes + self._queue[0][0] <= self.capacity_bytes:
+            room, turn = self._queue.popleft()
+            self._out_bytes += room
+            turn.wake()
+
+    def _from_shelf(self, room: int) -> _Memory:
+        shelf = self._shelves.get(room)
+        if shelf:
+            self._shelf_bytes -= room
+            return shelf.pop()
+        while self._shelves and self._out_bytes + self._shelf_bytes > self.capacity_bytes:
+            self._drop_one()
+        return _fresh(room)
+
+    def _put_on_shelf(self, room: int, buffer: _Memory) -> None:
+        self._shelves.setdefault(room, []).append(buffer)
+        self._shelf_bytes += room
+
+    def _drop_one(self) -> None:
+        room, shelf = next(iter(self._shelves.items()))
+        if shelf:
+            shelf.pop()
+            self._shelf_bytes -= room
+        if not shelf:
+            del self._shelves[room]
+
+
+def _fresh(room: int) -> _Memory:
+    if room < LARGE_PAGE_BYTES:
+        return bytearray(room)
+    memory = mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without large pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
+def _size_class(size: int) -> int:
+    """The power of two, or one and a half of it, at or above size: at most a third of it is
+    waste."""
+    power = MIN_BUFFER_BYTES
+    while power < size:
+        if power + power // 2 >= size:
+            return power + power // 2
+        power *= 2
+    return power

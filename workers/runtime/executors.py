@@ -1,0 +1,132 @@
+"""Where a process does its work: stream threads for bodies, fibers for small requests.
+
+A body keeps a thread and a core busy; a small request mostly waits. So bodies get a few threads,
+and small objects get hundreds of fibers on one more thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from noria.workers.runtime.greenlets import FiberPool, Work
+
+SMALL_BYTES: Final = 1024 * 1024
+"""Larger bodies would keep the other fibers of their thread waiting while they are hashed."""
+WINDOW_WIDTH: Final = 2
+"""A lease may have so many pieces of work queued for each that can run."""
+
+
+class _Runs(Protocol):
+    def submit(self, work: Work) -> object: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lane:
+    runs: _Runs
+    running_max: Callable[[], int]
+    """How many pieces of work may run here now."""
+
+    @property
+    def window(self) -> int:
+        """Most pieces of work of one lease that may be queued here or running."""
+        return WINDOW_WIDTH * self.running_max()
+
+    def submit(self, work: Work) -> None:
+        self.runs.submit(work)
+
+
+class StreamPool:
+    """Runs work on at most `limit` of its threads, in the order it came. The limit may change at
+    any time; what runs by then is not held up."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads_max = threads
+        self._limit = threads
+        self._threads: list[threading.Thread] = []
+        self._busy = 0
+        self._work: deque[Work] = deque()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def submit(self, work: Work) -> None:
+        """From any thread. `work` keeps its exceptions to itself: they would end the thread."""
+        with self._changed:
+            self._work.append(work)
+            self._start_threads()
+            self._changed.notify()
+
+    @property
+    def limit(self) -> int:
+        return self._limit
+
+    def set_limit(self, limit: int) -> None:
+        with self._changed:
+            self._limit = max(1, min(limit, self._threads_max))
+            self._start_threads()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until all work is done, then end the threads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _start_threads(self) -> None:
+        """As many as there is work for, beyond those that are about to take some."""
+        while (
+            len(self._work) > len(self._threads) - self._busy and len(self._threads) < self._limit
+        ):
+            thread = threading.Thread(target=self._run, name="stream", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._may_go_on)
+                if not self._work:
+                    return
+                work = self._work.popleft()
+                self._busy += 1
+            work()
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify()
+
+    def _may_go_on(self) -> bool:
+        return bool(self._work and self._busy < self._limit) or (self._closed and not self._work)
+
+
+class Lanes:
+    """Both lanes of one process. `requests` 0 leaves the small lane out: where stores are files,
+    calls block and have to have threads."""
+
+    def __init__(self, streams: int, requests: int) -> None:
+        self._streams = StreamPool(streams)
+        self._fibers = FiberPool(requests) if requests else None
+        self.bulk = Lane(runs=self._streams, running_max=lambda: self._streams.limit)
+        self.small = (
+            self.bulk
+            if self._fibers is None
+            else Lane(runs=self._fibers, running_max=lambda: requests)
+        )
+
+    def of(self, size: int) -> Lane:
+        """Where an object of `size` bytes that goes in one request is moved."""
+        return self.small if size <= SMALL_BYTES else self.bulk
+
+    def limit_streams(self, streams: int) -> None:
+        """Large bodies that may be in flight from now on: each takes a buffer and cache."""
+        self._streams.set_limit(streams)
+
+    def close(self) -> None:
+        """Wait for what was submitted, then end all threads."""
+        self._streams.close()
+        if self._fibers is not None:
+            self._fibers.close()

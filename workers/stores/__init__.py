@@ -1,0 +1,1 @@
+"""The contract that stores keep, and what they share."""

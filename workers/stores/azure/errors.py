@@ -1,0 +1,107 @@
+"""What Azure Blob Storage's refusal means. The codes are those of "Status and error codes" and
+"Blob service error codes" in the Azure Storage REST API reference."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from noria.manifests.errors import (
+    AccessDenied,
+    ConfigurationError,
+    DigestRefused,
+    NoriaError,
+    SourceUnreadable,
+    StoreUnavailable,
+    TargetConflict,
+    TargetRefused,
+    Throttled,
+    UploadLost,
+)
+from noria.workers.http.response import Answer
+from noria.workers.stores.responses import Verb, by_status, retry_after_seconds
+
+RENEWABLE: Final = ("AuthenticationFailed", "InvalidAuthenticationInfo")
+"""Codes of a credential that may just have run out."""
+_OF_MESSAGES: Final = (b"x-ms-structured-body", b"x-ms-version", b"API version")
+"""What such a refusal names: a header, by Azure; the version, by Azurite."""
+_RIGHTS: Final = "grant Storage Blob Data Reader on a source, Contributor on a target"
+_BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
+    **dict.fromkeys(
+        (*RENEWABLE, "NoAuthenticationInformation"),
+        (AccessDenied, "renew the credential, and check this machine's clock"),
+    ),
+    **dict.fromkeys(
+        (
+            "AuthorizationFailure",
+            "AuthorizationPermissionMismatch",
+            "AuthorizationResourceTypeMismatch",
+            "InsufficientAccountPermissions",
+        ),
+        (AccessDenied, _RIGHTS),
+    ),
+    "KeyBasedAuthenticationNotPermitted": (
+        AccessDenied,
+        "the account takes no keys: leave the connection string out and use an identity",
+    ),
+    **dict.fromkeys(
+        ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled", "AccountBeingCreated"),
+        (ConfigurationError, "check the names of account and container"),
+    ),
+    **dict.fromkeys(
+        ("BlobArchived", "BlobBeingRehydrated"),
+        (SourceUnreadable, "rehydrate it, then plan it anew"),
+    ),
+    "BlobUsesCustomerSpecifiedEncryption": (
+        SourceUnreadable,
+        "it is encrypted with a key that the customer holds: copy it to a blob without one",
+    ),
+    **dict.fromkeys(
+        ("Md5Mismatch", "InvalidMd5", "Crc64Mismatch", "InvalidCrc64"),
+        (DigestRefused, "read the source again and send again"),
+    ),
+    "InvalidBlockList": (UploadLost, "start another upload"),
+    **dict.fromkeys(
+        ("BlobAlreadyExists", "InvalidBlobType", "UnauthorizedBlobOverwrite"),
+        (TargetConflict, "a blob stands there already"),
+    ),
+    **dict.fromkeys(
+        ("InvalidBlobOrBlock", "InvalidBlockId"),
+        (
+            TargetRefused,
+            "another uploader's blocks lie there: write that blob once, or wait a week",
+        ),
+    ),
+    **dict.fromkeys(
+        (
+            "BlobImmutableDueToLegalHold",
+            "BlobImmutableDueToPolicy",
+            "EmptyMetadataKey",
+            "InvalidHeaderValue",
+            "InvalidMetadata",
+            "InvalidTags",
+            "LeaseIdMissing",
+            "MetadataTooLarge",
+            "RequestBodyTooLarge",
+        ),
+        (TargetRefused, "see the code"),
+    ),
+    **dict.fromkeys(("ServerBusy", "AccountIopsLimitExceeded"), (Throttled, "slow down")),
+    "PendingCopyOperation": (StoreUnavailable, "try again"),
+}
+
+
+def refuses_message(answer: Answer) -> bool:
+    """True where an endpoint that is older than structured messages refuses a request for one."""
+    return answer.status == 400 and any(name in answer.body for name in _OF_MESSAGES)
+
+
+def refusal(answer: Answer, verb: Verb, key: str | None) -> NoriaError:
+    """The error for an answer that is not a success. A status that is not known is permanent."""
+    code = answer.headers.get("x-ms-error-code", "")
+    kind, advice = _BY_CODE.get(code) or by_status(answer.status, verb)
+    said = " ".join(filter(None, (str(answer.status), code)))
+    request_id = answer.headers.get("x-ms-request-id", "none")
+    message = f"Azure answered a {verb.value} with {said}: {advice} (request {request_id})"
+    if kind is Throttled:
+        return Throttled(message, key=key, retry_after_seconds=retry_after_seconds(answer.headers))
+    return kind(message, key=key)

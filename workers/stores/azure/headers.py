@@ -1,0 +1,97 @@
+"""What a blob's headers say, in and out. Pure functions."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+from noria.manifests.errors import TargetRefused
+from noria.manifests.model import Attributes
+from noria.workers.stores.metadata import require_ascii, with_marks, without_marks
+from noria.workers.stores.protocol import ObjectHead
+from noria.workers.stores.responses import making_sense, modified_seconds, plain_etag
+
+CRC64_HEADER: Final = "x-ms-content-crc64"
+_META: Final = "x-ms-meta-"
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]:
+    """The headers that leave attributes, tags and marks on a blob. Raises TargetRefused.
+
+    Azure takes metadata in ASCII, under names that are C# identifiers.
+    """
+    headers: dict[str, str] = {}
+    for header, value in (
+        ("x-ms-blob-content-type", attributes.content_type),
+        ("x-ms-blob-content-encoding", attributes.content_encoding),
+        ("x-ms-blob-content-language", attributes.content_language),
+        ("x-ms-blob-content-disposition", attributes.content_disposition),
+        ("x-ms-blob-cache-control", attributes.cache_control),
+    ):
+        if value is not None:
+            headers[header] = require_ascii(header, value, key=key)
+    for name, value in with_marks(attributes, txid, key=key).items():
+        if not _IDENTIFIER.fullmatch(name):
+            raise TargetRefused("a metadata name is no C# identifier, as Azure wants it", key=key)
+        headers[_META + name] = require_ascii("metadata", value, key=key)
+    if attributes.tags:
+        headers["x-ms-tags"] = "&".join(
+            f"{quote(name, safe='')}={quote(value, safe='')}"
+            for name, value in attributes.tags.items()
+        )
+    return headers
+
+
+@making_sense("a blob's headers")
+def whole_head(headers: Mapping[str, str]) -> ObjectHead:
+    """The blob, where the answer is to a HEAD or a GET without Range."""
+    return blob_head(
+        headers,
+        size=int(headers.get("content-length", "0")),
+        crc64nvme=decode_crc(headers.get(CRC64_HEADER)),
+    )
+
+
+def read_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
+    """The blob, where a GET without Range brought its `size` bytes and this CRC64 of them."""
+    stated = decode_crc(headers.get(CRC64_HEADER))
+    return blob_head(headers, size=size, crc64nvme=crc64nvme if stated is None else stated)
+
+
+@making_sense("a blob's headers")
+def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
+    said = {
+        name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
+    }
+    metadata, txid, modified = without_marks(said)
+    return ObjectHead(
+        size=size,
+        etag=plain_etag(headers.get("etag", "")),
+        version_id=headers.get("x-ms-version-id"),
+        crc64nvme=crc64nvme,
+        txid=txid,
+        tag_count=int(headers.get("x-ms-tag-count", "0")),
+        attributes=Attributes(
+            content_type=headers.get("content-type"),
+            content_encoding=headers.get("content-encoding"),
+            content_language=headers.get("content-language"),
+            content_disposition=headers.get("content-disposition"),
+            cache_control=headers.get("cache-control"),
+            metadata=metadata,
+            modified_seconds=modified_seconds(headers) if modified is None else modified,
+        ),
+    )
+
+
+def encode_crc(crc64nvme: int) -> str:
+    """As Azure writes it: base64 of 8 bytes, little endian."""
+    return base64.b64encode(crc64nvme.to_bytes(8, "little")).decode()
+
+
+@making_sense("a CRC64")
+def decode_crc(text: str | None) -> int | None:
+    return int.from_bytes(base64.b64decode(text), "little") if text else None

@@ -1,0 +1,58 @@
+"""A service SAS for a container, signed with an account key. The SDK's own takes 0.2 s to import.
+
+See "Create a service SAS" in the Azure Storage reference, string-to-sign of version 2020-12-06 and
+later.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from noria.manifests.errors import AccessDenied
+
+
+def container_sas(
+    account: str,
+    container: str,
+    account_key: str,
+    *,
+    permissions: str,
+    expiry: datetime,
+    version: str,
+) -> str:
+    """The query of a SAS that allows `permissions` until `expiry`, which has a zone.
+
+    `permissions` are letters in the order that Azure asks for, racwdxyltmeop; `version` is that of
+    the API, 2020-12-06 or later. Raises AccessDenied where the key is no base64.
+    """
+    until = expiry.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    start = identifier = address = protocol = snapshot = encryption_scope = ""
+    answer_headers = ("", "", "", "", "")
+    string_to_sign = "\n".join(
+        (
+            permissions,
+            start,
+            until,
+            f"/blob/{account}/{container}",
+            identifier,
+            address,
+            protocol,
+            version,
+            "c",
+            snapshot,
+            encryption_scope,
+            *answer_headers,
+        )
+    )
+    try:
+        key = base64.b64decode(account_key, validate=True)
+    except binascii.Error as error:
+        raise AccessDenied("the account key is no base64: copy it again") from error
+    signature = base64.b64encode(hmac.digest(key, string_to_sign.encode(), hashlib.sha256)).decode()
+    values = {"se": until, "sp": permissions, "sv": version, "sr": "c", "sig": signature}
+    return "&".join(f"{name}={quote(value)}" for name, value in values.items())

@@ -1,0 +1,507 @@
+"""Azure Blob Storage as source and as target: the contract of protocol.py over raw HTTP.
+
+azure-identity is here for what is hard to get right; a GET through the SDK costs six times the
+CPU. See "Blob service REST API" in the Azure Storage reference for every verb.
+
+Azure knows no uploads, only blocks under the name of a blob to be. An upload id of ours is part of
+the names of its blocks, so that two uploads never mix; attributes are set when the list of blocks
+is committed. What is never committed, Azure drops after a week, or when another write to that name
+succeeds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree
+
+import pyarrow as pa
+
+from noria.manifests.errors import AccessDenied, ConfigurationError, StoreUnavailable
+from noria.manifests.model import Attributes, PartRecord
+from noria.workers.http.client import Body, BrokenExchange, Pour, Wire, WireSettings
+from noria.workers.http.connection import OnBytes
+from noria.workers.http.response import Answer, Wrapping
+from noria.workers.runtime.buffers import Room
+from noria.workers.stores.azure import xml as azure_xml
+from noria.workers.stores.azure.auth import Grant, Grants, Right, parse_connection_string
+from noria.workers.stores.azure.blocks import (
+    block_id,
+    block_name,
+    new_upload_id,
+    number_of,
+    uploads_of,
+)
+from noria.workers.stores.azure.errors import RENEWABLE, refusal, refuses_message
+from noria.workers.stores.azure.headers import (
+    CRC64_HEADER,
+    attribute_headers,
+    blob_head,
+    decode_crc,
+    encode_crc,
+    read_head,
+    whole_head,
+)
+from noria.workers.stores.azure.sas import container_sas
+from noria.workers.stores.azure.structured_message import (
+    LENGTH_HEADER,
+    MESSAGE_FORM,
+    MESSAGE_HEADER,
+    StructuredBody,
+)
+from noria.workers.stores.listing import Ask, Page, walk
+from noria.workers.stores.protocol import Checksum, ListedUpload, ObjectHead, Written
+from noria.workers.stores.responses import (
+    Verb,
+    check_clock,
+    check_pinned,
+    check_range,
+    check_whole,
+    from_broken,
+    md5_header,
+    plain_etag,
+)
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+
+API_VERSION: Final = "2023-11-03"
+"""Old enough for every endpoint that speaks of Azure today; has all that is used here."""
+MESSAGE_API_VERSION: Final = "2025-01-05"
+"""The first that has structured messages; only reads that ask for one speak it."""
+TOKEN_SCOPE: Final = "https://storage.azure.com/.default"
+SAS_HOURS: Final = 12
+COMMIT_SECONDS: Final = 600.0
+"""A list of 50,000 blocks takes its time."""
+_READ_RIGHTS: Final = {Right.BLOBS: "rl", Right.TAGS: "rlt"}
+_WRITE_RIGHTS: Final = dict.fromkeys(Right, "rcwdlt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureSettings:
+    """One container and the way to it.
+
+    Authorised by, in this order: `sas`; the SAS or the key of `connection_string`, where it is of
+    this account; an identity (azure-identity's DefaultAzureCredential).
+    """
+
+    account: str
+    container: str
+    endpoint: str | None = None
+    """URL of the account's blob service. None: of the connection string, else the public
+    cloud's."""
+    connection_string: str | None = field(default=None, repr=False)
+    sas: str | None = field(default=None, repr=False)
+    read_only: bool = False
+    """True: a signature made from an account key allows no more than reading (the source role)."""
+    ask_crc64: bool = True
+    """Ask for the CRC64 of all that is read, as a structured message. Where none comes, reads are
+    as good as without."""
+    tier: str | None = None
+    """Access tier of written blobs. None: the account's default."""
+    page_keys: int = 5000
+    """Entries asked for in one page of a list."""
+    ca_bundle: str | None = None
+    allow_plain_http: bool = False
+    idle_seconds: float = 60.0
+
+
+class AzureStore:
+    """A container. See workers.store for the contract of every verb."""
+
+    provider = "azure"
+
+    def __init__(self, settings: AzureSettings, credential: TokenCredential | None = None) -> None:
+        """`credential` replaces DefaultAzureCredential. Raises ConfigurationError."""
+        endpoint, issue = _way_in(settings, credential)
+        url = urlsplit(endpoint)
+        container = quote(settings.container, safe="$")
+        self._base = f"{url.path.rstrip('/')}/{container}"
+        self._settings = settings
+        self._grants = Grants(issue, time.time)
+        self._wire = Wire(
+            WireSettings(
+                url=f"{url.scheme}://{url.netloc}",
+                ca_bundle=settings.ca_bundle,
+                allow_plain_http=settings.allow_plain_http,
+                idle_seconds=settings.idle_seconds,
+            )
+        )
+        self._list_tags = True
+        self._ask_crc64 = settings.ask_crc64
+        self.checksum = Checksum.NONE
+        self.if_absent = False
+        self.trailers = False
+
+    def check_access(self) -> None:
+        query = [("restype", "container"), ("comp", "list"), ("maxresults", "1")]
+        check_clock(self._accept(self._call(Verb.CONTROL, "GET", query=query)), time.time())
+
+    def list_objects(self, prefix: str, *, streams: int = 8) -> Iterator[pa.RecordBatch]:
+        return walk(self._list_page, prefix, streams=streams)
+
+    def head(self, key: str) -> ObjectHead | None:
+        answer = self._call(Verb.READ, "HEAD", key)
+        if answer.status == 404 and answer.headers.get("x-ms-error-code") != "ContainerNotFound":
+            return None
+        return whole_head(self._accept(answer, Verb.READ, key).headers)
+
+    def read_range(
+        self,
+        key: str,
+        *,
+        offset: int,
+        into: Room,
+        etag: str | None,
+        version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> ObjectHead:
+        if not into:
+            return whole_head(self._read(key, "HEAD", {}, None, etag, version_id).headers)
+        headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
+        body = StructuredBody(key)
+        answer = self._read(key, "GET", headers, into, etag, version_id, on_bytes, body)
+        size = check_range(answer, offset=offset, size=len(into), key=key)
+        head = blob_head(answer.headers, size=size, crc64nvme=None)
+        return replace(head, range_crc64nvme=body.crc64nvme)
+
+    def read_object(
+        self,
+        key: str,
+        *,
+        into: memoryview,
+        etag: str | None,
+        version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> ObjectHead:
+        body = StructuredBody(key)
+        answer = self._read(key, "GET", {}, into, etag, version_id, on_bytes, body)
+        carried = answer.headers.get(LENGTH_HEADER)
+        check_whole(answer, size=len(into), pinned=etag is not None, key=key, carried=carried)
+        return read_head(answer.headers, size=len(into), crc64nvme=body.crc64nvme)
+
+    def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
+        query = [("comp", "tags"), *_version(version_id)]
+        answer = self._call(Verb.READ, "GET", key, query=query, right=Right.TAGS)
+        return azure_xml.parse_tags(self._result(answer, Verb.READ, key))
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def put_object(
+        self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
+    ) -> Written:
+        headers = self._object_headers(key, attributes, txid)
+        headers |= self._checksum_headers(body, crc64nvme)
+        headers["x-ms-blob-type"] = "BlockBlob"
+        answer = self._call(Verb.WRITE, "PUT", key, headers=headers, body=body)
+        self._accept(answer, Verb.WRITE, key)
+        return self._written(answer, Verb.WRITE, key, decode_crc(answer.headers.get(CRC64_HEADER)))
+
+    def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
+        self._object_headers(key, attributes, txid)  # refused now rather than after the last part
+        return new_upload_id()
+
+    def put_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: memoryview | Pour,
+        *,
+        size: int,
+        crc64nvme: Callable[[], int],
+    ) -> Written:
+        query = _block_query(upload_id, number)
+        headers = self._checksum_headers(body, crc64nvme()) if isinstance(body, memoryview) else {}
+        answer = self._call(
+            Verb.PART, "PUT", key, query=query, headers=headers, body=body, body_bytes=size
+        )
+        stated = self._accept(answer, Verb.PART, key).headers.get(CRC64_HEADER)
+        return Written(etag=block_name(upload_id, number), crc64nvme=decode_crc(stated))
+
+    def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
+        headers = {"x-ms-blob-type": "BlockBlob"} if upload_id is None else {}
+        if checksum is Checksum.CRC64NVME:
+            headers[CRC64_HEADER] = encode_crc(0)
+        elif checksum is Checksum.MD5:
+            headers["content-md5"] = md5_header(b"other bytes")
+        query = [] if upload_id is None else _block_query(upload_id, 1)
+        answer = self._call(Verb.PART, "PUT", key, query=query, headers=headers, body=b"damaged")
+        self._accept(answer, Verb.PART, key)
+
+    def answered_as(self) -> str | None:
+        return self.provider
+
+    def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
+        """As in workers.store; never None, since blocks may be sent under any id at any time."""
+        return {
+            number: (size, name)
+            for name, size in self._uncommitted(key)
+            if (number := number_of(name, upload_id)) is not None
+        }
+
+    def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartRecord],
+        *,
+        size: int,
+        crc64nvme: int,
+        attributes: Attributes,
+        txid: str,
+    ) -> Written:
+        block_ids = [block_id(block_name(upload_id, part.number)) for part in parts]
+        answer = self._call(
+            Verb.COMMIT,
+            "PUT",
+            key,
+            query=[("comp", "blocklist")],
+            headers=self._object_headers(key, attributes, txid),
+            body=azure_xml.block_list(block_ids),
+            wait_seconds=COMMIT_SECONDS,
+        )
+        # The checksum in this answer is that of the list, not of the blob.
+        return self._written(self._accept(answer, Verb.COMMIT, key), Verb.COMMIT, key, None)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """Nothing: see above."""
+
+    def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
+        marker: str | None = ""
+        while marker is not None:
+            ask = Ask(prefix=prefix, marker=marker or None, deep=True)
+            page = self._list(ask, "uncommittedblobs", Right.BLOBS)
+            sizes = page.batch.column("size").to_pylist()
+            for key, size in zip(page.batch.column("key").to_pylist(), sizes, strict=True):
+                if size == 0:
+                    yield from uploads_of(key, [name for name, _ in self._uncommitted(key)])
+            marker = page.next_marker
+
+    def delete_object(self, key: str) -> None:
+        answer = self._call(Verb.CONTROL, "DELETE", key)
+        if answer.status != 404:
+            self._accept(answer, Verb.CONTROL, key)
+
+    def _uncommitted(self, key: str) -> list[tuple[str, int]]:
+        query = [("comp", "blocklist"), ("blocklisttype", "uncommitted")]
+        answer = self._call(Verb.PART, "GET", key, query=query)
+        if answer.headers.get("x-ms-error-code") == "BlobNotFound":
+            return []
+        return azure_xml.parse_uncommitted(self._result(answer, Verb.PART, key))
+
+    def _list_page(self, ask: Ask) -> Page:
+        if self._list_tags:
+            try:
+                return self._list(ask, "metadata,tags", Right.TAGS)
+            except (AccessDenied, ConfigurationError):
+                # No right to tags, or an account with folders, which has none. Else it fails again.
+                page = self._list(ask, "metadata", Right.BLOBS)
+                self._list_tags = False
+                return page
+        return self._list(ask, "metadata", Right.BLOBS)
+
+    def _list(self, ask: Ask, include: str, right: Right) -> Page:
+        query = [
+            ("restype", "container"),
+            ("comp", "list"),
+            ("include", include),
+            ("maxresults", str(self._settings.page_keys)),
+            ("prefix", ask.prefix),
+        ]
+        if not ask.deep:
+            query.append(("delimiter", "/"))
+        if ask.marker is not None:
+            query.append(("marker", ask.marker))
+        answer = self._call(Verb.CONTROL, "GET", query=query, right=right)
+        return azure_xml.parse_blobs(self._result(answer, Verb.CONTROL, None))
+
+    def _read(
+        self,
+        key: str,
+        method: str,
+        headers: Mapping[str, str],
+        into: Room | None,
+        etag: str | None,
+        version_id: str | None,
+        on_bytes: OnBytes | None = None,
+        wrapping: Wrapping | None = None,
+    ) -> Answer:
+        """One GET or HEAD of a blob that has to be the pinned one; as a structured message, if
+        there is something to take one out of its `wrapping`."""
+        sent = dict(headers)
+        if etag is not None:
+            sent["if-match"] = f'"{etag}"'
+        asks = wrapping is not None and self._ask_crc64
+        if asks:
+            sent |= {"x-ms-version": MESSAGE_API_VERSION, MESSAGE_HEADER: MESSAGE_FORM}
+        answer = self._call(
+            Verb.READ,
+            method,
+            key,
+            query=_version(version_id),
+            headers=sent,
+            into=into,
+            on_bytes=on_bytes,
+            wrapping=wrapping,
+        )
+        if asks and refuses_message(answer):
+            self._ask_crc64 = False
+            raise StoreUnavailable(
+                "the source takes no request for a structured message, and is asked for none from "
+                "now on: try again",
+                key=key,
+            )
+        check_pinned(self._accept(answer, Verb.READ, key), etag, key)
+        return answer
+
+    def _object_headers(self, key: str, attributes: Attributes, txid: str) -> dict[str, str]:
+        headers = attribute_headers(attributes, txid, key=key)
+        if self._settings.tier is not None:
+            headers["x-ms-access-tier"] = self._settings.tier
+        if self.if_absent:
+            headers["if-none-match"] = "*"
+        return headers
+
+    def _checksum_headers(self, body: memoryview, crc64nvme: int) -> dict[str, str]:
+        if self.checksum is Checksum.CRC64NVME:
+            return {CRC64_HEADER: encode_crc(crc64nvme)}
+        if self.checksum is Checksum.MD5:
+            return {"content-md5": md5_header(body)}
+        return {}
+
+    def _call(
+        self,
+        verb: Verb,
+        method: str,
+        key: str | None = None,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        body_bytes: int = 0,
+        into: Room | None = None,
+        on_bytes: OnBytes | None = None,
+        wrapping: Wrapping | None = None,
+        wait_seconds: float | None = None,
+        right: Right = Right.BLOBS,
+    ) -> Answer:
+        grant = self._grants.get(right)
+        path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
+        words = [f"{name}={quote(value, safe='')}" for name, value in query]
+        if grant.query:
+            words.append(grant.query)
+        sent = {"x-ms-version": API_VERSION, **(headers or {})}
+        if grant.authorization is not None:
+            sent["authorization"] = grant.authorization
+        try:
+            answer = self._wire.exchange(
+                method,
+                f"{path}?{'&'.join(words)}" if words else path,
+                sent,
+                body=body,
+                body_bytes=body_bytes,
+                into=into,
+                on_bytes=on_bytes,
+                wrapping=wrapping,
+                wait_seconds=wait_seconds,
+            )
+        except BrokenExchange as error:
+            raise from_broken(error, verb, key) from error
+        if answer.headers.get("x-ms-error-code") in RENEWABLE and self._grants.drop(right, grant):
+            raise StoreUnavailable("the credential had run out and is renewed: try again", key=key)
+        return answer
+
+    def _accept(self, answer: Answer, verb: Verb = Verb.CONTROL, key: str | None = None) -> Answer:
+        """The answer, if its status is a success."""
+        if 200 <= answer.status < 300:
+            return answer
+        raise refusal(answer, verb, key)
+
+    def _result(self, answer: Answer, verb: Verb, key: str | None) -> ElementTree.Element:
+        """The document of a success."""
+        try:
+            return azure_xml.parse_root(self._accept(answer, verb, key).body)
+        except ElementTree.ParseError:
+            raise refusal(answer, verb, key) from None
+
+    def _written(self, answer: Answer, verb: Verb, key: str, crc64nvme: int | None) -> Written:
+        etag = plain_etag(answer.headers.get("etag", ""))
+        if not etag:
+            raise refusal(answer, verb, key)
+        version_id = answer.headers.get("x-ms-version-id")
+        return Written(etag=etag, version_id=version_id, crc64nvme=crc64nvme)
+
+
+def _version(version_id: str | None) -> list[tuple[str, str]]:
+    return [("versionid", version_id)] if version_id else []
+
+
+def _block_query(upload_id: str, number: int) -> list[tuple[str, str]]:
+    return [("comp", "block"), ("blockid", block_id(block_name(upload_id, number)))]
+
+
+def _way_in(
+    settings: AzureSettings, credential: TokenCredential | None
+) -> tuple[str, Callable[[Right], Grant]]:
+    """The account's URL, and what makes grants for it. Credentials stay inside."""
+    endpoint = settings.endpoint or f"https://{settings.account}.blob.core.windows.net"
+    if credential is not None:
+        return endpoint, _tokens(credential)
+    sas, key = settings.sas, None
+    if settings.connection_string:
+        parsed = parse_connection_string(settings.connection_string)
+        if parsed.account == settings.account:
+            endpoint = settings.endpoint or parsed.endpoint
+            sas, key = sas or parsed.sas, parsed.key
+    if sas:
+        fixed = Grant(query=sas.removeprefix("?"))
+        return endpoint, lambda _: fixed
+    if key:
+        return endpoint, _signatures(settings, key)
+    return endpoint, _tokens(_default_credential())
+
+
+def _signatures(settings: AzureSettings, account_key: str) -> Callable[[Right], Grant]:
+    rights = _READ_RIGHTS if settings.read_only else _WRITE_RIGHTS
+
+    def issue(right: Right) -> Grant:
+        expiry = datetime.now(UTC) + timedelta(hours=SAS_HOURS)
+        query = container_sas(
+            settings.account,
+            settings.container,
+            account_key,
+            permissions=rights[right],
+            expiry=expiry,
+            version=API_VERSION,
+        )
+        return Grant(query=query, expires_at=expiry.timestamp())
+
+    return issue
+
+
+def _tokens(credential: TokenCredential) -> Callable[[Right], Grant]:
+    from azure.core.exceptions import AzureError
+
+    def issue(right: Right) -> Grant:
+        try:
+            token = credential.get_token(TOKEN_SCOPE)
+        except AzureError as error:
+            raise AccessDenied(
+                f"no token for Azure ({type(error).__name__}): log in, set the connection string, "
+                "or give this machine an identity"
+            ) from error
+        return Grant(authorization=f"Bearer {token.token}", expires_at=float(token.expires_on))
+
+    return issue
+
+
+def _default_credential() -> TokenCredential:
+    from azure.identity import DefaultAzureCredential
+
+    return DefaultAzureCredential()

@@ -1,0 +1,145 @@
+"""Azure's structured message: the bytes of a read in segments, each with the CRC64 that the source
+states of it.
+
+    message    version u8 (1), length of all of it u64, properties u16 (1: CRC64), segments u16
+    segment    number u16 (from 1), bytes u64; those bytes; their CRC64 u64
+    trailer    CRC64 of the bytes of all segments u64
+
+All little endian. A read asks for it by a header, and the answer has the same header where it came
+in that form; Content-Range and ETag are those of the bytes inside. The format is that of
+StructuredMessageEncodeStream in the SDK (azure-storage-blob 12.31), which calls it XSM/1.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from struct import Struct
+from typing import Final
+
+from noria.manifests.errors import DigestRefused, ShortBody
+from noria.workers.digest import combine, crc64nvme
+from noria.workers.http.connection import OnBytes
+from noria.workers.http.response import Fill, fill_room
+from noria.workers.runtime.buffers import Room
+
+MESSAGE_HEADER: Final = "x-ms-structured-body"
+MESSAGE_FORM: Final = "XSM/1.0; properties=crc64"
+LENGTH_HEADER: Final = "x-ms-structured-content-length"
+"""Of an answer: how many bytes lie in the segments."""
+
+_MESSAGE: Final = Struct("<BQHH")
+_SEGMENT: Final = Struct("<HQ")
+_CRC64: Final = Struct("<Q")
+_AROUND_BYTES: Final = _MESSAGE.size + _CRC64.size
+_SEGMENT_BYTES: Final = _SEGMENT.size + _CRC64.size
+"""Around the bytes of one segment."""
+_VERSION: Final = 1
+_WITH_CRC64: Final = 1
+
+
+class StructuredBody:
+    """The body of one answer: a workers.http1.Wrapping. For one read.
+
+    What is inside goes straight to where it was asked for, and is believed only when every number
+    in the message is right.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.crc64nvme: int | None = None
+        """Of the bytes read, as the source states it. None where it states none, and before the
+        end."""
+        self._key = key
+        self._segment_crc = 0
+        self._on_bytes: OnBytes | None = None
+
+    def wraps(self, headers: Mapping[str, str]) -> bool:
+        """Whether the body has this form. Raises ShortBody where it has another than was asked
+        for."""
+        form = headers.get(MESSAGE_HEADER)
+        if form is None or headers.get("content-length") == "0":
+            return False
+        if form.replace(" ", "").lower() != MESSAGE_FORM.replace(" ", "").lower():
+            raise self._malformed("it is of another form than was asked for")
+        return True
+
+    def unwrap(
+        self,
+        headers: Mapping[str, str],
+        body_bytes: int,
+        fill: Fill,
+        into: Room,
+        on_bytes: OnBytes | None,
+    ) -> bool:
+        """Fill `into` from a message of `body_bytes`. False, and nothing is read, where another
+        number of bytes lies in it.
+
+        Raises DigestRefused where a checksum is not that of the bytes that came, ShortBody where
+        the message contradicts itself.
+        """
+        if headers.get(LENGTH_HEADER, str(len(into))) != str(len(into)):
+            return False
+        room = body_bytes - len(into) - _AROUND_BYTES
+        segments = room // _SEGMENT_BYTES
+        if segments < 1 or room % _SEGMENT_BYTES:
+            return False
+        self._on_bytes = on_bytes
+        # What lies between the bytes of two segments is read at once: so this costs one more
+        # system call for each segment.
+        frame = memoryview(bytearray(_MESSAGE.size + _SEGMENT.size))
+        left = body_bytes - len(frame)
+        fill(frame, more_bytes=left)
+        self._check_message(frame, body_bytes, segments)
+        place, whole = 0, 0
+        announced = frame[_MESSAGE.size :]
+        for number in range(1, segments + 1):
+            end = place + self._segment_size(announced, number, len(into) - place)
+            left -= end - place
+            self._segment_crc = 0
+            fill_room(fill, into, place, end, self._hear, more_bytes=left)
+            between = frame[: _CRC64.size + (_SEGMENT.size if number < segments else _CRC64.size)]
+            left -= len(between)
+            fill(between, more_bytes=left)
+            self._check_crc(between, self._segment_crc)
+            whole = combine(whole, self._segment_crc, end - place)
+            place, announced = end, between[_CRC64.size :]
+        if place < len(into):
+            raise self._malformed("its segments end early")
+        self._check_crc(announced, whole)
+        self.crc64nvme = whole
+        return True
+
+    def _hear(self, piece: memoryview, _: int | None = None) -> None:
+        if self._on_bytes is None:
+            self._segment_crc = crc64nvme(piece, self._segment_crc)
+            return
+        # One pass for both: it costs as much as all else that is done here.
+        crc = crc64nvme(piece)
+        self._segment_crc = combine(self._segment_crc, crc, len(piece))
+        self._on_bytes(piece, crc)
+
+    def _check_message(self, frame: memoryview, body_bytes: int, segments: int) -> None:
+        said = _MESSAGE.unpack_from(frame)
+        if said != (_VERSION, body_bytes, _WITH_CRC64, segments):
+            raise self._malformed(
+                f"it says version, length, properties and segments are {said}, of {body_bytes} "
+                f"bytes and {segments} segments"
+            )
+
+    def _segment_size(self, frame: memoryview, number: int, room_bytes: int) -> int:
+        said, size = _SEGMENT.unpack_from(frame)
+        if said != number:
+            raise self._malformed(f"segment {said} came in place of {number}")
+        if size > room_bytes:
+            raise self._malformed(f"segment {number} is longer than what is left")
+        return int(size)
+
+    def _check_crc(self, frame: memoryview, came: int) -> None:
+        (stated,) = _CRC64.unpack_from(frame)
+        if stated != came:
+            raise DigestRefused(
+                "the bytes that came are not those whose CRC64 the source states: read them again",
+                key=self._key,
+            )
+
+    def _malformed(self, what: str) -> ShortBody:
+        return ShortBody(f"a structured message is damaged ({what}): try again", key=self._key)

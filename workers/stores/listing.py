@@ -1,0 +1,193 @@
+"""Listing a store on several threads: prefixes side by side, pages one after another.
+
+A prefix is first listed by its directories; each becomes work of its own until there is enough for
+all threads, and from then on prefixes are listed to the bottom. Pages are the unit of work and wait
+on a stack, so what is held does not grow with the number of objects.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from noria.manifests.errors import Retryable, StoreUnavailable, Throttled
+from noria.manifests.schema import INVENTORY_SCHEMA
+from noria.workers.runtime.pacing import backoff_seconds
+
+PAGE_TRIES: Final = 8
+"""Tries for one page. A listing repeats pages itself: its caller could only start again."""
+RETRY_BASE_SECONDS: Final = 0.2
+RETRY_CAP_SECONDS: Final = 20.0
+BATCH_ROWS: Final = 65_536
+SPREAD: Final = 4
+"""Prefixes in waiting for each thread, above which they are no longer split."""
+BATCHES_AHEAD: Final = 4
+"""Pages for each thread that may wait for the caller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One page to fetch."""
+
+    prefix: str
+    marker: str | None = None
+    deep: bool = False
+    """True: all names below prefix. False: those up to the next slash, and the prefixes there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What came for an Ask."""
+
+    batch: pa.RecordBatch
+    prefixes: Sequence[str] = ()
+    next_marker: str | None = None
+
+
+def inventory_batch(
+    columns: Mapping[str, Sequence[object] | pa.Array], rows: int
+) -> pa.RecordBatch:
+    """A batch of INVENTORY_SCHEMA: text is cast to each column's type, missing columns are null."""
+    arrays = []
+    for column in INVENTORY_SCHEMA:
+        values = columns.get(column.name)
+        if values is None:
+            arrays.append(pa.nulls(rows, column.type))
+        elif isinstance(values, pa.Array):
+            arrays.append(values.cast(column.type))
+        else:
+            arrays.append(pa.array(values).cast(column.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=INVENTORY_SCHEMA)
+
+
+def check_names_and_sizes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch. Raises ValueError where an object has no name, or no size of 0 or more."""
+    known = pc.and_(pc.not_equal(batch["key"], ""), pc.greater_equal(batch["size"], 0))
+    if not pc.all(pc.fill_null(known, False), min_count=0).as_py():
+        raise ValueError("an object without a name or a size")
+    return batch
+
+
+def walk(fetch: Callable[[Ask], Page], prefix: str, *, streams: int) -> Iterator[pa.RecordBatch]:
+    """Every page below prefix, in no order. What `fetch` raises for good passes through."""
+    state = _Walk(fetch, streams, Ask(prefix=prefix, deep=streams <= 1))
+    threads = [
+        threading.Thread(target=state.work, name=f"list-{number}", daemon=True)
+        for number in range(streams)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield from state.batches()
+    finally:
+        state.stop()
+        for thread in threads:
+            thread.join()
+
+
+class _Walk:
+    """The stack of pages to fetch, shared by the threads of one walk."""
+
+    def __init__(self, fetch: Callable[[Ask], Page], streams: int, first: Ask) -> None:
+        self._fetch = fetch
+        self._enough = streams * SPREAD
+        self._ahead = streams * BATCHES_AHEAD
+        self._stack = [first]
+        self._running = 0
+        self._ready: deque[pa.RecordBatch] = deque()
+        self._error: BaseException | None = None
+        self._stopped = threading.Event()
+        self._changed = threading.Condition()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ready or self._error or self._finished())
+                if self._error is not None:
+                    raise self._error
+                if not self._ready:
+                    return
+                batch = self._ready.popleft()
+                self._changed.notify_all()
+            yield batch
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped.set()
+            self._changed.notify_all()
+
+    def work(self) -> None:
+        try:
+            while (ask := self._take()) is not None:
+                page = self._fetch_page(ask)
+                if page is None:
+                    return
+                self._add(ask, page)
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
+            with self._changed:
+                self._error = self._error or error
+                self._stopped.set()
+                self._changed.notify_all()
+
+    def _finished(self) -> bool:
+        return not self._stack and not self._running
+
+    def _take(self) -> Ask | None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._stopped.is_set()
+                    or self._finished()
+                    or (self._stack and len(self._ready) < self._ahead)
+                )
+            )
+            if self._stopped.is_set() or not self._stack:
+                return None
+            self._running += 1
+            return self._stack.pop()
+
+    def _add(self, ask: Ask, page: Page) -> None:
+        with self._changed:
+            if page.next_marker is not None:
+                if page.next_marker == ask.marker:
+                    raise StoreUnavailable(
+                        "the store's listing goes round in circles: try again, or read an "
+                        "inventory instead"
+                    )
+                self._stack.append(Ask(prefix=ask.prefix, marker=page.next_marker, deep=ask.deep))
+            deep = len(self._stack) + len(page.prefixes) >= self._enough
+            self._stack.extend(Ask(prefix=below, deep=deep) for below in page.prefixes)
+            for start in range(0, page.batch.num_rows, BATCH_ROWS):
+                self._ready.append(page.batch.slice(start, BATCH_ROWS))
+            self._running -= 1
+            self._changed.notify_all()
+
+    def _fetch_page(self, ask: Ask) -> Page | None:
+        """The page, with retries; None where the walk was stopped meanwhile."""
+        for tries in range(1, PAGE_TRIES + 1):
+            try:
+                return self._fetch(ask)
+            except Retryable as error:
+                if tries == PAGE_TRIES:
+                    raise
+                pause_seconds = backoff_seconds(
+                    tries,
+                    base_seconds=RETRY_BASE_SECONDS,
+                    cap_seconds=RETRY_CAP_SECONDS,
+                    jitter=random.random(),
+                    floor_seconds=_asked_pause(error),
+                )
+                if self._stopped.wait(pause_seconds):
+                    return None
+        return None
+
+
+def _asked_pause(error: Retryable) -> float:
+    return (error.retry_after_seconds or 0.0) if isinstance(error, Throttled) else 0.0

@@ -1,0 +1,400 @@
+"""A folder as source and as target: the contract of workers/stores/protocol.py over files.
+
+An object is a file below the root; what a file cannot say (type, metadata, tags, transfer id) is
+kept in its extended attribute `user.noria`, and lost on a file system without those.
+Writes appear whole or not at all: a hidden file is written, synced and linked to its name. Parts of
+an upload are files in a hidden folder of the root, put together when the upload completes; that
+writes their bytes twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from noria.manifests.errors import (
+    ConfigurationError,
+    DigestRefused,
+    InventoryError,
+    ShortBody,
+    SourceChanged,
+    SourceMissing,
+    SourceUnreadable,
+    TargetRefused,
+    UploadLost,
+)
+from noria.manifests.model import Attributes, PartRecord
+from noria.workers.http.client import Pour
+from noria.workers.http.connection import OnBytes
+from noria.workers.runtime.buffers import Room
+from noria.workers.stores.listing import Ask, Page, inventory_batch, walk
+from noria.workers.stores.local.files import (
+    Appender,
+    Beside,
+    check_file_pinned,
+    draft,
+    file_etag,
+    file_head,
+    keep_beside,
+    make_folders,
+    mapped,
+    read_beside,
+    read_exactly,
+    read_pieces,
+    sync_folder,
+)
+from noria.workers.stores.protocol import Checksum, ListedUpload, ObjectHead, Written
+from noria.workers.stores.responses import Verb
+
+HIDDEN: Final = ".noria-"
+"""Names of ours, which are never listed."""
+_UPLOAD: Final = HIDDEN + "upload-"
+_DRAFT: Final = HIDDEN + "draft-"
+_ABOUT: Final = "upload.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSettings:
+    """One folder."""
+
+    root: Path
+
+
+class LocalStore:
+    """A folder. See workers.store for the contract of every verb."""
+
+    provider = "local"
+
+    def __init__(self, settings: LocalSettings) -> None:
+        self._root = settings.root
+        self.checksum = Checksum.NONE
+        self.if_absent = False
+        self.trailers = False
+        self.left_out = 0
+        """Entries that listings met and passed over: links, sockets and the like."""
+
+    def check_access(self) -> None:
+        with mapped(Verb.CONTROL, None):
+            if not self._root.is_dir():
+                raise ConfigurationError("the root is no folder: create it, or correct the path")
+            os.scandir(self._root).close()
+
+    def list_objects(self, prefix: str, *, streams: int = 8) -> Iterator[pa.RecordBatch]:
+        return walk(self._list_folder, prefix, streams=streams)
+
+    def head(self, key: str) -> ObjectHead | None:
+        try:
+            with self._open(key) as file:
+                return file_head(file, os.fstat(file))
+        except SourceMissing:
+            return None
+
+    def read_range(
+        self,
+        key: str,
+        *,
+        offset: int,
+        into: Room,
+        etag: str | None,
+        version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> ObjectHead:
+        with self._open(key) as file:
+            status = os.fstat(file)
+            check_file_pinned(status, etag, key)
+            if status.st_size < offset + len(into):
+                raise SourceChanged(f"it has {status.st_size} bytes, fewer than planned", key=key)
+            read_exactly(file, offset, into, key, on_bytes)
+            check_file_pinned(os.fstat(file), file_etag(status), key)
+            return file_head(file, status)
+
+    def read_object(
+        self,
+        key: str,
+        *,
+        into: memoryview,
+        etag: str | None,
+        version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> ObjectHead:
+        with self._open(key) as file:
+            status = os.fstat(file)
+            check_file_pinned(status, etag, key)
+            if status.st_size != len(into):
+                raise SourceChanged(
+                    f"it has {status.st_size} bytes, the plan says {len(into)}: plan again", key=key
+                )
+            read_exactly(file, 0, into, key, on_bytes)
+            check_file_pinned(os.fstat(file), file_etag(status), key)
+            return file_head(file, status)
+
+    def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
+        with self._open(key) as file:
+            beside = read_beside(file)
+        return beside.attributes.tags if beside else {}
+
+    def close(self) -> None:
+        """Nothing: no file stays open between verbs."""
+
+    def put_object(
+        self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
+    ) -> Written:
+        path = self._path(key)
+        with mapped(Verb.WRITE, key), draft(self._root, _DRAFT) as (file, name):
+            appender = Appender(file)
+            appender.write(body)
+            self._check_crc(appender.crc64nvme, crc64nvme, key)
+            beside = Beside(txid=txid, attributes=attributes)
+            return self._publish(file, name, path, beside, key)
+
+    def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
+        self._path(key)
+        upload_id = secrets.token_hex(16)
+        about = {"key": key, "started_ms": time.time_ns() // 1_000_000}
+        with mapped(Verb.OPEN, key):
+            folder = self._root / (_UPLOAD + upload_id)
+            folder.mkdir()
+            (folder / _ABOUT).write_text(json.dumps(about))
+            sync_folder(self._root)
+        return upload_id
+
+    def put_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: memoryview | Pour,
+        *,
+        size: int,
+        crc64nvme: Callable[[], int],
+    ) -> Written:
+        folder = self._upload_folder(key, upload_id)
+        with mapped(Verb.PART, key), draft(folder, "draft-") as (file, name):
+            appender = Appender(file)
+            if isinstance(body, memoryview):
+                appender.write(body)
+            else:
+                body(appender.write)
+            if appender.size != size:
+                raise ShortBody("the part is not of the size that was announced", key=key)
+            self._check_crc(appender.crc64nvme, crc64nvme(), key)
+            os.fsync(file)
+            name.replace(folder / f"{number:05}")
+            sync_folder(folder)
+            return Written(etag=file_etag(os.fstat(file)), crc64nvme=appender.crc64nvme)
+
+    def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
+        if checksum is not Checksum.CRC64NVME:
+            raise TargetRefused("files are checked by their CRC64NVME alone", key=key)
+        before, self.checksum = self.checksum, checksum
+        try:
+            body = memoryview(b"damaged")
+            if upload_id is None:
+                self.put_object(key, body, attributes=Attributes(), txid="", crc64nvme=0)
+            else:
+                self.put_part(key, upload_id, 1, body, size=len(body), crc64nvme=lambda: 0)
+        finally:
+            self.checksum = before
+
+    def answered_as(self) -> str | None:
+        return self.provider
+
+    def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
+        try:
+            folder = self._upload_folder(key, upload_id)
+        except UploadLost:
+            return None
+        with mapped(Verb.PART, key):
+            parts = [(part.name, part.stat()) for part in folder.iterdir()]
+        return {
+            int(name): (status.st_size, file_etag(status))
+            for name, status in parts
+            if name.isdecimal()
+        }
+
+    def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartRecord],
+        *,
+        size: int,
+        crc64nvme: int,
+        attributes: Attributes,
+        txid: str,
+    ) -> Written:
+        folder = self._upload_folder(key, upload_id)
+        held = self.list_parts(key, upload_id) or {}
+        if any(held.get(part.number) != (part.size, part.etag) for part in parts):
+            raise UploadLost("a part is missing or another one: start another upload", key=key)
+        path = self._path(key)
+        pieces = read_pieces(folder / f"{part.number:05}" for part in parts)
+        with mapped(Verb.COMMIT, key), draft(folder, "draft-") as (file, name):
+            appender = Appender(file)
+            for piece in pieces:
+                appender.write(piece)
+            if appender.size != size:
+                raise UploadLost("the parts are not of the object's size", key=key)
+            self._check_crc(appender.crc64nvme, crc64nvme, key)
+            beside = Beside(txid=txid, attributes=attributes)
+            written = self._publish(file, name, path, beside, key)
+        shutil.rmtree(folder, ignore_errors=True)
+        return written
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        with contextlib.suppress(UploadLost):
+            shutil.rmtree(self._upload_folder(key, upload_id), ignore_errors=True)
+
+    def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
+        with mapped(Verb.CONTROL, None):
+            folders = [entry for entry in self._root.iterdir() if entry.name.startswith(_UPLOAD)]
+        for folder in folders:
+            about = _about(folder)
+            if about is not None and about["key"].startswith(prefix):
+                yield ListedUpload(
+                    key=about["key"],
+                    upload_id=folder.name.removeprefix(_UPLOAD),
+                    started_ms=about["started_ms"],
+                )
+
+    def delete_object(self, key: str) -> None:
+        try:
+            path = self._path(key)
+        except TargetRefused:
+            return
+        with mapped(Verb.CONTROL, key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+        with contextlib.suppress(OSError):
+            while (path := path.parent) != self._root:
+                path.rmdir()
+
+    def _path(self, key: str) -> Path:
+        """Where an object's file is. Raises TargetRefused where that is not below the root."""
+        segments = key.split("/")
+        if "\0" in key or any(segment in ("", ".", "..") for segment in segments):
+            raise TargetRefused(
+                "the name is no path below a folder: map it, then plan again", key=key
+            )
+        if segments[0].startswith((_UPLOAD, _DRAFT)):
+            raise TargetRefused(f"names that begin with {HIDDEN} are kept for Noria", key=key)
+        return self._root.joinpath(*segments)
+
+    def _upload_folder(self, key: str, upload_id: str) -> Path:
+        folder = self._root / (_UPLOAD + upload_id)
+        about = _about(folder) if upload_id.isalnum() else None
+        if about is None or about["key"] != key:
+            raise UploadLost("there is no such upload: start another one", key=key)
+        return folder
+
+    @contextmanager
+    def _open(self, key: str) -> Iterator[int]:
+        """The object's file, open for reading. Raises SourceMissing, SourceUnreadable."""
+        try:
+            path = self._path(key)
+        except TargetRefused:
+            raise SourceMissing("no file can have that name", key=key) from None
+        with mapped(Verb.READ, key):
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                kind = os.fstat(file).st_mode
+                if stat.S_ISDIR(kind):
+                    raise SourceMissing("a folder stands there", key=key)
+                if not stat.S_ISREG(kind):
+                    raise SourceUnreadable("it is no regular file", key=key)
+                yield file
+            finally:
+                os.close(file)
+
+    def _check_crc(self, took: int, sent: int, key: str) -> None:
+        if self.checksum is Checksum.CRC64NVME and took != sent:
+            raise DigestRefused("the bytes are not those the checksum is of: read again", key=key)
+
+    def _publish(self, file: int, name: Path, path: Path, beside: Beside, key: str) -> Written:
+        """Make a draft last and give it its name, all at once."""
+        keep_beside(file, beside, key)
+        os.fsync(file)
+        make_folders(path.parent, self._root)
+        if self.if_absent:
+            os.link(name, path)
+        else:
+            name.replace(path)
+        sync_folder(path.parent)
+        return Written(etag=file_etag(os.fstat(file)))
+
+    def _list_folder(self, ask: Ask) -> Page:
+        """One folder: its files that begin as the prefix ends, and the folders that do."""
+        above, slash, start = ask.prefix.rpartition("/")
+        names: list[str] = []
+        found: list[os.stat_result] = []
+        below: list[str] = []
+        for entry in self._entries(above):
+            if entry.name.startswith(HIDDEN) or not entry.name.startswith(start):
+                continue
+            key = above + slash + _checked(entry)
+            if entry.is_dir(follow_symlinks=False):
+                below.append(key + "/")
+            elif not entry.is_file(follow_symlinks=False):
+                self.left_out += 1
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    found.append(entry.stat(follow_symlinks=False))
+                    names.append(key)
+        columns = {
+            "key": names,
+            "size": [status.st_size for status in found],
+            "etag": [file_etag(status) for status in found],
+            "last_modified": pa.array(
+                [status.st_mtime_ns // 1_000_000 for status in found], pa.timestamp("ms", tz="UTC")
+            ),
+        }
+        return Page(batch=inventory_batch(columns, len(names)), prefixes=below)
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        if not folder:
+            path = self._root
+        else:
+            try:
+                path = self._path(folder)
+            except TargetRefused:
+                return []
+        with mapped(Verb.CONTROL, None):
+            try:
+                with os.scandir(path) as entries:
+                    return list(entries)
+            except (FileNotFoundError, NotADirectoryError):
+                if not folder:
+                    raise
+                return []
+
+
+def _checked(entry: os.DirEntry[str]) -> str:
+    """The entry's name, which keys need as UTF-8."""
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(entry.name).decode(errors="backslashreplace")
+        raise InventoryError(
+            "a file name is not UTF-8: rename it (convmv does), then list again", key=shown
+        ) from None
+    return entry.name
+
+
+def _about(folder: Path) -> dict[str, Any] | None:
+    """What create_upload wrote; None where there is no upload."""
+    try:
+        about = json.loads((folder / _ABOUT).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return about if isinstance(about, dict) else None

@@ -1,0 +1,353 @@
+"""What a target really does, found out before a job is planned: canaries under one name, removed
+again.
+
+Servers that speak S3 differ in what they verify and in what they do to odd names; none of it is
+announced. So a checksum counts only where a wrong one was refused, If-None-Match only where it was
+honoured for a PUT and for a completed upload, and a name only where it comes back in a listing as
+it was given. It takes some forty requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final, TypeVar
+
+from noria.manifests.errors import (
+    ClockSkewed,
+    DigestRefused,
+    NoriaError,
+    OutcomeUnknown,
+    StoreUnavailable,
+    TargetConflict,
+    Throttled,
+)
+from noria.manifests.model import Attributes, PartRecord
+from noria.manifests.plan.providers import NameRules, known_name_rules
+from noria.workers.digest import crc64nvme
+from noria.workers.http.client import Pour, Send
+from noria.workers.stores.protocol import Checksum, TargetStore, Written
+
+T = TypeVar("T")
+
+TRIES: Final = 5
+PAUSE_SECONDS: Final = 0.5
+"""Before another try, times the number of tries."""
+LONG_SEGMENT: Final = "n" * 256
+"""One more than what a file system holds (255 bytes), and with it stores built on one."""
+CONTROL: Final = "control\x01\x1f\x7fx"
+_NOTHING: Final = memoryview(b"")
+_BODY: Final = memoryview(b"canary")
+_CRC: Final = crc64nvme(_BODY)
+_OTHER_CRC: Final = crc64nvme(b"damaged")
+_ATTRIBUTES: Final = Attributes(metadata={"canary": "yes"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetFacts:
+    """What was found out. probe_target has set the first three on the store as well."""
+
+    checksum: Checksum
+    if_absent: bool
+    trailers: bool
+    name_rules: NameRules
+    provider: str | None
+    """A name in manifests.providers, where the target gives it away."""
+
+
+def probe_target(store: TargetStore, prefix: str, token: str) -> TargetFacts:
+    """Try the target with canaries below `prefix`.noria-probe-`token`/, and set what it does on it.
+
+    Raises what a plain PUT or a plain upload raises: then nothing could be moved there. A repeat
+    with the same token removes the canaries that a killed one left.
+    """
+    probe = _Probe(store, prefix, token)
+    try:
+        probe.clear()
+        checksum = probe.find_checksum()
+        if_absent = probe.honours_if_absent()
+        provider = store.answered_as()
+        rules = probe.find_name_rules(known_name_rules(provider or store.provider))
+    finally:
+        probe.clear()
+    store.checksum, store.if_absent, store.trailers = checksum, if_absent, probe.trailers
+    return TargetFacts(
+        checksum=checksum,
+        if_absent=if_absent,
+        trailers=probe.trailers,
+        name_rules=rules,
+        provider=provider,
+    )
+
+
+class _Leading(Enum):
+    KEPT = "kept"
+    STRIPPED = "stripped"
+    REFUSED = "refused"
+
+
+class _Probe:
+    """The canaries of one probe, with every name that was tried."""
+
+    def __init__(self, store: TargetStore, prefix: str, token: str) -> None:
+        self._store = store
+        self._base = f"{prefix}.noria-probe-{token}/"
+        self._at_root = None if prefix else f".noria-probe-{token}-slash"
+        self._txid = f"probe.{token}"
+        self._tried: set[str] = set()
+        self._standing = f"{self._base}standing"
+        self.trailers = False
+
+    def find_checksum(self) -> Checksum:
+        """The best checksum that is taken when it is right and refused when it is wrong."""
+        self._store.if_absent = False
+        for checksum in (Checksum.CRC64NVME, Checksum.MD5):
+            self._store.checksum = checksum
+            if self._verifies(checksum):
+                return checksum
+        self._store.checksum = Checksum.NONE
+        self._put(self._standing)
+        self._upload(self._key("parts"))
+        return Checksum.NONE
+
+    def _verifies(self, checksum: Checksum) -> bool:
+        parts = self._key("parts")
+        if not (
+            _raises(DigestRefused, lambda: self._send_damaged(self._standing, checksum))
+            and _raises(DigestRefused, lambda: self._send_damaged_part(parts, checksum))
+            and _works(lambda: self._put(self._standing))
+        ):
+            return False
+        self.trailers = checksum is Checksum.CRC64NVME and self._takes_trailers(parts)
+        self._store.trailers = self.trailers
+        return self.trailers or _works(lambda: self._upload(parts))
+
+    def _takes_trailers(self, key: str) -> bool:
+        """True where the target says what it took in of a part whose checksum comes behind it, or
+        refuses the part where that is wrong; and a right one arrives."""
+        self._store.trailers = True
+        into = memoryview(bytearray(len(_BODY)))
+        # Any refusal will do: but for its checksum it is the part that is taken.
+        return (
+            _answers(lambda: self._upload(key, streamed=True)) == [_CRC]
+            and _answers(lambda: self._send_damaged_stream(key)) in ([], [_CRC])
+            and _works(lambda: self._store.read_object(key, into=into, etag=None))
+            and into == _BODY
+        )
+
+    def honours_if_absent(self) -> bool:
+        """True where neither a PUT nor a completed upload replaces what stands there."""
+        self._store.if_absent = True
+        return _raises(TargetConflict, lambda: self._put(self._standing)) and _raises(
+            TargetConflict, lambda: self._upload(self._standing)
+        )
+
+    def find_name_rules(self, known: NameRules) -> NameRules:
+        """The known rules, corrected by what became of the canaries."""
+        self._store.if_absent = False
+        names = [
+            "empty//x",
+            "back\\x",
+            "body/",
+            "dot/./x",
+            "dots/../x",
+            "trail./x.",
+            "both",
+            "both/x",
+            LONG_SEGMENT,
+        ]
+        # Azurite 3.37 cannot list what it stored under such a name; Azure's own rule is known.
+        tells_control = self._store.provider != "azure"
+        if tells_control:
+            names.append(CONTROL)
+        taken = {name for name in names if self._takes(self._base + name)}
+        stub_is_whole = self._takes(self._base + "stub/", _NOTHING) and self._is_whole("stub/", 0)
+        listed = {key.removeprefix(self._base) for key in self._listed(self._base)}
+        kept = taken & listed
+        leading = self._leading_slash()
+        return replace(
+            known,
+            merges_slashes="empty/x" in listed,
+            refuses_empty_segments="empty//x" not in taken or leading is _Leading.REFUSED,
+            strips_leading_slash=leading is _Leading.STRIPPED,
+            strips_trailing_slash="body" in listed,
+            backslash_is_slash="back\\x" not in kept,
+            drops_directory_body=not (self._is_whole("body/", len(_BODY)) and stub_is_whole),
+            refuses_dot_segments=not {"dot/./x", "dots/../x"} <= kept,
+            refuses_trailing_dots="trail./x." not in kept,
+            refuses_control_characters=(
+                CONTROL not in kept if tells_control else known.refuses_control_characters
+            ),
+            file_and_directory_conflict=not {"both", "both/x"} <= kept,
+            max_segment_bytes=None if LONG_SEGMENT in kept else len(LONG_SEGMENT) - 1,
+        )
+
+    def clear(self) -> None:
+        """Remove every canary, under the name it was given and under what the target made of it.
+
+        A target that makes folders of its own shows them only when they are empty: hence the
+        second and third look.
+        """
+        for _ in range(3):
+            listed = self._listed(self._base)
+            for key in sorted(listed | self._tried, reverse=True):
+                with contextlib.suppress(NoriaError):
+                    self._store.delete_object(key)
+            if not listed:
+                break
+        self._tried.clear()
+
+    def _takes(self, key: str, body: memoryview = _BODY) -> bool:
+        taken = _works(lambda: self._put(key, body))
+        if taken:
+            self._tried.add(key)
+        return taken
+
+    def _key(self, name: str) -> str:
+        key = self._base + name
+        self._tried.add(key)
+        return key
+
+    def _put(self, key: str, body: memoryview = _BODY) -> None:
+        crc = crc64nvme(body)
+        _patiently(
+            lambda: self._store.put_object(
+                key, body, attributes=_ATTRIBUTES, txid=self._txid, crc64nvme=crc
+            )
+        )
+
+    def _send_damaged(self, key: str, checksum: Checksum) -> None:
+        _patiently(lambda: self._store.send_damaged(key, checksum))
+
+    def _send_damaged_part(self, key: str, checksum: Checksum) -> None:
+        with self._dropped(key) as upload_id:
+            _patiently(lambda: self._store.send_damaged(key, checksum, upload_id))
+
+    def _send_damaged_stream(self, key: str) -> int | None:
+        """Send the canary as a part that is poured, under another checksum; that in the answer."""
+        with self._dropped(key) as upload_id:
+            return self._put_part(key, upload_id, _pour, _OTHER_CRC).crc64nvme
+
+    def _put_part(
+        self, key: str, upload_id: str, body: memoryview | Pour, crc64nvme: int
+    ) -> Written:
+        size = len(_BODY)
+        return _patiently(
+            lambda: self._store.put_part(
+                key, upload_id, 1, body, size=size, crc64nvme=lambda: crc64nvme
+            )
+        )
+
+    def _upload(self, key: str, *, streamed: bool = False) -> int | None:
+        """Leave a canary in one part; the checksum in the answer to that."""
+        store = self._store
+        size = len(_BODY)
+        with self._opened(key) as upload_id:
+            written = self._put_part(key, upload_id, _pour if streamed else _BODY, _CRC)
+            part = PartRecord(number=1, size=size, etag=written.etag, crc64nvme=_CRC, chunks=b"")
+            _patiently(
+                lambda: store.complete_upload(
+                    key,
+                    upload_id,
+                    [part],
+                    size=size,
+                    crc64nvme=_CRC,
+                    attributes=_ATTRIBUTES,
+                    txid=self._txid,
+                )
+            )
+        return written.crc64nvme
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[str]:
+        """An upload for the block to complete; gone where it does not."""
+        store = self._store
+        upload_id = _patiently(
+            lambda: store.create_upload(
+                key, attributes=_ATTRIBUTES, txid=self._txid, size=len(_BODY)
+            )
+        )
+        try:
+            yield upload_id
+        except BaseException:  # Ctrl-C too: nobody would find a canary's upload later
+            with contextlib.suppress(NoriaError):
+                store.abort_upload(key, upload_id)
+            raise
+
+    @contextmanager
+    def _dropped(self, key: str) -> Iterator[str]:
+        """An upload that is gone afterwards."""
+        with self._opened(key) as upload_id:
+            yield upload_id
+        _patiently(lambda: self._store.abort_upload(key, upload_id))
+
+    def _is_whole(self, name: str, size: int) -> bool:
+        """True where a canary's bytes and metadata are what they were."""
+        head = _patiently(lambda: self._store.head(self._base + name))
+        return head is not None and (head.size, head.txid) == (size, self._txid)
+
+    def _leading_slash(self) -> _Leading:
+        """What becomes of `/x`. Seen at the root alone: below a prefix, no name begins so."""
+        name = self._at_root
+        if name is None:
+            return _Leading.KEPT
+        if not self._takes("/" + name):
+            return _Leading.REFUSED
+        self._tried.add(name)
+        if _patiently(lambda: self._store.head(name)) is None:
+            return _Leading.KEPT
+        return _Leading.STRIPPED
+
+    def _listed(self, prefix: str) -> set[str]:
+        batches = self._store.list_objects(prefix, streams=1)
+        return {key for batch in batches for key in batch.column("key").to_pylist()}
+
+
+def _works(call: Callable[[], object]) -> bool:
+    """False where the target refuses. What says nothing about its ways goes through."""
+    try:
+        call()
+    except (StoreUnavailable, Throttled, ClockSkewed):
+        raise
+    except NoriaError:
+        return False
+    return True
+
+
+def _answers(call: Callable[[], T]) -> list[T]:
+    """What the target answers; empty where it refuses."""
+    answers: list[T] = []
+    _works(lambda: answers.append(call()))
+    return answers
+
+
+def _raises(kind: type[NoriaError], call: Callable[[], object]) -> bool:
+    """True where the target refuses in just that way."""
+    try:
+        call()
+    except (StoreUnavailable, Throttled, ClockSkewed):
+        raise
+    except NoriaError as error:
+        return isinstance(error, kind)
+    return False
+
+
+def _pour(send: Send) -> None:
+    send(_BODY[:2])
+    send(_BODY[2:])
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Repeat what may have failed by chance. Some servers answer 500 to names they cannot hold."""
+    for tries in range(1, TRIES):
+        try:
+            return call()
+        except OutcomeUnknown:
+            break
+        except (StoreUnavailable, Throttled):
+            time.sleep(PAUSE_SECONDS * tries)
+    return call()

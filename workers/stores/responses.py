@@ -1,0 +1,247 @@
+"""What S3 and Azure Blob answers have in common: who asked, what broke, which bytes came."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from calendar import month_abbr, timegm
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from functools import lru_cache, wraps
+from typing import Final, ParamSpec, TypeVar
+
+from noria.manifests.errors import (
+    AccessDenied,
+    ClockSkewed,
+    ConfigurationError,
+    NoriaError,
+    OutcomeUnknown,
+    ShortBody,
+    SourceChanged,
+    SourceMissing,
+    SourceUnreadable,
+    StoreUnavailable,
+    TargetConflict,
+    TargetRefused,
+    Throttled,
+    UploadLost,
+)
+from noria.workers.http.client import BrokenExchange
+from noria.workers.http.response import Answer
+
+Given = ParamSpec("Given")
+Read = TypeVar("Read")
+
+RETRY_AFTER_MAX_SECONDS: Final = 300.0
+"""Longest pause that a store may ask for."""
+CLOCK_LIMIT_SECONDS: Final = 60.0
+"""Stores refuse signatures from 15 minutes on; a clock that is a minute off is already broken."""
+
+DATES_KEPT: Final = 4096
+"""Objects that were written together have their time in common."""
+
+_HTTP_DATE = re.compile(r"\w{3}, (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
+"""As servers have to write it (RFC 9110, 5.6.7). email.utils reads that and all older forms, at
+twice the time."""
+_MONTHS: Final = {name: number for number, name in enumerate(month_abbr) if name}
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+
+
+class Verb(Enum):
+    """What a request was for, as far as its failure means something else."""
+
+    READ = "read"
+    WRITE = "write"
+    """Makes an object out of one body."""
+    PART = "part"
+    """May be repeated: the same part again replaces it."""
+    COMMIT = "commit"
+    """Makes an object out of parts."""
+    OPEN = "open"
+    """Opens a multipart upload: a lost answer leaves one without parts."""
+    CONTROL = "control"
+    """Lists and drops: may be repeated."""
+
+    @property
+    def makes_object(self) -> bool:
+        return self in (Verb.WRITE, Verb.COMMIT)
+
+
+def from_broken(error: BrokenExchange, verb: Verb, key: str | None) -> NoriaError:
+    """What it means that no answer came: nothing happened, unless a whole write had gone out."""
+    if verb.makes_object and error.sent:
+        return OutcomeUnknown(
+            f"no answer to a {verb.value} that was sent ({error}): look at the target", key=key
+        )
+    return StoreUnavailable(f"no answer to a {verb.value} ({error}): try again", key=key)
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Retry-After in seconds; None where it is absent or a date."""
+    value = headers.get("retry-after", "")
+    return min(float(value), RETRY_AFTER_MAX_SECONDS) if value.isdecimal() else None
+
+
+def making_sense(of: str) -> Callable[[Callable[Given, Read]], Callable[Given, Read]]:
+    """A decorator of what reads a success. Raises StoreUnavailable where it does not say what a
+    success says: that counts as no answer."""
+
+    def decorate(read: Callable[Given, Read]) -> Callable[Given, Read]:
+        @wraps(read)
+        def reading(*args: Given.args, **named: Given.kwargs) -> Read:
+            try:
+                return read(*args, **named)
+            except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+                # Some of their messages repeat what came, which may be an object's name.
+                raise StoreUnavailable(
+                    f"the store's answer makes no sense as {of} ({type(error).__name__}): try "
+                    "again, or check that the endpoint is a store's"
+                ) from None
+
+        return reading
+
+    return decorate
+
+
+def md5_header(body: memoryview | bytes) -> str:
+    """Content-MD5 (RFC 1864): not against an attacker, against damage on the way."""
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+
+
+def plain_etag(value: str) -> str:
+    """Without quotes and W/."""
+    return value.removeprefix("W/").strip('"')
+
+
+def modified_seconds(headers: Mapping[str, str]) -> float | None:
+    """Last-Modified as Unix time. None where it is absent or no date."""
+    value = headers.get("last-modified")
+    return _unix_seconds(value) if value else None
+
+
+@lru_cache(DATES_KEPT)
+def _unix_seconds(date: str) -> float | None:
+    found = _HTTP_DATE.fullmatch(date)
+    try:
+        if found is None:
+            return parsedate_to_datetime(date).timestamp()
+        day, month, year, hours, minutes, seconds = found.groups()
+        moment = (int(year), _MONTHS[month], int(day), int(hours), int(minutes), int(seconds))
+        return float(timegm(moment))
+    except (ValueError, KeyError, OverflowError):
+        return None
+
+
+def check_clock(answer: Answer, now: float) -> None:
+    """Compare the answer's Date with ours. Raises ClockSkewed."""
+    value = answer.headers.get("date")
+    if value is None:
+        return
+    try:
+        offset = now - parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return
+    if abs(offset) > CLOCK_LIMIT_SECONDS:
+        raise ClockSkewed(
+            f"this machine's clock is {offset:+.0f} s off the store's: set it (NTP), then run again"
+        )
+
+
+def check_range(answer: Answer, *, offset: int, size: int, key: str) -> int:
+    """The size of the whole object, where the answer is exactly the range that was asked for.
+
+    Content-Range decides, not the status: `rclone serve s3` answers ranges with 200. Raises
+    ShortBody where the range was ignored, shifted or cut, SourceChanged where the object is too
+    short for it.
+    """
+    found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+    if found is None:
+        raise ShortBody(
+            f"a range was asked for, and {answer.status} without one came: try again", key=key
+        )
+    first, last, whole = map(int, found.groups())
+    if whole < offset + size:
+        raise SourceChanged(f"it has {whole} bytes, fewer than planned: plan again", key=key)
+    if (first, last) != (offset, offset + size - 1):
+        raise ShortBody(
+            f"bytes {first}-{last} came, {offset}-{offset + size - 1} were asked for: try again",
+            key=key,
+        )
+    if not answer.filled:
+        raise ShortBody(f"a range of {size} bytes was asked for, another length came", key=key)
+    return whole
+
+
+def check_whole(
+    answer: Answer, *, size: int, pinned: bool, key: str, carried: str | None = None
+) -> None:
+    """See that a GET without Range brought exactly `size` bytes. `carried`: what the answer says
+    its body carries, where that is not its length.
+
+    Raises SourceChanged where the object has another size than planned, ShortBody where the pinned
+    one came in another length.
+    """
+    if answer.filled:
+        return
+    came = carried or answer.headers.get("content-length", "an unknown number of")
+    if pinned:
+        raise ShortBody(f"{came} bytes came, {size} were planned: try again", key=key)
+    raise SourceChanged(f"it has {came} bytes, the plan says {size}: plan again", key=key)
+
+
+def check_pinned(answer: Answer, etag: str | None, key: str) -> None:
+    """See that what was read is what was planned, also where the store ignores If-Match."""
+    if etag is not None and plain_etag(answer.headers.get("etag", "")) != etag:
+        raise SourceChanged("its ETag is no longer the planned one: plan again", key=key)
+
+
+def by_status(status: int, verb: Verb) -> tuple[type[NoriaError], str]:
+    """The error for a status whose code says no more, and the next step. Unknown: permanent."""
+    if 300 <= status < 400:
+        return ConfigurationError, "redirects are not followed: correct region and endpoint"
+    if status in (401, 403):
+        return AccessDenied, "check the credentials and their rights here"
+    if status == 404:
+        return _missing(verb)
+    if status == 412:
+        return _precondition(verb)
+    if status == 416:
+        return SourceChanged, "it is shorter than planned: plan again"
+    if status in (429, 503):
+        return Throttled, "slow down"
+    if status in (408, 423, 507):
+        return StoreUnavailable, "try again"
+    # A success that does not say what a success says counts as no answer.
+    if status < 300 or (status >= 500 and status != 501):
+        if verb.makes_object:
+            return OutcomeUnknown, "look at the target"
+        return StoreUnavailable, "try again"
+    return permanent(verb)
+
+
+def _missing(verb: Verb) -> tuple[type[NoriaError], str]:
+    if verb is Verb.READ:
+        return SourceMissing, "plan again if that was not meant"
+    if verb in (Verb.PART, Verb.COMMIT):
+        return UploadLost, "start another upload"
+    return ConfigurationError, "check the endpoint and the bucket's or container's name"
+
+
+def _precondition(verb: Verb) -> tuple[type[NoriaError], str]:
+    if verb.makes_object:
+        return TargetConflict, "an object stands there already"
+    if verb is Verb.READ:
+        return SourceChanged, "plan again"
+    return permanent(verb)
+
+
+def permanent(verb: Verb) -> tuple[type[NoriaError], str]:
+    """The error for a refusal that another try would not change."""
+    if verb is Verb.READ:
+        return SourceUnreadable, "it may be archived or have a key of its own: see the code"
+    if verb is Verb.CONTROL:
+        return ConfigurationError, "check the endpoint and what the store supports"
+    return TargetRefused, "the target cannot take this object: see the code"

@@ -1,0 +1,56 @@
+"""A body whose checksum follows it: aws-chunked coding with an unsigned trailer.
+
+Where a part is streamed, its CRC64NVME is known only after the last byte. See "Signature
+calculations for the authorization header: transferring a payload in multiple chunks", with trailing
+headers, in the Amazon S3 API Reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from noria.workers.http.client import Pour, Send
+from noria.workers.stores.s3.headers import encode_crc
+
+FRAME_BYTES: Final = 1024 * 1024
+"""One chunk of the coding. AWS asks for 8 KiB at least; a larger one costs less."""
+
+
+def with_trailer(body: Pour, size: int, header: str, crc64nvme: Callable[[], int]) -> Pour:
+    """The body, uncopied, in frames of FRAME_BYTES; then its CRC64NVME as trailer `header`, asked
+    for when all of it is gone."""
+
+    def pour(send: Send) -> None:
+        left, room = size, 0
+
+        def frame(piece: memoryview | bytes) -> None:
+            nonlocal left, room
+            view = memoryview(piece)
+            while view:
+                if room == 0:
+                    room = min(FRAME_BYTES, left)
+                    if room == 0:
+                        raise ValueError(f"the body is longer than the announced {size} bytes")
+                    send(b"%x\r\n" % room)
+                taken = view[:room]
+                send(taken)
+                view = view[len(taken) :]
+                left -= len(taken)
+                room -= len(taken)
+                if room == 0:
+                    send(b"\r\n")
+
+        body(frame)
+        send(f"0\r\n{header}:{encode_crc(crc64nvme())}\r\n\r\n".encode())
+
+    return pour
+
+
+def encoded_bytes(size: int, header: str) -> int:
+    """How long the coded body is."""
+    frames, rest = divmod(size, FRAME_BYTES)
+    coded = size + frames * len(b"%x\r\n\r\n" % FRAME_BYTES)
+    if rest:
+        coded += len(b"%x\r\n\r\n" % rest)
+    return coded + len(f"0\r\n{header}:{encode_crc(0)}\r\n\r\n")

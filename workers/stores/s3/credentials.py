@@ -1,0 +1,61 @@
+"""Where S3's keys and region come from: the environment where it states both, else botocore."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from noria.manifests.errors import AccessDenied, ConfigurationError
+from noria.workers.stores.s3.environment import environment_keys, environment_region
+from noria.workers.stores.s3.sigv4 import SigningKeys
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
+
+DEFAULT_REGION = "us-east-1"
+
+Keys = Callable[[], SigningKeys]
+"""The keys as they are now. Raises AccessDenied where they cannot be renewed."""
+
+
+def find_access(
+    profile: str | None, region: str | None, credentials: Credentials | None
+) -> tuple[Keys, str]:
+    """Keys and region; what is given goes first. Raises ConfigurationError if there are no keys."""
+    if credentials is None and profile is None:
+        own = environment_keys(os.environ)
+        known = region or environment_region(os.environ)
+        if own is not None and known is not None:
+            return lambda: own, known
+    return _from_botocore(profile, region, credentials)
+
+
+def _from_botocore(
+    profile: str | None, region: str | None, credentials: Credentials | None
+) -> tuple[Keys, str]:
+    import botocore.session
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        session = botocore.session.Session(profile=profile)
+        region = region or session.get_config_variable("region") or DEFAULT_REGION
+        found = credentials or session.get_credentials()
+    except BotoCoreError as error:
+        raise ConfigurationError(f"the AWS configuration cannot be used: {error}") from error
+    if found is None:
+        raise ConfigurationError(
+            "no S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a "
+            "profile, or give the machine a role"
+        )
+
+    def keys() -> SigningKeys:
+        try:
+            frozen = found.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise AccessDenied(f"the S3 credentials cannot be renewed: {error}") from error
+        return SigningKeys(
+            access_key=frozen.access_key, secret_key=frozen.secret_key, token=frozen.token
+        )
+
+    return keys, region

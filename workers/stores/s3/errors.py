@@ -1,0 +1,118 @@
+"""What an S3 store's refusal means. The codes are those of "Error responses" in the Amazon S3 API
+Reference, and what MinIO, Ceph, SeaweedFS and rclone say in their place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from noria.manifests.errors import (
+    AccessDenied,
+    ClockSkewed,
+    ConfigurationError,
+    DigestRefused,
+    NoriaError,
+    SourceUnreadable,
+    StoreUnavailable,
+    TargetRefused,
+    Throttled,
+    UploadLost,
+)
+from noria.workers.http.response import Answer
+from noria.workers.stores.responses import Verb, by_status, retry_after_seconds
+from noria.workers.stores.s3.xml import error_code
+
+_BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
+    **dict.fromkeys(
+        ("AccessDenied", "AccountProblem", "AllAccessDisabled", "NotSignedUp"),
+        (AccessDenied, "grant the rights that README names, on this bucket"),
+    ),
+    **dict.fromkeys(
+        ("InvalidAccessKeyId", "SignatureDoesNotMatch"),
+        (AccessDenied, "check the access key, its secret and the region"),
+    ),
+    **dict.fromkeys(
+        ("ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
+        (AccessDenied, "renew the session token"),
+    ),
+    "RequestTimeTooSkewed": (ClockSkewed, "set this machine's clock (NTP)"),
+    **dict.fromkeys(
+        (
+            "BadDigest",
+            "IncompleteBody",
+            "InvalidDigest",
+            "MalformedTrailerError",
+            "XAmzContentChecksumMismatch",
+        ),
+        (DigestRefused, "read the source again and send again"),
+    ),
+    **dict.fromkeys(
+        ("NoSuchUpload", "InvalidPart", "InvalidPartOrder"),
+        (UploadLost, "start another upload"),
+    ),
+    **dict.fromkeys(
+        ("NoSuchBucket", "InvalidBucketName"),
+        (ConfigurationError, "create the bucket, or correct its name"),
+    ),
+    **dict.fromkeys(
+        (
+            "AuthorizationHeaderMalformed",
+            "IllegalLocationConstraintException",
+            "PermanentRedirect",
+            "TemporaryRedirect",
+        ),
+        (ConfigurationError, "set the bucket's own region and endpoint"),
+    ),
+    **dict.fromkeys(
+        ("OperationAborted", "ConditionalRequestConflict"),
+        (StoreUnavailable, "another write was under way: try again"),
+    ),
+    "EntityTooSmall": (
+        ConfigurationError,
+        "a part is below the store's minimum: plan larger parts",
+    ),
+    "InvalidObjectState": (SourceUnreadable, "restore it from its archive tier, then plan it anew"),
+    **dict.fromkeys(
+        (
+            "EntityTooLarge",
+            "InvalidTag",
+            "KeyTooLongError",
+            "MetadataTooLarge",
+            "XMinioInvalidObjectName",
+        ),
+        (TargetRefused, "map its name or drop what is too large, then plan again"),
+    ),
+    **dict.fromkeys(
+        ("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "RequestTimeout"),
+        (StoreUnavailable, "try again"),
+    ),
+    **dict.fromkeys(
+        (
+            "BandwidthLimitExceeded",
+            "RequestLimitExceeded",
+            "ServiceUnavailable",
+            "SlowDown",
+            "SlowDownRead",
+            "SlowDownWrite",
+            "Throttling",
+            "ThrottlingException",
+            "TooManyRequests",
+        ),
+        (Throttled, "slow down"),
+    ),
+}
+
+
+def refusal(answer: Answer, verb: Verb, key: str | None) -> NoriaError:
+    """The error for an answer that is not a success. A status that is not known is permanent."""
+    code = error_code(answer.body)
+    kind, advice = _BY_CODE.get(code) or by_status(answer.status, verb)
+    if (code, verb) == ("ConditionalRequestConflict", Verb.COMMIT):
+        kind, advice = UploadLost, "another write was under way: start another upload"
+    elif (answer.status, verb) == (501, Verb.PART):
+        kind, advice = UploadLost, "the store cannot replace a part: start another upload"
+    said = " ".join(filter(None, (str(answer.status), code)))
+    request_id = answer.headers.get("x-amz-request-id", "none")
+    message = f"the store answered a {verb.value} with {said}: {advice} (request {request_id})"
+    if kind is Throttled:
+        return Throttled(message, key=key, retry_after_seconds=retry_after_seconds(answer.headers))
+    return kind(message, key=key)

@@ -1,0 +1,136 @@
+"""What an S3 object's headers say, in and out. Pure functions."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+from noria.manifests.errors import ConfigurationError
+from noria.manifests.model import Attributes
+from noria.workers.stores.metadata import (
+    decode_words,
+    encode_words,
+    require_ascii,
+    require_token,
+    with_marks,
+    without_marks,
+)
+from noria.workers.stores.protocol import ObjectHead
+from noria.workers.stores.responses import making_sense, modified_seconds, plain_etag
+
+CRC64NVME_HEADER: Final = "x-amz-checksum-crc64nvme"
+CHECKSUM_TYPE_HEADER: Final = "x-amz-checksum-type"
+STATE_CRC: Final = {"x-amz-checksum-mode": "ENABLED"}
+"""Asks for the stored checksum, where the whole object is meant: with a range it may be a
+part's."""
+
+_META: Final = "x-amz-meta-"
+
+
+def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]:
+    """The headers that leave attributes, tags and marks on an object. Raises TargetRefused."""
+    headers: dict[str, str] = {}
+    for header, value in _system_headers(attributes).items():
+        headers[header] = require_ascii(header, value, key=key)
+    for name, value in with_marks(attributes, txid, key=key).items():
+        headers[_META + require_token(name, key=key).lower()] = encode_words(value, key=key)
+    if attributes.tags:
+        headers["x-amz-tagging"] = "&".join(
+            f"{quote(name, safe='')}={quote(value, safe='')}"
+            for name, value in attributes.tags.items()
+        )
+    return headers
+
+
+@making_sense("an object's headers")
+def whole_head(headers: Mapping[str, str]) -> ObjectHead:
+    """The object, where STATE_CRC was asked with a HEAD, or a GET without Range."""
+    size = int(headers.get("content-length", "0"))
+    return object_head(headers, size=size, crc64nvme=stated_crc(headers))
+
+
+@making_sense("an object's headers")
+def object_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
+    said = {
+        name.removeprefix(_META): decode_words(value)
+        for name, value in headers.items()
+        if name.startswith(_META)
+    }
+    metadata, txid, modified = without_marks(said)
+    return ObjectHead(
+        size=size,
+        etag=plain_etag(headers.get("etag", "")),
+        version_id=headers.get("x-amz-version-id"),
+        crc64nvme=crc64nvme,
+        txid=txid,
+        tag_count=int(headers.get("x-amz-tagging-count", "0")),
+        attributes=Attributes(
+            content_type=headers.get("content-type"),
+            content_encoding=headers.get("content-encoding"),
+            content_language=headers.get("content-language"),
+            content_disposition=headers.get("content-disposition"),
+            cache_control=headers.get("cache-control"),
+            metadata=metadata,
+            modified_seconds=modified_seconds(headers) if modified is None else modified,
+        ),
+    )
+
+
+def stated_crc(headers: Mapping[str, str]) -> int | None:
+    return full_object_crc(headers.get(CRC64NVME_HEADER), headers.get(CHECKSUM_TYPE_HEADER))
+
+
+@making_sense("a CRC64NVME")
+def full_object_crc(text: str | None, kind: str | None) -> int | None:
+    """A CRC64NVME as stated. None where it is a composite: one over its parts' values, ending in
+    -N."""
+    if not text or "-" in text or kind == "COMPOSITE":
+        return None
+    return int.from_bytes(base64.b64decode(text), "big")
+
+
+def encode_crc(crc64nvme: int) -> str:
+    """As S3 writes it: base64 of 8 bytes, big endian."""
+    return base64.b64encode(crc64nvme.to_bytes(8, "big")).decode()
+
+
+def provider_of_answer(headers: Mapping[str, str]) -> str | None:
+    """A name in manifests.providers for servers that say who they are. Many claim to be
+    AmazonS3."""
+    server = headers.get("server", "").lower()
+    for name in ("seaweedfs", "minio", "ceph"):
+        if server.startswith(name):
+            return name
+    # gofakes3, which `rclone serve s3` is built on, has this list in all its answers.
+    if "x-amz-meta-filename" in headers.get("access-control-allow-headers", ""):
+        return "rclone"
+    return None
+
+
+def _system_headers(attributes: Attributes) -> dict[str, str]:
+    said = {
+        "content-type": attributes.content_type,
+        "content-encoding": attributes.content_encoding,
+        "content-language": attributes.content_language,
+        "content-disposition": attributes.content_disposition,
+        "cache-control": attributes.cache_control,
+    }
+    return {header: value for header, value in said.items() if value is not None}
+
+
+def customer_key_headers(key: bytes | None) -> dict[str, str]:
+    """SSE-C: the store encrypts with our key and forgets it."""
+    if key is None:
+        return {}
+    if len(key) != 32:
+        raise ConfigurationError("customer_key has to be 32 bytes (AES-256)")
+    prefix = "x-amz-server-side-encryption-customer"
+    md5 = hashlib.md5(key, usedforsecurity=False).digest()
+    return {
+        f"{prefix}-algorithm": "AES256",
+        f"{prefix}-key": base64.b64encode(key).decode(),
+        f"{prefix}-key-md5": base64.b64encode(md5).decode(),
+    }

@@ -1,0 +1,456 @@
+"""S3 and what speaks like it, as source and as target: the contract of protocol.py over raw HTTP.
+
+boto3 is here for its credentials alone: a request through it costs about 1,300 us of CPU, and it
+repeats, redirects and computes checksums of its own accord. See the Amazon S3 API Reference for
+every verb.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree
+
+import pyarrow as pa
+
+from noria.manifests.errors import StoreUnavailable
+from noria.manifests.model import Attributes, PartRecord
+from noria.workers.http.client import Body, BrokenExchange, Pour, Wire, WireSettings
+from noria.workers.http.connection import OnBytes
+from noria.workers.http.response import Answer
+from noria.workers.runtime.buffers import Room
+from noria.workers.stores.listing import Ask, Page, walk
+from noria.workers.stores.protocol import Checksum, ListedUpload, ObjectHead, Written
+from noria.workers.stores.responses import (
+    Verb,
+    check_clock,
+    check_pinned,
+    check_range,
+    check_whole,
+    from_broken,
+    md5_header,
+    plain_etag,
+)
+from noria.workers.stores.s3 import xml as s3_xml
+from noria.workers.stores.s3.aws_chunked import encoded_bytes, with_trailer
+from noria.workers.stores.s3.credentials import find_access
+from noria.workers.stores.s3.errors import refusal
+from noria.workers.stores.s3.headers import (
+    CRC64NVME_HEADER,
+    STATE_CRC,
+    attribute_headers,
+    customer_key_headers,
+    encode_crc,
+    full_object_crc,
+    object_head,
+    provider_of_answer,
+    stated_crc,
+    whole_head,
+)
+from noria.workers.stores.s3.sigv4 import UNSIGNED_PAYLOAD, UNSIGNED_TRAILER, Signer
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
+
+COMPLETE_SECONDS: Final = 600.0
+"""CompleteMultipartUpload may take several minutes to process (Amazon S3 API Reference)."""
+
+Marker = TypeVar("Marker", str, tuple[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings:
+    """One bucket and the way to it."""
+
+    bucket: str
+    endpoint_url: str | None = None
+    """None: Amazon's endpoint of the region."""
+    region: str | None = None
+    """None: the region of the profile, else us-east-1."""
+    provider: str = "s3"
+    """A name in manifests.providers."""
+    profile: str | None = None
+    """Section of the shared credentials file. None: botocore's whole chain of credentials."""
+    path_style: bool | None = None
+    """True: host/bucket/key. False: bucket.host/key. None: True where endpoint_url is given."""
+    storage_class: str | None = None
+    """Of written objects. None: the bucket's default."""
+    customer_key: bytes | None = field(default=None, repr=False)
+    """32 bytes of SSE-C key, sent with every request for an object. None: no SSE-C."""
+    page_keys: int = 1000
+    """Entries asked for in one page of any list."""
+    ca_bundle: str | None = None
+    allow_plain_http: bool = False
+    idle_seconds: float = 60.0
+
+
+class S3Store:
+    """A bucket. See workers.store for the contract of every verb."""
+
+    def __init__(self, settings: S3Settings, credentials: Credentials | None = None) -> None:
+        """`credentials` replaces botocore's chain. Raises ConfigurationError if there are none."""
+        keys, region = find_access(settings.profile, settings.region, credentials)
+        url, self._base = _address(settings, region)
+        self._settings = settings
+        self._wire = Wire(
+            WireSettings(
+                url=url,
+                ca_bundle=settings.ca_bundle,
+                allow_plain_http=settings.allow_plain_http,
+                idle_seconds=settings.idle_seconds,
+            )
+        )
+        self._signer = Signer(self._wire.host, region, keys)
+        self._key_headers = customer_key_headers(settings.customer_key)
+        self.provider = settings.provider
+        self.checksum = Checksum.NONE
+        self.if_absent = False
+        self.trailers = False
+
+    def check_access(self) -> None:
+        answer = self._call(Verb.CONTROL, "GET", query=[("list-type", "2"), ("max-keys", "1")])
+        self._accept(answer, Verb.CONTROL, None)
+        check_clock(answer, time.time())
+
+    def list_objects(self, prefix: str, *, streams: int = 8) -> Iterator[pa.RecordBatch]:
+        return walk(self._list_page, prefix, streams=streams)
+
+    def head(self, key: str) -> ObjectHead | None:
+        answer = self._call(Verb.READ, "HEAD", key, headers={**STATE_CRC, **self._key_headers})
+        if answer.status == 404:
+            return None
+        return whole_head(self._accept(answer, Verb.READ, key).headers)
+
+    def read_range(
+        self,
+        key: str,
+        *,
+        offset: int,
+        into: Room,
+        etag: str | None,
+        version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> ObjectHead:
+        if not into:
+            answer = self._read(key, "HEAD", STATE_CRC, None, etag, version_id)
+            return whole_head(answer.headers)
+        headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
+        answer = self._read(key, "GET", headers, into, etag, version_id, on_bytes)
+        size = check_range(answer, offset=offset, size=len(into), key=key)
+        return object_head(answer.headers, size=size, crc64nvme=None)
+
+    def read_object(
+        self,
+        key: str,
+        *,
+        into: memoryview,
+        etag: str | None,
+        version_id: str | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> ObjectHead:
+        answer = self._read(key, "GET", STATE_CRC, into, etag, version_id, on_bytes)
+        check_whole(answer, size=len(into), pinned=etag is not None, key=key)
+        return whole_head(answer.headers)
+
+    def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
+        query = [("tagging", ""), *([("versionId", version_id)] if version_id else [])]
+        answer = self._call(Verb.READ, "GET", key, query=query)
+        return s3_xml.parse_tags(self._result(answer, Verb.READ, key))
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def put_object(
+        self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
+    ) -> Written:
+        headers = self._object_headers(key, attributes, txid)
+        headers |= self._checksum_headers(body, crc64nvme)
+        if self.if_absent:
+            headers["if-none-match"] = "*"
+        answer = self._call(Verb.WRITE, "PUT", key, headers=headers, body=body)
+        return _written(self._accept(answer, Verb.WRITE, key), Verb.WRITE, key)
+
+    def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
+        headers = self._object_headers(key, attributes, txid)
+        if self.checksum is Checksum.CRC64NVME:
+            headers["x-amz-checksum-algorithm"] = "CRC64NVME"
+            headers["x-amz-checksum-type"] = "FULL_OBJECT"
+        answer = self._call(
+            Verb.OPEN, "POST", key, query=[("uploads", "")], headers=headers, body=b""
+        )
+        upload_id = self._result(answer, Verb.OPEN, key).findtext("UploadId")
+        if not upload_id:
+            raise refusal(answer, Verb.OPEN, key)
+        return upload_id
+
+    def put_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: memoryview | Pour,
+        *,
+        size: int,
+        crc64nvme: Callable[[], int],
+    ) -> Written:
+        query = [("partNumber", str(number)), ("uploadId", upload_id)]
+        headers = dict(self._key_headers)
+        sent: Body = body
+        sent_bytes = size
+        payload = UNSIGNED_PAYLOAD
+        if isinstance(body, memoryview):
+            headers |= self._checksum_headers(body, crc64nvme())
+        elif self.trailers and self.checksum is Checksum.CRC64NVME:
+            payload = UNSIGNED_TRAILER
+            headers["content-encoding"] = "aws-chunked"
+            headers["x-amz-decoded-content-length"] = str(size)
+            headers["x-amz-trailer"] = CRC64NVME_HEADER
+            sent, sent_bytes = (
+                with_trailer(body, size, CRC64NVME_HEADER, crc64nvme),
+                encoded_bytes(size, CRC64NVME_HEADER),
+            )
+        answer = self._call(
+            Verb.PART,
+            "PUT",
+            key,
+            query=query,
+            headers=headers,
+            body=sent,
+            body_bytes=sent_bytes,
+            payload=payload,
+        )
+        return _written(self._accept(answer, Verb.PART, key), Verb.PART, key)
+
+    def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
+        headers = dict(self._key_headers)
+        if checksum is Checksum.CRC64NVME:
+            headers[CRC64NVME_HEADER] = encode_crc(0)
+        elif checksum is Checksum.MD5:
+            headers["content-md5"] = md5_header(b"other bytes")
+        query = [] if upload_id is None else [("partNumber", "1"), ("uploadId", upload_id)]
+        answer = self._call(Verb.PART, "PUT", key, query=query, headers=headers, body=b"damaged")
+        self._accept(answer, Verb.PART, key)
+
+    def answered_as(self) -> str | None:
+        query = [("list-type", "2"), ("max-keys", "1")]
+        return provider_of_answer(self._call(Verb.CONTROL, "GET", query=query).headers)
+
+    def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
+        newest: dict[int, s3_xml.ListedPart] = {}
+        marker: str | None = None
+        while True:
+            query = [("uploadId", upload_id), ("max-parts", str(self._settings.page_keys))]
+            if marker is not None:
+                query.append(("part-number-marker", marker))
+            answer = self._call(Verb.PART, "GET", key, query=query, headers=self._key_headers)
+            if answer.status == 404 and s3_xml.error_code(answer.body) != "NoSuchBucket":
+                return None
+            parts, following = s3_xml.parse_parts(self._result(answer, Verb.PART, key))
+            marker = _further(marker, following)
+            for part in parts:
+                known = newest.get(part.number)
+                if known is None or part.modified >= known.modified:
+                    newest[part.number] = part
+            if marker is None:
+                return {number: (part.size, part.etag) for number, part in newest.items()}
+
+    def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartRecord],
+        *,
+        size: int,
+        crc64nvme: int,
+        attributes: Attributes,
+        txid: str,
+    ) -> Written:
+        headers = {"content-type": "application/xml", **self._key_headers}
+        if self.checksum is Checksum.CRC64NVME:
+            headers[CRC64NVME_HEADER] = encode_crc(crc64nvme)
+            headers["x-amz-checksum-type"] = "FULL_OBJECT"
+            headers["x-amz-mp-object-size"] = str(size)
+        if self.if_absent:
+            headers["if-none-match"] = "*"
+        answer = self._call(
+            Verb.COMMIT,
+            "POST",
+            key,
+            query=[("uploadId", upload_id)],
+            headers=headers,
+            body=s3_xml.complete_body(parts),
+            wait_seconds=COMPLETE_SECONDS,
+        )
+        # 200 is sent before the work is done: only the body says how it ended.
+        result = self._result(answer, Verb.COMMIT, key)
+        etag = plain_etag(result.findtext("ETag") or "")
+        if result.tag != "CompleteMultipartUploadResult" or not etag:
+            raise refusal(answer, Verb.COMMIT, key)
+        return Written(
+            etag=etag,
+            version_id=answer.headers.get("x-amz-version-id"),
+            crc64nvme=full_object_crc(
+                result.findtext("ChecksumCRC64NVME"), result.findtext("ChecksumType")
+            ),
+        )
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        answer = self._call(Verb.CONTROL, "DELETE", key, query=[("uploadId", upload_id)])
+        if answer.status != 404:
+            self._accept(answer, Verb.CONTROL, key)
+
+    def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
+        markers: tuple[str, str] | None = None
+        while True:
+            query = [
+                ("uploads", ""),
+                ("encoding-type", "url"),
+                ("max-uploads", str(self._settings.page_keys)),
+                ("prefix", prefix),
+            ]
+            if markers is not None:
+                query += [("key-marker", markers[0]), ("upload-id-marker", markers[1])]
+            answer = self._call(Verb.CONTROL, "GET", query=query)
+            uploads, following = s3_xml.parse_uploads(self._result(answer, Verb.CONTROL, None))
+            markers = _further(markers, following)
+            yield from uploads
+            if markers is None:
+                return
+
+    def delete_object(self, key: str) -> None:
+        answer = self._call(Verb.CONTROL, "DELETE", key)
+        if answer.status != 404:
+            self._accept(answer, Verb.CONTROL, key)
+
+    def _list_page(self, ask: Ask) -> Page:
+        query = [
+            ("list-type", "2"),
+            ("encoding-type", "url"),
+            ("max-keys", str(self._settings.page_keys)),
+            ("prefix", ask.prefix),
+        ]
+        if not ask.deep:
+            query.append(("delimiter", "/"))
+        if ask.marker is not None:
+            query.append(("continuation-token", ask.marker))
+        answer = self._call(Verb.CONTROL, "GET", query=query)
+        page = s3_xml.parse_keys(self._result(answer, Verb.CONTROL, None))
+        if provider_of_answer(answer.headers) == "seaweedfs":
+            return s3_xml.without_folder(page, ask.prefix)
+        return page
+
+    def _read(
+        self,
+        key: str,
+        method: str,
+        headers: Mapping[str, str],
+        into: Room | None,
+        etag: str | None,
+        version_id: str | None,
+        on_bytes: OnBytes | None = None,
+    ) -> Answer:
+        """One GET or HEAD of an object that has to be the pinned one."""
+        sent = {**headers, **self._key_headers}
+        if etag is not None:
+            sent["if-match"] = f'"{etag}"'
+        query = [("versionId", version_id)] if version_id else []
+        answer = self._call(
+            Verb.READ, method, key, query=query, headers=sent, into=into, on_bytes=on_bytes
+        )
+        check_pinned(self._accept(answer, Verb.READ, key), etag, key)
+        return answer
+
+    def _object_headers(self, key: str, attributes: Attributes, txid: str) -> dict[str, str]:
+        headers = {**self._key_headers, **attribute_headers(attributes, txid, key=key)}
+        if self._settings.storage_class is not None:
+            headers["x-amz-storage-class"] = self._settings.storage_class
+        return headers
+
+    def _checksum_headers(self, body: memoryview, crc64nvme: int) -> dict[str, str]:
+        if self.checksum is Checksum.CRC64NVME:
+            return {CRC64NVME_HEADER: encode_crc(crc64nvme)}
+        if self.checksum is Checksum.MD5:
+            return {"content-md5": md5_header(body)}
+        return {}
+
+    def _call(
+        self,
+        verb: Verb,
+        method: str,
+        key: str | None = None,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        body_bytes: int = 0,
+        payload: str = UNSIGNED_PAYLOAD,
+        into: Room | None = None,
+        on_bytes: OnBytes | None = None,
+        wait_seconds: float | None = None,
+    ) -> Answer:
+        path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
+        text = s3_xml.query(query) if query else ""
+        signed = self._signer.sign(method, path or "/", text, headers or {}, payload)
+        try:
+            return self._wire.exchange(
+                method,
+                f"{path or '/'}?{text}" if text else path or "/",
+                signed,
+                body=body,
+                body_bytes=body_bytes,
+                into=into,
+                on_bytes=on_bytes,
+                wait_seconds=wait_seconds,
+            )
+        except BrokenExchange as error:
+            raise from_broken(error, verb, key) from error
+
+    def _accept(self, answer: Answer, verb: Verb, key: str | None) -> Answer:
+        """The answer, if its status is a success."""
+        if 200 <= answer.status < 300:
+            return answer
+        raise refusal(answer, verb, key)
+
+    def _result(self, answer: Answer, verb: Verb, key: str | None) -> ElementTree.Element:
+        """The document of a success. What is none, or says <Error> after a 200, is no success."""
+        try:
+            root = s3_xml.parse_root(self._accept(answer, verb, key).body)
+        except ElementTree.ParseError:
+            raise refusal(answer, verb, key) from None
+        if root.tag == "Error":
+            raise refusal(answer, verb, key)
+        return root
+
+
+def _further(marker: Marker | None, following: Marker | None) -> Marker | None:
+    """The marker of the next page. Raises StoreUnavailable where it is the last one again."""
+    if following is not None and following == marker:
+        raise StoreUnavailable("the store's list goes round in circles: try again")
+    return following
+
+
+def _address(settings: S3Settings, region: str) -> tuple[str, str]:
+    """The URL of the host, and the path in front of a key."""
+    endpoint = urlsplit(settings.endpoint_url or f"https://s3.{region}.amazonaws.com")
+    path_style = settings.path_style
+    if path_style is None:
+        # A dot in the name would not match the host's wildcard certificate.
+        path_style = settings.endpoint_url is not None or "." in settings.bucket
+    base = endpoint.path.rstrip("/")
+    if path_style:
+        return f"{endpoint.scheme}://{endpoint.netloc}", f"{base}/{quote(settings.bucket)}"
+    return f"{endpoint.scheme}://{settings.bucket}.{endpoint.netloc}", base
+
+
+def _written(answer: Answer, verb: Verb, key: str) -> Written:
+    etag = plain_etag(answer.headers.get("etag", ""))
+    if not etag:
+        raise refusal(answer, verb, key)
+    return Written(
+        etag=etag,
+        version_id=answer.headers.get("x-amz-version-id"),
+        crc64nvme=stated_crc(answer.headers),
+    )
