@@ -11,7 +11,7 @@ from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.freeze import open_manifest
 from noria.manifests.model import Lease, Limits
-from noria.workers.context import Route, TransferOptions
+from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import Counting
 from noria.workers.lease.lease import LeaseRun
 from noria.workers.lease.reread import RereadRun
@@ -32,21 +32,21 @@ def outfit_worker(order: WorkerOrder) -> Worker:
     run = order.config.run
     counting, buffers = Counting(), BufferPool(run.bytes_in_flight)
     lanes = Lanes(run.streams, run.small_requests if _over_network(order.config) else 0)
-    route = make_route(order, run, counting, buffers)
+    context = make_context(order, run, counting, buffers)
     counting.gauge("bytes_in_flight", read=lambda: float(buffers.bytes_in_flight))
     counting.gauge("streams", read=lambda: float(run.streams))
 
     def start_run(lease: Lease) -> Run:
         if order.mode is Mode.REREAD:
-            return RereadRun(directory, manifest, route, lanes, lease, area=order.area)
-        return LeaseRun(directory, manifest, route, lanes, lease)
+            return RereadRun(directory, manifest, context, lanes, lease, area=order.area)
+        return LeaseRun(directory, manifest, context, lanes, lease)
 
-    _watch(route.source_pacer, "source", counting)
-    _watch(route.target_pacer, "target", counting)
+    _watch(context.source_pacer, "source", counting)
+    _watch(context.target_pacer, "target", counting)
 
     def set_limits(limits: Limits) -> None:
-        route.source_pacer.set_ceiling(limits.source)
-        route.target_pacer.set_ceiling(limits.target)
+        context.source_pacer.set_ceiling(limits.source)
+        context.target_pacer.set_ceiling(limits.target)
         lanes.limit_streams(limits.streams)
 
     if order.limits is not None:
@@ -88,12 +88,12 @@ def open_target(config: JobConfig, facts: JobFacts) -> TargetStore:
     return target
 
 
-def make_route(
+def make_context(
     order: WorkerOrder, run: RunConfig, counting: Counting, buffers: BufferPool
-) -> Route:
+) -> TransferContext:
     facts = order.facts
     room = run.streams + run.small_requests
-    return Route(
+    return TransferContext(
         job_id=facts.job_id,
         source=open_end(order.config.source, read_only=True, ask_crc64=run.source_crc64),
         target=open_target(order.config, facts),

@@ -52,7 +52,7 @@ class TransferOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class TransferContext:
     """Both ends of a job and what a process shares between its transfers."""
 
     job_id: str
@@ -86,8 +86,8 @@ class Route:
 class Resends:
     """How often, and for how long, the bytes of one object or part are sent again."""
 
-    def __init__(self, route: Route) -> None:
-        self._route = route
+    def __init__(self, context: TransferContext) -> None:
+        self._context = context
         self._goes = 0
         self._refusals = 0
         self._failing_since: float | None = None
@@ -99,7 +99,7 @@ class Resends:
         has as many at least, and more until it has lasted for retry_seconds. Raises Stopped when
         the lease is handed back.
         """
-        options = self._route.options
+        options = self._context.options
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
@@ -111,85 +111,85 @@ class Resends:
             spent = self._goes >= options.resend_limit and not lasting
         if spent:
             raise error
-        if self._route.stopping.is_set():
+        if self._context.stopping.is_set():
             raise Stopped
         self._goes += 1
-        self._route.counting.add("retries", error.cause)
-        _wait(self._route, self._route.target_pacer, self._goes)
+        self._context.counting.add("retries", error.cause)
+        _wait(self._context, self._context.target_pacer, self._goes)
 
 
-def step(route: Route, role: str, operation: str, call: Callable[[], Answer]) -> Answer:
+def step(context: TransferContext, role: str, operation: str, call: Callable[[], Answer]) -> Answer:
     """One verb of one store, tried again on throttling, outages and short bodies until
     retry_seconds.
 
     This is the only retry layer: the SDKs make one try. Raises Stopped between tries when the lease
     is handed back.
     """
-    pacer = route.source_pacer if role == "source" else route.target_pacer
-    options = route.options
+    pacer = context.source_pacer if role == "source" else context.target_pacer
+    options = context.options
     failing_since: float | None = None
     tries = 0
     while True:
-        if route.stopping.is_set() and tries:
+        if context.stopping.is_set() and tries:
             raise Stopped
         started = time.monotonic()
         try:
             with pacer.slot():
                 started = time.monotonic()
                 answer = call()
-            route.counting.observe(
+            context.counting.observe(
                 "request_seconds", role, operation, seconds=time.monotonic() - started
             )
             return answer
         except (DigestRefused, OutcomeUnknown, UploadLost) as error:
-            route.counting.add("errors", error.cause)
+            context.counting.add("errors", error.cause)
             raise
         except AccessDenied as error:
-            raise _of_one_object(route, role, error) from error
+            raise _of_one_object(context, role, error) from error
         except Retryable as error:
             tries += 1
             failing_since = failing_since or started
-            route.counting.add("errors", error.cause)
+            context.counting.add("errors", error.cause)
             floor = 0.0
             if isinstance(error, Throttled):
                 pacer.on_throttle()
-                route.counting.add("throttles", role)
+                context.counting.add("throttles", role)
                 floor = min(error.retry_after_seconds or 0.0, options.retry_seconds)
             if time.monotonic() - failing_since >= options.retry_seconds:
                 raise
-            route.counting.add("retries", error.cause)
-            _wait(route, pacer, tries, floor)
+            context.counting.add("retries", error.cause)
+            _wait(context, pacer, tries, floor)
 
 
-def read_step(route: Route, role: str, call: Callable[[], Answer]) -> Answer:
+def read_step(context: TransferContext, role: str, call: Callable[[], Answer]) -> Answer:
     """step() for the bytes of a read. Where they are not those that the store states, they are read
     again, resend_limit times."""
-    resends = Resends(route)
+    resends = Resends(context)
     while True:
         try:
-            return step(route, role, "get", call)
+            return step(context, role, "get", call)
         except DigestRefused as error:
             resends.again(error)
 
 
-def _of_one_object(route: Route, role: str, error: AccessDenied) -> NoriaError:
+def _of_one_object(context: TransferContext, role: str, error: AccessDenied) -> NoriaError:
     """A source that refuses one object but not its container has a key or a list of its own for
     that object: it fails alone. Anything else concerns the whole run."""
     if role == "source" and error.key is not None:
         try:
-            route.source.check_access()
+            context.source.check_access()
         except NoriaError:
             return error
         return SourceUnreadable(error.message, key=error.key)
     return error
 
 
-def _wait(route: Route, pacer: Pacer, tries: int, floor_seconds: float = 0.0) -> None:
+def _wait(context: TransferContext, pacer: Pacer, tries: int, floor_seconds: float = 0.0) -> None:
     """Back off; a lease that is handed back does not wait to the end."""
     seconds = pacer.backoff(
         tries,
-        base_seconds=route.options.retry_base_seconds,
-        cap_seconds=route.options.retry_cap_seconds,
+        base_seconds=context.options.retry_base_seconds,
+        cap_seconds=context.options.retry_cap_seconds,
         floor_seconds=floor_seconds,
     )
-    pause(seconds, route.stopping)
+    pause(seconds, context.stopping)

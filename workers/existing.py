@@ -6,20 +6,20 @@ from dataclasses import replace
 
 from noria.manifests.errors import SourceChanged, SourceMissing, TargetConflict
 from noria.manifests.model import ObjectEntry, Outcome, Receipt
-from noria.workers.context import Route, Stopped, read_step, step
+from noria.workers.context import Stopped, TransferContext, read_step, step
 from noria.workers.digest import PartDigest
 from noria.workers.stores.protocol import ObjectHead, SourceStore, Written
 from noria.workers.verification import moved_receipt
 
 
-def pin_source(route: Route, entry: ObjectEntry) -> ObjectHead:
+def pin_source(context: TransferContext, entry: ObjectEntry) -> ObjectHead:
     """The source's head, pinned to the planned ETag; refuses another size."""
     head = step(
-        route,
+        context,
         "source",
         "head",
-        lambda: route.source.read_range(
-            route.source_name(entry),
+        lambda: context.source.read_range(
+            context.source_name(entry),
             offset=0,
             into=memoryview(b""),
             etag=entry.etag,
@@ -31,27 +31,29 @@ def pin_source(route: Route, entry: ObjectEntry) -> ObjectHead:
     return head
 
 
-def look(route: Route, entry: ObjectEntry) -> ObjectHead | None:
-    return step(route, "target", "head", lambda: route.target.head(route.target_name(entry)))
+def look(context: TransferContext, entry: ObjectEntry) -> ObjectHead | None:
+    return step(context, "target", "head", lambda: context.target.head(context.target_name(entry)))
 
 
-def settle(route: Route, entry: ObjectEntry, crc64nvme: int) -> ObjectHead | None:
+def settle(context: TransferContext, entry: ObjectEntry, crc64nvme: int) -> ObjectHead | None:
     """After a write of unknown outcome: what stands there, if it is ours and whole; None if nothing
     does.
 
     Raises TargetConflict where something else stands there.
     """
-    head = look(route, entry)
+    head = look(context, entry)
     if head is not None:
-        accept(route, entry, head, crc64nvme)
+        accept(context, entry, head, crc64nvme)
     return head
 
 
-def accept(route: Route, entry: ObjectEntry, head: ObjectHead, crc64nvme: int) -> Written:
+def accept(
+    context: TransferContext, entry: ObjectEntry, head: ObjectHead, crc64nvme: int
+) -> Written:
     """What stands there as a write of ours, by this attempt or an earlier one. Raises
     TargetConflict where it is not ours, or not whole."""
     whole = head.size == entry.size and head.crc64nvme in (None, crc64nvme)
-    if not route.is_ours(head, entry) or not whole:
+    if not context.is_ours(head, entry) or not whole:
         raise TargetConflict(
             "another object stands at the target: move it away, then plan it anew",
             key=entry.key,
@@ -60,7 +62,7 @@ def accept(route: Route, entry: ObjectEntry, head: ObjectHead, crc64nvme: int) -
 
 
 def compare_present(
-    route: Route, entry: ObjectEntry, standing: ObjectHead, attempt: int
+    context: TransferContext, entry: ObjectEntry, standing: ObjectHead, attempt: int
 ) -> Receipt:
     """What to say of an object that stands at the target already: equal, or a conflict. Writes
     nothing.
@@ -73,8 +75,8 @@ def compare_present(
             "an object of another size stands at the target: move it away, then plan it anew",
             key=entry.key,
         )
-    head = pin_source(route, entry)
-    digest = _hash(route, entry, route.source, route.source_name(entry), head.etag)
+    head = pin_source(context, entry)
+    digest = _hash(context, entry, context.source, context.source_name(entry), head.etag)
     crc64nvme, chunks = digest.crc64nvme, digest.chunks()
     if head.crc64nvme is None:
         head = replace(head, crc64nvme=digest.stated_crc64nvme)
@@ -84,9 +86,9 @@ def compare_present(
             etag=standing.etag, version_id=standing.version_id, crc64nvme=standing.crc64nvme
         )
     else:
-        name = route.target_name(entry)
+        name = context.target_name(entry)
         try:
-            equal = chunks == _hash(route, entry, route.target, name, standing.etag).chunks()
+            equal = chunks == _hash(context, entry, context.target, name, standing.etag).chunks()
         except (SourceChanged, SourceMissing):  # as the target's read says it
             equal = False
         written = Written(etag=standing.etag, version_id=standing.version_id)
@@ -96,7 +98,7 @@ def compare_present(
             key=entry.key,
         )
     receipt = moved_receipt(
-        route,
+        context,
         entry,
         attempt,
         written=written,
@@ -106,7 +108,7 @@ def compare_present(
         bytes_moved=0,
         checked_parts=False,
     )
-    ours = route.is_ours(standing, entry)
+    ours = context.is_ours(standing, entry)
     return replace(
         receipt,
         outcome=Outcome.TRANSFERRED if ours else Outcome.ALREADY_PRESENT,
@@ -114,18 +116,20 @@ def compare_present(
     )
 
 
-def _hash(route: Route, entry: ObjectEntry, store: SourceStore, name: str, etag: str) -> PartDigest:
+def _hash(
+    context: TransferContext, entry: ObjectEntry, store: SourceStore, name: str, etag: str
+) -> PartDigest:
     """That of a whole object as a store serves it now."""
-    role = "source" if store is route.source else "target"
+    role = "source" if store is context.source else "target"
     version = entry.version_id if role == "source" else None
-    digest = PartDigest(route.options.chunk_bytes)
-    with route.buffers.take(min(entry.size, route.options.range_bytes)) as buffer:
+    digest = PartDigest(context.options.chunk_bytes)
+    with context.buffers.take(min(entry.size, context.options.range_bytes)) as buffer:
         for offset in range(0, entry.size, max(1, len(buffer))):
             view = buffer[: min(len(buffer), entry.size - offset)]
-            if route.stopping.is_set():
+            if context.stopping.is_set():
                 raise Stopped
             head = read_step(
-                route,
+                context,
                 role,
                 lambda offset=offset, view=view: store.read_range(  # type: ignore[misc]
                     name, offset=offset, into=view, etag=etag, version_id=version

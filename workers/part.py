@@ -17,7 +17,7 @@ from typing import Final
 
 from noria.manifests.errors import DigestRefused, Retryable
 from noria.manifests.model import ObjectEntry, Part, PartRecord, Upload
-from noria.workers.context import Route, step
+from noria.workers.context import TransferContext, step
 from noria.workers.counters import Sent
 from noria.workers.digest import PartDigest
 from noria.workers.http.client import Send
@@ -30,25 +30,25 @@ WINDOW_BYTES: Final = 1024 * 1024
 """What a part is streamed through."""
 
 
-def is_streamed(route: Route, part: Part) -> bool:
+def is_streamed(context: TransferContext, part: Part) -> bool:
     """Whether the part is sent while it is read."""
-    target = route.target
+    target = context.target
     told_behind = target.checksum is Checksum.CRC64NVME and target.trailers
     loses_nothing = told_behind or target.checksum is Checksum.NONE
-    return part.size > route.options.range_bytes or (part.size >= STREAM_BYTES and loses_nothing)
+    return part.size > context.options.range_bytes or (part.size >= STREAM_BYTES and loses_nothing)
 
 
 def send_buffered(
-    route: Route, entry: ObjectEntry, upload: Upload, part: Part, sent: Sent
+    context: TransferContext, entry: ObjectEntry, upload: Upload, part: Part, sent: Sent
 ) -> PartRecord:
     """A part that fits a buffer: its checksum goes out with it."""
-    with route.buffers.take(part.size) as body:
-        digest = _read(route, entry, upload.etag, part.offset, body)
+    with context.buffers.take(part.size) as body:
+        digest = _read(context, entry, upload.etag, part.offset, body)
 
         def put() -> Written:
             sent.add(part.size)
-            return route.target.put_part(
-                route.target_name(entry),
+            return context.target.put_part(
+                context.target_name(entry),
                 upload.upload_id,
                 part.number,
                 body,
@@ -56,20 +56,20 @@ def send_buffered(
                 crc64nvme=lambda: digest.crc64nvme,
             )
 
-        written = step(route, "target", "put_part", put)
-    checked = route.target.checksum is not Checksum.NONE
+        written = step(context, "target", "put_part", put)
+    checked = context.target.checksum is not Checksum.NONE
     return _part_record(entry, part, digest, written, checked=checked)
 
 
 def send_streamed(
-    route: Route, entry: ObjectEntry, upload: Upload, part: Part, sent: Sent
+    context: TransferContext, entry: ObjectEntry, upload: Upload, part: Part, sent: Sent
 ) -> PartRecord:
     """A part that is sent while it is read: its checksum is known after the last byte."""
     # First the buffer, then the target's slot, as everywhere: or two streams could wait for each
     # other.
-    with route.buffers.take(min(part.size, WINDOW_BYTES)) as memory:
-        stream = _Stream(route, entry, upload, part, memory, sent)
-        written = step(route, "target", "put_part", stream.put)
+    with context.buffers.take(min(part.size, WINDOW_BYTES)) as memory:
+        stream = _Stream(context, entry, upload, part, memory, sent)
+        written = step(context, "target", "put_part", stream.put)
     return _part_record(entry, part, stream.digest, written, checked=False)
 
 
@@ -77,7 +77,7 @@ def send_streamed(
 class _Stream:
     """One part between its two requests."""
 
-    route: Route
+    context: TransferContext
     entry: ObjectEntry
     upload: Upload
     part: Part
@@ -89,9 +89,9 @@ class _Stream:
     def put(self) -> Written:
         """One try. Raises what the target raises, and what the source does once bytes of it have
         gone out: then the part has to be sent again, from its start."""
-        self.digest = PartDigest(self.route.options.chunk_bytes)
-        return self.route.target.put_part(
-            self.route.target_name(self.entry),
+        self.digest = PartDigest(self.context.options.chunk_bytes)
+        return self.context.target.put_part(
+            self.context.target_name(self.entry),
             self.upload.upload_id,
             self.part.number,
             self._pour,
@@ -101,7 +101,7 @@ class _Stream:
 
     def _pour(self, send: Send) -> None:
         """The part's bytes, range by range."""
-        part, range_bytes = self.part, self.route.options.range_bytes
+        part, range_bytes = self.part, self.context.options.range_bytes
         try:
             for done in range(0, part.size, range_bytes):
                 size = min(range_bytes, part.size - done)
@@ -112,7 +112,7 @@ class _Stream:
 
     def _pass_on(self, offset: int, size: int, send: Send) -> None:
         """One range. Until a byte of it has gone out it may be asked for again."""
-        route, entry = self.route, self.entry
+        context, entry = self.context, self.entry
         before = self.digest.size
 
         def hear(piece: memoryview, crc64nvme: int | None = None) -> None:
@@ -125,8 +125,8 @@ class _Stream:
 
         def read() -> None:
             try:
-                head = route.source.read_range(
-                    route.source_name(entry),
+                head = context.source.read_range(
+                    context.source_name(entry),
                     offset=offset,
                     into=Window(self.memory, size),
                     etag=self.upload.etag,
@@ -139,8 +139,8 @@ class _Stream:
                 raise _Broken(error) from error
             self.digest.add_stated(head.range_crc64nvme, size)
 
-        step(route, "source", "get", read)
-        route.counting.add("bytes_read", by=size)
+        step(context, "source", "get", read)
+        context.counting.add("bytes_read", by=size)
 
 
 class _Broken(Exception):
@@ -151,13 +151,15 @@ class _Broken(Exception):
         self.error = error
 
 
-def _read(route: Route, entry: ObjectEntry, etag: str, offset: int, into: memoryview) -> PartDigest:
+def _read(
+    context: TransferContext, entry: ObjectEntry, etag: str, offset: int, into: memoryview
+) -> PartDigest:
     """Fill `into`; returns the digest of it."""
 
     def read() -> PartDigest:
-        digest = PartDigest(route.options.chunk_bytes)
-        head = route.source.read_range(
-            route.source_name(entry),
+        digest = PartDigest(context.options.chunk_bytes)
+        head = context.source.read_range(
+            context.source_name(entry),
             offset=offset,
             into=into,
             etag=etag,
@@ -168,8 +170,8 @@ def _read(route: Route, entry: ObjectEntry, etag: str, offset: int, into: memory
         refuse_flipped(entry, digest.stated_crc64nvme, digest.crc64nvme)
         return digest
 
-    digest = step(route, "source", "get", read)
-    route.counting.add("bytes_read", by=len(into))
+    digest = step(context, "source", "get", read)
+    context.counting.add("bytes_read", by=len(into))
     return digest
 
 

@@ -38,7 +38,7 @@ from noria.manifests.model import (
     Receipt,
     Upload,
 )
-from noria.workers.context import Resends, Route, Stopped, read_step, step
+from noria.workers.context import Resends, Stopped, TransferContext, read_step, step
 from noria.workers.counters import Sent
 from noria.workers.digest import PartDigest, combine_parts
 from noria.workers.existing import accept, compare_present, look, pin_source, settle
@@ -59,23 +59,23 @@ class OpenUpload:
     """Parts that are journalled and that the target still holds."""
 
 
-def transfer_object(route: Route, entry: ObjectEntry, attempt: int) -> Receipt:
+def transfer_object(context: TransferContext, entry: ObjectEntry, attempt: int) -> Receipt:
     """Move an object with one GET and one PUT. Raises Skippable, Fatal, Stopped, or Retryable past
     its budget."""
-    if route.options.look_first:
-        standing = look(route, entry)
+    if context.options.look_first:
+        standing = look(context, entry)
         if standing is not None:
-            return compare_present(route, entry, standing, attempt)
-    with route.buffers.take(entry.size) as body:
-        outcome = _move(route, entry, body, attempt)
+            return compare_present(context, entry, standing, attempt)
+    with context.buffers.take(entry.size) as body:
+        outcome = _move(context, entry, body, attempt)
     if isinstance(outcome, Receipt):
         return outcome
     # This takes a buffer of its own: so the first one is given back before.
-    return compare_present(route, entry, outcome, attempt)
+    return compare_present(context, entry, outcome, attempt)
 
 
 def open_upload(
-    route: Route,
+    context: TransferContext,
     entry: ObjectEntry,
     attempt: int,
     part_bytes: int,
@@ -91,29 +91,29 @@ def open_upload(
     Receipt comes back where the target already holds the object. Raises UploadLost where an upload
     that must be resumed is gone and the object has not landed.
     """
-    head = pin_source(route, entry)
-    if earlier is None and route.options.look_first:
-        standing = look(route, entry)
+    head = pin_source(context, entry)
+    if earlier is None and context.options.look_first:
+        standing = look(context, entry)
         if standing is not None:
-            return compare_present(route, entry, standing, attempt)
-    attributes = _attributes(route, entry, head)
+            return compare_present(context, entry, standing, attempt)
+    attributes = _attributes(context, entry, head)
     upload = earlier
     if upload is None:
-        upload = _create_upload(route, entry, attempt, part_bytes, attributes, head.etag)
+        upload = _create_upload(context, entry, attempt, part_bytes, attributes, head.etag)
         standing_upload = on_created(upload)
         if standing_upload != upload:
-            _abort(route, entry, upload)
+            _abort(context, entry, upload)
             upload = standing_upload
     if upload.etag != head.etag:
         raise SourceChanged("the source changed since its upload was opened", key=entry.key)
     kept: Mapping[int, PartRecord] = {}
     if acknowledged:
-        held = _still_held(route, entry, upload, acknowledged)
+        held = _still_held(context, entry, upload, acknowledged)
         if held is None or len(held) < len(acknowledged):
             # What makes an object of an upload takes its parts away, and the receipt may be lost.
-            standing = look(route, entry)
-            if standing is not None and route.is_ours(standing, entry):
-                return compare_present(route, entry, standing, attempt)
+            standing = look(context, entry)
+            if standing is not None and context.is_ours(standing, entry):
+                return compare_present(context, entry, standing, attempt)
         if held is None:
             raise UploadLost("the upload of an earlier attempt is gone", key=entry.key)
         kept = held
@@ -127,24 +127,24 @@ def open_upload(
 
 
 def send_part(
-    route: Route, entry: ObjectEntry, upload: Upload, part: Part
+    context: TransferContext, entry: ObjectEntry, upload: Upload, part: Part
 ) -> tuple[PartRecord, int]:
     """Read one part's bytes, hash them, send them; also says how many bytes were sent for it.
     Raises as transfer_object, and UploadLost."""
-    send = send_streamed if is_streamed(route, part) else send_buffered
-    resends = Resends(route)
-    sent = Sent(route.counting)
+    send = send_streamed if is_streamed(context, part) else send_buffered
+    resends = Resends(context)
+    sent = Sent(context.counting)
     while True:
         try:
-            record = send(route, entry, upload, part, sent)
-            route.counting.add("parts")
+            record = send(context, entry, upload, part, sent)
+            context.counting.add("parts")
             return record, sent.bytes
         except (DigestRefused, OutcomeUnknown) as error:
             resends.again(error)
 
 
 def complete_upload(
-    route: Route,
+    context: TransferContext,
     entry: ObjectEntry,
     attempt: int,
     opened: OpenUpload,
@@ -162,14 +162,14 @@ def complete_upload(
     refuse_flipped(entry, source_crc64nvme, crc64nvme)
     if source_crc64nvme is None and all(part.stated for part in parts):
         source_crc64nvme = crc64nvme
-    standing = _complete(route, entry, opened, parts, crc64nvme)
+    standing = _complete(context, entry, opened, parts, crc64nvme)
     if standing.txid != opened.upload.txid and standing.crc64nvme is None:
-        return compare_present(route, entry, standing, attempt)
+        return compare_present(context, entry, standing, attempt)
     return moved_receipt(
-        route,
+        context,
         entry,
         attempt,
-        written=accept(route, entry, standing, crc64nvme),
+        written=accept(context, entry, standing, crc64nvme),
         crc64nvme=crc64nvme,
         chunks=chunks,
         source=ObjectHead(
@@ -186,29 +186,31 @@ def complete_upload(
     )
 
 
-def _move(route: Route, entry: ObjectEntry, body: memoryview, attempt: int) -> Receipt | ObjectHead:
+def _move(
+    context: TransferContext, entry: ObjectEntry, body: memoryview, attempt: int
+) -> Receipt | ObjectHead:
     """The receipt of an object that landed, or what stands in its place and has to be compared."""
-    resends = Resends(route)
-    sent = Sent(route.counting)
+    resends = Resends(context)
+    sent = Sent(context.counting)
     while True:
-        head, digest = _read_whole(route, entry, body)
-        attributes = _attributes(route, entry, head)
+        head, digest = _read_whole(context, entry, body)
+        attributes = _attributes(context, entry, head)
         standing: ObjectHead | None = None
         try:
-            written = _put(route, entry, body, attributes, digest.crc64nvme, attempt, sent)
+            written = _put(context, entry, body, attributes, digest.crc64nvme, attempt, sent)
         except DigestRefused as error:
             resends.again(error)
             continue
         except (OutcomeUnknown, TargetConflict) as error:
-            standing = look(route, entry)
+            standing = look(context, entry)
             if standing is None:
                 resends.again(error)
                 continue
-            if not _known_by_checksum(route, entry, standing, attempt):
+            if not _known_by_checksum(context, entry, standing, attempt):
                 return standing
-            written = accept(route, entry, standing, digest.crc64nvme)
+            written = accept(context, entry, standing, digest.crc64nvme)
         return moved_receipt(
-            route,
+            context,
             entry,
             attempt,
             written=written,
@@ -216,50 +218,50 @@ def _move(route: Route, entry: ObjectEntry, body: memoryview, attempt: int) -> R
             chunks=digest.chunks(),
             source=head,
             bytes_moved=sent.bytes,
-            checked_parts=route.target.checksum is not Checksum.NONE,
+            checked_parts=context.target.checksum is not Checksum.NONE,
             txid=None if standing is None else standing.txid,
         )
 
 
 def _known_by_checksum(
-    route: Route, entry: ObjectEntry, standing: ObjectHead, attempt: int
+    context: TransferContext, entry: ObjectEntry, standing: ObjectHead, attempt: int
 ) -> bool:
     """True where what stands there is ours, and either of this attempt or told by its checksum: an
     earlier attempt may have read other bytes."""
-    if not route.is_ours(standing, entry):
+    if not context.is_ours(standing, entry):
         return False
-    this_attempt = standing.txid == route.transfer_id(entry, attempt)
+    this_attempt = standing.txid == context.transfer_id(entry, attempt)
     return this_attempt or standing.crc64nvme is not None
 
 
 def _read_whole(
-    route: Route, entry: ObjectEntry, body: memoryview
+    context: TransferContext, entry: ObjectEntry, body: memoryview
 ) -> tuple[ObjectHead, PartDigest]:
     """Fill body with the object and hash it, again while the source's own CRC64 says the bytes are
     wrong."""
-    name = route.source_name(entry)
+    name = context.source_name(entry)
 
     def read() -> tuple[ObjectHead, PartDigest]:
-        digest = PartDigest(route.options.chunk_bytes)
-        head = route.source.read_object(
+        digest = PartDigest(context.options.chunk_bytes)
+        head = context.source.read_object(
             name,
             into=body,
             etag=entry.etag,
             version_id=entry.version_id,
             on_bytes=digest.update,
         )
-        route.counting.add("bytes_read", by=entry.size)
+        context.counting.add("bytes_read", by=entry.size)
         for stated in (head.crc64nvme, entry.crc64nvme):
             refuse_flipped(entry, stated, digest.crc64nvme)
         if head.crc64nvme is None and entry.crc64nvme is not None:
             head = replace(head, crc64nvme=entry.crc64nvme)
         return head, digest
 
-    return read_step(route, "source", read)
+    return read_step(context, "source", read)
 
 
 def _put(
-    route: Route,
+    context: TransferContext,
     entry: ObjectEntry,
     body: memoryview,
     attributes: Attributes,
@@ -269,15 +271,15 @@ def _put(
 ) -> Written:
     def put() -> Written:
         sent.add(len(body))
-        return route.target.put_object(
-            route.target_name(entry),
+        return context.target.put_object(
+            context.target_name(entry),
             body,
             attributes=attributes,
-            txid=route.transfer_id(entry, attempt),
+            txid=context.transfer_id(entry, attempt),
             crc64nvme=crc64nvme,
         )
 
-    written = step(route, "target", "put", put)
+    written = step(context, "target", "put", put)
     if written.crc64nvme not in (None, crc64nvme):
         raise TargetRefused(
             "the target says it stored other bytes than were sent: look at it before anything else",
@@ -286,63 +288,66 @@ def _put(
     return written
 
 
-def _attributes(route: Route, entry: ObjectEntry, head: ObjectHead) -> Attributes:
+def _attributes(context: TransferContext, entry: ObjectEntry, head: ObjectHead) -> Attributes:
     """What travels with the object; tags cost a request, so only where the source announces
     some."""
     if head.tag_count == 0:
         return head.attributes
     tags = step(
-        route,
+        context,
         "source",
         "tags",
-        lambda: route.source.read_tags(route.source_name(entry), version_id=entry.version_id),
+        lambda: context.source.read_tags(context.source_name(entry), version_id=entry.version_id),
     )
     return replace(head.attributes, tags=tags)
 
 
 def _create_upload(
-    route: Route,
+    context: TransferContext,
     entry: ObjectEntry,
     attempt: int,
     part_bytes: int,
     attributes: Attributes,
     etag: str,
 ) -> Upload:
-    txid = route.transfer_id(entry, attempt)
+    txid = context.transfer_id(entry, attempt)
     upload_id = step(
-        route,
+        context,
         "target",
         "create_upload",
-        lambda: route.target.create_upload(
-            route.target_name(entry), attributes=attributes, txid=txid, size=entry.size
+        lambda: context.target.create_upload(
+            context.target_name(entry), attributes=attributes, txid=txid, size=entry.size
         ),
     )
     return Upload(row=entry.row, upload_id=upload_id, txid=txid, part_bytes=part_bytes, etag=etag)
 
 
-def _abort(route: Route, entry: ObjectEntry, upload: Upload) -> None:
-    name = route.target_name(entry)
-    step(route, "target", "abort", lambda: route.target.abort_upload(name, upload.upload_id))
+def _abort(context: TransferContext, entry: ObjectEntry, upload: Upload) -> None:
+    name = context.target_name(entry)
+    step(context, "target", "abort", lambda: context.target.abort_upload(name, upload.upload_id))
 
 
-def abandon_upload(route: Route, entry: ObjectEntry, upload: Upload) -> None:
+def abandon_upload(context: TransferContext, entry: ObjectEntry, upload: Upload) -> None:
     """Drop an upload whose object will not be made. Where that fails the upload stays open, and is
     counted and remembered."""
     try:
-        _abort(route, entry, upload)
+        _abort(context, entry, upload)
     except (NoriaError, Stopped):
-        route.counting.add("errors", "abort_failed")
-        route.on_left_open()
+        context.counting.add("errors", "abort_failed")
+        context.on_left_open()
 
 
 def _still_held(
-    route: Route, entry: ObjectEntry, upload: Upload, acknowledged: Mapping[int, PartRecord]
+    context: TransferContext,
+    entry: ObjectEntry,
+    upload: Upload,
+    acknowledged: Mapping[int, PartRecord],
 ) -> dict[int, PartRecord] | None:
     """Of the journalled parts, those that the target lists with the same size and ETag. None where
     the upload is gone."""
-    name = route.target_name(entry)
+    name = context.target_name(entry)
     listed = step(
-        route, "target", "list_parts", lambda: route.target.list_parts(name, upload.upload_id)
+        context, "target", "list_parts", lambda: context.target.list_parts(name, upload.upload_id)
     )
     if listed is None:
         return None
@@ -354,7 +359,7 @@ def _still_held(
 
 
 def _complete(
-    route: Route,
+    context: TransferContext,
     entry: ObjectEntry,
     opened: OpenUpload,
     parts: Sequence[PartRecord],
@@ -362,22 +367,22 @@ def _complete(
 ) -> ObjectHead:
     """Complete, and return what stands there then: the whole object, by this upload or by an
     earlier one of ours."""
-    name = route.target_name(entry)
+    name = context.target_name(entry)
     upload = opened.upload
-    if not route.target.if_absent:
+    if not context.target.if_absent:
         # Nothing but a look keeps Complete from replacing what came since the upload was opened.
-        before = settle(route, entry, crc64nvme)
+        before = settle(context, entry, crc64nvme)
         if before is not None:
-            abandon_upload(route, entry, upload)
+            abandon_upload(context, entry, upload)
             return before
-    resends = Resends(route)
+    resends = Resends(context)
     while True:
         try:
             written = step(
-                route,
+                context,
                 "target",
                 "complete",
-                lambda: route.target.complete_upload(
+                lambda: context.target.complete_upload(
                     name,
                     upload.upload_id,
                     parts,
@@ -387,15 +392,15 @@ def _complete(
                     txid=upload.txid,
                 ),
             )
-            standing = settle(route, entry, crc64nvme)
+            standing = settle(context, entry, crc64nvme)
             if standing is None:
                 raise OutcomeUnknown("completed, yet nothing stands there", key=entry.key)
             return replace(standing, version_id=standing.version_id or written.version_id)
         except (OutcomeUnknown, UploadLost, TargetConflict) as error:
-            standing = settle(route, entry, crc64nvme)
+            standing = settle(context, entry, crc64nvme)
             if standing is not None:
                 if standing.txid != upload.txid:
-                    abandon_upload(route, entry, upload)
+                    abandon_upload(context, entry, upload)
                 return standing
             if isinstance(error, UploadLost):
                 raise

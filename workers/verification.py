@@ -6,13 +6,13 @@ import time
 
 from noria.manifests.errors import NoriaError, SourceChanged, SourceMissing
 from noria.manifests.model import Level, ObjectEntry, Outcome, Receipt
-from noria.workers.context import Route
+from noria.workers.context import TransferContext
 from noria.workers.digest import tree_root
 from noria.workers.stores.protocol import ObjectHead, Written
 
 
 def moved_receipt(
-    route: Route,
+    context: TransferContext,
     entry: ObjectEntry,
     attempt: int,
     *,
@@ -46,11 +46,11 @@ def moved_receipt(
         source_version=source.version_id,
         target_etag=written.etag,
         target_version=written.version_id,
-        txid=txid or route.transfer_id(entry, attempt),
+        txid=txid or context.transfer_id(entry, attempt),
         crc64nvme=crc64nvme,
-        chunk_bytes=route.options.chunk_bytes,
+        chunk_bytes=context.options.chunk_bytes,
         chunks=chunks,
-        root=tree_root(entry.size, route.options.chunk_bytes, chunks),
+        root=tree_root(entry.size, context.options.chunk_bytes, chunks),
         parts=parts,
         bytes_moved=bytes_moved,
         attempt=attempt,

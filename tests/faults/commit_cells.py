@@ -109,7 +109,7 @@ def stalled_commit(scene: Scene) -> None:
     case.target.add(Fault(match=on(Operation.COMPLETE), action=slow))
     expect_all_moved(scene.finish(case))
     assert case.target.count(Operation.COMPLETE) == 1
-    assert case.job.route.buffers.bytes_in_flight == 0, "no buffer is kept"
+    assert case.job.context.buffers.bytes_in_flight == 0, "no buffer is kept"
 
 
 @cell("F42", "somebody else aborts the upload")
@@ -124,7 +124,7 @@ def aborted_upload(scene: Scene) -> None:
 @cell("F43", "a wrong checksum of the whole goes out")
 def wrong_whole(scene: Scene) -> None:
     case = scene.case("azure-s3")
-    target = case.job.route.target
+    target = case.job.context.target
     real, wrong = target.complete_upload, scene.dice.randrange(1, 1 << 64)
 
     def complete(*arguments: object, **values: int) -> object:
@@ -145,7 +145,7 @@ def verified(scene: Scene, case: Case) -> dict[str, Outcome]:
         run = RereadRun(
             case.job.directory,
             case.job.manifest,
-            case.job.route,
+            case.job.context,
             lanes,
             case.job.lease(),
             area="verified/1",
@@ -176,7 +176,7 @@ def rotten(scene: Scene) -> None:
     case = scene.case("azure-s3")
     expect_all_moved(scene.finish(case))
     rot(scene, case.job.source_bytes("large"))
-    head = case.job.route.target.head("to/large")
+    head = case.job.context.target.head("to/large")
     assert head is not None
     assert head.crc64nvme is not None, "it states the checksum all the same"
     found = verified(scene, case)

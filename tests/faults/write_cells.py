@@ -36,7 +36,7 @@ def write_storm(scene: Scene) -> None:
         times = scene.dice.randint(5, 15)
         case.target.add(Fault(match=on(), action=refuse(status, code), times=times))
     expect_all_moved(scene.finish(case, exact=False))
-    assert case.job.route.target_pacer.lowest < 8, "the limit fell"
+    assert case.job.context.target_pacer.lowest < 8, "the limit fell"
 
 
 @cell("F23", "the connection breaks while a body is sent")
@@ -66,7 +66,7 @@ def flipped_write(scene: Scene) -> None:
 @cell("F26", "a bit flips on the way to a target that checks nothing")
 def flipped_unchecked(scene: Scene) -> None:
     case = scene.case("s3-azure")
-    case.job.route.target.checksum = Checksum.NONE
+    case.job.context.target.checksum = Checksum.NONE
     silent = replace_answer(headers={"x-ms-content-crc64": None, "content-md5": None})
     key = scene.dice.choice([key for key in sorted(case.job.sizes) if key != "large"])
     case.target.add(

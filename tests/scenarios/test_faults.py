@@ -48,7 +48,7 @@ def test_a_storm_of_throttling_on_reads_passes(new_case, way, status):
     assert case.counting.total("throttles", "source") == 30
     assert case.retries("throttled") == 30
     assert case.counting.total("throttles", "target") == 0
-    assert case.job.route.source_pacer.lowest < 8
+    assert case.job.context.source_pacer.lowest < 8
 
 
 @both_ways
@@ -61,7 +61,7 @@ def test_a_storm_of_throttling_on_writes_passes(new_case, way, status):
     assert case.target.taken(f"answer {status}") == 30
     assert case.counting.total("throttles", "target") == 30
     assert case.retries("throttled") == 30
-    assert case.job.route.target_pacer.lowest < 8
+    assert case.job.context.target_pacer.lowest < 8
 
 
 @both_ways
@@ -146,7 +146,7 @@ def test_a_lost_answer_to_the_opening_leaves_an_upload_that_a_list_finds(new_cas
     case.check_landed(receipts)
     assert receipts["large"].outcome is Outcome.TRANSFERRED
     assert case.job.target.open_uploads() == ["to/large"]
-    assert [upload.key for upload in case.job.route.target.list_uploads("to/")] == ["to/large"]
+    assert [upload.key for upload in case.job.context.target.list_uploads("to/")] == ["to/large"]
 
 
 @both_ways

@@ -114,7 +114,7 @@ def test_an_upload_dropped_between_two_parts_is_opened_anew(new_case, way):
 @both_ways
 def test_conflicts_side_by_side_do_not_wait_for_each_others_buffers(new_case, way):
     case = new_case(way, {"a": SMALL, "b": SMALL})
-    case.job.route = replace(case.job.route, buffers=BufferPool(2 * MIN_BUFFER_BYTES))
+    case.job.context = replace(case.job.context, buffers=BufferPool(2 * MIN_BUFFER_BYTES))
     together = threading.Barrier(2, timeout=10)
     for key in ("a", "b"):
         case.job.target.put(f"to/{key}", b"y" * SMALL)

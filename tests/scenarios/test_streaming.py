@@ -38,7 +38,7 @@ def streamed_case(new_case, way: str, *, range_bytes: int, **options: float) -> 
 def trailed_case(new_case, **options: float) -> Case:
     """The same from two ranges, the first four windows long; its checksum follows the part."""
     case = streamed_case(new_case, "azure-s3", range_bytes=4 * MIB, **options)
-    case.job.route.target.trailers = True
+    case.job.context.target.trailers = True
     return case
 
 
@@ -108,13 +108,13 @@ def test_a_bit_flipped_on_the_way_in_ends_the_part_before_its_last_byte(case, pl
 
 
 def test_a_large_part_is_streamed_where_its_checksum_can_follow_it(new_case):
-    route = new_case("azure-s3", range_bytes=64 * MIB).job.route
+    context = new_case("azure-s3", range_bytes=64 * MIB).job.context
     large = Part(number=1, offset=0, size=STREAM_BYTES)
     found = {}
     for checksum in Checksum:
         for trailers in (False, True):
-            route.target.checksum, route.target.trailers = checksum, trailers
-            found[checksum, trailers] = is_streamed(route, large)
+            context.target.checksum, context.target.trailers = checksum, trailers
+            found[checksum, trailers] = is_streamed(context, large)
     assert WINDOW_BYTES < STREAM_BYTES
     assert [key for key, streamed in found.items() if not streamed] == [
         (Checksum.CRC64NVME, False),
@@ -122,11 +122,11 @@ def test_a_large_part_is_streamed_where_its_checksum_can_follow_it(new_case):
         (Checksum.MD5, True),
     ]
     small = Part(number=1, offset=0, size=STREAM_BYTES - 1)
-    longest = Part(number=1, offset=0, size=route.options.range_bytes + 1)
-    route.target.checksum, route.target.trailers = Checksum.CRC64NVME, True
-    assert not is_streamed(route, small)
-    route.target.trailers = False
-    assert is_streamed(route, longest), "no buffer holds it"
+    longest = Part(number=1, offset=0, size=context.options.range_bytes + 1)
+    context.target.checksum, context.target.trailers = Checksum.CRC64NVME, True
+    assert not is_streamed(context, small)
+    context.target.trailers = False
+    assert is_streamed(context, longest), "no buffer holds it"
 
 
 # -- ranges shorter than the window ----------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_a_bit_flipped_in_a_streamed_part_shows_in_what_the_target_states(new_ca
 @to_s3
 def test_a_bit_flipped_in_a_streamed_part_belies_its_trailer(new_case, way):
     case = streamed_case(new_case, way, range_bytes=256 << 10)
-    case.job.route.target.trailers = True
+    case.job.context.target.trailers = True
     case.target.add(Fault(match=FIRST_PART, action=flip_request(3_000_000)))
     receipts = case.finish_moved(exact=False)  # frames and trailers count on the wire
     assert case.retries("digest_refused") == 1
@@ -171,7 +171,7 @@ def test_a_bit_flipped_in_a_streamed_part_belies_its_trailer(new_case, way):
 def test_a_streamed_part_that_nobody_checks_is_not_vouched_for(new_case):
     """It goes out without a checksum; here, the target states none either."""
     case = new_case("s3-azure", {"large": 2 << 20}, range_bytes=256 << 10)
-    case.job.route.target.checksum = Checksum.CRC64NVME
+    case.job.context.target.checksum = Checksum.CRC64NVME
     silent = replace_answer(headers={"x-ms-content-crc64": None})
     case.target.add(
         Fault(match=on(Operation.PART), action=replace(flip_request(), edit=silent.edit)),

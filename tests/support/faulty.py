@@ -39,7 +39,7 @@ class Case:
 
     @property
     def counting(self) -> Counting:
-        return self.job.route.counting
+        return self.job.context.counting
 
     def retries(self, cause: str) -> float:
         return self.counting.total("retries", cause)

@@ -13,11 +13,11 @@ from typing import Any
 from noria.engine import job
 from noria.engine.config.jobfile import JobConfig, job_config
 from noria.engine.planning import Prepared, open_prepared
-from noria.engine.worker_factory import make_route
+from noria.engine.worker_factory import make_context
 from noria.engine.worker_spec import Mode, WorkerOrder
 from noria.manifests.job.receipts import seal
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, ShardKind, ShardPlan
-from noria.workers.context import Route
+from noria.workers.context import TransferContext
 from noria.workers.counters import Counting
 from noria.workers.lease.lease import LeaseRun
 from noria.workers.runtime.buffers import BufferPool
@@ -111,7 +111,7 @@ def finish_job(folder: Path) -> FinishedJob:
         area="sealed",
     )
     run = prepared.config.run
-    route = make_route(order, run, Counting(), BufferPool(run.bytes_in_flight))
+    context = make_context(order, run, Counting(), BufferPool(run.bytes_in_flight))
     with contextlib.closing(Lanes(4, 0)) as lanes, prepared.directory.hold() as hold:
         attempt = hold.first_attempt
         for shard in prepared.manifest.shards():
@@ -124,7 +124,7 @@ def finish_job(folder: Path) -> FinishedJob:
                     attempt=attempt,
                     generation=0,
                 )
-                _run_lease(prepared, route, lanes, lease)
+                _run_lease(prepared, context, lanes, lease)
                 attempt += 1
     assert job.reconcile_job(folder / "job").reconciled
     return FinishedJob(folder / "job")
@@ -141,7 +141,7 @@ def _spans(shard: ShardPlan) -> list[tuple[LeaseKind, int, int]]:
     ]
 
 
-def _run_lease(prepared: Prepared, route: Route, lanes: Lanes, lease: Lease) -> None:
-    result = LeaseRun(prepared.directory, prepared.manifest, route, lanes, lease).run()
+def _run_lease(prepared: Prepared, context: TransferContext, lanes: Lanes, lease: Lease) -> None:
+    result = LeaseRun(prepared.directory, prepared.manifest, context, lanes, lease).run()
     assert result.how is LeaseEnd.FINISHED, (result.cause, result.message)
     seal(prepared.directory, result)

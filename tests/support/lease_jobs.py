@@ -31,7 +31,7 @@ from noria.manifests.manifest.freeze import Manifest, freeze
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, Receipt
 from noria.manifests.plan.providers import NameRules, limits_for
 from noria.manifests.plan.shards import PlanOptions
-from noria.workers.context import Route, TransferOptions
+from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import Counting
 from noria.workers.lease.lease import LeaseRun
 from noria.workers.runtime.buffers import BufferPool
@@ -268,7 +268,7 @@ class Job:
 
     directory: JobDirectory
     manifest: Manifest
-    route: Route
+    context: TransferContext
     source: Container
     target: Container
     sizes: dict[str, int]
@@ -294,7 +294,7 @@ class Job:
         )
 
     def start(self, lease: Lease, lanes: Lanes) -> LeaseRun:
-        return LeaseRun(self.directory, self.manifest, self.route, lanes, lease)
+        return LeaseRun(self.directory, self.manifest, self.context, lanes, lease)
 
     def run(self, lease: Lease, *, streams: int = STREAMS) -> LeaseResult:
         with open_lanes(streams) as lanes:
@@ -314,7 +314,7 @@ class Job:
         return self.target.get(f"to/{key}")
 
     def sent(self) -> float:
-        return self.route.counting.total("bytes_written")
+        return self.context.counting.total("bytes_written")
 
 
 @contextlib.contextmanager
@@ -354,7 +354,7 @@ def lease_job(
         ),
     )
     values = {"chunk_bytes": MIB, "range_bytes": 8 * MIB, "retry_seconds": 5.0, **options}
-    route = Route(
+    context = TransferContext(
         job_id="job",
         source=ends[0],
         target=ends[1],
@@ -368,7 +368,7 @@ def lease_job(
         stopping=threading.Event(),
     )
     try:
-        yield Job(directory, manifest, route, source, target, sizes)
+        yield Job(directory, manifest, context, source, target, sizes)
     finally:
         for end in ends:
             end.close()

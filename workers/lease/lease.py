@@ -55,7 +55,7 @@ from noria.manifests.model import (
     Upload,
 )
 from noria.manifests.plan.shards import part_at
-from noria.workers.context import Route, Stopped
+from noria.workers.context import Stopped, TransferContext
 from noria.workers.existing import compare_present, look, pin_source
 from noria.workers.lease.in_flight import Flight
 from noria.workers.lease.journal import Journal
@@ -101,7 +101,7 @@ class LeaseRun:
         self,
         directory: JobDirectory,
         manifest: Manifest,
-        route: Route,
+        context: TransferContext,
         lanes: Lanes,
         lease: Lease,
     ) -> None:
@@ -111,8 +111,8 @@ class LeaseRun:
         self._lanes = lanes
         self._directory = directory
         self._manifest = manifest
-        self._route = replace(
-            route,
+        self._context = replace(
+            context,
             stopping=self.flight.stopping,
             on_left_open=partial(directory.keep_journals, lease.shard),
         )
@@ -163,7 +163,7 @@ class LeaseRun:
         if self.flight.stopping.is_set():
             raise Stopped
         try:
-            receipt = transfer_object(self._route, entry, self.lease.attempt)
+            receipt = transfer_object(self._context, entry, self.lease.attempt)
         except (Skippable, Retryable) as error:
             receipt = failed_receipt(entry, self.lease.attempt, error)
         self._finish_entry(receipt, entry.size)
@@ -183,7 +183,7 @@ class LeaseRun:
         """Go on with the journalled upload, or open another where there is none or it is gone."""
         open_one = partial(
             open_upload,
-            self._route,
+            self._context,
             entry,
             self.lease.attempt,
             self._manifest.fit(entry.size).part_bytes,
@@ -217,7 +217,7 @@ class LeaseRun:
         try:
             if moving.error is None and not self.flight.stopping.is_set():
                 upload = moving.opened.upload
-                record, sent_bytes = send_part(self._route, moving.entry, upload, part)
+                record, sent_bytes = send_part(self._context, moving.entry, upload, part)
                 self.journal.add(encode_part(upload.upload_id, record))
                 with self._lock:
                     moving.records[part.number] = record
@@ -238,7 +238,7 @@ class LeaseRun:
                 raise moving.error
             records = [moving.records[part.number] for part in moving.parts]
             receipt = complete_upload(
-                self._route,
+                self._context,
                 moving.entry,
                 self.lease.attempt,
                 moving.opened,
@@ -254,7 +254,7 @@ class LeaseRun:
         """The upload is of no more use; another one is tried where the object itself may still
         land."""
         entry, upload = moving.entry, moving.opened.upload
-        abandon_upload(self._route, entry, upload)
+        abandon_upload(self._context, entry, upload)
         self.journal.add(encode_abandoned(entry.row, upload.upload_id))
         lost = error.cause in ("upload_lost", "digest_refused")
         if lost and moving.round < UPLOAD_ROUNDS:
@@ -318,7 +318,7 @@ class LeaseRun:
         upload = read_upload(self._directory, lease.shard, lease.generation)
         state = read_journals(self._directory, lease.shard, 0, 1)
         return open_upload(
-            replace(self._route, options=replace(self._route.options, look_first=False)),
+            replace(self._context, options=replace(self._context.options, look_first=False)),
             entry,
             lease.attempt,
             self._manifest.fit(entry.size).part_bytes,
@@ -332,7 +332,7 @@ class LeaseRun:
     def _move_segment_part(self, entry: ObjectEntry, upload: Upload, part: Part) -> None:
         if self.flight.stopping.is_set():
             return
-        record, sent_bytes = send_part(self._route, entry, upload, part)
+        record, sent_bytes = send_part(self._context, entry, upload, part)
         self.journal.add(encode_part(upload.upload_id, record))
         with self._lock:
             self._records[part.number] = record
@@ -340,9 +340,9 @@ class LeaseRun:
         self.flight.count_done(part.size)
 
     def _stands_already(self, entry: ObjectEntry) -> bool:
-        if not self._route.options.look_first:
+        if not self._context.options.look_first:
             return False
-        return look(self._route, entry) is not None
+        return look(self._context, entry) is not None
 
     def _finish_parts(self, records: list[PartRecord]) -> LeaseResult:
         name = self._result_name()
@@ -372,24 +372,26 @@ class LeaseRun:
     def _abandon_generation(self, entry: ObjectEntry) -> None:
         upload = read_upload(self._directory, self.lease.shard, self.lease.generation)
         if upload is not None:
-            abandon_upload(self._route, entry, upload)
+            abandon_upload(self._context, entry, upload)
 
     def _assemble(self, entry: ObjectEntry) -> Receipt:
-        lease, route = self.lease, self._route
+        lease, context = self.lease, self._context
         parts = self._sealed_parts()
         count = self._manifest.fit(entry.size).parts
         upload = read_upload(self._directory, lease.shard, lease.generation)
         if upload is None or len(parts) < count:
-            pin_source(route, entry)
-            standing = look(route, entry)
+            pin_source(context, entry)
+            standing = look(context, entry)
             if standing is None:
                 raise UploadLost("what stood at the target is gone", key=entry.key)
             self._abandon_generation(entry)
-            return compare_present(route, entry, standing, lease.attempt)
-        opened = open_upload(route, entry, lease.attempt, upload.part_bytes, earlier=upload)
+            return compare_present(context, entry, standing, lease.attempt)
+        opened = open_upload(context, entry, lease.attempt, upload.part_bytes, earlier=upload)
         assert isinstance(opened, OpenUpload)
         records = [parts[number] for number in range(1, count + 1)]
-        return complete_upload(route, entry, lease.attempt, opened, records, bytes_moved=entry.size)
+        return complete_upload(
+            context, entry, lease.attempt, opened, records, bytes_moved=entry.size
+        )
 
     def _sealed_parts(self) -> dict[int, PartRecord]:
         lease = self.lease
@@ -404,7 +406,7 @@ class LeaseRun:
 
     def _finish_entry(self, receipt: Receipt, size: int) -> None:
         self.journal.add_receipt(receipt)
-        self._route.counting.add("objects", receipt.outcome.value)
+        self._context.counting.add("objects", receipt.outcome.value)
         self.flight.count_done(size)
 
     def _result_name(self) -> str:

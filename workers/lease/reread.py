@@ -34,7 +34,7 @@ from noria.manifests.model import (
     Receipt,
     ShardKind,
 )
-from noria.workers.context import Route, read_step
+from noria.workers.context import TransferContext, read_step
 from noria.workers.digest import DIGEST_BYTES, PartDigest
 from noria.workers.lease.in_flight import Flight
 from noria.workers.lease.journal import Journal
@@ -54,7 +54,7 @@ class RereadRun:
         self,
         directory: JobDirectory,
         manifest: Manifest,
-        route: Route,
+        context: TransferContext,
         lanes: Lanes,
         lease: Lease,
         *,
@@ -67,7 +67,7 @@ class RereadRun:
         self._directory = directory
         self._manifest = manifest
         self._plan = manifest.shard(lease.shard)
-        self._route = replace(route, stopping=self.flight.stopping)
+        self._context = replace(context, stopping=self.flight.stopping)
         self._area = area
         self._lock = threading.Lock()
         self._verdicts: dict[int, Receipt] = {}
@@ -141,9 +141,9 @@ class RereadRun:
         assert receipt.chunks is not None, "what landed has digests"
         assert receipt.chunk_bytes is not None, "what landed has digests"
         digest = PartDigest(receipt.chunk_bytes)
-        name = self._route.target_prefix + receipt.target_key
-        range_bytes = self._route.options.range_bytes
-        with self._route.buffers.take(min(end_byte - first_byte, range_bytes)) as buffer:
+        name = self._context.target_prefix + receipt.target_key
+        range_bytes = self._context.options.range_bytes
+        with self._context.buffers.take(min(end_byte - first_byte, range_bytes)) as buffer:
             for offset in range(first_byte, end_byte, max(1, len(buffer))):
                 view = buffer[: min(len(buffer), end_byte - offset)]
                 self._read(receipt, name, offset, view)
@@ -156,14 +156,14 @@ class RereadRun:
 
     def _read(self, receipt: Receipt, name: str, offset: int, into: memoryview) -> None:
         def read() -> None:
-            head = self._route.target.read_range(
+            head = self._context.target.read_range(
                 name, offset=offset, into=into, etag=receipt.target_etag
             )
             if receipt.size != head.size:
                 raise SourceChanged("the target has another size now", key=receipt.key)
 
-        read_step(self._route, "target", read)
-        self._route.counting.add("bytes_reread", by=len(into))
+        read_step(self._context, "target", read)
+        self._context.counting.add("bytes_reread", by=len(into))
 
     def _add_verdict(self, verdict: Receipt) -> None:
         """Of several slices of one object the bad one stands; else sizes add up."""
