@@ -34,7 +34,7 @@ from noria.engine.scheduler.events import (
 )
 from noria.engine.scheduler.span_table import Coverage
 from noria.engine.scheduler.splitting import choose_splits, split_in_half
-from noria.engine.scheduler.state import Holding, Shard, Span, SpanState, Worker
+from noria.engine.scheduler.state import LiveLease, Shard, Span, SpanState, Worker
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, ShardPlan
 
 __all__ = ["Scheduler", "SchedulerOptions", "SettledSpan"]
@@ -93,7 +93,7 @@ class Scheduler:
         self._workers: dict[str, Worker] = {}
         self._idle: OrderedDict[str, Worker] = OrderedDict()
         """Workers with room, who waits longest first."""
-        self._live: dict[int, Holding] = {}
+        self._live: dict[int, LiveLease] = {}
         """By attempt."""
         self._commands: list[Command] = []
         self._drain_at: float | None = None
@@ -129,7 +129,7 @@ class Scheduler:
 
     def live(self) -> Iterator[tuple[str, Lease]]:
         """Who holds what, oldest lease first, with the ends that hold after cuts."""
-        return ((holding.worker.name, holding.lease) for holding in self._live.values())
+        return ((live_lease.worker.name, live_lease.lease) for live_lease in self._live.values())
 
     def is_settled(self, shard: int) -> bool:
         """Every unit of this shard of the plan is final, and its object complete."""
@@ -144,34 +144,34 @@ class Scheduler:
     # -- what becomes of a lease -------------------------------------------------------------------
 
     def _grant(self, span: Span, worker: Worker) -> None:
-        holding = Holding(span, worker, self._attempt, moved_at=self._now, base_at=self._now)
+        live_lease = LiveLease(span, worker, self._attempt, moved_at=self._now, base_at=self._now)
         self._attempt += 1
-        self._coverage.lease(holding)
-        worker.holdings[holding.attempt] = self._live[holding.attempt] = holding
-        self._commands.append(Grant(worker=worker.name, lease=holding.lease))
+        self._coverage.lease(live_lease)
+        worker.live_leases[live_lease.attempt] = self._live[live_lease.attempt] = live_lease
+        self._commands.append(Grant(worker=worker.name, lease=live_lease.lease))
 
-    def _release(self, holding: Holding) -> Span:
+    def _release(self, live_lease: LiveLease) -> Span:
         """The lease is over, its attempt counts for nothing any more. The caller moves the span."""
-        del self._live[holding.attempt], holding.worker.holdings[holding.attempt]
-        span = holding.span
-        span.holding = None
-        span.units_best = max(span.units_best, min(holding.units_done, span.units))
-        self._note_room(holding.worker)
+        del self._live[live_lease.attempt], live_lease.worker.live_leases[live_lease.attempt]
+        span = live_lease.span
+        span.live_lease = None
+        span.units_best = max(span.units_best, min(live_lease.units_done, span.units))
+        self._note_room(live_lease.worker)
         return span
 
-    def _settle(self, holding: Holding, result: LeaseResult) -> None:
+    def _settle(self, live_lease: LiveLease, result: LeaseResult) -> None:
         self._commands.append(Seal(result=result))
-        self._cut(holding, result.end)
-        self._coverage.settle(self._release(holding))
+        self._cut(live_lease, result.end)
+        self._coverage.settle(self._release(live_lease))
 
-    def _give_back(self, holding: Holding, *, rest_seconds: float = 0.0) -> None:
+    def _give_back(self, live_lease: LiveLease, *, rest_seconds: float = 0.0) -> None:
         """Nobody is to blame: back to pending, as often as it takes."""
         due = self._now + rest_seconds if rest_seconds else None
-        self._coverage.make_pending(self._release(holding), due)
+        self._coverage.make_pending(self._release(live_lease), due)
 
-    def _fail(self, holding: Holding, cause: str, *, rest: bool) -> None:
+    def _fail(self, live_lease: LiveLease, cause: str, *, rest: bool) -> None:
         """Back to pending while attempts are left; quarantined once they are spent."""
-        span = self._release(holding)
+        span = self._release(live_lease)
         span.failures += 1
         if span.failures >= self._options.attempts_per_span:
             self._coverage.quarantine(span)
@@ -182,18 +182,18 @@ class Scheduler:
         else:
             self._coverage.make_pending(span)
 
-    def _cut(self, holding: Holding, end: int) -> None:
+    def _cut(self, live_lease: LiveLease, end: int) -> None:
         """The worker stops at `end`. One that does not lie inside the span changes nothing."""
-        if holding.span.first < end < holding.span.end:
-            self._coverage.cut(holding.span, end)
-            holding.split_at = None
+        if live_lease.span.first < end < live_lease.span.end:
+            self._coverage.cut(live_lease.span, end)
+            live_lease.split_at = None
 
     def _void(self, shard: Shard) -> None:
         """The upload is gone: what was settled or is live in this generation is worth nothing."""
         for span in shard.spans:
-            if span.holding is not None:
-                self._revoke(span.holding)
-                self._release(span.holding)
+            if span.live_lease is not None:
+                self._revoke(span.live_lease)
+                self._release(span.live_lease)
         if shard.uploads_lost + 1 < self._options.attempts_per_span:
             self._coverage.void(shard)
             given_up = []
@@ -232,11 +232,11 @@ class Scheduler:
             self._grant(self._coverage.backlog.pop(), worker)
             self._note_room(worker)
 
-    def _revoke(self, holding: Holding) -> None:
+    def _revoke(self, live_lease: LiveLease) -> None:
         """Tell the worker to let go; its slot stays taken until it is seen to have done so."""
-        worker, span = holding.worker, holding.span
-        worker.fenced[holding.attempt] = self._now
-        self._say_revoked(worker, span.shard.plan.shard, span.first, holding.attempt)
+        worker, span = live_lease.worker, live_lease.span
+        worker.fenced[live_lease.attempt] = self._now
+        self._say_revoked(worker, span.shard.plan.shard, span.first, live_lease.attempt)
 
     def _say_revoked(self, worker: Worker, shard: int, first: int, attempt: int) -> None:
         self._commands.append(Revoke(worker=worker.name, shard=shard, first=first, attempt=attempt))
@@ -259,25 +259,25 @@ class Scheduler:
         expected = worker.leaving
         del self._workers[worker.name]
         self._leave(worker)
-        for holding in list(worker.holdings.values()):
-            if expected or holding.gained:
-                self._give_back(holding)
+        for live_lease in list(worker.live_leases.values()):
+            if expected or live_lease.gained:
+                self._give_back(live_lease)
             else:
-                self._fail(holding, cause, rest=False)
+                self._fail(live_lease, cause, rest=False)
 
     def _expel(self, worker: Worker, cause: str) -> None:
         """End a worker for what it did itself: what it holds besides has not failed."""
         del self._workers[worker.name]
         self._leave(worker)
         self._commands.append(LoseWorker(worker=worker.name, cause=cause))
-        for holding in list(worker.holdings.values()):
-            self._give_back(holding)
+        for live_lease in list(worker.live_leases.values()):
+            self._give_back(live_lease)
 
-    def _fault(self, holding: Holding, cause: str) -> None:
+    def _fault(self, live_lease: LiveLease, cause: str) -> None:
         """A lease failed, its worker lives: the fault may lie with either, so both are marked."""
-        worker = holding.worker
-        self._fail(holding, cause, rest=True)
-        worker.failed_shards.add(holding.span.shard.plan.shard)
+        worker = live_lease.worker
+        self._fail(live_lease, cause, rest=True)
+        worker.failed_shards.add(live_lease.span.shard.plan.shard)
         if len(worker.failed_shards) >= self._options.worker_failure_limit:
             self._expel(worker, "leases_failed")
 
@@ -292,9 +292,9 @@ class Scheduler:
             case Tick():
                 self._take_tick()
             case LeaseCut():
-                holding = self._held(event.worker, event.shard, event.first, event.attempt)
-                if holding is not None:
-                    self._cut(holding, event.end)
+                live_lease = self._held(event.worker, event.shard, event.first, event.attempt)
+                if live_lease is not None:
+                    self._cut(live_lease, event.end)
             case WorkerJoined():
                 self._join(event)
             case WorkerLost():
@@ -308,13 +308,13 @@ class Scheduler:
             case _:
                 assert_never(event)
 
-    def _held(self, worker: str, shard: int, first: int, attempt: int) -> Holding | None:
+    def _held(self, worker: str, shard: int, first: int, attempt: int) -> LiveLease | None:
         """The fence: the live lease of that attempt, if it is this worker's and begins there."""
-        holding = self._live.get(attempt)
-        if holding is None or holding.worker.name != worker:
+        live_lease = self._live.get(attempt)
+        if live_lease is None or live_lease.worker.name != worker:
             return None
-        span = holding.span
-        return holding if (span.shard.plan.shard, span.first) == (shard, first) else None
+        span = live_lease.span
+        return live_lease if (span.shard.plan.shard, span.first) == (shard, first) else None
 
     def _take_report(self, event: WorkerReported) -> None:
         worker = self._workers.get(event.worker)
@@ -322,71 +322,73 @@ class Scheduler:
             return
         worker.heard_at = self._now
         fenced: dict[int, float] = {}
-        missing = dict(worker.holdings)
+        missing = dict(worker.live_leases)
         for item in event.progress:
-            holding = self._held(worker.name, item.shard, item.first, item.attempt)
-            if holding is not None:
+            live_lease = self._held(worker.name, item.shard, item.first, item.attempt)
+            if live_lease is not None:
                 missing.pop(item.attempt, None)
-                holding.observe(item, self._now)
-                self._cut(holding, item.end)
+                live_lease.observe(item, self._now)
+                self._cut(live_lease, item.end)
             else:
                 fenced[item.attempt] = worker.fenced.get(item.attempt, self._now)
                 self._say_revoked(worker, item.shard, item.first, item.attempt)
         worker.fenced = fenced
         self._note_room(worker)
-        for holding in missing.values():
-            self._miss(holding)
+        for live_lease in missing.values():
+            self._miss(live_lease)
         deaf = any(self._now - since >= self._options.revoke_seconds for since in fenced.values())
         if deaf and worker.name in self._workers:
             self._expel(worker, "revoke_ignored")
 
-    def _miss(self, holding: Holding) -> None:
-        holding.unseen += 1
-        if holding.unseen >= UNSEEN_REPORTS and holding.attempt in self._live:
-            self._revoke(holding)
-            self._fault(holding, "vanished")
+    def _miss(self, live_lease: LiveLease) -> None:
+        live_lease.unseen += 1
+        if live_lease.unseen >= UNSEEN_REPORTS and live_lease.attempt in self._live:
+            self._revoke(live_lease)
+            self._fault(live_lease, "vanished")
 
     def _take_end(self, event: LeaseEnded) -> None:
         result = event.result
         worker = self._workers.get(event.worker)
         if worker is not None and worker.fenced.pop(result.attempt, None) is not None:
             self._note_room(worker)
-        holding = self._held(event.worker, result.shard, result.first, result.attempt)
-        if holding is None:
+        live_lease = self._held(event.worker, result.shard, result.first, result.attempt)
+        if live_lease is None:
             return
         match result.how:
             case LeaseEnd.FINISHED:
-                self._accept(holding, result)
+                self._accept(live_lease, result)
             case LeaseEnd.RETURNED:
                 # A worker that hands back work unasked would get it again at once, and again.
-                asked = holding.worker.leaving or self._drain_at is not None
-                self._give_back(holding, rest_seconds=0.0 if asked else self._options.retry_seconds)
+                asked = live_lease.worker.leaving or self._drain_at is not None
+                self._give_back(
+                    live_lease, rest_seconds=0.0 if asked else self._options.retry_seconds
+                )
             case LeaseEnd.FAILED:
-                self._fault(holding, result.cause or "failed")
+                self._fault(live_lease, result.cause or "failed")
             case LeaseEnd.UPLOAD_LOST:
-                self._lose_upload(holding)
+                self._lose_upload(live_lease)
             case LeaseEnd.FATAL:
-                self._give_back(holding)
+                self._give_back(live_lease)
                 self._stop(result)
             case _:
                 assert_never(result.how)
 
-    def _accept(self, holding: Holding, result: LeaseResult) -> None:
+    def _accept(self, live_lease: LiveLease, result: LeaseResult) -> None:
         """Seal what is finished. A result of more than was leased, or of nothing, is a failure."""
-        span = holding.span
+        span = live_lease.span
         fits = span.first < result.end <= span.end or span.kind is LeaseKind.ASSEMBLE
         if (result.kind, result.generation, fits) != (span.kind, span.shard.generation, True):
-            self._fault(holding, "bad_result")
+            self._fault(live_lease, "bad_result")
             return
-        holding.worker.failed_shards.clear()
-        self._settle(holding, result)
+        live_lease.worker.failed_shards.clear()
+        self._settle(live_lease, result)
 
-    def _lose_upload(self, holding: Holding) -> None:
-        if holding.span.kind is LeaseKind.OBJECTS:
-            self._fault(holding, "upload_lost")
+    def _lose_upload(self, live_lease: LiveLease) -> None:
+        if live_lease.span.kind is LeaseKind.OBJECTS:
+            self._fault(live_lease, "upload_lost")
             return
-        self._release(holding)
-        self._void(holding.span.shard)
+        self._release(live_lease)
+        self._void(live_lease.span.shard)
 
     def _stop(self, result: LeaseResult) -> None:
         if not self._stopped:
@@ -417,10 +419,10 @@ class Scheduler:
     def _expire_stalled(self) -> None:
         limit = self._options.stall_seconds
         stalled = [held for held in self._live.values() if self._now - held.moved_at >= limit]
-        for holding in stalled:
-            if holding.attempt in self._live:
-                self._revoke(holding)
-                self._fault(holding, "stalled")
+        for live_lease in stalled:
+            if live_lease.attempt in self._live:
+                self._revoke(live_lease)
+                self._fault(live_lease, "stalled")
 
     def _end_drain(self) -> None:
         """A drain that takes too long revokes what is live; the journals keep what was done."""
@@ -428,18 +430,18 @@ class Scheduler:
             self._now - self._drain_at < self._options.drain_timeout_seconds
         ):
             return
-        for holding in list(self._live.values()):
-            self._revoke(holding)
-            self._give_back(holding)
+        for live_lease in list(self._live.values()):
+            self._revoke(live_lease)
+            self._give_back(live_lease)
 
     def _split_tail(self) -> None:
         """Nothing is ready and workers are idle: halve the leases that would end last."""
         if self._drain_at is not None or not self._idle or self._coverage.backlog.peek():
             return
         room, live = sum(worker.room for worker in self._idle.values()), self._live.values()
-        for holding in choose_splits(live, room=room, now=self._now, options=self._options):
-            holding.split_at = self._now
-            self._commands.append(split_in_half(holding))
+        for live_lease in choose_splits(live, room=room, now=self._now, options=self._options):
+            live_lease.split_at = self._now
+            self._commands.append(split_in_half(live_lease))
 
     def _finish_if_over(self) -> None:
         if not self._live and (self._drain_at is not None or self.complete):

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from noria.engine.scheduler.events import SettledSpan
-from noria.engine.scheduler.state import STEPS, Backlog, Holding, Shard, Span, SpanState
+from noria.engine.scheduler.state import STEPS, Backlog, LiveLease, Shard, Span, SpanState
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.model import LeaseKind, ShardKind, ShardPlan
 
@@ -110,11 +110,11 @@ class Coverage:
         else:
             self.backlog.push_after(span, due)
 
-    def lease(self, holding: Holding) -> None:
+    def lease(self, live_lease: LiveLease) -> None:
         """PENDING -> LEASED."""
-        assert holding.span.holding is None, "a span has one lease"
-        self._move(holding.span, SpanState.LEASED)
-        holding.span.holding = holding
+        assert live_lease.span.live_lease is None, "a span has one lease"
+        self._move(live_lease.span, SpanState.LEASED)
+        live_lease.span.live_lease = live_lease
 
     def settle(self, span: Span) -> None:
         """-> SETTLED. With the last unit of a PARTS shard, its completion becomes pending."""
@@ -159,7 +159,7 @@ class Coverage:
 
     def _clear(self, shard: Shard) -> None:
         for span in shard.spans:
-            assert span.holding is None, "live leases are revoked before"
+            assert span.live_lease is None, "live leases are revoked before"
             if span.state is not SpanState.QUARANTINED:
                 self._move(span, None)
         shard.spans = [span for span in shard.spans if span.state is SpanState.QUARANTINED]

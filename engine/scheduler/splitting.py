@@ -8,39 +8,39 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from noria.engine.scheduler.events import SchedulerOptions, Split
-from noria.engine.scheduler.state import Holding
+from noria.engine.scheduler.state import LiveLease
 
 
 def choose_splits(
-    live: Collection[Holding], *, room: int, now: float, options: SchedulerOptions
-) -> list[Holding]:
+    live: Collection[LiveLease], *, room: int, now: float, options: SchedulerOptions
+) -> list[LiveLease]:
     """The leases that would end last: one at most for each free slot that no open split fills."""
-    open_splits = sum(_is_open(holding, now, options) for holding in live)
-    candidates = [holding for holding in live if _may_split(holding, now, options)]
-    candidates.sort(key=lambda holding: (-holding.seconds_left(now), holding.attempt))
+    open_splits = sum(_is_open(live_lease, now, options) for live_lease in live)
+    candidates = [live_lease for live_lease in live if _may_split(live_lease, now, options)]
+    candidates.sort(key=lambda live_lease: (-live_lease.seconds_left(now), live_lease.attempt))
     return candidates[: max(0, room - open_splits)]
 
 
-def split_in_half(holding: Holding) -> Split:
+def split_in_half(live_lease: LiveLease) -> Split:
     """Ask for half of what is left to do."""
     return Split(
-        worker=holding.worker.name,
-        shard=holding.span.shard.plan.shard,
-        first=holding.span.first,
-        attempt=holding.attempt,
-        end=holding.span.end - holding.units_left // 2,
+        worker=live_lease.worker.name,
+        shard=live_lease.span.shard.plan.shard,
+        first=live_lease.span.first,
+        attempt=live_lease.attempt,
+        end=live_lease.span.end - live_lease.units_left // 2,
     )
 
 
-def _is_open(holding: Holding, now: float, options: SchedulerOptions) -> bool:
-    asked_at = holding.split_at
+def _is_open(live_lease: LiveLease, now: float, options: SchedulerOptions) -> bool:
+    asked_at = live_lease.split_at
     return asked_at is not None and now - asked_at < options.split_timeout_seconds
 
 
-def _may_split(holding: Holding, now: float, options: SchedulerOptions) -> bool:
+def _may_split(live_lease: LiveLease, now: float, options: SchedulerOptions) -> bool:
     return (
-        holding.units_left >= 2 * options.min_split_units
-        and not _is_open(holding, now, options)
-        and holding.is_paced(now, options.split_seconds)
-        and holding.seconds_left(now) > options.split_seconds
+        live_lease.units_left >= 2 * options.min_split_units
+        and not _is_open(live_lease, now, options)
+        and live_lease.is_paced(now, options.split_seconds)
+        and live_lease.seconds_left(now) > options.split_seconds
     )

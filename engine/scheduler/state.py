@@ -65,7 +65,7 @@ class Span:
     """The most of its units that any attempt so far was seen to have done, journalled ones
     included."""
     state: SpanState | None = None
-    holding: Holding | None = None
+    live_lease: LiveLease | None = None
     """Set while the span is leased."""
 
     @property
@@ -87,7 +87,7 @@ class Worker:
     heard_at: float
     leaving: bool = False
     """Draining or lost."""
-    holdings: dict[int, Holding] = field(default_factory=dict)
+    live_leases: dict[int, LiveLease] = field(default_factory=dict)
     """Its live leases, by attempt."""
     fenced: dict[int, float] = field(default_factory=dict)
     """Attempts that it may still work on though they do not count any more, and since when."""
@@ -97,11 +97,11 @@ class Worker:
     @property
     def room(self) -> int:
         """Revoked work keeps its slot until the worker is seen to have let go of its memory."""
-        return 0 if self.leaving else self.slots - len(self.holdings) - len(self.fenced)
+        return 0 if self.leaving else self.slots - len(self.live_leases) - len(self.fenced)
 
 
 @dataclass(slots=True, eq=False)
-class Holding:
+class LiveLease:
     """A live lease: who has which span, and how fast it goes."""
 
     span: Span

@@ -59,7 +59,7 @@ def document(job: FinishedJob, name: str) -> st.SearchStrategy[bytes]:
 @examples(120)
 @given(st.data())
 def test_a_manifest_json_of_any_content(finished: FinishedJob, data: st.DataObject) -> None:
-    with finished.holding(MANIFEST, data.draw(document(finished, MANIFEST))) as job:
+    with finished.live_lease(MANIFEST, data.draw(document(finished, MANIFEST))) as job:
         error = refused(lambda: entries(job))
         assert isinstance(error, JobDirectoryError | None)
         if error is None:
@@ -87,7 +87,7 @@ def test_a_manifest_json_that_says_something_else(
     finished: FinishedJob, change: dict[str, Any]
 ) -> None:
     values = {**json.loads((finished.root / MANIFEST).read_bytes()), **change}
-    with finished.holding(MANIFEST, as_text(values)) as job:
+    with finished.live_lease(MANIFEST, as_text(values)) as job:
         line = refusal_of("reconcile", job, job=job)
         assert line is not None
         assert "the version that made it" in line or "restore it" in line
@@ -102,7 +102,7 @@ def test_rows_that_are_damaged_are_noticed_or_the_same(
     whole = (finished.root / ROWS).read_bytes()
     hurt = data.draw(damaged(whole))
     found: list[ObjectEntry] = []
-    with finished.holding(ROWS, hurt) as job:
+    with finished.live_lease(ROWS, hurt) as job:
         error = refused(lambda: found.extend(entries(job)))
         assert isinstance(error, JobDirectoryError) or found == truth
         late = refused(lambda: open_manifest(job / "manifest").verify())
@@ -115,7 +115,7 @@ def test_shards_that_are_damaged_are_noticed(finished: FinishedJob, data: st.Dat
     name = "manifest/shards.parquet"
     whole = (finished.root / name).read_bytes()
     hurt = data.draw(damaged(whole))
-    with finished.holding(name, hurt) as job:
+    with finished.live_lease(name, hurt) as job:
         error = refused(lambda: open_manifest(job / "manifest"))
         assert isinstance(error, JobDirectoryError) or hurt == whole
 
@@ -164,7 +164,7 @@ def test_sizes_that_add_up_beyond_all_bounds(tmp_path: Path, sizes: list[int]) -
 @examples(120)
 @given(st.data())
 def test_a_job_json_of_any_content(finished: FinishedJob, data: st.DataObject) -> None:
-    with finished.holding("job.json", data.draw(document(finished, "job.json"))) as job:
+    with finished.live_lease("job.json", data.draw(document(finished, "job.json"))) as job:
         errors = [refused(lambda: jobs.status(job)), refused(lambda: open_prepared(job))]
         for error in errors:
             assert isinstance(error, JobDirectoryError | ConfigurationError | None)
@@ -177,7 +177,7 @@ def test_commands_on_a_job_json_of_any_content(
     finished: FinishedJob, data: st.DataObject | None
 ) -> None:
     text = data.draw(document(finished, "job.json")) if data else b"[" * 100_000
-    with finished.holding("job.json", text) as job:
+    with finished.live_lease("job.json", text) as job:
         refusal_of("status", job, job=job)
         line = refusal_of("run", job, "--metrics-address", "nowhere", job=job)
         assert line is not None, "there is no such address"
@@ -233,7 +233,7 @@ def test_what_clean_has_to_know(tmp_path: Path, finished: FinishedJob, created: 
 @given(st.data())
 def test_uploads_of_any_content_and_clean(finished: FinishedJob, data: st.DataObject) -> None:
     name = finished.names("uploads/")[0]
-    with finished.holding(name, data.draw(document(finished, name))) as job:
+    with finished.live_lease(name, data.draw(document(finished, name))) as job:
         assert isinstance(
             refused(lambda: [*read_uploads(JobDirectory(job))]), JobDirectoryError | None
         )

@@ -65,7 +65,7 @@ def document(job: FinishedJob, name: str) -> st.SearchStrategy[bytes]:
 @given(st.data())
 def test_seals_and_uploads_of_any_json(finished: FinishedJob, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(finished.names("sealed/") + finished.names("uploads/")))
-    with finished.holding(name, data.draw(document(finished, name))) as job:
+    with finished.live_lease(name, data.draw(document(finished, name))) as job:
         refused(lambda: read_all(job))
 
 
@@ -118,7 +118,7 @@ def test_results_that_are_damaged(finished: FinishedJob, data: st.DataObject) ->
     name = data.draw(st.sampled_from(finished.names("results/")))
     whole = (finished.root / name).read_bytes()
     hurt = data.draw(damaged(whole))
-    with finished.holding(name, hurt) as job:
+    with finished.live_lease(name, hurt) as job:
         error = refused(lambda: read_all(job))
     assert (error is None) == (hurt == whole)
     assert error is None or "not the file that was sealed" in error.message

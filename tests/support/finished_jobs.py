@@ -49,7 +49,7 @@ class FinishedJob:
         return root
 
     @contextlib.contextmanager
-    def holding(self, name: str, data: bytes) -> Iterator[Path]:
+    def live_lease(self, name: str, data: bytes) -> Iterator[Path]:
         """The job directory with other bytes in one of its files, which has its own again after."""
         path = self.root / name
         whole = path.read_bytes()

@@ -22,7 +22,7 @@ from noria.engine.scheduler.events import (
 )
 from noria.engine.scheduler.scheduler import Scheduler
 from noria.engine.scheduler.span_table import Coverage
-from noria.engine.scheduler.state import Holding, Shard, Span, SpanState, Worker
+from noria.engine.scheduler.state import LiveLease, Shard, Span, SpanState, Worker
 from noria.manifests.model import LeaseKind, LeaseResult, ShardPlan
 from tests.support.simulated_worlds import run_small
 
@@ -32,10 +32,10 @@ SEEDS = range(8)
 class WithoutFence(Scheduler):
     """Any result for a span is taken for that of its live lease."""
 
-    def _held(self, worker: str, shard: int, first: int, attempt: int) -> Holding | None:
-        for holding in self._live.values():
-            if (holding.span.shard.plan.shard, holding.span.first) == (shard, first):
-                return holding
+    def _held(self, worker: str, shard: int, first: int, attempt: int) -> LiveLease | None:
+        for live_lease in self._live.values():
+            if (live_lease.span.shard.plan.shard, live_lease.span.first) == (shard, first):
+                return live_lease
         return None
 
 
@@ -79,14 +79,14 @@ class ForgetsStalls(Scheduler):
 
 
 class ForgetsLostGrants(Scheduler):
-    def _miss(self, holding: Holding) -> None:
+    def _miss(self, live_lease: LiveLease) -> None:
         pass
 
 
 class ForgetsTheRest(Scheduler):
     """What a split cuts off is never leased again."""
 
-    def _cut(self, holding: Holding, end: int) -> None:
+    def _cut(self, live_lease: LiveLease, end: int) -> None:
         pass
 
 
@@ -101,15 +101,15 @@ class NeverWakes(Scheduler):
 class BelievesEveryResult(Scheduler):
     """A result is settled before it is seen whether it fits."""
 
-    def _accept(self, holding: Holding, result: LeaseResult) -> None:
-        self._settle(holding, result)
+    def _accept(self, live_lease: LiveLease, result: LeaseResult) -> None:
+        self._settle(live_lease, result)
 
 
 class SealsNothing(Scheduler):
     """Results count, and no seal is written: the next driver knows nothing of them."""
 
-    def _settle(self, holding: Holding, result: LeaseResult) -> None:
-        super()._settle(holding, result)
+    def _settle(self, live_lease: LiveLease, result: LeaseResult) -> None:
+        super()._settle(live_lease, result)
         self._commands = [item for item in self._commands if not isinstance(item, Seal)]
 
 
@@ -152,25 +152,25 @@ class LeavesOldUploadsLive(Scheduler):
 
     def _void(self, shard: Shard) -> None:
         for span in shard.spans:
-            if span.holding is not None:
-                self._release(span.holding)
+            if span.live_lease is not None:
+                self._release(span.live_lease)
         super()._void(shard)
 
 
 class VoidsAtEveryFailure(Scheduler):
     """A failed lease is taken for a lost upload."""
 
-    def _fault(self, holding: Holding, cause: str) -> None:
-        if holding.span.kind is LeaseKind.OBJECTS:
-            super()._fault(holding, cause)
+    def _fault(self, live_lease: LiveLease, cause: str) -> None:
+        if live_lease.span.kind is LeaseKind.OBJECTS:
+            super()._fault(live_lease, cause)
         else:
-            self._lose_upload(holding)
+            self._lose_upload(live_lease)
 
 
 class NeverQuarantines(Scheduler):
-    def _fail(self, holding: Holding, cause: str, *, rest: bool) -> None:
-        holding.span.failures = 0
-        super()._fail(holding, cause, rest=rest)
+    def _fail(self, live_lease: LiveLease, cause: str, *, rest: bool) -> None:
+        live_lease.span.failures = 0
+        super()._fail(live_lease, cause, rest=rest)
 
 
 class QuarantinesTheSettled(Scheduler):
@@ -299,10 +299,10 @@ class RevokesAtEveryReport(Scheduler):
     def _take_report(self, event: WorkerReported) -> None:
         super()._take_report(event)
         for item in event.progress:
-            holding = self._live.get(item.attempt)
-            if holding is not None and holding.units_done == holding.base_units:
-                self._revoke(holding)
-                self._give_back(holding)
+            live_lease = self._live.get(item.attempt)
+            if live_lease is not None and live_lease.units_done == live_lease.base_units:
+                self._revoke(live_lease)
+                self._give_back(live_lease)
 
 
 class SaysNoGeneration(Scheduler):

@@ -12,7 +12,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from noria.engine.scheduler.scheduler import Scheduler
-from noria.engine.scheduler.state import Holding, Shard, Worker
+from noria.engine.scheduler.state import LiveLease, Shard, Worker
 from noria.manifests.model import LeaseResult
 from tests.support.scheduler_machine import QUIET, SchedulerMachine
 
@@ -27,19 +27,19 @@ def test_no_unit_is_lost_or_settled_or_leased_twice() -> None:
 class WithoutFence(Scheduler):
     """Any result for a span is taken for that of its live lease."""
 
-    def _held(self, worker: str, shard: int, first: int, attempt: int) -> Holding | None:
-        for holding in self._live.values():
-            if (holding.span.shard.plan.shard, holding.span.first) == (shard, first):
-                return holding
+    def _held(self, worker: str, shard: int, first: int, attempt: int) -> LiveLease | None:
+        for live_lease in self._live.values():
+            if (live_lease.span.shard.plan.shard, live_lease.span.first) == (shard, first):
+                return live_lease
         return None
 
 
 class TrustsAnyWorker(Scheduler):
     """An attempt is enough to be heard, from whatever worker."""
 
-    def _held(self, worker: str, shard: int, first: int, attempt: int) -> Holding | None:
-        holding = self._live.get(attempt)
-        return holding and super()._held(holding.worker.name, shard, first, attempt)
+    def _held(self, worker: str, shard: int, first: int, attempt: int) -> LiveLease | None:
+        live_lease = self._live.get(attempt)
+        return live_lease and super()._held(live_lease.worker.name, shard, first, attempt)
 
 
 class ForgetsExpiry(Scheduler):
@@ -53,14 +53,14 @@ class ForgetsStalls(Scheduler):
 
 
 class ForgetsLostGrants(Scheduler):
-    def _miss(self, holding: Holding) -> None:
+    def _miss(self, live_lease: LiveLease) -> None:
         pass
 
 
 class ForgetsTheRest(Scheduler):
     """A lease that ends early is taken for the whole span."""
 
-    def _cut(self, holding: Holding, end: int) -> None:
+    def _cut(self, live_lease: LiveLease, end: int) -> None:
         pass
 
 
@@ -73,8 +73,8 @@ class NeverWakes(Scheduler):
 
 
 class BelievesEveryResult(Scheduler):
-    def _accept(self, holding: Holding, result: LeaseResult) -> None:
-        self._settle(holding, result)
+    def _accept(self, live_lease: LiveLease, result: LeaseResult) -> None:
+        self._settle(live_lease, result)
 
 
 class LeavesOldUploadsLive(Scheduler):
@@ -82,8 +82,8 @@ class LeavesOldUploadsLive(Scheduler):
 
     def _void(self, shard: Shard) -> None:
         for span in shard.spans:
-            if span.holding is not None:
-                self._release(span.holding)
+            if span.live_lease is not None:
+                self._release(span.live_lease)
         super()._void(shard)
 
 
