@@ -62,7 +62,7 @@ def accept(
 
 
 def compare_present(
-    context: TransferContext, entry: ObjectEntry, standing: ObjectHead, attempt: int
+    context: TransferContext, entry: ObjectEntry, existing: ObjectHead, attempt: int
 ) -> Receipt:
     """What to say of an object that stands at the target already: equal, or a conflict. Writes
     nothing.
@@ -70,7 +70,7 @@ def compare_present(
     Equal means the target's own CRC64NVME is that of the source's bytes as read now; a target that
     states none is read back, by this worker, which is worth no more than `counted`.
     """
-    if standing.size != entry.size:
+    if existing.size != entry.size:
         raise TargetConflict(
             "an object of another size stands at the target: move it away, then plan it anew",
             key=entry.key,
@@ -80,18 +80,18 @@ def compare_present(
     crc64nvme, chunks = digest.crc64nvme, digest.chunks()
     if head.crc64nvme is None:
         head = replace(head, crc64nvme=digest.stated_crc64nvme)
-    if standing.crc64nvme is not None:
-        equal = standing.crc64nvme == crc64nvme
+    if existing.crc64nvme is not None:
+        equal = existing.crc64nvme == crc64nvme
         written = Written(
-            etag=standing.etag, version_id=standing.version_id, crc64nvme=standing.crc64nvme
+            etag=existing.etag, version_id=existing.version_id, crc64nvme=existing.crc64nvme
         )
     else:
         name = context.target_name(entry)
         try:
-            equal = chunks == _hash(context, entry, context.target, name, standing.etag).chunks()
+            equal = chunks == _hash(context, entry, context.target, name, existing.etag).chunks()
         except (SourceChanged, SourceMissing):  # as the target's read says it
             equal = False
-        written = Written(etag=standing.etag, version_id=standing.version_id)
+        written = Written(etag=existing.etag, version_id=existing.version_id)
     if not equal:
         raise TargetConflict(
             "another object stands at the target: move it away, then plan it anew",
@@ -108,11 +108,11 @@ def compare_present(
         bytes_moved=0,
         checked_parts=False,
     )
-    ours = context.is_ours(standing, entry)
+    ours = context.is_ours(existing, entry)
     return replace(
         receipt,
         outcome=Outcome.TRANSFERRED if ours else Outcome.ALREADY_PRESENT,
-        txid=standing.txid,
+        txid=existing.txid,
     )
 
 

@@ -63,9 +63,9 @@ def transfer_object(context: TransferContext, entry: ObjectEntry, attempt: int) 
     """Move an object with one GET and one PUT. Raises Skippable, Fatal, Stopped, or Retryable past
     its budget."""
     if context.options.look_first:
-        standing = look(context, entry)
-        if standing is not None:
-            return compare_present(context, entry, standing, attempt)
+        existing = look(context, entry)
+        if existing is not None:
+            return compare_present(context, entry, existing, attempt)
     with context.buffers.take(entry.size) as body:
         outcome = _move(context, entry, body, attempt)
     if isinstance(outcome, Receipt):
@@ -93,17 +93,17 @@ def open_upload(
     """
     head = pin_source(context, entry)
     if earlier is None and context.options.look_first:
-        standing = look(context, entry)
-        if standing is not None:
-            return compare_present(context, entry, standing, attempt)
+        existing = look(context, entry)
+        if existing is not None:
+            return compare_present(context, entry, existing, attempt)
     attributes = _attributes(context, entry, head)
     upload = earlier
     if upload is None:
         upload = _create_upload(context, entry, attempt, part_bytes, attributes, head.etag)
-        standing_upload = on_created(upload)
-        if standing_upload != upload:
+        existing_upload = on_created(upload)
+        if existing_upload != upload:
             _abort(context, entry, upload)
-            upload = standing_upload
+            upload = existing_upload
     if upload.etag != head.etag:
         raise SourceChanged("the source changed since its upload was opened", key=entry.key)
     kept: Mapping[int, PartRecord] = {}
@@ -111,9 +111,9 @@ def open_upload(
         held = _still_held(context, entry, upload, acknowledged)
         if held is None or len(held) < len(acknowledged):
             # What makes an object of an upload takes its parts away, and the receipt may be lost.
-            standing = look(context, entry)
-            if standing is not None and context.is_ours(standing, entry):
-                return compare_present(context, entry, standing, attempt)
+            existing = look(context, entry)
+            if existing is not None and context.is_ours(existing, entry):
+                return compare_present(context, entry, existing, attempt)
         if held is None:
             raise UploadLost("the upload of an earlier attempt is gone", key=entry.key)
         kept = held
@@ -162,14 +162,14 @@ def complete_upload(
     refuse_flipped(entry, source_crc64nvme, crc64nvme)
     if source_crc64nvme is None and all(part.stated for part in parts):
         source_crc64nvme = crc64nvme
-    standing = _complete(context, entry, opened, parts, crc64nvme)
-    if standing.txid != opened.upload.txid and standing.crc64nvme is None:
-        return compare_present(context, entry, standing, attempt)
+    existing = _complete(context, entry, opened, parts, crc64nvme)
+    if existing.txid != opened.upload.txid and existing.crc64nvme is None:
+        return compare_present(context, entry, existing, attempt)
     return moved_receipt(
         context,
         entry,
         attempt,
-        written=accept(context, entry, standing, crc64nvme),
+        written=accept(context, entry, existing, crc64nvme),
         crc64nvme=crc64nvme,
         chunks=chunks,
         source=ObjectHead(
@@ -182,7 +182,7 @@ def complete_upload(
         checked_parts=all(part.checked for part in parts),
         stated_parts=sum(part.stated for part in parts),
         parts=len(parts),
-        txid=standing.txid,
+        txid=existing.txid,
     )
 
 
@@ -195,20 +195,20 @@ def _move(
     while True:
         head, digest = _read_whole(context, entry, body)
         attributes = _attributes(context, entry, head)
-        standing: ObjectHead | None = None
+        existing: ObjectHead | None = None
         try:
             written = _put(context, entry, body, attributes, digest.crc64nvme, attempt, sent)
         except DigestRefused as error:
             resends.again(error)
             continue
         except (OutcomeUnknown, TargetConflict) as error:
-            standing = look(context, entry)
-            if standing is None:
+            existing = look(context, entry)
+            if existing is None:
                 resends.again(error)
                 continue
-            if not _known_by_checksum(context, entry, standing, attempt):
-                return standing
-            written = accept(context, entry, standing, digest.crc64nvme)
+            if not _known_by_checksum(context, entry, existing, attempt):
+                return existing
+            written = accept(context, entry, existing, digest.crc64nvme)
         return moved_receipt(
             context,
             entry,
@@ -219,19 +219,19 @@ def _move(
             source=head,
             bytes_moved=sent.bytes,
             checked_parts=context.target.checksum is not Checksum.NONE,
-            txid=None if standing is None else standing.txid,
+            txid=None if existing is None else existing.txid,
         )
 
 
 def _known_by_checksum(
-    context: TransferContext, entry: ObjectEntry, standing: ObjectHead, attempt: int
+    context: TransferContext, entry: ObjectEntry, existing: ObjectHead, attempt: int
 ) -> bool:
     """True where what stands there is ours, and either of this attempt or told by its checksum: an
     earlier attempt may have read other bytes."""
-    if not context.is_ours(standing, entry):
+    if not context.is_ours(existing, entry):
         return False
-    this_attempt = standing.txid == context.transfer_id(entry, attempt)
-    return this_attempt or standing.crc64nvme is not None
+    this_attempt = existing.txid == context.transfer_id(entry, attempt)
+    return this_attempt or existing.crc64nvme is not None
 
 
 def _read_whole(
@@ -392,16 +392,16 @@ def _complete(
                     txid=upload.txid,
                 ),
             )
-            standing = settle(context, entry, crc64nvme)
-            if standing is None:
+            existing = settle(context, entry, crc64nvme)
+            if existing is None:
                 raise OutcomeUnknown("completed, yet nothing stands there", key=entry.key)
-            return replace(standing, version_id=standing.version_id or written.version_id)
+            return replace(existing, version_id=existing.version_id or written.version_id)
         except (OutcomeUnknown, UploadLost, TargetConflict) as error:
-            standing = settle(context, entry, crc64nvme)
-            if standing is not None:
-                if standing.txid != upload.txid:
+            existing = settle(context, entry, crc64nvme)
+            if existing is not None:
+                if existing.txid != upload.txid:
                     abandon_upload(context, entry, upload)
-                return standing
+                return existing
             if isinstance(error, UploadLost):
                 raise
             resends.again(error)

@@ -140,9 +140,9 @@ def seal(directory: JobDirectory, result: LeaseResult, area: str = "sealed") -> 
     text = json.dumps(values, sort_keys=True) + "\n"
     if directory.write_once(name, text.encode()):
         return _seal(name, text.encode())
-    standing = directory.read(name)
-    assert standing is not None, "a seal never disappears"
-    return _seal(name, standing)
+    existing = directory.read(name)
+    assert existing is not None, "a seal never disappears"
+    return _seal(name, existing)
 
 
 def read_seals(
@@ -247,9 +247,9 @@ def write_upload(directory: JobDirectory, shard: int, generation: int, upload: U
     name = upload_name(shard, generation)
     if directory.write_once(name, json.dumps(asdict(upload)).encode()):
         return upload
-    standing = read_upload(directory, shard, generation)
-    assert standing is not None, "an upload record never disappears"
-    return standing
+    existing = read_upload(directory, shard, generation)
+    assert existing is not None, "an upload record never disappears"
+    return existing
 
 
 def read_upload(directory: JobDirectory, shard: int, generation: int) -> Upload | None:

@@ -381,11 +381,11 @@ class LeaseRun:
         upload = read_upload(self._directory, lease.shard, lease.generation)
         if upload is None or len(parts) < count:
             pin_source(context, entry)
-            standing = look(context, entry)
-            if standing is None:
+            existing = look(context, entry)
+            if existing is None:
                 raise UploadLost("what stood at the target is gone", key=entry.key)
             self._abandon_generation(entry)
-            return compare_present(context, entry, standing, lease.attempt)
+            return compare_present(context, entry, existing, lease.attempt)
         opened = open_upload(context, entry, lease.attempt, upload.part_bytes, earlier=upload)
         assert isinstance(opened, OpenUpload)
         records = [parts[number] for number in range(1, count + 1)]

@@ -109,14 +109,14 @@ def test_standing_members_count_from_now_on_and_stay(account: Account, tmp_path:
         "burn(0.6); open('ready', 'w').close(); open('go').read(); burn(1.0)\n"
         "open('done', 'w').close(); open('go').read()"
     )
-    standing = account.launch([sys.executable, "-S", "-c", program], os.environ, cwd=tmp_path)
+    existing = account.launch([sys.executable, "-S", "-c", program], os.environ, cwd=tmp_path)
     (tmp_path / "ready").read_text()
     usage = run_python(account, "open('go', 'w').close(); open('done').read()", tmp_path)
-    assert standing.poll() is None
+    assert existing.poll() is None
     assert usage.left_behind == []
     assert usage.cpu_seconds == pytest.approx(0.4 + start_seconds(account), abs=0.15)
     (tmp_path / "go").write_text("")
-    assert standing.wait() == 0
+    assert existing.wait() == 0
 
 
 def test_who_stays_behind_is_ended_and_named(account: Account) -> None:
