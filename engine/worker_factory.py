@@ -17,7 +17,7 @@ from noria.workers.lease.lease import LeaseRun
 from noria.workers.lease.reread import RereadRun
 from noria.workers.lease.worker import Run, Worker
 from noria.workers.runtime.buffers import BufferPool
-from noria.workers.runtime.executors import Lanes
+from noria.workers.runtime.executors import Executors
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.stores.protocol import TargetStore
 
@@ -31,15 +31,15 @@ def outfit_worker(order: WorkerOrder) -> Worker:
     manifest = open_manifest(directory.manifest_path)
     run = order.config.run
     counting, buffers = Counting(), BufferPool(run.bytes_in_flight)
-    lanes = Lanes(run.streams, run.small_requests if _over_network(order.config) else 0)
+    executors = Executors(run.streams, run.small_requests if _over_network(order.config) else 0)
     context = make_context(order, run, counting, buffers)
     counting.gauge("bytes_in_flight", read=lambda: float(buffers.bytes_in_flight))
     counting.gauge("streams", read=lambda: float(run.streams))
 
     def start_run(lease: Lease) -> Run:
         if order.mode is Mode.REREAD:
-            return RereadRun(directory, manifest, context, lanes, lease, area=order.area)
-        return LeaseRun(directory, manifest, context, lanes, lease)
+            return RereadRun(directory, manifest, context, executors, lease, area=order.area)
+        return LeaseRun(directory, manifest, context, executors, lease)
 
     _watch(context.source_pacer, "source", counting)
     _watch(context.target_pacer, "target", counting)
@@ -47,7 +47,7 @@ def outfit_worker(order: WorkerOrder) -> Worker:
     def set_limits(limits: Limits) -> None:
         context.source_pacer.set_ceiling(limits.source)
         context.target_pacer.set_ceiling(limits.target)
-        lanes.limit_streams(limits.streams)
+        executors.limit_streams(limits.streams)
 
     if order.limits is not None:
         set_limits(order.limits)

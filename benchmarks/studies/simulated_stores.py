@@ -114,7 +114,7 @@ class Totals:
 
 
 @dataclass(slots=True)
-class Lane:
+class Executor:
     """One worker's requests to one store."""
 
     limit: float = 1.0
@@ -146,7 +146,7 @@ class Lane:
 
 @dataclass(slots=True)
 class SimulatedWorker:
-    lanes: dict[str, Lane]
+    executors: dict[str, Executor]
     held: int = 0
     """Objects on their way."""
     done: int = 0
@@ -155,13 +155,13 @@ class SimulatedWorker:
 
     @property
     def room(self) -> int:
-        return sum([lane.share for lane in self.lanes.values()]) - self.held
+        return sum([executor.share for executor in self.executors.values()]) - self.held
 
     def tally(self, now: float) -> Tally:
         counters, gauges, histograms = {}, {}, {}
-        for role, lane in self.lanes.items():
-            lane.count(now)
-            totals = lane.totals
+        for role, executor in self.executors.items():
+            executor.count(now)
+            totals = executor.totals
             counters[_BYTES[role],] = float(totals.bytes)
             counters["throttles", role] = float(totals.throttles)
             gauges["in_flight_seconds", role] = totals.in_flight_seconds
@@ -230,8 +230,8 @@ class Simulation:
     def join(self) -> str:
         self._names += 1
         name = f"w{self._names}"
-        lanes = {role: Lane(counted_at=self.now) for role in self._roles}
-        self.workers[name] = SimulatedWorker(lanes)
+        executors = {role: Executor(counted_at=self.now) for role in self._roles}
+        self.workers[name] = SimulatedWorker(executors)
         self._pilot.join(name, self.now)
         self._at(self.now + self._random.random() * REPORT_SECONDS, self._report, name)
         return name
@@ -239,10 +239,10 @@ class Simulation:
     def leave(self, name: str) -> None:
         """A worker is gone, and what it had in flight with it."""
         worker = self.workers.pop(name)
-        for role, lane in worker.lanes.items():
-            self._stores[role].in_flight -= lane.running
-            lane.count(self.now, -lane.running)
-            self._gone[role] += lane.totals.window(0.0)
+        for role, executor in worker.executors.items():
+            self._stores[role].in_flight -= executor.running
+            executor.count(self.now, -executor.running)
+            self._gone[role] += executor.totals.window(0.0)
         self._pilot.leave(name)
 
     def run(self, seconds: float) -> Sequence[Sample]:
@@ -267,8 +267,8 @@ class Simulation:
             return
         self._pilot.hear(name, self.now, worker.tally(self.now))
         for role, share in worker.told.items():
-            if role in worker.lanes:
-                worker.lanes[role].take_share(share)
+            if role in worker.executors:
+                worker.executors[role].take_share(share)
         worker.told = {}
         self._pump(name)
         self._at(self.now + REPORT_SECONDS, self._report, name)
@@ -276,9 +276,9 @@ class Simulation:
     def _sample(self) -> None:
         totals = dict(self._gone)
         for worker in self.workers.values():
-            for role, lane in worker.lanes.items():
-                lane.count(self.now)
-                totals[role] += lane.totals.window(0.0)
+            for role, executor in worker.executors.items():
+                executor.count(self.now)
+                totals[role] += executor.totals.window(0.0)
         windows = {role: totals[role] - self._seen[role] for role in totals}
         self._seen = totals
         one = Window(seconds=1.0)
@@ -296,15 +296,15 @@ class Simulation:
             size = self._sizes()
             if size is None:
                 break
-            worker.lanes[self._roles[0]].queue.append(size)
+            worker.executors[self._roles[0]].queue.append(size)
             worker.held += 1
-        for role, lane in worker.lanes.items():
-            while lane.queue and lane.running < max(1, int(lane.limit)):
-                self._send(name, role, lane, lane.queue.popleft())
+        for role, executor in worker.executors.items():
+            while executor.queue and executor.running < max(1, int(executor.limit)):
+                self._send(name, role, executor, executor.queue.popleft())
 
-    def _send(self, name: str, role: str, lane: Lane, size: int) -> None:
+    def _send(self, name: str, role: str, executor: Executor, size: int) -> None:
         store = self._stores[role]
-        lane.count(self.now, 1)
+        executor.count(self.now, 1)
         store.in_flight += 1
         done, throttled = store.answer(self.now, size)
         self._at(done, self._answered, name, role, size, self.now, throttled)
@@ -313,19 +313,19 @@ class Simulation:
         worker = self.workers.get(name)
         if worker is None:
             return
-        lane = worker.lanes[role]
-        lane.count(self.now, -1)
+        executor = worker.executors[role]
+        executor.count(self.now, -1)
         self._stores[role].in_flight -= 1
         if throttled:
-            lane.totals.throttles += 1
-            lane.on_throttle(self.now)
+            executor.totals.throttles += 1
+            executor.on_throttle(self.now)
             backoff = self._random.random() * BACKOFF_SECONDS
             self._at(self.now + backoff, self._enqueue, name, role, size)
         else:
-            lane.totals.requests += 1
-            lane.totals.bytes += size
-            lane.totals.request_seconds += self.now - started
-            lane.on_success()
+            executor.totals.requests += 1
+            executor.totals.bytes += size
+            executor.totals.request_seconds += self.now - started
+            executor.on_success()
             self._pass_on(worker, role, size)
         self._pump(name)
 
@@ -334,11 +334,11 @@ class Simulation:
             worker.held -= 1
             worker.done += 1
         else:
-            worker.lanes[self._roles[self._roles.index(role) + 1]].queue.append(size)
+            worker.executors[self._roles[self._roles.index(role) + 1]].queue.append(size)
 
     def _enqueue(self, name: str, role: str, size: int) -> None:
         if name in self.workers:
-            self.workers[name].lanes[role].queue.append(size)
+            self.workers[name].executors[role].queue.append(size)
             self._pump(name)
 
     def _at(self, when: float, happens: Callable[..., None], *about: object) -> None:

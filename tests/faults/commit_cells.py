@@ -141,12 +141,12 @@ def wrong_whole(scene: Scene) -> None:
 
 def verified(scene: Scene, case: Case) -> dict[str, Outcome]:
     """What a verification says of each object."""
-    with open_lanes() as lanes:
+    with open_lanes() as executors:
         run = RereadRun(
             case.job.directory,
             case.job.manifest,
             case.job.context,
-            lanes,
+            executors,
             case.job.lease(),
             area="verified/1",
         )

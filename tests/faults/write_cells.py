@@ -154,8 +154,8 @@ def wrong_part_etag(scene: Scene) -> None:
 def two_attempts(scene: Scene) -> None:
     case = scene.case("azure-s3")
     first, second = case.job.lease(), case.job.lease()
-    with open_lanes() as lanes:
-        zombie = case.job.start(first, lanes)
+    with open_lanes() as executors:
+        zombie = case.job.start(first, executors)
         zombie.flight.stop()
         result = case.job.run(second)
         late = zombie.run()

@@ -129,8 +129,8 @@ def test_a_lease_that_is_handed_back_does_not_wait_out_a_storm(new_case, way):
     case = new_case(way, retry_seconds=600)
     slow = refuse(503, "SlowDown", retry_after_seconds=600)
     case.target.add(Fault(match=on(), action=slow, times=None))
-    with open_lanes() as lanes, ThreadPoolExecutor(1) as leases:
-        run = case.job.start(case.job.lease(), lanes)
+    with open_lanes() as executors, ThreadPoolExecutor(1) as leases:
+        run = case.job.start(case.job.lease(), executors)
         result = leases.submit(run.run)
         while case.counting.total("throttles", "target") == 0:
             assert not result.done()

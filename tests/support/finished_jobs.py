@@ -21,7 +21,7 @@ from noria.workers.context import TransferContext
 from noria.workers.counters import Counting
 from noria.workers.lease.lease import LeaseRun
 from noria.workers.runtime.buffers import BufferPool
-from noria.workers.runtime.executors import Lanes
+from noria.workers.runtime.executors import Executors
 
 KIB = 1024
 OBJECTS: Mapping[str, bytes] = {
@@ -112,7 +112,7 @@ def finish_job(folder: Path) -> FinishedJob:
     )
     run = prepared.config.run
     context = make_context(order, run, Counting(), BufferPool(run.bytes_in_flight))
-    with contextlib.closing(Lanes(4, 0)) as lanes, prepared.directory.hold() as hold:
+    with contextlib.closing(Executors(4, 0)) as executors, prepared.directory.hold() as hold:
         attempt = hold.first_attempt
         for shard in prepared.manifest.shards():
             for kind, first, end in _spans(shard):
@@ -124,7 +124,7 @@ def finish_job(folder: Path) -> FinishedJob:
                     attempt=attempt,
                     generation=0,
                 )
-                _run_lease(prepared, context, lanes, lease)
+                _run_lease(prepared, context, executors, lease)
                 attempt += 1
     assert job.reconcile_job(folder / "job").reconciled
     return FinishedJob(folder / "job")
@@ -141,7 +141,9 @@ def _spans(shard: ShardPlan) -> list[tuple[LeaseKind, int, int]]:
     ]
 
 
-def _run_lease(prepared: Prepared, context: TransferContext, lanes: Lanes, lease: Lease) -> None:
-    result = LeaseRun(prepared.directory, prepared.manifest, context, lanes, lease).run()
+def _run_lease(
+    prepared: Prepared, context: TransferContext, executors: Executors, lease: Lease
+) -> None:
+    result = LeaseRun(prepared.directory, prepared.manifest, context, executors, lease).run()
     assert result.how is LeaseEnd.FINISHED, (result.cause, result.message)
     seal(prepared.directory, result)

@@ -35,7 +35,7 @@ from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import Counting
 from noria.workers.lease.lease import LeaseRun
 from noria.workers.runtime.buffers import BufferPool
-from noria.workers.runtime.executors import Lanes
+from noria.workers.runtime.executors import Executors
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.stores.azure.store import AzureSettings, AzureStore
 from noria.workers.stores.protocol import Checksum, TargetStore
@@ -256,10 +256,10 @@ class WatchedPacer(Pacer):
 
 
 @contextlib.contextmanager
-def open_lanes(streams: int = STREAMS) -> Iterator[Lanes]:
+def open_lanes(streams: int = STREAMS) -> Iterator[Executors]:
     """So many stream threads, and as many fibers."""
-    with contextlib.closing(Lanes(streams, requests=streams)) as lanes:
-        yield lanes
+    with contextlib.closing(Executors(streams, requests=streams)) as executors:
+        yield executors
 
 
 @dataclass
@@ -293,12 +293,12 @@ class Job:
             generation=generation,
         )
 
-    def start(self, lease: Lease, lanes: Lanes) -> LeaseRun:
-        return LeaseRun(self.directory, self.manifest, self.context, lanes, lease)
+    def start(self, lease: Lease, executors: Executors) -> LeaseRun:
+        return LeaseRun(self.directory, self.manifest, self.context, executors, lease)
 
     def run(self, lease: Lease, *, streams: int = STREAMS) -> LeaseResult:
-        with open_lanes(streams) as lanes:
-            return self.start(lease, lanes).run()
+        with open_lanes(streams) as executors:
+            return self.start(lease, executors).run()
 
     def receipts(self, result: LeaseResult) -> dict[str, Receipt]:
         """Seal a finished lease; its receipts by key."""

@@ -13,7 +13,7 @@ from functools import partial
 from noria.manifests.errors import Fatal, NoriaError, UploadLost
 from noria.manifests.model import Lease, LeaseEnd, LeaseProgress, LeaseResult
 from noria.workers.context import Stopped
-from noria.workers.runtime.executors import Lane
+from noria.workers.runtime.executors import Executor
 from noria.workers.runtime.greenlets import Work
 
 log = logging.getLogger("noria.worker")
@@ -29,7 +29,7 @@ class Flight:
         self.failure: Exception | None = None
         self._lock = threading.Lock()
         self._eased = threading.Condition(self._lock)
-        self._outstanding: defaultdict[Lane, int] = defaultdict(int)
+        self._outstanding: defaultdict[Executor, int] = defaultdict(int)
         self._begun = lease.first
         self._end = lease.end
         self._units_done = 0
@@ -67,15 +67,15 @@ class Flight:
             self.failure = self.failure or error
         self.stopping.set()
 
-    def submit(self, work: Work, lane: Lane) -> None:
+    def submit(self, work: Work, executor: Executor) -> None:
         """Run work on a lane; waits while its window is full. Called by the lease's own thread
         alone."""
         with self._eased:
-            if self._outstanding[lane] >= lane.window:
+            if self._outstanding[executor] >= executor.window:
                 # Until there is room for many: to be woken for each would cost more than the work.
-                self._eased.wait_for(lambda: self._outstanding[lane] <= _low(lane))
-            self._outstanding[lane] += 1
-        lane.submit(partial(self._guarded, work, lane))
+                self._eased.wait_for(lambda: self._outstanding[executor] <= _low(executor))
+            self._outstanding[executor] += 1
+        executor.submit(partial(self._guarded, work, executor))
 
     def count_done(self, size: int) -> None:
         with self._lock:
@@ -125,7 +125,7 @@ class Flight:
             how = LeaseEnd.FATAL
         return replace(self._result(how), cause=error.cause, message=error.message)
 
-    def _guarded(self, work: Work, lane: Lane) -> None:
+    def _guarded(self, work: Work, executor: Executor) -> None:
         try:
             work()
         except Stopped:
@@ -134,8 +134,8 @@ class Flight:
             self.fail(error)
         finally:
             with self._eased:
-                left = self._outstanding[lane] = self._outstanding[lane] - 1
-                if left in (0, _low(lane)):
+                left = self._outstanding[executor] = self._outstanding[executor] - 1
+                if left in (0, _low(executor)):
                     self._eased.notify_all()
 
     def _result(self, how: LeaseEnd) -> LeaseResult:
@@ -151,6 +151,6 @@ class Flight:
         )
 
 
-def _low(lane: Lane) -> int:
+def _low(executor: Executor) -> int:
     """So much of a window left in use means: fill it again."""
-    return lane.window - max(1, lane.window // 4)
+    return executor.window - max(1, executor.window // 4)

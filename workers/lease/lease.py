@@ -59,7 +59,7 @@ from noria.workers.context import Stopped, TransferContext
 from noria.workers.existing import compare_present, look, pin_source
 from noria.workers.lease.in_flight import Flight
 from noria.workers.lease.journal import Journal
-from noria.workers.runtime.executors import Lanes
+from noria.workers.runtime.executors import Executors
 from noria.workers.transfer import (
     OpenUpload,
     abandon_upload,
@@ -102,13 +102,13 @@ class LeaseRun:
         directory: JobDirectory,
         manifest: Manifest,
         context: TransferContext,
-        lanes: Lanes,
+        executors: Executors,
         lease: Lease,
     ) -> None:
         self.lease = lease
         self.flight = Flight(lease)
         self.journal = Journal(directory, lease.shard, lease.attempt)
-        self._lanes = lanes
+        self._executors = executors
         self._directory = directory
         self._manifest = manifest
         self._context = replace(
@@ -151,7 +151,7 @@ class LeaseRun:
             elif entry.reason is not None:
                 self._finish_entry(skipped_receipt(entry, lease.attempt), 0)
             elif self._manifest.fit(entry.size).parts == 0:
-                self.flight.submit(partial(self._move_whole, entry), self._lanes.of(entry.size))
+                self.flight.submit(partial(self._move_whole, entry), self._executors.of(entry.size))
             else:
                 self._begin_multipart(entry, state)
         self._finish_multiparts()
@@ -209,9 +209,9 @@ class LeaseRun:
         moving.records.update(opened.kept)
         moving.waiting = max(1, len(todo))
         if not todo:
-            self.flight.submit(partial(self._part_ended, moving), self._lanes.bulk)
+            self.flight.submit(partial(self._part_ended, moving), self._executors.bulk)
         for part in todo:
-            self.flight.submit(partial(self._move_part, moving, part), self._lanes.bulk)
+            self.flight.submit(partial(self._move_part, moving, part), self._executors.bulk)
 
     def _move_part(self, moving: MovingObject, part: Part) -> None:
         try:
@@ -304,7 +304,7 @@ class LeaseRun:
                 self.flight.count_done(part.size)
             else:
                 move = partial(self._move_segment_part, entry, opened.upload, part)
-                self.flight.submit(move, self._lanes.bulk)
+                self.flight.submit(move, self._executors.bulk)
         self.flight.wait_until_idle()
         if isinstance(self.flight.failure, SOURCE_GONE):
             return self._finish_parts([])

@@ -38,7 +38,7 @@ from noria.workers.context import TransferContext, read_step
 from noria.workers.digest import DIGEST_BYTES, PartDigest
 from noria.workers.lease.in_flight import Flight
 from noria.workers.lease.journal import Journal
-from noria.workers.runtime.executors import Lanes
+from noria.workers.runtime.executors import Executors
 
 _MESSAGES = {
     "damaged": "the bytes at the target are not those of the receipt",
@@ -55,7 +55,7 @@ class RereadRun:
         directory: JobDirectory,
         manifest: Manifest,
         context: TransferContext,
-        lanes: Lanes,
+        executors: Executors,
         lease: Lease,
         *,
         area: str,
@@ -63,7 +63,7 @@ class RereadRun:
         self.lease = lease
         self.flight = Flight(lease)
         self.journal = Journal(directory, lease.shard, lease.attempt)
-        self._lanes = lanes
+        self._executors = executors
         self._directory = directory
         self._manifest = manifest
         self._plan = manifest.shard(lease.shard)
@@ -75,8 +75,8 @@ class RereadRun:
     def run(self) -> LeaseResult:
         try:
             for receipt, first_byte, end_byte in self._slices():
-                lane = self._lanes.of(end_byte - first_byte)
-                self.flight.submit(partial(self._check, receipt, first_byte, end_byte), lane)
+                executor = self._executors.of(end_byte - first_byte)
+                self.flight.submit(partial(self._check, receipt, first_byte, end_byte), executor)
             self.flight.wait_until_idle()
             if not self.flight.interrupted:
                 return self._finish()

@@ -25,7 +25,7 @@ class _Runs(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Lane:
+class Executor:
     runs: _Runs
     running_max: Callable[[], int]
     """How many pieces of work may run here now."""
@@ -103,21 +103,21 @@ class StreamPool:
         return bool(self._work and self._busy < self._limit) or (self._closed and not self._work)
 
 
-class Lanes:
+class Executors:
     """Both lanes of one process. `requests` 0 leaves the small lane out: where stores are files,
     calls block and have to have threads."""
 
     def __init__(self, streams: int, requests: int) -> None:
         self._streams = StreamPool(streams)
         self._fibers = FiberPool(requests) if requests else None
-        self.bulk = Lane(runs=self._streams, running_max=lambda: self._streams.limit)
+        self.bulk = Executor(runs=self._streams, running_max=lambda: self._streams.limit)
         self.small = (
             self.bulk
             if self._fibers is None
-            else Lane(runs=self._fibers, running_max=lambda: requests)
+            else Executor(runs=self._fibers, running_max=lambda: requests)
         )
 
-    def of(self, size: int) -> Lane:
+    def of(self, size: int) -> Executor:
         """Where an object of `size` bytes that goes in one request is moved."""
         return self.small if size <= SMALL_BYTES else self.bulk
 

@@ -222,7 +222,7 @@ def test_mutant_worker_that_holds_objects_for_one_store_only_uses_neither_budget
     """An object is at one store at a time: to fill both, a worker holds as many as both let in."""
 
     def room(worker: SimulatedWorker) -> int:
-        return max(lane.share for lane in worker.lanes.values()) - worker.held
+        return max(executor.share for executor in worker.executors.values()) - worker.held
 
     monkeypatch.setattr(SimulatedWorker, "room", property(room))
     outcome = SCENARIOS["two stores alike"].simulate(SEED)

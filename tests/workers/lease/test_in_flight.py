@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from noria.manifests.model import Lease, LeaseKind
 from noria.workers.lease.in_flight import Flight
-from noria.workers.runtime.executors import SMALL_BYTES, Lane, Lanes, StreamPool
+from noria.workers.runtime.executors import SMALL_BYTES, Executor, Executors, StreamPool
 
 LEASE = Lease(shard=0, kind=LeaseKind.OBJECTS, first=0, end=1000, attempt=1, generation=0)
 
@@ -39,13 +39,13 @@ class Held:
 
 def test_no_more_is_queued_than_the_window_and_a_full_one_is_refilled_in_one_go() -> None:
     held = Held()
-    lane = Lane(runs=held, running_max=lambda: 4)
+    executor = Executor(runs=held, running_max=lambda: 4)
     flight = Flight(LEASE)
     done: list[int] = []
 
     def submit_all() -> None:
         for number in range(20):
-            flight.submit(lambda number=number: done.append(number), lane)  # type: ignore[misc]
+            flight.submit(lambda number=number: done.append(number), executor)  # type: ignore[misc]
 
     thread = threading.Thread(target=submit_all)
     thread.start()
@@ -67,18 +67,18 @@ def test_lanes_do_not_wait_for_each_other() -> None:
     full, free = Held(), Held()
     flight = Flight(LEASE)
     for held in (full, free):
-        lane = Lane(runs=held, running_max=lambda: 1)
-        for _ in range(lane.window):
-            flight.submit(lambda: None, lane)
+        executor = Executor(runs=held, running_max=lambda: 1)
+        for _ in range(executor.window):
+            flight.submit(lambda: None, executor)
     assert (len(full.work), len(free.work)) == (2, 2)
 
 
 def test_small_bodies_go_to_fibers_unless_there_are_none() -> None:
-    lanes = Lanes(1, requests=2)
-    assert lanes.of(SMALL_BYTES) is lanes.small is not lanes.bulk
-    assert lanes.of(SMALL_BYTES + 1) is lanes.bulk
-    lanes.close()
-    files = Lanes(1, requests=0)
+    executors = Executors(1, requests=2)
+    assert executors.of(SMALL_BYTES) is executors.small is not executors.bulk
+    assert executors.of(SMALL_BYTES + 1) is executors.bulk
+    executors.close()
+    files = Executors(1, requests=0)
     assert files.of(1) is files.bulk
     files.close()
 

@@ -64,8 +64,8 @@ def test_a_part_larger_than_a_buffer_is_streamed(make_job):
 def test_what_is_journalled_is_not_done_again(make_job):
     sizes = {f"k{n}": 1000 + n for n in range(10)} | {"z": 20 * MIB}
     job = make_job(sizes)
-    with open_lanes(1) as lanes:
-        run = job.start(job.lease(), lanes)
+    with open_lanes(1) as executors:
+        run = job.start(job.lease(), executors)
         thread = threading.Thread(target=run.run)
         thread.start()
         while job.context.counting.total("parts") < 2:
@@ -83,8 +83,8 @@ def test_what_is_journalled_is_not_done_again(make_job):
 def test_a_cut_lease_ends_early_and_the_rest_can_be_leased(make_job):
     sizes = {f"k{n:02}": 100 for n in range(20)}
     job = make_job(sizes)
-    with open_lanes(1) as lanes:
-        run = job.start(job.lease(), lanes)
+    with open_lanes(1) as executors:
+        run = job.start(job.lease(), executors)
         run.flight.cut(7)
         result = run.run()
     assert (result.first, result.end) == (0, 7)
@@ -149,8 +149,8 @@ def test_looking_first_spares_what_is_there(make_job):
 def test_an_upload_that_a_third_party_aborted_is_opened_anew(make_job):
     sizes = {"large": 20 * MIB}
     job = make_job(sizes)
-    with open_lanes(1) as lanes:
-        run = job.start(job.lease(), lanes)
+    with open_lanes(1) as executors:
+        run = job.start(job.lease(), executors)
         thread = threading.Thread(target=run.run)
         thread.start()
         while job.context.counting.total("parts") < 1:
