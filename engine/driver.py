@@ -58,7 +58,7 @@ from noria.engine.status import (
     Phase,
     save_status,
 )
-from noria.engine.totals import Books
+from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerOrder
 from noria.manifests.errors import NoriaError
 from noria.manifests.job.directory import JobDirectory
@@ -123,7 +123,7 @@ class Driver:
         directory: JobDirectory,
         scheduler: Scheduler,
         cluster: Cluster,
-        books: Books,
+        totals: Totals,
         order: WorkerOrder,
         run: RunConfig,
         sizes: Sizes,
@@ -138,7 +138,7 @@ class Driver:
         self._directory = directory
         self._scheduler = scheduler
         self._cluster = cluster
-        self._books = books
+        self._totals = totals
         self._order = order
         self._run = run
         self._sizes = sizes
@@ -238,7 +238,7 @@ class Driver:
                         end=item.end,
                     )
                 )
-        self._books.add_report(worker, report.progress, report.tally)
+        self._totals.add_report(worker, report.progress, report.tally)
         self._budgets.hear(worker, now, report.tally)
         self._tell(WorkerReported(now=now, worker=worker, progress=report.progress))
 
@@ -255,7 +255,7 @@ class Driver:
                 self._cluster.send(worker, command)
             case Seal(result=result):
                 sealed = seal(self._directory, result, self._area)
-                self._books.add_seal(sealed)
+                self._totals.add_seal(sealed)
                 if result.kind is not LeaseKind.PARTS and self._scheduler.is_settled(result.shard):
                     self._directory.drop_journal(result.shard)
             case Quarantine():
@@ -266,7 +266,7 @@ class Driver:
                 self._cluster.kill(worker)
                 self._forget(worker, lost=True)
             case NewGeneration(shard=shard):
-                self._books.void_parts(shard)
+                self._totals.void_parts(shard)
             case Stop(cause=cause, message=message):
                 self._stop(cause, message)
             case Finish():
@@ -306,7 +306,7 @@ class Driver:
     def _workers_wanted(self) -> int:
         """As many as asked for; else one for each CPU, as nodes come and go, where they are worth
         it."""
-        worth = worthwhile_workers(self._books.objects_total, self._books.bytes_total)
+        worth = worthwhile_workers(self._totals.objects_total, self._totals.bytes_total)
         return self._workers_fixed or max(1, min(worth, self._cluster.cpus()))
 
     def _replace_workers(self, now: float) -> None:
@@ -366,14 +366,14 @@ class Driver:
         self._alive.discard(worker)
         self._leaving.discard(worker)
         self._budgets.leave(worker)
-        self._books.drop_worker(worker, lost=lost)
+        self._totals.drop_worker(worker, lost=lost)
 
     # -- what is shown -----------------------------------------------------------------------------
 
     def _report(self) -> None:
         """Save, then show: what has been seen from outside is never taken back by the next run."""
         now = self._now()
-        status = self._books.status(
+        status = self._totals.status(
             self._phase,
             now=now,
             started=self._started,
@@ -392,7 +392,7 @@ class Driver:
 def drive(
     directory: JobDirectory,
     scheduler: Scheduler,
-    books: Books,
+    totals: Totals,
     order: WorkerOrder,
     sizes: Sizes,
     *,
@@ -411,7 +411,7 @@ def drive(
                     directory,
                     scheduler,
                     cluster,
-                    books,
+                    totals,
                     order,
                     run,
                     sizes,

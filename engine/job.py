@@ -33,7 +33,7 @@ from noria.engine.status import (
     load_status,
     save_status,
 )
-from noria.engine.totals import Books
+from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerOrder
 from noria.manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
@@ -127,18 +127,18 @@ def run(
         latest = load_status(directory)
         if latest is None or latest.phase is not Phase.FINISHED:
             standby.begin_early(run_config.workers)
-        books = _books(prepared, latest)
+        totals = _totals(prepared, latest)
         ending = _drive(
             prepared,
-            books,
+            totals,
             run_config,
             standby,
             mode=Mode.MOVE,
-            sealed=enter_seals(directory, books),
+            sealed=enter_seals(directory, totals),
             first_attempt=hold.first_attempt,
             show=show,
         )
-        return _close(prepared, books, ending, started, show, show_keys)
+        return _close(prepared, totals, ending, started, show, show_keys)
 
 
 def verify(
@@ -155,10 +155,10 @@ def verify(
         started = time.monotonic()
         area = f"verified/{hold.epoch:010d}"
         before = load_status(prepared.directory) or _moved_status(prepared)
-        books = _books(prepared, before)
+        totals = _totals(prepared, before)
         ending = _drive(
             prepared,
-            books,
+            totals,
             _run_config(prepared.config, overrides),
             Standby(address),
             mode=Mode.REREAD,
@@ -171,7 +171,7 @@ def verify(
         damaged = write_failures(
             prepared.directory, prepared.manifest, area, f"{area}/damaged.parquet"
         )
-        sums = books.sums
+        sums = totals.sums
         return VerifyReport(
             job=prepared.facts.job_id,
             level=Level.REREAD,
@@ -271,7 +271,7 @@ def read_failures(root: Path, show_keys: bool) -> list[Failure]:
 
 def _drive(
     prepared: Prepared,
-    books: Books,
+    totals: Totals,
     run_config: RunConfig,
     standby: Standby,
     *,
@@ -301,7 +301,7 @@ def _drive(
     # Ray takes a third of a second to import: only what runs a cluster pays for it.
     from noria.engine.driver import drive
 
-    show(_idle_status(prepared, books, Phase.STARTING))
+    show(_idle_status(prepared, totals, Phase.STARTING))
     order = WorkerOrder(
         name="",
         directory=str(directory.root.absolute()),
@@ -311,18 +311,18 @@ def _drive(
         area=area,
     )
     sizes = prepared.manifest.sizes
-    return drive(directory, scheduler, books, order, sizes, standby=standby, show=show)
+    return drive(directory, scheduler, totals, order, sizes, standby=standby, show=show)
 
 
 def _close(
-    prepared: Prepared, books: Books, ending: Ending, started: float, show: Show, show_keys: bool
+    prepared: Prepared, totals: Totals, ending: Ending, started: float, show: Show, show_keys: bool
 ) -> RunReport:
     """What every run ends with: failures listed, and where it is complete, reconciled."""
     directory = prepared.directory
     failures = write_failures(
         directory, prepared.manifest, "sealed", FAILURES_FILE, ending.quarantined
     )
-    last = ending.status or _idle_status(prepared, books, Phase.RECONCILING)
+    last = ending.status or _idle_status(prepared, totals, Phase.RECONCILING)
     reconciled, differences, open_uploads = False, {}, None
     if ending.complete:
         show(_in_phase(last, Phase.RECONCILING))
@@ -379,9 +379,9 @@ def _run_config(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunCo
     return run_config
 
 
-def _books(prepared: Prepared, latest: JobStatus | None) -> Books:
-    """Books that know of no seal yet."""
-    return Books(
+def _totals(prepared: Prepared, latest: JobStatus | None) -> Totals:
+    """Totals that know of no seal yet."""
+    return Totals(
         prepared.facts.job_id,
         objects_total=prepared.manifest.objects,
         bytes_total=prepared.manifest.bytes_to_move,
@@ -391,9 +391,9 @@ def _books(prepared: Prepared, latest: JobStatus | None) -> Books:
 
 def _moved_status(prepared: Prepared) -> JobStatus:
     """The status of a job whose status file is gone, from its seals."""
-    books = _books(prepared, None)
-    enter_seals(prepared.directory, books)
-    return _idle_status(prepared, books, Phase.STOPPED)
+    totals = _totals(prepared, None)
+    enter_seals(prepared.directory, totals)
+    return _idle_status(prepared, totals, Phase.STOPPED)
 
 
 def _verify_shards(manifest: Manifest) -> Iterator[ShardPlan]:
@@ -408,9 +408,9 @@ def _verify_shards(manifest: Manifest) -> Iterator[ShardPlan]:
         )
 
 
-def _idle_status(prepared: Prepared, books: Books, phase: Phase) -> JobStatus:
+def _idle_status(prepared: Prepared, totals: Totals, phase: Phase) -> JobStatus:
     now = time.monotonic()
-    return books.status(phase, now=now, started=now, unix=time.time(), shards={})
+    return totals.status(phase, now=now, started=now, unix=time.time(), shards={})
 
 
 def _in_phase(status: JobStatus, phase: Phase) -> JobStatus:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from noria.engine.scheduler.events import SettledSpan
-from noria.engine.totals import Books
+from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import read_seals_by_shard
 from noria.manifests.model import LeaseKind
@@ -25,7 +25,7 @@ class Sealed:
     """PARTS shard -> its newest generation, where that is not 0."""
 
 
-def enter_seals(directory: JobDirectory, books: Books) -> Sealed:
+def enter_seals(directory: JobDirectory, totals: Totals) -> Sealed:
     """Read the seals of the job; those that count are entered in the books."""
     spans = []
     generations = _upload_generations(directory)
@@ -38,7 +38,7 @@ def enter_seals(directory: JobDirectory, books: Books) -> Sealed:
         for sealed in seals:
             # Parts of an upload that was lost do not count.
             if sealed.kind is LeaseKind.OBJECTS or sealed.generation == newest:
-                books.add_seal(sealed)
+                totals.add_seal(sealed)
                 spans.append(
                     SettledSpan(shard=shard, kind=sealed.kind, first=sealed.first, end=sealed.end)
                 )

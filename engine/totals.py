@@ -22,7 +22,7 @@ class _Mark:
     objects_done: int
 
 
-class Books:
+class Totals:
     """Adds up. Sizes with the number of seals only in what one PARTS shard has in progress."""
 
     def __init__(

@@ -9,7 +9,7 @@ import pytest
 
 from noria.engine.replay import enter_seals
 from noria.engine.status import Phase
-from noria.engine.totals import Books
+from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import seal, write_upload
 from noria.manifests.model import LeaseEnd, LeaseKind, LeaseResult, Upload
@@ -45,30 +45,30 @@ def add_seal(
     seal(directory, result)
 
 
-def new_books() -> Books:
-    return Books("j", objects_total=100, bytes_total=1000)
+def new_books() -> Totals:
+    return Totals("j", objects_total=100, bytes_total=1000)
 
 
-def bytes_done(books: Books) -> int:
-    return books.status(Phase.MOVING, now=1, started=0, unix=0, shards={}).bytes_done
+def bytes_done(totals: Totals) -> int:
+    return totals.status(Phase.MOVING, now=1, started=0, unix=0, shards={}).bytes_done
 
 
 def test_nothing_is_sealed_at_first(directory: JobDirectory) -> None:
-    books = new_books()
-    sealed = enter_seals(directory, books)
-    assert (list(sealed.spans), sealed.generations, dict(books.sums)) == ([], {}, {})
+    totals = new_books()
+    sealed = enter_seals(directory, totals)
+    assert (list(sealed.spans), sealed.generations, dict(totals.sums)) == ([], {}, {})
 
 
 def test_spans_and_sums_of_all_shards(directory: JobDirectory) -> None:
     add_seal(directory, 0, first=0, end=3, outcome_TRANSFERRED=3)
     add_seal(directory, 0, first=5, end=7, outcome_TRANSFERRED=1, outcome_FAILED=1)
     add_seal(directory, 11, first=0, end=4, outcome_TRANSFERRED=4)
-    books = new_books()
-    sealed = enter_seals(directory, books)
+    totals = new_books()
+    sealed = enter_seals(directory, totals)
     found = [(span.shard, span.first, span.end) for span in sealed.spans]
     assert found == [(0, 0, 3), (0, 5, 7), (11, 0, 4)]
     assert sealed.generations == {}
-    assert books.sums == {"outcome.TRANSFERRED": 8, "outcome.FAILED": 1}
+    assert totals.sums == {"outcome.TRANSFERRED": 8, "outcome.FAILED": 1}
 
 
 def test_parts_of_an_upload_that_was_lost_do_not_count(directory: JobDirectory) -> None:
@@ -78,22 +78,22 @@ def test_parts_of_an_upload_that_was_lost_do_not_count(directory: JobDirectory) 
     upload = Upload(row=0, upload_id="u", txid="t", part_bytes=1, etag="e")
     write_upload(directory, 3, 2, upload)
     write_upload(directory, 4, 1, upload)
-    books = new_books()
-    sealed = enter_seals(directory, books)
+    totals = new_books()
+    sealed = enter_seals(directory, totals)
     assert [(span.shard, span.first, span.end) for span in sealed.spans] == [(2, 4, 6)]
     assert sealed.generations == {2: 1, 3: 2, 4: 1}
-    assert bytes_done(books) == 200
+    assert bytes_done(totals) == 200
 
 
 def test_a_generation_without_an_upload_counts_by_its_seal(directory: JobDirectory) -> None:
     write_upload(directory, 2, 0, Upload(row=0, upload_id="u", txid="t", part_bytes=1, etag="e"))
     add_seal(directory, 2, LeaseKind.PARTS, first=0, end=4, generation=0, part_bytes=400)
     add_seal(directory, 2, LeaseKind.ASSEMBLE, end=0, generation=1, outcome_SOURCE_MISSING=1)
-    books = new_books()
-    sealed = enter_seals(directory, books)
+    totals = new_books()
+    sealed = enter_seals(directory, totals)
     assert [span.kind for span in sealed.spans] == [LeaseKind.ASSEMBLE]
     assert sealed.generations == {2: 1}
-    assert bytes_done(books) == 0
+    assert bytes_done(totals) == 0
 
 
 def test_every_seal_is_read_once(directory: JobDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from noria.engine.status import JobStatus, Phase, load_status, save_status
-from noria.engine.totals import Books
+from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import Seal
 from noria.manifests.model import LeaseKind, LeaseProgress, Tally
@@ -23,43 +23,43 @@ def seal(kind: LeaseKind, shard: int = 0, **summary: int) -> Seal:
     )
 
 
-def status(books: Books, now: float) -> JobStatus:
-    return books.status(Phase.MOVING, now=now, started=0, unix=0, shards={})
+def status(totals: Totals, now: float) -> JobStatus:
+    return totals.status(Phase.MOVING, now=now, started=0, unix=0, shards={})
 
 
 def test_sealed_and_live_work_add_up() -> None:
-    books = Books("j", objects_total=10, bytes_total=1000)
-    books.add_seal(seal(LeaseKind.OBJECTS, outcome_TRANSFERRED=3, bytes_TRANSFERRED=300))
+    totals = Totals("j", objects_total=10, bytes_total=1000)
+    totals.add_seal(seal(LeaseKind.OBJECTS, outcome_TRANSFERRED=3, bytes_TRANSFERRED=300))
     progress = LeaseProgress(shard=1, first=0, attempt=2, end=5, units_done=2, bytes_done=50)
-    books.add_report("w", (progress,), Tally(counters={("parts",): 4.0}))
-    seen = status(books, 1)
+    totals.add_report("w", (progress,), Tally(counters={("parts",): 4.0}))
+    seen = status(totals, 1)
     assert (seen.objects_done, seen.bytes_done, seen.workers) == (5, 350, 1)
     assert seen.tally.counters == {("parts",): 4.0}
-    books.drop_worker("w", lost=True)
-    seen = status(books, 2)
+    totals.drop_worker("w", lost=True)
+    seen = status(totals, 2)
     assert (seen.objects_done, seen.bytes_done, seen.workers) == (3, 300, 0)
     assert seen.tally.counters == {("parts",): 4.0}, "what a lost worker did is not forgotten"
     assert seen.workers_lost == 1
 
 
 def test_parts_of_a_huge_object_count_until_it_is_assembled() -> None:
-    books = Books("j", objects_total=1, bytes_total=100)
+    totals = Totals("j", objects_total=1, bytes_total=100)
     parts = seal(LeaseKind.PARTS)
     parts.summary["part_bytes"] = 60  # type: ignore[index]
-    books.add_seal(parts)
-    assert status(books, 1).bytes_done == 60
-    books.add_seal(seal(LeaseKind.ASSEMBLE, outcome_TRANSFERRED=1, bytes_TRANSFERRED=100))
-    assert status(books, 2).bytes_done == 100
-    books.add_seal(seal(LeaseKind.PARTS, shard=2))
-    books.void_parts(2)
-    assert status(books, 3).bytes_done == 100
+    totals.add_seal(parts)
+    assert status(totals, 1).bytes_done == 60
+    totals.add_seal(seal(LeaseKind.ASSEMBLE, outcome_TRANSFERRED=1, bytes_TRANSFERRED=100))
+    assert status(totals, 2).bytes_done == 100
+    totals.add_seal(seal(LeaseKind.PARTS, shard=2))
+    totals.void_parts(2)
+    assert status(totals, 3).bytes_done == 100
 
 
 def test_the_slower_of_bytes_and_objects_gives_the_eta() -> None:
-    books = Books("j", objects_total=100, bytes_total=1000)
-    status(books, 0)
-    books.add_seal(seal(LeaseKind.OBJECTS, outcome_TRANSFERRED=10, bytes_TRANSFERRED=500))
-    seen = status(books, 10)
+    totals = Totals("j", objects_total=100, bytes_total=1000)
+    status(totals, 0)
+    totals.add_seal(seal(LeaseKind.OBJECTS, outcome_TRANSFERRED=10, bytes_TRANSFERRED=500))
+    seen = status(totals, 10)
     assert (seen.bytes_per_second, seen.objects_per_second) == (50, 1)
     assert seen.eta_seconds == 90
 
@@ -67,9 +67,9 @@ def test_the_slower_of_bytes_and_objects_gives_the_eta() -> None:
 def test_a_status_comes_back_from_disk(tmp_path) -> None:  # type: ignore[no-untyped-def]
     directory = JobDirectory.create(tmp_path / "job", {"id": "j"})
     assert load_status(directory) is None
-    books = Books("j", objects_total=1, bytes_total=1)
-    books.add_report("w", (), Tally(counters={("a", "b"): 1.0}, histograms={("h",): (1.0, 2.0)}))
-    saved = status(books, 1)
+    totals = Totals("j", objects_total=1, bytes_total=1)
+    totals.add_report("w", (), Tally(counters={("a", "b"): 1.0}, histograms={("h",): (1.0, 2.0)}))
+    saved = status(totals, 1)
     save_status(directory, saved)
     assert load_status(directory) == saved
     directory.replace("status.json", b"{half")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from noria.engine.replay import enter_seals
 from noria.engine.status import Phase
-from noria.engine.totals import Books
+from noria.engine.totals import Totals
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import (
@@ -36,9 +36,9 @@ from tests.support.fuzzing import ODD_DOCUMENTS, ODD_VALUES, changed, damaged, e
 def read_all(root: Path) -> list[Any]:
     """All that the seals lead to, as a new run, a verification and a report would read it."""
     directory = JobDirectory.open(root)
-    books = Books("j", objects_total=5, bytes_total=10**6)
-    found: list[Any] = [enter_seals(directory, books)]
-    found.append(books.status(Phase.MOVING, now=1, started=0, unix=0, shards={}))
+    totals = Totals("j", objects_total=5, bytes_total=10**6)
+    found: list[Any] = [enter_seals(directory, totals)]
+    found.append(totals.status(Phase.MOVING, now=1, started=0, unix=0, shards={}))
     for sealed in read_seals(directory):
         table = read_result(directory, sealed)
         if sealed.kind is LeaseKind.PARTS:
