@@ -13,7 +13,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from noria.engine.concurrency.search import Knee
+from noria.engine.concurrency.search import ConcurrencySearch
 from noria.engine.concurrency.throughput import PRICE_PRIOR_BYTES, Window, added_rates
 from noria.manifests.model import Tally
 
@@ -123,14 +123,14 @@ class Budgets:
         """`start`: requests in flight at each store. `fixed`: store -> requests in flight that
         never change."""
         self._fixed = fixed or {}
-        self._knees = {role: self._knee(role, start) for role in ROLES}
+        self._searches = {role: self._search(role, start) for role in ROLES}
         self._members: dict[str, _Member] = {}
         self._sharing: frozenset[str] = frozenset()
         self._window_began: float | None = None
 
     def budget(self, role: str) -> int:
         """Requests in flight at a store, all workers together."""
-        return self._knees[role].budget
+        return self._searches[role].budget
 
     def join(self, worker: str, now: float) -> None:
         self._members[worker] = _Member(worked_at=now)
@@ -168,11 +168,15 @@ class Budgets:
             self._sharing = sharing
             for role in ROLES:
                 if role not in self._fixed:
-                    self._knees[role].set_floor(len(sharing))
+                    self._searches[role].set_floor(len(sharing))
 
-    def _knee(self, role: str, start: int) -> Knee:
+    def _search(self, role: str, start: int) -> ConcurrencySearch:
         fixed = self._fixed.get(role)
-        return Knee(start, 1, BUDGET_MAX) if fixed is None else Knee(fixed, fixed, fixed)
+        return (
+            ConcurrencySearch(start, 1, BUDGET_MAX)
+            if fixed is None
+            else ConcurrencySearch(fixed, fixed, fixed)
+        )
 
     def _news(self) -> dict[str, dict[str, int]]:
         news: dict[str, dict[str, int]] = {}
@@ -203,19 +207,19 @@ class Budgets:
     def _turn(self, windows: Mapping[str, Window]) -> None:
         """One store tries at a time. Where a trial has moved its budget, the others look again:
         what held them back may have been that one."""
-        for role, knee in self._knees.items():
-            others = [other for other in self._knees.values() if other is not knee]
-            tried_from = knee.base if knee.trying else None
-            knee.hear(
+        for role, search in self._searches.items():
+            others = [other for other in self._searches.values() if other is not search]
+            tried_from = search.base if search.trying else None
+            search.hear(
                 windows[role],
                 may_try=not any(other.trying for other in others),
                 may_lend=not any(other.on_loan for other in others),
             )
-            if tried_from in (None, knee.base):
+            if tried_from in (None, search.base):
                 continue
             for other in others:
                 other.wake()
-                if not knee.on_loan:
+                if not search.on_loan:
                     other.keep_loan()
 
 

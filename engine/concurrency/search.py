@@ -38,7 +38,7 @@ CHURN = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KneeOptions:
+class SearchOptions:
     """How a knee is looked for. Chosen by simulation (test_search.py); none is a setting."""
 
     steps_up: tuple[float, ...] = (1.5, 2.0)
@@ -113,14 +113,14 @@ class Trial:
         return noise * math.sqrt(1 / len(self.at_base) + 1 / len(self.at_trial))
 
 
-class Knee:
+class ConcurrencySearch:
     """The budget of one store: requests in flight, all workers together. Floor == ceiling fixes
     it."""
 
     def __init__(
-        self, start: int, floor: int, ceiling: int, *, options: KneeOptions | None = None
+        self, start: int, floor: int, ceiling: int, *, options: SearchOptions | None = None
     ) -> None:
-        self._options = options or KneeOptions()
+        self._options = options or SearchOptions()
         self._floor, self._ceiling = floor, ceiling
         self._base = self._within(start)
         self._prices = Prices()

@@ -119,8 +119,8 @@ def test_totals_are_told_by_store() -> None:
     assert totals_of(told, "target", 10) == Window(seconds=10)
 
 
-class Knees:
-    """In the place of Knee: remembers what it hears."""
+class Searches:
+    """In the place of ConcurrencySearch: remembers what it hears."""
 
     def __init__(self, start: int, floor: int, ceiling: int) -> None:
         self.budget = self.base = start
@@ -139,13 +139,13 @@ class Knees:
 
 @pytest.fixture
 def budgets(monkeypatch: pytest.MonkeyPatch) -> Budgets:
-    monkeypatch.setattr("noria.engine.concurrency.budget.Knee", Knees)
+    monkeypatch.setattr("noria.engine.concurrency.budget.ConcurrencySearch", Searches)
     return Budgets(12)
 
 
-def knee(budgets: Budgets, role: str = "source") -> Knees:
-    found = budgets._knees[role]
-    assert isinstance(found, Knees)
+def search(budgets: Budgets, role: str = "source") -> Searches:
+    found = budgets._searches[role]
+    assert isinstance(found, Searches)
     return found
 
 
@@ -158,11 +158,11 @@ def test_a_window_adds_the_rates_of_workers_that_report_at_different_times(
     budgets.hear("a", 0.5, tally())
     budgets.hear("b", 0.9, tally(gets=10))
     budgets.decide(1.0)
-    assert knee(budgets).heard == []
+    assert search(budgets).heard == []
     budgets.hear("a", 1.5, tally(gets=100, read=500))
     budgets.hear("b", 2.9, tally(gets=50))
     budgets.decide(3.0)
-    (window,) = knee(budgets).heard
+    (window,) = search(budgets).heard
     assert window.seconds == 3.0
     assert window.requests == pytest.approx(3.0 * (100 / 1.0 + 40 / 2.0))
     assert window.bytes == pytest.approx(3.0 * 500)
@@ -175,9 +175,9 @@ def test_a_silent_worker_holds_a_window_up_for_a_while_only(budgets: Budgets) ->
     budgets.decide(0.0)
     budgets.hear("a", 1.0, tally(gets=10))
     budgets.decide(WINDOW_SECONDS_MAX - 0.1)
-    assert knee(budgets).heard == []
+    assert search(budgets).heard == []
     budgets.decide(WINDOW_SECONDS_MAX)
-    assert knee(budgets).heard[0].requests == pytest.approx(10 * WINDOW_SECONDS_MAX)
+    assert search(budgets).heard[0].requests == pytest.approx(10 * WINDOW_SECONDS_MAX)
 
 
 def test_whoever_is_lost_counts_no_more_and_leaves_its_share(budgets: Budgets) -> None:
@@ -198,7 +198,7 @@ def test_a_worker_that_joins_gets_its_share_with_the_first_word(budgets: Budgets
     budgets.decide(0.0)
     budgets.join("b", 1.0)
     assert budgets.decide(1.0)["b"] == {"source": 6, "target": 6}
-    assert knee(budgets).floor == 2
+    assert search(budgets).floor == 2
 
 
 def test_an_idle_worker_leaves_its_share_to_the_others(budgets: Budgets) -> None:
@@ -226,10 +226,10 @@ def test_one_store_tries_at_a_time(budgets: Budgets) -> None:
     budgets.join("a", 0.0)
     for second in range(3):
         budgets.hear("a", second, tally(gets=second))
-        knee(budgets, "target").trying = knee(budgets, "target").on_loan = True
+        search(budgets, "target").trying = search(budgets, "target").on_loan = True
         budgets.decide(second)
-    assert knee(budgets, "source").allowed == (False, False)
-    assert knee(budgets, "target").allowed == (True, True)
+    assert search(budgets, "source").allowed == (False, False)
+    assert search(budgets, "target").allowed == (True, True)
 
 
 # -- fixed -----------------------------------------------------------------------------------------

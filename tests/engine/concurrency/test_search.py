@@ -17,7 +17,7 @@ from noria.benchmarks.studies.store_scenarios import (
     in_turn,
 )
 from noria.engine.concurrency.budget import PER_WORKER_MAX, Budgets
-from noria.engine.concurrency.search import Knee, KneeOptions
+from noria.engine.concurrency.search import ConcurrencySearch, SearchOptions
 from noria.engine.concurrency.throughput import Prices, Window
 
 SEED = 4
@@ -38,8 +38,8 @@ def finds_the_knee(outcome: Outcome) -> bool:
 def is_narrow(outcome: Outcome) -> bool:
     """A knee of less than 2 requests says nothing about a budget of a few."""
     return all(
-        median <= WIDTH_MAX * max(2.0, outcome.scenario.knee(role))
-        and greatest <= GREATEST_WIDTH_MAX * max(2.0, outcome.scenario.knee(role))
+        median <= WIDTH_MAX * max(2.0, outcome.scenario.search(role))
+        and greatest <= GREATEST_WIDTH_MAX * max(2.0, outcome.scenario.search(role))
         for role in outcome.scenario.models
         for median, greatest in [(outcome.usual(role), max(outcome.budgets(role)))]
     )
@@ -121,7 +121,7 @@ def test_work_that_runs_out_changes_nothing() -> None:
     at_work = budgets.budget("target")
     simulation.run(60)
     assert sum(worker.done for worker in simulation.workers.values()) == 20_000
-    assert scenario.knee("target") / 2 <= budgets.budget("target") <= 2 * at_work
+    assert scenario.search("target") / 2 <= budgets.budget("target") <= 2 * at_work
 
 
 # -- workers that come and go ----------------------------------------------------------------------
@@ -156,7 +156,7 @@ def assert_alike(simulation: Simulation, *, workers: int) -> None:
 # -- what each rule is there for: without it, the scenario that needs it fails ---------------------
 
 
-class NaiveKnee(Knee):
+class NaiveSearch(ConcurrencySearch):
     """AIMD alone: up by one with each window, down on a throttle. It knows no knee."""
 
     def hear(self, window: Window, *, may_try: bool = True, may_lend: bool = True) -> int:
@@ -168,7 +168,7 @@ class NaiveKnee(Knee):
 
 
 def test_mutant_without_a_knee_climbs_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noria.engine.concurrency.budget.Knee", NaiveKnee)
+    monkeypatch.setattr("noria.engine.concurrency.budget.ConcurrencySearch", NaiveSearch)
     outcome = replace(SCENARIOS["loopback"], seconds=300).simulate(SEED)
     assert outcome.yield_share >= YIELD_MIN / 2
     assert outcome.samples[-1].windows["target"].in_flight == pytest.approx(PER_WORKER_MAX, abs=1)
@@ -176,8 +176,8 @@ def test_mutant_without_a_knee_climbs_for_ever(monkeypatch: pytest.MonkeyPatch) 
 
 
 def change_options(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
-    options = replace(KneeOptions(), **changes)
-    monkeypatch.setattr("noria.engine.concurrency.search.KneeOptions", lambda: options)
+    options = replace(SearchOptions(), **changes)
+    monkeypatch.setattr("noria.engine.concurrency.search.SearchOptions", lambda: options)
 
 
 def test_mutant_that_widens_for_any_gain_widens_without_end(
@@ -211,7 +211,9 @@ def test_mutant_without_loans_never_gets_two_stores_off_the_ground(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        Knee, "_leave_unjudged", lambda knee, *_: knee._begin_anew(knee._base, _[1])
+        ConcurrencySearch,
+        "_leave_unjudged",
+        lambda search, *_: search._begin_anew(search._base, _[1]),
     )
     assert SCENARIOS["two stores alike"].simulate(SEED).yield_share < 0.5
 
@@ -263,17 +265,17 @@ WINDOWS = st.builds(
 def test_it_stays_within_its_bounds(
     start: int, floor: int, more: int, windows: list[Window]
 ) -> None:
-    knee = Knee(start, floor, floor + more)
-    assert floor <= knee.budget <= floor + more
+    search = ConcurrencySearch(start, floor, floor + more)
+    assert floor <= search.budget <= floor + more
     for window in windows:
-        assert floor <= knee.hear(window) <= floor + more
+        assert floor <= search.hear(window) <= floor + more
 
 
 @given(st.lists(WINDOWS))
 def test_a_fixed_budget_never_changes(windows: list[Window]) -> None:
-    knee = Knee(7, 12, 12)
-    assert {knee.hear(window) for window in windows} <= {12}
-    assert knee.budget == 12
+    search = ConcurrencySearch(7, 12, 12)
+    assert {search.hear(window) for window in windows} <= {12}
+    assert search.budget == 12
 
 
 def refused(share: float, *, in_flight: float = 100) -> Window:
@@ -286,27 +288,27 @@ def refused(share: float, *, in_flight: float = 100) -> Window:
     )
 
 
-def settled(knee: Knee) -> Knee:
+def settled(search: ConcurrencySearch) -> ConcurrencySearch:
     for _ in range(2):
-        knee.hear(Window(seconds=1))
-    return knee
+        search.hear(Window(seconds=1))
+    return search
 
 
 @pytest.mark.parametrize(("share", "left"), [(0.004, 100), (0.01, 89), (0.2, 70), (0.9, 50)])
 def test_a_fall_is_as_deep_as_what_was_refused(share: float, left: int) -> None:
-    assert settled(Knee(100, 1, 1000)).hear(refused(share)) == left
+    assert settled(ConcurrencySearch(100, 1, 1000)).hear(refused(share)) == left
 
 
 def test_a_fall_is_from_what_was_in_flight_and_not_from_what_might_have_been() -> None:
-    assert settled(Knee(100, 1, 1000)).hear(refused(0.1, in_flight=20)) == 16
+    assert settled(ConcurrencySearch(100, 1, 1000)).hear(refused(0.1, in_flight=20)) == 16
 
 
 def test_a_storm_of_throttles_is_one_fall() -> None:
-    knee = settled(Knee(100, 1, 1000))
-    first = knee.hear(refused(0.1))
-    assert knee.hear(refused(0.1)) == first == 80
-    knee.hear(refused(0.1))
-    assert knee.hear(refused(0.1)) < first
+    search = settled(ConcurrencySearch(100, 1, 1000))
+    first = search.hear(refused(0.1))
+    assert search.hear(refused(0.1)) == first == 80
+    search.hear(refused(0.1))
+    assert search.hear(refused(0.1)) < first
 
 
 # -- prices ----------------------------------------------------------------------------------------
@@ -349,10 +351,10 @@ def test_a_price_keeps_near_what_is_known_of_stores(windows: list[Window]) -> No
 def test_the_model_of_a_store_has_the_knee_that_it_is_said_to_have() -> None:
     """Fixed budgets below, at and far above the knee of a store without noise."""
     steady = replace(SCENARIOS["small"], models={"target": replace(CLOUD, noise=0.0)}, seconds=90)
-    knee = round(steady.knee("target"))
+    search = round(steady.search("target"))
     half, at, above = (
         steady.simulate(SEED, Budgets(budget, fixed={"target": budget})).yield_share
-        for budget in (knee // 2, knee, 4 * knee)
+        for budget in (search // 2, search, 4 * search)
     )
     assert half == pytest.approx(0.5, abs=0.05)
     assert at == pytest.approx(1.0, abs=0.05)
