@@ -66,7 +66,7 @@ def shown(
 
 @contextmanager
 def ending_well(as_json: bool) -> Iterator[None]:
-    """Turn our errors into one clear line and an exit code."""
+    """Waiter our errors into one clear line and an exit code."""
     try:
         yield
     except NoriaError as error:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from noria.workers.runtime.greenlets import Turn
+from noria.workers.runtime.greenlets import Waiter
 
 MIN_BUFFER_BYTES = 64 * 1024
 LARGE_PAGE_BYTES = 2 * 1024 * 1024
@@ -63,7 +63,7 @@ class BufferPool:
         self._out_bytes = 0
         self._shelf_bytes = 0
         self._shelves: dict[int, list[_Memory]] = {}
-        self._queue: deque[tuple[int, Turn]] = deque()
+        self._queue: deque[tuple[int, Waiter]] = deque()
         self._lock = threading.Lock()
 
     @property
@@ -76,15 +76,15 @@ class BufferPool:
         room = _size_class(size)
         if room > self.capacity_bytes:
             raise ValueError(f"a buffer of {room} bytes exceeds the pool of {self.capacity_bytes}")
-        turn = None
+        waiter = None
         with self._lock:
             if self._queue or self._out_bytes + room > self.capacity_bytes:
-                turn = Turn()
-                self._queue.append((room, turn))
+                waiter = Waiter()
+                self._queue.append((room, waiter))
             else:
                 self._out_bytes += room
-        if turn is not None:
-            turn.wait()
+        if waiter is not None:
+            waiter.wait()
         with self._lock:
             buffer = self._from_shelf(room)
         try:
@@ -98,9 +98,9 @@ class BufferPool:
     def _admit(self) -> None:
         """Whoever's turn it is gets the room, the large as the small: or they would never."""
         while self._queue and self._out_bytes + self._queue[0][0] <= self.capacity_bytes:
-            room, turn = self._queue.popleft()
+            room, waiter = self._queue.popleft()
             self._out_bytes += room
-            turn.wake()
+            waiter.wake()
 
     def _from_shelf(self, room: int) -> _Memory:
         shelf = self._shelves.get(room)

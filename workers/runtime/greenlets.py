@@ -3,7 +3,7 @@
 What moves an object is written once, as if it blocked. On a stream thread it does block. On a
 fiber, the same calls switch to the loop of the fiber's thread, which goes on with another fiber
 and comes back when the socket is ready. So whatever waits on a fiber has to wait by means of this
-file (Patience, Turn, pause), or it holds up all fibers of its thread.
+file (Patience, Waiter, pause), or it holds up all fibers of its thread.
 
 greenlet switches stacks, in half a microsecond, where a thread takes some thirty to be woken; which
 fiber runs, and when, is decided here.
@@ -238,7 +238,7 @@ class Patience:
             self._mask = mask
 
 
-class Turn:
+class Waiter:
     """One wait of one thread or fiber, and the wake-up that ends it."""
 
     def __init__(self) -> None:
@@ -248,7 +248,7 @@ class Turn:
             self._lock.acquire()
 
     def wait(self) -> None:
-        """Call once, from where the Turn was made."""
+        """Call once, from where the Waiter was made."""
         if self._lock is not None:
             self._lock.acquire()
         elif self._fiber is not None:

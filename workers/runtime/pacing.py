@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from noria.workers.runtime.greenlets import Turn
+from noria.workers.runtime.greenlets import Waiter
 
 
 def backoff_seconds(
@@ -76,7 +76,7 @@ class Pacer:
         self._running = 0
         self._running_since = clock()
         self._in_flight_seconds = 0.0
-        self._queue: deque[Turn] = deque()
+        self._queue: deque[Waiter] = deque()
         self._lock = threading.Lock()
 
     @property
@@ -103,15 +103,15 @@ class Pacer:
         return self
 
     def __enter__(self) -> None:
-        turn = None
+        waiter = None
         with self._lock:
             if self._queue or self._running >= int(self._adaptive.limit):
-                turn = Turn()
-                self._queue.append(turn)
+                waiter = Waiter()
+                self._queue.append(waiter)
             else:
                 self._count_running(1)
-        if turn is not None:
-            turn.wait()
+        if waiter is not None:
+            waiter.wait()
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         with self._lock:

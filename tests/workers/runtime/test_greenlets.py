@@ -13,7 +13,7 @@ import pytest
 
 from noria.workers.http.connection import Connection
 from noria.workers.runtime.buffers import MIN_BUFFER_BYTES, BufferPool
-from noria.workers.runtime.greenlets import FiberPool, Patience, Turn, current_pool, pause
+from noria.workers.runtime.greenlets import FiberPool, Patience, Waiter, current_pool, pause
 from noria.workers.runtime.pacing import Pacer
 
 SECONDS = 10.0
@@ -166,12 +166,12 @@ def test_a_pause_lasts_as_long_as_it_should() -> None:
 
 @pytest.mark.parametrize("early", [True, False])
 def test_a_turn_ends_whether_its_wake_up_comes_before_or_after(early: bool) -> None:
-    made: list[Turn] = []
+    made: list[Waiter] = []
     ready, go = threading.Event(), threading.Event()
     ended: list[bool] = []
 
     def wait() -> None:
-        made.append(Turn())
+        made.append(Waiter())
         ready.set()
         if early:
             go.wait(SECONDS)

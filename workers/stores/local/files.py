@@ -174,7 +174,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def mapped(verb: Verb, key: str | None) -> Iterator[None]:
-    """Turn what the system refuses into an error of manifests.errors."""
+    """Waiter what the system refuses into an error of manifests.errors."""
     try:
         yield
     except OSError as error:
