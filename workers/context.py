@@ -25,7 +25,7 @@ from noria.workers.runtime.greenlets import pause
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.stores.protocol import ObjectHead, SourceStore, TargetStore
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 
 class Stopped(Exception):
@@ -118,7 +118,9 @@ class Resends:
         _wait(self._context, self._context.target_pacer, self._goes)
 
 
-def step(context: TransferContext, role: str, operation: str, call: Callable[[], Answer]) -> Answer:
+def step(
+    context: TransferContext, role: str, operation: str, call: Callable[[], Response]
+) -> Response:
     """One verb of one store, tried again on throttling, outages and short bodies until
     retry_seconds.
 
@@ -136,11 +138,11 @@ def step(context: TransferContext, role: str, operation: str, call: Callable[[],
         try:
             with pacer.slot():
                 started = time.monotonic()
-                answer = call()
+                response = call()
             context.counting.observe(
                 "request_seconds", role, operation, seconds=time.monotonic() - started
             )
-            return answer
+            return response
         except (DigestRefused, OutcomeUnknown, UploadLost) as error:
             context.counting.add("errors", error.cause)
             raise
@@ -161,7 +163,7 @@ def step(context: TransferContext, role: str, operation: str, call: Callable[[],
             _wait(context, pacer, tries, floor)
 
 
-def read_step(context: TransferContext, role: str, call: Callable[[], Answer]) -> Answer:
+def read_step(context: TransferContext, role: str, call: Callable[[], Response]) -> Response:
     """step() for the bytes of a read. Where they are not those that the store states, they are read
     again, resend_limit times."""
     resends = Resends(context)

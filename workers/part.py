@@ -33,8 +33,8 @@ WINDOW_BYTES: Final = 1024 * 1024
 def is_streamed(context: TransferContext, part: Part) -> bool:
     """Whether the part is sent while it is read."""
     target = context.target
-    told_behind = target.checksum is Checksum.CRC64NVME and target.trailers
-    loses_nothing = told_behind or target.checksum is Checksum.NONE
+    checksum_in_trailer = target.checksum is Checksum.CRC64NVME and target.trailers
+    loses_nothing = checksum_in_trailer or target.checksum is Checksum.NONE
     return part.size > context.options.range_bytes or (part.size >= STREAM_BYTES and loses_nothing)
 
 

@@ -82,8 +82,8 @@ def a_status() -> JobStatus:
 
 
 def text_of(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return str(answer.read().decode())
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return str(response.read().decode())
 
 
 def series_in(text: str) -> Series:

@@ -152,12 +152,12 @@ class Scene:
         bytes from the proxy, or hides from us that they arrived. Not `vouched`: bits were flipped
         where nobody can see it, and no level may say otherwise."""
         receipts = case.job.receipts(case.run(streams=streams))
-        self.ask(
+        self.request(
             case, receipts, exact=exact, vouched=vouched, opening_may_be_lost=opening_may_be_lost
         )
         return receipts
 
-    def ask(
+    def request(
         self,
         case: Case,
         receipts: dict[str, Receipt],

@@ -15,7 +15,6 @@ from tests.faults.read_cells import expect_all_moved
 from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
-    answer,
     error_document,
     flip_answer,
     lose_answer,
@@ -23,6 +22,7 @@ from tests.support.fault_proxy.rules import (
     on,
     refuse,
     replace_answer,
+    response,
     stall,
 )
 from tests.support.faulty import Case
@@ -35,7 +35,7 @@ COMMITS = on(Operation.PUT, Operation.COMPLETE)
 @cell("F35", "200, and an error in the body")
 def error_in_success(scene: Scene) -> None:
     for lie in (
-        answer(200, body=ERROR),
+        response(200, body=ERROR),
         replace_answer(status=200, headers={"etag": None}, body=ERROR),
     ):
         case = scene.case("azure-s3")
@@ -47,7 +47,7 @@ def error_in_success(scene: Scene) -> None:
 def torn_success(scene: Scene) -> None:
     kept = scene.dice.random()
     for lie in (
-        answer(200),
+        response(200),
         replace_answer(headers={"etag": None}, body=b""),
         replace_answer(headers={"etag": None}, body=lambda said: said[: int(len(said) * kept)]),
         replace_answer(body=lambda said: b" \n\t" * 30 + said),

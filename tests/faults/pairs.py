@@ -12,7 +12,6 @@ from tests.faults.cells import Scene
 from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
-    answer,
     cap,
     cut_answer,
     error_document,
@@ -24,6 +23,7 @@ from tests.support.fault_proxy.rules import (
     replace_answer,
     reset,
     reset_in_body,
+    response,
     shift_range,
     stall,
 )
@@ -64,8 +64,8 @@ def commit_fault(scene: Scene, case: Case) -> None:
     action = scene.dice.choice(
         [
             lose_answer(),
-            answer(200),
-            answer(200, body=error_document("InternalError")),
+            response(200),
+            response(200, body=error_document("InternalError")),
             replace_answer(status=500, body=error_document("InternalError")),
             refuse(500, "InternalError"),
             stall(0.3),

@@ -155,8 +155,8 @@ def unstated(scene: Scene) -> None:
 
 
 def _asking_but(name: str) -> Callable[[Request], bool]:
-    asks = asking()
-    return lambda request: asks(request) and not request.path.endswith(name)
+    requests = asking()
+    return lambda request: requests(request) and not request.path.endswith(name)
 
 
 @cell("F20", "an object turns out to be archived")

@@ -20,7 +20,6 @@ from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
     Request,
-    answer,
     cap,
     cut_answer,
     error_document,
@@ -35,6 +34,7 @@ from tests.support.fault_proxy.rules import (
     replace_answer,
     reset,
     reset_in_body,
+    response,
     shift_range,
     stall,
 )
@@ -177,7 +177,7 @@ def test_a_refusal_is_answered_without_the_store(plain):
     plain.proxy.add(
         Fault(match=on(Operation.PUT), action=slow),
         Fault(match=on(Operation.READ), action=refuse(429, "TooManyRequests")),
-        Fault(match=on(Operation.HEAD), action=answer(403, body=b"never sent to a HEAD")),
+        Fault(match=on(Operation.HEAD), action=response(403, body=b"never sent to a HEAD")),
     )
     put = plain.send("PUT", "a", BODY)
     assert (put.status, put.headers["retry-after"]) == (503, "7")

@@ -160,7 +160,7 @@ def two_attempts(scene: Scene) -> None:
         result = case.job.run(second)
         late = zombie.run()
     assert late.how is not LeaseEnd.FINISHED or late.attempt < result.attempt
-    scene.ask(case, case.job.receipts(result), exact=False)
+    scene.request(case, case.job.receipts(result), exact=False)
     scene.evidence.faults += 1
 
 

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from noria.manifests.errors import NoriaError, StoreUnavailable
 from noria.manifests.schema import INVENTORY_SCHEMA
 from noria.workers.http.connection import Connection, Malformed
-from noria.workers.http.response import HEAD_BYTES_MAX, Answer, read_body, read_head
+from noria.workers.http.response import HEAD_BYTES_MAX, Response, read_body, read_head
 from noria.workers.runtime.greenlets import Patience
 from noria.workers.stores.azure import headers as azure_headers
 from noria.workers.stores.azure import xml as azure_xml
 from noria.workers.stores.azure.errors import refusal as azure_refusal
-from noria.workers.stores.listing import Ask, Page, walk
+from noria.workers.stores.listing import Page, PageRequest, walk
 from noria.workers.stores.responses import (
     RETRY_AFTER_MAX_SECONDS,
-    Verb,
+    Purpose,
     check_clock,
     check_range,
     modified_seconds,
@@ -39,7 +39,7 @@ IDLE_SECONDS = 5.0
 # -- HTTP/1.1 --------------------------------------------------------------------------------------
 
 
-def exchange(data: bytes, *, into: int | None = None, method: str = "GET") -> Answer:
+def exchange(data: bytes, *, into: int | None = None, method: str = "GET") -> Response:
     """What comes off a connection on which a host says `data` and ends it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -52,7 +52,7 @@ def exchange(data: bytes, *, into: int | None = None, method: str = "GET") -> An
         return read_body(connection, method, status, headers, view)[0]
 
 
-def answered(data: bytes, **options: Any) -> Answer | None:
+def answered(data: bytes, **options: Any) -> Response | None:
     try:
         return exchange(data, **options)
     except Malformed:
@@ -75,10 +75,10 @@ def test_what_is_whole_is_read() -> None:
 @examples(150)
 @given(st.sampled_from([HELLO, CHUNKED]).flatmap(damaged), st.none() | st.integers(0, 9))
 def test_damaged_answers(data: bytes, into: int | None) -> None:
-    answer = answered(data, into=into)
-    if answer is not None:
-        assert 200 <= answer.status <= 999
-        assert answer.filled <= (into is not None)
+    response = answered(data, into=into)
+    if response is not None:
+        assert 200 <= response.status <= 999
+        assert response.filled <= (into is not None)
 
 
 @examples(150)
@@ -175,24 +175,24 @@ def test_headers_of_any_value(headers: dict[str, str]) -> None:
     pause = retry_after_seconds(headers)
     assert pause is None or 0 <= pause <= RETRY_AFTER_MAX_SECONDS
     modified_seconds(headers)
-    answer = Answer(status=206, headers=headers, filled=True)
-    refused(lambda: check_clock(answer, 0.0))
-    refused(lambda: check_range(answer, offset=0, size=5, key=SECRET))
+    response = Response(status=206, headers=headers, filled=True)
+    refused(lambda: check_clock(response, 0.0))
+    refused(lambda: check_range(response, offset=0, size=5, key=SECRET))
 
 
 @examples(100)
 @given(
     st.integers(100, 999),
-    st.sampled_from(Verb),
+    st.sampled_from(Purpose),
     st.binary(max_size=40) | st.just(b"<Code>\xff</Code>"),
     st.dictionaries(HEADER_NAMES | st.just("x-ms-error-code"), HEADER_VALUES),
 )
 def test_refusals_of_any_content(
-    status: int, verb: Verb, body: bytes, headers: dict[str, str]
+    status: int, purpose: Purpose, body: bytes, headers: dict[str, str]
 ) -> None:
-    answer = Answer(status=status, headers=headers, body=body)
+    response = Response(status=status, headers=headers, body=body)
     for refusal in (s3_refusal, azure_refusal):
-        error = refusal(answer, verb, SECRET)
+        error = refusal(response, purpose, SECRET)
         assert isinstance(error, NoriaError)
         assert error.message.isprintable()
         assert SECRET not in error.message
@@ -359,10 +359,10 @@ def test_a_blob_without_a_size_is_refused() -> None:
 
 def test_a_listing_that_goes_round_in_circles_ends() -> None:
     page = s3_xml.parse_keys(s3_xml.parse_root(S3_KEYS.replace(b"p/", b"")))
-    asked: list[Ask] = []
+    asked: list[PageRequest] = []
 
-    def fetch(ask: Ask) -> Page:
-        asked.append(ask)
+    def fetch(request: PageRequest) -> Page:
+        asked.append(request)
         return Page(batch=page.batch, next_marker="the same")
 
     with pytest.raises(StoreUnavailable, match="circles"):

@@ -230,7 +230,7 @@ def test_messages_that_are_right_of_other_bytes_are_belied_by_what_is_stated_of_
     said = stating_crc64(crc64nvme(case.job.source_bytes("large")))
     other = replace_answer(body=lambda body: bytes([body[0] ^ 1]) + body[1:]).edit
     message = as_message().edit
-    wrong = Action(name="other message", edit=lambda *answer: message(*other(*answer)))
+    wrong = Action(name="other message", edit=lambda *response: message(*other(*response)))
     case.source.add(
         Fault(match=on(Operation.HEAD), action=said, times=None),
         Fault(match=asking(), action=wrong, times=None),

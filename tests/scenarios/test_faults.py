@@ -11,7 +11,6 @@ from tests.support.fault_proxy.proxy import run_fault_proxy
 from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
-    answer,
     cut_answer,
     error_document,
     ignore_range,
@@ -22,6 +21,7 @@ from tests.support.fault_proxy.rules import (
     replace_answer,
     reset,
     reset_in_body,
+    response,
     shift_range,
     stall,
 )
@@ -200,8 +200,8 @@ def test_a_commit_may_take_its_time(new_case, way):
 
 ERROR = error_document("InternalError")
 LIES = {
-    "error-not-done": answer(200, body=ERROR),
-    "empty-not-done": answer(200),
+    "error-not-done": response(200, body=ERROR),
+    "empty-not-done": response(200),
     "failed-not-done": refuse(500, "InternalError"),
     "error-though-done": replace_answer(status=200, headers={"etag": None}, body=ERROR),
     "empty-though-done": replace_answer(headers={"etag": None}, body=b""),

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from noria.manifests.errors import ConfigurationError
 from noria.workers.http.connection import Connection, Malformed, OnBytes, TlsConnection
-from noria.workers.http.response import Answer, Wrapping, read_body, read_head, read_one_head
+from noria.workers.http.response import Response, Wrapping, read_body, read_head, read_one_head
 from noria.workers.runtime.buffers import Room
 from noria.workers.runtime.greenlets import FiberPool, Patience, current_pool
 
@@ -107,7 +107,7 @@ class Wire:
         on_bytes: OnBytes | None = None,
         wrapping: Wrapping | None = None,
         wait_seconds: float | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send one request, read its answer.
 
         `target` is path and query, encoded. `body_bytes` is the length of a body that is poured,
@@ -133,7 +133,7 @@ class Wire:
                 connection.idle_seconds = wait_seconds
             status, answered = read_head(connection)
             connection.idle_seconds = self._settings.idle_seconds
-            answer, reusable = read_body(
+            response, reusable = read_body(
                 connection, method, status, answered, into, on_bytes, wrapping
             )
         except (OSError, Malformed) as error:
@@ -146,7 +146,7 @@ class Wire:
             self._rest(connection)
         else:
             connection.close()
-        return answer
+        return response
 
     def close(self) -> None:
         """Close the resting connections. Those in use are closed by their exchange."""
@@ -249,13 +249,13 @@ class Wire:
 
     def _send(
         self, connection: Connection, head: bytes, body: Body | None, body_bytes: int
-    ) -> Answer | None:
+    ) -> Response | None:
         """Send all of it. Returns an answer where the host refused the body unread."""
         if body is None:
-            connection.ask(head)
+            connection.request(head)
             return None
         if isinstance(body, bytes | memoryview) and body_bytes <= JOINED_BYTES:
-            connection.ask(b"".join((head, body)))
+            connection.request(b"".join((head, body)))
             return None
         connection.send(head)
         if body_bytes >= EXPECT_BYTES:
@@ -269,7 +269,7 @@ class Wire:
         return None
 
 
-def _await_continue(connection: Connection, idle_seconds: float) -> Answer | None:
+def _await_continue(connection: Connection, idle_seconds: float) -> Response | None:
     connection.idle_seconds = min(EXPECT_SECONDS, idle_seconds)
     try:
         status, headers = read_one_head(connection)
@@ -282,7 +282,7 @@ def _await_continue(connection: Connection, idle_seconds: float) -> Answer | Non
         connection.idle_seconds = idle_seconds
 
 
-def _last_words(connection: Connection) -> Answer:
+def _last_words(connection: Connection) -> Response:
     """What the host said before it closed on a body it did not want."""
     connection.idle_seconds = EXPECT_SECONDS
     status, headers = read_head(connection)

@@ -103,7 +103,7 @@ class Connection:
         while view:
             view = view[self._send_some(view) :]
 
-    def ask(self, request: bytes) -> None:
+    def request(self, request: bytes) -> None:
         """Send all of a request. Its answer takes a while, so it is waited for before it is looked
         for."""
         self._answer_is_due = True

@@ -22,7 +22,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Response:
     """What came back."""
 
     status: int
@@ -119,37 +119,37 @@ def read_body(
     into: Room | None,
     on_bytes: OnBytes | None = None,
     wrapping: Wrapping | None = None,
-) -> tuple[Answer, bool]:
+) -> tuple[Response, bool]:
     """The answer, and whether its connection may serve another exchange."""
     reusable = "close" not in headers.get("connection", "").lower()
     if method == "HEAD" or status in (204, 304):
-        return Answer(status=status, headers=headers), reusable
+        return Response(status=status, headers=headers), reusable
     room = into if status in (200, 206) else None
     if room is not None and wrapping is not None and wrapping.wraps(headers):
         if not _read_wrapped(connection, headers, room, on_bytes, wrapping):
-            return Answer(status=status, headers=headers), False
-        return Answer(status=status, headers=headers, filled=True), reusable
+            return Response(status=status, headers=headers), False
+        return Response(status=status, headers=headers, filled=True), reusable
     if "transfer-encoding" in headers:
         body = _read_chunks(connection)
     elif "content-length" in headers:
         length = _length(headers)
         if length > ANSWER_BYTES_MAX if room is None else length != len(room):
-            return Answer(status=status, headers=headers), False
+            return Response(status=status, headers=headers), False
         if room is not None:
             fill_room(connection.fill, room, 0, length, on_bytes)
-            return Answer(status=status, headers=headers, filled=True), reusable
+            return Response(status=status, headers=headers, filled=True), reusable
         buffer = bytearray(length)
         connection.fill(memoryview(buffer))
         body = bytes(buffer)
     else:
         body, reusable = _read_to_end(connection), False
     if room is None:
-        return Answer(status=status, headers=headers, body=body), reusable
+        return Response(status=status, headers=headers, body=body), reusable
     if len(body) != len(room):
-        return Answer(status=status, headers=headers), reusable
+        return Response(status=status, headers=headers), reusable
     # Stores state a length with what they serve; the copy is for a proxy that dropped it.
     fill_room(_Held(body).fill, room, 0, len(body), on_bytes)
-    return Answer(status=status, headers=headers, filled=True), reusable
+    return Response(status=status, headers=headers, filled=True), reusable
 
 
 def _length(headers: Mapping[str, str]) -> int:

@@ -33,7 +33,7 @@ BATCHES_AHEAD: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class PageRequest:
     """One page to fetch."""
 
     prefix: str
@@ -44,7 +44,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What came for an Ask."""
+    """What came for an PageRequest."""
 
     batch: pa.RecordBatch
     prefixes: Sequence[str] = ()
@@ -75,9 +75,11 @@ def check_names_and_sizes(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def walk(fetch: Callable[[Ask], Page], prefix: str, *, streams: int) -> Iterator[pa.RecordBatch]:
+def walk(
+    fetch: Callable[[PageRequest], Page], prefix: str, *, streams: int
+) -> Iterator[pa.RecordBatch]:
     """Every page below prefix, in no order. What `fetch` raises for good passes through."""
-    state = _Walk(fetch, streams, Ask(prefix=prefix, deep=streams <= 1))
+    state = _Walk(fetch, streams, PageRequest(prefix=prefix, deep=streams <= 1))
     threads = [
         threading.Thread(target=state.work, name=f"list-{number}", daemon=True)
         for number in range(streams)
@@ -95,7 +97,9 @@ def walk(fetch: Callable[[Ask], Page], prefix: str, *, streams: int) -> Iterator
 class _Walk:
     """The stack of pages to fetch, shared by the threads of one walk."""
 
-    def __init__(self, fetch: Callable[[Ask], Page], streams: int, first: Ask) -> None:
+    def __init__(
+        self, fetch: Callable[[PageRequest], Page], streams: int, first: PageRequest
+    ) -> None:
         self._fetch = fetch
         self._enough = streams * SPREAD
         self._ahead = streams * BATCHES_AHEAD
@@ -125,11 +129,11 @@ class _Walk:
 
     def work(self) -> None:
         try:
-            while (ask := self._take()) is not None:
-                page = self._fetch_page(ask)
+            while (request := self._take()) is not None:
+                page = self._fetch_page(request)
                 if page is None:
                     return
-                self._add(ask, page)
+                self._add(request, page)
         except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
             with self._changed:
                 self._error = self._error or error
@@ -139,7 +143,7 @@ class _Walk:
     def _finished(self) -> bool:
         return not self._stack and not self._running
 
-    def _take(self) -> Ask | None:
+    def _take(self) -> PageRequest | None:
         with self._changed:
             self._changed.wait_for(
                 lambda: (
@@ -153,27 +157,29 @@ class _Walk:
             self._running += 1
             return self._stack.pop()
 
-    def _add(self, ask: Ask, page: Page) -> None:
+    def _add(self, request: PageRequest, page: Page) -> None:
         with self._changed:
             if page.next_marker is not None:
-                if page.next_marker == ask.marker:
+                if page.next_marker == request.marker:
                     raise StoreUnavailable(
                         "the store's listing goes round in circles: try again, or read an "
                         "inventory instead"
                     )
-                self._stack.append(Ask(prefix=ask.prefix, marker=page.next_marker, deep=ask.deep))
+                self._stack.append(
+                    PageRequest(prefix=request.prefix, marker=page.next_marker, deep=request.deep)
+                )
             deep = len(self._stack) + len(page.prefixes) >= self._enough
-            self._stack.extend(Ask(prefix=below, deep=deep) for below in page.prefixes)
+            self._stack.extend(PageRequest(prefix=below, deep=deep) for below in page.prefixes)
             for start in range(0, page.batch.num_rows, BATCH_ROWS):
                 self._ready.append(page.batch.slice(start, BATCH_ROWS))
             self._running -= 1
             self._changed.notify_all()
 
-    def _fetch_page(self, ask: Ask) -> Page | None:
+    def _fetch_page(self, request: PageRequest) -> Page | None:
         """The page, with retries; None where the walk was stopped meanwhile."""
         for tries in range(1, PAGE_TRIES + 1):
             try:
-                return self._fetch(ask)
+                return self._fetch(request)
             except Retryable as error:
                 if tries == PAGE_TRIES:
                     raise

@@ -320,9 +320,9 @@ def _works(call: Callable[[], object]) -> bool:
 
 def _answers(call: Callable[[], T]) -> list[T]:
     """What the target answers; empty where it refuses."""
-    answers: list[T] = []
-    _works(lambda: answers.append(call()))
-    return answers
+    responses: list[T] = []
+    _works(lambda: responses.append(call()))
+    return responses
 
 
 def _raises(kind: type[NoriaError], call: Callable[[], object]) -> bool:

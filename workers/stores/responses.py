@@ -29,7 +29,7 @@ from noria.manifests.errors import (
     UploadLost,
 )
 from noria.workers.http.client import BrokenExchange
-from noria.workers.http.response import Answer
+from noria.workers.http.response import Response
 
 Given = ParamSpec("Given")
 Read = TypeVar("Read")
@@ -50,7 +50,7 @@ _MONTHS: Final = {name: number for number, name in enumerate(month_abbr) if name
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
-class Verb(Enum):
+class Purpose(Enum):
     """What a request was for, as far as its failure means something else."""
 
     READ = "read"
@@ -67,16 +67,16 @@ class Verb(Enum):
 
     @property
     def makes_object(self) -> bool:
-        return self in (Verb.WRITE, Verb.COMMIT)
+        return self in (Purpose.WRITE, Purpose.COMMIT)
 
 
-def from_broken(error: BrokenExchange, verb: Verb, key: str | None) -> NoriaError:
+def from_broken(error: BrokenExchange, purpose: Purpose, key: str | None) -> NoriaError:
     """What it means that no answer came: nothing happened, unless a whole write had gone out."""
-    if verb.makes_object and error.sent:
+    if purpose.makes_object and error.sent:
         return OutcomeUnknown(
-            f"no answer to a {verb.value} that was sent ({error}): look at the target", key=key
+            f"no answer to a {purpose.value} that was sent ({error}): look at the target", key=key
         )
-    return StoreUnavailable(f"no answer to a {verb.value} ({error}): try again", key=key)
+    return StoreUnavailable(f"no answer to a {purpose.value} ({error}): try again", key=key)
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
@@ -85,7 +85,7 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     return min(float(value), RETRY_AFTER_MAX_SECONDS) if value.isdecimal() else None
 
 
-def making_sense(of: str) -> Callable[[Callable[Given, Read]], Callable[Given, Read]]:
+def malformed_is_unavailable(of: str) -> Callable[[Callable[Given, Read]], Callable[Given, Read]]:
     """A decorator of what reads a success. Raises StoreUnavailable where it does not say what a
     success says: that counts as no answer."""
 
@@ -135,9 +135,9 @@ def _unix_seconds(date: str) -> float | None:
         return None
 
 
-def check_clock(answer: Answer, now: float) -> None:
+def check_clock(response: Response, now: float) -> None:
     """Compare the answer's Date with ours. Raises ClockSkewed."""
-    value = answer.headers.get("date")
+    value = response.headers.get("date")
     if value is None:
         return
     try:
@@ -150,17 +150,17 @@ def check_clock(answer: Answer, now: float) -> None:
         )
 
 
-def check_range(answer: Answer, *, offset: int, size: int, key: str) -> int:
+def check_range(response: Response, *, offset: int, size: int, key: str) -> int:
     """The size of the whole object, where the answer is exactly the range that was asked for.
 
     Content-Range decides, not the status: `rclone serve s3` answers ranges with 200. Raises
     ShortBody where the range was ignored, shifted or cut, SourceChanged where the object is too
     short for it.
     """
-    found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     if found is None:
         raise ShortBody(
-            f"a range was asked for, and {answer.status} without one came: try again", key=key
+            f"a range was asked for, and {response.status} without one came: try again", key=key
         )
     first, last, whole = map(int, found.groups())
     if whole < offset + size:
@@ -170,13 +170,13 @@ def check_range(answer: Answer, *, offset: int, size: int, key: str) -> int:
             f"bytes {first}-{last} came, {offset}-{offset + size - 1} were asked for: try again",
             key=key,
         )
-    if not answer.filled:
+    if not response.filled:
         raise ShortBody(f"a range of {size} bytes was asked for, another length came", key=key)
     return whole
 
 
 def check_whole(
-    answer: Answer, *, size: int, pinned: bool, key: str, carried: str | None = None
+    response: Response, *, size: int, pinned: bool, key: str, carried: str | None = None
 ) -> None:
     """See that a GET without Range brought exactly `size` bytes. `carried`: what the answer says
     its body carries, where that is not its length.
@@ -184,30 +184,30 @@ def check_whole(
     Raises SourceChanged where the object has another size than planned, ShortBody where the pinned
     one came in another length.
     """
-    if answer.filled:
+    if response.filled:
         return
-    came = carried or answer.headers.get("content-length", "an unknown number of")
+    came = carried or response.headers.get("content-length", "an unknown number of")
     if pinned:
         raise ShortBody(f"{came} bytes came, {size} were planned: try again", key=key)
     raise SourceChanged(f"it has {came} bytes, the plan says {size}: plan again", key=key)
 
 
-def check_pinned(answer: Answer, etag: str | None, key: str) -> None:
+def check_pinned(response: Response, etag: str | None, key: str) -> None:
     """See that what was read is what was planned, also where the store ignores If-Match."""
-    if etag is not None and plain_etag(answer.headers.get("etag", "")) != etag:
+    if etag is not None and plain_etag(response.headers.get("etag", "")) != etag:
         raise SourceChanged("its ETag is no longer the planned one: plan again", key=key)
 
 
-def by_status(status: int, verb: Verb) -> tuple[type[NoriaError], str]:
+def by_status(status: int, purpose: Purpose) -> tuple[type[NoriaError], str]:
     """The error for a status whose code says no more, and the next step. Unknown: permanent."""
     if 300 <= status < 400:
         return ConfigurationError, "redirects are not followed: correct region and endpoint"
     if status in (401, 403):
         return AccessDenied, "check the credentials and their rights here"
     if status == 404:
-        return _missing(verb)
+        return _missing(purpose)
     if status == 412:
-        return _precondition(verb)
+        return _precondition(purpose)
     if status == 416:
         return SourceChanged, "it is shorter than planned: plan again"
     if status in (429, 503):
@@ -216,32 +216,32 @@ def by_status(status: int, verb: Verb) -> tuple[type[NoriaError], str]:
         return StoreUnavailable, "try again"
     # A success that does not say what a success says counts as no answer.
     if status < 300 or (status >= 500 and status != 501):
-        if verb.makes_object:
+        if purpose.makes_object:
             return OutcomeUnknown, "look at the target"
         return StoreUnavailable, "try again"
-    return permanent(verb)
+    return permanent(purpose)
 
 
-def _missing(verb: Verb) -> tuple[type[NoriaError], str]:
-    if verb is Verb.READ:
+def _missing(purpose: Purpose) -> tuple[type[NoriaError], str]:
+    if purpose is Purpose.READ:
         return SourceMissing, "plan again if that was not meant"
-    if verb in (Verb.PART, Verb.COMMIT):
+    if purpose in (Purpose.PART, Purpose.COMMIT):
         return UploadLost, "start another upload"
     return ConfigurationError, "check the endpoint and the bucket's or container's name"
 
 
-def _precondition(verb: Verb) -> tuple[type[NoriaError], str]:
-    if verb.makes_object:
+def _precondition(purpose: Purpose) -> tuple[type[NoriaError], str]:
+    if purpose.makes_object:
         return TargetConflict, "an object stands there already"
-    if verb is Verb.READ:
+    if purpose is Purpose.READ:
         return SourceChanged, "plan again"
-    return permanent(verb)
+    return permanent(purpose)
 
 
-def permanent(verb: Verb) -> tuple[type[NoriaError], str]:
+def permanent(purpose: Purpose) -> tuple[type[NoriaError], str]:
     """The error for a refusal that another try would not change."""
-    if verb is Verb.READ:
+    if purpose is Purpose.READ:
         return SourceUnreadable, "it may be archived or have a key of its own: see the code"
-    if verb is Verb.CONTROL:
+    if purpose is Purpose.CONTROL:
         return ConfigurationError, "check the endpoint and what the store supports"
     return TargetRefused, "the target cannot take this object: see the code"

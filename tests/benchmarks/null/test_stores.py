@@ -140,9 +140,9 @@ def status_of(url: str, headers: dict[str, str]) -> int:
     parts = urllib.parse.urlsplit(url)
     with contextlib.closing(http.client.HTTPConnection(str(parts.hostname), parts.port)) as wire:
         wire.request("GET", parts.path, headers=headers)
-        answer = wire.getresponse()
-        answer.read()
-        return answer.status
+        response = wire.getresponse()
+        response.read()
+        return response.status
 
 
 def test_the_source_holds_a_hundred_thousand_keys() -> None:
@@ -218,8 +218,8 @@ def test_the_sink_gives_back_small_bodies_and_a_pattern_for_large_ones(
 
 
 def read(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=RUN_SECONDS) as answer:
-        body: bytes = answer.read()
+    with urllib.request.urlopen(url, timeout=RUN_SECONDS) as response:
+        body: bytes = response.read()
         return body
 
 
@@ -331,11 +331,11 @@ def test_the_sink_lists_odd_names_and_folders(
     paginate = s3.get_paginator(operation).paginate
     sizes = {"PaginationConfig": {"PageSize": page}}
     pages = list(paginate(Bucket=bucket, **sizes))
-    listed = [one["Key"] for answer in pages for one in answer.get("Contents", [])]
+    listed = [one["Key"] for response in pages for one in response.get("Contents", [])]
     assert listed == sorted(ODD_KEYS)
     pages = list(paginate(Bucket=bucket, Delimiter="/", **sizes))
-    keys = [one["Key"] for answer in pages for one in answer.get("Contents", [])]
-    folders = [one["Prefix"] for answer in pages for one in answer.get("CommonPrefixes", [])]
+    keys = [one["Key"] for response in pages for one in response.get("Contents", [])]
+    folders = [one["Prefix"] for response in pages for one in response.get("CommonPrefixes", [])]
     assert keys == ["back\\x", "ctrl\x01\x7f", "plus+ &<é>"]
     assert folders == ["a/", "c/", "t./", "z/"]
     below = s3.list_objects_v2(Bucket=bucket, Prefix="a/", Delimiter="/")
@@ -389,9 +389,9 @@ def send_chunked(sink: NullSink, path: str, body: bytes, crc: str) -> tuple[int,
     }
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port)) as wire:
         wire.request("PUT", path, body=coded, headers=headers)
-        answer = wire.getresponse()
-        answer.read()
-        return answer.status, answer.getheader("x-amz-checksum-crc64nvme")
+        response = wire.getresponse()
+        response.read()
+        return response.status, response.getheader("x-amz-checksum-crc64nvme")
 
 
 def test_the_sink_answers_expect_and_refuses_before_the_body(s3: Any, bucket: str) -> None:

@@ -118,14 +118,14 @@ class Conversation:
                 self._stall(action.stall_seconds)
             if action.reset:
                 raise _Reset
-            if action.answer is not None:
+            if action.response is not None:
                 return self._answer_alone(entry, action)
             try:
                 upstream = self._reach_upstream()
-                answer = self._forward(upstream, head, entry, action, draw)
+                response = self._forward(upstream, head, entry, action, draw)
             except (OSError, Malformed):
                 raise _Reset from None
-            in_step = self._relay(upstream, answer, entry, action, draw)
+            in_step = self._relay(upstream, response, entry, action, draw)
         if not in_step:
             self._drop_upstream()
         return in_step
@@ -164,9 +164,9 @@ class Conversation:
                 return refusal.closing()
             self._client.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         taken = self._send_body(upstream, headers, entry, action, draw)
-        answer = upstream.final_head()
-        entry.upstream_status = answer.status
-        return answer if taken else answer.closing()
+        response = upstream.final_head()
+        entry.upstream_status = response.status
+        return response if taken else response.closing()
 
     def _await_continue(self, upstream: Stream) -> Head | None:
         """The answer by which the upstream refused the body unread, if it did."""
@@ -206,19 +206,19 @@ class Conversation:
 
     def _answer_alone(self, entry: Exchange, action: Action) -> bool:
         """The proxy's own answer. A body that was announced by Expect is not asked for."""
-        answer = action.answer
-        assert answer is not None
+        response = action.response
+        assert response is not None
         headers = dict(entry.request.headers)
         unread = "expect" in headers
         if not unread:
             for _ in _counted(self._client.body(headers, to_end=False), entry):
                 pass
-        content = b"" if entry.method == "HEAD" else answer.body
-        fields = {**answer.headers, "content-length": str(len(answer.body))}
+        content = b"" if entry.method == "HEAD" else response.body
+        fields = {**response.headers, "content-length": str(len(response.body))}
         if unread:
             fields["connection"] = "close"
-        entry.status = answer.status
-        head = Head(f"HTTP/1.1 {answer.status} Scripted", list(fields.items()))
+        entry.status = response.status
+        head = Head(f"HTTP/1.1 {response.status} Scripted", list(fields.items()))
         self._client.sock.sendall(head.encode() + content)
         entry.answer_bytes += len(content)
         return not unread

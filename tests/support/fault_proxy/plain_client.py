@@ -66,8 +66,8 @@ def plain_s3(server: S3Server, bucket: str, seed: int = 0) -> Iterator[Plain]:
         signer = server.client(endpoint=proxy.endpoint)
 
         def url(method: str, key: str) -> str:
-            verb = {"GET": "get_object", "HEAD": "head_object", "PUT": "put_object"}[method]
-            return str(signer.generate_presigned_url(verb, {"Bucket": bucket, "Key": key}))
+            purpose = {"GET": "get_object", "HEAD": "head_object", "PUT": "put_object"}[method]
+            return str(signer.generate_presigned_url(purpose, {"Bucket": bucket, "Key": key}))
 
         def stored(key: str) -> bytes | None:
             try:

@@ -81,7 +81,7 @@ def _get_operation(query: Mapping[str, str]) -> Operation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Response:
     """An answer of the proxy's own. Content-Length is added."""
 
     status: int
@@ -101,7 +101,7 @@ class Action:
     stall_at: Literal["request", "answer", "body"] = "request"
     """Before the request is forwarded, before its answer begins, or half-way through its body."""
     reset: bool = False
-    answer: Answer | None = None
+    response: Response | None = None
     drop_range: bool = False
     reset_after_bytes: int | None = None
     """Of the request's body."""
@@ -158,10 +158,10 @@ def on(*operations: Operation, name: str = "", part: int | None = None) -> Calla
 # -- answers without the upstream ------------------------------------------------------------------
 
 
-def answer(status: int, *, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Action:
+def response(status: int, *, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Action:
     """This answer, and the request goes no further."""
     return Action(
-        name=f"answer {status}", answer=Answer(status=status, headers=headers or {}, body=body)
+        name=f"answer {status}", response=Response(status=status, headers=headers or {}, body=body)
     )
 
 
@@ -170,7 +170,7 @@ def refuse(status: int, code: str, *, retry_after_seconds: int | None = None) ->
     headers = {"content-type": "application/xml", "x-ms-error-code": code}
     if retry_after_seconds is not None:
         headers["retry-after"] = str(retry_after_seconds)
-    return answer(status, headers=headers, body=error_document(code))
+    return response(status, headers=headers, body=error_document(code))
 
 
 def error_document(code: str) -> bytes:
@@ -179,7 +179,7 @@ def error_document(code: str) -> bytes:
 
 
 def redirect(url: str, *, status: int = 307) -> Action:
-    return answer(status, headers={"location": url})
+    return response(status, headers={"location": url})
 
 
 # -- broken connections ----------------------------------------------------------------------------

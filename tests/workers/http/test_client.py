@@ -53,8 +53,8 @@ def test_a_connection_serves_many_exchanges() -> None:
 
     with wired(play) as wire:
         for _ in range(3):
-            answer = wire.exchange("GET", "/a?b", {})
-            assert (answer.status, answer.body, answer.headers["x-a"]) == (200, b"ok", "1, 2")
+            response = wire.exchange("GET", "/a?b", {})
+            assert (response.status, response.body, response.headers["x-a"]) == (200, b"ok", "1, 2")
     assert seen == [(1, b"GET /a?b HTTP/1.1")] * 3
 
 
@@ -97,8 +97,8 @@ def test_a_body_in_every_framing(framing: str) -> None:
     with wired(play) as wire:
         assert wire.exchange("GET", "/", {}).body == b"hello world"
         into = memoryview(bytearray(11))
-        answer = wire.exchange("GET", "/", {}, into=into)
-        assert (answer.filled, answer.body, bytes(into)) == (True, b"", b"hello world")
+        response = wire.exchange("GET", "/", {}, into=into)
+        assert (response.filled, response.body, bytes(into)) == (True, b"", b"hello world")
         assert not wire.exchange("GET", "/", {}, into=into[:5]).filled
         assert bytes(into) == b"hello world"
 
@@ -110,8 +110,8 @@ def test_an_error_does_not_go_into_the_callers_buffer() -> None:
 
     with wired(play) as wire:
         into = memoryview(bytearray(b"kept"))
-        answer = wire.exchange("GET", "/", {}, into=into)
-        assert (answer.body, answer.filled, bytes(into)) == (b"none", False, b"kept")
+        response = wire.exchange("GET", "/", {}, into=into)
+        assert (response.body, response.filled, bytes(into)) == (b"none", False, b"kept")
 
 
 def test_an_answer_to_head_has_no_body() -> None:
@@ -121,8 +121,8 @@ def test_an_answer_to_head_has_no_body() -> None:
 
     with wired(play) as wire:
         for _ in range(2):
-            answer = wire.exchange("HEAD", "/", {})
-            assert (answer.headers["content-length"], answer.body) == ("1000000", b"")
+            response = wire.exchange("HEAD", "/", {})
+            assert (response.headers["content-length"], response.body) == ("1000000", b"")
 
 
 @pytest.mark.parametrize(
@@ -138,12 +138,12 @@ def test_an_answer_to_head_has_no_body() -> None:
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhello\r\n",
         b"HTTP/1.1 200 OK\r\nx: " + b"y" * (HEAD_BYTES_MAX + 70_000),
     ],
-    ids=lambda answer: ascii(answer[:60]),
+    ids=lambda response: ascii(response[:60]),
 )
-def test_what_is_cut_or_no_http_is_no_answer(answer: bytes) -> None:
+def test_what_is_cut_or_no_http_is_no_answer(response: bytes) -> None:
     def play(caller: Caller) -> None:
         caller.request()
-        caller.sock.sendall(answer)
+        caller.sock.sendall(response)
 
     with wired(play) as wire:
         with pytest.raises(BrokenExchange) as caught:
@@ -220,10 +220,10 @@ def test_a_body_passes_through_a_window(form: str) -> None:
     with wired(play) as wire:
         memory, came = memoryview(bytearray(64 * 1024)), bytearray()
         window = Window(memory, len(body))
-        answer = wire.exchange(
+        response = wire.exchange(
             "GET", "/", {}, into=window, on_bytes=lambda view, _=None: came.extend(view)
         )
-        assert answer.filled
+        assert response.filled
     assert came == body
 
 
@@ -270,8 +270,12 @@ def test_a_refusal_arrives_before_the_body_is_sent() -> None:
         got.append(caller.body(1))
 
     with wired(play) as wire:
-        answer = wire.exchange("PUT", "/", {}, body=bytes(LARGE))
-        assert (answer.status, answer.body, answer.headers["retry-after"]) == (503, b"slow", "3")
+        response = wire.exchange("PUT", "/", {}, body=bytes(LARGE))
+        assert (response.status, response.body, response.headers["retry-after"]) == (
+            503,
+            b"slow",
+            "3",
+        )
         assert wire.exchange("PUT", "/", {}, body=bytes(LARGE)).status == 503
     assert got == [b"", b""]
 
@@ -287,8 +291,8 @@ def test_a_refusal_in_mid_body_is_heard() -> None:
             pass
 
     with wired(play) as wire:
-        answer = wire.exchange("PUT", "/", {}, body=bytes(64 << 20))
-        assert (answer.status, answer.body) == (403, b"no")
+        response = wire.exchange("PUT", "/", {}, body=bytes(64 << 20))
+        assert (response.status, response.body) == (403, b"no")
 
 
 def test_a_reset_in_mid_body_says_that_the_request_was_not_whole() -> None:

@@ -26,7 +26,7 @@ def pool_of(fibers: int) -> Iterator[FiberPool]:
 
 
 def echo(peer: socket.socket, said: list[bytes], idle_seconds: float, data: bytes) -> None:
-    """Ask the peer for an echo of data, and keep the answer."""
+    """PageRequest the peer for an echo of data, and keep the answer."""
     connection = Connection(peer, Patience(peer), idle_seconds)
     connection.send(data)
     view = memoryview(bytearray(len(data)))
@@ -58,13 +58,13 @@ def test_many_wait_at_once_on_one_thread(pair: Pair) -> None:
     said: list[bytes] = []
     threads: set[int] = set()
 
-    def ask(number: int) -> None:
+    def request(number: int) -> None:
         threads.add(threading.get_ident())
         echo(pairs[number][0], said, SECONDS, b"%04d" % number)
 
     with pool_of(200) as pool:
         for number in range(200):
-            pool.submit(partial(ask, number))
+            pool.submit(partial(request, number))
         # Nobody is answered before all have asked: so all of them wait at the same time.
         asked = [other.recv(4) for _, other in pairs]
         for (_, other), data in reversed(list(zip(pairs, asked, strict=True))):
@@ -78,13 +78,13 @@ def test_no_more_run_than_there_are_fibers_and_the_rest_follows_in_order(pair: P
     begun: list[int] = []
     said: list[bytes] = []
 
-    def ask(number: int) -> None:
+    def request(number: int) -> None:
         begun.append(number)
         echo(pairs[number][0], said, SECONDS, b"x")
 
     with pool_of(2) as pool:
         for number in range(6):
-            pool.submit(partial(ask, number))
+            pool.submit(partial(request, number))
         for number, (_, other) in enumerate(pairs):
             assert other.recv(1) == b"x"
             assert max(begun) <= number + 2
@@ -97,14 +97,14 @@ def test_a_silent_peer_is_given_up_and_the_fiber_goes_on(pair: Pair) -> None:
     mine, _silent = pair()
     ended: list[str] = []
 
-    def ask() -> None:
+    def request() -> None:
         try:
             echo(mine, [], 0.05, b"x")
         except TimeoutError:
             ended.append("timeout")
 
     with pool_of(1) as pool:
-        pool.submit(ask)
+        pool.submit(request)
         pool.submit(lambda: ended.append("next"))
     assert ended == ["timeout", "next"]
 

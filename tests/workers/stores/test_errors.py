@@ -21,109 +21,109 @@ from noria.manifests.errors import (
     UploadLost,
 )
 from noria.workers.http.client import BrokenExchange
-from noria.workers.http.response import Answer
+from noria.workers.http.response import Response
 from noria.workers.stores.azure import errors as azure_refusals
-from noria.workers.stores.responses import Verb, check_clock, check_range, from_broken
+from noria.workers.stores.responses import Purpose, check_clock, check_range, from_broken
 from noria.workers.stores.s3 import errors as s3_refusals
 
 S3 = [
-    (503, "SlowDown", Verb.PART, Throttled),
-    (429, "TooManyRequests", Verb.WRITE, Throttled),
-    (429, "", Verb.READ, Throttled),
-    (503, "", Verb.COMMIT, Throttled),
-    (500, "InternalError", Verb.READ, StoreUnavailable),
-    (500, "InternalError", Verb.PART, StoreUnavailable),
-    (500, "InternalError", Verb.WRITE, OutcomeUnknown),
-    (500, "InternalError", Verb.COMMIT, OutcomeUnknown),
-    (502, "", Verb.COMMIT, OutcomeUnknown),
-    (200, "InternalError", Verb.COMMIT, OutcomeUnknown),
-    (200, "BadDigest", Verb.COMMIT, DigestRefused),
-    (200, "NoSuchUpload", Verb.COMMIT, UploadLost),
-    (200, "", Verb.COMMIT, OutcomeUnknown),
-    (200, "", Verb.WRITE, OutcomeUnknown),
-    (200, "", Verb.PART, StoreUnavailable),
-    (404, "NoSuchUpload", Verb.PART, UploadLost),
-    (400, "InvalidPart", Verb.COMMIT, UploadLost),
-    (400, "InvalidPartOrder", Verb.COMMIT, UploadLost),
-    (400, "EntityTooSmall", Verb.COMMIT, ConfigurationError),
-    (400, "RequestTimeout", Verb.PART, StoreUnavailable),
-    (400, "IncompleteBody", Verb.PART, DigestRefused),
-    (400, "BadDigest", Verb.PART, DigestRefused),
-    (400, "InvalidDigest", Verb.WRITE, DigestRefused),
-    (403, "RequestTimeTooSkewed", Verb.READ, ClockSkewed),
-    (403, "SignatureDoesNotMatch", Verb.READ, AccessDenied),
-    (400, "ExpiredToken", Verb.PART, AccessDenied),
-    (403, "", Verb.READ, AccessDenied),
-    (403, "InvalidObjectState", Verb.READ, SourceUnreadable),
-    (400, "InvalidRequest", Verb.READ, SourceUnreadable),
-    (412, "PreconditionFailed", Verb.WRITE, TargetConflict),
-    (412, "PreconditionFailed", Verb.COMMIT, TargetConflict),
-    (412, "PreconditionFailed", Verb.READ, SourceChanged),
-    (409, "ConditionalRequestConflict", Verb.COMMIT, UploadLost),
-    (409, "ConditionalRequestConflict", Verb.WRITE, StoreUnavailable),
-    (409, "OperationAborted", Verb.PART, StoreUnavailable),
-    (416, "InvalidRange", Verb.READ, SourceChanged),
-    (404, "NoSuchKey", Verb.READ, SourceMissing),
-    (404, "", Verb.READ, SourceMissing),
-    (404, "NoSuchBucket", Verb.READ, ConfigurationError),
-    (404, "NoSuchBucket", Verb.WRITE, ConfigurationError),
-    (301, "PermanentRedirect", Verb.READ, ConfigurationError),
-    (307, "", Verb.PART, ConfigurationError),
-    (400, "KeyTooLongError", Verb.WRITE, TargetRefused),
-    (400, "MetadataTooLarge", Verb.OPEN, TargetRefused),
-    (400, "InvalidArgument", Verb.PART, TargetRefused),
-    (501, "NotImplemented", Verb.PART, UploadLost),
-    (501, "NotImplemented", Verb.WRITE, TargetRefused),
-    (507, "", Verb.WRITE, StoreUnavailable),
-    (418, "Teapot", Verb.CONTROL, ConfigurationError),
+    (503, "SlowDown", Purpose.PART, Throttled),
+    (429, "TooManyRequests", Purpose.WRITE, Throttled),
+    (429, "", Purpose.READ, Throttled),
+    (503, "", Purpose.COMMIT, Throttled),
+    (500, "InternalError", Purpose.READ, StoreUnavailable),
+    (500, "InternalError", Purpose.PART, StoreUnavailable),
+    (500, "InternalError", Purpose.WRITE, OutcomeUnknown),
+    (500, "InternalError", Purpose.COMMIT, OutcomeUnknown),
+    (502, "", Purpose.COMMIT, OutcomeUnknown),
+    (200, "InternalError", Purpose.COMMIT, OutcomeUnknown),
+    (200, "BadDigest", Purpose.COMMIT, DigestRefused),
+    (200, "NoSuchUpload", Purpose.COMMIT, UploadLost),
+    (200, "", Purpose.COMMIT, OutcomeUnknown),
+    (200, "", Purpose.WRITE, OutcomeUnknown),
+    (200, "", Purpose.PART, StoreUnavailable),
+    (404, "NoSuchUpload", Purpose.PART, UploadLost),
+    (400, "InvalidPart", Purpose.COMMIT, UploadLost),
+    (400, "InvalidPartOrder", Purpose.COMMIT, UploadLost),
+    (400, "EntityTooSmall", Purpose.COMMIT, ConfigurationError),
+    (400, "RequestTimeout", Purpose.PART, StoreUnavailable),
+    (400, "IncompleteBody", Purpose.PART, DigestRefused),
+    (400, "BadDigest", Purpose.PART, DigestRefused),
+    (400, "InvalidDigest", Purpose.WRITE, DigestRefused),
+    (403, "RequestTimeTooSkewed", Purpose.READ, ClockSkewed),
+    (403, "SignatureDoesNotMatch", Purpose.READ, AccessDenied),
+    (400, "ExpiredToken", Purpose.PART, AccessDenied),
+    (403, "", Purpose.READ, AccessDenied),
+    (403, "InvalidObjectState", Purpose.READ, SourceUnreadable),
+    (400, "InvalidRequest", Purpose.READ, SourceUnreadable),
+    (412, "PreconditionFailed", Purpose.WRITE, TargetConflict),
+    (412, "PreconditionFailed", Purpose.COMMIT, TargetConflict),
+    (412, "PreconditionFailed", Purpose.READ, SourceChanged),
+    (409, "ConditionalRequestConflict", Purpose.COMMIT, UploadLost),
+    (409, "ConditionalRequestConflict", Purpose.WRITE, StoreUnavailable),
+    (409, "OperationAborted", Purpose.PART, StoreUnavailable),
+    (416, "InvalidRange", Purpose.READ, SourceChanged),
+    (404, "NoSuchKey", Purpose.READ, SourceMissing),
+    (404, "", Purpose.READ, SourceMissing),
+    (404, "NoSuchBucket", Purpose.READ, ConfigurationError),
+    (404, "NoSuchBucket", Purpose.WRITE, ConfigurationError),
+    (301, "PermanentRedirect", Purpose.READ, ConfigurationError),
+    (307, "", Purpose.PART, ConfigurationError),
+    (400, "KeyTooLongError", Purpose.WRITE, TargetRefused),
+    (400, "MetadataTooLarge", Purpose.OPEN, TargetRefused),
+    (400, "InvalidArgument", Purpose.PART, TargetRefused),
+    (501, "NotImplemented", Purpose.PART, UploadLost),
+    (501, "NotImplemented", Purpose.WRITE, TargetRefused),
+    (507, "", Purpose.WRITE, StoreUnavailable),
+    (418, "Teapot", Purpose.CONTROL, ConfigurationError),
 ]
 
 AZURE = [
-    (503, "ServerBusy", Verb.READ, Throttled),
-    (429, "", Verb.READ, Throttled),
-    (500, "OperationTimedOut", Verb.READ, StoreUnavailable),
-    (500, "OperationTimedOut", Verb.WRITE, OutcomeUnknown),
-    (500, "InternalError", Verb.COMMIT, OutcomeUnknown),
-    (412, "ConditionNotMet", Verb.READ, SourceChanged),
-    (412, "ConditionNotMet", Verb.COMMIT, TargetConflict),
-    (409, "BlobAlreadyExists", Verb.WRITE, TargetConflict),
-    (403, "UnauthorizedBlobOverwrite", Verb.WRITE, TargetConflict),
-    (409, "BlobArchived", Verb.READ, SourceUnreadable),
-    (409, "BlobBeingRehydrated", Verb.READ, SourceUnreadable),
-    (409, "BlobUsesCustomerSpecifiedEncryption", Verb.READ, SourceUnreadable),
-    (404, "BlobNotFound", Verb.READ, SourceMissing),
-    (404, "ContainerNotFound", Verb.READ, ConfigurationError),
-    (403, "AuthenticationFailed", Verb.READ, AccessDenied),
-    (401, "InvalidAuthenticationInfo", Verb.READ, AccessDenied),
-    (403, "AuthorizationPermissionMismatch", Verb.READ, AccessDenied),
-    (403, "KeyBasedAuthenticationNotPermitted", Verb.READ, AccessDenied),
-    (400, "Md5Mismatch", Verb.PART, DigestRefused),
-    (400, "Crc64Mismatch", Verb.WRITE, DigestRefused),
-    (400, "InvalidBlockList", Verb.COMMIT, UploadLost),
-    (400, "InvalidBlobOrBlock", Verb.PART, TargetRefused),
-    (412, "LeaseIdMissing", Verb.WRITE, TargetRefused),
-    (409, "BlobImmutableDueToPolicy", Verb.WRITE, TargetRefused),
-    (400, "InvalidMetadata", Verb.COMMIT, TargetRefused),
-    (413, "RequestBodyTooLarge", Verb.WRITE, TargetRefused),
-    (416, "InvalidRange", Verb.READ, SourceChanged),
-    (400, "InvalidUri", Verb.READ, SourceUnreadable),
+    (503, "ServerBusy", Purpose.READ, Throttled),
+    (429, "", Purpose.READ, Throttled),
+    (500, "OperationTimedOut", Purpose.READ, StoreUnavailable),
+    (500, "OperationTimedOut", Purpose.WRITE, OutcomeUnknown),
+    (500, "InternalError", Purpose.COMMIT, OutcomeUnknown),
+    (412, "ConditionNotMet", Purpose.READ, SourceChanged),
+    (412, "ConditionNotMet", Purpose.COMMIT, TargetConflict),
+    (409, "BlobAlreadyExists", Purpose.WRITE, TargetConflict),
+    (403, "UnauthorizedBlobOverwrite", Purpose.WRITE, TargetConflict),
+    (409, "BlobArchived", Purpose.READ, SourceUnreadable),
+    (409, "BlobBeingRehydrated", Purpose.READ, SourceUnreadable),
+    (409, "BlobUsesCustomerSpecifiedEncryption", Purpose.READ, SourceUnreadable),
+    (404, "BlobNotFound", Purpose.READ, SourceMissing),
+    (404, "ContainerNotFound", Purpose.READ, ConfigurationError),
+    (403, "AuthenticationFailed", Purpose.READ, AccessDenied),
+    (401, "InvalidAuthenticationInfo", Purpose.READ, AccessDenied),
+    (403, "AuthorizationPermissionMismatch", Purpose.READ, AccessDenied),
+    (403, "KeyBasedAuthenticationNotPermitted", Purpose.READ, AccessDenied),
+    (400, "Md5Mismatch", Purpose.PART, DigestRefused),
+    (400, "Crc64Mismatch", Purpose.WRITE, DigestRefused),
+    (400, "InvalidBlockList", Purpose.COMMIT, UploadLost),
+    (400, "InvalidBlobOrBlock", Purpose.PART, TargetRefused),
+    (412, "LeaseIdMissing", Purpose.WRITE, TargetRefused),
+    (409, "BlobImmutableDueToPolicy", Purpose.WRITE, TargetRefused),
+    (400, "InvalidMetadata", Purpose.COMMIT, TargetRefused),
+    (413, "RequestBodyTooLarge", Purpose.WRITE, TargetRefused),
+    (416, "InvalidRange", Purpose.READ, SourceChanged),
+    (400, "InvalidUri", Purpose.READ, SourceUnreadable),
 ]
 
 
 @pytest.mark.parametrize(("status", "code", "verb", "kind"), S3)
-def test_s3(status: int, code: str, verb: Verb, kind: type[NoriaError]) -> None:
+def test_s3(status: int, code: str, purpose: Purpose, kind: type[NoriaError]) -> None:
     body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
     headers = {"retry-after": "7", "x-amz-request-id": "R1"}
     error = s3_refusals.refusal(
-        Answer(status=status, headers=headers, body=body), verb, "private-7"
+        Response(status=status, headers=headers, body=body), purpose, "private-7"
     )
     _check(error, kind, code)
 
 
 @pytest.mark.parametrize(("status", "code", "verb", "kind"), AZURE)
-def test_azure(status: int, code: str, verb: Verb, kind: type[NoriaError]) -> None:
+def test_azure(status: int, code: str, purpose: Purpose, kind: type[NoriaError]) -> None:
     headers = {"retry-after": "7", "x-ms-request-id": "R1", "x-ms-error-code": code}
-    error = azure_refusals.refusal(Answer(status=status, headers=headers), verb, "private-7")
+    error = azure_refusals.refusal(Response(status=status, headers=headers), purpose, "private-7")
     _check(error, kind, code)
 
 
@@ -137,12 +137,12 @@ def _check(error: NoriaError, kind: type[NoriaError], code: str) -> None:
         assert error.retry_after_seconds == 7
 
 
-@pytest.mark.parametrize("verb", list(Verb))
-def test_an_exchange_that_broke(verb: Verb) -> None:
-    before = from_broken(BrokenExchange("reset", sent=False), verb, "private-7")
+@pytest.mark.parametrize("verb", list(Purpose))
+def test_an_exchange_that_broke(purpose: Purpose) -> None:
+    before = from_broken(BrokenExchange("reset", sent=False), purpose, "private-7")
     assert type(before) is StoreUnavailable
-    after = from_broken(BrokenExchange("reset", sent=True), verb, "private-7")
-    expected = OutcomeUnknown if verb in (Verb.WRITE, Verb.COMMIT) else StoreUnavailable
+    after = from_broken(BrokenExchange("reset", sent=True), purpose, "private-7")
+    expected = OutcomeUnknown if purpose in (Purpose.WRITE, Purpose.COMMIT) else StoreUnavailable
     assert type(after) is expected
 
 
@@ -161,21 +161,21 @@ def test_an_exchange_that_broke(verb: Verb) -> None:
 def test_only_the_range_that_was_asked_for(
     content_range: str, filled: bool, kind: str | None
 ) -> None:
-    answer = Answer(status=206, headers={"content-range": content_range}, filled=filled)
+    response = Response(status=206, headers={"content-range": content_range}, filled=filled)
     if kind is None:
-        assert check_range(answer, offset=10, size=10, key="name") == 100
+        assert check_range(response, offset=10, size=10, key="name") == 100
     else:
         with pytest.raises(NoriaError) as caught:
-            check_range(answer, offset=10, size=10, key="name")
+            check_range(response, offset=10, size=10, key="name")
         assert type(caught.value).__name__ == kind
 
 
 def test_a_clock_that_is_off() -> None:
-    answer = Answer(status=200, headers={"date": "Mon, 23 Nov 2026 21:00:00 GMT"})
+    response = Response(status=200, headers={"date": "Mon, 23 Nov 2026 21:00:00 GMT"})
     now = 1795467600.0
     for offset in (-59, 0, 59):
-        check_clock(answer, now + offset)
+        check_clock(response, now + offset)
     for offset in (-61, 61, 20_000):
         with pytest.raises(ClockSkewed):
-            check_clock(answer, now + offset)
-    check_clock(Answer(status=200, headers={}), now)
+            check_clock(response, now + offset)
+    check_clock(Response(status=200, headers={}), now)

@@ -8,7 +8,7 @@ import pytest
 
 from noria.manifests.errors import AccessDenied, StoreUnavailable, Throttled
 from noria.workers.stores import listing
-from noria.workers.stores.listing import Ask, Page, inventory_batch, walk
+from noria.workers.stores.listing import Page, PageRequest, inventory_batch, walk
 
 PAGE = 7
 
@@ -18,18 +18,22 @@ class Tree:
 
     def __init__(self, keys: list[str]) -> None:
         self.keys = sorted(keys)
-        self.asked: list[Ask] = []
+        self.asked: list[PageRequest] = []
 
-    def fetch(self, ask: Ask) -> Page:
-        self.asked.append(ask)
-        below = [key for key in self.keys if key.startswith(ask.prefix)]
+    def fetch(self, request: PageRequest) -> Page:
+        self.asked.append(request)
+        below = [key for key in self.keys if key.startswith(request.prefix)]
         entries: list[tuple[str, bool]] = []
         for key in below:
-            name, slash, _ = key[len(ask.prefix) :].partition("/")
-            entry = (ask.prefix + name + slash, True) if slash and not ask.deep else (key, False)
+            name, slash, _ = key[len(request.prefix) :].partition("/")
+            entry = (
+                (request.prefix + name + slash, True)
+                if slash and not request.deep
+                else (key, False)
+            )
             if entry not in entries:
                 entries.append(entry)
-        start = int(ask.marker or 0)
+        start = int(request.marker or 0)
         page = entries[start : start + PAGE]
         return Page(
             batch=page_of([name for name, folder in page if not folder]),
@@ -42,7 +46,7 @@ def page_of(keys: list[str]) -> pa.RecordBatch:
     return inventory_batch({"key": keys, "size": ["1"] * len(keys)}, len(keys))
 
 
-def keys_of(fetch: Callable[[Ask], Page], streams: int) -> list[str]:
+def keys_of(fetch: Callable[[PageRequest], Page], streams: int) -> list[str]:
     return sorted(
         key for batch in walk(fetch, "", streams=streams) for key in batch["key"].to_pylist()
     )
@@ -54,10 +58,10 @@ def test_every_key_once(streams: int) -> None:
     keys += [f"flat{n}" for n in range(30)] + ["a//b", "/c", "d/", "0"]
     tree = Tree(keys)
     assert keys_of(tree.fetch, streams) == sorted(keys)
-    asked = [(ask.prefix, ask.marker) for ask in tree.asked]
+    asked = [(request.prefix, request.marker) for request in tree.asked]
     assert len(set(asked)) == len(asked)
     if streams == 1:
-        assert all(ask.deep for ask in tree.asked)
+        assert all(request.deep for request in tree.asked)
 
 
 def test_nothing_at_all() -> None:
@@ -66,7 +70,7 @@ def test_nothing_at_all() -> None:
 
 def test_large_pages_are_cut() -> None:
     page = Page(batch=page_of([str(n) for n in range(listing.BATCH_ROWS + 1)]))
-    assert [batch.num_rows for batch in walk(lambda ask: page, "", streams=2)] == [
+    assert [batch.num_rows for batch in walk(lambda request: page, "", streams=2)] == [
         listing.BATCH_ROWS,
         1,
     ]
@@ -80,13 +84,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_a_page_that_fails_is_fetched_again() -> None:
     tree = Tree([f"{a}/{b}" for a in range(20) for b in range(20)])
-    failed: set[Ask] = set()
+    failed: set[PageRequest] = set()
 
-    def fetch(ask: Ask) -> Page:
-        if ask not in failed:
-            failed.add(ask)
+    def fetch(request: PageRequest) -> Page:
+        if request not in failed:
+            failed.add(request)
             raise Throttled("slow down") if len(failed) % 2 else StoreUnavailable("reset")
-        return tree.fetch(ask)
+        return tree.fetch(request)
 
     assert keys_of(fetch, 4) == tree.keys
 
@@ -96,10 +100,10 @@ def test_a_page_that_fails_is_fetched_again() -> None:
 def test_what_does_not_pass_ends_the_walk(error: Exception) -> None:
     tree = Tree([f"{a}/{b}" for a in range(20) for b in range(20)])
 
-    def fetch(ask: Ask) -> Page:
-        if ask.prefix.startswith("7"):
+    def fetch(request: PageRequest) -> Page:
+        if request.prefix.startswith("7"):
             raise error
-        return tree.fetch(ask)
+        return tree.fetch(request)
 
     with pytest.raises(type(error)):
         keys_of(fetch, 4)
@@ -109,9 +113,9 @@ def test_what_does_not_pass_ends_the_walk(error: Exception) -> None:
 def test_what_waits_for_the_caller_is_bounded() -> None:
     fetched = threading.Semaphore(0)
 
-    def fetch(ask: Ask) -> Page:
+    def fetch(request: PageRequest) -> Page:
         fetched.release()
-        return Page(batch=page_of(["k"]), next_marker=str(int(ask.marker or 0) + 1))
+        return Page(batch=page_of(["k"]), next_marker=str(int(request.marker or 0) + 1))
 
     batches = walk(fetch, "", streams=2)
     next(batches)

@@ -17,8 +17,8 @@ from noria.manifests.errors import (
     Throttled,
     UploadLost,
 )
-from noria.workers.http.response import Answer
-from noria.workers.stores.responses import Verb, by_status, retry_after_seconds
+from noria.workers.http.response import Response
+from noria.workers.stores.responses import Purpose, by_status, retry_after_seconds
 
 RENEWABLE: Final = ("AuthenticationFailed", "InvalidAuthenticationInfo")
 """Codes of a credential that may just have run out."""
@@ -90,18 +90,20 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
 }
 
 
-def refuses_message(answer: Answer) -> bool:
+def refuses_message(response: Response) -> bool:
     """True where an endpoint that is older than structured messages refuses a request for one."""
-    return answer.status == 400 and any(name in answer.body for name in _OF_MESSAGES)
+    return response.status == 400 and any(name in response.body for name in _OF_MESSAGES)
 
 
-def refusal(answer: Answer, verb: Verb, key: str | None) -> NoriaError:
+def refusal(response: Response, purpose: Purpose, key: str | None) -> NoriaError:
     """The error for an answer that is not a success. A status that is not known is permanent."""
-    code = answer.headers.get("x-ms-error-code", "")
-    kind, advice = _BY_CODE.get(code) or by_status(answer.status, verb)
-    said = " ".join(filter(None, (str(answer.status), code)))
-    request_id = answer.headers.get("x-ms-request-id", "none")
-    message = f"Azure answered a {verb.value} with {said}: {advice} (request {request_id})"
+    code = response.headers.get("x-ms-error-code", "")
+    kind, advice = _BY_CODE.get(code) or by_status(response.status, purpose)
+    said = " ".join(filter(None, (str(response.status), code)))
+    request_id = response.headers.get("x-ms-request-id", "none")
+    message = f"Azure answered a {purpose.value} with {said}: {advice} (request {request_id})"
     if kind is Throttled:
-        return Throttled(message, key=key, retry_after_seconds=retry_after_seconds(answer.headers))
+        return Throttled(
+            message, key=key, retry_after_seconds=retry_after_seconds(response.headers)
+        )
     return kind(message, key=key)

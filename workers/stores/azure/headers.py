@@ -12,7 +12,7 @@ from noria.manifests.errors import TargetRefused
 from noria.manifests.model import Attributes
 from noria.workers.stores.metadata import require_ascii, with_marks, without_marks
 from noria.workers.stores.protocol import ObjectHead
-from noria.workers.stores.responses import making_sense, modified_seconds, plain_etag
+from noria.workers.stores.responses import malformed_is_unavailable, modified_seconds, plain_etag
 
 CRC64_HEADER: Final = "x-ms-content-crc64"
 _META: Final = "x-ms-meta-"
@@ -46,7 +46,7 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
     return headers
 
 
-@making_sense("a blob's headers")
+@malformed_is_unavailable("a blob's headers")
 def whole_head(headers: Mapping[str, str]) -> ObjectHead:
     """The blob, where the answer is to a HEAD or a GET without Range."""
     return blob_head(
@@ -62,7 +62,7 @@ def read_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -
     return blob_head(headers, size=size, crc64nvme=crc64nvme if stated is None else stated)
 
 
-@making_sense("a blob's headers")
+@malformed_is_unavailable("a blob's headers")
 def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
     said = {
         name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
@@ -92,6 +92,6 @@ def encode_crc(crc64nvme: int) -> str:
     return base64.b64encode(crc64nvme.to_bytes(8, "little")).decode()
 
 
-@making_sense("a CRC64")
+@malformed_is_unavailable("a CRC64")
 def decode_crc(text: str | None) -> int | None:
     return int.from_bytes(base64.b64decode(text), "little") if text else None

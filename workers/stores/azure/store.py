@@ -25,7 +25,7 @@ from noria.manifests.errors import AccessDenied, ConfigurationError, StoreUnavai
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import Body, BrokenExchange, Pour, Wire, WireSettings
 from noria.workers.http.connection import OnBytes
-from noria.workers.http.response import Answer, Wrapping
+from noria.workers.http.response import Response, Wrapping
 from noria.workers.runtime.buffers import Room
 from noria.workers.stores.azure import xml as azure_xml
 from noria.workers.stores.azure.auth import Grant, Grants, Right, parse_connection_string
@@ -53,10 +53,10 @@ from noria.workers.stores.azure.structured_message import (
     MESSAGE_HEADER,
     StructuredBody,
 )
-from noria.workers.stores.listing import Ask, Page, walk
+from noria.workers.stores.listing import Page, PageRequest, walk
 from noria.workers.stores.protocol import Checksum, ListedUpload, ObjectHead, Written
 from noria.workers.stores.responses import (
-    Verb,
+    Purpose,
     check_clock,
     check_pinned,
     check_range,
@@ -99,7 +99,7 @@ class AzureSettings:
     read_only: bool = False
     """True: a signature made from an account key allows no more than reading (the source role)."""
     ask_crc64: bool = True
-    """Ask for the CRC64 of all that is read, as a structured message. Where none comes, reads are
+    """PageRequest for the CRC64 of all that is read, as a structured message. Where none comes, reads are
     as good as without."""
     tier: str | None = None
     """Access tier of written blobs. None: the account's default."""
@@ -139,16 +139,19 @@ class AzureStore:
 
     def check_access(self) -> None:
         query = [("restype", "container"), ("comp", "list"), ("maxresults", "1")]
-        check_clock(self._accept(self._call(Verb.CONTROL, "GET", query=query)), time.time())
+        check_clock(self._accept(self._call(Purpose.CONTROL, "GET", query=query)), time.time())
 
     def list_objects(self, prefix: str, *, streams: int = 8) -> Iterator[pa.RecordBatch]:
         return walk(self._list_page, prefix, streams=streams)
 
     def head(self, key: str) -> ObjectHead | None:
-        answer = self._call(Verb.READ, "HEAD", key)
-        if answer.status == 404 and answer.headers.get("x-ms-error-code") != "ContainerNotFound":
+        response = self._call(Purpose.READ, "HEAD", key)
+        if (
+            response.status == 404
+            and response.headers.get("x-ms-error-code") != "ContainerNotFound"
+        ):
             return None
-        return whole_head(self._accept(answer, Verb.READ, key).headers)
+        return whole_head(self._accept(response, Purpose.READ, key).headers)
 
     def read_range(
         self,
@@ -164,9 +167,9 @@ class AzureStore:
             return whole_head(self._read(key, "HEAD", {}, None, etag, version_id).headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
         body = StructuredBody(key)
-        answer = self._read(key, "GET", headers, into, etag, version_id, on_bytes, body)
-        size = check_range(answer, offset=offset, size=len(into), key=key)
-        head = blob_head(answer.headers, size=size, crc64nvme=None)
+        response = self._read(key, "GET", headers, into, etag, version_id, on_bytes, body)
+        size = check_range(response, offset=offset, size=len(into), key=key)
+        head = blob_head(response.headers, size=size, crc64nvme=None)
         return replace(head, range_crc64nvme=body.crc64nvme)
 
     def read_object(
@@ -179,15 +182,15 @@ class AzureStore:
         on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
         body = StructuredBody(key)
-        answer = self._read(key, "GET", {}, into, etag, version_id, on_bytes, body)
-        carried = answer.headers.get(LENGTH_HEADER)
-        check_whole(answer, size=len(into), pinned=etag is not None, key=key, carried=carried)
-        return read_head(answer.headers, size=len(into), crc64nvme=body.crc64nvme)
+        response = self._read(key, "GET", {}, into, etag, version_id, on_bytes, body)
+        carried = response.headers.get(LENGTH_HEADER)
+        check_whole(response, size=len(into), pinned=etag is not None, key=key, carried=carried)
+        return read_head(response.headers, size=len(into), crc64nvme=body.crc64nvme)
 
     def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
         query = [("comp", "tags"), *_version(version_id)]
-        answer = self._call(Verb.READ, "GET", key, query=query, right=Right.TAGS)
-        return azure_xml.parse_tags(self._result(answer, Verb.READ, key))
+        response = self._call(Purpose.READ, "GET", key, query=query, right=Right.TAGS)
+        return azure_xml.parse_tags(self._result(response, Purpose.READ, key))
 
     def close(self) -> None:
         self._wire.close()
@@ -198,9 +201,11 @@ class AzureStore:
         headers = self._object_headers(key, attributes, txid)
         headers |= self._checksum_headers(body, crc64nvme)
         headers["x-ms-blob-type"] = "BlockBlob"
-        answer = self._call(Verb.WRITE, "PUT", key, headers=headers, body=body)
-        self._accept(answer, Verb.WRITE, key)
-        return self._written(answer, Verb.WRITE, key, decode_crc(answer.headers.get(CRC64_HEADER)))
+        response = self._call(Purpose.WRITE, "PUT", key, headers=headers, body=body)
+        self._accept(response, Purpose.WRITE, key)
+        return self._written(
+            response, Purpose.WRITE, key, decode_crc(response.headers.get(CRC64_HEADER))
+        )
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
         self._object_headers(key, attributes, txid)  # refused now rather than after the last part
@@ -218,10 +223,10 @@ class AzureStore:
     ) -> Written:
         query = _block_query(upload_id, number)
         headers = self._checksum_headers(body, crc64nvme()) if isinstance(body, memoryview) else {}
-        answer = self._call(
-            Verb.PART, "PUT", key, query=query, headers=headers, body=body, body_bytes=size
+        response = self._call(
+            Purpose.PART, "PUT", key, query=query, headers=headers, body=body, body_bytes=size
         )
-        stated = self._accept(answer, Verb.PART, key).headers.get(CRC64_HEADER)
+        stated = self._accept(response, Purpose.PART, key).headers.get(CRC64_HEADER)
         return Written(etag=block_name(upload_id, number), crc64nvme=decode_crc(stated))
 
     def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
@@ -231,8 +236,10 @@ class AzureStore:
         elif checksum is Checksum.MD5:
             headers["content-md5"] = md5_header(b"other bytes")
         query = [] if upload_id is None else _block_query(upload_id, 1)
-        answer = self._call(Verb.PART, "PUT", key, query=query, headers=headers, body=b"damaged")
-        self._accept(answer, Verb.PART, key)
+        response = self._call(
+            Purpose.PART, "PUT", key, query=query, headers=headers, body=b"damaged"
+        )
+        self._accept(response, Purpose.PART, key)
 
     def answered_as(self) -> str | None:
         return self.provider
@@ -257,8 +264,8 @@ class AzureStore:
         txid: str,
     ) -> Written:
         block_ids = [block_id(block_name(upload_id, part.number)) for part in parts]
-        answer = self._call(
-            Verb.COMMIT,
+        response = self._call(
+            Purpose.COMMIT,
             "PUT",
             key,
             query=[("comp", "blocklist")],
@@ -267,7 +274,7 @@ class AzureStore:
             wait_seconds=COMMIT_SECONDS,
         )
         # The checksum in this answer is that of the list, not of the blob.
-        return self._written(self._accept(answer, Verb.COMMIT, key), Verb.COMMIT, key, None)
+        return self._written(self._accept(response, Purpose.COMMIT, key), Purpose.COMMIT, key, None)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Nothing: see above."""
@@ -275,8 +282,8 @@ class AzureStore:
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
         marker: str | None = ""
         while marker is not None:
-            ask = Ask(prefix=prefix, marker=marker or None, deep=True)
-            page = self._list(ask, "uncommittedblobs", Right.BLOBS)
+            request = PageRequest(prefix=prefix, marker=marker or None, deep=True)
+            page = self._list(request, "uncommittedblobs", Right.BLOBS)
             sizes = page.batch.column("size").to_pylist()
             for key, size in zip(page.batch.column("key").to_pylist(), sizes, strict=True):
                 if size == 0:
@@ -284,42 +291,42 @@ class AzureStore:
             marker = page.next_marker
 
     def delete_object(self, key: str) -> None:
-        answer = self._call(Verb.CONTROL, "DELETE", key)
-        if answer.status != 404:
-            self._accept(answer, Verb.CONTROL, key)
+        response = self._call(Purpose.CONTROL, "DELETE", key)
+        if response.status != 404:
+            self._accept(response, Purpose.CONTROL, key)
 
     def _uncommitted(self, key: str) -> list[tuple[str, int]]:
         query = [("comp", "blocklist"), ("blocklisttype", "uncommitted")]
-        answer = self._call(Verb.PART, "GET", key, query=query)
-        if answer.headers.get("x-ms-error-code") == "BlobNotFound":
+        response = self._call(Purpose.PART, "GET", key, query=query)
+        if response.headers.get("x-ms-error-code") == "BlobNotFound":
             return []
-        return azure_xml.parse_uncommitted(self._result(answer, Verb.PART, key))
+        return azure_xml.parse_uncommitted(self._result(response, Purpose.PART, key))
 
-    def _list_page(self, ask: Ask) -> Page:
+    def _list_page(self, request: PageRequest) -> Page:
         if self._list_tags:
             try:
-                return self._list(ask, "metadata,tags", Right.TAGS)
+                return self._list(request, "metadata,tags", Right.TAGS)
             except (AccessDenied, ConfigurationError):
                 # No right to tags, or an account with folders, which has none. Else it fails again.
-                page = self._list(ask, "metadata", Right.BLOBS)
+                page = self._list(request, "metadata", Right.BLOBS)
                 self._list_tags = False
                 return page
-        return self._list(ask, "metadata", Right.BLOBS)
+        return self._list(request, "metadata", Right.BLOBS)
 
-    def _list(self, ask: Ask, include: str, right: Right) -> Page:
+    def _list(self, request: PageRequest, include: str, right: Right) -> Page:
         query = [
             ("restype", "container"),
             ("comp", "list"),
             ("include", include),
             ("maxresults", str(self._settings.page_keys)),
-            ("prefix", ask.prefix),
+            ("prefix", request.prefix),
         ]
-        if not ask.deep:
+        if not request.deep:
             query.append(("delimiter", "/"))
-        if ask.marker is not None:
-            query.append(("marker", ask.marker))
-        answer = self._call(Verb.CONTROL, "GET", query=query, right=right)
-        return azure_xml.parse_blobs(self._result(answer, Verb.CONTROL, None))
+        if request.marker is not None:
+            query.append(("marker", request.marker))
+        response = self._call(Purpose.CONTROL, "GET", query=query, right=right)
+        return azure_xml.parse_blobs(self._result(response, Purpose.CONTROL, None))
 
     def _read(
         self,
@@ -331,17 +338,17 @@ class AzureStore:
         version_id: str | None,
         on_bytes: OnBytes | None = None,
         wrapping: Wrapping | None = None,
-    ) -> Answer:
+    ) -> Response:
         """One GET or HEAD of a blob that has to be the pinned one; as a structured message, if
         there is something to take one out of its `wrapping`."""
         sent = dict(headers)
         if etag is not None:
             sent["if-match"] = f'"{etag}"'
-        asks = wrapping is not None and self._ask_crc64
-        if asks:
+        requests = wrapping is not None and self._ask_crc64
+        if requests:
             sent |= {"x-ms-version": MESSAGE_API_VERSION, MESSAGE_HEADER: MESSAGE_FORM}
-        answer = self._call(
-            Verb.READ,
+        response = self._call(
+            Purpose.READ,
             method,
             key,
             query=_version(version_id),
@@ -350,15 +357,15 @@ class AzureStore:
             on_bytes=on_bytes,
             wrapping=wrapping,
         )
-        if asks and refuses_message(answer):
+        if requests and refuses_message(response):
             self._ask_crc64 = False
             raise StoreUnavailable(
                 "the source takes no request for a structured message, and is asked for none from "
                 "now on: try again",
                 key=key,
             )
-        check_pinned(self._accept(answer, Verb.READ, key), etag, key)
-        return answer
+        check_pinned(self._accept(response, Purpose.READ, key), etag, key)
+        return response
 
     def _object_headers(self, key: str, attributes: Attributes, txid: str) -> dict[str, str]:
         headers = attribute_headers(attributes, txid, key=key)
@@ -377,7 +384,7 @@ class AzureStore:
 
     def _call(
         self,
-        verb: Verb,
+        purpose: Purpose,
         method: str,
         key: str | None = None,
         *,
@@ -390,7 +397,7 @@ class AzureStore:
         wrapping: Wrapping | None = None,
         wait_seconds: float | None = None,
         right: Right = Right.BLOBS,
-    ) -> Answer:
+    ) -> Response:
         grant = self._grants.get(right)
         path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
         words = [f"{name}={quote(value, safe='')}" for name, value in query]
@@ -400,7 +407,7 @@ class AzureStore:
         if grant.authorization is not None:
             sent["authorization"] = grant.authorization
         try:
-            answer = self._wire.exchange(
+            response = self._wire.exchange(
                 method,
                 f"{path}?{'&'.join(words)}" if words else path,
                 sent,
@@ -412,29 +419,33 @@ class AzureStore:
                 wait_seconds=wait_seconds,
             )
         except BrokenExchange as error:
-            raise from_broken(error, verb, key) from error
-        if answer.headers.get("x-ms-error-code") in RENEWABLE and self._grants.drop(right, grant):
+            raise from_broken(error, purpose, key) from error
+        if response.headers.get("x-ms-error-code") in RENEWABLE and self._grants.drop(right, grant):
             raise StoreUnavailable("the credential had run out and is renewed: try again", key=key)
-        return answer
+        return response
 
-    def _accept(self, answer: Answer, verb: Verb = Verb.CONTROL, key: str | None = None) -> Answer:
+    def _accept(
+        self, response: Response, purpose: Purpose = Purpose.CONTROL, key: str | None = None
+    ) -> Response:
         """The answer, if its status is a success."""
-        if 200 <= answer.status < 300:
-            return answer
-        raise refusal(answer, verb, key)
+        if 200 <= response.status < 300:
+            return response
+        raise refusal(response, purpose, key)
 
-    def _result(self, answer: Answer, verb: Verb, key: str | None) -> ElementTree.Element:
+    def _result(self, response: Response, purpose: Purpose, key: str | None) -> ElementTree.Element:
         """The document of a success."""
         try:
-            return azure_xml.parse_root(self._accept(answer, verb, key).body)
+            return azure_xml.parse_root(self._accept(response, purpose, key).body)
         except ElementTree.ParseError:
-            raise refusal(answer, verb, key) from None
+            raise refusal(response, purpose, key) from None
 
-    def _written(self, answer: Answer, verb: Verb, key: str, crc64nvme: int | None) -> Written:
-        etag = plain_etag(answer.headers.get("etag", ""))
+    def _written(
+        self, response: Response, purpose: Purpose, key: str, crc64nvme: int | None
+    ) -> Written:
+        etag = plain_etag(response.headers.get("etag", ""))
         if not etag:
-            raise refusal(answer, verb, key)
-        version_id = answer.headers.get("x-ms-version-id")
+            raise refusal(response, purpose, key)
+        version_id = response.headers.get("x-ms-version-id")
         return Written(etag=etag, version_id=version_id, crc64nvme=crc64nvme)
 
 

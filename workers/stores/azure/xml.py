@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.workers.stores.listing import Page, check_names_and_sizes, inventory_batch
-from noria.workers.stores.responses import making_sense, plain_etag
+from noria.workers.stores.responses import malformed_is_unavailable, plain_etag
 from noria.workers.stores.xml import check_root, parse_document
 
 _COLUMNS: Final = {
@@ -46,7 +46,7 @@ def parse_root(body: bytes) -> ElementTree.Element:
     return parse_document(body)
 
 
-@making_sense("a listing")
+@malformed_is_unavailable("a listing")
 def parse_blobs(root: ElementTree.Element) -> Page:
     """A page of List Blobs. Directories of a hierarchical account count as folder stubs."""
     check_root(root, "EnumerationResults")
@@ -99,13 +99,13 @@ def parse_blobs(root: ElementTree.Element) -> Page:
     )
 
 
-@making_sense("tags")
+@malformed_is_unavailable("tags")
 def parse_tags(root: ElementTree.Element) -> dict[str, str]:
     check_root(root, "Tags")
     return {item.findtext("Key", ""): item.findtext("Value", "") for item in root.iter("Tag")}
 
 
-@making_sense("a list of blocks")
+@malformed_is_unavailable("a list of blocks")
 def parse_uncommitted(root: ElementTree.Element) -> list[tuple[str, int]]:
     """Block name (decoded) and size, in the order of the answer."""
     check_root(root, "BlockList")

@@ -30,7 +30,7 @@ from noria.workers.digest import crc64nvme
 from noria.workers.http.connection import OnBytes
 from noria.workers.runtime.buffers import Room, views
 from noria.workers.stores.protocol import ObjectHead
-from noria.workers.stores.responses import Verb, permanent
+from noria.workers.stores.responses import Purpose, permanent
 
 XATTR: Final = "user.noria"
 COPY_BYTES: Final = 8 * 1024 * 1024
@@ -173,33 +173,33 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def mapped(verb: Verb, key: str | None) -> Iterator[None]:
+def mapped(purpose: Purpose, key: str | None) -> Iterator[None]:
     """Waiter what the system refuses into an error of manifests.errors."""
     try:
         yield
     except OSError as error:
-        kind, advice = _by_errno(error.errno or 0, verb)
-        message = f"a {verb.value} failed ({error.strerror}): {advice}"
+        kind, advice = _by_errno(error.errno or 0, purpose)
+        message = f"a {purpose.value} failed ({error.strerror}): {advice}"
         raise kind(message, key=key) from error
 
 
-def _by_errno(number: int, verb: Verb) -> tuple[type[NoriaError], str]:
+def _by_errno(number: int, purpose: Purpose) -> tuple[type[NoriaError], str]:
     if number in _PASSING:
         return StoreUnavailable, "try again, after making room if it is full"
     if number == errno.EROFS:
         return ConfigurationError, "mount the file system for writing"
-    if verb is Verb.READ:
+    if purpose is Purpose.READ:
         if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return SourceMissing, "plan again if that was not meant"
-        return permanent(verb)
+        return permanent(purpose)
     if number in (errno.EACCES, errno.EPERM):
         return AccessDenied, "give this user the right to write below the root"
-    if verb is Verb.PART and number == errno.ENOENT:
+    if purpose is Purpose.PART and number == errno.ENOENT:
         return UploadLost, "start another upload"
-    if verb.makes_object and number == errno.EEXIST:
+    if purpose.makes_object and number == errno.EEXIST:
         return TargetConflict, "a file stands there already"
-    if verb.makes_object and number in (errno.ENOTDIR, errno.EISDIR):
+    if purpose.makes_object and number in (errno.ENOTDIR, errno.EISDIR):
         return TargetRefused, "a file and a folder cannot have the same name: map one of them"
-    if verb.makes_object and number == errno.ENOENT:
+    if purpose.makes_object and number == errno.ENOENT:
         return StoreUnavailable, "a folder went away meanwhile: try again"
-    return permanent(verb)
+    return permanent(purpose)

@@ -39,7 +39,7 @@ from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import Pour
 from noria.workers.http.connection import OnBytes
 from noria.workers.runtime.buffers import Room
-from noria.workers.stores.listing import Ask, Page, inventory_batch, walk
+from noria.workers.stores.listing import Page, PageRequest, inventory_batch, walk
 from noria.workers.stores.local.files import (
     Appender,
     Beside,
@@ -56,7 +56,7 @@ from noria.workers.stores.local.files import (
     sync_folder,
 )
 from noria.workers.stores.protocol import Checksum, ListedUpload, ObjectHead, Written
-from noria.workers.stores.responses import Verb
+from noria.workers.stores.responses import Purpose
 
 HIDDEN: Final = ".noria-"
 """Names of ours, which are never listed."""
@@ -86,7 +86,7 @@ class LocalStore:
         """Entries that listings met and passed over: links, sockets and the like."""
 
     def check_access(self) -> None:
-        with mapped(Verb.CONTROL, None):
+        with mapped(Purpose.CONTROL, None):
             if not self._root.is_dir():
                 raise ConfigurationError("the root is no folder: create it, or correct the path")
             os.scandir(self._root).close()
@@ -152,7 +152,7 @@ class LocalStore:
         self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
     ) -> Written:
         path = self._path(key)
-        with mapped(Verb.WRITE, key), draft(self._root, _DRAFT) as (file, name):
+        with mapped(Purpose.WRITE, key), draft(self._root, _DRAFT) as (file, name):
             appender = Appender(file)
             appender.write(body)
             self._check_crc(appender.crc64nvme, crc64nvme, key)
@@ -163,7 +163,7 @@ class LocalStore:
         self._path(key)
         upload_id = secrets.token_hex(16)
         about = {"key": key, "started_ms": time.time_ns() // 1_000_000}
-        with mapped(Verb.OPEN, key):
+        with mapped(Purpose.OPEN, key):
             folder = self._root / (_UPLOAD + upload_id)
             folder.mkdir()
             (folder / _ABOUT).write_text(json.dumps(about))
@@ -181,7 +181,7 @@ class LocalStore:
         crc64nvme: Callable[[], int],
     ) -> Written:
         folder = self._upload_folder(key, upload_id)
-        with mapped(Verb.PART, key), draft(folder, "draft-") as (file, name):
+        with mapped(Purpose.PART, key), draft(folder, "draft-") as (file, name):
             appender = Appender(file)
             if isinstance(body, memoryview):
                 appender.write(body)
@@ -216,7 +216,7 @@ class LocalStore:
             folder = self._upload_folder(key, upload_id)
         except UploadLost:
             return None
-        with mapped(Verb.PART, key):
+        with mapped(Purpose.PART, key):
             parts = [(part.name, part.stat()) for part in folder.iterdir()]
         return {
             int(name): (status.st_size, file_etag(status))
@@ -241,7 +241,7 @@ class LocalStore:
             raise UploadLost("a part is missing or another one: start another upload", key=key)
         path = self._path(key)
         pieces = read_pieces(folder / f"{part.number:05}" for part in parts)
-        with mapped(Verb.COMMIT, key), draft(folder, "draft-") as (file, name):
+        with mapped(Purpose.COMMIT, key), draft(folder, "draft-") as (file, name):
             appender = Appender(file)
             for piece in pieces:
                 appender.write(piece)
@@ -258,7 +258,7 @@ class LocalStore:
             shutil.rmtree(self._upload_folder(key, upload_id), ignore_errors=True)
 
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
-        with mapped(Verb.CONTROL, None):
+        with mapped(Purpose.CONTROL, None):
             folders = [entry for entry in self._root.iterdir() if entry.name.startswith(_UPLOAD)]
         for folder in folders:
             about = _about(folder)
@@ -274,7 +274,10 @@ class LocalStore:
             path = self._path(key)
         except TargetRefused:
             return
-        with mapped(Verb.CONTROL, key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with (
+            mapped(Purpose.CONTROL, key),
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        ):
             path.unlink()
         with contextlib.suppress(OSError):
             while (path := path.parent) != self._root:
@@ -305,7 +308,7 @@ class LocalStore:
             path = self._path(key)
         except TargetRefused:
             raise SourceMissing("no file can have that name", key=key) from None
-        with mapped(Verb.READ, key):
+        with mapped(Purpose.READ, key):
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 kind = os.fstat(file).st_mode
@@ -333,9 +336,9 @@ class LocalStore:
         sync_folder(path.parent)
         return Written(etag=file_etag(os.fstat(file)))
 
-    def _list_folder(self, ask: Ask) -> Page:
+    def _list_folder(self, request: PageRequest) -> Page:
         """One folder: its files that begin as the prefix ends, and the folders that do."""
-        above, slash, start = ask.prefix.rpartition("/")
+        above, slash, start = request.prefix.rpartition("/")
         names: list[str] = []
         found: list[os.stat_result] = []
         below: list[str] = []
@@ -369,7 +372,7 @@ class LocalStore:
                 path = self._path(folder)
             except TargetRefused:
                 return []
-        with mapped(Verb.CONTROL, None):
+        with mapped(Purpose.CONTROL, None):
             try:
                 with os.scandir(path) as entries:
                     return list(entries)

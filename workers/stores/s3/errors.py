@@ -17,8 +17,8 @@ from noria.manifests.errors import (
     Throttled,
     UploadLost,
 )
-from noria.workers.http.response import Answer
-from noria.workers.stores.responses import Verb, by_status, retry_after_seconds
+from noria.workers.http.response import Response
+from noria.workers.stores.responses import Purpose, by_status, retry_after_seconds
 from noria.workers.stores.s3.xml import error_code
 
 _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
@@ -102,17 +102,19 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
 }
 
 
-def refusal(answer: Answer, verb: Verb, key: str | None) -> NoriaError:
+def refusal(response: Response, purpose: Purpose, key: str | None) -> NoriaError:
     """The error for an answer that is not a success. A status that is not known is permanent."""
-    code = error_code(answer.body)
-    kind, advice = _BY_CODE.get(code) or by_status(answer.status, verb)
-    if (code, verb) == ("ConditionalRequestConflict", Verb.COMMIT):
+    code = error_code(response.body)
+    kind, advice = _BY_CODE.get(code) or by_status(response.status, purpose)
+    if (code, purpose) == ("ConditionalRequestConflict", Purpose.COMMIT):
         kind, advice = UploadLost, "another write was under way: start another upload"
-    elif (answer.status, verb) == (501, Verb.PART):
+    elif (response.status, purpose) == (501, Purpose.PART):
         kind, advice = UploadLost, "the store cannot replace a part: start another upload"
-    said = " ".join(filter(None, (str(answer.status), code)))
-    request_id = answer.headers.get("x-amz-request-id", "none")
-    message = f"the store answered a {verb.value} with {said}: {advice} (request {request_id})"
+    said = " ".join(filter(None, (str(response.status), code)))
+    request_id = response.headers.get("x-amz-request-id", "none")
+    message = f"the store answered a {purpose.value} with {said}: {advice} (request {request_id})"
     if kind is Throttled:
-        return Throttled(message, key=key, retry_after_seconds=retry_after_seconds(answer.headers))
+        return Throttled(
+            message, key=key, retry_after_seconds=retry_after_seconds(response.headers)
+        )
     return kind(message, key=key)

@@ -19,7 +19,7 @@ from noria.workers.stores.metadata import (
     without_marks,
 )
 from noria.workers.stores.protocol import ObjectHead
-from noria.workers.stores.responses import making_sense, modified_seconds, plain_etag
+from noria.workers.stores.responses import malformed_is_unavailable, modified_seconds, plain_etag
 
 CRC64NVME_HEADER: Final = "x-amz-checksum-crc64nvme"
 CHECKSUM_TYPE_HEADER: Final = "x-amz-checksum-type"
@@ -45,14 +45,14 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
     return headers
 
 
-@making_sense("an object's headers")
+@malformed_is_unavailable("an object's headers")
 def whole_head(headers: Mapping[str, str]) -> ObjectHead:
     """The object, where STATE_CRC was asked with a HEAD, or a GET without Range."""
     size = int(headers.get("content-length", "0"))
     return object_head(headers, size=size, crc64nvme=stated_crc(headers))
 
 
-@making_sense("an object's headers")
+@malformed_is_unavailable("an object's headers")
 def object_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
     said = {
         name.removeprefix(_META): decode_words(value)
@@ -83,7 +83,7 @@ def stated_crc(headers: Mapping[str, str]) -> int | None:
     return full_object_crc(headers.get(CRC64NVME_HEADER), headers.get(CHECKSUM_TYPE_HEADER))
 
 
-@making_sense("a CRC64NVME")
+@malformed_is_unavailable("a CRC64NVME")
 def full_object_crc(text: str | None, kind: str | None) -> int | None:
     """A CRC64NVME as stated. None where it is a composite: one over its parts' values, ending in
     -N."""

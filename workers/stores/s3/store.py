@@ -20,12 +20,12 @@ from noria.manifests.errors import StoreUnavailable
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import Body, BrokenExchange, Pour, Wire, WireSettings
 from noria.workers.http.connection import OnBytes
-from noria.workers.http.response import Answer
+from noria.workers.http.response import Response
 from noria.workers.runtime.buffers import Room
-from noria.workers.stores.listing import Ask, Page, walk
+from noria.workers.stores.listing import Page, PageRequest, walk
 from noria.workers.stores.protocol import Checksum, ListedUpload, ObjectHead, Written
 from noria.workers.stores.responses import (
-    Verb,
+    Purpose,
     check_clock,
     check_pinned,
     check_range,
@@ -111,18 +111,18 @@ class S3Store:
         self.trailers = False
 
     def check_access(self) -> None:
-        answer = self._call(Verb.CONTROL, "GET", query=[("list-type", "2"), ("max-keys", "1")])
-        self._accept(answer, Verb.CONTROL, None)
-        check_clock(answer, time.time())
+        response = self._call(Purpose.CONTROL, "GET", query=[("list-type", "2"), ("max-keys", "1")])
+        self._accept(response, Purpose.CONTROL, None)
+        check_clock(response, time.time())
 
     def list_objects(self, prefix: str, *, streams: int = 8) -> Iterator[pa.RecordBatch]:
         return walk(self._list_page, prefix, streams=streams)
 
     def head(self, key: str) -> ObjectHead | None:
-        answer = self._call(Verb.READ, "HEAD", key, headers={**STATE_CRC, **self._key_headers})
-        if answer.status == 404:
+        response = self._call(Purpose.READ, "HEAD", key, headers={**STATE_CRC, **self._key_headers})
+        if response.status == 404:
             return None
-        return whole_head(self._accept(answer, Verb.READ, key).headers)
+        return whole_head(self._accept(response, Purpose.READ, key).headers)
 
     def read_range(
         self,
@@ -135,12 +135,12 @@ class S3Store:
         on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
         if not into:
-            answer = self._read(key, "HEAD", STATE_CRC, None, etag, version_id)
-            return whole_head(answer.headers)
+            response = self._read(key, "HEAD", STATE_CRC, None, etag, version_id)
+            return whole_head(response.headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
-        answer = self._read(key, "GET", headers, into, etag, version_id, on_bytes)
-        size = check_range(answer, offset=offset, size=len(into), key=key)
-        return object_head(answer.headers, size=size, crc64nvme=None)
+        response = self._read(key, "GET", headers, into, etag, version_id, on_bytes)
+        size = check_range(response, offset=offset, size=len(into), key=key)
+        return object_head(response.headers, size=size, crc64nvme=None)
 
     def read_object(
         self,
@@ -151,14 +151,14 @@ class S3Store:
         version_id: str | None = None,
         on_bytes: OnBytes | None = None,
     ) -> ObjectHead:
-        answer = self._read(key, "GET", STATE_CRC, into, etag, version_id, on_bytes)
-        check_whole(answer, size=len(into), pinned=etag is not None, key=key)
-        return whole_head(answer.headers)
+        response = self._read(key, "GET", STATE_CRC, into, etag, version_id, on_bytes)
+        check_whole(response, size=len(into), pinned=etag is not None, key=key)
+        return whole_head(response.headers)
 
     def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
         query = [("tagging", ""), *([("versionId", version_id)] if version_id else [])]
-        answer = self._call(Verb.READ, "GET", key, query=query)
-        return s3_xml.parse_tags(self._result(answer, Verb.READ, key))
+        response = self._call(Purpose.READ, "GET", key, query=query)
+        return s3_xml.parse_tags(self._result(response, Purpose.READ, key))
 
     def close(self) -> None:
         self._wire.close()
@@ -170,20 +170,20 @@ class S3Store:
         headers |= self._checksum_headers(body, crc64nvme)
         if self.if_absent:
             headers["if-none-match"] = "*"
-        answer = self._call(Verb.WRITE, "PUT", key, headers=headers, body=body)
-        return _written(self._accept(answer, Verb.WRITE, key), Verb.WRITE, key)
+        response = self._call(Purpose.WRITE, "PUT", key, headers=headers, body=body)
+        return _written(self._accept(response, Purpose.WRITE, key), Purpose.WRITE, key)
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
         headers = self._object_headers(key, attributes, txid)
         if self.checksum is Checksum.CRC64NVME:
             headers["x-amz-checksum-algorithm"] = "CRC64NVME"
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
-        answer = self._call(
-            Verb.OPEN, "POST", key, query=[("uploads", "")], headers=headers, body=b""
+        response = self._call(
+            Purpose.OPEN, "POST", key, query=[("uploads", "")], headers=headers, body=b""
         )
-        upload_id = self._result(answer, Verb.OPEN, key).findtext("UploadId")
+        upload_id = self._result(response, Purpose.OPEN, key).findtext("UploadId")
         if not upload_id:
-            raise refusal(answer, Verb.OPEN, key)
+            raise refusal(response, Purpose.OPEN, key)
         return upload_id
 
     def put_part(
@@ -212,8 +212,8 @@ class S3Store:
                 with_trailer(body, size, CRC64NVME_HEADER, crc64nvme),
                 encoded_bytes(size, CRC64NVME_HEADER),
             )
-        answer = self._call(
-            Verb.PART,
+        response = self._call(
+            Purpose.PART,
             "PUT",
             key,
             query=query,
@@ -222,7 +222,7 @@ class S3Store:
             body_bytes=sent_bytes,
             payload=payload,
         )
-        return _written(self._accept(answer, Verb.PART, key), Verb.PART, key)
+        return _written(self._accept(response, Purpose.PART, key), Purpose.PART, key)
 
     def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
         headers = dict(self._key_headers)
@@ -231,12 +231,14 @@ class S3Store:
         elif checksum is Checksum.MD5:
             headers["content-md5"] = md5_header(b"other bytes")
         query = [] if upload_id is None else [("partNumber", "1"), ("uploadId", upload_id)]
-        answer = self._call(Verb.PART, "PUT", key, query=query, headers=headers, body=b"damaged")
-        self._accept(answer, Verb.PART, key)
+        response = self._call(
+            Purpose.PART, "PUT", key, query=query, headers=headers, body=b"damaged"
+        )
+        self._accept(response, Purpose.PART, key)
 
     def answered_as(self) -> str | None:
         query = [("list-type", "2"), ("max-keys", "1")]
-        return provider_of_answer(self._call(Verb.CONTROL, "GET", query=query).headers)
+        return provider_of_answer(self._call(Purpose.CONTROL, "GET", query=query).headers)
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
         newest: dict[int, s3_xml.ListedPart] = {}
@@ -245,10 +247,10 @@ class S3Store:
             query = [("uploadId", upload_id), ("max-parts", str(self._settings.page_keys))]
             if marker is not None:
                 query.append(("part-number-marker", marker))
-            answer = self._call(Verb.PART, "GET", key, query=query, headers=self._key_headers)
-            if answer.status == 404 and s3_xml.error_code(answer.body) != "NoSuchBucket":
+            response = self._call(Purpose.PART, "GET", key, query=query, headers=self._key_headers)
+            if response.status == 404 and s3_xml.error_code(response.body) != "NoSuchBucket":
                 return None
-            parts, following = s3_xml.parse_parts(self._result(answer, Verb.PART, key))
+            parts, following = s3_xml.parse_parts(self._result(response, Purpose.PART, key))
             marker = _further(marker, following)
             for part in parts:
                 known = newest.get(part.number)
@@ -275,8 +277,8 @@ class S3Store:
             headers["x-amz-mp-object-size"] = str(size)
         if self.if_absent:
             headers["if-none-match"] = "*"
-        answer = self._call(
-            Verb.COMMIT,
+        response = self._call(
+            Purpose.COMMIT,
             "POST",
             key,
             query=[("uploadId", upload_id)],
@@ -285,22 +287,22 @@ class S3Store:
             wait_seconds=COMPLETE_SECONDS,
         )
         # 200 is sent before the work is done: only the body says how it ended.
-        result = self._result(answer, Verb.COMMIT, key)
+        result = self._result(response, Purpose.COMMIT, key)
         etag = plain_etag(result.findtext("ETag") or "")
         if result.tag != "CompleteMultipartUploadResult" or not etag:
-            raise refusal(answer, Verb.COMMIT, key)
+            raise refusal(response, Purpose.COMMIT, key)
         return Written(
             etag=etag,
-            version_id=answer.headers.get("x-amz-version-id"),
+            version_id=response.headers.get("x-amz-version-id"),
             crc64nvme=full_object_crc(
                 result.findtext("ChecksumCRC64NVME"), result.findtext("ChecksumType")
             ),
         )
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        answer = self._call(Verb.CONTROL, "DELETE", key, query=[("uploadId", upload_id)])
-        if answer.status != 404:
-            self._accept(answer, Verb.CONTROL, key)
+        response = self._call(Purpose.CONTROL, "DELETE", key, query=[("uploadId", upload_id)])
+        if response.status != 404:
+            self._accept(response, Purpose.CONTROL, key)
 
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
         markers: tuple[str, str] | None = None
@@ -313,33 +315,33 @@ class S3Store:
             ]
             if markers is not None:
                 query += [("key-marker", markers[0]), ("upload-id-marker", markers[1])]
-            answer = self._call(Verb.CONTROL, "GET", query=query)
-            uploads, following = s3_xml.parse_uploads(self._result(answer, Verb.CONTROL, None))
+            response = self._call(Purpose.CONTROL, "GET", query=query)
+            uploads, following = s3_xml.parse_uploads(self._result(response, Purpose.CONTROL, None))
             markers = _further(markers, following)
             yield from uploads
             if markers is None:
                 return
 
     def delete_object(self, key: str) -> None:
-        answer = self._call(Verb.CONTROL, "DELETE", key)
-        if answer.status != 404:
-            self._accept(answer, Verb.CONTROL, key)
+        response = self._call(Purpose.CONTROL, "DELETE", key)
+        if response.status != 404:
+            self._accept(response, Purpose.CONTROL, key)
 
-    def _list_page(self, ask: Ask) -> Page:
+    def _list_page(self, request: PageRequest) -> Page:
         query = [
             ("list-type", "2"),
             ("encoding-type", "url"),
             ("max-keys", str(self._settings.page_keys)),
-            ("prefix", ask.prefix),
+            ("prefix", request.prefix),
         ]
-        if not ask.deep:
+        if not request.deep:
             query.append(("delimiter", "/"))
-        if ask.marker is not None:
-            query.append(("continuation-token", ask.marker))
-        answer = self._call(Verb.CONTROL, "GET", query=query)
-        page = s3_xml.parse_keys(self._result(answer, Verb.CONTROL, None))
-        if provider_of_answer(answer.headers) == "seaweedfs":
-            return s3_xml.without_folder(page, ask.prefix)
+        if request.marker is not None:
+            query.append(("continuation-token", request.marker))
+        response = self._call(Purpose.CONTROL, "GET", query=query)
+        page = s3_xml.parse_keys(self._result(response, Purpose.CONTROL, None))
+        if provider_of_answer(response.headers) == "seaweedfs":
+            return s3_xml.without_folder(page, request.prefix)
         return page
 
     def _read(
@@ -351,17 +353,17 @@ class S3Store:
         etag: str | None,
         version_id: str | None,
         on_bytes: OnBytes | None = None,
-    ) -> Answer:
+    ) -> Response:
         """One GET or HEAD of an object that has to be the pinned one."""
         sent = {**headers, **self._key_headers}
         if etag is not None:
             sent["if-match"] = f'"{etag}"'
         query = [("versionId", version_id)] if version_id else []
-        answer = self._call(
-            Verb.READ, method, key, query=query, headers=sent, into=into, on_bytes=on_bytes
+        response = self._call(
+            Purpose.READ, method, key, query=query, headers=sent, into=into, on_bytes=on_bytes
         )
-        check_pinned(self._accept(answer, Verb.READ, key), etag, key)
-        return answer
+        check_pinned(self._accept(response, Purpose.READ, key), etag, key)
+        return response
 
     def _object_headers(self, key: str, attributes: Attributes, txid: str) -> dict[str, str]:
         headers = {**self._key_headers, **attribute_headers(attributes, txid, key=key)}
@@ -378,7 +380,7 @@ class S3Store:
 
     def _call(
         self,
-        verb: Verb,
+        purpose: Purpose,
         method: str,
         key: str | None = None,
         *,
@@ -390,7 +392,7 @@ class S3Store:
         into: Room | None = None,
         on_bytes: OnBytes | None = None,
         wait_seconds: float | None = None,
-    ) -> Answer:
+    ) -> Response:
         path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
         text = s3_xml.query(query) if query else ""
         signed = self._signer.sign(method, path or "/", text, headers or {}, payload)
@@ -406,22 +408,22 @@ class S3Store:
                 wait_seconds=wait_seconds,
             )
         except BrokenExchange as error:
-            raise from_broken(error, verb, key) from error
+            raise from_broken(error, purpose, key) from error
 
-    def _accept(self, answer: Answer, verb: Verb, key: str | None) -> Answer:
+    def _accept(self, response: Response, purpose: Purpose, key: str | None) -> Response:
         """The answer, if its status is a success."""
-        if 200 <= answer.status < 300:
-            return answer
-        raise refusal(answer, verb, key)
+        if 200 <= response.status < 300:
+            return response
+        raise refusal(response, purpose, key)
 
-    def _result(self, answer: Answer, verb: Verb, key: str | None) -> ElementTree.Element:
+    def _result(self, response: Response, purpose: Purpose, key: str | None) -> ElementTree.Element:
         """The document of a success. What is none, or says <Error> after a 200, is no success."""
         try:
-            root = s3_xml.parse_root(self._accept(answer, verb, key).body)
+            root = s3_xml.parse_root(self._accept(response, purpose, key).body)
         except ElementTree.ParseError:
-            raise refusal(answer, verb, key) from None
+            raise refusal(response, purpose, key) from None
         if root.tag == "Error":
-            raise refusal(answer, verb, key)
+            raise refusal(response, purpose, key)
         return root
 
 
@@ -445,12 +447,12 @@ def _address(settings: S3Settings, region: str) -> tuple[str, str]:
     return f"{endpoint.scheme}://{settings.bucket}.{endpoint.netloc}", base
 
 
-def _written(answer: Answer, verb: Verb, key: str) -> Written:
-    etag = plain_etag(answer.headers.get("etag", ""))
+def _written(response: Response, purpose: Purpose, key: str) -> Written:
+    etag = plain_etag(response.headers.get("etag", ""))
     if not etag:
-        raise refusal(answer, verb, key)
+        raise refusal(response, purpose, key)
     return Written(
         etag=etag,
-        version_id=answer.headers.get("x-amz-version-id"),
-        crc64nvme=stated_crc(answer.headers),
+        version_id=response.headers.get("x-amz-version-id"),
+        crc64nvme=stated_crc(response.headers),
     )

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from noria.manifests.model import PartRecord
 from noria.workers.stores.listing import Page, check_names_and_sizes, inventory_batch
 from noria.workers.stores.protocol import ListedUpload
-from noria.workers.stores.responses import making_sense, plain_etag
+from noria.workers.stores.responses import malformed_is_unavailable, plain_etag
 from noria.workers.stores.xml import check_root, parse_document
 
 _CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
@@ -41,7 +41,7 @@ def parse_root(body: bytes) -> ElementTree.Element:
     return parse_document(_NAMESPACE.sub(b"", body.strip(), count=1))
 
 
-@making_sense("a listing")
+@malformed_is_unavailable("a listing")
 def parse_keys(root: ElementTree.Element) -> Page:
     """A page of ListObjectsV2 that was asked for with encoding-type=url."""
     # A space comes as a plus. A store that does not know encoding-type says nothing of it, and
@@ -73,7 +73,7 @@ def without_folder(page: Page, prefix: str) -> Page:
     return replace(page, batch=page.batch.filter(kept))
 
 
-@making_sense("a list of parts")
+@malformed_is_unavailable("a list of parts")
 def parse_parts(root: ElementTree.Element) -> tuple[list[ListedPart], str | None]:
     """A page of ListParts and the marker of the next one."""
     check_root(root, "ListPartsResult")
@@ -91,7 +91,7 @@ def parse_parts(root: ElementTree.Element) -> tuple[list[ListedPart], str | None
     return parts, str(int(root.findtext("NextPartNumberMarker", "")))
 
 
-@making_sense("a list of uploads")
+@malformed_is_unavailable("a list of uploads")
 def parse_uploads(root: ElementTree.Element) -> tuple[list[ListedUpload], tuple[str, str] | None]:
     """A page of ListMultipartUploads and the (key, upload id) markers of the next one."""
     check_root(root, "ListMultipartUploadsResult")
@@ -112,7 +112,7 @@ def parse_uploads(root: ElementTree.Element) -> tuple[list[ListedUpload], tuple[
     )
 
 
-@making_sense("tags")
+@malformed_is_unavailable("tags")
 def parse_tags(root: ElementTree.Element) -> dict[str, str]:
     check_root(root, "Tagging")
     return {
