@@ -94,12 +94,12 @@ class _Stream:
             self.context.target_name(self.entry),
             self.upload.upload_id,
             self.part.number,
-            self._pour,
+            self._write_body,
             size=self.part.size,
             crc64nvme=lambda: self.digest.crc64nvme,
         )
 
-    def _pour(self, send: Send) -> None:
+    def _write_body(self, send: Send) -> None:
         """The part's bytes, range by range."""
         part, range_bytes = self.part, self.context.options.range_bytes
         try:

@@ -209,8 +209,8 @@ def _end_members(
 
     Raises TimeoutError where they do not die.
     """
-    patience = time.monotonic() + LEAVING_SECONDS
-    deadline = patience + KILLED_SECONDS
+    readiness = time.monotonic() + LEAVING_SECONDS
+    deadline = readiness + KILLED_SECONDS
     killed: dict[int, str] = {}
     while left := set(account.members()) - standing:
         if samples is not None:
@@ -218,7 +218,7 @@ def _end_members(
         account.look()
         if time.monotonic() > deadline:
             raise TimeoutError(f"processes that do not die: {sorted(left)}")
-        if time.monotonic() > patience:
+        if time.monotonic() > readiness:
             for pid in left:
                 killed.setdefault(pid, read_command(pid) or "?")
                 with contextlib.suppress(ProcessLookupError):

@@ -233,9 +233,9 @@ class Driver:
             return
         self._world.later(self._world.cadence.tick_seconds, self._tick, epoch)
         self._tell(Tick(now=self._world.now))
-        patience = 4 * self._options.stall_seconds + HOUR
-        if self._world.now - self._sealed_at > patience and not self.finished:
-            raise Violation(f"the end is not reached: nothing was sealed for {patience:.0f} s")
+        readiness = 4 * self._options.stall_seconds + HOUR
+        if self._world.now - self._sealed_at > readiness and not self.finished:
+            raise Violation(f"the end is not reached: nothing was sealed for {readiness:.0f} s")
 
     def _tell(self, event: Event) -> None:
         if self._scheduler is None or self.finished:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from noria.manifests.errors import NoriaError, StoreUnavailable
 from noria.manifests.schema import INVENTORY_SCHEMA
-from noria.workers.http.connection import Connection, Malformed
+from noria.workers.http.connection import Connection, ProtocolError
 from noria.workers.http.response import HEAD_BYTES_MAX, Response, read_body, read_head
-from noria.workers.runtime.greenlets import Patience
+from noria.workers.runtime.greenlets import Readiness
 from noria.workers.stores.azure import headers as azure_headers
 from noria.workers.stores.azure import xml as azure_xml
 from noria.workers.stores.azure.errors import refusal as azure_refusal
@@ -46,7 +46,7 @@ def exchange(data: bytes, *, into: int | None = None, method: str = "GET") -> Re
         theirs.sendall(data)
         theirs.shutdown(socket.SHUT_WR)
         ours.setblocking(False)
-        connection = Connection(ours, Patience(ours), IDLE_SECONDS)
+        connection = Connection(ours, Readiness(ours), IDLE_SECONDS)
         status, headers = read_head(connection)
         view = None if into is None else memoryview(bytearray(into))
         return read_body(connection, method, status, headers, view)[0]
@@ -55,7 +55,7 @@ def exchange(data: bytes, *, into: int | None = None, method: str = "GET") -> Re
 def answered(data: bytes, **options: Any) -> Response | None:
     try:
         return exchange(data, **options)
-    except Malformed:
+    except ProtocolError:
         return None
 
 
@@ -104,7 +104,7 @@ def test_bytes_behind_a_status_line(data: bytes) -> None:
     ids=lambda head: ascii(head[:60]),
 )
 def test_heads_that_are_no_answer(head: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(ProtocolError):
         exchange(head)
 
 
@@ -118,9 +118,9 @@ def test_trailers_without_end() -> None:
 
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        connection = Endless(ours, Patience(ours), IDLE_SECONDS)
+        connection = Endless(ours, Readiness(ours), IDLE_SECONDS)
         connection.pending = b"0\r\n"
-        with pytest.raises(Malformed, match="trailers"):
+        with pytest.raises(ProtocolError, match="trailers"):
             read_body(connection, "GET", 200, {"transfer-encoding": "chunked"}, None)
         assert connection.said * 6000 < 3 * HEAD_BYTES_MAX
 

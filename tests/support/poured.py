@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from noria.workers.http.client import Pour, Send
+from noria.workers.http.client import BodyWriter, Send
 
 
-def poured(pieces: Iterable[memoryview | bytes]) -> Pour:
+def poured(pieces: Iterable[memoryview | bytes]) -> BodyWriter:
     """A body in these pieces."""
 
-    def pour(send: Send) -> None:
+    def write_body(send: Send) -> None:
         for piece in pieces:
             send(piece)
 
-    return pour
+    return write_body

@@ -21,15 +21,15 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from noria.manifests.errors import ConfigurationError
-from noria.workers.http.connection import Connection, Malformed, OnBytes, TlsConnection
+from noria.workers.http.connection import Connection, OnBytes, ProtocolError, TlsConnection
 from noria.workers.http.response import Response, Wrapping, read_body, read_head, read_one_head
 from noria.workers.runtime.buffers import Room
-from noria.workers.runtime.greenlets import FiberPool, Patience, current_pool
+from noria.workers.runtime.greenlets import FiberPool, Readiness, current_pool
 
 Send: TypeAlias = Callable[[memoryview | bytes], None]
-Pour: TypeAlias = Callable[[Send], None]
+BodyWriter: TypeAlias = Callable[[Send], None]
 """A body that comes in pieces: sends each of them by the function it is given."""
-Body: TypeAlias = memoryview | bytes | Pour
+Body: TypeAlias = memoryview | bytes | BodyWriter
 _Address: TypeAlias = tuple[socket.AddressFamily, Any]
 """Family, and the place as its sockets take it."""
 
@@ -41,7 +41,7 @@ EXPECT_SECONDS: Final = 1.0
 """How long it waits before it goes out all the same: hosts may ignore Expect (RFC 9110, 10.1.1)."""
 
 
-class BrokenExchange(Exception):
+class TransportError(Exception):
     """The exchange ended without an answer. Stores turn it into an error of manifests.errors."""
 
     def __init__(self, reason: str, *, sent: bool) -> None:
@@ -51,7 +51,7 @@ class BrokenExchange(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WireSettings:
+class HttpSettings:
     """How one host is reached. Times are seconds."""
 
     url: str
@@ -71,11 +71,11 @@ class WireSettings:
     one of them at random, since large stores answer with many."""
 
 
-class Wire:
+class HttpClient:
     """A pool of connections to one host. Every method may be called from many threads and
     fibers."""
 
-    def __init__(self, settings: WireSettings) -> None:
+    def __init__(self, settings: HttpSettings) -> None:
         url = urlsplit(settings.url)
         if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/"):
             raise ConfigurationError("an endpoint is written https://host[:port], without a path")
@@ -88,7 +88,7 @@ class Wire:
         self._name = url.hostname
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._tls = _tls_context(settings.ca_bundle) if url.scheme == "https" else None
-        self._resting: defaultdict[FiberPool | None, deque[Connection]] = defaultdict(deque)
+        self._idle: defaultdict[FiberPool | None, deque[Connection]] = defaultdict(deque)
         """By who waits for them: the threads' own, and those of each pool of fibers."""
         self._addresses: tuple[float, list[_Address]] = (float("-inf"), [])
         self._closed = False
@@ -114,8 +114,8 @@ class Wire:
         which is sent as it comes; what it raises passes through. `into` takes the body of a 200 or
         206 if the lengths agree, and `on_bytes` gets its pieces as they come; out of its
         `wrapping`, if it comes in one. What these two raise passes through, an OSError as a
-        BrokenExchange. `wait_seconds` is how long the answer may take to
-        begin (None: idle_seconds). Raises BrokenExchange, or ConfigurationError where the host's
+        TransportError. `wait_seconds` is how long the answer may take to
+        begin (None: idle_seconds). Raises TransportError, or ConfigurationError where the host's
         certificate is not trusted.
         """
         if isinstance(body, bytes | memoryview):
@@ -136,9 +136,9 @@ class Wire:
             response, reusable = read_body(
                 connection, method, status, answered, into, on_bytes, wrapping
             )
-        except (OSError, Malformed) as error:
+        except (OSError, ProtocolError) as error:
             connection.close()
-            raise BrokenExchange(f"{type(error).__name__}: {error}", sent=sent) from error
+            raise TransportError(f"{type(error).__name__}: {error}", sent=sent) from error
         except BaseException:
             connection.close()
             raise
@@ -151,7 +151,7 @@ class Wire:
     def close(self) -> None:
         """Close the resting connections. Those in use are closed by their exchange."""
         self._closed = True
-        for resting in self._resting.values():
+        for resting in self._idle.values():
             while resting:
                 resting.pop().close()
 
@@ -172,25 +172,25 @@ class Wire:
 
     def _take(self) -> Connection:
         """The connection that rested last, if it is fit; else a new one."""
-        resting = self._resting[current_pool()]
+        resting = self._idle[current_pool()]
         now = time.monotonic()
         while True:
             try:
                 connection = resting.pop()
             except IndexError:
                 return self._connect()
-            rested_seconds = now - connection.rested_at
-            if rested_seconds <= self._settings.keep_seconds and not connection.is_spoilt():
+            rested_seconds = now - connection.idle_since
+            if rested_seconds <= self._settings.keep_seconds and not connection.is_stale():
                 return connection
             connection.close()
 
     def _rest(self, connection: Connection) -> None:
-        resting = self._resting[current_pool()]
+        resting = self._idle[current_pool()]
         full = len(resting) >= self._settings.keep_connections
         if self._closed or full or connection.pending:
             connection.close()
             return
-        connection.rested_at = time.monotonic()
+        connection.idle_since = time.monotonic()
         resting.append(connection)
 
     def _connect(self) -> Connection:
@@ -202,7 +202,7 @@ class Wire:
                 "check the endpoint, or name its authority in ca_bundle"
             ) from error
         except OSError as error:
-            raise BrokenExchange(f"no connection to {self._name}: {error}", sent=False) from error
+            raise TransportError(f"no connection to {self._name}: {error}", sent=False) from error
 
     def _connect_to_any(self) -> Connection:
         failure: OSError | None = None
@@ -222,15 +222,15 @@ class Wire:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            patience = Patience(sock)
+            readiness = Readiness(sock)
             while (code := sock.connect_ex(place)) in (errno.EINPROGRESS, errno.EALREADY):
-                patience.await_writing(self._settings.connect_seconds)
+                readiness.await_writing(self._settings.connect_seconds)
             if code not in (0, errno.EISCONN):
                 raise OSError(code, os.strerror(code))
             seconds = self._settings.idle_seconds
             if self._tls is None:
-                return Connection(sock, patience, seconds)
-            return TlsConnection(sock, patience, seconds, self._tls, self._name)
+                return Connection(sock, readiness, seconds)
+            return TlsConnection(sock, readiness, seconds, self._tls, self._name)
         except BaseException:
             sock.close()
             raise
@@ -287,7 +287,7 @@ def _last_words(connection: Connection) -> Response:
     connection.idle_seconds = EXPECT_SECONDS
     status, headers = read_head(connection)
     if status < 300:
-        raise Malformed(f"{status} before the body had ended")
+        raise ProtocolError(f"{status} before the body had ended")
     return read_body(connection, "PUT", status, headers, None)[0]
 
 

@@ -1,6 +1,6 @@
 """One connection to a host, plain or TLS: bytes in and out of the caller's buffers.
 
-Sockets never block. What has to wait does so through `Patience`, on a stream thread or on a fiber,
+Sockets never block. What has to wait does so through `Readiness`, on a stream thread or on a fiber,
 and no longer than `idle_seconds`.
 """
 
@@ -12,7 +12,7 @@ import ssl
 import threading
 from typing import Final, Protocol
 
-from noria.workers.runtime.greenlets import Patience
+from noria.workers.runtime.greenlets import Readiness
 
 RECEIVE_BYTES: Final = 32 * 1024
 """Asked of the socket while the length is unknown."""
@@ -36,19 +36,19 @@ class OnBytes(Protocol):
         """`crc64nvme` is that of the piece, where it had to be taken on the way."""
 
 
-class Malformed(Exception):
+class ProtocolError(Exception):
     """What came is not HTTP/1.1, or ended early."""
 
 
 class Connection:
     """A plain connection. For one exchange at a time."""
 
-    def __init__(self, sock: socket.socket, patience: Patience, idle_seconds: float) -> None:
+    def __init__(self, sock: socket.socket, readiness: Readiness, idle_seconds: float) -> None:
         self.sock = sock
-        self.patience = patience
+        self.readiness = readiness
         self.idle_seconds = idle_seconds
         """Longest wait for the next byte, in both directions. TimeoutError after that."""
-        self.rested_at = 0.0
+        self.idle_since = 0.0
         self.pending = b""
         """Received, and not yet taken."""
         self._waking_bytes = 1
@@ -59,7 +59,7 @@ class Connection:
         """Wait for more bytes and add them to `pending`."""
         more = self._recv(RECEIVE_BYTES)
         if not more:
-            raise Malformed("the host closed the connection")
+            raise ProtocolError("the host closed the connection")
         self.pending = self.pending + more if self.pending else more
 
     def take(self, size: int) -> bytes:
@@ -81,7 +81,7 @@ class Connection:
         while filled < size:
             count = self._recv_into(view[filled:])
             if count == 0:
-                raise Malformed(f"the body ended {last - filled} bytes early")
+                raise ProtocolError(f"the body ended {last - filled} bytes early")
             filled += count
             if patient and last - filled <= 2 * WAKE_BYTES:
                 # TLS may hold records back: so this ends well before the last byte.
@@ -109,9 +109,9 @@ class Connection:
         self._answer_is_due = True
         self.send(request)
 
-    def is_spoilt(self) -> bool:
+    def is_stale(self) -> bool:
         """Readable while nothing was asked: the host has closed it, or speaks out of turn."""
-        return bool(self.pending) or self.patience.is_readable()
+        return bool(self.pending) or self.readiness.is_readable()
 
     def close(self) -> None:
         self.sock.close()
@@ -122,7 +122,7 @@ class Connection:
             try:
                 return self.sock.recv(size)
             except BlockingIOError:
-                self.patience.await_reading(self.idle_seconds)
+                self.readiness.await_reading(self.idle_seconds)
 
     def _recv_into(self, view: memoryview) -> int:
         self._await_answer()
@@ -130,7 +130,7 @@ class Connection:
             try:
                 return self.sock.recv_into(view)
             except BlockingIOError:
-                self.patience.await_reading(self.idle_seconds)
+                self.readiness.await_reading(self.idle_seconds)
 
     def _send_some(self, view: memoryview) -> int:
         while True:
@@ -139,12 +139,12 @@ class Connection:
             except BlockingIOError:
                 # What wakes us may be the answer: that will not be announced again.
                 self._answer_is_due = False
-                self.patience.await_writing(self.idle_seconds)
+                self.readiness.await_writing(self.idle_seconds)
 
     def _await_answer(self) -> None:
         if self._answer_is_due:
             self._answer_is_due = False
-            self.patience.await_reading(self.idle_seconds)
+            self.readiness.await_reading(self.idle_seconds)
 
     def _wake_at(self, size: int) -> None:
         if size == self._waking_bytes:
@@ -160,13 +160,13 @@ class TlsConnection(Connection):
     def __init__(
         self,
         sock: socket.socket,
-        patience: Patience,
+        readiness: Readiness,
         idle_seconds: float,
         context: ssl.SSLContext,
         host: str,
     ) -> None:
         """Shakes hands. Raises ssl.SSLError, and OSError as any other exchange."""
-        super().__init__(sock, patience, idle_seconds)
+        super().__init__(sock, readiness, idle_seconds)
         self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._came, self._goes, server_hostname=host)
         while True:

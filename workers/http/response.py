@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from noria.workers.http.connection import Connection, Malformed, OnBytes
+from noria.workers.http.connection import Connection, OnBytes, ProtocolError
 from noria.workers.runtime.buffers import Room, views
 
 HEAD_BYTES_MAX: Final = 256 * 1024
@@ -81,18 +81,18 @@ def read_head(connection: Connection) -> tuple[int, dict[str, str]]:
         status, headers = read_one_head(connection)
         if status >= 200:
             return status, headers
-    raise Malformed("interim answers, and no final one")
+    raise ProtocolError("interim answers, and no final one")
 
 
 def read_one_head(connection: Connection) -> tuple[int, dict[str, str]]:
     while (end := connection.pending.find(b"\r\n\r\n")) < 0:
         if len(connection.pending) > HEAD_BYTES_MAX:
-            raise Malformed("the head of the answer does not end")
+            raise ProtocolError("the head of the answer does not end")
         connection.receive()
     lines = _decode(connection.take(end + 4)[:end]).split("\r\n")
     version, _, rest = lines[0].partition(" ")
     if version not in ("HTTP/1.1", "HTTP/1.0") or not _STATUS.match(rest):
-        raise Malformed("the answer is not HTTP/1.1")
+        raise ProtocolError("the answer is not HTTP/1.1")
     headers: dict[str, str] = {"connection": "close"} if version == "HTTP/1.0" else {}
     for line in lines[1:]:
         name, _, value = line.partition(":")
@@ -154,7 +154,7 @@ def read_body(
 
 def _length(headers: Mapping[str, str]) -> int:
     if not _LENGTH.fullmatch(headers["content-length"]):
-        raise Malformed("Content-Length is no number")
+        raise ProtocolError("Content-Length is no number")
     return int(headers["content-length"])
 
 
@@ -187,7 +187,7 @@ class _Held:
     ) -> None:
         end = self._place + len(view)
         if end > len(self.body):
-            raise Malformed(f"the body ended {end - len(self.body)} bytes early")
+            raise ProtocolError(f"the body ended {end - len(self.body)} bytes early")
         view[:] = self.body[self._place : end]
         self._place = end
         if on_bytes is not None:
@@ -202,17 +202,17 @@ def _read_chunks(connection: Connection, most_bytes: int = ANSWER_BYTES_MAX) -> 
         try:
             size = int(size_text, 16)
         except ValueError:
-            raise Malformed("a chunk without a size") from None
+            raise ProtocolError("a chunk without a size") from None
         if size == 0:
             _pass_trailers(connection)
             return bytes(body)
         if size < 0 or len(body) + size > most_bytes:
-            raise Malformed("the answer is too long")
+            raise ProtocolError("the answer is too long")
         start = len(body)
         body += bytes(size)
         connection.fill(memoryview(body)[start:])
         if _read_line(connection):
-            raise Malformed("a chunk longer than its size")
+            raise ProtocolError("a chunk longer than its size")
 
 
 def _pass_trailers(connection: Connection) -> None:
@@ -220,13 +220,13 @@ def _pass_trailers(connection: Connection) -> None:
     while line := _read_line(connection):
         passed += len(line)
         if passed > HEAD_BYTES_MAX:
-            raise Malformed("the trailers do not end")
+            raise ProtocolError("the trailers do not end")
 
 
 def _read_line(connection: Connection) -> bytes:
     while (end := connection.pending.find(b"\r\n")) < 0:
         if len(connection.pending) > HEAD_BYTES_MAX:
-            raise Malformed("a line that does not end")
+            raise ProtocolError("a line that does not end")
         connection.receive()
     return connection.take(end + 2)[:end]
 
@@ -236,5 +236,5 @@ def _read_to_end(connection: Connection) -> bytes:
     while more := connection.read_to_end():
         body += more
         if len(body) > ANSWER_BYTES_MAX:
-            raise Malformed("the answer is too long")
+            raise ProtocolError("the answer is too long")
     return bytes(body)

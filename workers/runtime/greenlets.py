@@ -3,7 +3,7 @@
 What moves an object is written once, as if it blocked. On a stream thread it does block. On a
 fiber, the same calls switch to the loop of the fiber's thread, which goes on with another fiber
 and comes back when the socket is ready. So whatever waits on a fiber has to wait by means of this
-file (Patience, Waiter, pause), or it holds up all fibers of its thread.
+file (Readiness, Waiter, pause), or it holds up all fibers of its thread.
 
 greenlet switches stacks, in half a microsecond, where a thread takes some thirty to be woken; which
 fiber runs, and when, is decided here.
@@ -197,7 +197,7 @@ def current_pool() -> FiberPool | None:
     return fiber.pool if isinstance(fiber, Fiber) else None
 
 
-class Patience:
+class Readiness:
     """How one socket is waited for: by a thread, or by fibers of the pool where it was made."""
 
     def __init__(self, sock: socket.socket) -> None:

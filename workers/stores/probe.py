@@ -29,7 +29,7 @@ from noria.manifests.errors import (
 from noria.manifests.model import Attributes, PartRecord
 from noria.manifests.plan.providers import NameRules, known_name_rules
 from noria.workers.digest import crc64nvme
-from noria.workers.http.client import Pour, Send
+from noria.workers.http.client import BodyWriter, Send
 from noria.workers.stores.protocol import Checksum, TargetStore, Written
 
 T = TypeVar("T")
@@ -230,10 +230,10 @@ class _Probe:
     def _send_damaged_stream(self, key: str) -> int | None:
         """Send the canary as a part that is poured, under another checksum; that in the answer."""
         with self._dropped(key) as upload_id:
-            return self._put_part(key, upload_id, _pour, _OTHER_CRC).crc64nvme
+            return self._put_part(key, upload_id, _write_body, _OTHER_CRC).crc64nvme
 
     def _put_part(
-        self, key: str, upload_id: str, body: memoryview | Pour, crc64nvme: int
+        self, key: str, upload_id: str, body: memoryview | BodyWriter, crc64nvme: int
     ) -> Written:
         size = len(_BODY)
         return _patiently(
@@ -247,7 +247,7 @@ class _Probe:
         store = self._store
         size = len(_BODY)
         with self._opened(key) as upload_id:
-            written = self._put_part(key, upload_id, _pour if streamed else _BODY, _CRC)
+            written = self._put_part(key, upload_id, _write_body if streamed else _BODY, _CRC)
             part = PartRecord(number=1, size=size, etag=written.etag, crc64nvme=_CRC, chunks=b"")
             _patiently(
                 lambda: store.complete_upload(
@@ -336,7 +336,7 @@ def _raises(kind: type[NoriaError], call: Callable[[], object]) -> bool:
     return False
 
 
-def _pour(send: Send) -> None:
+def _write_body(send: Send) -> None:
     send(_BODY[:2])
     send(_BODY[2:])
 

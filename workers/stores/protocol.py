@@ -22,7 +22,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from noria.manifests.model import Attributes, PartRecord
-from noria.workers.http.client import Pour
+from noria.workers.http.client import BodyWriter
 from noria.workers.http.connection import OnBytes
 from noria.workers.runtime.buffers import Room
 
@@ -165,7 +165,7 @@ class TargetStore(SourceStore, Protocol):
         key: str,
         upload_id: str,
         number: int,
-        body: memoryview | Pour,
+        body: memoryview | BodyWriter,
         *,
         size: int,
         crc64nvme: Callable[[], int],

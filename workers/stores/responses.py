@@ -28,7 +28,7 @@ from noria.manifests.errors import (
     Throttled,
     UploadLost,
 )
-from noria.workers.http.client import BrokenExchange
+from noria.workers.http.client import TransportError
 from noria.workers.http.response import Response
 
 Given = ParamSpec("Given")
@@ -70,7 +70,7 @@ class Purpose(Enum):
         return self in (Purpose.WRITE, Purpose.COMMIT)
 
 
-def from_broken(error: BrokenExchange, purpose: Purpose, key: str | None) -> NoriaError:
+def from_broken(error: TransportError, purpose: Purpose, key: str | None) -> NoriaError:
     """What it means that no answer came: nothing happened, unless a whole write had gone out."""
     if purpose.makes_object and error.sent:
         return OutcomeUnknown(

@@ -138,9 +138,9 @@ def test_the_source_refuses_another_version_a_wrong_range_and_what_it_has_not(
 
 def status_of(url: str, headers: dict[str, str]) -> int:
     parts = urllib.parse.urlsplit(url)
-    with contextlib.closing(http.client.HTTPConnection(str(parts.hostname), parts.port)) as wire:
-        wire.request("GET", parts.path, headers=headers)
-        response = wire.getresponse()
+    with contextlib.closing(http.client.HTTPConnection(str(parts.hostname), parts.port)) as client:
+        client.request("GET", parts.path, headers=headers)
+        response = client.getresponse()
         response.read()
         return response.status
 
@@ -387,9 +387,9 @@ def send_chunked(sink: NullSink, path: str, body: bytes, crc: str) -> tuple[int,
         "x-amz-trailer": "x-amz-checksum-crc64nvme",
         "x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
     }
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port)) as wire:
-        wire.request("PUT", path, body=coded, headers=headers)
-        response = wire.getresponse()
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port)) as client:
+        client.request("PUT", path, body=coded, headers=headers)
+        response = client.getresponse()
         response.read()
         return response.status, response.getheader("x-amz-checksum-crc64nvme")
 
@@ -399,14 +399,14 @@ def test_the_sink_answers_expect_and_refuses_before_the_body(s3: Any, bucket: st
     address = urllib.parse.urlsplit(s3.meta.endpoint_url)
     heads = {"b": b"HTTP/1.1 100 ", "a": b"HTTP/1.1 412 "}
     for key, expected in heads.items():
-        wire = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
-        with contextlib.closing(wire):
-            wire.putrequest("PUT", f"/{bucket}/{key}")
-            wire.putheader("Content-Length", "2000000")
-            wire.putheader("Expect", "100-continue")
-            wire.putheader("If-None-Match", "*")
-            wire.endheaders()
-            assert wire.sock.recv(len(expected)) == expected
+        client = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
+        with contextlib.closing(client):
+            client.putrequest("PUT", f"/{bucket}/{key}")
+            client.putheader("Content-Length", "2000000")
+            client.putheader("Expect", "100-continue")
+            client.putheader("If-None-Match", "*")
+            client.endheaders()
+            assert client.sock.recv(len(expected)) == expected
 
 
 def test_a_broken_request_ends_its_connection_alone(sink: NullSink, s3: Any, bucket: str) -> None:
@@ -421,11 +421,11 @@ def test_a_broken_request_ends_its_connection_alone(sink: NullSink, s3: Any, buc
         b"GET /b/a HTTP/1.1\r\n" + b"x: y\r\n" * 200 + b"\r\n",
         b"GET /b/" + b"a" * 40_000 + b" HTTP/1.1\r\n\r\n",
     ):
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port)) as wire:
-            wire.connect()
-            wire.sock.sendall(request)
-            wire.sock.shutdown(1)  # no more comes from us
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", sink.port)) as client:
+            client.connect()
+            client.sock.sendall(request)
+            client.sock.shutdown(1)  # no more comes from us
             with contextlib.suppress(ConnectionResetError):
-                while wire.sock.recv(65536):
+                while client.sock.recv(65536):
                     pass
     s3.put_object(Bucket=bucket, Key="a", Body=b"x")

@@ -58,9 +58,9 @@ class ExpiresTooSoon(Scheduler):
     """Half of the time-out is enough."""
 
     def _expire_workers(self) -> None:
-        patience = self._options.heartbeat_timeout_seconds / 2
+        readiness = self._options.heartbeat_timeout_seconds / 2
         for worker in list(self._workers.values()):
-            if self._now - worker.heard_at >= patience:
+            if self._now - worker.heard_at >= readiness:
                 self._commands.append(LoseWorker(worker=worker.name, cause="heartbeat_expired"))
                 self._lose(worker, "worker_lost")
 

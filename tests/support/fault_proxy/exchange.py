@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tests.support.fault_proxy.http_streams import IO_SECONDS, Head, Malformed, Stream, chunk
+from tests.support.fault_proxy.http_streams import IO_SECONDS, Head, ProtocolError, Stream, chunk
 from tests.support.fault_proxy.rules import Action, Operation, Request
 
 EDITED_BYTES_MAX = 64 * 1024 * 1024
@@ -94,7 +94,7 @@ class Conversation:
         except _Reset:
             with contextlib.suppress(OSError):
                 self._client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-        except (OSError, Malformed):
+        except (OSError, ProtocolError):
             pass  # one side is gone: the log shows how far it got
         finally:
             self._client.sock.close()
@@ -123,7 +123,7 @@ class Conversation:
             try:
                 upstream = self._reach_upstream()
                 response = self._forward(upstream, head, entry, action, draw)
-            except (OSError, Malformed):
+            except (OSError, ProtocolError):
                 raise _Reset from None
             in_step = self._relay(upstream, response, entry, action, draw)
         if not in_step:
@@ -174,7 +174,7 @@ class Conversation:
             return None
         head = upstream.head()
         if head is None:
-            raise Malformed("no answer")
+            raise ProtocolError("no answer")
         return None if head.status < 200 else head
 
     def _send_body(
@@ -274,7 +274,7 @@ class Conversation:
             if action.stall_at == "body" and entry.answer_bytes == half:
                 self._stall(action.stall_seconds)
             if end is not None and entry.answer_bytes >= end:
-                raise Malformed("cut as the test asked")
+                raise ProtocolError("cut as the test asked")
         if chunked:
             self._client.sock.sendall(chunk(b""))
 
@@ -285,7 +285,7 @@ class Conversation:
             if self._client.pending or not self._client.speaks(min(left, LOOK_SECONDS)):
                 continue
             if not self._client.sock.recv(1, socket.MSG_PEEK):
-                raise Malformed("the client gave up")
+                raise ProtocolError("the client gave up")
             self._script.closing.wait(min(left, LOOK_SECONDS))
 
 

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from noria.manifests.errors import ConfigurationError
 from noria.workers.http.client import (
     EXPECT_BYTES,
-    BrokenExchange,
+    HttpClient,
+    HttpSettings,
     Send,
-    Wire,
-    WireSettings,
+    TransportError,
 )
 from noria.workers.http.connection import WAKE_BYTES
 from noria.workers.http.response import HEAD_BYTES_MAX
@@ -33,14 +33,14 @@ LARGE = EXPECT_BYTES + 1
 
 
 @contextmanager
-def wired(play: Play, **settings: object) -> Iterator[Wire]:
+def wired(play: Play, **settings: object) -> Iterator[HttpClient]:
     """The host ends last, when the client's connections are closed."""
     with scripted(play) as host:
-        wire = Wire(WireSettings(url=host.url, **settings))  # type: ignore[arg-type]
+        client = HttpClient(HttpSettings(url=host.url, **settings))  # type: ignore[arg-type]
         try:
-            yield wire
+            yield client
         finally:
-            wire.close()
+            client.close()
 
 
 def test_a_connection_serves_many_exchanges() -> None:
@@ -51,9 +51,9 @@ def test_a_connection_serves_many_exchanges() -> None:
             seen.append((caller.number, head.split(b"\r\n")[0]))
             caller.say("HTTP/1.1 200 OK", "content-length: 2", "x-a: 1", "X-A: 2", body=b"ok")
 
-    with wired(play) as wire:
+    with wired(play) as client:
         for _ in range(3):
-            response = wire.exchange("GET", "/a?b", {})
+            response = client.exchange("GET", "/a?b", {})
             assert (response.status, response.body, response.headers["x-a"]) == (200, b"ok", "1, 2")
     assert seen == [(1, b"GET /a?b HTTP/1.1")] * 3
 
@@ -63,11 +63,11 @@ def test_a_connection_that_the_host_closed_is_not_used_again() -> None:
         caller.request()
         caller.say("HTTP/1.1 200 OK", "content-length: 0", f"n: {caller.number}")
 
-    with wired(play) as wire:
+    with wired(play) as client:
         for number in ("1", "2", "3"):
-            assert wire.exchange("GET", "/", {}).headers["n"] == number
-            (resting,) = wire._resting[None]
-            resting.patience.await_reading(10)  # the host's word that it has closed
+            assert client.exchange("GET", "/", {}).headers["n"] == number
+            (resting,) = client._idle[None]
+            resting.readiness.await_reading(10)  # the host's word that it has closed
 
 
 def test_a_connection_that_rested_too_long_is_not_used_again() -> None:
@@ -76,8 +76,8 @@ def test_a_connection_that_rested_too_long_is_not_used_again() -> None:
         caller.say("HTTP/1.1 200 OK", "content-length: 0", f"n: {caller.number}")
         caller.request()
 
-    with wired(play, keep_seconds=0.0) as wire:
-        assert [wire.exchange("GET", "/", {}).headers["n"] for _ in range(2)] == ["1", "2"]
+    with wired(play, keep_seconds=0.0) as client:
+        assert [client.exchange("GET", "/", {}).headers["n"] for _ in range(2)] == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_a_body_in_every_framing(framing: str) -> None:
             if "close" in framing:
                 return
 
-    with wired(play) as wire:
-        assert wire.exchange("GET", "/", {}).body == b"hello world"
+    with wired(play) as client:
+        assert client.exchange("GET", "/", {}).body == b"hello world"
         into = memoryview(bytearray(11))
-        response = wire.exchange("GET", "/", {}, into=into)
+        response = client.exchange("GET", "/", {}, into=into)
         assert (response.filled, response.body, bytes(into)) == (True, b"", b"hello world")
-        assert not wire.exchange("GET", "/", {}, into=into[:5]).filled
+        assert not client.exchange("GET", "/", {}, into=into[:5]).filled
         assert bytes(into) == b"hello world"
 
 
@@ -108,9 +108,9 @@ def test_an_error_does_not_go_into_the_callers_buffer() -> None:
         caller.request()
         caller.say("HTTP/1.1 404 Not Found", "content-length: 4", body=b"none")
 
-    with wired(play) as wire:
+    with wired(play) as client:
         into = memoryview(bytearray(b"kept"))
-        response = wire.exchange("GET", "/", {}, into=into)
+        response = client.exchange("GET", "/", {}, into=into)
         assert (response.body, response.filled, bytes(into)) == (b"none", False, b"kept")
 
 
@@ -119,9 +119,9 @@ def test_an_answer_to_head_has_no_body() -> None:
         while caller.request():
             caller.say("HTTP/1.1 200 OK", "content-length: 1000000")
 
-    with wired(play) as wire:
+    with wired(play) as client:
         for _ in range(2):
-            response = wire.exchange("HEAD", "/", {})
+            response = client.exchange("HEAD", "/", {})
             assert (response.headers["content-length"], response.body) == ("1000000", b"")
 
 
@@ -145,12 +145,12 @@ def test_what_is_cut_or_no_http_is_no_answer(response: bytes) -> None:
         caller.request()
         caller.sock.sendall(response)
 
-    with wired(play) as wire:
-        with pytest.raises(BrokenExchange) as caught:
-            wire.exchange("GET", "/", {})
+    with wired(play) as client:
+        with pytest.raises(TransportError) as caught:
+            client.exchange("GET", "/", {})
         assert caught.value.sent
-        with pytest.raises(BrokenExchange):
-            wire.exchange("GET", "/", {}, into=memoryview(bytearray(10)))
+        with pytest.raises(TransportError):
+            client.exchange("GET", "/", {}, into=memoryview(bytearray(10)))
 
 
 @pytest.mark.parametrize("size", [3 * WAKE_BYTES - 1, 5 * WAKE_BYTES // 2, WAKE_BYTES, 0])
@@ -161,8 +161,8 @@ def test_a_large_body_that_is_cut_is_noticed_at_once(size: int) -> None:
         caller.request()
         caller.say("HTTP/1.1 200 OK", f"content-length: {3 * WAKE_BYTES}", body=bytes(size))
 
-    with wired(play) as wire, pytest.raises(BrokenExchange, match=r"ended|closed"):
-        wire.exchange("GET", "/", {}, into=memoryview(bytearray(3 * WAKE_BYTES)))
+    with wired(play) as client, pytest.raises(TransportError, match=r"ended|closed"):
+        client.exchange("GET", "/", {}, into=memoryview(bytearray(3 * WAKE_BYTES)))
 
 
 def test_a_large_body_in_small_pieces() -> None:
@@ -175,10 +175,10 @@ def test_a_large_body_in_small_pieces() -> None:
             for start in range(0, len(body), 4099):
                 caller.sock.sendall(body[start : start + 4099])
 
-    with wired(play) as wire:
+    with wired(play) as client:
         for _ in range(2):
             into = memoryview(bytearray(len(body)))
-            assert wire.exchange("GET", "/", {}, into=into).filled
+            assert client.exchange("GET", "/", {}, into=into).filled
             assert into == body
 
 
@@ -187,9 +187,9 @@ def test_a_silent_host_is_given_up() -> None:
         caller.request()
         caller.request()
 
-    with wired(play, idle_seconds=0.1) as wire:
-        with pytest.raises(BrokenExchange) as caught:
-            wire.exchange("GET", "/", {})
+    with wired(play, idle_seconds=0.1) as client:
+        with pytest.raises(TransportError) as caught:
+            client.exchange("GET", "/", {})
         assert caught.value.sent
 
 
@@ -201,8 +201,8 @@ def test_an_answer_may_be_given_longer() -> None:
             caller.request()
         caller.say("HTTP/1.1 200 OK", "content-length: 0")
 
-    with wired(play, idle_seconds=0.1) as wire:
-        assert wire.exchange("GET", "/", {}, wait_seconds=10).status == 200
+    with wired(play, idle_seconds=0.1) as client:
+        assert client.exchange("GET", "/", {}, wait_seconds=10).status == 200
 
 
 @pytest.mark.parametrize("form", ["length", "chunks"])
@@ -217,10 +217,10 @@ def test_a_body_passes_through_a_window(form: str) -> None:
             framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
             caller.say("HTTP/1.1 200 OK", "transfer-encoding: chunked", body=framed)
 
-    with wired(play) as wire:
+    with wired(play) as client:
         memory, came = memoryview(bytearray(64 * 1024)), bytearray()
         window = Window(memory, len(body))
-        response = wire.exchange(
+        response = client.exchange(
             "GET", "/", {}, into=window, on_bytes=lambda view, _=None: came.extend(view)
         )
         assert response.filled
@@ -242,11 +242,11 @@ def test_a_body_arrives_whole(size: int, streamed: bool) -> None:
             arrived.append(caller.body(size))
             caller.say("HTTP/1.1 200 OK", "content-length: 0")
 
-    with wired(play) as wire:
+    with wired(play) as client:
         view = memoryview(sent)
         body = poured([view[:1], view[1:77_777], view[77_777:]]) if streamed else view
-        assert wire.exchange("PUT", "/", {}, body=body, body_bytes=size).status == 200
-        assert wire.exchange("PUT", "/", {}, body=sent).status == 200
+        assert client.exchange("PUT", "/", {}, body=body, body_bytes=size).status == 200
+        assert client.exchange("PUT", "/", {}, body=sent).status == 200
     assert arrived == [sent, sent]
 
 
@@ -257,8 +257,8 @@ def test_a_host_that_ignores_expect_gets_the_body() -> None:
         caller.say("HTTP/1.1 100 Continue")
         caller.say("HTTP/1.1 200 OK", "content-length: 0")
 
-    with wired(play) as wire:
-        assert wire.exchange("PUT", "/", {}, body=bytes(LARGE)).status == 200
+    with wired(play) as client:
+        assert client.exchange("PUT", "/", {}, body=bytes(LARGE)).status == 200
 
 
 def test_a_refusal_arrives_before_the_body_is_sent() -> None:
@@ -269,14 +269,14 @@ def test_a_refusal_arrives_before_the_body_is_sent() -> None:
         caller.say("HTTP/1.1 503 Slow Down", "content-length: 4", "retry-after: 3", body=b"slow")
         got.append(caller.body(1))
 
-    with wired(play) as wire:
-        response = wire.exchange("PUT", "/", {}, body=bytes(LARGE))
+    with wired(play) as client:
+        response = client.exchange("PUT", "/", {}, body=bytes(LARGE))
         assert (response.status, response.body, response.headers["retry-after"]) == (
             503,
             b"slow",
             "3",
         )
-        assert wire.exchange("PUT", "/", {}, body=bytes(LARGE)).status == 503
+        assert client.exchange("PUT", "/", {}, body=bytes(LARGE)).status == 503
     assert got == [b"", b""]
 
 
@@ -290,8 +290,8 @@ def test_a_refusal_in_mid_body_is_heard() -> None:
         while caller.body(1 << 20):
             pass
 
-    with wired(play) as wire:
-        response = wire.exchange("PUT", "/", {}, body=bytes(64 << 20))
+    with wired(play) as client:
+        response = client.exchange("PUT", "/", {}, body=bytes(64 << 20))
         assert (response.status, response.body) == (403, b"no")
 
 
@@ -302,9 +302,9 @@ def test_a_reset_in_mid_body_says_that_the_request_was_not_whole() -> None:
         caller.body(1000)
         caller.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    with wired(play) as wire:
-        with pytest.raises(BrokenExchange) as caught:
-            wire.exchange("PUT", "/", {}, body=bytes(64 << 20))
+    with wired(play) as client:
+        with pytest.raises(TransportError) as caught:
+            client.exchange("PUT", "/", {}, body=bytes(64 << 20))
         assert not caught.value.sent
 
 
@@ -324,13 +324,13 @@ def test_what_the_body_raises_passes_through_and_ends_the_connection() -> None:
         send(b"some")
         raise LookupError("of the source")
 
-    with wired(play) as wire:
+    with wired(play) as client:
         with pytest.raises(LookupError):
-            wire.exchange("PUT", "/", {}, body=failing, body_bytes=LARGE)
+            client.exchange("PUT", "/", {}, body=failing, body_bytes=LARGE)
         for wrong in ([b"short"], [bytes(LARGE - 1), b"long"]):
             with pytest.raises(ValueError, match="announced"):
-                wire.exchange("PUT", "/", {}, body=poured(wrong), body_bytes=LARGE)
-        assert wire.exchange("GET", "/", {}).status == 200
+                client.exchange("PUT", "/", {}, body=poured(wrong), body_bytes=LARGE)
+        assert client.exchange("GET", "/", {}).status == 200
     assert numbers == [1, 2, 3, 4]
 
 
@@ -339,14 +339,14 @@ def test_redirects_are_not_followed() -> None:
         caller.request()
         caller.say("HTTP/1.1 307 Go", "location: http://127.0.0.1:9/", "content-length: 0")
 
-    with wired(play) as wire:
-        assert wire.exchange("GET", "/", {}).status == 307
+    with wired(play) as client:
+        assert client.exchange("GET", "/", {}).status == 307
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\rb", "a\0b"])
 def test_a_line_break_in_a_header_is_refused(value: str) -> None:
-    with wired(lambda caller: None) as wire, pytest.raises(ValueError, match="line break"):
-        wire.exchange("GET", "/", {"a": value})
+    with wired(lambda caller: None) as client, pytest.raises(ValueError, match="line break"):
+        client.exchange("GET", "/", {"a": value})
 
 
 def test_headers_beyond_ascii_travel_as_utf8() -> None:
@@ -357,9 +357,9 @@ def test_headers_beyond_ascii_travel_as_utf8() -> None:
         caller.request()
         caller.sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx: \xe9\r\n\r\n")
 
-    with wired(play) as wire:
-        assert wire.exchange("GET", "/", {"x": "é漢"}).headers["x"] == "é"
-        assert wire.exchange("GET", "/", {}).headers["x"] == "é"
+    with wired(play) as client:
+        assert client.exchange("GET", "/", {"x": "é漢"}).headers["x"] == "é"
+        assert client.exchange("GET", "/", {}).headers["x"] == "é"
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_headers_beyond_ascii_travel_as_utf8() -> None:
 )
 def test_addresses_that_are_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
-        Wire(WireSettings(url=url))
+        HttpClient(HttpSettings(url=url))
 
 
 class Authority:
@@ -421,13 +421,13 @@ def test_tls_with_the_roots_that_were_named(tmp_path: Path) -> None:
                 caller.say("HTTP/1.1 200 OK", f"content-length: {len(body)}", body=body)
 
     with scripted(play, authority.context()) as host:
-        wire = Wire(WireSettings(url=host.url, ca_bundle=str(authority.path)))
+        client = HttpClient(HttpSettings(url=host.url, ca_bundle=str(authority.path)))
         for _ in range(2):
             into = memoryview(bytearray(len(body)))
-            assert wire.exchange("GET", "/", {}, into=into).filled
+            assert client.exchange("GET", "/", {}, into=into).filled
             assert into == body
-            assert wire.exchange("PUT", "/", {}, body=memoryview(body)).status == 200
-        wire.close()
+            assert client.exchange("PUT", "/", {}, body=memoryview(body)).status == 200
+        client.close()
 
 
 def test_certificates_that_are_refused(tmp_path: Path) -> None:
@@ -440,11 +440,11 @@ def test_certificates_that_are_refused(tmp_path: Path) -> None:
     ):
         with scripted(lambda caller: None, served.context()) as host:
             bundle = str(trusted.path) if trusted else None
-            wire = Wire(WireSettings(url=host.url, ca_bundle=bundle))
+            client = HttpClient(HttpSettings(url=host.url, ca_bundle=bundle))
             with pytest.raises(ConfigurationError, match="certificate"):
-                wire.exchange("GET", "/", {})
+                client.exchange("GET", "/", {})
     with pytest.raises(ConfigurationError, match="ca_bundle"):
-        Wire(WireSettings(url="https://127.0.0.1", ca_bundle=str(tmp_path / "none.pem")))
+        HttpClient(HttpSettings(url="https://127.0.0.1", ca_bundle=str(tmp_path / "none.pem")))
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
@@ -455,6 +455,6 @@ def test_old_tls_is_refused(tmp_path: Path) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
     with scripted(lambda caller: None, context) as host:
-        wire = Wire(WireSettings(url=host.url, ca_bundle=str(authority.path)))
-        with pytest.raises(BrokenExchange, match=r"(?i)version|alert"):
-            wire.exchange("GET", "/", {})
+        client = HttpClient(HttpSettings(url=host.url, ca_bundle=str(authority.path)))
+        with pytest.raises(TransportError, match=r"(?i)version|alert"):
+            client.exchange("GET", "/", {})

@@ -13,7 +13,7 @@ import pytest
 
 from noria.workers.http.connection import Connection
 from noria.workers.runtime.buffers import MIN_BUFFER_BYTES, BufferPool
-from noria.workers.runtime.greenlets import FiberPool, Patience, Waiter, current_pool, pause
+from noria.workers.runtime.greenlets import FiberPool, Readiness, Waiter, current_pool, pause
 from noria.workers.runtime.pacing import Pacer
 
 SECONDS = 10.0
@@ -27,7 +27,7 @@ def pool_of(fibers: int) -> Iterator[FiberPool]:
 
 def echo(peer: socket.socket, said: list[bytes], idle_seconds: float, data: bytes) -> None:
     """PageRequest the peer for an echo of data, and keep the answer."""
-    connection = Connection(peer, Patience(peer), idle_seconds)
+    connection = Connection(peer, Readiness(peer), idle_seconds)
     connection.send(data)
     view = memoryview(bytearray(len(data)))
     connection.fill(view)
@@ -116,7 +116,7 @@ def test_a_large_body_in_pieces_through_a_full_socket(pair: Pair) -> None:
     pieces: list[int] = []
 
     def fetch() -> None:
-        connection = Connection(mine, Patience(mine), SECONDS)
+        connection = Connection(mine, Readiness(mine), SECONDS)
         connection.send(data)
         view = memoryview(bytearray(len(data)))
         connection.fill(view, lambda piece: pieces.append(len(piece)))

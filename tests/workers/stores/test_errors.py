@@ -20,7 +20,7 @@ from noria.manifests.errors import (
     Throttled,
     UploadLost,
 )
-from noria.workers.http.client import BrokenExchange
+from noria.workers.http.client import TransportError
 from noria.workers.http.response import Response
 from noria.workers.stores.azure import errors as azure_refusals
 from noria.workers.stores.responses import Purpose, check_clock, check_range, from_broken
@@ -139,9 +139,9 @@ def _check(error: NoriaError, kind: type[NoriaError], code: str) -> None:
 
 @pytest.mark.parametrize("verb", list(Purpose))
 def test_an_exchange_that_broke(purpose: Purpose) -> None:
-    before = from_broken(BrokenExchange("reset", sent=False), purpose, "private-7")
+    before = from_broken(TransportError("reset", sent=False), purpose, "private-7")
     assert type(before) is StoreUnavailable
-    after = from_broken(BrokenExchange("reset", sent=True), purpose, "private-7")
+    after = from_broken(TransportError("reset", sent=True), purpose, "private-7")
     expected = OutcomeUnknown if purpose in (Purpose.WRITE, Purpose.COMMIT) else StoreUnavailable
     assert type(after) is expected
 

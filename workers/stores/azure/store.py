@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from noria.manifests.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from noria.manifests.model import Attributes, PartRecord
-from noria.workers.http.client import Body, BrokenExchange, Pour, Wire, WireSettings
+from noria.workers.http.client import Body, BodyWriter, HttpClient, HttpSettings, TransportError
 from noria.workers.http.connection import OnBytes
 from noria.workers.http.response import Response, Wrapping
 from noria.workers.runtime.buffers import Room
@@ -123,8 +123,8 @@ class AzureStore:
         self._base = f"{url.path.rstrip('/')}/{container}"
         self._settings = settings
         self._grants = Grants(issue, time.time)
-        self._wire = Wire(
-            WireSettings(
+        self._client = HttpClient(
+            HttpSettings(
                 url=f"{url.scheme}://{url.netloc}",
                 ca_bundle=settings.ca_bundle,
                 allow_plain_http=settings.allow_plain_http,
@@ -193,7 +193,7 @@ class AzureStore:
         return azure_xml.parse_tags(self._result(response, Purpose.READ, key))
 
     def close(self) -> None:
-        self._wire.close()
+        self._client.close()
 
     def put_object(
         self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
@@ -216,7 +216,7 @@ class AzureStore:
         key: str,
         upload_id: str,
         number: int,
-        body: memoryview | Pour,
+        body: memoryview | BodyWriter,
         *,
         size: int,
         crc64nvme: Callable[[], int],
@@ -407,7 +407,7 @@ class AzureStore:
         if grant.authorization is not None:
             sent["authorization"] = grant.authorization
         try:
-            response = self._wire.exchange(
+            response = self._client.exchange(
                 method,
                 f"{path}?{'&'.join(words)}" if words else path,
                 sent,
@@ -418,7 +418,7 @@ class AzureStore:
                 wrapping=wrapping,
                 wait_seconds=wait_seconds,
             )
-        except BrokenExchange as error:
+        except TransportError as error:
             raise from_broken(error, purpose, key) from error
         if response.headers.get("x-ms-error-code") in RENEWABLE and self._grants.drop(right, grant):
             raise StoreUnavailable("the credential had run out and is renewed: try again", key=key)

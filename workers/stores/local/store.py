@@ -36,7 +36,7 @@ from noria.manifests.errors import (
     UploadLost,
 )
 from noria.manifests.model import Attributes, PartRecord
-from noria.workers.http.client import Pour
+from noria.workers.http.client import BodyWriter
 from noria.workers.http.connection import OnBytes
 from noria.workers.runtime.buffers import Room
 from noria.workers.stores.listing import Page, PageRequest, inventory_batch, walk
@@ -175,7 +175,7 @@ class LocalStore:
         key: str,
         upload_id: str,
         number: int,
-        body: memoryview | Pour,
+        body: memoryview | BodyWriter,
         *,
         size: int,
         crc64nvme: Callable[[], int],

@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from noria.workers.http.client import Pour, Send
+from noria.workers.http.client import BodyWriter, Send
 from noria.workers.stores.s3.headers import encode_crc
 
 FRAME_BYTES: Final = 1024 * 1024
 """One chunk of the coding. AWS asks for 8 KiB at least; a larger one costs less."""
 
 
-def with_trailer(body: Pour, size: int, header: str, crc64nvme: Callable[[], int]) -> Pour:
+def with_trailer(
+    body: BodyWriter, size: int, header: str, crc64nvme: Callable[[], int]
+) -> BodyWriter:
     """The body, uncopied, in frames of FRAME_BYTES; then its CRC64NVME as trailer `header`, asked
     for when all of it is gone."""
 
-    def pour(send: Send) -> None:
+    def write_body(send: Send) -> None:
         left, room = size, 0
 
         def frame(piece: memoryview | bytes) -> None:
@@ -44,7 +46,7 @@ def with_trailer(body: Pour, size: int, header: str, crc64nvme: Callable[[], int
         body(frame)
         send(f"0\r\n{header}:{encode_crc(crc64nvme())}\r\n\r\n".encode())
 
-    return pour
+    return write_body
 
 
 def encoded_bytes(size: int, header: str) -> int:

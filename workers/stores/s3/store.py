@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from noria.manifests.errors import StoreUnavailable
 from noria.manifests.model import Attributes, PartRecord
-from noria.workers.http.client import Body, BrokenExchange, Pour, Wire, WireSettings
+from noria.workers.http.client import Body, BodyWriter, HttpClient, HttpSettings, TransportError
 from noria.workers.http.connection import OnBytes
 from noria.workers.http.response import Response
 from noria.workers.runtime.buffers import Room
@@ -95,15 +95,15 @@ class S3Store:
         keys, region = find_access(settings.profile, settings.region, credentials)
         url, self._base = _address(settings, region)
         self._settings = settings
-        self._wire = Wire(
-            WireSettings(
+        self._client = HttpClient(
+            HttpSettings(
                 url=url,
                 ca_bundle=settings.ca_bundle,
                 allow_plain_http=settings.allow_plain_http,
                 idle_seconds=settings.idle_seconds,
             )
         )
-        self._signer = Signer(self._wire.host, region, keys)
+        self._signer = Signer(self._client.host, region, keys)
         self._key_headers = customer_key_headers(settings.customer_key)
         self.provider = settings.provider
         self.checksum = Checksum.NONE
@@ -161,7 +161,7 @@ class S3Store:
         return s3_xml.parse_tags(self._result(response, Purpose.READ, key))
 
     def close(self) -> None:
-        self._wire.close()
+        self._client.close()
 
     def put_object(
         self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
@@ -191,7 +191,7 @@ class S3Store:
         key: str,
         upload_id: str,
         number: int,
-        body: memoryview | Pour,
+        body: memoryview | BodyWriter,
         *,
         size: int,
         crc64nvme: Callable[[], int],
@@ -397,7 +397,7 @@ class S3Store:
         text = s3_xml.query(query) if query else ""
         signed = self._signer.sign(method, path or "/", text, headers or {}, payload)
         try:
-            return self._wire.exchange(
+            return self._client.exchange(
                 method,
                 f"{path or '/'}?{text}" if text else path or "/",
                 signed,
@@ -407,7 +407,7 @@ class S3Store:
                 on_bytes=on_bytes,
                 wait_seconds=wait_seconds,
             )
-        except BrokenExchange as error:
+        except TransportError as error:
             raise from_broken(error, purpose, key) from error
 
     def _accept(self, response: Response, purpose: Purpose, key: str | None) -> Response:

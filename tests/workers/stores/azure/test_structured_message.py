@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from noria.manifests.errors import DigestRefused, ShortBody, SourceChanged, StoreUnavailable
 from noria.workers.digest import crc64nvme
-from noria.workers.http.connection import HEARD_BYTES, WAKE_BYTES, Malformed, OnBytes
+from noria.workers.http.connection import HEARD_BYTES, WAKE_BYTES, OnBytes, ProtocolError
 from noria.workers.stores.azure.store import AzureSettings, AzureStore
 from noria.workers.stores.azure.structured_message import StructuredBody
 from tests.support.fault_proxy.azure_message_shim import FORM, message_of
@@ -41,7 +41,7 @@ class Arriving:
             self.pieces.append(self.pieces.pop(0))
             size = min(self.pieces[-1], len(view) - filled, len(self.body) - self.place)
             if size == 0:
-                raise Malformed("the body ended early")
+                raise ProtocolError("the body ended early")
             piece = view[filled : filled + size]
             piece[:] = self.body[self.place : self.place + size]
             self.place += size
@@ -107,7 +107,7 @@ def test_a_message_with_any_of_it_missing_repeated_or_moved_is_refused(body, seg
         slice_ + message[:first] + message[end:],
     ):
         if other != message:
-            with pytest.raises((DigestRefused, ShortBody, Malformed)):
+            with pytest.raises((DigestRefused, ShortBody, ProtocolError)):
                 read(other, len(body))
 
 
@@ -115,7 +115,7 @@ def test_a_message_with_any_of_it_missing_repeated_or_moved_is_refused(body, seg
 @example(b"", 0)
 @example(struct.pack("<BQHH", 1, 21, 1, 0) + bytes(8), 0)
 def test_what_is_no_message_is_refused(garbage, size):
-    with pytest.raises((DigestRefused, ShortBody, Malformed)):
+    with pytest.raises((DigestRefused, ShortBody, ProtocolError)):
         read(garbage, size)
 
 
@@ -123,7 +123,7 @@ def test_what_is_no_message_is_refused(garbage, size):
 def test_a_message_of_another_size_is_not_read(body, segment_bytes, more):
     message = message_of(body, segment_bytes)
     for size in (len(body) + more, max(0, len(body) - more)):
-        with pytest.raises((DigestRefused, ShortBody, Malformed)):
+        with pytest.raises((DigestRefused, ShortBody, ProtocolError)):
             read(message, size)
 
 
