@@ -156,7 +156,7 @@ def two_attempts(scene: Scene) -> None:
     first, second = case.job.lease(), case.job.lease()
     with open_lanes() as executors:
         zombie = case.job.start(first, executors)
-        zombie.flight.stop()
+        zombie.tasks.stop()
         result = case.job.run(second)
         late = zombie.run()
     assert late.how is not LeaseEnd.FINISHED or late.attempt < result.attempt

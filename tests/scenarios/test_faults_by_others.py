@@ -134,7 +134,7 @@ def test_a_lease_that_is_handed_back_does_not_wait_out_a_storm(new_case, way):
         result = leases.submit(run.run)
         while case.counting.total("throttles", "target") == 0:
             assert not result.done()
-        run.flight.stop()
+        run.tasks.stop()
         assert result.result(10).how is LeaseEnd.RETURNED
 
 

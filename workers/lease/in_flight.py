@@ -19,7 +19,7 @@ from noria.workers.runtime.greenlets import Work
 log = logging.getLogger("noria.worker")
 
 
-class Flight:
+class TaskGroup:
     """Thread-safe. At most a lane's window of pieces of work is queued or running there for the
     lease."""
 

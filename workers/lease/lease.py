@@ -57,7 +57,7 @@ from noria.manifests.model import (
 from noria.manifests.plan.shards import part_at
 from noria.workers.context import Stopped, TransferContext
 from noria.workers.existing import compare_present, look, pin_source
-from noria.workers.lease.in_flight import Flight
+from noria.workers.lease.in_flight import TaskGroup
 from noria.workers.lease.journal import Journal
 from noria.workers.runtime.executors import Executors
 from noria.workers.transfer import (
@@ -94,7 +94,7 @@ class MovingObject:
 
 
 class LeaseRun:
-    """Works on one lease; run() blocks until it has ended and says how; `flight` steers it
+    """Works on one lease; run() blocks until it has ended and says how; `tasks` steers it
     meanwhile."""
 
     def __init__(
@@ -106,14 +106,14 @@ class LeaseRun:
         lease: Lease,
     ) -> None:
         self.lease = lease
-        self.flight = Flight(lease)
+        self.tasks = TaskGroup(lease)
         self.journal = Journal(directory, lease.shard, lease.attempt)
         self._executors = executors
         self._directory = directory
         self._manifest = manifest
         self._context = replace(
             context,
-            stopping=self.flight.stopping,
+            stopping=self.tasks.stopping,
             on_left_open=partial(directory.keep_journals, lease.shard),
         )
         self._lock = threading.Lock()
@@ -130,9 +130,9 @@ class LeaseRun:
         try:
             result = work()
         except Exception as error:  # noqa: BLE001 - told to the scheduler
-            self.flight.fail(error)
-            self.flight.wait_until_idle()
-            result = self.flight.ended_early()
+            self.tasks.fail(error)
+            self.tasks.wait_until_idle()
+            result = self.tasks.ended_early()
         finally:
             self._close_journal()
         return result
@@ -144,23 +144,23 @@ class LeaseRun:
         state = read_journals(self._directory, lease.shard, lease.first, lease.end)
         done = state.rows()
         for entry in self._manifest.entries(lease.shard, lease.first, lease.end):
-            if not self.flight.begin(entry.row):
+            if not self.tasks.begin(entry.row):
                 break
             if entry.row in done:
-                self.flight.count_done(entry.size)
+                self.tasks.count_done(entry.size)
             elif entry.reason is not None:
                 self._finish_entry(skipped_receipt(entry, lease.attempt), 0)
             elif self._manifest.fit(entry.size).parts == 0:
-                self.flight.submit(partial(self._move_whole, entry), self._executors.of(entry.size))
+                self.tasks.submit(partial(self._move_whole, entry), self._executors.of(entry.size))
             else:
                 self._begin_multipart(entry, state)
         self._finish_multiparts()
-        if self.flight.interrupted:
-            return self.flight.ended_early()
+        if self.tasks.interrupted:
+            return self.tasks.ended_early()
         return self._finish_objects()
 
     def _move_whole(self, entry: ObjectEntry) -> None:
-        if self.flight.stopping.is_set():
+        if self.tasks.stopping.is_set():
             raise Stopped
         try:
             receipt = transfer_object(self._context, entry, self.lease.attempt)
@@ -209,13 +209,13 @@ class LeaseRun:
         moving.records.update(opened.kept)
         moving.waiting = max(1, len(todo))
         if not todo:
-            self.flight.submit(partial(self._part_ended, moving), self._executors.bulk)
+            self.tasks.submit(partial(self._part_ended, moving), self._executors.bulk)
         for part in todo:
-            self.flight.submit(partial(self._move_part, moving, part), self._executors.bulk)
+            self.tasks.submit(partial(self._move_part, moving, part), self._executors.bulk)
 
     def _move_part(self, moving: MovingObject, part: Part) -> None:
         try:
-            if moving.error is None and not self.flight.stopping.is_set():
+            if moving.error is None and not self.tasks.stopping.is_set():
                 upload = moving.opened.upload
                 record, sent_bytes = send_part(self._context, moving.entry, upload, part)
                 self.journal.add(encode_part(upload.upload_id, record))
@@ -266,20 +266,20 @@ class LeaseRun:
     def _finish_multiparts(self) -> None:
         """Wait for everything in flight, and start again what lost its upload."""
         while True:
-            self.flight.wait_until_idle()
-            if not self._again or self.flight.interrupted:
+            self.tasks.wait_until_idle()
+            if not self._again or self.tasks.interrupted:
                 return
             moving = self._again.popleft()
             self._begin_multipart(moving.entry, JournalState(), moving.round + 1)
 
     def _finish_objects(self) -> LeaseResult:
-        lease, end = self.lease, self.flight.end
+        lease, end = self.lease, self.tasks.end
         self.journal.flush()
         receipts = read_journals(self._directory, lease.shard, lease.first, end).receipts
         assert len(receipts) == end - lease.first, "every row of a finished lease has a receipt"
         name = self._result_name()
         digest, summary = write_receipts(self._directory, name, receipts)
-        return self.flight.finished(name, digest, summary)
+        return self.tasks.finished(name, digest, summary)
 
     # -- PARTS and ASSEMBLE: one huge object -------------------------------------------------------
 
@@ -295,21 +295,21 @@ class LeaseRun:
         if isinstance(opened, Receipt):
             return self._finish_parts([])  # as above: it stands already
         for unit in range(lease.first, lease.end):
-            if not self.flight.begin(unit):
+            if not self.tasks.begin(unit):
                 break
             part = part_at(entry.size, opened.upload.part_bytes, unit + 1)
             kept = opened.kept.get(part.number)
             if kept is not None:
                 self._records[part.number] = kept
-                self.flight.count_done(part.size)
+                self.tasks.count_done(part.size)
             else:
                 move = partial(self._move_segment_part, entry, opened.upload, part)
-                self.flight.submit(move, self._executors.bulk)
-        self.flight.wait_until_idle()
-        if isinstance(self.flight.failure, SOURCE_GONE):
+                self.tasks.submit(move, self._executors.bulk)
+        self.tasks.wait_until_idle()
+        if isinstance(self.tasks.failure, SOURCE_GONE):
             return self._finish_parts([])
-        if self.flight.interrupted:
-            return self.flight.ended_early()
+        if self.tasks.interrupted:
+            return self.tasks.ended_early()
         return self._finish_parts(list(self._records.values()))
 
     def _open_shared(self, entry: ObjectEntry) -> OpenUpload | Receipt:
@@ -330,14 +330,14 @@ class LeaseRun:
         )
 
     def _move_segment_part(self, entry: ObjectEntry, upload: Upload, part: Part) -> None:
-        if self.flight.stopping.is_set():
+        if self.tasks.stopping.is_set():
             return
         record, sent_bytes = send_part(self._context, entry, upload, part)
         self.journal.add(encode_part(upload.upload_id, record))
         with self._lock:
             self._records[part.number] = record
             self._sent_bytes += sent_bytes
-        self.flight.count_done(part.size)
+        self.tasks.count_done(part.size)
 
     def _stands_already(self, entry: ObjectEntry) -> bool:
         if not self._context.options.look_first:
@@ -349,7 +349,7 @@ class LeaseRun:
         digest = write_parts(self._directory, name, records)
         part_bytes = sum(record.size for record in records)
         summary = {"bytes_moved": self._sent_bytes, "part_bytes": part_bytes}
-        return self.flight.finished(name, digest, summary)
+        return self.tasks.finished(name, digest, summary)
 
     def _run_assemble(self) -> LeaseResult:
         lease = self.lease
@@ -366,8 +366,8 @@ class LeaseRun:
         name = self._result_name()
         receipts = pa.Table.from_batches([receipt_batch([receipt])])
         digest, summary = write_receipts(self._directory, name, receipts)
-        self.flight.count_done(0)
-        return self.flight.finished(name, digest, {**summary, "bytes_moved": 0})
+        self.tasks.count_done(0)
+        return self.tasks.finished(name, digest, {**summary, "bytes_moved": 0})
 
     def _abandon_generation(self, entry: ObjectEntry) -> None:
         upload = read_upload(self._directory, self.lease.shard, self.lease.generation)
@@ -407,7 +407,7 @@ class LeaseRun:
     def _finish_entry(self, receipt: Receipt, size: int) -> None:
         self.journal.add_receipt(receipt)
         self._context.counting.add("objects", receipt.outcome.value)
-        self.flight.count_done(size)
+        self.tasks.count_done(size)
 
     def _result_name(self) -> str:
         lease = self.lease

@@ -36,7 +36,7 @@ from noria.manifests.model import (
 )
 from noria.workers.context import TransferContext, read_step
 from noria.workers.digest import DIGEST_BYTES, PartDigest
-from noria.workers.lease.in_flight import Flight
+from noria.workers.lease.in_flight import TaskGroup
 from noria.workers.lease.journal import Journal
 from noria.workers.runtime.executors import Executors
 
@@ -61,13 +61,13 @@ class RereadRun:
         area: str,
     ) -> None:
         self.lease = lease
-        self.flight = Flight(lease)
+        self.tasks = TaskGroup(lease)
         self.journal = Journal(directory, lease.shard, lease.attempt)
         self._executors = executors
         self._directory = directory
         self._manifest = manifest
         self._plan = manifest.shard(lease.shard)
-        self._context = replace(context, stopping=self.flight.stopping)
+        self._context = replace(context, stopping=self.tasks.stopping)
         self._area = area
         self._lock = threading.Lock()
         self._verdicts: dict[int, Receipt] = {}
@@ -76,14 +76,14 @@ class RereadRun:
         try:
             for receipt, first_byte, end_byte in self._slices():
                 executor = self._executors.of(end_byte - first_byte)
-                self.flight.submit(partial(self._check, receipt, first_byte, end_byte), executor)
-            self.flight.wait_until_idle()
-            if not self.flight.interrupted:
+                self.tasks.submit(partial(self._check, receipt, first_byte, end_byte), executor)
+            self.tasks.wait_until_idle()
+            if not self.tasks.interrupted:
                 return self._finish()
         except Exception as error:  # noqa: BLE001 - every way a lease can end is told to the scheduler
-            self.flight.fail(error)
-            self.flight.wait_until_idle()
-        return self.flight.ended_early()
+            self.tasks.fail(error)
+            self.tasks.wait_until_idle()
+        return self.tasks.ended_early()
 
     def _slices(self) -> Iterator[tuple[Receipt, int, int]]:
         """What to read, in order: a receipt and the bytes [first, end) of its object."""
@@ -91,18 +91,18 @@ class RereadRun:
             (receipt,) = self._receipts(0, 1)
             part_bytes = self._manifest.fit(receipt.size).part_bytes
             for unit in range(self.lease.first, self.lease.end):
-                if not self.flight.begin(unit):
+                if not self.tasks.begin(unit):
                     return
                 if receipt.outcome.landed:
                     yield receipt, unit * part_bytes, min(receipt.size, (unit + 1) * part_bytes)
             return
         for receipt in self._receipts(self.lease.first, self.lease.end):
-            if not self.flight.begin(receipt.row):
+            if not self.tasks.begin(receipt.row):
                 return
             if receipt.outcome.landed:
                 yield receipt, 0, receipt.size
             else:
-                self.flight.count_done(0)
+                self.tasks.count_done(0)
 
     def _receipts(self, first: int, end: int) -> Iterator[Receipt]:
         for sealed in read_seals(self._directory, shard=self.lease.shard):
@@ -135,7 +135,7 @@ class RereadRun:
             finished_ms=int(time.time() * 1000),
         )
         self._add_verdict(verdict)
-        self.flight.count_done(end_byte - first_byte)
+        self.tasks.count_done(end_byte - first_byte)
 
     def _equal(self, receipt: Receipt, first_byte: int, end_byte: int) -> bool:
         assert receipt.chunks is not None, "what landed has digests"
@@ -182,4 +182,4 @@ class RereadRun:
         verdicts = sorted(self._verdicts.values(), key=lambda verdict: verdict.row)
         receipts = pa.Table.from_batches([receipt_batch(verdicts)])
         digest, summary = write_receipts(self._directory, name, receipts)
-        return self.flight.finished(name, digest, summary)
+        return self.tasks.finished(name, digest, summary)

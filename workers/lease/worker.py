@@ -16,7 +16,7 @@ from typing import Protocol
 from noria.manifests.errors import NoriaError
 from noria.manifests.model import Lease, LeaseResult, Limits, WorkerReport
 from noria.workers.counters import Counting
-from noria.workers.lease.in_flight import Flight
+from noria.workers.lease.in_flight import TaskGroup
 from noria.workers.lease.journal import Journal
 
 log = logging.getLogger("noria.worker")
@@ -26,7 +26,7 @@ class Run(Protocol):
     """A lease being worked on: shard.LeaseRun moves bytes, reread.RereadRun reads them back."""
 
     lease: Lease
-    flight: Flight
+    tasks: TaskGroup
     journal: Journal
 
     def run(self) -> LeaseResult: ...
@@ -74,14 +74,14 @@ class Worker:
         with self._changed:
             run = self._runs.get((shard, first, attempt))
         if run is not None:
-            run.flight.stop()
+            run.tasks.stop()
 
     def split(self, shard: int, first: int, attempt: int, end: int) -> None:
         """End a lease earlier; the next report's progress shows the end that holds."""
         with self._changed:
             run = self._runs.get((shard, first, attempt))
         if run is not None:
-            run.flight.cut(end)
+            run.tasks.cut(end)
 
     def limit(self, limits: Limits) -> None:
         """How much may be in flight here from now on."""
@@ -92,14 +92,14 @@ class Worker:
         with self._changed:
             runs = list(self._runs.values())
         for run in runs:
-            run.flight.stop()
+            run.tasks.stop()
 
     def report(self, wait_seconds: float) -> WorkerReport:
         """What is new; waits up to wait_seconds for a lease to end."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._results), timeout=wait_seconds)
             results, self._results = tuple(self._results), []
-            progress = tuple(run.flight.progress() for run in self._runs.values())
+            progress = tuple(run.tasks.progress() for run in self._runs.values())
         return WorkerReport(
             worker=self.name,
             incarnation=self.incarnation,
@@ -124,7 +124,7 @@ class Worker:
                 try:
                     run.journal.flush()
                 except NoriaError as error:
-                    run.flight.fail(error)
+                    run.tasks.fail(error)
 
 
 def _place(lease: Lease) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from noria.manifests.model import Lease, LeaseKind
-from noria.workers.lease.in_flight import Flight
+from noria.workers.lease.in_flight import TaskGroup
 from noria.workers.runtime.executors import SMALL_BYTES, Executor, Executors, StreamPool
 
 LEASE = Lease(shard=0, kind=LeaseKind.OBJECTS, first=0, end=1000, attempt=1, generation=0)
@@ -40,12 +40,12 @@ class Held:
 def test_no_more_is_queued_than_the_window_and_a_full_one_is_refilled_in_one_go() -> None:
     held = Held()
     executor = Executor(runs=held, running_max=lambda: 4)
-    flight = Flight(LEASE)
+    tasks = TaskGroup(LEASE)
     done: list[int] = []
 
     def submit_all() -> None:
         for number in range(20):
-            flight.submit(lambda number=number: done.append(number), executor)  # type: ignore[misc]
+            tasks.submit(lambda number=number: done.append(number), executor)  # type: ignore[misc]
 
     thread = threading.Thread(target=submit_all)
     thread.start()
@@ -58,18 +58,18 @@ def test_no_more_is_queued_than_the_window_and_a_full_one_is_refilled_in_one_go(
         held.wait_for(1)
         held.run_one()
     thread.join(10)
-    flight.wait_until_idle()
+    tasks.wait_until_idle()
     assert done == list(range(20))
     assert held.most == 8
 
 
 def test_lanes_do_not_wait_for_each_other() -> None:
     full, free = Held(), Held()
-    flight = Flight(LEASE)
+    tasks = TaskGroup(LEASE)
     for held in (full, free):
         executor = Executor(runs=held, running_max=lambda: 1)
         for _ in range(executor.window):
-            flight.submit(lambda: None, executor)
+            tasks.submit(lambda: None, executor)
     assert (len(full.work), len(free.work)) == (2, 2)
 
 

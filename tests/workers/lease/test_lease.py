@@ -70,7 +70,7 @@ def test_what_is_journalled_is_not_done_again(make_job):
         thread.start()
         while job.context.counting.total("parts") < 2:
             assert thread.is_alive()
-        run.flight.stop()
+        run.tasks.stop()
         thread.join(timeout=30)
     done = job.context.counting.total("parts")
     assert 2 <= done < 4
@@ -85,7 +85,7 @@ def test_a_cut_lease_ends_early_and_the_rest_can_be_leased(make_job):
     job = make_job(sizes)
     with open_lanes(1) as executors:
         run = job.start(job.lease(), executors)
-        run.flight.cut(7)
+        run.tasks.cut(7)
         result = run.run()
     assert (result.first, result.end) == (0, 7)
     assert len(job.receipts(result)) == 7
@@ -155,7 +155,7 @@ def test_an_upload_that_a_third_party_aborted_is_opened_anew(make_job):
         thread.start()
         while job.context.counting.total("parts") < 1:
             assert thread.is_alive()
-        run.flight.stop()
+        run.tasks.stop()
         thread.join(timeout=30)
     assert len(job.target.open_uploads()) == 1
     job.target.drop_uploads()
