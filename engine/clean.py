@@ -18,7 +18,7 @@ from functools import partial
 import pyarrow as pa
 
 from noria.engine.config.jobfile import open_end
-from noria.engine.inventory_files import patiently
+from noria.engine.inventory_files import with_retries
 from noria.engine.planning import Prepared
 from noria.manifests.errors import JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
@@ -57,7 +57,7 @@ def abort_known(prepared: Prepared) -> tuple[Cleaning, list[ListedUpload]]:
     target = open_end(prepared.config.target)
     prefix = prepared.facts.target_prefix
     left = {
-        upload.upload_id: upload for upload in patiently(lambda: [*target.list_uploads(prefix)])
+        upload.upload_id: upload for upload in with_retries(lambda: [*target.list_uploads(prefix)])
     }
     known = _known_ids(prepared.directory) if left else ()
     ours = [left.pop(upload_id) for upload_id in known if upload_id in left]
@@ -116,6 +116,6 @@ def _abort(target: TargetStore, uploads: Iterable[ListedUpload]) -> int:
     gone = 0
     for upload in uploads:
         with contextlib.suppress(NoriaError):
-            patiently(partial(target.abort_upload, upload.key, upload.upload_id))
+            with_retries(partial(target.abort_upload, upload.key, upload.upload_id))
             gone += 1
     return gone

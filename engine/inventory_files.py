@@ -24,7 +24,7 @@ RETRY_CAP_SECONDS = 60.0
 Answer = TypeVar("Answer")
 
 
-def patiently(call: Callable[[], Answer]) -> Answer:
+def with_retries(call: Callable[[], Answer]) -> Answer:
     """A read of a store while a job is planned, again where the store was busy or away."""
     for tries in range(1, TRIES):
         try:
@@ -62,7 +62,7 @@ class StoreReportFiles:
 
     def _find(self, name: str) -> tuple[str, int]:
         for root in self._roots:
-            head = patiently(lambda where=root + name: self._store.head(where))  # type: ignore[misc]
+            head = with_retries(lambda where=root + name: self._store.head(where))  # type: ignore[misc]
             if head is not None:
                 return root + name, head.size
         raise FileNotFoundError(name)
@@ -96,7 +96,7 @@ class _RangedFile(io.RawIOBase):
         if count <= 0:
             return 0
         try:
-            head = patiently(
+            head = with_retries(
                 lambda: self._store.read_range(
                     self._name, offset=self._offset, into=view[:count], etag=self._etag
                 )

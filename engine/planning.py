@@ -30,7 +30,7 @@ from noria.engine.config.jobfile import (
     provider_of,
     with_endpoints,
 )
-from noria.engine.inventory_files import StoreReportFiles, patiently
+from noria.engine.inventory_files import StoreReportFiles, with_retries
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
@@ -307,7 +307,7 @@ def _looked_up(batch: pa.RecordBatch, source: SourceStore) -> pa.RecordBatch:
     object that the move will report as missing."""
     keys = batch.column("key").to_pylist()
     with ThreadPoolExecutor(LOOK_UP_STREAMS) as streams:
-        heads = list(streams.map(lambda key: patiently(lambda: source.head(key)), keys))
+        heads = list(streams.map(lambda key: with_retries(lambda: source.head(key)), keys))
     return pa.concat_batches([_row_of(key, head) for key, head in zip(keys, heads, strict=True)])
 
 

@@ -83,7 +83,7 @@ class TransferContext:
         return (head.txid or "").startswith(f"{self.job_id}.{entry.object_id}.")
 
 
-class Resends:
+class RetryState:
     """How often, and for how long, the bytes of one object or part are sent again."""
 
     def __init__(self, context: TransferContext) -> None:
@@ -166,12 +166,12 @@ def step(
 def read_step(context: TransferContext, role: str, call: Callable[[], Response]) -> Response:
     """step() for the bytes of a read. Where they are not those that the store states, they are read
     again, resend_limit times."""
-    resends = Resends(context)
+    retry_state = RetryState(context)
     while True:
         try:
             return step(context, role, "get", call)
         except DigestRefused as error:
-            resends.again(error)
+            retry_state.again(error)
 
 
 def _of_one_object(context: TransferContext, role: str, error: AccessDenied) -> NoriaError:

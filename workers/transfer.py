@@ -38,7 +38,7 @@ from noria.manifests.model import (
     Receipt,
     Upload,
 )
-from noria.workers.context import Resends, Stopped, TransferContext, read_step, step
+from noria.workers.context import RetryState, Stopped, TransferContext, read_step, step
 from noria.workers.counters import Sent
 from noria.workers.digest import PartDigest, combine_parts
 from noria.workers.existing import accept, compare_present, look, pin_source, settle
@@ -132,7 +132,7 @@ def send_part(
     """Read one part's bytes, hash them, send them; also says how many bytes were sent for it.
     Raises as transfer_object, and UploadLost."""
     send = send_streamed if is_streamed(context, part) else send_buffered
-    resends = Resends(context)
+    retry_state = RetryState(context)
     sent = Sent(context.counting)
     while True:
         try:
@@ -140,7 +140,7 @@ def send_part(
             context.counting.add("parts")
             return record, sent.bytes
         except (DigestRefused, OutcomeUnknown) as error:
-            resends.again(error)
+            retry_state.again(error)
 
 
 def complete_upload(
@@ -190,7 +190,7 @@ def _move(
     context: TransferContext, entry: ObjectEntry, body: memoryview, attempt: int
 ) -> Receipt | ObjectHead:
     """The receipt of an object that landed, or what stands in its place and has to be compared."""
-    resends = Resends(context)
+    retry_state = RetryState(context)
     sent = Sent(context.counting)
     while True:
         head, digest = _read_whole(context, entry, body)
@@ -199,12 +199,12 @@ def _move(
         try:
             written = _put(context, entry, body, attributes, digest.crc64nvme, attempt, sent)
         except DigestRefused as error:
-            resends.again(error)
+            retry_state.again(error)
             continue
         except (OutcomeUnknown, TargetConflict) as error:
             existing = look(context, entry)
             if existing is None:
-                resends.again(error)
+                retry_state.again(error)
                 continue
             if not _known_by_checksum(context, entry, existing, attempt):
                 return existing
@@ -375,7 +375,7 @@ def _complete(
         if before is not None:
             abandon_upload(context, entry, upload)
             return before
-    resends = Resends(context)
+    retry_state = RetryState(context)
     while True:
         try:
             written = step(
@@ -404,4 +404,4 @@ def _complete(
                 return existing
             if isinstance(error, UploadLost):
                 raise
-            resends.again(error)
+            retry_state.again(error)

@@ -214,18 +214,18 @@ class _Probe:
 
     def _put(self, key: str, body: memoryview = _BODY) -> None:
         crc = crc64nvme(body)
-        _patiently(
+        _with_retries(
             lambda: self._store.put_object(
                 key, body, attributes=_ATTRIBUTES, txid=self._txid, crc64nvme=crc
             )
         )
 
     def _send_damaged(self, key: str, checksum: Checksum) -> None:
-        _patiently(lambda: self._store.send_damaged(key, checksum))
+        _with_retries(lambda: self._store.send_damaged(key, checksum))
 
     def _send_damaged_part(self, key: str, checksum: Checksum) -> None:
         with self._dropped(key) as upload_id:
-            _patiently(lambda: self._store.send_damaged(key, checksum, upload_id))
+            _with_retries(lambda: self._store.send_damaged(key, checksum, upload_id))
 
     def _send_damaged_stream(self, key: str) -> int | None:
         """Send the canary as a part that is poured, under another checksum; that in the answer."""
@@ -236,7 +236,7 @@ class _Probe:
         self, key: str, upload_id: str, body: memoryview | BodyWriter, crc64nvme: int
     ) -> Written:
         size = len(_BODY)
-        return _patiently(
+        return _with_retries(
             lambda: self._store.put_part(
                 key, upload_id, 1, body, size=size, crc64nvme=lambda: crc64nvme
             )
@@ -249,7 +249,7 @@ class _Probe:
         with self._opened(key) as upload_id:
             written = self._put_part(key, upload_id, _write_body if streamed else _BODY, _CRC)
             part = PartRecord(number=1, size=size, etag=written.etag, crc64nvme=_CRC, chunks=b"")
-            _patiently(
+            _with_retries(
                 lambda: store.complete_upload(
                     key,
                     upload_id,
@@ -266,7 +266,7 @@ class _Probe:
     def _opened(self, key: str) -> Iterator[str]:
         """An upload for the block to complete; gone where it does not."""
         store = self._store
-        upload_id = _patiently(
+        upload_id = _with_retries(
             lambda: store.create_upload(
                 key, attributes=_ATTRIBUTES, txid=self._txid, size=len(_BODY)
             )
@@ -283,11 +283,11 @@ class _Probe:
         """An upload that is gone afterwards."""
         with self._opened(key) as upload_id:
             yield upload_id
-        _patiently(lambda: self._store.abort_upload(key, upload_id))
+        _with_retries(lambda: self._store.abort_upload(key, upload_id))
 
     def _is_whole(self, name: str, size: int) -> bool:
         """True where a canary's bytes and metadata are what they were."""
-        head = _patiently(lambda: self._store.head(self._base + name))
+        head = _with_retries(lambda: self._store.head(self._base + name))
         return head is not None and (head.size, head.txid) == (size, self._txid)
 
     def _leading_slash(self) -> _Leading:
@@ -298,7 +298,7 @@ class _Probe:
         if not self._takes("/" + name):
             return _Leading.REFUSED
         self._tried.add(name)
-        if _patiently(lambda: self._store.head(name)) is None:
+        if _with_retries(lambda: self._store.head(name)) is None:
             return _Leading.KEPT
         return _Leading.STRIPPED
 
@@ -341,7 +341,7 @@ def _write_body(send: Send) -> None:
     send(_BODY[2:])
 
 
-def _patiently(call: Callable[[], T]) -> T:
+def _with_retries(call: Callable[[], T]) -> T:
     """Repeat what may have failed by chance. Some servers answer 500 to names they cannot hold."""
     for tries in range(1, TRIES):
         try:
