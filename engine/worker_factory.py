@@ -12,7 +12,7 @@ from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.freeze import open_manifest
 from noria.manifests.model import Lease, Limits
 from noria.workers.context import TransferContext, TransferOptions
-from noria.workers.counters import Counting
+from noria.workers.counters import CounterRegistry
 from noria.workers.lease.lease import LeaseRun
 from noria.workers.lease.reread import RereadRun
 from noria.workers.lease.worker import Run, Worker
@@ -30,19 +30,19 @@ def outfit_worker(order: WorkerOrder) -> Worker:
     directory = open_shared(order)
     manifest = open_manifest(directory.manifest_path)
     run = order.config.run
-    counting, buffers = Counting(), BufferPool(run.bytes_in_flight)
+    counters, buffers = CounterRegistry(), BufferPool(run.bytes_in_flight)
     executors = Executors(run.streams, run.small_requests if _over_network(order.config) else 0)
-    context = make_context(order, run, counting, buffers)
-    counting.gauge("bytes_in_flight", read=lambda: float(buffers.bytes_in_flight))
-    counting.gauge("streams", read=lambda: float(run.streams))
+    context = make_context(order, run, counters, buffers)
+    counters.gauge("bytes_in_flight", read=lambda: float(buffers.bytes_in_flight))
+    counters.gauge("streams", read=lambda: float(run.streams))
 
     def start_run(lease: Lease) -> Run:
         if order.mode is Mode.REREAD:
             return RereadRun(directory, manifest, context, executors, lease, area=order.area)
         return LeaseRun(directory, manifest, context, executors, lease)
 
-    _watch(context.source_pacer, "source", counting)
-    _watch(context.target_pacer, "target", counting)
+    _watch(context.source_pacer, "source", counters)
+    _watch(context.target_pacer, "target", counters)
 
     def set_limits(limits: Limits) -> None:
         context.source_pacer.set_ceiling(limits.source)
@@ -51,12 +51,12 @@ def outfit_worker(order: WorkerOrder) -> Worker:
 
     if order.limits is not None:
         set_limits(order.limits)
-    return Worker(order.name, start_run, counting, set_limits, journal_seconds=run.journal_seconds)
+    return Worker(order.name, start_run, counters, set_limits, journal_seconds=run.journal_seconds)
 
 
-def _watch(pacer: Pacer, role: str, counting: Counting) -> None:
-    counting.gauge("concurrency", role, read=lambda: pacer.limit)
-    counting.gauge("in_flight_seconds", role, read=lambda: pacer.in_flight_seconds)
+def _watch(pacer: Pacer, role: str, counters: CounterRegistry) -> None:
+    counters.gauge("concurrency", role, read=lambda: pacer.limit)
+    counters.gauge("in_flight_seconds", role, read=lambda: pacer.in_flight_seconds)
 
 
 def _over_network(config: JobConfig) -> bool:
@@ -89,7 +89,7 @@ def open_target(config: JobConfig, facts: JobFacts) -> TargetStore:
 
 
 def make_context(
-    order: WorkerOrder, run: RunConfig, counting: Counting, buffers: BufferPool
+    order: WorkerOrder, run: RunConfig, counters: CounterRegistry, buffers: BufferPool
 ) -> TransferContext:
     facts = order.facts
     room = run.streams + run.small_requests
@@ -108,6 +108,6 @@ def make_context(
         buffers=buffers,
         source_pacer=Pacer(room),
         target_pacer=Pacer(room),
-        counting=counting,
+        counters=counters,
         stopping=threading.Event(),
     )

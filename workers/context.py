@@ -19,7 +19,7 @@ from noria.manifests.errors import (
     UploadLost,
 )
 from noria.manifests.model import ObjectEntry
-from noria.workers.counters import Counting
+from noria.workers.counters import CounterRegistry
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.greenlets import pause
 from noria.workers.runtime.pacing import Pacer
@@ -64,7 +64,7 @@ class TransferContext:
     buffers: BufferPool
     source_pacer: Pacer
     target_pacer: Pacer
-    counting: Counting
+    counters: CounterRegistry
     stopping: threading.Event
     on_left_open: Callable[[], None] = lambda: None
     """Called where an upload of no more use could not be aborted."""
@@ -114,7 +114,7 @@ class RetryState:
         if self._context.stopping.is_set():
             raise Stopped
         self._goes += 1
-        self._context.counting.add("retries", error.cause)
+        self._context.counters.add("retries", error.cause)
         _wait(self._context, self._context.target_pacer, self._goes)
 
 
@@ -139,27 +139,27 @@ def step(
             with pacer.slot():
                 started = time.monotonic()
                 response = call()
-            context.counting.observe(
+            context.counters.observe(
                 "request_seconds", role, operation, seconds=time.monotonic() - started
             )
             return response
         except (DigestRefused, OutcomeUnknown, UploadLost) as error:
-            context.counting.add("errors", error.cause)
+            context.counters.add("errors", error.cause)
             raise
         except AccessDenied as error:
             raise _of_one_object(context, role, error) from error
         except Retryable as error:
             tries += 1
             failing_since = failing_since or started
-            context.counting.add("errors", error.cause)
+            context.counters.add("errors", error.cause)
             floor = 0.0
             if isinstance(error, Throttled):
                 pacer.on_throttle()
-                context.counting.add("throttles", role)
+                context.counters.add("throttles", role)
                 floor = min(error.retry_after_seconds or 0.0, options.retry_seconds)
             if time.monotonic() - failing_since >= options.retry_seconds:
                 raise
-            context.counting.add("retries", error.cause)
+            context.counters.add("retries", error.cause)
             _wait(context, pacer, tries, floor)
 
 

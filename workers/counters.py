@@ -13,7 +13,7 @@ from collections.abc import Callable
 from noria.manifests.model import LATENCY_BUCKETS, Tally
 
 
-class Counting:
+class CounterRegistry:
     """Thread-safe counters, gauges and latency histograms.
 
     Counters: bytes_read(), bytes_written(), objects(outcome), parts(), retries(cause),
@@ -61,11 +61,11 @@ class Counting:
 class Sent:
     """Bytes sent to the target for one object or part, those of repeated requests included."""
 
-    def __init__(self, counting: Counting) -> None:
+    def __init__(self, counters: CounterRegistry) -> None:
         self.bytes = 0
-        self._counting = counting
+        self._counters = counters
 
     def add(self, size: int) -> None:
         """Count them here and for the process."""
         self.bytes += size
-        self._counting.add("bytes_written", by=size)
+        self._counters.add("bytes_written", by=size)

@@ -140,7 +140,7 @@ class _Stream:
             self.digest.add_stated(head.range_crc64nvme, size)
 
         step(context, "source", "get", read)
-        context.counting.add("bytes_read", by=size)
+        context.counters.add("bytes_read", by=size)
 
 
 class _Broken(Exception):
@@ -171,7 +171,7 @@ def _read(
         return digest
 
     digest = step(context, "source", "get", read)
-    context.counting.add("bytes_read", by=len(into))
+    context.counters.add("bytes_read", by=len(into))
     return digest
 
 

@@ -133,11 +133,11 @@ def send_part(
     Raises as transfer_object, and UploadLost."""
     send = send_streamed if is_streamed(context, part) else send_buffered
     retry_state = RetryState(context)
-    sent = Sent(context.counting)
+    sent = Sent(context.counters)
     while True:
         try:
             record = send(context, entry, upload, part, sent)
-            context.counting.add("parts")
+            context.counters.add("parts")
             return record, sent.bytes
         except (DigestRefused, OutcomeUnknown) as error:
             retry_state.again(error)
@@ -191,7 +191,7 @@ def _move(
 ) -> Receipt | ObjectHead:
     """The receipt of an object that landed, or what stands in its place and has to be compared."""
     retry_state = RetryState(context)
-    sent = Sent(context.counting)
+    sent = Sent(context.counters)
     while True:
         head, digest = _read_whole(context, entry, body)
         attributes = _attributes(context, entry, head)
@@ -250,7 +250,7 @@ def _read_whole(
             version_id=entry.version_id,
             on_bytes=digest.update,
         )
-        context.counting.add("bytes_read", by=entry.size)
+        context.counters.add("bytes_read", by=entry.size)
         for stated in (head.crc64nvme, entry.crc64nvme):
             refuse_flipped(entry, stated, digest.crc64nvme)
         if head.crc64nvme is None and entry.crc64nvme is not None:
@@ -333,7 +333,7 @@ def abandon_upload(context: TransferContext, entry: ObjectEntry, upload: Upload)
     try:
         _abort(context, entry, upload)
     except (NoriaError, Stopped):
-        context.counting.add("errors", "abort_failed")
+        context.counters.add("errors", "abort_failed")
         context.on_left_open()
 
 

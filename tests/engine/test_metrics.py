@@ -34,26 +34,26 @@ from noria.engine.status import JobStatus, Phase, add_tallies, load_status, save
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.model import LATENCY_BUCKETS, Outcome, Tally
-from noria.workers.counters import Counting
+from noria.workers.counters import CounterRegistry
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def a_tally() -> Tally:
-    counting = Counting()
-    counting.add("bytes_read", by=4096)
-    counting.add("bytes_written", by=2048)
-    counting.add("bytes_reread", by=1024)
-    counting.add("objects", Outcome.TRANSFERRED.value, by=7)
-    counting.add("parts", by=3)
-    counting.add("retries", "throttled")
-    counting.add("throttles", "target")
-    counting.add("errors", "throttled")
-    counting.gauge("bytes_in_flight", read=lambda: 512.0)
-    counting.gauge("streams", read=lambda: 16.0)
-    counting.gauge("concurrency", "source", read=lambda: 11.2)
-    counting.observe("request_seconds", "source", "get", seconds=0.02)
-    return counting.snapshot()
+    counters = CounterRegistry()
+    counters.add("bytes_read", by=4096)
+    counters.add("bytes_written", by=2048)
+    counters.add("bytes_reread", by=1024)
+    counters.add("objects", Outcome.TRANSFERRED.value, by=7)
+    counters.add("parts", by=3)
+    counters.add("retries", "throttled")
+    counters.add("throttles", "target")
+    counters.add("errors", "throttled")
+    counters.gauge("bytes_in_flight", read=lambda: 512.0)
+    counters.gauge("streams", read=lambda: 16.0)
+    counters.gauge("concurrency", "source", read=lambda: 11.2)
+    counters.observe("request_seconds", "source", "get", seconds=0.02)
+    return counters.snapshot()
 
 
 def a_status() -> JobStatus:
@@ -203,10 +203,10 @@ def metrics_fed_by(kind: Kind, name: str) -> set[str]:
 
 @given(st.lists(st.floats(0, 1000), max_size=50))
 def test_a_histogram_counts_up_to_each_bound(seconds: list[float]) -> None:
-    counting = Counting()
+    counters = CounterRegistry()
     for value in seconds:
-        counting.observe("request_seconds", "target", "put", seconds=value)
-    shown = series_of(replace(a_status(), tally=counting.snapshot()))
+        counters.observe("request_seconds", "target", "put", seconds=value)
+    shown = series_of(replace(a_status(), tally=counters.snapshot()))
     labels = {("store", "target"), ("operation", "put")}
     name = "noria_request_duration_seconds"
     for bound in LATENCY_BUCKETS if seconds else ():

@@ -186,7 +186,7 @@ class Scene:
         self.ask_for_secrets(case.job.directory.root)
         assert case.source.methods() <= {"GET", "HEAD"}, "I10: the source is only read"
         if exact:
-            assert case.counting.total("bytes_written") == sent, "I12: as the proxy counts"
+            assert case.counters.total("bytes_written") == sent, "I12: as the proxy counts"
         self.evidence.faults += faults
         self.evidence.moved_bytes += sent
         self.evidence.invariants += 6 + exact + (not opening_may_be_lost)

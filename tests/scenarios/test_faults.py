@@ -45,9 +45,9 @@ def test_a_storm_of_throttling_on_reads_passes(new_case, way, status):
     case.source.add(Fault(match=reads, action=THROTTLES[status], times=30))
     case.finish_moved()
     assert case.source.taken(f"answer {status}") == 30
-    assert case.counting.total("throttles", "source") == 30
+    assert case.counters.total("throttles", "source") == 30
     assert case.retries("throttled") == 30
-    assert case.counting.total("throttles", "target") == 0
+    assert case.counters.total("throttles", "target") == 0
     assert case.job.context.source_pacer.lowest < 8
 
 
@@ -59,7 +59,7 @@ def test_a_storm_of_throttling_on_writes_passes(new_case, way, status):
     case.target.add(Fault(match=on(), action=THROTTLES[status], times=30))
     case.finish_moved(exact=False)  # large bodies are refused before they are sent
     assert case.target.taken(f"answer {status}") == 30
-    assert case.counting.total("throttles", "target") == 30
+    assert case.counters.total("throttles", "target") == 30
     assert case.retries("throttled") == 30
     assert case.job.context.target_pacer.lowest < 8
 

@@ -132,7 +132,7 @@ def test_a_lease_that_is_handed_back_does_not_wait_out_a_storm(new_case, way):
     with open_lanes() as executors, ThreadPoolExecutor(1) as leases:
         run = case.job.start(case.job.lease(), executors)
         result = leases.submit(run.run)
-        while case.counting.total("throttles", "target") == 0:
+        while case.counters.total("throttles", "target") == 0:
             assert not result.done()
         run.tasks.stop()
         assert result.result(10).how is LeaseEnd.RETURNED

@@ -57,8 +57,8 @@ def test_nothing_is_asked_or_sent_twice_where_nothing_fails(case):
     finish(case)
     assert case.source.count(Operation.READ) == 3
     assert case.target.count(Operation.PART) == 2
-    assert case.counting.total("bytes_written") == case.job.sizes["large"]
-    assert case.counting.total("bytes_read") == case.job.sizes["large"]
+    assert case.counters.total("bytes_written") == case.job.sizes["large"]
+    assert case.counters.total("bytes_read") == case.job.sizes["large"]
 
 
 @pytest.mark.parametrize("action", [cut_answer(0.6), stall(120, at="body")], ids=["cut", "stall"])
@@ -83,7 +83,7 @@ def test_a_target_that_fails_is_no_fault_of_the_source(case, action):
     case.target.add(Fault(match=FIRST_PART, action=action))
     finish(case)
     assert case.target.count(Operation.PART) == 3
-    assert case.counting.total("throttles", "source") == 0
+    assert case.counters.total("throttles", "source") == 0
     assert case.source.count(Operation.READ) <= 5
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from noria.manifests.model import LeaseResult, Outcome, Receipt
-from noria.workers.counters import Counting
+from noria.workers.counters import CounterRegistry
 from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
 from tests.support.fault_proxy.rules import Operation, refuse
 from tests.support.lease_jobs import STREAMS, AzureContainer, Container, Job, S3Bucket, lease_job
@@ -38,11 +38,11 @@ class Case:
     target: FaultProxy
 
     @property
-    def counting(self) -> Counting:
-        return self.job.context.counting
+    def counters(self) -> CounterRegistry:
+        return self.job.context.counters
 
     def retries(self, cause: str) -> float:
-        return self.counting.total("retries", cause)
+        return self.counters.total("retries", cause)
 
     def run(self, *, streams: int = STREAMS) -> LeaseResult:
         return self.job.run(self.job.lease(), streams=streams)
@@ -56,7 +56,7 @@ class Case:
         assert self.source.methods() <= {"GET", "HEAD"}
         assert self.job.target.open_uploads() == []
         if exact:
-            assert self.counting.total("bytes_written") == self.target.written_bytes()
+            assert self.counters.total("bytes_written") == self.target.written_bytes()
         return receipts
 
     def check_landed(self, receipts: dict[str, Receipt], *, most_writes: int = 1) -> None:

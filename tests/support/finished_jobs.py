@@ -18,7 +18,7 @@ from noria.engine.worker_spec import Mode, WorkerOrder
 from noria.manifests.job.receipts import seal
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, ShardKind, ShardPlan
 from noria.workers.context import TransferContext
-from noria.workers.counters import Counting
+from noria.workers.counters import CounterRegistry
 from noria.workers.lease.lease import LeaseRun
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executors
@@ -111,7 +111,7 @@ def finish_job(folder: Path) -> FinishedJob:
         area="sealed",
     )
     run = prepared.config.run
-    context = make_context(order, run, Counting(), BufferPool(run.bytes_in_flight))
+    context = make_context(order, run, CounterRegistry(), BufferPool(run.bytes_in_flight))
     with contextlib.closing(Executors(4, 0)) as executors, prepared.directory.hold() as hold:
         attempt = hold.first_attempt
         for shard in prepared.manifest.shards():

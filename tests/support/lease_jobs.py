@@ -32,7 +32,7 @@ from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, Recei
 from noria.manifests.plan.providers import NameRules, limits_for
 from noria.manifests.plan.shards import PlanOptions
 from noria.workers.context import TransferContext, TransferOptions
-from noria.workers.counters import Counting
+from noria.workers.counters import CounterRegistry
 from noria.workers.lease.lease import LeaseRun
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executors
@@ -314,7 +314,7 @@ class Job:
         return self.target.get(f"to/{key}")
 
     def sent(self) -> float:
-        return self.context.counting.total("bytes_written")
+        return self.context.counters.total("bytes_written")
 
 
 @contextlib.contextmanager
@@ -364,7 +364,7 @@ def lease_job(
         buffers=BufferPool(64 * MIB),
         source_pacer=WatchedPacer(PACER_LIMIT),
         target_pacer=WatchedPacer(PACER_LIMIT),
-        counting=Counting(),
+        counters=CounterRegistry(),
         stopping=threading.Event(),
     )
     try:

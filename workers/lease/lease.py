@@ -406,7 +406,7 @@ class LeaseRun:
 
     def _finish_entry(self, receipt: Receipt, size: int) -> None:
         self.journal.add_receipt(receipt)
-        self._context.counting.add("objects", receipt.outcome.value)
+        self._context.counters.add("objects", receipt.outcome.value)
         self.tasks.count_done(size)
 
     def _result_name(self) -> str:

@@ -163,7 +163,7 @@ class RereadRun:
                 raise SourceChanged("the target has another size now", key=receipt.key)
 
         read_step(self._context, "target", read)
-        self._context.counting.add("bytes_reread", by=len(into))
+        self._context.counters.add("bytes_reread", by=len(into))
 
     def _add_verdict(self, verdict: Receipt) -> None:
         """Of several slices of one object the bad one stands; else sizes add up."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from noria.manifests.errors import NoriaError
 from noria.manifests.model import Lease, LeaseResult, Limits, WorkerReport
-from noria.workers.counters import Counting
+from noria.workers.counters import CounterRegistry
 from noria.workers.lease.in_flight import TaskGroup
 from noria.workers.lease.journal import Journal
 
@@ -44,7 +44,7 @@ class Worker:
         self,
         name: str,
         start_run: Callable[[Lease], Run],
-        counting: Counting,
+        counters: CounterRegistry,
         set_limits: Callable[[Limits], None],
         *,
         journal_seconds: float,
@@ -52,7 +52,7 @@ class Worker:
         self.name = name
         self.incarnation = uuid.uuid4().hex
         self._start_run = start_run
-        self._counting = counting
+        self._counters = counters
         self._set_limits = set_limits
         self._journal_seconds = journal_seconds
         self._runs: dict[tuple[int, int, int], Run] = {}
@@ -105,7 +105,7 @@ class Worker:
             incarnation=self.incarnation,
             progress=progress,
             results=results,
-            tally=self._counting.snapshot(),
+            tally=self._counters.snapshot(),
         )
 
     def _work(self, run: Run) -> None:

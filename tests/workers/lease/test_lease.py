@@ -68,11 +68,11 @@ def test_what_is_journalled_is_not_done_again(make_job):
         run = job.start(job.lease(), executors)
         thread = threading.Thread(target=run.run)
         thread.start()
-        while job.context.counting.total("parts") < 2:
+        while job.context.counters.total("parts") < 2:
             assert thread.is_alive()
         run.tasks.stop()
         thread.join(timeout=30)
-    done = job.context.counting.total("parts")
+    done = job.context.counters.total("parts")
     assert 2 <= done < 4
     before = job.sent()
     job.receipts(job.run(job.lease()))
@@ -153,7 +153,7 @@ def test_an_upload_that_a_third_party_aborted_is_opened_anew(make_job):
         run = job.start(job.lease(), executors)
         thread = threading.Thread(target=run.run)
         thread.start()
-        while job.context.counting.total("parts") < 1:
+        while job.context.counters.total("parts") < 1:
             assert thread.is_alive()
         run.tasks.stop()
         thread.join(timeout=30)
