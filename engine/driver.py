@@ -59,7 +59,7 @@ from noria.engine.status import (
     save_status,
 )
 from noria.engine.totals import Totals
-from noria.engine.worker_spec import Mode, WorkerOrder
+from noria.engine.worker_spec import Mode, WorkerSpec
 from noria.manifests.errors import NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import seal
@@ -124,7 +124,7 @@ class Driver:
         scheduler: Scheduler,
         cluster: Cluster,
         totals: Totals,
-        order: WorkerOrder,
+        order: WorkerSpec,
         run: RunConfig,
         sizes: Sizes,
         *,
@@ -176,7 +176,7 @@ class Driver:
         self._report()
         return self._ending
 
-    def _begin_budgets(self) -> tuple[Budgets, WorkerOrder]:
+    def _begin_budgets(self) -> tuple[Budgets, WorkerSpec]:
         """Budgets that begin with what suits the plan, or stay at what is set; and what a worker
         begins with."""
         run, workers = self._run, self._workers_wanted()
@@ -393,7 +393,7 @@ def drive(
     directory: JobDirectory,
     scheduler: Scheduler,
     totals: Totals,
-    order: WorkerOrder,
+    order: WorkerSpec,
     sizes: Sizes,
     *,
     standby: Standby,

@@ -34,7 +34,7 @@ from noria.engine.status import (
     save_status,
 )
 from noria.engine.totals import Totals
-from noria.engine.worker_spec import Mode, WorkerOrder
+from noria.engine.worker_spec import Mode, WorkerSpec
 from noria.manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import read_seals
@@ -302,7 +302,7 @@ def _drive(
     from noria.engine.driver import drive
 
     show(_idle_status(prepared, totals, Phase.STARTING))
-    order = WorkerOrder(
+    order = WorkerSpec(
         name="",
         directory=str(directory.root.absolute()),
         config=prepared.config.model_copy(update={"run": run_config}),

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from noria.engine.config.jobfile import JobConfig, RunConfig, Scheme, open_end
-from noria.engine.worker_spec import JobFacts, Mode, WorkerOrder
+from noria.engine.worker_spec import JobFacts, Mode, WorkerSpec
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.freeze import open_manifest
@@ -22,7 +22,7 @@ from noria.workers.runtime.pacing import Pacer
 from noria.workers.stores.protocol import TargetStore
 
 
-def outfit_worker(order: WorkerOrder) -> Worker:
+def make_worker(order: WorkerSpec) -> Worker:
     """Open both stores with this process's credentials, and the job directory; returns a Worker.
 
     Raises ConfigurationError, AccessDenied or JobDirectoryError, each naming what this node lacks.
@@ -65,7 +65,7 @@ def _over_network(config: JobConfig) -> bool:
     return Scheme.FILE not in ends
 
 
-def open_shared(order: WorkerOrder) -> JobDirectory:
+def open_shared(order: WorkerSpec) -> JobDirectory:
     """The job directory, checked to be the driver's own: every node has to see the same one."""
     path = Path(order.directory)
     if not JobDirectory.exists(path):
@@ -89,7 +89,7 @@ def open_target(config: JobConfig, facts: JobFacts) -> TargetStore:
 
 
 def make_context(
-    order: WorkerOrder, run: RunConfig, counters: CounterRegistry, buffers: BufferPool
+    order: WorkerSpec, run: RunConfig, counters: CounterRegistry, buffers: BufferPool
 ) -> TransferContext:
     facts = order.facts
     room = run.streams + run.small_requests

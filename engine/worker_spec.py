@@ -49,7 +49,7 @@ class JobFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOrder:
+class WorkerSpec:
     """Everything that a worker process is told: names, paths and numbers. It crosses to other
     nodes."""
 

@@ -41,7 +41,7 @@ import ray  # noqa: E402 - reads its environment when it is imported
 from ray.exceptions import RayError, RayTaskError  # noqa: E402
 
 from noria.engine.scheduler.events import Grant, Revoke, Split  # noqa: E402
-from noria.engine.worker_spec import WorkerOrder  # noqa: E402
+from noria.engine.worker_spec import WorkerSpec  # noqa: E402
 from noria.manifests.errors import ConfigurationError, NoriaError  # noqa: E402
 from noria.manifests.model import Limits, WorkerReport  # noqa: E402
 
@@ -95,12 +95,12 @@ class WorkerActor:
     needs; start() tells what went wrong."""
 
     def __init__(self) -> None:
-        from noria.engine.worker_factory import outfit_worker
+        from noria.engine.worker_factory import make_worker
 
-        self._outfit = outfit_worker
+        self._outfit = make_worker
         self._worker: Worker | None = None
 
-    def start(self, order: WorkerOrder) -> tuple[str, int, NoriaError | None]:
+    def start(self, order: WorkerSpec) -> tuple[str, int, NoriaError | None]:
         """Open stores and job directory; returns node id, pid and why it cannot work, if so."""
         node = str(ray.get_runtime_context().get_node_id())
         try:
@@ -191,7 +191,7 @@ class Cluster:
         remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(WorkerActor)
         self._spares.append(remote.remote())
 
-    def start_worker(self, order: WorkerOrder) -> None:
+    def start_worker(self, order: WorkerSpec) -> None:
         """Ask for one more worker; Started or Lost tells how it went, whenever there is room."""
         if not self._spares:
             self.prestart_worker()

@@ -14,7 +14,7 @@ from noria.engine import job
 from noria.engine.config.jobfile import JobConfig, job_config
 from noria.engine.planning import Prepared, open_prepared
 from noria.engine.worker_factory import make_context
-from noria.engine.worker_spec import Mode, WorkerOrder
+from noria.engine.worker_spec import Mode, WorkerSpec
 from noria.manifests.job.receipts import seal
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, ShardKind, ShardPlan
 from noria.workers.context import TransferContext
@@ -102,7 +102,7 @@ def finish_job(folder: Path) -> FinishedJob:
     write_source(folder)
     job.plan(config_of(folder), folder / "job")
     prepared = open_prepared(folder / "job")
-    order = WorkerOrder(
+    order = WorkerSpec(
         name="w",
         directory=str(prepared.directory.root),
         config=prepared.config,
