@@ -23,7 +23,7 @@ from urllib.parse import quote
 import duckdb
 
 from noria.engine.config.jobfile import EndConfig, InventoryConfig, Scheme, open_end
-from noria.engine.inventory_files import patiently
+from noria.engine.inventory_files import with_retries
 from noria.engine.planning import Prepared
 from noria.manifests.errors import ConfigurationError, UploadLost
 from noria.manifests.job.receipts import read_result, read_seals
@@ -115,10 +115,10 @@ def _written(prepared: Prepared) -> Iterator[tuple[str, bool]]:
 def _delete_all(target: TargetStore, mark: str, names: Iterator[tuple[str, bool]]) -> None:
     def delete(name: str, certain: bool) -> None:
         if not certain:
-            head = patiently(lambda: target.head(name))
+            head = with_retries(lambda: target.head(name))
             if head is None or not (head.txid or "").startswith(mark):
                 return
-        patiently(lambda: target.delete_object(name))
+        with_retries(lambda: target.delete_object(name))
 
     with ThreadPoolExecutor(DELETE_STREAMS, thread_name_prefix="delete") as streams:
         while batch := list(islice(names, DELETE_BATCH)):

@@ -26,7 +26,7 @@ class Right(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Authorization:
     """Leave to send requests, until `expires_at` (Unix time)."""
 
     query: str = field(default="", repr=False)
@@ -34,17 +34,17 @@ class Grant:
     expires_at: float = math.inf
 
 
-class Grants:
+class Authorizations:
     """Hands out grants and renews them in time. May be called from many threads."""
 
-    def __init__(self, issue: Callable[[Right], Grant], clock: Callable[[], float]) -> None:
+    def __init__(self, issue: Callable[[Right], Authorization], clock: Callable[[], float]) -> None:
         """`issue` makes a grant, and raises AccessDenied where it cannot."""
         self._issue = issue
         self._clock = clock
         self._lock = threading.Lock()
-        self._held: dict[Right, tuple[Grant, float]] = {}
+        self._held: dict[Right, tuple[Authorization, float]] = {}
 
-    def get(self, right: Right) -> Grant:
+    def get(self, right: Right) -> Authorization:
         """A grant that is good now. Raises AccessDenied."""
         now = self._clock()
         held = self._held.get(right)
@@ -55,28 +55,28 @@ class Grants:
             if held is not None and now < _renew_at(*held):
                 return held[0]
             try:
-                grant = self._issue(right)
+                authorization = self._issue(right)
             except AccessDenied:
                 if held is not None and now < held[0].expires_at:
                     return held[0]
                 raise
-            self._held[right] = (grant, now)
-            return grant
+            self._held[right] = (authorization, now)
+            return authorization
 
-    def drop(self, right: Right, grant: Grant) -> bool:
+    def drop(self, right: Right, authorization: Authorization) -> bool:
         """Forget a grant that a store refused. False where it is too young for that to help."""
         with self._lock:
             held = self._held.get(right)
-            if held is None or held[0] is not grant:
+            if held is None or held[0] is not authorization:
                 return True
-            if grant.expires_at == math.inf or self._clock() - held[1] < SETTLE_SECONDS:
+            if authorization.expires_at == math.inf or self._clock() - held[1] < SETTLE_SECONDS:
                 return False
             del self._held[right]
             return True
 
 
-def _renew_at(grant: Grant, issued_at: float) -> float:
-    return issued_at + RENEW_SHARE * (grant.expires_at - issued_at)
+def _renew_at(authorization: Authorization, issued_at: float) -> float:
+    return issued_at + RENEW_SHARE * (authorization.expires_at - issued_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

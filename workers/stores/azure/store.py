@@ -28,7 +28,12 @@ from noria.workers.http.connection import OnBytes
 from noria.workers.http.response import Response, Wrapping
 from noria.workers.runtime.buffers import Room
 from noria.workers.stores.azure import xml as azure_xml
-from noria.workers.stores.azure.auth import Grant, Grants, Right, parse_connection_string
+from noria.workers.stores.azure.auth import (
+    Authorization,
+    Authorizations,
+    Right,
+    parse_connection_string,
+)
 from noria.workers.stores.azure.blocks import (
     block_id,
     block_name,
@@ -99,7 +104,7 @@ class AzureSettings:
     read_only: bool = False
     """True: a signature made from an account key allows no more than reading (the source role)."""
     ask_crc64: bool = True
-    """PageRequest for the CRC64 of all that is read, as a structured message. Where none comes, reads are
+    """Ask for the CRC64 of all that is read, as a structured message. Where none comes, reads are
     as good as without."""
     tier: str | None = None
     """Access tier of written blobs. None: the account's default."""
@@ -122,7 +127,7 @@ class AzureStore:
         container = quote(settings.container, safe="$")
         self._base = f"{url.path.rstrip('/')}/{container}"
         self._settings = settings
-        self._grants = Grants(issue, time.time)
+        self._authorizations = Authorizations(issue, time.time)
         self._client = HttpClient(
             HttpSettings(
                 url=f"{url.scheme}://{url.netloc}",
@@ -398,14 +403,14 @@ class AzureStore:
         wait_seconds: float | None = None,
         right: Right = Right.BLOBS,
     ) -> Response:
-        grant = self._grants.get(right)
+        authorization = self._authorizations.get(right)
         path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
         words = [f"{name}={quote(value, safe='')}" for name, value in query]
-        if grant.query:
-            words.append(grant.query)
+        if authorization.query:
+            words.append(authorization.query)
         sent = {"x-ms-version": API_VERSION, **(headers or {})}
-        if grant.authorization is not None:
-            sent["authorization"] = grant.authorization
+        if authorization.authorization is not None:
+            sent["authorization"] = authorization.authorization
         try:
             response = self._client.exchange(
                 method,
@@ -420,7 +425,9 @@ class AzureStore:
             )
         except TransportError as error:
             raise from_broken(error, purpose, key) from error
-        if response.headers.get("x-ms-error-code") in RENEWABLE and self._grants.drop(right, grant):
+        if response.headers.get("x-ms-error-code") in RENEWABLE and self._authorizations.drop(
+            right, authorization
+        ):
             raise StoreUnavailable("the credential had run out and is renewed: try again", key=key)
         return response
 
@@ -459,7 +466,7 @@ def _block_query(upload_id: str, number: int) -> list[tuple[str, str]]:
 
 def _way_in(
     settings: AzureSettings, credential: TokenCredential | None
-) -> tuple[str, Callable[[Right], Grant]]:
+) -> tuple[str, Callable[[Right], Authorization]]:
     """The account's URL, and what makes grants for it. Credentials stay inside."""
     endpoint = settings.endpoint or f"https://{settings.account}.blob.core.windows.net"
     if credential is not None:
@@ -471,17 +478,17 @@ def _way_in(
             endpoint = settings.endpoint or parsed.endpoint
             sas, key = sas or parsed.sas, parsed.key
     if sas:
-        fixed = Grant(query=sas.removeprefix("?"))
+        fixed = Authorization(query=sas.removeprefix("?"))
         return endpoint, lambda _: fixed
     if key:
         return endpoint, _signatures(settings, key)
     return endpoint, _tokens(_default_credential())
 
 
-def _signatures(settings: AzureSettings, account_key: str) -> Callable[[Right], Grant]:
+def _signatures(settings: AzureSettings, account_key: str) -> Callable[[Right], Authorization]:
     rights = _READ_RIGHTS if settings.read_only else _WRITE_RIGHTS
 
-    def issue(right: Right) -> Grant:
+    def issue(right: Right) -> Authorization:
         expiry = datetime.now(UTC) + timedelta(hours=SAS_HOURS)
         query = container_sas(
             settings.account,
@@ -491,15 +498,15 @@ def _signatures(settings: AzureSettings, account_key: str) -> Callable[[Right], 
             expiry=expiry,
             version=API_VERSION,
         )
-        return Grant(query=query, expires_at=expiry.timestamp())
+        return Authorization(query=query, expires_at=expiry.timestamp())
 
     return issue
 
 
-def _tokens(credential: TokenCredential) -> Callable[[Right], Grant]:
+def _tokens(credential: TokenCredential) -> Callable[[Right], Authorization]:
     from azure.core.exceptions import AzureError
 
-    def issue(right: Right) -> Grant:
+    def issue(right: Right) -> Authorization:
         try:
             token = credential.get_token(TOKEN_SCOPE)
         except AzureError as error:
@@ -507,7 +514,9 @@ def _tokens(credential: TokenCredential) -> Callable[[Right], Grant]:
                 f"no token for Azure ({type(error).__name__}): log in, set the connection string, "
                 "or give this machine an identity"
             ) from error
-        return Grant(authorization=f"Bearer {token.token}", expires_at=float(token.expires_on))
+        return Authorization(
+            authorization=f"Bearer {token.token}", expires_at=float(token.expires_on)
+        )
 
     return issue
 

@@ -10,8 +10,8 @@ from azure.core.exceptions import ClientAuthenticationError
 from noria.manifests.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from noria.workers.stores.azure.auth import (
     SETTLE_SECONDS,
-    Grant,
-    Grants,
+    Authorization,
+    Authorizations,
     Right,
     parse_connection_string,
 )
@@ -27,11 +27,11 @@ class Office:
         self.issued = 0
         self.shut = False
 
-    def issue(self, right: Right) -> Grant:
+    def issue(self, right: Right) -> Authorization:
         if self.shut:
             raise AccessDenied("shut")
         self.issued += 1
-        return Grant(query=f"{right.value}-{self.issued}", expires_at=self.now + 100)
+        return Authorization(query=f"{right.value}-{self.issued}", expires_at=self.now + 100)
 
 
 @pytest.fixture
@@ -40,44 +40,46 @@ def office() -> Office:
 
 
 @pytest.fixture
-def grants(office: Office) -> Grants:
-    return Grants(office.issue, lambda: office.now)
+def authorizations(office: Office) -> Authorizations:
+    return Authorizations(office.issue, lambda: office.now)
 
 
-def test_a_grant_is_kept_and_renewed_in_time(office: Office, grants: Grants) -> None:
-    first = grants.get(Right.BLOBS)
+def test_a_grant_is_kept_and_renewed_in_time(
+    office: Office, authorizations: Authorizations
+) -> None:
+    first = authorizations.get(Right.BLOBS)
     office.now += 79
-    assert grants.get(Right.BLOBS) is first
+    assert authorizations.get(Right.BLOBS) is first
     office.now += 2
-    assert grants.get(Right.BLOBS).query == "blobs-2"
-    assert grants.get(Right.TAGS).query == "tags-3"
+    assert authorizations.get(Right.BLOBS).query == "blobs-2"
+    assert authorizations.get(Right.TAGS).query == "tags-3"
 
 
 def test_while_none_can_be_had_the_old_one_serves_to_its_end(
-    office: Office, grants: Grants
+    office: Office, authorizations: Authorizations
 ) -> None:
-    first = grants.get(Right.BLOBS)
+    first = authorizations.get(Right.BLOBS)
     office.shut = True
     office.now += 99
-    assert grants.get(Right.BLOBS) is first
+    assert authorizations.get(Right.BLOBS) is first
     office.now += 1
     with pytest.raises(AccessDenied):
-        grants.get(Right.BLOBS)
+        authorizations.get(Right.BLOBS)
 
 
-def test_a_refused_grant_is_renewed_once(office: Office, grants: Grants) -> None:
-    first = grants.get(Right.BLOBS)
-    assert not grants.drop(Right.BLOBS, first)
+def test_a_refused_grant_is_renewed_once(office: Office, authorizations: Authorizations) -> None:
+    first = authorizations.get(Right.BLOBS)
+    assert not authorizations.drop(Right.BLOBS, first)
     office.now += SETTLE_SECONDS
-    assert grants.drop(Right.BLOBS, first)
-    second = grants.get(Right.BLOBS)
-    assert grants.drop(Right.BLOBS, first), "another thread has renewed it: try again"
-    assert grants.get(Right.BLOBS) is second
-    assert not grants.drop(Right.BLOBS, second)
+    assert authorizations.drop(Right.BLOBS, first)
+    second = authorizations.get(Right.BLOBS)
+    assert authorizations.drop(Right.BLOBS, first), "another thread has renewed it: try again"
+    assert authorizations.get(Right.BLOBS) is second
+    assert not authorizations.drop(Right.BLOBS, second)
 
 
 def test_a_grant_shows_no_secret() -> None:
-    assert "secret" not in repr(Grant(query="sig=secret", authorization="Bearer secret"))
+    assert "secret" not in repr(Authorization(query="sig=secret", authorization="Bearer secret"))
 
 
 def test_connection_strings() -> None:
