@@ -40,7 +40,7 @@ from noria.engine.scheduler.events import (
     NewGeneration,
     Quarantine,
     Revoke,
-    Seal,
+    SealLease,
     Split,
     Stop,
     Tick,
@@ -253,7 +253,7 @@ class Driver:
                 self._cluster.send(worker, command)
             case Revoke(worker=worker) | Split(worker=worker):
                 self._cluster.send(worker, command)
-            case Seal(result=result):
+            case SealLease(result=result):
                 sealed = seal(self._directory, result, self._area)
                 self._totals.add_seal(sealed)
                 if result.kind is not LeaseKind.PARTS and self._scheduler.is_settled(result.shard):

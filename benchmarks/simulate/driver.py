@@ -24,7 +24,7 @@ from noria.engine.scheduler.events import (
     Quarantine,
     Revoke,
     SchedulerOptions,
-    Seal,
+    SealLease,
     SettledSpan,
     Split,
     Tick,
@@ -261,7 +261,7 @@ class Driver:
             case Split(worker=worker):
                 world.figures.count("splits")
                 self._send(worker, command)
-            case Seal(result=result):
+            case SealLease(result=result):
                 self._sealed_at = world.now
                 world.figures.count("seals")
                 assert self._scheduler is not None, "only a scheduler seals"

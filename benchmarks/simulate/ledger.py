@@ -23,7 +23,7 @@ from noria.engine.scheduler.events import (
     Quarantine,
     Revoke,
     SchedulerOptions,
-    Seal,
+    SealLease,
     SettledSpan,
     Split,
     Stop,
@@ -239,7 +239,7 @@ class Ledger:
             case LeaseEnd.FINISHED:
                 same = (result.kind, result.generation) == (lease.kind, lease.generation)
                 fits = lease.kind is LeaseKind.ASSEMBLE or lease.first < result.end <= live.end
-                return [Seal(result=result)] if same and fits else []
+                return [SealLease(result=result)] if same and fits else []
             case LeaseEnd.FAILED:
                 failures = self._shards[lease.shard].failures
                 place = lease.kind, lease.first
@@ -287,7 +287,7 @@ class Ledger:
                 live = self._live(worker, command.shard, command.first, attempt)
                 if live is None or not live.lease.first < end < live.end:
                     raise Violation(f"a split of what is not leased so: {command}")
-            case Seal(result=result):
+            case SealLease(result=result):
                 _check(command in due, "a result is sealed that does not count")
                 due.remove(command)
                 self._seal(result)

@@ -16,7 +16,7 @@ from noria.engine.scheduler.events import (
     NewGeneration,
     Quarantine,
     Revoke,
-    Seal,
+    SealLease,
     Split,
     WorkerReported,
 )
@@ -72,7 +72,7 @@ def _command_text(command: Command) -> str:
         case Grant(worker=worker, lease=lease):
             place = f"{lease.shard} {lease.kind} {lease.first} {lease.end} {lease.generation}"
             return f"{kind} {worker} {place} {lease.attempt}\n"
-        case Seal(result=result):
+        case SealLease(result=result):
             return f"{kind} {_result_text(result)}\n"
         case Revoke(worker=worker) | Split(worker=worker):
             end = command.end if isinstance(command, Split) else ""

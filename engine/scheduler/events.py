@@ -168,7 +168,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
+class SealLease:
     """The result counts. Its seal is written before any later command is carried out."""
 
     result: LeaseResult
@@ -214,4 +214,6 @@ class Finish:
     """The run is over. The last command ever; later events change nothing."""
 
 
-Command = Grant | Revoke | Split | Seal | Quarantine | LoseWorker | NewGeneration | Stop | Finish
+Command = (
+    Grant | Revoke | Split | SealLease | Quarantine | LoseWorker | NewGeneration | Stop | Finish
+)

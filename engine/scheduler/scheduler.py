@@ -23,7 +23,7 @@ from noria.engine.scheduler.events import (
     Quarantine,
     Revoke,
     SchedulerOptions,
-    Seal,
+    SealLease,
     SettledSpan,
     Stop,
     Tick,
@@ -50,7 +50,7 @@ class Scheduler:
 
                     LeaseEnded(RETURNED)
                ┌───────────────────────────┐
-               ▼           Grant           │    FINISHED: Seal
+               ▼           Grant           │    FINISHED: SealLease
         ┌─▶ PENDING ──────────────────▶ LEASED ────────────────▶ SETTLED
         │      ▲                           │                        ╎
         │      └─── attempts are left ─────┤ FAILED, stalled,       ╎
@@ -160,7 +160,7 @@ class Scheduler:
         return span
 
     def _settle(self, live_lease: LiveLease, result: LeaseResult) -> None:
-        self._commands.append(Seal(result=result))
+        self._commands.append(SealLease(result=result))
         self._cut(live_lease, result.end)
         self._coverage.settle(self._release(live_lease))
 
@@ -374,7 +374,7 @@ class Scheduler:
                 assert_never(result.how)
 
     def _accept(self, live_lease: LiveLease, result: LeaseResult) -> None:
-        """Seal what is finished. A result of more than was leased, or of nothing, is a failure."""
+        """SealLease what is finished. A result of more than was leased, or of nothing, is a failure."""
         span = live_lease.span
         fits = span.first < result.end <= span.end or span.kind is LeaseKind.ASSEMBLE
         if (result.kind, result.generation, fits) != (span.kind, span.shard.generation, True):

@@ -21,7 +21,7 @@ from noria.engine.scheduler.events import (
     Quarantine,
     Revoke,
     SchedulerOptions,
-    Seal,
+    SealLease,
     SettledSpan,
     Split,
     Stop,
@@ -179,7 +179,7 @@ class Ledger:
         if result.how is LeaseEnd.FINISHED:
             same = (result.kind, result.generation) == (lease.kind, lease.generation)
             fits = lease.kind is LeaseKind.ASSEMBLE or lease.first < result.end <= live.end
-            return [Seal(result=result)] if same and fits else []
+            return [SealLease(result=result)] if same and fits else []
         if result.how is LeaseEnd.UPLOAD_LOST and lease.kind is not LeaseKind.OBJECTS:
             return [NewGeneration(shard=lease.shard, generation=lease.generation + 1)]
         if result.how is LeaseEnd.FATAL:
@@ -210,7 +210,7 @@ class Ledger:
                 assert live is not None, "only a live lease is split"
                 assert first < end < live.end, "a split leaves both halves units"
                 assert not self.draining, "a drain splits nothing"
-            case Seal(result=result):
+            case SealLease(result=result):
                 assert command in due, "a result that does not count is sealed"
                 due.remove(command)
                 self._settle(result)

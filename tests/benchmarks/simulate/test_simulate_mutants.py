@@ -15,7 +15,7 @@ from noria.engine.scheduler.events import (
     NewGeneration,
     Quarantine,
     SchedulerOptions,
-    Seal,
+    SealLease,
     SettledSpan,
     Split,
     WorkerReported,
@@ -46,7 +46,7 @@ class SealsTheFenced(Scheduler):
         before = len(self._commands)
         super()._take_end(event)
         if len(self._commands) == before and event.result.how == "finished":
-            self._commands.append(Seal(result=event.result))
+            self._commands.append(SealLease(result=event.result))
 
 
 class ForgetsExpiry(Scheduler):
@@ -110,7 +110,7 @@ class SealsNothing(Scheduler):
 
     def _settle(self, live_lease: LiveLease, result: LeaseResult) -> None:
         super()._settle(live_lease, result)
-        self._commands = [item for item in self._commands if not isinstance(item, Seal)]
+        self._commands = [item for item in self._commands if not isinstance(item, SealLease)]
 
 
 class _KeepsVoidSeals(Coverage):
@@ -324,7 +324,7 @@ NOTICED: dict[type[Scheduler], str] = {
     ForgetsTheRest: "is lost: the run ends without it",
     NeverWakes: "the end is not reached",
     BelievesEveryResult: "sealed that does not count",
-    SealsNothing: "not answered: Seal",
+    SealsNothing: "not answered: SealLease",
     KeepsVoidSeals: "completed before its last part",
     LeavesOldUploadsLive: "leases of the last one are live",
     VoidsAtEveryFailure: "no upload was lost",

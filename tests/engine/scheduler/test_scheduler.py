@@ -11,7 +11,7 @@ from noria.engine.scheduler.events import (
     Finish,
     Grant,
     Quarantine,
-    Seal,
+    SealLease,
     WorkerDraining,
     WorkerLost,
 )
@@ -120,7 +120,7 @@ def test_a_finished_lease_is_sealed_before_anything_else() -> None:
     bench = Bench(objects(1), objects(2))
     (lease,) = bench.join("a")
     seal, grant = bench.finish("a", lease)
-    assert seal == Seal(result=result_of(lease))
+    assert seal == SealLease(result=result_of(lease))
     assert isinstance(grant, Grant)
     assert bench.scheduler.is_settled(1)
     assert not bench.scheduler.is_settled(2)
@@ -220,7 +220,7 @@ def test_a_shard_with_a_quarantined_part_is_not_completed() -> None:
     bench = Bench(parts(1, 4, 2), attempts_per_span=1)
     first, second = bench.join("a", slots=2)
     bench.fail("a", first)
-    assert bench.finish("a", second) == [Seal(result=result_of(second)), Finish()]
+    assert bench.finish("a", second) == [SealLease(result=result_of(second)), Finish()]
 
 
 # -- the fence -------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_results_of_old_attempts_count_for_nothing() -> None:
     bench.join("a")
     for how in LeaseEnd:
         assert bench.end("a", result_of(old, how)) == []
-    assert bench.finish("b", new)[0] == Seal(result=result_of(new))
+    assert bench.finish("b", new)[0] == SealLease(result=result_of(new))
 
 
 def test_results_of_others_and_unknown_results_count_for_nothing() -> None:

@@ -14,7 +14,7 @@ from noria.engine.scheduler.events import (
     NewGeneration,
     Quarantine,
     Revoke,
-    Seal,
+    SealLease,
     Split,
     Stop,
     WorkerDraining,
@@ -202,7 +202,7 @@ def test_a_lost_upload_voids_what_was_settled_and_revokes_what_is_live() -> None
     assert new == NewGeneration(shard=1, generation=1)
     assert spans(leases(grants)) == [(1, 0, 3), (1, 3, 6)], "one slot is still held"
     assert {lease.generation for lease in leases(grants)} == {1}
-    assert of_kind(Seal, bench.finish("a", second)) == []
+    assert of_kind(SealLease, bench.finish("a", second)) == []
     assert bench.scheduler.units()["settled"] == 0
 
 
@@ -263,7 +263,7 @@ def test_the_lease_that_would_end_last_is_halved_for_an_idle_worker() -> None:
     assert split == Split(worker="b", shard=2, first=0, attempt=slow.attempt, end=56)
     (grant,) = of_kind(Grant, bench.tell(cut_of(bench.now, "b", slow, 60)))
     assert (grant.worker, *spans([grant.lease])) == ("c", (2, 60, 100))
-    assert of_kind(Seal, bench.end("b", result_of(slow, end=60)))
+    assert of_kind(SealLease, bench.end("b", result_of(slow, end=60)))
 
 
 def test_each_free_slot_asks_for_one_split() -> None:
@@ -315,7 +315,7 @@ def test_an_end_seen_in_a_report_is_a_cut() -> None:
 def test_a_result_past_its_cut_is_not_sealed() -> None:
     bench, _, slow = tail()
     bench.tell(cut_of(bench.now, "b", slow, 60))
-    assert of_kind(Seal, bench.end("b", result_of(slow, end=100))) == []
+    assert of_kind(SealLease, bench.end("b", result_of(slow, end=100))) == []
 
 
 def test_nothing_is_split_while_work_is_ready_or_nobody_idle() -> None:
@@ -366,7 +366,7 @@ def test_a_draining_worker_ends_what_it_has_and_gets_nothing_more() -> None:
     bench = Bench(objects(1), objects(2))
     (lease,) = bench.join("a")
     bench.tell(WorkerDraining(now=bench.now, worker="a"))
-    assert [type(command) for command in bench.finish("a", lease)] == [Seal]
+    assert [type(command) for command in bench.finish("a", lease)] == [SealLease]
     assert bench.counts() == (1, 0, 1, 0)
 
 
@@ -375,7 +375,7 @@ def test_a_drain_waits_for_live_leases_and_grants_nothing() -> None:
     one, two = bench.join("a", slots=2)
     assert bench.tell(Drain(now=bench.now)) == []
     assert bench.join("b") == []
-    assert [type(command) for command in bench.finish("a", one)] == [Seal]
+    assert [type(command) for command in bench.finish("a", one)] == [SealLease]
     assert bench.fail("a", two, LeaseEnd.RETURNED) == [Finish()]
     assert not bench.scheduler.complete
     assert bench.counts() == (2, 0, 1, 0)
@@ -401,7 +401,7 @@ def test_a_fatal_result_stops_once_and_drains() -> None:
     (stop,) = bench.fail("a", one, LeaseEnd.FATAL)
     assert stop == Stop(cause="unavailable", message="unavailable")
     assert bench.fail("a", two, LeaseEnd.FATAL) == []
-    assert bench.finish("a", three) == [Seal(result=result_of(three)), Finish()]
+    assert bench.finish("a", three) == [SealLease(result=result_of(three)), Finish()]
     assert bench.counts() == (2, 0, 1, 0)
 
 
@@ -410,7 +410,7 @@ def test_work_without_workers_waits_and_does_not_finish() -> None:
     assert bench.wait(1e6) == []
     assert bench.counts() == (1, 0, 0, 0)
     (lease,) = bench.join("a")
-    assert bench.finish("a", lease) == [Seal(result=result_of(lease)), Finish()]
+    assert bench.finish("a", lease) == [SealLease(result=result_of(lease)), Finish()]
 
 
 def test_a_drain_without_workers_finishes() -> None:
