@@ -34,7 +34,7 @@ from noria.engine.scheduler.events import (
 )
 from noria.engine.scheduler.span_table import Coverage
 from noria.engine.scheduler.splitting import choose_splits, split_in_half
-from noria.engine.scheduler.state import LiveLease, Shard, Span, SpanState, Worker
+from noria.engine.scheduler.state import LiveLease, Shard, Span, SpanState, WorkerState
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, ShardPlan
 
 __all__ = ["Scheduler", "SchedulerOptions", "SettledSpan"]
@@ -90,8 +90,8 @@ class Scheduler:
         """Seconds since the first event, without those in which the driver stood still."""
         self._attempt = first_attempt
         self._coverage = Coverage(shards, settled, generations)
-        self._workers: dict[str, Worker] = {}
-        self._idle: OrderedDict[str, Worker] = OrderedDict()
+        self._workers: dict[str, WorkerState] = {}
+        self._idle: OrderedDict[str, WorkerState] = OrderedDict()
         """Workers with room, who waits longest first."""
         self._live: dict[int, LiveLease] = {}
         """By attempt."""
@@ -143,7 +143,7 @@ class Scheduler:
 
     # -- what becomes of a lease -------------------------------------------------------------------
 
-    def _grant(self, span: Span, worker: Worker) -> None:
+    def _grant(self, span: Span, worker: WorkerState) -> None:
         live_lease = LiveLease(span, worker, self._attempt, moved_at=self._now, base_at=self._now)
         self._attempt += 1
         self._coverage.lease(live_lease)
@@ -216,7 +216,7 @@ class Scheduler:
 
     # -- workers -----------------------------------------------------------------------------------
 
-    def _note_room(self, worker: Worker) -> None:
+    def _note_room(self, worker: WorkerState) -> None:
         """Keep the queue of idle workers true after any change of a worker's room."""
         if worker.room > 0:
             self._idle.setdefault(worker.name, worker)
@@ -238,21 +238,21 @@ class Scheduler:
         worker.fenced[live_lease.attempt] = self._now
         self._say_revoked(worker, span.shard.plan.shard, span.first, live_lease.attempt)
 
-    def _say_revoked(self, worker: Worker, shard: int, first: int, attempt: int) -> None:
+    def _say_revoked(self, worker: WorkerState, shard: int, first: int, attempt: int) -> None:
         self._commands.append(Revoke(worker=worker.name, shard=shard, first=first, attempt=attempt))
 
     def _join(self, event: WorkerJoined) -> None:
         if event.worker in self._workers:
             self._lose(self._workers[event.worker], "worker_lost")
         slots = min(event.slots, self._options.leases_per_worker)
-        worker = self._workers[event.worker] = Worker(event.worker, slots, heard_at=self._now)
+        worker = self._workers[event.worker] = WorkerState(event.worker, slots, heard_at=self._now)
         self._note_room(worker)
 
-    def _leave(self, worker: Worker) -> None:
+    def _leave(self, worker: WorkerState) -> None:
         worker.leaving = True
         self._note_room(worker)
 
-    def _lose(self, worker: Worker, cause: str) -> None:
+    def _lose(self, worker: WorkerState, cause: str) -> None:
         """The worker is gone. A span may have killed it, so each that it held has failed once: but
         where it was about to leave anyway, or the span got well ahead. Nodes may be lost more often
         than a span takes."""
@@ -265,7 +265,7 @@ class Scheduler:
             else:
                 self._fail(live_lease, cause, rest=False)
 
-    def _expel(self, worker: Worker, cause: str) -> None:
+    def _expel(self, worker: WorkerState, cause: str) -> None:
         """End a worker for what it did itself: what it holds besides has not failed."""
         del self._workers[worker.name]
         self._leave(worker)

@@ -81,7 +81,7 @@ class Span:
 
 
 @dataclass(slots=True, eq=False)
-class Worker:
+class WorkerState:
     name: str
     slots: int
     heard_at: float
@@ -105,7 +105,7 @@ class LiveLease:
     """A live lease: who has which span, and how fast it goes."""
 
     span: Span
-    worker: Worker
+    worker: WorkerState
     attempt: int
     moved_at: float
     """When progress was last seen."""

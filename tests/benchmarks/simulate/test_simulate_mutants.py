@@ -22,7 +22,7 @@ from noria.engine.scheduler.events import (
 )
 from noria.engine.scheduler.scheduler import Scheduler
 from noria.engine.scheduler.span_table import Coverage
-from noria.engine.scheduler.state import LiveLease, Shard, Span, SpanState, Worker
+from noria.engine.scheduler.state import LiveLease, Shard, Span, SpanState, WorkerState
 from noria.manifests.model import LeaseKind, LeaseResult, ShardPlan
 from tests.support.simulated_worlds import run_small
 
@@ -68,7 +68,7 @@ class ExpiresTooSoon(Scheduler):
 class KeepsLeasesOfTheLost(Scheduler):
     """A lost worker's leases are not given back."""
 
-    def _lose(self, worker: Worker, cause: str) -> None:
+    def _lose(self, worker: WorkerState, cause: str) -> None:
         del self._workers[worker.name]
         self._leave(worker)
 
@@ -191,7 +191,7 @@ class QuarantinesTheSettled(Scheduler):
 class GrantsTwice(Scheduler):
     """The same units go to two workers."""
 
-    def _grant(self, span: Span, worker: Worker) -> None:
+    def _grant(self, span: Span, worker: WorkerState) -> None:
         super()._grant(span, worker)
         granted = self._commands[-1]
         assert isinstance(granted, Grant)
@@ -203,7 +203,7 @@ class GrantsTwice(Scheduler):
 
 
 class OverfillsWorkers(Scheduler):
-    def _note_room(self, worker: Worker) -> None:
+    def _note_room(self, worker: WorkerState) -> None:
         if worker.leaving:
             super()._note_room(worker)
         else:
@@ -211,7 +211,7 @@ class OverfillsWorkers(Scheduler):
 
 
 class GrantsToLeaving(Scheduler):
-    def _leave(self, worker: Worker) -> None:
+    def _leave(self, worker: WorkerState) -> None:
         self._note_room(worker)
 
 

@@ -12,7 +12,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from noria.engine.scheduler.scheduler import Scheduler
-from noria.engine.scheduler.state import LiveLease, Shard, Worker
+from noria.engine.scheduler.state import LiveLease, Shard, WorkerState
 from noria.manifests.model import LeaseResult
 from tests.support.scheduler_machine import QUIET, SchedulerMachine
 
@@ -88,7 +88,7 @@ class LeavesOldUploadsLive(Scheduler):
 
 
 class OverfillsWorkers(Scheduler):
-    def _note_room(self, worker: Worker) -> None:
+    def _note_room(self, worker: WorkerState) -> None:
         if worker.leaving:
             super()._note_room(worker)
         else:
@@ -96,7 +96,7 @@ class OverfillsWorkers(Scheduler):
 
 
 class GrantsToLeaving(Scheduler):
-    def _leave(self, worker: Worker) -> None:
+    def _leave(self, worker: WorkerState) -> None:
         pass
 
 
