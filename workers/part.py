@@ -21,7 +21,7 @@ from noria.workers.context import TransferContext, step
 from noria.workers.counters import Sent
 from noria.workers.digest import PartDigest
 from noria.workers.http.client import Send
-from noria.workers.runtime.buffers import Window
+from noria.workers.runtime.buffers import ScratchBuffer
 from noria.workers.stores.protocol import Checksum, Written
 
 STREAM_BYTES: Final = 16 * 1024 * 1024
@@ -128,7 +128,7 @@ class _Stream:
                 head = context.source.read_range(
                     context.source_name(entry),
                     offset=offset,
-                    into=Window(self.memory, size),
+                    into=ScratchBuffer(self.memory, size),
                     etag=self.upload.etag,
                     version_id=entry.version_id,
                     on_bytes=hear,

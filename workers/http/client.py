@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from noria.manifests.errors import ConfigurationError
 from noria.workers.http.connection import Connection, OnBytes, ProtocolError, TlsConnection
 from noria.workers.http.response import Response, Wrapping, read_body, read_head, read_one_head
-from noria.workers.runtime.buffers import Room
+from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.runtime.greenlets import FiberPool, Readiness, current_pool
 
 Send: TypeAlias = Callable[[memoryview | bytes], None]
@@ -103,7 +103,7 @@ class HttpClient:
         *,
         body: Body | None = None,
         body_bytes: int = 0,
-        into: Room | None = None,
+        into: BodyBuffer | None = None,
         on_bytes: OnBytes | None = None,
         wrapping: Wrapping | None = None,
         wait_seconds: float | None = None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from noria.workers.http.connection import Connection, OnBytes, ProtocolError
-from noria.workers.runtime.buffers import Room, views
+from noria.workers.runtime.buffers import BodyBuffer, views
 
 HEAD_BYTES_MAX: Final = 256 * 1024
 """Longest head of an answer. 8 KiB of metadata fits many times."""
@@ -44,7 +44,7 @@ class Fill(Protocol):
 
 def fill_room(
     fill: Fill,
-    room: Room,
+    room: BodyBuffer,
     start: int,
     end: int,
     on_bytes: OnBytes | None = None,
@@ -68,7 +68,7 @@ class Wrapping(Protocol):
         headers: Mapping[str, str],
         body_bytes: int,
         fill: Fill,
-        into: Room,
+        into: BodyBuffer,
         on_bytes: OnBytes | None,
     ) -> bool:
         """Read all of a body of so many bytes, and fill `into` with what was asked for. False, and
@@ -116,7 +116,7 @@ def read_body(
     method: str,
     status: int,
     headers: dict[str, str],
-    into: Room | None,
+    into: BodyBuffer | None,
     on_bytes: OnBytes | None = None,
     wrapping: Wrapping | None = None,
 ) -> tuple[Response, bool]:
@@ -161,7 +161,7 @@ def _length(headers: Mapping[str, str]) -> int:
 def _read_wrapped(
     connection: Connection,
     headers: Mapping[str, str],
-    into: Room,
+    into: BodyBuffer,
     on_bytes: OnBytes | None,
     wrapping: Wrapping,
 ) -> bool:

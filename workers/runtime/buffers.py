@@ -23,7 +23,7 @@ LARGE_PAGE_BYTES = 2 * 1024 * 1024
 _Memory = bytearray | mmap.mmap
 
 
-class Window:
+class ScratchBuffer:
     """Memory that a longer body passes through: a piece is used up before the next one comes."""
 
     def __init__(self, memory: memoryview, size: int) -> None:
@@ -35,11 +35,11 @@ class Window:
         return self._size
 
 
-Room: TypeAlias = memoryview | Window
+BodyBuffer: TypeAlias = memoryview | ScratchBuffer
 """Where the bytes of a body go."""
 
 
-def views(room: Room, start: int, end: int) -> Iterator[memoryview]:
+def views(room: BodyBuffer, start: int, end: int) -> Iterator[memoryview]:
     """Where the bytes [start, end) of the body go, in order; each view is to be filled before the
     next is asked for."""
     if isinstance(room, memoryview):

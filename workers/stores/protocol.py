@@ -24,7 +24,7 @@ import pyarrow as pa
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import BodyWriter
 from noria.workers.http.connection import OnBytes
-from noria.workers.runtime.buffers import Room
+from noria.workers.runtime.buffers import BodyBuffer
 
 
 class Checksum(StrEnum):
@@ -100,7 +100,7 @@ class SourceStore(Protocol):
         key: str,
         *,
         offset: int,
-        into: Room,
+        into: BodyBuffer,
         etag: str | None,
         version_id: str | None = None,
         on_bytes: OnBytes | None = None,

@@ -25,7 +25,7 @@ from noria.workers.http.client import (
 )
 from noria.workers.http.connection import WAKE_BYTES
 from noria.workers.http.response import HEAD_BYTES_MAX
-from noria.workers.runtime.buffers import Window
+from noria.workers.runtime.buffers import ScratchBuffer
 from tests.support.poured import poured
 from tests.support.scripted import Caller, Play, scripted
 
@@ -219,7 +219,7 @@ def test_a_body_passes_through_a_window(form: str) -> None:
 
     with wired(play) as client:
         memory, came = memoryview(bytearray(64 * 1024)), bytearray()
-        window = Window(memory, len(body))
+        window = ScratchBuffer(memory, len(body))
         response = client.exchange(
             "GET", "/", {}, into=window, on_bytes=lambda view, _=None: came.extend(view)
         )

@@ -26,7 +26,7 @@ from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import Body, BodyWriter, HttpClient, HttpSettings, TransportError
 from noria.workers.http.connection import OnBytes
 from noria.workers.http.response import Response, Wrapping
-from noria.workers.runtime.buffers import Room
+from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.azure import xml as azure_xml
 from noria.workers.stores.azure.auth import (
     Authorization,
@@ -163,7 +163,7 @@ class AzureStore:
         key: str,
         *,
         offset: int,
-        into: Room,
+        into: BodyBuffer,
         etag: str | None,
         version_id: str | None = None,
         on_bytes: OnBytes | None = None,
@@ -338,7 +338,7 @@ class AzureStore:
         key: str,
         method: str,
         headers: Mapping[str, str],
-        into: Room | None,
+        into: BodyBuffer | None,
         etag: str | None,
         version_id: str | None,
         on_bytes: OnBytes | None = None,
@@ -397,7 +397,7 @@ class AzureStore:
         headers: Mapping[str, str] | None = None,
         body: Body | None = None,
         body_bytes: int = 0,
-        into: Room | None = None,
+        into: BodyBuffer | None = None,
         on_bytes: OnBytes | None = None,
         wrapping: Wrapping | None = None,
         wait_seconds: float | None = None,

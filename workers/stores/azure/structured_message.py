@@ -20,7 +20,7 @@ from noria.manifests.errors import DigestRefused, ShortBody
 from noria.workers.digest import combine, crc64nvme
 from noria.workers.http.connection import OnBytes
 from noria.workers.http.response import Fill, fill_room
-from noria.workers.runtime.buffers import Room
+from noria.workers.runtime.buffers import BodyBuffer
 
 MESSAGE_HEADER: Final = "x-ms-structured-body"
 MESSAGE_FORM: Final = "XSM/1.0; properties=crc64"
@@ -67,7 +67,7 @@ class StructuredBody:
         headers: Mapping[str, str],
         body_bytes: int,
         fill: Fill,
-        into: Room,
+        into: BodyBuffer,
         on_bytes: OnBytes | None,
     ) -> bool:
         """Fill `into` from a message of `body_bytes`. False, and nothing is read, where another

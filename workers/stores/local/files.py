@@ -28,7 +28,7 @@ from noria.manifests.errors import (
 from noria.manifests.model import Attributes
 from noria.workers.digest import crc64nvme
 from noria.workers.http.connection import OnBytes
-from noria.workers.runtime.buffers import Room, views
+from noria.workers.runtime.buffers import BodyBuffer, views
 from noria.workers.stores.protocol import ObjectHead
 from noria.workers.stores.responses import Purpose, permanent
 
@@ -89,7 +89,9 @@ def read_pieces(paths: Iterable[Path]) -> Iterator[memoryview]:
                 yield buffer[:count]
 
 
-def read_exactly(file: int, offset: int, into: Room, key: str, on_bytes: OnBytes | None) -> None:
+def read_exactly(
+    file: int, offset: int, into: BodyBuffer, key: str, on_bytes: OnBytes | None
+) -> None:
     for view in views(into, 0, len(into)):
         left = view
         while left:

@@ -38,7 +38,7 @@ from noria.manifests.errors import (
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import BodyWriter
 from noria.workers.http.connection import OnBytes
-from noria.workers.runtime.buffers import Room
+from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.listing import Page, PageRequest, inventory_batch, walk
 from noria.workers.stores.local.files import (
     Appender,
@@ -106,7 +106,7 @@ class LocalStore:
         key: str,
         *,
         offset: int,
-        into: Room,
+        into: BodyBuffer,
         etag: str | None,
         version_id: str | None = None,
         on_bytes: OnBytes | None = None,

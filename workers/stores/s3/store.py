@@ -21,7 +21,7 @@ from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import Body, BodyWriter, HttpClient, HttpSettings, TransportError
 from noria.workers.http.connection import OnBytes
 from noria.workers.http.response import Response
-from noria.workers.runtime.buffers import Room
+from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.listing import Page, PageRequest, walk
 from noria.workers.stores.protocol import Checksum, ListedUpload, ObjectHead, Written
 from noria.workers.stores.responses import (
@@ -129,7 +129,7 @@ class S3Store:
         key: str,
         *,
         offset: int,
-        into: Room,
+        into: BodyBuffer,
         etag: str | None,
         version_id: str | None = None,
         on_bytes: OnBytes | None = None,
@@ -349,7 +349,7 @@ class S3Store:
         key: str,
         method: str,
         headers: Mapping[str, str],
-        into: Room | None,
+        into: BodyBuffer | None,
         etag: str | None,
         version_id: str | None,
         on_bytes: OnBytes | None = None,
@@ -389,7 +389,7 @@ class S3Store:
         body: Body | None = None,
         body_bytes: int = 0,
         payload: str = UNSIGNED_PAYLOAD,
-        into: Room | None = None,
+        into: BodyBuffer | None = None,
         on_bytes: OnBytes | None = None,
         wait_seconds: float | None = None,
     ) -> Response:
