@@ -173,9 +173,9 @@ class JobDirectory:
             else:
                 yield f"{directory}/{entry.name}"
 
-    def journal(self, shard: int, attempt: int) -> Appender:
+    def journal(self, shard: int, attempt: int) -> JournalFile:
         """The journal of one attempt, to append to."""
-        return Appender(self.root / journal_name(shard, attempt))
+        return JournalFile(self.root / journal_name(shard, attempt))
 
     def journals(self, shard: int) -> Iterator[bytes]:
         """The content of all journals of a shard, oldest attempt first."""
@@ -259,7 +259,7 @@ class DriverHold:
         self._file.close()
 
 
-class Appender:
+class JournalFile:
     """An append-only file; append() returns once the bytes are on disk. The file appears with the
     first."""
 
