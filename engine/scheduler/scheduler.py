@@ -32,7 +32,7 @@ from noria.engine.scheduler.events import (
     WorkerLost,
     WorkerReported,
 )
-from noria.engine.scheduler.span_table import Coverage
+from noria.engine.scheduler.span_table import SpanTable
 from noria.engine.scheduler.splitting import choose_splits, split_in_half
 from noria.engine.scheduler.state import LiveLease, Shard, Span, SpanState, WorkerState
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, ShardPlan
@@ -89,7 +89,7 @@ class Scheduler:
         self._now = 0.0
         """Seconds since the first event, without those in which the driver stood still."""
         self._attempt = first_attempt
-        self._coverage = Coverage(shards, settled, generations)
+        self._table = SpanTable(shards, settled, generations)
         self._workers: dict[str, WorkerState] = {}
         self._idle: OrderedDict[str, WorkerState] = OrderedDict()
         """Workers with room, who waits longest first."""
@@ -111,21 +111,21 @@ class Scheduler:
         self._take(event)
         self._grant_ready()
         self._finish_if_over()
-        self._coverage.check(leases=len(self._live))
+        self._table.check(leases=len(self._live))
         return self._commands
 
     @property
     def complete(self) -> bool:
         """Every span is settled or quarantined: this run has nothing left to do."""
-        return not self._coverage.spans[SpanState.PENDING] and not self._live
+        return not self._table.spans[SpanState.PENDING] and not self._live
 
     def counts(self) -> dict[str, int]:
         """pending, leased, settled, quarantined -> spans. A PARTS shard's completion is one."""
-        return {state.value: number for state, number in self._coverage.spans.items()}
+        return {state.value: number for state, number in self._table.spans.items()}
 
     def units(self) -> dict[str, int]:
         """pending, leased, settled, quarantined -> units; their sum never changes."""
-        return {state.value: number for state, number in self._coverage.units.items()}
+        return {state.value: number for state, number in self._table.units.items()}
 
     def live(self) -> Iterator[tuple[str, Lease]]:
         """Who holds what, oldest lease first, with the ends that hold after cuts."""
@@ -133,20 +133,20 @@ class Scheduler:
 
     def is_settled(self, shard: int) -> bool:
         """Every unit of this shard of the plan is final, and its object complete."""
-        return self._coverage.is_settled(shard)
+        return self._table.is_settled(shard)
 
     def _advance(self, clock: float) -> None:
         self._clock = clock if self._clock is None else self._clock
         self._now += min(max(0.0, clock - self._clock), self._options.deaf_seconds)
         self._clock = max(self._clock, clock)
-        self._coverage.backlog.wake(self._now)
+        self._table.backlog.wake(self._now)
 
     # -- what becomes of a lease -------------------------------------------------------------------
 
     def _grant(self, span: Span, worker: WorkerState) -> None:
         live_lease = LiveLease(span, worker, self._attempt, moved_at=self._now, base_at=self._now)
         self._attempt += 1
-        self._coverage.lease(live_lease)
+        self._table.lease(live_lease)
         worker.live_leases[live_lease.attempt] = self._live[live_lease.attempt] = live_lease
         self._commands.append(Grant(worker=worker.name, lease=live_lease.lease))
 
@@ -162,30 +162,30 @@ class Scheduler:
     def _settle(self, live_lease: LiveLease, result: LeaseResult) -> None:
         self._commands.append(SealLease(result=result))
         self._cut(live_lease, result.end)
-        self._coverage.settle(self._release(live_lease))
+        self._table.settle(self._release(live_lease))
 
     def _give_back(self, live_lease: LiveLease, *, rest_seconds: float = 0.0) -> None:
         """Nobody is to blame: back to pending, as often as it takes."""
         due = self._now + rest_seconds if rest_seconds else None
-        self._coverage.make_pending(self._release(live_lease), due)
+        self._table.make_pending(self._release(live_lease), due)
 
     def _fail(self, live_lease: LiveLease, cause: str, *, rest: bool) -> None:
         """Back to pending while attempts are left; quarantined once they are spent."""
         span = self._release(live_lease)
         span.failures += 1
         if span.failures >= self._options.attempts_per_span:
-            self._coverage.quarantine(span)
+            self._table.quarantine(span)
             self._say_quarantined(span, cause)
         elif rest and self._options.retry_seconds:
             rest_seconds = self._options.retry_seconds * 2.0 ** (span.failures - 1)
-            self._coverage.make_pending(span, self._now + rest_seconds)
+            self._table.make_pending(span, self._now + rest_seconds)
         else:
-            self._coverage.make_pending(span)
+            self._table.make_pending(span)
 
     def _cut(self, live_lease: LiveLease, end: int) -> None:
         """The worker stops at `end`. One that does not lie inside the span changes nothing."""
         if live_lease.span.first < end < live_lease.span.end:
-            self._coverage.cut(live_lease.span, end)
+            self._table.cut(live_lease.span, end)
             live_lease.split_at = None
 
     def _void(self, shard: Shard) -> None:
@@ -195,10 +195,10 @@ class Scheduler:
                 self._revoke(span.live_lease)
                 self._release(span.live_lease)
         if shard.uploads_lost + 1 < self._options.attempts_per_span:
-            self._coverage.void(shard)
+            self._table.void(shard)
             given_up = []
         else:
-            given_up = self._coverage.give_up(shard)
+            given_up = self._table.give_up(shard)
         self._commands.append(NewGeneration(shard=shard.plan.shard, generation=shard.generation))
         for span in given_up:
             self._say_quarantined(span, "upload_lost")
@@ -227,9 +227,9 @@ class Scheduler:
         """What is ready, the biggest first, to whom waits longest; one lease for each in turn."""
         if self._drain_at is not None:
             return
-        while self._idle and self._coverage.backlog.peek() is not None:
+        while self._idle and self._table.backlog.peek() is not None:
             _, worker = self._idle.popitem(last=False)
-            self._grant(self._coverage.backlog.pop(), worker)
+            self._grant(self._table.backlog.pop(), worker)
             self._note_room(worker)
 
     def _revoke(self, live_lease: LiveLease) -> None:
@@ -436,7 +436,7 @@ class Scheduler:
 
     def _split_tail(self) -> None:
         """Nothing is ready and workers are idle: halve the leases that would end last."""
-        if self._drain_at is not None or not self._idle or self._coverage.backlog.peek():
+        if self._drain_at is not None or not self._idle or self._table.backlog.peek():
             return
         room, live = sum(worker.room for worker in self._idle.values()), self._live.values()
         for live_lease in choose_splits(live, room=room, now=self._now, options=self._options):

@@ -14,7 +14,7 @@ from noria.manifests.errors import JobDirectoryError
 from noria.manifests.model import LeaseKind, ShardKind, ShardPlan
 
 
-class Coverage:
+class SpanTable:
     """All spans of a plan. Between two calls, those of a shard cover each of its units once.
 
     Memory goes with the number of spans; a shard is forgotten once it is settled.

@@ -21,7 +21,7 @@ from noria.engine.scheduler.events import (
     WorkerReported,
 )
 from noria.engine.scheduler.scheduler import Scheduler
-from noria.engine.scheduler.span_table import Coverage
+from noria.engine.scheduler.span_table import SpanTable
 from noria.engine.scheduler.state import LiveLease, Shard, Span, SpanState, WorkerState
 from noria.manifests.model import LeaseKind, LeaseResult, ShardPlan
 from tests.support.simulated_worlds import run_small
@@ -94,7 +94,7 @@ class NeverWakes(Scheduler):
     """Spans that rest after a failure rest for ever."""
 
     def _advance(self, clock: float) -> None:
-        self._coverage.backlog.wake = lambda now: None  # type: ignore[method-assign]
+        self._table.backlog.wake = lambda now: None  # type: ignore[method-assign]
         super()._advance(clock)
 
 
@@ -113,7 +113,7 @@ class SealsNothing(Scheduler):
         self._commands = [item for item in self._commands if not isinstance(item, SealLease)]
 
 
-class _KeepsVoidSeals(Coverage):
+class _KeepsVoidSeals(SpanTable):
     def void(self, shard: Shard) -> None:
         settled = [span for span in shard.spans if span.state is SpanState.SETTLED]
         shard.spans = [span for span in shard.spans if span.state is not SpanState.SETTLED]
@@ -144,7 +144,7 @@ class KeepsVoidSeals(Scheduler):
             first_attempt=first_attempt,
             options=options,
         )
-        self._coverage = _KeepsVoidSeals(plans, spans, generations)
+        self._table = _KeepsVoidSeals(plans, spans, generations)
 
 
 class LeavesOldUploadsLive(Scheduler):
@@ -279,7 +279,7 @@ class FinishesTooSoon(Scheduler):
 
     @property
     def complete(self) -> bool:
-        return self._coverage.backlog.peek() is None and not self._live
+        return self._table.backlog.peek() is None and not self._live
 
 
 class SplitsNothingOff(Scheduler):

@@ -63,7 +63,7 @@ def draft(folder: Path, prefix: str) -> Iterator[tuple[int, Path]]:
         path.unlink(missing_ok=True)
 
 
-class Appender:
+class UploadFile:
     """Writes to the end of a file, and knows what it wrote."""
 
     def __init__(self, file: int) -> None:

@@ -41,8 +41,8 @@ from noria.workers.http.connection import OnBytes
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.listing import Page, PageRequest, inventory_batch, walk
 from noria.workers.stores.local.files import (
-    Appender,
     Beside,
+    UploadFile,
     check_file_pinned,
     draft,
     file_etag,
@@ -153,7 +153,7 @@ class LocalStore:
     ) -> Written:
         path = self._path(key)
         with mapped(Purpose.WRITE, key), draft(self._root, _DRAFT) as (file, name):
-            appender = Appender(file)
+            appender = UploadFile(file)
             appender.write(body)
             self._check_crc(appender.crc64nvme, crc64nvme, key)
             beside = Beside(txid=txid, attributes=attributes)
@@ -182,7 +182,7 @@ class LocalStore:
     ) -> Written:
         folder = self._upload_folder(key, upload_id)
         with mapped(Purpose.PART, key), draft(folder, "draft-") as (file, name):
-            appender = Appender(file)
+            appender = UploadFile(file)
             if isinstance(body, memoryview):
                 appender.write(body)
             else:
@@ -242,7 +242,7 @@ class LocalStore:
         path = self._path(key)
         pieces = read_pieces(folder / f"{part.number:05}" for part in parts)
         with mapped(Purpose.COMMIT, key), draft(folder, "draft-") as (file, name):
-            appender = Appender(file)
+            appender = UploadFile(file)
             for piece in pieces:
                 appender.write(piece)
             if appender.size != size:
