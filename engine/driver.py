@@ -18,9 +18,9 @@ from types import FrameType
 
 from noria.engine.cluster.ray import (
     Cluster,
+    ClusterEvent,
     DrainWorker,
     Lost,
-    News,
     Reported,
     Started,
     quiet_ray,
@@ -164,13 +164,13 @@ class Driver:
     def run(self) -> Ending:
         """Blocks until the job is complete, drained or stopped. Errors of the job directory come
         out."""
-        self._tell(Tick(now=self._now()))
+        self._dispatch(Tick(now=self._now()))
         self._budgets, self._order = self._begin_budgets()
         for _ in range(self._workers_wanted()):
             self._start_worker()
         while not self._finished:
-            for news in self._cluster.poll(POLL_SECONDS):
-                self._hear(news)
+            for event in self._cluster.poll(POLL_SECONDS):
+                self._on_event(event)
             self._keep_time()
         self._ending.complete = self._scheduler.complete
         self._report()
@@ -201,34 +201,34 @@ class Driver:
 
     # -- what happens ------------------------------------------------------------------------------
 
-    def _hear(self, news: News) -> None:
+    def _on_event(self, event: ClusterEvent) -> None:
         now = self._now()
-        match news:
+        match event:
             case Started(worker=worker):
                 self._alive.add(worker)
                 self._starved_since = None
                 self._budgets.join(worker, now)
-                self._tell(WorkerJoined(now=now, worker=worker, slots=self._run.leases))
+                self._dispatch(WorkerJoined(now=now, worker=worker, slots=self._run.leases))
                 self._cluster.exchange(worker)
             case Reported(worker=worker):
-                self._hear_report(news, now)
+                self._on_report(event, now)
                 self._cluster.exchange(worker)
             case Lost(worker=worker, error=error):
-                log.warning("worker %s is lost: %s", worker, news.cause)
+                log.warning("worker %s is lost: %s", worker, event.cause)
                 self._start_error = error or self._start_error
                 self._forget(worker, lost=error is None and worker not in self._leaving)
-                self._tell(WorkerLost(now=now, worker=worker))
+                self._dispatch(WorkerLost(now=now, worker=worker))
 
-    def _hear_report(self, news: Reported, now: float) -> None:
-        worker, report = news.worker, news.report
+    def _on_report(self, event: Reported, now: float) -> None:
+        worker, report = event.worker, event.report
         for result in report.results:
-            self._tell(LeaseEnded(now=now, worker=worker, result=result))
+            self._dispatch(LeaseEnded(now=now, worker=worker, result=result))
             self._lease_ends.pop((result.shard, result.first, result.attempt), None)
         for item in report.progress:
             place = item.shard, item.first, item.attempt
             if item.end < self._lease_ends.get(place, item.end):
                 self._lease_ends[place] = item.end
-                self._tell(
+                self._dispatch(
                     LeaseCut(
                         now=now,
                         worker=worker,
@@ -240,13 +240,13 @@ class Driver:
                 )
         self._totals.add_report(worker, report.progress, report.tally)
         self._budgets.hear(worker, now, report.tally)
-        self._tell(WorkerReported(now=now, worker=worker, progress=report.progress))
+        self._dispatch(WorkerReported(now=now, worker=worker, progress=report.progress))
 
-    def _tell(self, event: Event) -> None:
+    def _dispatch(self, event: Event) -> None:
         for command in self._scheduler.on(event):
-            self._obey(command)
+            self._execute(command)
 
-    def _obey(self, command: Command) -> None:
+    def _execute(self, command: Command) -> None:
         match command:
             case Grant(worker=worker, lease=lease):
                 self._lease_ends[lease.shard, lease.first, lease.attempt] = lease.end
@@ -280,14 +280,14 @@ class Driver:
             for worker, requests in self._budgets.decide(now).items():
                 self._cluster.send(worker, self._limits(requests))
         if self._due("tick", TICK_SECONDS, now):
-            self._tell(Tick(now=now))
+            self._dispatch(Tick(now=now))
             self._replace_workers(now)
             self._watch_start(now)
         if self._due("nodes", NODE_CHECK_SECONDS, now):
             for worker in (self._cluster.leaving() & self._alive) - self._leaving:
                 self._leaving.add(worker)
                 self._cluster.send(worker, DrainWorker())
-                self._tell(WorkerDraining(now=now, worker=worker))
+                self._dispatch(WorkerDraining(now=now, worker=worker))
         self._watch_stop(now)
         if self._due("show", SHOW_SECONDS, now):
             self._report()
@@ -345,7 +345,7 @@ class Driver:
             for worker in list(self._alive):
                 self._cluster.kill(worker)
                 self._forget(worker, lost=False)
-                self._tell(WorkerLost(now=now, worker=worker))
+                self._dispatch(WorkerLost(now=now, worker=worker))
             self._finished = True
 
     def _stop(self, cause: str, message: str) -> None:
@@ -360,7 +360,7 @@ class Driver:
         self._phase = Phase.DRAINING
         for worker in self._alive:
             self._cluster.send(worker, DrainWorker())
-        self._tell(Drain(now=now))
+        self._dispatch(Drain(now=now))
 
     def _forget(self, worker: str, *, lost: bool) -> None:
         self._alive.discard(worker)

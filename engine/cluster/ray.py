@@ -87,7 +87,7 @@ class Lost:
     error: NoriaError | None = None
 
 
-News = Started | Reported | Lost
+ClusterEvent = Started | Reported | Lost
 
 
 class WorkerActor:
@@ -210,7 +210,7 @@ class Cluster:
         """Workers that have not started yet."""
         return [name for name, member in self._members.items() if member.calling == "start"]
 
-    def poll(self, seconds: float) -> list[News]:
+    def poll(self, seconds: float) -> list[ClusterEvent]:
         """What happened, waiting up to `seconds` for the first of it. Calls out again at once."""
         calls = {member.call: name for name, member in self._members.items()}
         if not calls:
@@ -219,7 +219,7 @@ class Cluster:
         done, _ = ray.wait(list(calls), num_returns=1, timeout=seconds)
         if done:
             done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
-        return [self._hear(calls[call]) for call in done]
+        return [self._on_event(calls[call]) for call in done]
 
     def exchange(self, worker: str) -> None:
         """Call a worker that has answered: carries what is in its outbox, brings back its
@@ -278,7 +278,7 @@ class Cluster:
             except Exception:
                 log.debug("no pulse", exc_info=True)
 
-    def _hear(self, worker: str) -> News:
+    def _on_event(self, worker: str) -> ClusterEvent:
         member = self._members[worker]
         try:
             answer = ray.get(member.call)
