@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from noria.engine.cli import Json
-from noria.engine.terminal.console import ending_well, print_summary, say_unless
+from noria.engine.terminal.console import exit_codes, print_summary, say_unless
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -41,7 +41,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Try settings on real transfers below the job's target, and name the one to choose."""
-    with ending_well(as_json):
+    with exit_codes(as_json):
         from noria.benchmarks.sweep import command as sweeping
         from noria.benchmarks.sweep import report as sweep_report
 
@@ -105,7 +105,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Run the scheduler with simulated workers, stores and faults, and check all it does."""
-    with ending_well(as_json):
+    with exit_codes(as_json):
         from noria.benchmarks.simulate import command as simulating
         from noria.benchmarks.simulate import report as simulate_report
 

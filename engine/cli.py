@@ -24,7 +24,7 @@ from noria.engine.cluster.imports import spare_imports
 from noria.engine.config.addresses import METRICS_ADDRESS
 from noria.engine.terminal.console import (
     ending_on_sigterm,
-    ending_well,
+    exit_codes,
     print_summary,
     say_unless,
     shown,
@@ -142,7 +142,7 @@ def copy(
     options: RunOptions,
 ) -> None:
     """Plan and run in one go. Running it again goes on where it stopped."""
-    with ending_well(options.as_json):
+    with exit_codes(options.as_json):
         from noria.engine.config.jobfile import job_config, with_endpoints
 
         config = job_config(
@@ -162,7 +162,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Read the inventory and freeze the manifest; print what will move and what cannot, and why."""
-    with ending_well(as_json):
+    with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.config.jobfile import read_job_file
         from noria.engine.terminal import report
@@ -178,7 +178,7 @@ def plan(
 @_with_run_options
 def run(target: JobOrDirectory, *, options: RunOptions) -> None:
     """Run a job, or go on with it, and reconcile at the end."""
-    with ending_well(options.as_json):
+    with exit_codes(options.as_json):
         if target.is_dir():
             _plan_and_run(None, target, options)
         else:
@@ -191,7 +191,7 @@ def run(target: JobOrDirectory, *, options: RunOptions) -> None:
 @app.command()
 def status(directory: Directory, show_keys: ShowKeys = False, as_json: Json = False) -> None:
     """Progress, throughput, ETA and failures by cause; during, after and between runs."""
-    with ending_well(as_json):
+    with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.terminal import report
 
@@ -210,7 +210,7 @@ def verify(
     options: RunOptions,
 ) -> None:
     """Read the target back and compare it with the receipts."""
-    with ending_well(options.as_json):
+    with exit_codes(options.as_json):
         from noria.engine import job
         from noria.engine.terminal import report
 
@@ -234,7 +234,7 @@ def verify(
 @app.command()
 def reconcile(directory: Directory, as_json: Json = False) -> None:
     """Manifest against receipts against a fresh listing of the target."""
-    with ending_well(as_json):
+    with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.terminal import report
 
@@ -257,7 +257,7 @@ def clean(
     as_json: Json = False,
 ) -> None:
     """Abort the multipart uploads that a job has left open at its target."""
-    with ending_well(as_json):
+    with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.terminal import report
 

@@ -65,7 +65,7 @@ def shown(
 
 
 @contextmanager
-def ending_well(as_json: bool) -> Iterator[None]:
+def exit_codes(as_json: bool) -> Iterator[None]:
     """Waiter our errors into one clear line and an exit code."""
     try:
         yield
