@@ -30,7 +30,7 @@ class Ended(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class SweepRun:
     """One transfer under one setting. Its fields are columns of runs.parquet."""
 
     round: int
@@ -77,13 +77,13 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class SweepSummary:
     """What is known of one setting."""
 
     labels: Labels
-    runs: Sequence[Run]
+    runs: Sequence[SweepRun]
     """Those that ended well and count, in the order of the rounds."""
-    failures: Sequence[Run]
+    failures: Sequence[SweepRun]
     """Those that failed, the warm-up included."""
 
     @property
@@ -104,7 +104,7 @@ class Summary:
     def memory(self) -> Spread:
         return self.spread(lambda run: run.peak_rss_bytes)
 
-    def spread(self, measure: Callable[[Run], float]) -> Spread:
+    def spread(self, measure: Callable[[SweepRun], float]) -> Spread:
         """Only of a setting that has runs."""
         found = spread_of(measure(run) for run in self.runs)
         assert found is not None, "a setting without runs has no spread"
@@ -115,20 +115,22 @@ class Summary:
 class Choice:
     """The setting to take, and how it came to that."""
 
-    chosen: Summary
-    fastest: Summary
+    chosen: SweepSummary
+    fastest: SweepSummary
     """That with the highest median throughput."""
-    even: Sequence[Summary]
+    even: Sequence[SweepSummary]
     """Those as fast as the fastest but for noise, itself included."""
-    thrifty: Sequence[Summary]
+    thrifty: Sequence[SweepSummary]
     """Of the even ones, those that need no more CPU than the least but for noise."""
 
 
-def summarize(labels: Sequence[Labels], runs: Iterable[tuple[Labels, Run]]) -> list[Summary]:
+def summarize(
+    labels: Sequence[Labels], runs: Iterable[tuple[Labels, SweepRun]]
+) -> list[SweepSummary]:
     """One summary for each setting, in the order given; a setting may have no runs."""
     found = list(runs)
     return [
-        Summary(
+        SweepSummary(
             labels=wanted,
             runs=[
                 run
@@ -141,7 +143,7 @@ def summarize(labels: Sequence[Labels], runs: Iterable[tuple[Labels, Run]]) -> l
     ]
 
 
-def choose(summaries: Iterable[Summary], *, whole_cost: bool = True) -> Choice | None:
+def choose(summaries: Iterable[SweepSummary], *, whole_cost: bool = True) -> Choice | None:
     """The highest median throughput; among those within its noise the least CPU; among those
     within the noise of that, the least memory; then the one that was given first.
 

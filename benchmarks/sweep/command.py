@@ -29,9 +29,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noria.benchmarks.measure.accounting import Account, measure, open_account
-from noria.benchmarks.sweep.choice import Ended, Labels, Run, choose, setting_text, summarize
-from noria.benchmarks.sweep.ends import Ground, Sample, take_sample
-from noria.benchmarks.sweep.report import Findings
+from noria.benchmarks.sweep.choice import Ended, Labels, SweepRun, choose, setting_text, summarize
+from noria.benchmarks.sweep.ends import Sample, TargetSandbox, take_sample
+from noria.benchmarks.sweep.report import SweepFindings
 from noria.benchmarks.sweep.settings import NOT_SWEPT, Setting, read_limit, read_settings
 from noria.engine import job
 from noria.engine.config.jobfile import read_job_file
@@ -48,7 +48,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class BenchOptions:
     """What the user asks for: the options of `noria bench`."""
 
     job_file: Path
@@ -64,8 +64,8 @@ class Wish:
     address: str | None = None
 
 
-def bench(wish: Wish, say: Say) -> Findings:
-    """Run the whole matrix; leaves runs.parquet and the plots in the output directory.
+def bench(wish: BenchOptions, say: Say) -> SweepFindings:
+    """SweepRun the whole matrix; leaves runs.parquet and the plots in the output directory.
 
     Raises ConfigurationError for what cannot work, before anything is moved, and what the stores
     raise while the source is looked at.
@@ -74,7 +74,7 @@ def bench(wish: Wish, say: Say) -> Findings:
     settings = read_settings(config, wish.sweeps)
     limit_bytes = None if wish.limit is None else read_limit(wish.limit)
     output = wish.output or wish.job_file.with_name(f"{wish.job_file.stem}-bench")
-    ground = Ground(config.target)
+    ground = TargetSandbox(config.target)
     with _output_directory(output):
         campaign = _Campaign(wish, settings, ground, output, say, _Stop(say))
         try:
@@ -154,13 +154,13 @@ class _Watched:
 class _Campaign:
     """One bench, from the look at the source to the last object deleted. Use once."""
 
-    wish: Wish
+    wish: BenchOptions
     settings: Sequence[Setting]
-    ground: Ground
+    ground: TargetSandbox
     output: Path
     say: Say
     stop: _Stop
-    found: list[tuple[Setting, Run]] = field(default_factory=list)
+    found: list[tuple[Setting, SweepRun]] = field(default_factory=list)
     sample: Sample | None = None
     left: int = 0
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -210,7 +210,7 @@ class _Campaign:
         runs = self.wish.repeats * len(self.settings)
         self.say(f"{runs} runs to come, in about {duration_text(runs * seconds)} and the cleaning")
 
-    def _run(self, setting: Setting, number: int) -> Run:
+    def _run(self, setting: Setting, number: int) -> SweepRun:
         """Plan, run under account, delete. A failure of any of these is the run's."""
         name = f"run-{next(self._numbers):04}"
         root = self.work / name
@@ -221,7 +221,7 @@ class _Campaign:
         try:
             prepared = job.plan(config, root)
         except NoriaError as error:
-            return Run(round=number, ended=Ended.FAILED, exit_code=3, cause=_cause_text(error))
+            return SweepRun(round=number, ended=Ended.FAILED, exit_code=3, cause=_cause_text(error))
         ended_well = False
         try:
             run = self._measure(root, number)
@@ -240,7 +240,7 @@ class _Campaign:
         # Not before: it says what the run wrote.
         shutil.rmtree(root, ignore_errors=True)
 
-    def _measure(self, root: Path, number: int) -> Run:
+    def _measure(self, root: Path, number: int) -> SweepRun:
         command = [sys.executable, "-P", "-c", PROGRAM, "run", str(root), "--json"]
         if self.wish.address is not None:
             command += ["--address", self.wish.address]
@@ -260,7 +260,7 @@ class _Campaign:
         status = load_status(JobDirectory.open(root))
         counters = {} if status is None else status.tally.counters
         ended, cause = _ending(usage.exit_code, document, self.stop.asked)
-        return Run(
+        return SweepRun(
             round=number,
             ended=ended,
             exit_code=usage.exit_code,
@@ -291,13 +291,13 @@ class _Campaign:
         if not self.wish.keep:
             shutil.rmtree(self.work, ignore_errors=True)
 
-    def findings(self) -> Findings:
+    def findings(self) -> SweepFindings:
         labels = [setting.labels for setting in self.settings]
         summaries = summarize(labels, [(setting.labels, run) for setting, run in self.found])
         whole_cost = self.wish.address is None
         choice = choose(summaries, whole_cost=whole_cost)
         files = [self.output / "runs.parquet"] if self.found else []
-        found = Findings(
+        found = SweepFindings(
             output=self.output,
             files=files,
             summaries=summaries,
@@ -311,7 +311,7 @@ class _Campaign:
         files += self._plots(found)
         return found
 
-    def _plots(self, found: Findings) -> list[Path]:
+    def _plots(self, found: SweepFindings) -> list[Path]:
         plotting = _plotting()
         if plotting is None:
             return []
@@ -378,7 +378,7 @@ def _counted(counters: Mapping[tuple[str, ...], float], metric: str) -> int:
     return int(sum(value for labels, value in counters.items() if labels[0] == metric))
 
 
-def _run_text(labels: Labels, run: Run, rounds: int) -> str:
+def _run_text(labels: Labels, run: SweepRun, rounds: int) -> str:
     where = f"round {run.round} of {rounds}" if run.round else "warm-up"
     if run.ended is not Ended.WELL:
         return f"{where}: {setting_text(labels)}: {run.ended}, exit {run.exit_code}, {run.cause}"
@@ -389,14 +389,14 @@ def _run_text(labels: Labels, run: Run, rounds: int) -> str:
     )
 
 
-def _rates(run: Run) -> dict[str, float | None]:
+def _rates(run: SweepRun) -> dict[str, float | None]:
     """Null for a run that did not end well: nobody is to average it in."""
     names = ("bytes_per_second", "objects_per_second", "cpu_seconds_per_gb")
     return {name: getattr(run, name) if run.ended is Ended.WELL else None for name in names}
 
 
-def write_runs(path: Path, found: Sequence[tuple[Setting, Run]]) -> None:
-    """One row for each run: every setting of [plan] and [run], then the fields of Run."""
+def write_runs(path: Path, found: Sequence[tuple[Setting, SweepRun]]) -> None:
+    """One row for each run: every setting of [plan] and [run], then the fields of SweepRun."""
     rows = [
         {
             **setting.config.plan.model_dump(),

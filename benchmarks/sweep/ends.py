@@ -36,7 +36,7 @@ MEMORY_LIMIT = "1GiB"
 """For sorting the sample; what does not fit goes to disk beside it."""
 
 
-class Ground:
+class TargetSandbox:
     """The folder below a job's target that belongs to one bench."""
 
     def __init__(self, target: EndConfig) -> None:

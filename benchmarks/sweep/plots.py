@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from noria.benchmarks.sweep.choice import Labels, Run, Summary, setting_text
+from noria.benchmarks.sweep.choice import Labels, SweepRun, SweepSummary, setting_text
 
 INK, GRID, CHOSEN = "#222222", "#dddddd", "#d62728"
 COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#bcbd22", "#7f7f7f")
@@ -27,7 +27,7 @@ class Measure:
     file: str
     title: str
     axis: str
-    read: Callable[[Run], float]
+    read: Callable[[SweepRun], float]
 
 
 THROUGHPUT = Measure(
@@ -45,7 +45,11 @@ CPU = Measure(
 
 
 def plot(
-    measure: Measure, summaries: Sequence[Summary], chosen: Labels | None, note: str, folder: Path
+    measure: Measure,
+    summaries: Sequence[SweepSummary],
+    chosen: Labels | None,
+    note: str,
+    folder: Path,
 ) -> Path | None:
     """Draw one measure; None where no run ended well."""
     shown = [summary for summary in summaries if summary.runs]
@@ -68,7 +72,7 @@ def plot(
 
 
 def _lines(
-    measure: Measure, summaries: Sequence[Summary], names: Sequence[str], chosen: Labels | None
+    measure: Measure, summaries: Sequence[SweepSummary], names: Sequence[str], chosen: Labels | None
 ) -> Figure:
     """The first setting along the axis; a line for each value of the second, where there is one."""
     figure, axes = _empty(7.0, 4.6)
@@ -98,7 +102,7 @@ def _lines(
 def _draw(
     measure: Measure,
     axes: Any,
-    shown: Sequence[Summary],
+    shown: Sequence[SweepSummary],
     at: Sequence[float],
     chosen: Labels | None,
     *,
@@ -120,7 +124,7 @@ def _draw(
             _mark(axes, place, value)
 
 
-def _rows(measure: Measure, shown: Sequence[Summary], chosen: Labels | None) -> Figure:
+def _rows(measure: Measure, shown: Sequence[SweepSummary], chosen: Labels | None) -> Figure:
     """One row for each setting: for three swept settings and more, or many values."""
     figure, axes = _empty(8.0, 1.6 + 0.24 * len(shown))
     for place, one in enumerate(shown):
@@ -137,7 +141,7 @@ def _rows(measure: Measure, shown: Sequence[Summary], chosen: Labels | None) -> 
     return figure
 
 
-def _bar(measure: Measure, one: Summary) -> tuple[float, float, float]:
+def _bar(measure: Measure, one: SweepSummary) -> tuple[float, float, float]:
     """Median, and how far it is down to the lowest and up to the highest run."""
     spread = one.spread(measure.read)
     return spread.median, spread.median - spread.lowest, spread.highest - spread.median
@@ -156,5 +160,5 @@ def _empty(width: float, height: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _values(summaries: Iterable[Summary], name: str) -> list[str]:
+def _values(summaries: Iterable[SweepSummary], name: str) -> list[str]:
     return list(dict.fromkeys(one.labels[name] for one in summaries))

@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from noria.benchmarks.measure.spread import Spread
-from noria.benchmarks.sweep.choice import Choice, Labels, Summary, setting_text
+from noria.benchmarks.sweep.choice import Choice, Labels, SweepSummary, setting_text
 from noria.engine.config.jobfile import PlanConfig
 from noria.engine.terminal.progress import duration_text, size_text
 
@@ -27,12 +27,12 @@ WIDEST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class SweepFindings:
     """How a bench ended."""
 
     output: Path
     files: Sequence[Path]
-    summaries: Sequence[Summary]
+    summaries: Sequence[SweepSummary]
     choice: Choice | None
     whole_cost: bool
     """CPU and memory are those of all processes."""
@@ -52,7 +52,7 @@ class Findings:
         return 1 if any(one.failures for one in self.summaries) else 0
 
 
-def summary(found: Findings) -> dict[str, Any]:
+def summary(found: SweepFindings) -> dict[str, Any]:
     """The document of `--json`."""
     choice = found.choice
     return {
@@ -74,7 +74,7 @@ def summary(found: Findings) -> dict[str, Any]:
     }
 
 
-def _setting_values(one: Summary) -> dict[str, Any]:
+def _setting_values(one: SweepSummary) -> dict[str, Any]:
     values: dict[str, Any] = {"settings": dict(one.labels), "runs": len(one.runs)}
     if one.runs:
         values["bytes_per_second"] = asdict(one.throughput)
@@ -177,7 +177,7 @@ def job_file_lines(labels: Labels) -> list[str]:
     return lines
 
 
-def notes(found: Findings) -> list[str]:
+def notes(found: SweepFindings) -> list[str]:
     """What a reader has to know to take the figures for what they are."""
     runs = [run for one in found.summaries for run in one.runs]
     said = []
@@ -204,7 +204,7 @@ def notes(found: Findings) -> list[str]:
     return said
 
 
-def _factor(one: Summary) -> float:
+def _factor(one: SweepSummary) -> float:
     """Between the fastest and the slowest run of a setting."""
     return one.throughput.highest / one.throughput.lowest
 

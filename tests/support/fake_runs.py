@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from noria.benchmarks.measure.accounting import Usage
 from noria.benchmarks.suite.contenders import Contender, Order
-from noria.benchmarks.suite.rounds import Contest, Run
+from noria.benchmarks.suite.rounds import Contest, SweepRun
 from noria.benchmarks.suite.workloads import Workload
 
 
@@ -28,7 +28,7 @@ def contest(workload: Workload, **used: list[Usage]) -> Contest:
         workload=workload,
         contenders=tuple(contender(name) for name in used),
         runs=tuple(
-            Run(
+            SweepRun(
                 workload=workload.name,
                 contender=name,
                 round=number,

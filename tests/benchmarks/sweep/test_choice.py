@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from noria.benchmarks.sweep.choice import Ended, Labels, Run, Summary, choose, summarize
+from noria.benchmarks.sweep.choice import Ended, Labels, SweepRun, SweepSummary, choose, summarize
 from noria.benchmarks.sweep.ends import SizeClass, share_out
 from noria.benchmarks.sweep.plots import CPU, THROUGHPUT, plot
-from noria.benchmarks.sweep.report import Findings, job_file_lines, summary, why
+from noria.benchmarks.sweep.report import SweepFindings, job_file_lines, summary, why
 
 MIB = 1024 * 1024
 PNG = b"\x89PNG\r\n"
@@ -22,11 +22,11 @@ GB = 10**9
 
 def runs_of(
     speeds: list[float], cpu: list[float] | None = None, memory_bytes: int = 500 * MIB
-) -> list[Run]:
+) -> list[SweepRun]:
     """Runs of 1 GB at these MB/s."""
     cpu = cpu or [1.0] * len(speeds)
     return [
-        Run(
+        SweepRun(
             round=number,
             ended=Ended.WELL,
             exit_code=0,
@@ -40,13 +40,13 @@ def runs_of(
     ]
 
 
-def summaries_of(settings: Mapping[str, list[Run]]) -> list[Summary]:
+def summaries_of(settings: Mapping[str, list[SweepRun]]) -> list[SweepSummary]:
     labels: list[Labels] = [{"streams": name} for name in settings]
     found = [({"streams": name}, run) for name, runs in settings.items() for run in runs]
     return summarize(labels, found)
 
 
-def chosen(settings: Mapping[str, list[Run]], **options: bool) -> str | None:
+def chosen(settings: Mapping[str, list[SweepRun]], **options: bool) -> str | None:
     choice = choose(summaries_of(settings), **options)
     return None if choice is None else choice.chosen.labels["streams"]
 
@@ -98,7 +98,7 @@ def test_one_run_each_has_no_noise() -> None:
 
 @pytest.mark.parametrize("round_number", [0, 2])
 def test_a_setting_that_failed_once_is_not_chosen_nor_averaged(round_number: int) -> None:
-    failed = Run(
+    failed = SweepRun(
         round=round_number, ended=Ended.FAILED, exit_code=1, bytes=GB, move_seconds=1, cause="x"
     )
     settings = {"2": runs_of([50, 51]), "4": [*runs_of([100, 101]), failed]}
@@ -109,12 +109,12 @@ def test_a_setting_that_failed_once_is_not_chosen_nor_averaged(round_number: int
 
 
 def test_where_all_failed_nothing_is_chosen() -> None:
-    assert chosen({"2": [Run(round=1, ended=Ended.FAILED, exit_code=1)], "4": []}) is None
+    assert chosen({"2": [SweepRun(round=1, ended=Ended.FAILED, exit_code=1)], "4": []}) is None
 
 
 def test_neither_the_warm_up_nor_a_stopped_run_counts() -> None:
-    warm_up = Run(round=0, ended=Ended.WELL, exit_code=0, bytes=GB, move_seconds=1)
-    stopped = Run(round=2, ended=Ended.STOPPED, exit_code=3, bytes=GB, move_seconds=1)
+    warm_up = SweepRun(round=0, ended=Ended.WELL, exit_code=0, bytes=GB, move_seconds=1)
+    stopped = SweepRun(round=2, ended=Ended.STOPPED, exit_code=3, bytes=GB, move_seconds=1)
     (found,) = summaries_of({"2": [warm_up, *runs_of([50]), stopped]})
     assert [run.round for run in found.runs] == [1]
     assert found.usable
@@ -213,12 +213,12 @@ def test_plots_are_drawn_for_any_number_of_settings(
 
 
 def test_nothing_is_drawn_where_nothing_ended_well(tmp_path: Path) -> None:
-    failed = [Run(round=1, ended=Ended.FAILED, exit_code=1)]
+    failed = [SweepRun(round=1, ended=Ended.FAILED, exit_code=1)]
     assert plot(CPU, summaries_of({"2": failed}), None, "", tmp_path) is None
 
 
-def findings_of(summaries: list[Summary], *, stopped: bool = False) -> Findings:
-    return Findings(
+def findings_of(summaries: list[SweepSummary], *, stopped: bool = False) -> SweepFindings:
+    return SweepFindings(
         output=Path("out"),
         files=[],
         summaries=summaries,
@@ -235,7 +235,7 @@ def findings_of(summaries: list[Summary], *, stopped: bool = False) -> Findings:
     ("stopped", "failed", "code"), [(0, 0, 0), (0, 1, 1), (1, 0, 3), (1, 1, 3)]
 )
 def test_what_happened_decides_the_exit_code(stopped: int, failed: int, code: int) -> None:
-    failures = [Run(round=2, ended=Ended.FAILED, exit_code=9)] * failed
+    failures = [SweepRun(round=2, ended=Ended.FAILED, exit_code=9)] * failed
     found = findings_of(summaries_of({"2": [*runs_of([50]), *failures]}), stopped=bool(stopped))
     assert (found.exit_code, summary(found)["exit_code"]) == (code, code)
 

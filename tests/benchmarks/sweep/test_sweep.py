@@ -15,7 +15,7 @@ import pytest
 
 from noria.benchmarks.dataset import upload_azure
 from noria.benchmarks.servers import Azurite, S3Server
-from noria.benchmarks.sweep.ends import Ground
+from noria.benchmarks.sweep.ends import TargetSandbox
 from noria.benchmarks.sweep.settings import read_settings
 from noria.engine import job
 from noria.engine.config.jobfile import EndConfig, JobConfig, job_config, open_end
@@ -273,7 +273,7 @@ def test_only_what_the_run_itself_wrote_is_deleted(
         container = service.get_container_client(azure_container)
         for key in ("by-us", "by-another", "not-there", "deep/by-us"):
             container.upload_blob(key, b"a source")
-    ground = Ground(EndConfig(url=f"s3://{s3_bucket}/in"))
+    ground = TargetSandbox(EndConfig(url=f"s3://{s3_bucket}/in"))
     job_file = write_job_file(
         tmp_path, f"az://{azurite.account}/{azure_container}", ground.plot("run").url
     )
@@ -321,5 +321,5 @@ def test_a_job_elsewhere_is_never_cleared(tmp_path: Path) -> None:
     prepared = job.plan(config, tmp_path / "job")
     (tmp_path / "to/a").write_bytes(b"a")
     with pytest.raises(ValueError, match="none of this bench"):
-        Ground(config.target).clear(prepared, ended_well=True)
+        TargetSandbox(config.target).clear(prepared, ended_well=True)
     assert (tmp_path / "to/a").exists()
