@@ -45,7 +45,7 @@ def bench(
         from noria.benchmarks.sweep import command as sweeping
         from noria.benchmarks.sweep import report as sweep_report
 
-        wish = sweeping.Wish(
+        wish = sweeping.BenchOptions(
             job_file=job_file,
             sweeps=sweep,
             repeats=repeats,
@@ -109,7 +109,7 @@ def simulate(
         from noria.benchmarks.simulate import command as simulating
         from noria.benchmarks.simulate import report as simulate_report
 
-        wish = simulating.Wish(
+        wish = simulating.SimulationOptions(
             job=job,
             bytes=size,
             objects=objects,

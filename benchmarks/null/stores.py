@@ -2,7 +2,7 @@
 
     .venv/bin/python -m noria.benchmarks.null.stores [--tls] [--bytes 4000000000]
 
-Run so, it shows that the two are not the bottleneck: a plain C loop moves bytes from one to the
+ToolRun so, it shows that the two are not the bottleneck: a plain C loop moves bytes from one to the
 other, and what the loop and each server use is told apart. In benchmarks and tests:
 
     with run_null_source([("a/b", 4096)]) as source, run_null_sink() as sink:
@@ -239,7 +239,7 @@ def loop_command(
 
 
 def run_loop(source: NullSource, sink: NullSink, **task: Any) -> LoopRun:
-    """Run `loop_command` to its end."""
+    """ToolRun `loop_command` to its end."""
     command = loop_command(source, sink, **task)
     said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return LoopRun(size=said.pop("bytes"), **said)

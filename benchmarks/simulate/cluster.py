@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from noria.benchmarks.simulate.workers import Fate, Node, SimulatedWorker, Task
+from noria.benchmarks.simulate.workers import Fate, SimulatedNode, SimulatedWorker, Task
 from noria.benchmarks.simulate.world import World
 from noria.engine.scheduler.events import Grant, Revoke, Split
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult
@@ -22,7 +22,7 @@ PART_ASSEMBLY_BYTES = 1e5
 """What completing an upload costs for each of its parts, in bytes that would take as long."""
 
 
-class Cluster:
+class SimulatedCluster:
     """`on_exchange` is called with a worker that has something to say, or has been silent for as
     long as workers are."""
 
@@ -30,7 +30,7 @@ class Cluster:
         self._world = world
         self._on_exchange = on_exchange
         self._names = 0
-        self.nodes: dict[int, Node] = {}
+        self.nodes: dict[int, SimulatedNode] = {}
         self.poisoned = {
             shard
             for shard in world.records.plans
@@ -43,8 +43,8 @@ class Cluster:
 
     # -- coming and going --------------------------------------------------------------------------
 
-    def add_node(self) -> Node:
-        node = Node(self._names)
+    def add_node(self) -> SimulatedNode:
+        node = SimulatedNode(self._names)
         self._names += 1
         self.nodes[node.number] = node
         return node
@@ -55,7 +55,7 @@ class Cluster:
         site = self._world.site
         return -(-site.workers // site.workers_per_node) - len(self.nodes)
 
-    def start_worker(self, node: Node) -> SimulatedWorker:
+    def start_worker(self, node: SimulatedNode) -> SimulatedWorker:
         """A new process on a node that is there."""
         site, chance = self._world.site, self._world.chance
         speed = site.worker_rate * chance.lognormvariate(0.0, site.worker_spread)
@@ -90,7 +90,7 @@ class Cluster:
         worker.node.workers.remove(worker)
         worker.results.clear()
 
-    def lose_node(self, node: Node) -> None:
+    def lose_node(self, node: SimulatedNode) -> None:
         node.gone = True
         self.nodes.pop(node.number, None)
         for worker in list(node.workers):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from noria.benchmarks.simulate.plan import SimulatedPlan, made_up_job, planned_job
-from noria.benchmarks.simulate.report import Findings
+from noria.benchmarks.simulate.report import SimulationFindings
 from noria.benchmarks.simulate.run import run_simulation
 from noria.benchmarks.simulate.settings import HOUR, Faults, Site
 from noria.engine.config.jobfile import RunConfig, parse_size
@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class SimulationOptions:
     """What the user asks for: the options of `noria simulate`. Sizes and counts as they were
     written; None stands for what the job file says, or the default of Site and Faults."""
 
@@ -53,8 +53,8 @@ class Wish:
     plot: Path | None = None
 
 
-def simulate(wish: Wish, say: Say) -> Findings:
-    """Run the whole job. Raises ConfigurationError for what cannot be simulated, before anything
+def simulate(wish: SimulationOptions, say: Say) -> SimulationFindings:
+    """Simulation the whole job. Raises ConfigurationError for what cannot be simulated, before anything
     is."""
     _check_plot(wish.plot)
     faults = _faults(wish)
@@ -75,7 +75,7 @@ def simulate(wish: Wish, say: Say) -> Findings:
         seed=wish.seed,
         say=say,
     )
-    found = Findings(
+    found = SimulationFindings(
         plan=plan,
         site=site,
         faults=faults,
@@ -86,7 +86,7 @@ def simulate(wish: Wish, say: Say) -> Findings:
     return found if wish.plot is None else _plotted(found, wish.plot)
 
 
-def _plan(wish: Wish) -> SimulatedPlan:
+def _plan(wish: SimulationOptions) -> SimulatedPlan:
     made_up = {"--bytes": wish.bytes, "--objects": wish.objects, "--shards": wish.shards}
     given = [name for name, value in made_up.items() if value is not None]
     if wish.job is not None:
@@ -101,7 +101,7 @@ def _plan(wish: Wish) -> SimulatedPlan:
     return made_up_job(total, objects, wish.shards, random.Random(f"plan {wish.seed}"))
 
 
-def _site(wish: Wish, run: RunConfig) -> Site:
+def _site(wish: SimulationOptions, run: RunConfig) -> Site:
     site = replace(Site(), leases=run.leases, journal_seconds=run.journal_seconds)
     changes: dict[str, float] = {}
     if wish.workers or run.workers:
@@ -118,7 +118,7 @@ def _site(wish: Wish, run: RunConfig) -> Site:
     return replace(site, **changes)  # type: ignore[arg-type]  # workers are int where given
 
 
-def _faults(wish: Wish) -> Faults:
+def _faults(wish: SimulationOptions) -> Faults:
     if not 0 <= wish.faults <= FACTOR_MOST:
         raise ConfigurationError(
             f"--faults {wish.faults:g} is out of range; give a factor from 0 (none at all) to "
@@ -175,7 +175,7 @@ def _check_plot(path: Path | None) -> None:
         )
 
 
-def _plotted(found: Findings, path: Path) -> Findings:
+def _plotted(found: SimulationFindings, path: Path) -> SimulationFindings:
     from noria.benchmarks.simulate.plots import plot_run
 
     try:

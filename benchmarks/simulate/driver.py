@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from noria.benchmarks.simulate.cluster import Cluster
+from noria.benchmarks.simulate.cluster import SimulatedCluster
 from noria.benchmarks.simulate.ledger import Violation
 from noria.benchmarks.simulate.settings import HOUR
 from noria.benchmarks.simulate.trace import Trace
-from noria.benchmarks.simulate.workers import Node, SimulatedWorker, Task
+from noria.benchmarks.simulate.workers import SimulatedNode, SimulatedWorker, Task
 from noria.benchmarks.simulate.world import World
 from noria.engine.scheduler.events import (
     Command,
@@ -55,7 +55,7 @@ class Judge(Protocol):
     def take(self, event: Event, commands: list[Command]) -> None: ...
 
 
-class Driver:
+class SimulatedDriver:
     """One after the other: between two of them nobody hears the workers."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Driver:
         self._scheduler_type = scheduler_type
         self._judges = judges
         self.trace = Trace()
-        self.cluster = Cluster(world, self.exchange)
+        self.cluster = SimulatedCluster(world, self.exchange)
         self._scheduler: Scheduler | None = None
         self._epoch = 0
         self._known: dict[str, SimulatedWorker] = {}
@@ -137,7 +137,7 @@ class Driver:
 
     # -- workers -----------------------------------------------------------------------------------
 
-    def staff(self, node: Node) -> None:
+    def staff(self, node: SimulatedNode) -> None:
         """Start as many workers on a node as it should have."""
         if node.gone or node.leaving:
             return
@@ -149,12 +149,12 @@ class Driver:
     def _expected(self) -> int:
         return sum(node.expected for node in self.cluster.nodes.values())
 
-    def _start_worker(self, node: Node) -> None:
+    def _start_worker(self, node: SimulatedNode) -> None:
         node.starting += 1
         seconds = self._world.chance.uniform(*START_SECONDS)
         self._world.later(seconds, self._join, node, self._epoch)
 
-    def _join(self, node: Node, epoch: int) -> None:
+    def _join(self, node: SimulatedNode, epoch: int) -> None:
         if self._must_wait(self._join, node, epoch):
             return
         if epoch != self._epoch or self._scheduler is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from noria.benchmarks.simulate.driver import Driver
+from noria.benchmarks.simulate.driver import SimulatedDriver
 from noria.benchmarks.simulate.settings import HOUR, MINUTE
-from noria.benchmarks.simulate.workers import Node, SimulatedWorker
+from noria.benchmarks.simulate.workers import SimulatedNode, SimulatedWorker
 from noria.benchmarks.simulate.world import World
 
 NEW_NODE_SECONDS = (2 * MINUTE, 10 * MINUTE)
@@ -21,11 +21,11 @@ ZOMBIE_TIMEOUTS = (0.3, 4.0)
 """How long a silence is, in heartbeat time-outs."""
 
 
-class Weather:
+class FaultInjector:
     """Each kind of fault comes at times of its own; `begin` once."""
 
     def __init__(
-        self, world: World, driver: Driver, chance: random.Random, heartbeat_seconds: float
+        self, world: World, driver: SimulatedDriver, chance: random.Random, heartbeat_seconds: float
     ) -> None:
         self._world = world
         self._driver = driver
@@ -57,7 +57,7 @@ class Weather:
 
     # -- nodes and workers -------------------------------------------------------------------------
 
-    def _any_node(self) -> Node | None:
+    def _any_node(self) -> SimulatedNode | None:
         nodes = list(self._driver.cluster.nodes.values())
         return self._chance.choice(nodes) if nodes else None
 
@@ -72,7 +72,7 @@ class Weather:
             self._mark("node lost")
             self._end_node(node, told=self._chance.random() < 0.5)
 
-    def _end_node(self, node: Node, *, told: bool) -> None:
+    def _end_node(self, node: SimulatedNode, *, told: bool) -> None:
         if node.gone:
             return
         workers = list(node.workers)

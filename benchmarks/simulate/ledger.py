@@ -79,7 +79,7 @@ class _Shard:
         return self.sealed.setdefault(self.generation, Runs())
 
 
-class Ledger:
+class SimulationLedger:
     """`take` raises Violation where the commands are no right answer to the event."""
 
     def __init__(self, plans: Iterable[ShardPlan], options: SchedulerOptions) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from noria.benchmarks.simulate.report import Findings, tail_seconds
+from noria.benchmarks.simulate.report import SimulationFindings, tail_seconds
 from noria.benchmarks.simulate.settings import DAY, HOUR, MINUTE
 from noria.engine.terminal.progress import duration_text, size_text
 
@@ -35,7 +35,7 @@ INCHES = (10.0, 5.6)
 DOTS_PER_INCH = 130
 
 
-def plot_run(found: Findings, path: Path) -> None:
+def plot_run(found: SimulationFindings, path: Path) -> None:
     """Draw it as a PNG. Raises OSError where it cannot be written."""
     unit, name = _time_unit(found.run.seconds)
     rows = [(what, text) for what, text in ROWS.items() if _times(found, what)]
@@ -50,7 +50,7 @@ def plot_run(found: Findings, path: Path) -> None:
     figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
 
 
-def _title(found: Findings) -> str:
+def _title(found: SimulationFindings) -> str:
     run, plan = found.run, found.plan
     return (
         f"{size_text(plan.bytes)}, {len(plan.shards):,} shards, {found.site.workers:,} workers: "
@@ -65,7 +65,7 @@ def _time_unit(seconds: float) -> tuple[float, str]:
     return (HOUR, "hours") if seconds > 3 * HOUR else (MINUTE, "minutes")
 
 
-def _times(found: Findings, what: str) -> list[float]:
+def _times(found: SimulationFindings, what: str) -> list[float]:
     return [when for when, mark in found.run.figures.marks if mark == what]
 
 
@@ -81,7 +81,7 @@ def _rates(values: list[float], bin_seconds: float) -> tuple[list[float], list[f
     return times, rates
 
 
-def _draw_curve(axes: Axes, found: Findings, unit: float) -> None:
+def _draw_curve(axes: Axes, found: SimulationFindings, unit: float) -> None:
     run = found.run
     for first, end in run.figures.throttled:
         axes.axvspan(first / unit, end / unit, color=COLOURS["throttled"], linewidth=0)
@@ -105,7 +105,9 @@ def _draw_curve(axes: Axes, found: Findings, unit: float) -> None:
     _tidy(axes)
 
 
-def _draw_marks(axes: Axes, found: Findings, rows: list[tuple[str, str]], unit: float) -> None:
+def _draw_marks(
+    axes: Axes, found: SimulationFindings, rows: list[tuple[str, str]], unit: float
+) -> None:
     for place, (what, _) in enumerate(rows):
         times = [when / unit for when in _times(found, what)]
         axes.scatter(times, [place] * len(times), s=24, marker="|", color=COLOURS["repeated"])

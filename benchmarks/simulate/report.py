@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from noria.benchmarks.simulate.plan import SimulatedPlan
-from noria.benchmarks.simulate.run import Run, ideal_seconds
+from noria.benchmarks.simulate.run import Simulation, ideal_seconds
 from noria.benchmarks.simulate.settings import Faults, Site
 from noria.engine.terminal.progress import duration_text, size_text
 
@@ -32,14 +32,14 @@ CHECKS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class SimulationFindings:
     """How a simulation ended."""
 
     plan: SimulatedPlan
     site: Site
     faults: Faults
     seed: int
-    run: Run
+    run: Simulation
     real_seconds: float
     """That the simulation itself took."""
     plot: str | None = None
@@ -49,7 +49,7 @@ class Findings:
         return 0 if self.run.violation is None else 1
 
 
-def tail_seconds(run: Run) -> float:
+def tail_seconds(run: Simulation) -> float:
     """From 99 % of the bytes to the end."""
     width, figures = run.cadence.bin_seconds, run.figures
     bins = max(len(figures.moved), len(figures.repeated))
@@ -63,7 +63,7 @@ def _at(values: Sequence[float], place: int) -> float:
     return values[place] if place < len(values) else 0.0
 
 
-def summary(found: Findings) -> dict[str, Any]:
+def summary(found: SimulationFindings) -> dict[str, Any]:
     """The document of `--json`."""
     run, figures, plan = found.run, found.run.figures, found.plan
     return {

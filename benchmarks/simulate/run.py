@@ -10,10 +10,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from noria.benchmarks.simulate.driver import Driver, Judge
-from noria.benchmarks.simulate.faults import Weather
+from noria.benchmarks.simulate.driver import Judge, SimulatedDriver
+from noria.benchmarks.simulate.faults import FaultInjector
 from noria.benchmarks.simulate.flow import Flow
-from noria.benchmarks.simulate.ledger import Ledger, Violation
+from noria.benchmarks.simulate.ledger import SimulationLedger, Violation
 from noria.benchmarks.simulate.records import Figures, Records
 from noria.benchmarks.simulate.settings import MINUTE, Cadence, Faults, Site
 from noria.benchmarks.simulate.workers import Task
@@ -31,7 +31,7 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Simulation:
     """How a simulation went."""
 
     seconds: float
@@ -63,8 +63,8 @@ def run_simulation(
     scheduler_type: type[Scheduler] = Scheduler,
     judges: Sequence[Judge] = (),
     say: Callable[[str], None] = lambda line: None,
-) -> Run:
-    """Run the scheduler until it finishes, or breaks a promise. `options` are those of a real run;
+) -> Simulation:
+    """Simulation the scheduler until it finishes, or breaks a promise. `options` are those of a real run;
     they are fitted to the cadence. The same arguments give the same run, event for event."""
     cadence = cadence or Cadence.fitting(site.workers, ideal_seconds(shards, site), REPORTS)
     options = cadence.options(options)
@@ -79,10 +79,10 @@ def run_simulation(
         figures=figures,
         chance=random.Random(f"world {seed}"),
     )
-    ledger = Ledger(shards, options)
-    driver = Driver(world, options, scheduler_type, [ledger, *judges])
+    ledger = SimulationLedger(shards, options)
+    driver = SimulatedDriver(world, options, scheduler_type, [ledger, *judges])
     weather = random.Random(f"weather {seed}")
-    Weather(world, driver, weather, options.heartbeat_timeout_seconds).begin()
+    FaultInjector(world, driver, weather, options.heartbeat_timeout_seconds).begin()
     violation = None
     try:
         driver.begin()
@@ -91,7 +91,7 @@ def run_simulation(
         _close(world, driver, ledger)
     except Violation as found:
         violation = str(found)
-    return Run(
+    return Simulation(
         seconds=world.now,
         events=driver.trace.events,
         commands=driver.trace.commands,
@@ -112,7 +112,7 @@ def _announce(world: World, say: Callable[[str], None], seconds: float) -> None:
     world.later(max(MINUTE, seconds), _announce, world, say, seconds)
 
 
-def _play(world: World, driver: Driver) -> None:
+def _play(world: World, driver: SimulatedDriver) -> None:
     flow: Flow[Task] = world.flow
     agenda, cluster = world.agenda, driver.cluster
     while not driver.finished:
@@ -126,7 +126,7 @@ def _play(world: World, driver: Driver) -> None:
             action(*arguments)
 
 
-def _close(world: World, driver: Driver, ledger: Ledger) -> None:
+def _close(world: World, driver: SimulatedDriver, ledger: SimulationLedger) -> None:
     """What has to hold of a whole run: all bytes are there, and none were moved again but for a
     fault that may cost as much."""
     figures, records = world.figures, world.records

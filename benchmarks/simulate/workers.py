@@ -26,7 +26,7 @@ class Fate(StrEnum):
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class SimulatedNode:
     number: int
     workers: list[SimulatedWorker] = field(default_factory=list)
     starting: int = 0
@@ -171,7 +171,7 @@ class SimulatedWorker:
     """One process. The driver knows it by its name, if at all."""
 
     name: str
-    node: Node
+    node: SimulatedNode
     speed: float
     """Bytes a second that it could move."""
     slots: int

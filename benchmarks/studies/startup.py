@@ -48,7 +48,7 @@ PROCESSES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class StartUpRun:
     """One `noria copy`: what it used, and its phases in seconds after its launch."""
 
     usage: Usage
@@ -66,7 +66,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     trees = arguments.tree or [ROOT]
-    runs: dict[Path, list[Run]] = {tree: [] for tree in trees}
+    runs: dict[Path, list[StartUpRun]] = {tree: [] for tree in trees}
     with (
         run_azurite(in_memory=True) as azurite,
         run_seaweedfs() as seaweedfs,
@@ -88,7 +88,9 @@ def main() -> int:
     return 0
 
 
-def copy_once(azurite: Azurite, seaweedfs: S3Server, folder: Path, name: str, tree: Path) -> Run:
+def copy_once(
+    azurite: Azurite, seaweedfs: S3Server, folder: Path, name: str, tree: Path
+) -> StartUpRun:
     seaweedfs.client().create_bucket(Bucket=name)
     environment = {
         **os.environ,
@@ -105,7 +107,7 @@ def copy_once(azurite: Azurite, seaweedfs: S3Server, folder: Path, name: str, tr
         usage = measure(command, environment, account=account, roles=role, folder=tree, errors=file)
     if usage.exit_code != 0:
         raise subprocess.CalledProcessError(usage.exit_code, command, errors.read_text())
-    return Run(usage=usage, phases=phases(json.loads(marks.read_text()), launched, usage))
+    return StartUpRun(usage=usage, phases=phases(json.loads(marks.read_text()), launched, usage))
 
 
 def role(command: str) -> str:
@@ -131,7 +133,7 @@ def phases(
     }
 
 
-def report(runs: list[Run], objects: int) -> None:
+def report(runs: list[StartUpRun], objects: int) -> None:
     print(f"{objects} objects, {len(runs)} runs, {os.cpu_count()} cores; medians, seconds\n")
     print(f"{'phase':32}{'begins':>8}{'takes':>8}{'CPU of the driver':>20}")
     for phase in runs[-1].phases:
@@ -150,7 +152,7 @@ def report(runs: list[Run], objects: int) -> None:
     print(f"\noutlived the command by two seconds: {left or 'nothing'}")
 
 
-def median_cpu(runs: list[Run], name: str) -> float:
+def median_cpu(runs: list[StartUpRun], name: str) -> float:
     return statistics.median(run.usage.cpu_by_role.get(name, 0.0) for run in runs)
 
 

@@ -15,7 +15,7 @@ from noria.benchmarks.suite.peers import (
     RCLONE_WHOLE,
     STANDING_NORIA,
 )
-from noria.benchmarks.suite.rounds import Contest, Measure, Run
+from noria.benchmarks.suite.rounds import Contest, Measure, ToolRun
 from noria.benchmarks.suite.workloads import GB, MIB
 
 LOOP = "C loop"
@@ -74,23 +74,23 @@ def at_least(limit: float, workload: str, what: str, value: Spread | None, **mor
     )
 
 
-def cpu_per_gb(run: Run) -> float:
+def cpu_per_gb(run: ToolRun) -> float:
     return run.cpu_seconds_per_gb
 
 
-def cpu_per_object(run: Run) -> float:
+def cpu_per_object(run: ToolRun) -> float:
     return run.cpu_microseconds_per_object
 
 
-def objects_per_second(run: Run) -> float:
+def objects_per_second(run: ToolRun) -> float:
     return run.objects_per_second
 
 
-def wall_seconds(run: Run) -> float:
+def wall_seconds(run: ToolRun) -> float:
     return run.usage.wall_seconds
 
 
-def per_core(run: Run) -> float:
+def per_core(run: ToolRun) -> float:
     return run.gigabytes_per_core_second
 
 

@@ -23,17 +23,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from noria.benchmarks.suite.tools import Ends, Order, Tool, noria
+
 from noria.benchmarks.measure.accounting import Usage
 from noria.benchmarks.null.stores import BUCKET, loop_command
 from noria.benchmarks.servers import free_ports
 from noria.benchmarks.suite import peers
 from noria.benchmarks.suite.bars import LOOP, SHORT, check_bars
-from noria.benchmarks.suite.contenders import Contender, Ends, Order, noria
 from noria.benchmarks.suite.machine import describe_machine, describe_versions
 from noria.benchmarks.suite.ray_cluster import measure_idle_ray
 from noria.benchmarks.suite.report import Results, write_results
 from noria.benchmarks.suite.rounds import Contest, Entry, contests_of, run_rounds, temporary_folder
-from noria.benchmarks.suite.stands import NullStand, run_null_stand, run_real_stands
+from noria.benchmarks.suite.stands import NullTestBed, run_null_stand, run_real_stands
 from noria.benchmarks.suite.workloads import GB, Workload, bulk, bulk_https, mixed, null_bulk, small
 from noria.engine.config.jobfile import RunConfig
 
@@ -138,7 +139,7 @@ def measure_idle() -> list[Usage]:
 
 def run_real(
     make: Callable[[float], Workload],
-    contenders: Sequence[Contender],
+    tools: Sequence[Tool],
     scale: Scale,
     *,
     sides: Mapping[str, int],
@@ -146,33 +147,33 @@ def run_real(
     """`sides`: contenders that are shown beside the bars -> the rounds they get."""
     started = time.monotonic()
     workload, warm_up = make(scale.share), make(scale.share * WARM_UP_SHARE)
-    with run_real_stands([workload, warm_up], tls=workload.tls) as [stand, warm_stand]:
+    with run_real_stands([workload, warm_up], tls=workload.tls) as [test_bed, warm_stand]:
         _say(f"  servers filled in {time.monotonic() - started:.0f} s")
         entries = [
-            Entry(workload=workload, stand=stand, contender=one, rounds=sides.get(one.name))
-            for one in contenders
+            Entry(workload=workload, test_bed=test_bed, tool=one, rounds=sides.get(one.name))
+            for one in tools
         ]
-        warming = [Entry(workload=warm_up, stand=warm_stand, contender=one) for one in contenders]
+        warming = [Entry(workload=warm_up, test_bed=warm_stand, tool=one) for one in tools]
         runs = run_rounds(entries, rounds=scale.rounds, say=_say, warm_up=warming)
         return contests_of(entries, list(runs))
 
 
 def run_small(scale: Scale) -> list[Contest]:
     (port,) = free_ports(1)
-    contenders = peers.small_object_contenders(port)
-    return run_real(small, contenders, scale, sides={peers.STANDING_NORIA: 1})
+    tools = peers.small_object_contenders(port)
+    return run_real(small, tools, scale, sides={peers.STANDING_NORIA: 1})
 
 
 def run_bulk(scale: Scale) -> list[Contest]:
-    contenders = peers.large_object_contenders()
-    return run_real(bulk, contenders, scale, sides={peers.RCLONE_PARTS: 1})
+    tools = peers.large_object_contenders()
+    return run_real(bulk, tools, scale, sides={peers.RCLONE_PARTS: 1})
 
 
 def run_bulk_https(scale: Scale) -> list[Contest]:
-    contenders = peers.large_object_contenders()
+    tools = peers.large_object_contenders()
     return run_real(
         lambda share: bulk_https(share * BULK_HTTPS_SHARE),
-        contenders,
+        tools,
         scale,
         sides={peers.RCLONE_PARTS: 2},
     )
@@ -199,32 +200,32 @@ def run_null(scale: Scale, *, tls: bool) -> list[Contest]:
         )
         loop = loop_contender(loop_stand, stream_bytes)
         brief = [
-            Entry(workload=short, stand=short_stand, contender=noria(name=peers.NORIA)),
-            Entry(workload=looped, stand=loop_stand, contender=loop),
+            Entry(workload=short, test_bed=short_stand, tool=noria(name=peers.NORIA)),
+            Entry(workload=looped, test_bed=loop_stand, tool=loop),
             *(
-                Entry(workload=short, stand=short_stand, contender=peer, rounds=NULL_PEER_ROUNDS)
+                Entry(workload=short, test_bed=short_stand, tool=peer, rounds=NULL_PEER_ROUNDS)
                 for peer in peers.large_object_contenders()
                 if peer.name in (peers.RCLONE_WHOLE, peers.JUICEFS)
             ),
         ]
         entries = [
-            Entry(workload=long, stand=long_stand, contender=noria(name=peers.NORIA)),
+            Entry(workload=long, test_bed=long_stand, tool=noria(name=peers.NORIA)),
             *brief,
         ]
         runs = run_rounds(entries, rounds=scale.rounds, say=_say, warm_up=brief)
         return contests_of(entries, list(runs))
 
 
-def loop_contender(stand: NullStand, stream_bytes: int) -> Contender:
+def loop_contender(test_bed: NullTestBed, stream_bytes: int) -> Tool:
     """The plain C loop: recv, XXH3-128, send."""
 
     def order(ends: Ends, folder: Path) -> Order:
         command = loop_command(
-            stand.source, stand.sink, key=LOOP_KEY, size=stream_bytes, streams=LOOP_STREAMS
+            test_bed.source, test_bed.sink, key=LOOP_KEY, size=stream_bytes, streams=LOOP_STREAMS
         )
         return Order(command=command, environment={"PATH": os.defpath})
 
-    return Contender(
+    return Tool(
         name=LOOP,
         tool="loop",
         order=order,

@@ -19,9 +19,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from noria.benchmarks.suite.tools import noria
+
 from noria.benchmarks.measure.spread import paired_ratios, spread_of
 from noria.benchmarks.servers import ROOT
-from noria.benchmarks.suite.contenders import noria
 from noria.benchmarks.suite.machine import describe_machine, describe_revision
 from noria.benchmarks.suite.rounds import (
     Contest,
@@ -31,7 +32,7 @@ from noria.benchmarks.suite.rounds import (
     run_rounds,
     temporary_folder,
 )
-from noria.benchmarks.suite.stands import Stand, run_null_stand, run_real_stands
+from noria.benchmarks.suite.stands import TestBed, run_null_stand, run_real_stands
 from noria.benchmarks.suite.workloads import GB, MIB, Workload, bulk, null_bulk, small
 
 OLD, NEW = "old", "new"
@@ -129,9 +130,9 @@ def check_imports(tree: Path) -> None:
 
 
 def compare(name: str, old: Path, rounds: int) -> Contest:
-    with _stand(name) as (workload, stand):
+    with _stand(name) as (workload, test_bed):
         entries = [
-            Entry(workload=workload, stand=stand, contender=noria(name=side, tree=tree))
+            Entry(workload=workload, test_bed=test_bed, tool=noria(name=side, tree=tree))
             for side, tree in ((OLD, old), (NEW, ROOT))
         ]
         runs = list(run_rounds(entries, rounds=rounds, say=lambda line: print(line, flush=True)))
@@ -140,7 +141,7 @@ def compare(name: str, old: Path, rounds: int) -> Contest:
 
 
 @contextlib.contextmanager
-def _stand(name: str) -> Iterator[tuple[Workload, Stand]]:
+def _stand(name: str) -> Iterator[tuple[Workload, TestBed]]:
     if name == "null-bulk":
         workload = null_bulk(NULL_BYTES, tls=False)
         with run_null_stand(workload.objects, tls=False) as null_stand:
@@ -149,8 +150,8 @@ def _stand(name: str) -> Iterator[tuple[Workload, Stand]]:
     if name not in ("small", "bulk"):
         sys.exit(f"no such workload: {name}; there are small, null-bulk, bulk")
     workload = small(SMALL_SHARE) if name == "small" else bulk(BULK_SHARE)
-    with run_real_stands([workload]) as [stand]:
-        yield workload, stand
+    with run_real_stands([workload]) as [test_bed]:
+        yield workload, test_bed
 
 
 def table(contests: Sequence[Contest]) -> Iterator[str]:

@@ -55,7 +55,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contender:
+class Tool:
     """One way to do the work."""
 
     name: str
@@ -107,7 +107,7 @@ def noria(
     tree: Path | None = None,
     cluster_port: int | None = None,
     flags: Sequence[str] = (),
-) -> Contender:
+) -> Tool:
     """`noria copy` as a user would call it.
 
     `tree` is another checkout to run. The default is a Ray of its own, started and ended within the
@@ -122,7 +122,7 @@ def noria(
             environment["PYTHONPATH"] = str(tree)
         return Order(command=_noria_command(ends, folder, flags), environment=environment)
 
-    return Contender(
+    return Tool(
         name=name,
         tool="noria",
         order=order,
@@ -150,7 +150,7 @@ def _noria_command(ends: Ends, folder: Path, flags: Sequence[str]) -> list[str]:
 # -- rclone ----------------------------------------------------------------------------------------
 
 
-def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Contender:
+def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Tool:
     def order(ends: Ends, folder: Path) -> Order:
         trust = [] if ends.ca_bundle is None else ["--ca-cert", str(ends.ca_bundle)]
         places = [f"source:{ends.container}", f"target:{ends.bucket}"]
@@ -169,7 +169,7 @@ def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Con
         command = [str(find_tool("rclone")), "--config", os.devnull, "copy", *places]
         return Order(command=[*command, *flags, *trust], environment=environment)
 
-    return Contender(
+    return Tool(
         name=name,
         tool="rclone",
         order=order,
@@ -181,7 +181,7 @@ def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Con
 # -- juicefs sync ----------------------------------------------------------------------------------
 
 
-def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "") -> Contender:
+def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "") -> Tool:
     def order(ends: Ends, folder: Path) -> Order:
         # Its minio scheme speaks http, its s3 scheme https; the source follows the environment.
         scheme = "minio" if ends.ca_bundle is None else "s3"
@@ -195,7 +195,7 @@ def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "")
             environment={**ends.env(), "HOME": str(folder)},
         )
 
-    return Contender(
+    return Tool(
         name=name,
         tool="juicefs",
         order=order,

@@ -7,7 +7,7 @@ by far its cheapest way, at the price of checksums and of a resume within the ob
 
 from __future__ import annotations
 
-from noria.benchmarks.suite.contenders import Contender, juicefs, noria, rclone
+from noria.benchmarks.suite.tools import Tool, juicefs, noria, rclone
 
 NORIA = "Noria"
 STANDING_NORIA = "Noria on a standing Ray"
@@ -26,7 +26,7 @@ NO_CHECKSUM = "no checksum goes out with the bytes; no resume within an object"
 NO_METADATA = "no checksum goes out with the bytes; metadata and content type are not kept"
 
 
-def large_object_contenders() -> list[Contender]:
+def large_object_contenders() -> list[Tool]:
     return [
         noria(name=NORIA),
         rclone(
@@ -39,7 +39,7 @@ def large_object_contenders() -> list[Contender]:
     ]
 
 
-def small_object_contenders(cluster_port: int) -> list[Contender]:
+def small_object_contenders(cluster_port: int) -> list[Tool]:
     return [
         noria(name=NORIA),
         noria(name=STANDING_NORIA, cluster_port=cluster_port),
@@ -52,7 +52,7 @@ def small_object_contenders(cluster_port: int) -> list[Contender]:
     ]
 
 
-def mixed_object_contenders() -> list[Contender]:
+def mixed_object_contenders() -> list[Tool]:
     return [
         noria(name=NORIA),
         rclone(

@@ -29,7 +29,7 @@ def plot_measure(
     contests: Sequence[Contest], measure: Measure, *, title: str, path: Path, digits: int
 ) -> None:
     """Medians as bars, lowest to highest as whiskers. Raises ValueError where nothing was run."""
-    heights = [len(contest.contenders) for contest in contests]
+    heights = [len(contest.tools) for contest in contests]
     inches_high = sum(INCHES_A_HEADING + INCHES_A_BAR * count for count in heights) + 0.5
     figure = Figure(figsize=(INCHES_WIDE, inches_high), layout="constrained")
     rows = figure.subplots(
@@ -45,10 +45,10 @@ def _draw_contest(axes: Axes, contest: Contest, measure: Measure, digits: int) -
     axes.set_title(f"{contest.workload.name}: {contest.workload.title}", loc="left", fontsize=9)
     seen: set[str] = set()
     highest = 0.0
-    for place, contender in enumerate(contest.contenders):
-        found = spread_of(contest.by_round(contender.name, measure).values())
-        colour = COLOURS[contender.tool][contender.tool in seen]
-        seen.add(contender.tool)
+    for place, tool in enumerate(contest.tools):
+        found = spread_of(contest.by_round(tool.name, measure).values())
+        colour = COLOURS[tool.tool][tool.tool in seen]
+        seen.add(tool.tool)
         if found is None:
             axes.text(0, place, " no valid run", va="center", fontsize=8)
             continue
@@ -70,8 +70,8 @@ def _draw_contest(axes: Axes, contest: Contest, measure: Measure, digits: int) -
             va="center",
             fontsize=8,
         )
-    axes.set_yticks(range(len(contest.contenders)), [one.name for one in contest.contenders])
-    axes.set_ylim(len(contest.contenders) - 0.5, -0.5)
+    axes.set_yticks(range(len(contest.tools)), [one.name for one in contest.tools])
+    axes.set_ylim(len(contest.tools) - 0.5, -0.5)
     axes.set_xlim(0, highest * 1.14 or 1)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.tick_params(axis="both", labelsize=8, length=0)

@@ -13,7 +13,7 @@ from noria.benchmarks.measure.spread import Spread, paired_ratios, spread_of
 from noria.benchmarks.suite.bars import Bar, wall_seconds
 from noria.benchmarks.suite.peers import NORIA
 from noria.benchmarks.suite.plots import plot_measure
-from noria.benchmarks.suite.rounds import Contest, Measure, Run
+from noria.benchmarks.suite.rounds import Contest, Measure, ToolRun
 from noria.benchmarks.suite.workloads import MIB
 
 OBJECT_WORKLOADS = ("small",)
@@ -62,11 +62,11 @@ def write_runs(contests: Sequence[Contest], path: Path) -> None:
         writer.writerows(rows)
 
 
-def _row(run: Run) -> dict[str, object]:
+def _row(run: ToolRun) -> dict[str, object]:
     usage = run.usage
     return {
         "workload": run.workload,
-        "contender": run.contender,
+        "contender": run.tool,
         "round": run.round,
         "counts": run.counts,
         "objects": run.objects,
@@ -89,7 +89,7 @@ def _row(run: Run) -> dict[str, object]:
 
 def _plot(contests: Sequence[Contest], folder: Path, name: str) -> Iterator[tuple[str, str]]:
     """Draw what there is; yields file name and title of each picture."""
-    shown = [contest for contest in contests if len(contest.contenders) > 1]
+    shown = [contest for contest in contests if len(contest.tools) > 1]
     by_bytes = [one for one in contests if one.workload.name not in OBJECT_WORKLOADS]
     by_object = [one for one in contests if one.workload.name in OBJECT_WORKLOADS]
     figures = (
@@ -104,11 +104,11 @@ def _plot(contests: Sequence[Contest], folder: Path, name: str) -> Iterator[tupl
             yield path.name, figure.title
 
 
-def _cpu_per_gb(run: Run) -> float:
+def _cpu_per_gb(run: ToolRun) -> float:
     return run.cpu_seconds_per_gb
 
 
-def _cpu_per_object(run: Run) -> float:
+def _cpu_per_object(run: ToolRun) -> float:
     return run.cpu_microseconds_per_object
 
 
@@ -196,21 +196,21 @@ def _contest_section(contest: Contest, seconds: float | None) -> Iterator[str]:
     measure, digits = (_cpu_per_object, 0) if per_object else (_cpu_per_gb, 2)
     head = ["", "CPU us/object" if per_object else "CPU s/GB", f"{NORIA} / this"]
     head += ["objects/s" if per_object else "MB/s", "wall s", "peak RSS MiB", "peak PSS MiB"]
-    rows = [_contender_row(contest, one.name, measure, digits) for one in contest.contenders]
+    rows = [_contender_row(contest, one.name, measure, digits) for one in contest.tools]
     yield from _table([*head, "runs"], rows)
-    for contender in contest.contenders:
+    for tool in contest.tools:
         yield ""
-        yield f"{contender.name}{f' ({contender.note})' if contender.note else ''}:"
+        yield f"{tool.name}{f' ({tool.note})' if contender.note else ''}:"
         yield ""
-        yield f"    {contender.flags}"
-        for run in contest.void(contender.name):
+        yield f"    {tool.flags}"
+        for run in contest.void(tool.name):
             yield ""
             yield f"Void, round {run.round}: {run.trouble}"
 
 
 def _contender_row(contest: Contest, name: str, measure: Measure, digits: int) -> list[str]:
     valid, void = contest.valid(name), contest.void(name)
-    rate = Run.objects_per_second.fget if digits == 0 else Run.megabytes_per_second.fget
+    rate = ToolRun.objects_per_second.fget if digits == 0 else ToolRun.megabytes_per_second.fget
     cells = [
         _text(spread_of(measure(run) for run in valid), digits),
         _text(paired_ratios(contest.by_round(NORIA, measure), contest.by_round(name, measure)), 2),
@@ -230,10 +230,10 @@ def _roles_section(results: Results) -> Iterator[str]:
     """Whose CPU it was, in runs of Noria: medians."""
     columns: dict[str, dict[str, float]] = {}
     for contest in results.contests:
-        for contender in contest.contenders:
-            runs = contest.valid(contender.name)
-            if contender.tool == "noria" and runs:
-                where = f"{contest.workload.name}: {contender.name}"
+        for tool in contest.tools:
+            runs = contest.valid(tool.name)
+            if tool.tool == "noria" and runs:
+                where = f"{contest.workload.name}: {tool.name}"
                 columns[where] = _median_roles([run.usage for run in runs])
     if results.idle:
         columns["idle Ray"] = _median_roles(results.idle)

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from noria.benchmarks.suite.tools import Tool
+
 from noria.benchmarks.measure.accounting import Usage, measure, open_account
-from noria.benchmarks.suite.contenders import Contender
 from noria.benchmarks.suite.ray_cluster import start_cluster
-from noria.benchmarks.suite.stands import Stand
+from noria.benchmarks.suite.stands import TestBed
 from noria.benchmarks.suite.workloads import GB, Workload
 
 WARM_UP = 0
@@ -26,11 +27,11 @@ LAST_WORDS = 300  # characters of a failed tool's output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class ToolRun:
     """One contender's attempt at one workload."""
 
     workload: str
-    contender: str
+    tool: str
     round: int
     objects: int
     """That the workload has, as `bytes`."""
@@ -64,7 +65,7 @@ class Run:
         return self.bytes / GB / self.usage.cpu_seconds
 
 
-Measure = Callable[[Run], float]
+Measure = Callable[[ToolRun], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +73,8 @@ class Entry:
     """Who moves what, between which servers."""
 
     workload: Workload
-    stand: Stand
-    contender: Contender
+    test_bed: TestBed
+    tool: Tool
     rounds: int | None = None
     """How many of the rounds it takes part in, the first ones. None: all."""
 
@@ -83,17 +84,17 @@ class Contest:
     """All runs of one workload."""
 
     workload: Workload
-    contenders: tuple[Contender, ...]
-    runs: tuple[Run, ...]
+    tools: tuple[Tool, ...]
+    runs: tuple[ToolRun, ...]
 
-    def valid(self, contender: str) -> list[Run]:
-        return [run for run in self.runs if run.contender == contender and run.counts]
+    def valid(self, tool: str) -> list[ToolRun]:
+        return [run for run in self.runs if run.tool == tool and run.counts]
 
-    def void(self, contender: str) -> list[Run]:
-        return [run for run in self.runs if run.contender == contender and run.trouble]
+    def void(self, tool: str) -> list[ToolRun]:
+        return [run for run in self.runs if run.tool == tool and run.trouble]
 
-    def by_round(self, contender: str, measure: Measure) -> dict[int, float]:
-        return {run.round: measure(run) for run in self.valid(contender)}
+    def by_round(self, tool: str, measure: Measure) -> dict[int, float]:
+        return {run.round: measure(run) for run in self.valid(tool)}
 
 
 def run_rounds(
@@ -102,7 +103,7 @@ def run_rounds(
     rounds: int,
     say: Callable[[str], None],
     warm_up: Sequence[Entry] | None = None,
-) -> Iterator[Run]:
+) -> Iterator[ToolRun]:
     """A round for warm-up, of `warm_up` where given, then `rounds` that count."""
     for number in range(rounds + 1):
         taking_part = [one for one in entries if one.rounds is None or number <= one.rounds]
@@ -115,31 +116,31 @@ def run_rounds(
             yield run
 
 
-def run_once(entry: Entry, number: int) -> Run:
-    workload, contender = entry.workload, entry.contender
+def run_once(entry: Entry, number: int) -> ToolRun:
+    workload, tool = entry.workload, entry.tool
     with (
-        entry.stand.fresh_ends() as ends,
+        entry.test_bed.fresh_ends() as ends,
         temporary_folder() as folder,
         open_account() as account,
     ):
-        order = contender.order(ends, folder)
-        if contender.cluster_port is not None:
-            start_cluster(account, contender.cluster_port, order.environment, folder)
+        order = tool.order(ends, folder)
+        if tool.cluster_port is not None:
+            start_cluster(account, tool.cluster_port, order.environment, folder)
         log = folder / "output.log"
         with log.open("wb") as output:
             usage = measure(
                 order.command,
                 order.environment,
                 account=account,
-                roles=contender.roles,
+                roles=tool.roles,
                 folder=folder,
                 output=output,
                 errors=output,
             )
-        trouble = _trouble(workload, entry.stand.arrived(ends), usage, log)
-    return Run(
+        trouble = _trouble(workload, entry.test_bed.arrived(ends), usage, log)
+    return ToolRun(
         workload=workload.name,
-        contender=contender.name,
+        tool=tool.name,
         round=number,
         objects=len(workload.objects),
         bytes=workload.bytes,
@@ -148,7 +149,7 @@ def run_once(entry: Entry, number: int) -> Run:
     )
 
 
-def contests_of(entries: Sequence[Entry], runs: Sequence[Run]) -> list[Contest]:
+def contests_of(entries: Sequence[Entry], runs: Sequence[ToolRun]) -> list[Contest]:
     """The runs by workload, in the order of the entries."""
     # Of several under one name, the first entry's says what it is.
     workloads = {entry.workload.name: entry.workload for entry in reversed(entries)}
@@ -156,7 +157,7 @@ def contests_of(entries: Sequence[Entry], runs: Sequence[Run]) -> list[Contest]:
     return [
         Contest(
             workload=workloads[name],
-            contenders=tuple(entry.contender for entry in entries if entry.workload.name == name),
+            tools=tuple(entry.tool for entry in entries if entry.workload.name == name),
             runs=tuple(run for run in runs if run.workload == name),
         )
         for name in names
@@ -172,10 +173,10 @@ def _trouble(workload: Workload, arrived: tuple[int, int], usage: Usage, log: Pa
     return ""
 
 
-def run_line(run: Run) -> str:
+def run_line(run: ToolRun) -> str:
     usage = run.usage
     line = (
-        f"  {run.workload:16} round {run.round} {run.contender:32}"
+        f"  {run.workload:16} round {run.round} {run.tool:32}"
         f"{usage.wall_seconds:8.2f} s {usage.cpu_seconds:8.2f} CPU s"
         f"{usage.peak_rss_bytes / 2**20:8,.0f} MiB"
     )

@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from noria.benchmarks.suite.tools import Ends
+
 from noria.benchmarks.null import stores as null_stores
 from noria.benchmarks.null.stores import NullSink, NullSource
 from noria.benchmarks.servers import (
@@ -34,14 +36,13 @@ from noria.benchmarks.servers import (
     run_seaweedfs,
 )
 from noria.benchmarks.suite.certificates import ServerCertificate, make_certificate
-from noria.benchmarks.suite.contenders import Ends
 from noria.benchmarks.suite.filling import fill_container
 from noria.benchmarks.suite.workloads import Sized, Workload
 
 WARMING_KEY = "warming"
 
 
-class Stand(Protocol):
+class TestBed(Protocol):
     """Both sides of a workload."""
 
     def fresh_ends(self) -> contextlib.AbstractContextManager[Ends]:
@@ -53,7 +54,7 @@ class Stand(Protocol):
         ...
 
 
-class RealStand:
+class RealTestBed:
     """Azurite and SeaweedFS."""
 
     def __init__(
@@ -106,7 +107,7 @@ def count_objects(client: Any, bucket: str) -> tuple[int, int]:
 @contextlib.contextmanager
 def run_real_stands(
     workloads: Sequence[Workload], *, tls: bool = False
-) -> Iterator[list[RealStand]]:
+) -> Iterator[list[RealTestBed]]:
     """Both servers, with each workload's objects in a container of its own; all data goes at the
     end."""
     containers = [f"source-{number}" for number in range(len(workloads))]
@@ -116,13 +117,13 @@ def run_real_stands(
             fill_container(workload.objects, azurite, container)
         seaweedfs = stack.enter_context(run_seaweedfs())
         speaking = stack.enter_context(_speaking_tls(azurite, seaweedfs)) if tls else None
-        yield [RealStand(azurite, container, seaweedfs, speaking) for container in containers]
+        yield [RealTestBed(azurite, container, seaweedfs, speaking) for container in containers]
 
 
 # -- servers that cost next to nothing -------------------------------------------------------------
 
 
-class NullStand:
+class NullTestBed:
     """A null source and a null sink, which keeps no bodies."""
 
     def __init__(self, source: NullSource, sink: NullSink, bucket: str | None) -> None:
@@ -150,13 +151,13 @@ class NullStand:
 @contextlib.contextmanager
 def run_null_stand(
     objects: Sequence[Sized], *, tls: bool, bucket: str | None = None
-) -> Iterator[NullStand]:
+) -> Iterator[NullTestBed]:
     """`bucket` is written to at every run; by default each has a new one."""
     with (
         null_stores.run_null_source(objects, tls=tls) as source,
         null_stores.run_null_sink(tls=tls) as sink,
     ):
-        yield NullStand(source, sink, bucket)
+        yield NullTestBed(source, sink, bucket)
 
 
 # -- https -----------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from noria.benchmarks.suite.tools import Tool, juicefs, rclone
+
 from noria.benchmarks.measure.spread import spread_of
-from noria.benchmarks.suite.contenders import Contender, juicefs, rclone
-from noria.benchmarks.suite.rounds import Entry, Run, run_rounds
+from noria.benchmarks.suite.rounds import Entry, ToolRun, run_rounds
 from noria.benchmarks.suite.stands import run_real_stands
 from noria.benchmarks.suite.workloads import bulk, bulk_https, mixed, small
 
@@ -78,38 +79,35 @@ def main() -> int:
         make, sets = TRIALS[name]
         workload = make(arguments.share)
         print(workload.title, flush=True)
-        contenders = [contender_of(words) for words in sets]
-        with run_real_stands([workload], tls=workload.tls) as [stand]:
-            entries = [
-                Entry(workload=workload, stand=stand, contender=contender)
-                for contender in contenders
-            ]
+        tools = [contender_of(words) for words in sets]
+        with run_real_stands([workload], tls=workload.tls) as [test_bed]:
+            entries = [Entry(workload=workload, test_bed=test_bed, tool=tool) for tool in tools]
             runs = list(run_rounds(entries, rounds=arguments.rounds, say=lambda line: None))
-            print_table(runs, contenders)
+            print_table(runs, tools)
     return 0
 
 
-def contender_of(words: str) -> Contender:
+def contender_of(words: str) -> Tool:
     tool, *flags = words.split()
     return (rclone if tool == "rclone" else juicefs)(flags, name=words)
 
 
-def print_table(runs: Sequence[Run], contenders: Sequence[Contender]) -> None:
+def print_table(runs: Sequence[ToolRun], tools: Sequence[Tool]) -> None:
     print("    CPU s/GB  CPU us/object       wall s   MiB")
-    for contender in contenders:
-        mine = [run for run in runs if run.contender == contender.name]
+    for tool in tools:
+        mine = [run for run in runs if run.tool == tool.name]
         valid = [run for run in mine if run.counts]
         per_gb = spread_of(run.cpu_seconds_per_gb for run in valid)
         per_object = spread_of(run.cpu_microseconds_per_object for run in valid)
         wall = spread_of(run.usage.wall_seconds for run in valid)
         if per_gb is None or per_object is None or wall is None:
             trouble = next((run.trouble for run in mine if run.trouble), "not run")
-            print(f"  void  {contender.name}\n        {trouble}", flush=True)
+            print(f"  void  {tool.name}\n        {trouble}", flush=True)
             continue
         peak = max(run.usage.peak_rss_bytes for run in valid) / 2**20
         print(
             f"{per_gb.median:12.2f}{per_object.median:15,.0f}{wall.median:13.2f}{peak:6,.0f}"
-            f"  {contender.name}",
+            f"  {tool.name}",
             flush=True,
         )
 

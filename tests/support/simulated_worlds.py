@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from noria.benchmarks.simulate.driver import Judge
-from noria.benchmarks.simulate.run import Run, run_simulation
+from noria.benchmarks.simulate.run import Simulation, run_simulation
 from noria.benchmarks.simulate.settings import DAY, HOUR, MINUTE, Cadence, Faults, Site
 from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
@@ -69,7 +69,7 @@ def run_small(
     faults: Faults = HARSH,
     scheduler_type: type[Scheduler] = Scheduler,
     judges: Sequence[Judge] = (),
-) -> Run:
+) -> Simulation:
     return run_simulation(
         made_up_shards(seed),
         SITE,

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from noria.benchmarks.simulate.command import Wish, simulate
+from noria.benchmarks.simulate.command import SimulationOptions, simulate
 from noria.benchmarks.simulate.flow import Flow
-from noria.benchmarks.simulate.ledger import Ledger, Violation
+from noria.benchmarks.simulate.ledger import SimulationLedger, Violation
 from noria.benchmarks.simulate.plan import made_up_job
 from noria.benchmarks.simulate.records import Figures
-from noria.benchmarks.simulate.report import Findings, print_report, summary, tail_seconds
+from noria.benchmarks.simulate.report import SimulationFindings, print_report, summary, tail_seconds
 from noria.benchmarks.simulate.run import ideal_seconds, run_simulation
 from noria.benchmarks.simulate.runs import Runs
 from noria.benchmarks.simulate.settings import HOUR, Cadence, Faults, Site
@@ -27,7 +27,7 @@ from noria.manifests.errors import ConfigurationError
 from noria.manifests.model import Lease, LeaseKind, ShardKind, ShardPlan
 from noria.manifests.plan.shards import MIN_SHARD_BYTES
 from tests.support.moves import NORIA
-from tests.support.scheduler_ledger import Ledger as UnitLedger
+from tests.support.scheduler_ledger import SimulationLedger as UnitLedger
 from tests.support.simulated_worlds import (
     CALM,
     HARSH,
@@ -40,7 +40,9 @@ from tests.support.simulated_worlds import (
 
 PNG = b"\x89PNG\r\n"
 SEEDS = range(100, 108)
-SMALL = Wish(bytes="1TB", objects="1e5", workers=16, store_rate="800MB", worker_rate="100MB")
+SMALL = SimulationOptions(
+    bytes="1TB", objects="1e5", workers=16, store_rate="800MB", worker_rate="100MB"
+)
 
 
 # -- whole worlds ----------------------------------------------------------------------------------
@@ -224,7 +226,7 @@ def test_no_faults_are_none_and_more_are_more_often() -> None:
 
 def test_a_lease_for_an_unknown_worker_is_a_violation() -> None:
     plans = made_up_shards(1)[:1]
-    ledger = Ledger(plans, OPTIONS)
+    ledger = SimulationLedger(plans, OPTIONS)
     ledger.begin_run([], {}, 1)
     lease = Lease(shard=0, kind=LeaseKind.OBJECTS, first=0, end=1, attempt=1, generation=0)
     joined = WorkerJoined(now=0.0, worker="a", slots=1)
@@ -236,14 +238,14 @@ def test_a_lease_for_an_unknown_worker_is_a_violation() -> None:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+def found(tmp_path_factory: pytest.TempPathFactory) -> SimulationFindings:
     return simulate(
         replace(SMALL, plot=tmp_path_factory.mktemp("plot") / "run.png"), lambda line: None
     )
 
 
 def test_the_report_says_what_was_found(
-    found: Findings, capsys: pytest.CaptureFixture[str]
+    found: SimulationFindings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = summary(found)
     assert document["violation"] is None
@@ -260,7 +262,7 @@ def test_the_report_says_what_was_found(
 
 
 def test_a_violation_is_said_and_is_exit_code_1(
-    found: Findings, capsys: pytest.CaptureFixture[str]
+    found: SimulationFindings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = replace(found, run=replace(found.run, violation="a [unit] was lost"))
     document = summary(broken)
@@ -271,7 +273,7 @@ def test_a_violation_is_said_and_is_exit_code_1(
     assert "held" not in printed
 
 
-def test_the_picture_is_drawn(found: Findings) -> None:
+def test_the_picture_is_drawn(found: SimulationFindings) -> None:
     assert found.plot is not None
     assert Path(found.plot).read_bytes().startswith(PNG)
 
@@ -279,14 +281,14 @@ def test_the_picture_is_drawn(found: Findings) -> None:
 @pytest.mark.parametrize(
     ("wish", "said"),
     [
-        (Wish(), "say what to move"),
-        (Wish(bytes="1TB"), "--objects 1e9"),
-        (Wish(bytes="1XB", objects="10"), "--bytes: "),
-        (Wish(bytes="1TB", objects="many"), "write a number such as 1e9"),
-        (Wish(bytes="1TB", objects="0.5"), "write a number such as 1e9"),
-        (Wish(bytes="0", objects="10"), "raise it"),
-        (Wish(bytes="10PB", objects="10"), "raise --objects"),
-        (Wish(bytes="10EB", objects="1e12"), "--shards"),
+        (SimulationOptions(), "say what to move"),
+        (SimulationOptions(bytes="1TB"), "--objects 1e9"),
+        (SimulationOptions(bytes="1XB", objects="10"), "--bytes: "),
+        (SimulationOptions(bytes="1TB", objects="many"), "write a number such as 1e9"),
+        (SimulationOptions(bytes="1TB", objects="0.5"), "write a number such as 1e9"),
+        (SimulationOptions(bytes="0", objects="10"), "raise it"),
+        (SimulationOptions(bytes="10PB", objects="10"), "raise --objects"),
+        (SimulationOptions(bytes="10EB", objects="1e12"), "--shards"),
         (replace(SMALL, faults=-1.0), "give a factor from 0"),
         (replace(SMALL, faults=float("nan")), "give a factor from 0"),
         (replace(SMALL, node_loss_hours=-1.0), "0 for never"),
@@ -295,10 +297,12 @@ def test_the_picture_is_drawn(found: Findings) -> None:
         (replace(SMALL, plot=Path("run.jpg")), "name a FILE.png"),
         (replace(SMALL, plot=Path("/nowhere/run.png")), "in a directory that is there"),
         (replace(SMALL, job=Path("job.toml")), "leave out --bytes"),
-        (Wish(job=Path("/nowhere/job.toml")), "cannot read /nowhere/job.toml"),
+        (SimulationOptions(job=Path("/nowhere/job.toml")), "cannot read /nowhere/job.toml"),
     ],
 )
-def test_a_wish_that_cannot_be_is_refused_with_the_next_step(wish: Wish, said: str) -> None:
+def test_a_wish_that_cannot_be_is_refused_with_the_next_step(
+    wish: SimulationOptions, said: str
+) -> None:
     with pytest.raises(ConfigurationError, match=said) as refused:
         simulate(wish, lambda line: None)
     assert "\n" not in str(refused.value)
@@ -342,13 +346,13 @@ def test_a_planned_job_is_simulated_by_its_own_shards(tmp_path: Path) -> None:
     job = tmp_path / "job.toml"
     job.write_text(f'source = "file://{source}"\ntarget = "file://{tmp_path}/target"\n')
     with pytest.raises(ConfigurationError, match="noria plan"):
-        simulate(Wish(job=job), lambda line: None)
+        simulate(SimulationOptions(job=job), lambda line: None)
     planned = subprocess.run(
         [str(NORIA), "plan", str(job)], capture_output=True, text=True, check=False
     )
     assert planned.returncode == 0, planned.stderr
     for path in (job, tmp_path / "job"):
-        found = simulate(Wish(job=path, workers=3, faults=0), lambda line: None)
+        found = simulate(SimulationOptions(job=path, workers=3, faults=0), lambda line: None)
         assert found.run.violation is None
         assert (found.plan.objects, found.plan.bytes) == (100, 5050)
         assert found.run.figures.useful_bytes == pytest.approx(5050)

@@ -6,8 +6,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from noria.benchmarks.suite.tools import Ends, Tool, juicefs, noria, noria_role, rclone
 
-from noria.benchmarks.suite.contenders import Contender, Ends, juicefs, noria, noria_role, rclone
 from noria.benchmarks.suite.tuning import TRIALS, contender_of
 from noria.benchmarks.suite.workloads import (
     MIXED_LARGEST_BYTES,
@@ -35,11 +35,11 @@ def ends(ca_bundle: Path | None = None) -> Ends:
 
 @pytest.mark.parametrize("contender", [noria(), rclone(["--flag"]), juicefs(["--flag"])])
 def test_the_developers_environment_stays_out(
-    contender: Contender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "mine")
     monkeypatch.setenv("RCLONE_TRANSFERS", "1")
-    environment = contender.order(ends(), tmp_path).environment
+    environment = tool.order(ends(), tmp_path).environment
     assert environment["HOME"] == str(tmp_path)
     assert not {"AWS_PROFILE", "RCLONE_TRANSFERS"} & environment.keys()
 

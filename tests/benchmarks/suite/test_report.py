@@ -8,7 +8,7 @@ from pathlib import Path
 from noria.benchmarks.suite.bars import check_bars
 from noria.benchmarks.suite.peers import JUICEFS, NORIA, RCLONE
 from noria.benchmarks.suite.report import Results, write_results
-from noria.benchmarks.suite.rounds import Contest, Run
+from noria.benchmarks.suite.rounds import Contest, ToolRun
 from noria.benchmarks.suite.workloads import Workload
 from tests.support.fake_runs import contest, usage
 
@@ -24,16 +24,16 @@ def results() -> Results:
             JUICEFS: [usage(), usage(cpu_seconds=5e-4)],
         },
     )
-    void = Run(
+    void = ToolRun(
         workload="small",
-        contender=JUICEFS,
+        tool=JUICEFS,
         round=2,
         objects=1,
         bytes=4096,
         usage=usage(),
         trouble="0 objects | none",
     )
-    shown = Contest(workload=WORKLOAD, contenders=runs.contenders, runs=(*runs.runs, void))
+    shown = Contest(workload=WORKLOAD, tools=runs.tools, runs=(*runs.runs, void))
     return Results(
         command="bench",
         machine={"date": "today", "CPU": "one | two"},

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from noria.benchmarks.suite.tools import Ends, Order, Tool
 
-from noria.benchmarks.suite.contenders import Contender, Ends, Order
 from noria.benchmarks.suite.rounds import Entry, contests_of, run_rounds
 from noria.benchmarks.suite.workloads import Workload
 
@@ -44,31 +44,31 @@ class FolderStand:
 
 
 @pytest.fixture
-def stand(tmp_path: Path) -> FolderStand:
+def test_bed(tmp_path: Path) -> FolderStand:
     return FolderStand(tmp_path)
 
 
-def shell(name: str, program: str) -> Contender:
+def shell(name: str, program: str) -> Tool:
     """A tool that finds its bucket as $0."""
 
     def order(ends: Ends, folder: Path) -> Order:
         return Order(command=["sh", "-c", program, ends.bucket], environment={"PATH": os.defpath})
 
-    return Contender(name=name, tool="shell", order=order)
+    return Tool(name=name, tool="shell", order=order)
 
 
-def entries(stand: FolderStand, *contenders: Contender) -> list[Entry]:
-    return [Entry(workload=WORKLOAD, stand=stand, contender=one) for one in contenders]
+def entries(test_bed: FolderStand, *tools: Tool) -> list[Entry]:
+    return [Entry(workload=WORKLOAD, test_bed=test_bed, tool=one) for one in tools]
 
 
 MOVE = 'printf x > "$0/a"; printf xx > "$0/b"'
 
 
-def test_the_order_rotates_and_the_warm_up_does_not_count(stand: FolderStand) -> None:
+def test_the_order_rotates_and_the_warm_up_does_not_count(test_bed: FolderStand) -> None:
     said: list[str] = []
-    three = entries(stand, *(shell(name, MOVE) for name in "ABC"))
+    three = entries(test_bed, *(shell(name, MOVE) for name in "ABC"))
     runs = list(run_rounds(three, rounds=3, say=said.append))
-    assert "".join(run.contender for run in runs) == "ABC" + "BCA" + "CAB" + "ABC"
+    assert "".join(run.tool for run in runs) == "ABC" + "BCA" + "CAB" + "ABC"
     assert [run.counts for run in runs] == [False] * 3 + [True] * 9
     assert len(said) == len(runs)
     [contest] = contests_of(three, runs)
@@ -85,26 +85,26 @@ def test_the_order_rotates_and_the_warm_up_does_not_count(stand: FolderStand) ->
     ],
 )
 def test_a_run_that_does_not_do_the_work_is_void(
-    stand: FolderStand, program: str, trouble: str
+    test_bed: FolderStand, program: str, trouble: str
 ) -> None:
-    two = entries(stand, shell("good", MOVE), shell("bad", program))
+    two = entries(test_bed, shell("good", MOVE), shell("bad", program))
     [contest] = contests_of(two, list(run_rounds(two, rounds=1, say=lambda line: None)))
     assert [run.trouble for run in contest.void("bad")] == [trouble] * 2
     assert contest.valid("bad") == []
     assert len(contest.valid("good")) == 1
 
 
-def test_contests_by_workload_keep_the_first_entrys_own(stand: FolderStand) -> None:
+def test_contests_by_workload_keep_the_first_entrys_own(test_bed: FolderStand) -> None:
     other = Workload(name="tiny", title="in other pieces", objects=(("c", 3),))
     third = Workload(name="third", title="third", objects=(("c", 3),))
     mixed = [
-        *entries(stand, shell("A", MOVE)),
-        Entry(workload=other, stand=stand, contender=shell("B", "printf xxx > $0/c")),
-        Entry(workload=third, stand=stand, contender=shell("A", "printf xxx > $0/c")),
+        *entries(test_bed, shell("A", MOVE)),
+        Entry(workload=other, test_bed=test_bed, tool=shell("B", "printf xxx > $0/c")),
+        Entry(workload=third, test_bed=test_bed, tool=shell("A", "printf xxx > $0/c")),
     ]
     runs = list(run_rounds(mixed, rounds=1, say=lambda line: None))
     tiny, last = contests_of(mixed, runs)
     assert tiny.workload is WORKLOAD
-    assert [one.name for one in tiny.contenders] == ["A", "B"]
+    assert [one.name for one in tiny.tools] == ["A", "B"]
     assert [len(tiny.valid(name)) for name in "AB"] == [1, 1]
     assert (last.workload, len(last.runs)) == (third, 2)

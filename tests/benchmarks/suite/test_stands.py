@@ -6,10 +6,10 @@ import boto3
 import pytest
 from azure.storage.blob import BlobServiceClient
 from botocore.config import Config
+from noria.benchmarks.suite.tools import Ends
 
 from noria.benchmarks.dataset import object_bytes
 from noria.benchmarks.servers import REGION, Azurite
-from noria.benchmarks.suite.contenders import Ends
 from noria.benchmarks.suite.filling import LARGE_BYTES, SEED, fill_container
 from noria.benchmarks.suite.stands import run_null_stand, run_real_stands
 from noria.benchmarks.suite.workloads import Workload
@@ -48,23 +48,23 @@ def put(ends: Ends, key: str, body: bytes) -> None:
 
 def test_both_ends_speak_https_that_the_ca_vouches_for() -> None:
     workload = Workload(name="tls", title="tls", objects=(("a/b", 3), ("c", 4)))
-    with run_real_stands([workload], tls=True) as [stand], stand.fresh_ends() as ends:
+    with run_real_stands([workload], tls=True) as [test_bed], test_bed.fresh_ends() as ends:
         assert ends.connection_string.count("https://") == 1
         with BlobServiceClient.from_connection_string(
             ends.connection_string, connection_verify=str(ends.ca_bundle)
         ) as service:
             names = list(service.get_container_client(ends.container).list_blob_names())
         assert names == ["a/b", "c"]
-        assert stand.arrived(ends) == (0, 0)
+        assert test_bed.arrived(ends) == (0, 0)
         put(ends, "arrived", b"12345")
-        assert stand.arrived(ends) == (1, 5)
+        assert test_bed.arrived(ends) == (1, 5)
 
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_every_run_meets_an_empty_null_bucket(tls: bool) -> None:
-    with run_null_stand([("a", 10)], tls=tls) as stand:
-        with stand.fresh_ends() as first:
+    with run_null_stand([("a", 10)], tls=tls) as test_bed:
+        with test_bed.fresh_ends() as first:
             put(first, "x", b"123")
-            assert stand.arrived(first) == (1, 3)
-        with stand.fresh_ends() as second:
-            assert stand.arrived(second) == (0, 0)
+            assert test_bed.arrived(first) == (1, 3)
+        with test_bed.fresh_ends() as second:
+            assert test_bed.arrived(second) == (0, 0)
