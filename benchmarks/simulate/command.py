@@ -54,7 +54,7 @@ class SimulationOptions:
 
 
 def simulate(wish: SimulationOptions, say: Say) -> SimulationFindings:
-    """Simulation the whole job. Raises ConfigurationError for what cannot be simulated, before anything
+    """Run the whole job. Raises ConfigurationError for what cannot be simulated, before anything
     is."""
     _check_plot(wish.plot)
     faults = _faults(wish)

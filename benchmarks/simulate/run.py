@@ -64,7 +64,7 @@ def run_simulation(
     judges: Sequence[Judge] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> Simulation:
-    """Simulation the scheduler until it finishes, or breaks a promise. `options` are those of a real run;
+    """Run the scheduler until it finishes, or breaks a promise. `options` are those of a real run;
     they are fitted to the cadence. The same arguments give the same run, event for event."""
     cadence = cadence or Cadence.fitting(site.workers, ideal_seconds(shards, site), REPORTS)
     options = cadence.options(options)

@@ -23,18 +23,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from noria.benchmarks.suite.tools import Ends, Order, Tool, noria
-
 from noria.benchmarks.measure.accounting import Usage
 from noria.benchmarks.null.stores import BUCKET, loop_command
 from noria.benchmarks.servers import free_ports
 from noria.benchmarks.suite import peers
 from noria.benchmarks.suite.bars import LOOP, SHORT, check_bars
+from noria.benchmarks.suite.beds import NullTestBed, run_null_stand, run_real_stands
 from noria.benchmarks.suite.machine import describe_machine, describe_versions
 from noria.benchmarks.suite.ray_cluster import measure_idle_ray
 from noria.benchmarks.suite.report import Results, write_results
 from noria.benchmarks.suite.rounds import Contest, Entry, contests_of, run_rounds, temporary_folder
-from noria.benchmarks.suite.stands import NullTestBed, run_null_stand, run_real_stands
+from noria.benchmarks.suite.tools import Ends, Order, Tool, noria
 from noria.benchmarks.suite.workloads import GB, Workload, bulk, bulk_https, mixed, null_bulk, small
 from noria.engine.config.jobfile import RunConfig
 

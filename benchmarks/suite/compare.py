@@ -19,10 +19,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.benchmarks.suite.tools import noria
-
 from noria.benchmarks.measure.spread import paired_ratios, spread_of
 from noria.benchmarks.servers import ROOT
+from noria.benchmarks.suite.beds import TestBed, run_null_stand, run_real_stands
 from noria.benchmarks.suite.machine import describe_machine, describe_revision
 from noria.benchmarks.suite.rounds import (
     Contest,
@@ -32,7 +31,7 @@ from noria.benchmarks.suite.rounds import (
     run_rounds,
     temporary_folder,
 )
-from noria.benchmarks.suite.stands import TestBed, run_null_stand, run_real_stands
+from noria.benchmarks.suite.tools import noria
 from noria.benchmarks.suite.workloads import GB, MIB, Workload, bulk, null_bulk, small
 
 OLD, NEW = "old", "new"

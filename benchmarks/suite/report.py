@@ -200,7 +200,7 @@ def _contest_section(contest: Contest, seconds: float | None) -> Iterator[str]:
     yield from _table([*head, "runs"], rows)
     for tool in contest.tools:
         yield ""
-        yield f"{tool.name}{f' ({tool.note})' if contender.note else ''}:"
+        yield f"{tool.name}{f' ({tool.note})' if tool.note else ''}:"
         yield ""
         yield f"    {tool.flags}"
         for run in contest.void(tool.name):

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.benchmarks.suite.tools import Tool
-
 from noria.benchmarks.measure.accounting import Usage, measure, open_account
+from noria.benchmarks.suite.beds import TestBed
 from noria.benchmarks.suite.ray_cluster import start_cluster
-from noria.benchmarks.suite.stands import TestBed
+from noria.benchmarks.suite.tools import Tool
 from noria.benchmarks.suite.workloads import GB, Workload
 
 WARM_UP = 0

@@ -12,11 +12,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from noria.benchmarks.suite.tools import Tool, juicefs, rclone
-
 from noria.benchmarks.measure.spread import spread_of
+from noria.benchmarks.suite.beds import run_real_stands
 from noria.benchmarks.suite.rounds import Entry, ToolRun, run_rounds
-from noria.benchmarks.suite.stands import run_real_stands
+from noria.benchmarks.suite.tools import Tool, juicefs, rclone
 from noria.benchmarks.suite.workloads import bulk, bulk_https, mixed, small
 
 TRUSTING = "--ignore-checksum --s3-disable-checksum"

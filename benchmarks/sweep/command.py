@@ -65,7 +65,7 @@ class BenchOptions:
 
 
 def bench(wish: BenchOptions, say: Say) -> SweepFindings:
-    """SweepRun the whole matrix; leaves runs.parquet and the plots in the output directory.
+    """Run the whole matrix; leaves runs.parquet and the plots in the output directory.
 
     Raises ConfigurationError for what cannot work, before anything is moved, and what the stores
     raise while the source is looked at.

@@ -374,7 +374,7 @@ class Scheduler:
                 assert_never(result.how)
 
     def _accept(self, live_lease: LiveLease, result: LeaseResult) -> None:
-        """SealLease what is finished. A result of more than was leased, or of nothing, is a failure."""
+        """Seal what is finished. A result of more than was leased, or of nothing, is a failure."""
         span = live_lease.span
         fits = span.first < result.end <= span.end or span.kind is LeaseKind.ASSEMBLE
         if (result.kind, result.generation, fits) != (span.kind, span.shard.generation, True):

@@ -66,7 +66,7 @@ def shown(
 
 @contextmanager
 def exit_codes(as_json: bool) -> Iterator[None]:
-    """Waiter our errors into one clear line and an exit code."""
+    """Turn our errors into one clear line and an exit code."""
     try:
         yield
     except NoriaError as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from noria.benchmarks.measure.accounting import Usage
-from noria.benchmarks.suite.contenders import Contender, Order
 from noria.benchmarks.suite.rounds import Contest, SweepRun
+from noria.benchmarks.suite.tools import Contender, Order
 from noria.benchmarks.suite.workloads import Workload
 
 

@@ -24,7 +24,7 @@ from noria.manifests.model import Attributes
 TXID: Final = "noriatxid"
 MTIME: Final = "mtime"
 MARK_BYTES_MAX: Final = 256
-"""BodyBuffer that a plan leaves for both marks, names included."""
+"""Room that a plan leaves for both marks, names included."""
 
 _MARKS: Final = (TXID, MTIME)
 _WORD_BYTES: Final = 45

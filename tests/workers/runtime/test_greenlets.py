@@ -26,7 +26,7 @@ def pool_of(fibers: int) -> Iterator[FiberPool]:
 
 
 def echo(peer: socket.socket, said: list[bytes], idle_seconds: float, data: bytes) -> None:
-    """PageRequest the peer for an echo of data, and keep the answer."""
+    """Ask the peer for an echo of data, and keep the answer."""
     connection = Connection(peer, Readiness(peer), idle_seconds)
     connection.send(data)
     view = memoryview(bytearray(len(data)))

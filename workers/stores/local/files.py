@@ -176,7 +176,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def mapped(purpose: Purpose, key: str | None) -> Iterator[None]:
-    """Waiter what the system refuses into an error of manifests.errors."""
+    """Turn what the system refuses into an error of manifests.errors."""
     try:
         yield
     except OSError as error:

@@ -6,12 +6,12 @@ import boto3
 import pytest
 from azure.storage.blob import BlobServiceClient
 from botocore.config import Config
-from noria.benchmarks.suite.tools import Ends
 
 from noria.benchmarks.dataset import object_bytes
 from noria.benchmarks.servers import REGION, Azurite
+from noria.benchmarks.suite.beds import run_null_stand, run_real_stands
 from noria.benchmarks.suite.filling import LARGE_BYTES, SEED, fill_container
-from noria.benchmarks.suite.stands import run_null_stand, run_real_stands
+from noria.benchmarks.suite.tools import Ends
 from noria.benchmarks.suite.workloads import Workload
 
 OBJECTS = (("small & odd/a", 5), ("empty", 0), ("large", LARGE_BYTES + 7))

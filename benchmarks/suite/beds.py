@@ -20,8 +20,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from noria.benchmarks.suite.tools import Ends
-
 from noria.benchmarks.null import stores as null_stores
 from noria.benchmarks.null.stores import NullSink, NullSource
 from noria.benchmarks.servers import (
@@ -37,6 +35,7 @@ from noria.benchmarks.servers import (
 )
 from noria.benchmarks.suite.certificates import ServerCertificate, make_certificate
 from noria.benchmarks.suite.filling import fill_container
+from noria.benchmarks.suite.tools import Ends
 from noria.benchmarks.suite.workloads import Sized, Workload
 
 WARMING_KEY = "warming"

@@ -6,8 +6,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from noria.benchmarks.suite.tools import Ends, Tool, juicefs, noria, noria_role, rclone
 
+from noria.benchmarks.suite.tools import Ends, Tool, juicefs, noria, noria_role, rclone
 from noria.benchmarks.suite.tuning import TRIALS, contender_of
 from noria.benchmarks.suite.workloads import (
     MIXED_LARGEST_BYTES,
