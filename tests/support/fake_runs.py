@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from noria.benchmarks.measure.accounting import Usage
-from noria.benchmarks.suite.rounds import Contest, SweepRun
-from noria.benchmarks.suite.tools import Contender, Order
+from noria.benchmarks.suite.rounds import Contest, ToolRun
+from noria.benchmarks.suite.tools import Tool, Order
 from noria.benchmarks.suite.workloads import Workload
 
 
@@ -23,14 +23,14 @@ def usage(*, cpu_seconds: float = 1.0, wall_seconds: float = 1.0, rss_bytes: int
 
 
 def contest(workload: Workload, **used: list[Usage]) -> Contest:
-    """`used`: each contender's usage, by round, the first being the warm-up."""
+    """`used`: each tool's usage, by round, the first being the warm-up."""
     return Contest(
         workload=workload,
-        contenders=tuple(contender(name) for name in used),
+        tools=tuple(tool(name) for name in used),
         runs=tuple(
-            SweepRun(
+            ToolRun(
                 workload=workload.name,
-                contender=name,
+                tool=name,
                 round=number,
                 objects=len(workload.objects),
                 bytes=workload.bytes,
@@ -42,9 +42,9 @@ def contest(workload: Workload, **used: list[Usage]) -> Contest:
     )
 
 
-def contender(name: str) -> Contender:
+def tool(name: str) -> Tool:
     tool = name.split()[0].strip(",").lower()
-    return Contender(
+    return Tool(
         name=name,
         tool="loop" if tool == "c" else tool,
         order=lambda ends, folder: Order(command=["false"], environment={}),

@@ -27,7 +27,7 @@ from noria.manifests.errors import ConfigurationError
 from noria.manifests.model import Lease, LeaseKind, ShardKind, ShardPlan
 from noria.manifests.plan.shards import MIN_SHARD_BYTES
 from tests.support.moves import NORIA
-from tests.support.scheduler_ledger import SimulationLedger as UnitLedger
+from tests.support.scheduler_ledger import Ledger as UnitLedger
 from tests.support.simulated_worlds import (
     CALM,
     HARSH,

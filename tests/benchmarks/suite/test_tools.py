@@ -33,7 +33,7 @@ def ends(ca_bundle: Path | None = None) -> Ends:
     )
 
 
-@pytest.mark.parametrize("contender", [noria(), rclone(["--flag"]), juicefs(["--flag"])])
+@pytest.mark.parametrize("tool", [noria(), rclone(["--flag"]), juicefs(["--flag"])])
 def test_the_developers_environment_stays_out(
     tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,7 +126,7 @@ def test_an_answer_to_head_has_no_body() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"",
         b"HTTP/1.1 200",

@@ -110,7 +110,7 @@ AZURE = [
 ]
 
 
-@pytest.mark.parametrize(("status", "code", "verb", "kind"), S3)
+@pytest.mark.parametrize(("status", "code", "purpose", "kind"), S3)
 def test_s3(status: int, code: str, purpose: Purpose, kind: type[NoriaError]) -> None:
     body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
     headers = {"retry-after": "7", "x-amz-request-id": "R1"}
@@ -120,7 +120,7 @@ def test_s3(status: int, code: str, purpose: Purpose, kind: type[NoriaError]) ->
     _check(error, kind, code)
 
 
-@pytest.mark.parametrize(("status", "code", "verb", "kind"), AZURE)
+@pytest.mark.parametrize(("status", "code", "purpose", "kind"), AZURE)
 def test_azure(status: int, code: str, purpose: Purpose, kind: type[NoriaError]) -> None:
     headers = {"retry-after": "7", "x-ms-request-id": "R1", "x-ms-error-code": code}
     error = azure_refusals.refusal(Response(status=status, headers=headers), purpose, "private-7")
@@ -137,7 +137,7 @@ def _check(error: NoriaError, kind: type[NoriaError], code: str) -> None:
         assert error.retry_after_seconds == 7
 
 
-@pytest.mark.parametrize("verb", list(Purpose))
+@pytest.mark.parametrize("purpose", list(Purpose))
 def test_an_exchange_that_broke(purpose: Purpose) -> None:
     before = from_broken(TransportError("reset", sent=False), purpose, "private-7")
     assert type(before) is StoreUnavailable
