@@ -158,8 +158,8 @@ def test_every_field_of_the_status_is_shown() -> None:
 
 
 def counted_in_the_source() -> Iterator[tuple[str, str]]:
-    """(method, name) of each counting.add, .observe and .gauge, and of each operation of step()."""
-    for path in [*ROOT.glob("workers/*.py"), *ROOT.glob("engine/*.py")]:
+    """(method, name) of each counters.add, .observe and .gauge, and of each operation of step()."""
+    for path in [*ROOT.glob("workers/**/*.py"), *ROOT.glob("engine/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue
@@ -167,7 +167,7 @@ def counted_in_the_source() -> Iterator[tuple[str, str]]:
                 operation = node.args[2]
                 assert isinstance(operation, ast.Constant), f"{path}: an operation is a literal"
                 yield "step", str(operation.value)
-            elif isinstance(node.func, ast.Attribute) and "counting" in ast.unparse(
+            elif isinstance(node.func, ast.Attribute) and "counters" in ast.unparse(
                 node.func.value
             ):
                 name = node.args[0] if node.args else None

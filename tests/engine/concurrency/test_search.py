@@ -38,8 +38,8 @@ def finds_the_knee(outcome: Outcome) -> bool:
 def is_narrow(outcome: Outcome) -> bool:
     """A knee of less than 2 requests says nothing about a budget of a few."""
     return all(
-        median <= WIDTH_MAX * max(2.0, outcome.scenario.search(role))
-        and greatest <= GREATEST_WIDTH_MAX * max(2.0, outcome.scenario.search(role))
+        median <= WIDTH_MAX * max(2.0, outcome.scenario.knee(role))
+        and greatest <= GREATEST_WIDTH_MAX * max(2.0, outcome.scenario.knee(role))
         for role in outcome.scenario.models
         for median, greatest in [(outcome.usual(role), max(outcome.budgets(role)))]
     )
@@ -121,7 +121,7 @@ def test_work_that_runs_out_changes_nothing() -> None:
     at_work = budgets.budget("target")
     simulation.run(60)
     assert sum(worker.done for worker in simulation.workers.values()) == 20_000
-    assert scenario.search("target") / 2 <= budgets.budget("target") <= 2 * at_work
+    assert scenario.knee("target") / 2 <= budgets.budget("target") <= 2 * at_work
 
 
 # -- workers that come and go ----------------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_a_price_keeps_near_what_is_known_of_stores(windows: list[Window]) -> No
 def test_the_model_of_a_store_has_the_knee_that_it_is_said_to_have() -> None:
     """Fixed budgets below, at and far above the knee of a store without noise."""
     steady = replace(SCENARIOS["small"], models={"target": replace(CLOUD, noise=0.0)}, seconds=90)
-    search = round(steady.search("target"))
+    search = round(steady.knee("target"))
     half, at, above = (
         steady.simulate(SEED, Budgets(budget, fixed={"target": budget})).yield_share
         for budget in (search // 2, search, 4 * search)
