@@ -8,10 +8,10 @@ document and nothing else; progress and messages go to standard error.
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import inspect
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noria.engine.cluster.imports import spare_imports
 from noria.engine.config.addresses import METRICS_ADDRESS
 from noria.engine.terminal.console import (
     ending_on_sigterm,
@@ -44,6 +43,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+GARBAGE_OBJECTS = 50_000
+"""New objects after which Python looks for cycles, rather than 700: imports make objects that stay,
+and so does most that follows."""
 FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX or file:///PATH"
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 ShowKeys = Annotated[
@@ -61,8 +63,13 @@ class RunOptions:
 
     address: Annotated[
         str | None,
-        typer.Option(help="Ray cluster to run on: HOST:PORT or auto. Default: a local Ray."),
+        typer.Option(
+            help="Ray cluster to run on: HOST:PORT or auto. Default: processes of this machine."
+        ),
     ] = None
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Start a Ray on this machine for the time of the run.")
+    ] = False
     workers: Annotated[
         int | None, typer.Option(min=0, help="Worker processes. Default: up to one for each CPU.")
     ] = None
@@ -212,17 +219,19 @@ def verify(
     """Read the target back and compare it with the receipts."""
     with exit_codes(options.as_json):
         from noria.engine import job
+        from noria.engine.cluster.opening import open_cluster
         from noria.engine.terminal import report
 
         if level != "reread":
             raise ConfigurationError(f"--level {level} cannot be verified after a run; use reread")
         with (
             ending_on_sigterm(),
+            open_cluster(options.address, ray=options.ray) as cluster,
             shown(directory, options.metrics_address, options.silent) as show,
         ):
             found = job.verify(
                 directory,
-                address=options.address,
+                cluster=cluster,
                 overrides=options.overrides,
                 show=show,
                 show_keys=options.show_keys,
@@ -268,36 +277,30 @@ def clean(
 
 def run_command(app: typer.Typer) -> None:
     """Run the command line to its end: the process exits."""
-    spare_imports()
+    gc.set_threshold(GARBAGE_OBJECTS)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
-    try:
-        app()
-    except SystemExit as ended:
-        if not isinstance(ended.code, int):
-            raise
-        # Taking all modules apart would cost 0.1 s of CPU, and a broken Ray waits for ever there.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ended.code)
+    app()
 
 
 def _plan_and_run(config: JobConfig | None, root: Path, options: RunOptions) -> None:
     from noria.engine import job
-    from noria.engine.cluster.standby import Standby
+    from noria.engine.cluster.opening import open_cluster
     from noria.engine.terminal import report
 
     overrides, metrics_address = options.overrides, options.metrics_address
-    with ending_on_sigterm(), Standby(options.address) as standby:
+    say = say_unless(options.silent)
+    with (
+        ending_on_sigterm(),
+        open_cluster(options.address, ray=options.ray) as cluster,
+    ):
         if config is not None:
             in_file = config.run.model_dump(exclude_unset=True)
             overrides = {**in_file, **overrides}
             metrics_address = metrics_address or in_file.get("metrics_address")
-            workers = overrides.get("workers", 0)
-            say = say_unless(options.silent)
-            job.plan(config, root, say, accepted=lambda: standby.begin_early(workers))
+            job.plan(config, root, say, accepted=cluster.prestart)
         with shown(root, metrics_address, options.silent) as show:
             ended = job.run(
-                root, standby=standby, overrides=overrides, show=show, show_keys=options.show_keys
+                root, cluster=cluster, overrides=overrides, show=show, show_keys=options.show_keys
             )
     print_summary(report.run_summary(ended, root), report.print_run, options.as_json)
     raise typer.Exit(ended.exit_code)

@@ -16,16 +16,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 
-from noria.engine.cluster.ray import (
+from noria.engine.cluster.protocol import (
+    START_FAILED,
     Cluster,
     ClusterEvent,
     DrainWorker,
     Lost,
     Reported,
     Started,
-    quiet_ray,
 )
-from noria.engine.cluster.standby import Standby
 from noria.engine.concurrency.budget import ROLES, Budgets, starting_budget
 from noria.engine.config.jobfile import RunConfig
 from noria.engine.scheduler.events import (
@@ -75,6 +74,8 @@ TICK_SECONDS = 1.0
 BUDGET_SECONDS = 0.5
 SHOW_SECONDS = 1.0
 NODE_CHECK_SECONDS = 5.0
+FAILED_STARTS = 3
+"""So many workers that die in a row before they are up end the run: another would die too."""
 RESTART_SECONDS = 1.0
 """A lost worker is replaced no sooner than this after the last one was."""
 WORKER_OBJECTS = 25_000
@@ -124,7 +125,7 @@ class Driver:
         scheduler: Scheduler,
         cluster: Cluster,
         totals: Totals,
-        order: WorkerSpec,
+        spec: WorkerSpec,
         run: RunConfig,
         sizes: Sizes,
         *,
@@ -139,7 +140,7 @@ class Driver:
         self._scheduler = scheduler
         self._cluster = cluster
         self._totals = totals
-        self._order = order
+        self._spec = spec
         self._run = run
         self._sizes = sizes
         self._area = area
@@ -157,6 +158,8 @@ class Driver:
         self._lease_ends: dict[tuple[int, int, int], int] = {}
         self._drain_began: float | None = None
         self._start_error: NoriaError | None = None
+        self._failed_starts = 0
+        """Workers in a row that died before they were up."""
         self._started = time.monotonic()
         self._last = dict.fromkeys(("tick", "show", "nodes", "restart", "budgets"), 0.0)
         self._starved_since: float | None = self._started
@@ -165,7 +168,7 @@ class Driver:
         """Blocks until the job is complete, drained or stopped. Errors of the job directory come
         out."""
         self._dispatch(Tick(now=self._now()))
-        self._budgets, self._order = self._begin_budgets()
+        self._budgets, self._spec = self._begin_budgets()
         for _ in range(self._workers_wanted()):
             self._start_worker()
         while not self._finished:
@@ -181,7 +184,7 @@ class Driver:
         begins with."""
         run, workers = self._run, self._workers_wanted()
         start = starting_budget(
-            self._sizes, workers=workers, part_bytes=self._order.config.plan.part_bytes
+            self._sizes, workers=workers, part_bytes=self._spec.config.plan.part_bytes
         )
         fixed = {"source": run.source_requests, "target": run.target_requests}
         fixed = {role: requests for role, requests in fixed.items() if requests}
@@ -189,7 +192,7 @@ class Driver:
         self._bulk_share = start.bulk / max(1, start.requests)
         return (
             Budgets(start.requests, fixed=fixed),
-            replace(self._order, limits=self._limits(shares)),
+            replace(self._spec, limits=self._limits(shares)),
         )
 
     def _limits(self, shares: Mapping[str, int]) -> Limits:
@@ -207,6 +210,7 @@ class Driver:
             case Started(worker=worker):
                 self._alive.add(worker)
                 self._starved_since = None
+                self._failed_starts = 0
                 self._budgets.join(worker, now)
                 self._dispatch(WorkerJoined(now=now, worker=worker, slots=self._run.leases))
                 self._cluster.exchange(worker)
@@ -214,10 +218,20 @@ class Driver:
                 self._on_report(event, now)
                 self._cluster.exchange(worker)
             case Lost(worker=worker, error=error):
-                log.warning("worker %s is lost: %s", worker, event.cause)
+                log.warning("worker %s is lost: %s", worker, event.last_words or event.cause)
                 self._start_error = error or self._start_error
                 self._forget(worker, lost=error is None and worker not in self._leaving)
                 self._dispatch(WorkerLost(now=now, worker=worker))
+                if event.cause == START_FAILED:
+                    self._on_failed_start(event.last_words)
+
+    def _on_failed_start(self, last_words: str | None) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= FAILED_STARTS:
+            self._stop(
+                START_FAILED,
+                f"{self._failed_starts} workers in a row died while they started: {last_words}",
+            )
 
     def _on_report(self, event: Reported, now: float) -> None:
         worker, report = event.worker, event.report
@@ -301,7 +315,7 @@ class Driver:
     def _start_worker(self) -> None:
         self._names += 1
         name = f"{self._names}"
-        self._cluster.start_worker(replace(self._order, name=name))
+        self._cluster.start_worker(replace(self._spec, name=name))
 
     def _workers_wanted(self) -> int:
         """As many as asked for; else one for each CPU, as nodes come and go, where they are worth
@@ -393,37 +407,33 @@ def drive(
     directory: JobDirectory,
     scheduler: Scheduler,
     totals: Totals,
-    order: WorkerSpec,
+    spec: WorkerSpec,
     sizes: Sizes,
     *,
-    standby: Standby,
+    cluster: Cluster,
     show: Callable[[JobStatus], None],
 ) -> Ending:
-    """Run a scheduler on the cluster of `standby`, which is closed at the end."""
-    run, moving = order.config.run, order.mode is Mode.MOVE
+    """Run a scheduler on a cluster, which is closed at the end."""
+    run, moving = spec.config.run, spec.mode is Mode.MOVE
     stop_request = StopRequest()
-    (directory.root / "log").mkdir(exist_ok=True)
-    with quiet_ray(str(directory.root / "log" / "ray.txt")):
-        try:
-            cluster = standby.cluster(run.workers)
-            with stop_request.on_signals():
-                driver = Driver(
-                    directory,
-                    scheduler,
-                    cluster,
-                    totals,
-                    order,
-                    run,
-                    sizes,
-                    area=order.area,
-                    phase=Phase.MOVING if moving else Phase.VERIFYING,
-                    workers=run.workers or None,
-                    show=show,
-                    stop_request=stop_request,
-                    status_file=STATUS_FILE if moving else VERIFY_STATUS_FILE,
-                )
-                ending = driver.run()
-        finally:
-            left_well = standby.close()
-        ending.left_well = left_well
-    return ending
+    log_directory = directory.root / "log"
+    log_directory.mkdir(exist_ok=True)
+    with cluster:
+        cluster.start(log_directory)
+        with stop_request.on_signals():
+            driver = Driver(
+                directory,
+                scheduler,
+                cluster,
+                totals,
+                spec,
+                run,
+                sizes,
+                area=spec.area,
+                phase=Phase.MOVING if moving else Phase.VERIFYING,
+                workers=run.workers or None,
+                show=show,
+                stop_request=stop_request,
+                status_file=STATUS_FILE if moving else VERIFY_STATUS_FILE,
+            )
+            return driver.run()

@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noria.engine.clean import Cleaning, abort_known, clean_uploads
-from noria.engine.cluster.standby import Standby
+from noria.engine.cluster.opening import open_cluster
+from noria.engine.cluster.protocol import Cluster
 from noria.engine.config.jobfile import JobConfig, RunConfig, Scheme, job_config, open_end
+from noria.engine.driver import drive
 from noria.engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
 from noria.engine.planning import Prepared, finish_plan, job_parts, open_prepared, prepare
 from noria.engine.replay import Sealed, enter_seals
@@ -83,8 +85,6 @@ class RunReport:
     open_uploads: int | None = None
     """Of this job, and left open at the target: `noria clean`. None: not looked for, as before the
     end, or in Azure, which drops unfinished uploads by itself after a week."""
-    left_well: bool = True
-    """False where Ray broke so badly that this process has to end with os._exit()."""
 
     @property
     def exit_code(self) -> int:
@@ -108,31 +108,32 @@ def run(
     root: Path,
     *,
     address: str | None = None,
-    standby: Standby | None = None,
+    ray: bool = False,
+    cluster: Cluster | None = None,
     overrides: Mapping[str, Any] | None = None,
     show: Show = lambda status: None,
     show_keys: bool = False,
 ) -> RunReport:
     """Run a planned job, or go on with it, to the end; then reconcile.
 
-    `address` names a Ray cluster, else a local one is started and ended; `standby` is one that may
-    be on its way already. `overrides` replaces [run] settings. Raises AnotherDriver,
-    ConfigurationError, JobDirectoryError.
+    Workers are processes of this machine, or of the Ray cluster that `address` names, or of a Ray
+    that is started on this machine (`ray`); `cluster` is one that is open already. `overrides`
+    replaces [run] settings. Raises AnotherDriver, ConfigurationError, JobDirectoryError.
     """
     directory = JobDirectory.open(root)
-    with standby or Standby(address) as standby, directory.hold() as hold:
+    with cluster or open_cluster(address, ray=ray) as cluster, directory.hold() as hold:
         started = time.monotonic()
         prepared = finish_plan(directory, lambda line: None)
         run_config = _run_config(prepared.config, overrides)
         latest = load_status(directory)
         if latest is None or latest.phase is not Phase.FINISHED:
-            standby.begin_early(run_config.workers)
+            cluster.prestart()
         totals = _totals(prepared, latest)
         ending = _drive(
             prepared,
             totals,
             run_config,
-            standby,
+            cluster,
             mode=Mode.MOVE,
             sealed=enter_seals(directory, totals),
             first_attempt=hold.first_attempt,
@@ -145,11 +146,14 @@ def verify(
     root: Path,
     *,
     address: str | None = None,
+    ray: bool = False,
+    cluster: Cluster | None = None,
     overrides: Mapping[str, Any] | None = None,
     show: Show = lambda status: None,
     show_keys: bool = False,
 ) -> VerifyReport:
-    """Read everything that landed back from the target and compare it with the receipts."""
+    """Read everything that landed back from the target and compare it with the receipts. Workers
+    as in run()."""
     prepared = open_prepared(root)
     with prepared.directory.hold() as hold:
         started = time.monotonic()
@@ -160,7 +164,7 @@ def verify(
             prepared,
             totals,
             _run_config(prepared.config, overrides),
-            Standby(address),
+            cluster or open_cluster(address, ray=ray),
             mode=Mode.REREAD,
             first_attempt=hold.first_attempt,
             area=area,
@@ -273,7 +277,7 @@ def _drive(
     prepared: Prepared,
     totals: Totals,
     run_config: RunConfig,
-    standby: Standby,
+    cluster: Cluster,
     *,
     mode: Mode,
     sealed: Sealed | None = None,
@@ -296,13 +300,10 @@ def _drive(
         ),
     )
     if scheduler.complete:
-        standby.close()
+        cluster.close()
         return Ending(complete=True)
-    # Ray takes a third of a second to import: only what runs a cluster pays for it.
-    from noria.engine.driver import drive
-
     show(_idle_status(prepared, totals, Phase.STARTING))
-    order = WorkerSpec(
+    spec = WorkerSpec(
         name="",
         directory=str(directory.root.absolute()),
         config=prepared.config.model_copy(update={"run": run_config}),
@@ -311,7 +312,7 @@ def _drive(
         area=area,
     )
     sizes = prepared.manifest.sizes
-    return drive(directory, scheduler, totals, order, sizes, standby=standby, show=show)
+    return drive(directory, scheduler, totals, spec, sizes, cluster=cluster, show=show)
 
 
 def _close(
@@ -351,7 +352,6 @@ def _close(
         stopped=ending.message,
         differences=differences,
         open_uploads=open_uploads,
-        left_well=ending.left_well,
     )
 
 

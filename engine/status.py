@@ -82,8 +82,6 @@ class Ending:
     cause: str | None = None
     """Why it stopped before that; None for a drain that a person asked for."""
     message: str | None = None
-    left_well: bool = True
-    """False where Ray is too broken to be left other than with os._exit()."""
     quarantined: list[Quarantine] = field(default_factory=list)
     status: JobStatus | None = None
     """The last one that was shown."""

@@ -82,9 +82,7 @@ def print_plan(summary: Mapping[str, Any]) -> None:
 
 
 def run_summary(ended: RunReport, root: Path) -> dict[str, Any]:
-    values = {**asdict(ended), "directory": str(root), "exit_code": ended.exit_code}
-    del values["left_well"]
-    return values
+    return {**asdict(ended), "directory": str(root), "exit_code": ended.exit_code}
 
 
 def print_run(summary: Mapping[str, Any]) -> None:

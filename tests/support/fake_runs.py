@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from noria.benchmarks.measure.accounting import Usage
 from noria.benchmarks.suite.rounds import Contest, ToolRun
-from noria.benchmarks.suite.tools import Tool, Order
+from noria.benchmarks.suite.tools import Order, Tool
 from noria.benchmarks.suite.workloads import Workload
 
 

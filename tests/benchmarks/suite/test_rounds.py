@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from noria.benchmarks.suite.tools import Ends, Order, Tool
 
 from noria.benchmarks.suite.rounds import Entry, contests_of, run_rounds
+from noria.benchmarks.suite.tools import Ends, Order, Tool
 from noria.benchmarks.suite.workloads import Workload
 
 WORKLOAD = Workload(name="tiny", title="two objects", objects=(("a", 1), ("b", 2)))

@@ -1,0 +1,145 @@
+"""A Python process of Noria's own: what it may import, how it is talked to, and how it ends.
+
+A child talks to its parent over a pair of connected sockets that nobody else can reach: no port, no
+file, no token. It belongs to a session of its own, so that Ctrl-C in a terminal reaches the parent
+alone. It ends with its parent: see bootstrap.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import noria
+
+PACKAGE: Final = os.path.dirname(os.path.abspath(noria.__file__))
+_BOOTSTRAP: Final = str(Path(__file__).with_name("bootstrap.py"))
+_LENGTH: Final = struct.Struct("!Q")
+_SAID_BYTES: Final = 8192
+"""How much of what a child has printed is looked at for its last words."""
+END_SECONDS: Final = 2.0
+"""How long a killed child may take to be gone: longer only if a disk or a share hangs."""
+
+
+class Channel:
+    """One end of the pair: messages are pickles behind their length. For one thread each way."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+
+    def send(self, message: object) -> None:
+        """Raises OSError if the other end is gone."""
+        body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        self._end.sendall(_LENGTH.pack(len(body)) + body)
+
+    def receive(self) -> Any:
+        """The next message; waits for it. Raises EOFError or OSError if the other end is gone."""
+        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
+        return pickle.loads(self._read(length))
+
+    def hang_up(self) -> None:
+        """Wake whoever waits at either end: to them the other one is gone. May be repeated."""
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the socket back; nobody uses this end any more."""
+        self._end.close()
+
+    def _read(self, length: int) -> bytearray:
+        body = bytearray(length)
+        view = memoryview(body)
+        while view:
+            read = self._end.recv_into(view)
+            if read == 0:
+                raise EOFError("the other end is gone")
+            view = view[read:]
+        return body
+
+
+class Child:
+    """A process that runs main(channel) of a module of Noria."""
+
+    def __init__(self, module: str, *, death_signal: signal.Signals = signal.SIGKILL) -> None:
+        """Start it; returns at once. The kernel sends `death_signal` to it when the thread that
+        calls this ends. Raises OSError if there is no room for another process."""
+        ours, theirs = socket.socketpair()
+        self.channel = Channel(ours)
+        self._said = os.memfd_create("noria-child")
+        try:
+            self._process = subprocess.Popen(
+                [
+                    *_interpreter(),
+                    *(_BOOTSTRAP, PACKAGE, module, str(theirs.fileno())),
+                    *(str(os.getpid()), str(int(death_signal))),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=self._said,
+                stderr=self._said,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        except OSError:
+            self.channel.close()
+            os.close(self._said)
+            raise
+        finally:
+            theirs.close()
+        self.pid = self._process.pid
+
+    def last_words(self) -> str:
+        """How the process ended: the last line that it printed, or its exit code. It has ended."""
+        try:
+            code = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "it does not answer"
+        size = os.fstat(self._said).st_size
+        said = os.pread(self._said, _SAID_BYTES, max(0, size - _SAID_BYTES))
+        lines = said.decode(errors="replace").strip().splitlines()
+        if lines and code >= 0:
+            return lines[-1].strip()
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def kill(self) -> None:
+        """SIGKILL, whatever it does. A repeat does nothing."""
+        self._process.kill()
+        self.channel.hang_up()
+
+    def wait(self, seconds: float = END_SECONDS) -> bool:
+        """Whether it is gone; waits up to `seconds` for that, and gives back what it held."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        self.channel.close()
+        if self._said >= 0:
+            os.close(self._said)
+            self._said = -1
+        return True
+
+
+def print_to(path: Path) -> None:
+    """Send all that this process prints from now on, by whatever means, to the end of a file."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(file, stream.fileno())
+    os.close(file)
+
+
+def _interpreter() -> list[str]:
+    """This interpreter, in the same mode, but deaf to PYTHONPATH and the current folder."""
+    flags = ["-P", "-E"]
+    if sys.flags.dont_write_bytecode:
+        flags.append("-B")
+    if sys.flags.utf8_mode:
+        flags += ["-X", "utf8"]
+    return [sys.executable, *flags]

@@ -1,0 +1,152 @@
+"""What a cluster is to the driver: workers by name, what they are told, and what they say.
+
+Two classes keep it: local.LocalCluster starts processes on this machine, ray.RayCluster places them
+on a Ray cluster. A worker has at most one exchange under way: instructions go in, a report comes
+out within about a second. Every way in which that can fail means that the worker is lost, and it is
+never called again. Nothing is retried here, and no object's bytes pass through.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self, TypeVar
+
+import noria
+from noria.engine.cluster.child import PACKAGE
+from noria.engine.scheduler.events import Grant, Revoke, Split
+from noria.engine.worker_spec import WorkerSpec
+from noria.manifests.errors import ConfigurationError, NoriaError
+from noria.manifests.model import Limits, WorkerReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainWorker:
+    """Instruction: hand every lease back."""
+
+
+Instruction = Grant | Revoke | Split | DrainWorker | Limits
+
+
+START_FAILED = "start_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A worker is up and may be exchanged with."""
+
+    worker: str
+    node: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """A worker has answered an exchange."""
+
+    worker: str
+    report: WorkerReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A worker is gone."""
+
+    worker: str
+    cause: str
+    """START_FAILED if it died before it was up."""
+    error: NoriaError | None = None
+    """What keeps it from working, if that could be said: another try would end the same way."""
+    last_words: str | None = None
+    """How its process ended, if it is known."""
+
+
+_Item = TypeVar("_Item")
+
+ClusterEvent = Started | Reported | Lost
+
+
+class Cluster(Protocol):
+    """Workers by name. Methods belong to one thread at a time; a context manager that closes."""
+
+    def prestart(self) -> None:
+        """Have what a first worker needs come up meanwhile: a plan takes its time. A hint."""
+
+    def start(self, log_directory: Path) -> None:
+        """Make the cluster usable; a repeat does nothing. `log_directory` takes what others print.
+        Raises ConfigurationError."""
+
+    def trouble(self) -> str | None:
+        """Why this cluster is of no more use, or None."""
+
+    def cpus(self) -> int:
+        """CPUs that workers may take, on all nodes that are alive and stay; seconds old at most."""
+
+    def start_worker(self, spec: WorkerSpec) -> None:
+        """Ask for one more worker; Started or Lost tells how it went, when there is room."""
+
+    def waiting(self) -> list[str]:
+        """Workers that have been asked for and are not up yet."""
+
+    def send(self, worker: str, instruction: Instruction) -> None:
+        """Give an instruction with the next exchange; to a lost worker it goes nowhere."""
+
+    def exchange(self, worker: str) -> None:
+        """Call a worker that is up and has answered: carries its instructions, brings a report."""
+
+    def poll(self, seconds: float) -> list[ClusterEvent]:
+        """What has happened; waits up to `seconds` for the first of it."""
+
+    def kill(self, worker: str) -> None:
+        """End a worker's process, whatever it does; no event tells of it."""
+
+    def leaving(self) -> set[str]:
+        """Workers on nodes that are being drained."""
+
+    def close(self) -> None:
+        """End all workers, and what was started for them. A repeat does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """Which Noria a process runs. The first thing that a worker says."""
+
+    version: str
+    python: str
+    package: str
+
+    @classmethod
+    def own(cls) -> Build:
+        """That of this process."""
+        python = ".".join(map(str, sys.version_info[:3]))
+        return cls(version=noria.__version__, python=python, package=PACKAGE)
+
+    def refusal(self) -> ConfigurationError | None:
+        """Why a driver of this process takes no worker of that build, or None."""
+        own = Build.own()
+        if self == own:
+            return None
+        return ConfigurationError(
+            f"a worker runs {self}, this driver {own}; install the same on every node, in the same "
+            "place"
+        )
+
+    def __str__(self) -> str:
+        return f"Noria {self.version} from {self.package} on Python {self.python}"
+
+
+def drain_queue(events: queue.SimpleQueue[_Item], seconds: float) -> list[_Item]:
+    """All that is there; waits up to `seconds` for the first of it."""
+    found = []
+    try:
+        found.append(events.get(timeout=seconds))
+        while True:
+            found.append(events.get_nowait())
+    except queue.Empty:
+        return found

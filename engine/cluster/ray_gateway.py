@@ -1,0 +1,381 @@
+"""The one door to Ray: a process that places workers as actors, and carries what they are told.
+
+Ray places processes and tells when they die. It never retries, restarts or resumes anything for us:
+`max_restarts=0, max_task_retries=0`, since its own retries would run side effects twice without
+telling. Only its public API is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from noria.engine.cluster.child import Channel, print_to
+from noria.engine.cluster.protocol import (
+    START_FAILED,
+    Build,
+    Instruction,
+    Lost,
+    Reported,
+    Started,
+)
+from noria.engine.cluster.ray import (
+    ClusterState,
+    Exchange,
+    GatewayOptions,
+    Joined,
+    KillWorker,
+    Leave,
+    NotJoined,
+    StartWorker,
+)
+from noria.engine.cluster.worker_process import exchange
+from noria.engine.worker_spec import WorkerSpec
+from noria.manifests.errors import NoriaError
+from noria.manifests.model import WorkerReport
+
+if TYPE_CHECKING:
+    from noria.workers.lease.worker import Worker
+
+log = logging.getLogger("noria.ray")
+
+_SETTINGS: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_worker_niceness": "0",
+}
+"""No telemetry, no task events (these cost about a fifth of the rate of calls), no working folder
+taken along by `uv run`, and workers as nice as the driver: Ray's default, 15, gets the last CPU."""
+TOKEN_FILE: Final = Path("~/.ray/auth_token")
+"""Where `ray get-auth-token --generate` leaves a token, and `ray start` finds it."""
+OBJECT_STORE_BYTES: Final = 80 * 1024 * 1024
+"""Ray's minimum is 75 MiB; nothing of ours goes in."""
+PULSE_SECONDS: Final = 3.0
+RESERVE_SECONDS: Final = 2.0
+"""How long a node that takes new work may take to reserve next to nothing: it takes 3 ms."""
+NODE_PULSE_SECONDS: Final = 0.02
+"""The pulse is no faster than this for each node: a reservation costs the control store 3 ms."""
+RESERVED: Final = 0.001
+"""Of the resource `node:ADDRESS` that each node has one of."""
+
+
+class WorkerActor:
+    """The process that holds a Worker. Its constructor cannot fail; start() tells what does."""
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+
+    def build(self) -> Build:
+        """Which Noria this process runs."""
+        return Build.own()
+
+    def start(self, spec: WorkerSpec) -> tuple[str, int] | NoriaError:
+        """Open stores and job directory; returns node id and pid, or why it cannot work."""
+        from noria.engine.worker_factory import make_worker
+
+        try:
+            self._worker = make_worker(spec)
+        except NoriaError as error:
+            return error
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id()), os.getpid()
+
+    def exchange(self, instructions: tuple[Instruction, ...], wait_seconds: float) -> WorkerReport:
+        """See worker_process.exchange."""
+        assert self._worker is not None, "start() comes first"
+        return exchange(self._worker, instructions, wait_seconds)
+
+
+@dataclass(slots=True)
+class _Member:
+    actor: Any
+    spec: WorkerSpec
+    node: str | None = None
+    """Where it is; None: it is not up yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A call to an actor has ended, one way or the other."""
+
+    worker: str
+    call: str
+    future: Future[Any]
+
+
+def main(channel: Channel) -> None:
+    """Serve a driver until it says Leave, or is gone."""
+    options: GatewayOptions = channel.receive()
+    print_to(Path(options.log))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # Ray puts the current folder on the module path of all workers; this one is there anyway.
+    os.chdir(os.path.dirname(os.__file__))
+    os.environ.pop("PYTHONPATH", None)
+    try:
+        notes = _join(options)
+    except Exception as error:  # noqa: BLE001 - whatever Ray raises, the driver is told
+        channel.send(NotJoined(reason=_first_line(error)))
+        return
+    gateway = Gateway(channel, options.report_seconds)
+    gateway.look()
+    channel.send(Joined(notes=notes))
+    gateway.serve()
+
+
+def _join(options: GatewayOptions) -> tuple[str, ...]:
+    """Join or start the cluster; returns lines for the user. Raises what Ray raises."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    has_token = _find_token()
+    if options.address is None:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+        os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+    import ray
+
+    common: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "namespace": "noria",
+    }
+    if options.address is not None:
+        ray.init(address=options.address, **common)
+        if has_token:
+            return ()
+        return (
+            f"the Ray cluster at {options.address} asks nobody for a token: whoever reaches its "
+            "ports runs code on its nodes (RAY_AUTH_MODE=token)",
+        )
+    ray.init(
+        address="local",
+        num_cpus=options.cpus,
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        **common,
+    )
+    ports = ", ".join(map(str, listening_ports(os.getpid())))
+    return (f"Ray listens on every interface of this machine, with a token: ports {ports}",)
+
+
+def _find_token() -> bool:
+    """Whether this process joins with a token. Ray itself looks for one only with `auto`."""
+    mode = os.environ.get("RAY_AUTH_MODE")
+    if mode is not None:
+        return mode.lower() == "token"
+    has_token = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    with contextlib.suppress(RuntimeError, OSError):  # no home, or not ours to look into
+        has_token = has_token or TOKEN_FILE.expanduser().is_file()
+    if has_token:
+        os.environ["RAY_AUTH_MODE"] = "token"
+    return has_token
+
+
+class Gateway:
+    """Actors by the names of their workers. One thread acts; others put what they hear in line."""
+
+    def __init__(self, channel: Channel, report_seconds: float) -> None:
+        self._channel = channel
+        self._report_seconds = report_seconds
+        self._members: dict[str, _Member] = {}
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._leaving_nodes: frozenset[str] = frozenset()
+        self._nodes = 1
+
+    def serve(self) -> None:
+        """Until the driver says Leave, or is gone."""
+        for work in (self._listen, self._feel_pulse):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+        while True:
+            match self._inbox.get():
+                case StartWorker(spec=spec):
+                    self._start_worker(spec)
+                case Exchange(worker=worker, instructions=instructions):
+                    self._call(worker, "exchange", instructions, self._report_seconds)
+                case KillWorker(worker=worker):
+                    self._kill(worker)
+                case _Done() as done:
+                    self._on_done(done)
+                case ClusterState() as state:
+                    self._channel.send(state)
+                case Leave():
+                    break
+        for worker in list(self._members):
+            self._kill(worker)
+        import ray
+
+        ray.shutdown()
+
+    def look(self) -> None:
+        """See which nodes there are, and tell the driver."""
+        import ray
+
+        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray has no types here
+        self._nodes = len(nodes)
+        staying = [node for node in nodes if node["NodeID"] not in self._leaving_nodes]
+        leaving = frozenset(
+            name
+            for name, member in list(self._members.items())
+            if member.node in self._leaving_nodes
+        )
+        self._inbox.put(
+            ClusterState(
+                cpus=int(sum(node["Resources"].get("CPU", 0) for node in staying)),
+                nodes=len(nodes),
+                leaving=leaving,
+            )
+        )
+
+    def _start_worker(self, spec: WorkerSpec) -> None:
+        import ray
+
+        remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(WorkerActor)
+        self._members[spec.name] = _Member(remote.remote(), spec)
+        self._call(spec.name, "build")
+
+    def _call(self, worker: str, call: str, *arguments: Any) -> None:
+        member = self._members.get(worker)
+        if member is not None:
+            future = getattr(member.actor, call).remote(*arguments).future()
+            future.add_done_callback(lambda future: self._inbox.put(_Done(worker, call, future)))
+
+    def _on_done(self, done: _Done) -> None:
+        from ray.exceptions import RayError, RayTaskError
+
+        worker, member = done.worker, self._members.get(done.worker)
+        if member is None:
+            return  # it was killed meanwhile
+        cause = "worker_lost" if member.node else START_FAILED
+        try:
+            answer = done.future.result()
+        except RayTaskError as error:
+            raised = error.cause if isinstance(error.cause, BaseException) else error
+            self._lose(worker, cause, last_words=f"{type(raised).__name__}: {_first_line(raised)}")
+            return
+        except RayError as error:
+            self._lose(worker, cause, last_words=f"{type(error).__name__}: {_first_line(error)}")
+            return
+        match answer:
+            case Build():
+                refusal = answer.refusal()
+                if refusal is None:
+                    self._call(worker, "start", member.spec)
+                else:
+                    self._lose(worker, refusal.cause, error=refusal)
+            case NoriaError():
+                self._lose(worker, answer.cause, error=answer)
+            case (node, pid):
+                member.node = node
+                self._channel.send(Started(worker=worker, node=node, pid=pid))
+            case _:
+                self._channel.send(Reported(worker=worker, report=answer))
+
+    def _lose(self, worker: str, cause: str, **why: Any) -> None:
+        self._kill(worker)
+        self._channel.send(Lost(worker=worker, cause=cause, **why))
+
+    def _kill(self, worker: str) -> None:
+        import ray
+        from ray.exceptions import RayError
+
+        member = self._members.pop(worker, None)
+        if member is not None:
+            with contextlib.suppress(RayError):
+                ray.kill(member.actor)
+
+    def _listen(self) -> None:
+        """Hear the driver; on a thread of its own."""
+        try:
+            while True:
+                self._inbox.put(self._channel.receive())
+        except (EOFError, OSError):
+            self._inbox.put(Leave())
+
+    def _feel_pulse(self) -> None:
+        """Look at the nodes again and again; on a thread of its own: each look waits as long as
+        the control store is silent, and the driver counts the seconds."""
+        while True:
+            try:
+                self._leaving_nodes = closed_nodes()
+                self.look()
+            except Exception:  # the driver takes silence for what it is
+                log.debug("no pulse", exc_info=True)
+            time.sleep(max(PULSE_SECONDS, NODE_PULSE_SECONDS * self._nodes))
+
+
+def closed_nodes() -> frozenset[str]:
+    """Ids of the nodes that are alive and take nothing new: they are being drained.
+
+    Ray has no public call that tells. But a node that is drained reserves nothing any more, and a
+    reservation of next to nothing is public, needs no process, and is over in milliseconds. If not
+    one is granted it is the control store that is slow, and no node is called closed.
+    """
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    known = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]  # Ray has no types here
+    groups = {
+        node: placement_group(
+            [{f"node:{known[node]['NodeManagerAddress']}": RESERVED}],
+            bundle_label_selector=[{"ray.io/node-id": node}],
+        )
+        for node in known
+    }
+    end = time.monotonic() + RESERVE_SECONDS
+    try:
+        closed = {
+            node
+            for node, group in groups.items()
+            if not group.wait(max(0.0, end - time.monotonic()))
+        }
+    finally:
+        for group in groups.values():
+            remove_placement_group(group)
+    return frozenset(closed) if len(closed) < len(groups) else frozenset()
+
+
+def listening_ports(pid: int) -> list[int]:
+    """TCP ports on which the processes below `pid` listen, as the kernel has them."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError):
+            parent = int(status.read_text().rpartition(") ")[2].split()[1])
+            children.setdefault(parent, []).append(int(status.parent.name))
+    family, look = set[int](), [pid]
+    while look:
+        family.update(below := children.get(look.pop(), []))
+        look += below
+    sockets = Counter[str]()
+    for one in (*family, pid):
+        with contextlib.suppress(OSError):
+            sockets.update(os.readlink(file) for file in Path(f"/proc/{one}/fd").iterdir())
+    ports = set[int]()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for row in Path(table).read_text().splitlines()[1:]:
+                _, local, _, state, *_, inode = row.split()[:10]
+                if state == _LISTEN and f"socket:[{inode}]" in sockets:
+                    ports.add(int(local.rpartition(":")[2], 16))
+    return sorted(ports)
+
+
+_LISTEN: Final = "0A"
+"""As /proc/net/tcp writes it."""
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
