@@ -17,7 +17,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from noria.engine.config.jobfile import open_end
+from noria.engine.config.stores import open_end
 from noria.engine.inventory_files import with_retries
 from noria.engine.planning import Prepared
 from noria.manifests.errors import JobDirectoryError, NoriaError

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noria.engine.config.addresses import METRICS_ADDRESS
+from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.terminal.console import (
     ending_on_sigterm,
     exit_codes,
@@ -308,7 +308,7 @@ def _plan_and_run(config: JobConfig | None, root: Path, options: RunOptions) -> 
 
 def _default_directory(config: JobConfig) -> Path:
     """noria-jobs/SOURCE-to-TARGET-HASH, the same each time for the same ends."""
-    from noria.engine.config.jobfile import parse_location
+    from noria.engine.config.locations import parse_location
 
     ends = repr([(end.url, end.endpoint) for end in (config.source, config.target)])
     names = [

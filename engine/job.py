@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 from noria.engine.clean import Cleaning, abort_known, clean_uploads
 from noria.engine.cluster.opening import open_cluster
 from noria.engine.cluster.protocol import Cluster
-from noria.engine.config.jobfile import JobConfig, RunConfig, Scheme, job_config, open_end
+from noria.engine.config.jobfile import JobConfig, RunConfig, job_config
+from noria.engine.config.locations import Scheme
+from noria.engine.config.stores import open_end
 from noria.engine.driver import drive
 from noria.engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
 from noria.engine.planning import Prepared, finish_plan, job_parts, open_prepared, prepare

@@ -30,12 +30,10 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from noria.engine.config.addresses import METRICS_ADDRESS
+from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.status import JobStatus, Phase
 from noria.manifests.errors import ConfigurationError, NoriaError, Retryable
 from noria.manifests.model import LATENCY_BUCKETS, Level, Outcome, Reason
-
-DEFAULT_ADDRESS = METRICS_ADDRESS
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[0-9a-zA-Z_.-]+):(?P<port>\d{1,5})")
 
@@ -323,7 +321,7 @@ class MetricsServer:
     url: str
     """Where it is served, for people and for Prometheus."""
 
-    def __init__(self, address: str = DEFAULT_ADDRESS) -> None:
+    def __init__(self, address: str = METRICS_ADDRESS) -> None:
         """Listen at HOST:PORT; port 0 takes a free one.
 
         The default address gives way to a free port where it is taken, as by another job on this
@@ -338,7 +336,7 @@ class MetricsServer:
             try:
                 self._server = _listen(host, port, registry)
             except OSError as error:
-                if address != DEFAULT_ADDRESS or error.errno != errno.EADDRINUSE:
+                if address != METRICS_ADDRESS or error.errno != errno.EADDRINUSE:
                     raise
                 self._server = _listen(host, 0, registry)
         except OSError as error:
@@ -406,7 +404,7 @@ def _parse(address: str) -> tuple[str, int]:
     found = _ADDRESS.fullmatch(address)
     if found is None or int(found["port"]) > 65535:
         raise ConfigurationError(
-            f"{address} is no address for metrics; write HOST:PORT, such as {DEFAULT_ADDRESS}, "
+            f"{address} is no address for metrics; write HOST:PORT, such as {METRICS_ADDRESS}, "
             "0.0.0.0:9464 or [::1]:9464, or off"
         )
     return found["host"].strip("[]"), int(found["port"])

@@ -25,11 +25,11 @@ from noria.engine.config.jobfile import (
     EndConfig,
     InventoryConfig,
     JobConfig,
-    Scheme,
-    open_end,
     provider_of,
     with_endpoints,
 )
+from noria.engine.config.locations import Scheme
+from noria.engine.config.stores import open_end
 from noria.engine.inventory_files import StoreReportFiles, with_retries
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.errors import ConfigurationError, JobDirectoryError, NoriaError

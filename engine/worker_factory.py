@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from noria.engine.config.jobfile import JobConfig, RunConfig, Scheme, open_end
+from noria.engine.config.jobfile import JobConfig, RunConfig
+from noria.engine.config.locations import Scheme
+from noria.engine.config.stores import open_end
 from noria.engine.worker_spec import JobFacts, Mode, WorkerSpec
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory

@@ -9,9 +9,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from noria.benchmarks.suite.tools import noria_role
-
 from noria.benchmarks.measure.accounting import Account, Usage, measure, open_account
+from noria.benchmarks.suite.tools import noria_role
 
 READY_SECONDS = 60.0
 REST_SECONDS = 1.0

@@ -22,7 +22,9 @@ from urllib.parse import quote
 
 import duckdb
 
-from noria.engine.config.jobfile import EndConfig, InventoryConfig, Scheme, open_end
+from noria.engine.config.jobfile import EndConfig, InventoryConfig
+from noria.engine.config.locations import Scheme
+from noria.engine.config.stores import open_end
 from noria.engine.inventory_files import with_retries
 from noria.engine.planning import Prepared
 from noria.manifests.errors import ConfigurationError, UploadLost

@@ -1,23 +1,17 @@
-"""What a user asks for: the job file, the command's options and the environment, read once,
-validated here.
+"""What a user asks for: the job file and the options of a command, validated once.
 
-This is the only reader of environment variables of Noria's own and of Azure's connection string;
-AWS's chain and azure-identity read theirs. A job file may name endpoints and regions, never a
-secret. Each worker process reads its own environment: no credential travels through Ray or lies in
-the job directory.
+A job file may name endpoints and regions, never a secret. Endpoints that only the environment names
+are written down when a job is planned; credentials are read by each worker process from its own
+environment (stores.py), so that none travels between nodes or lies in the job directory.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +26,13 @@ from pydantic import (
     model_validator,
 )
 
+from noria.engine.config.locations import (
+    METRICS_ADDRESS,
+    Location,
+    Scheme,
+    check_endpoint,
+    parse_location,
+)
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.plan.providers import (
     PROVIDERS,
@@ -40,10 +41,6 @@ from noria.manifests.plan.providers import (
     provider_of_endpoint,
 )
 from noria.manifests.plan.shards import PlanOptions
-from noria.workers.stores.azure.store import AzureSettings, AzureStore
-from noria.workers.stores.local.store import LocalSettings, LocalStore
-from noria.workers.stores.protocol import TargetStore
-from noria.workers.stores.s3.store import S3Settings, S3Store
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -51,114 +48,11 @@ TARGET_SHARDS = 32
 """A small job is cut into about this many shards; later splits give every worker some."""
 
 
-class Scheme(StrEnum):
-    AZURE = "az"
-    S3 = "s3"
-    FILE = "file"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Location:
-    """One end of a job, as its URL says."""
-
-    scheme: Scheme
-    account: str
-    """Azure's account; empty elsewhere."""
-    container: str
-    """Container, bucket, or an absolute directory."""
-    path: str
-    """What follows; empty, a prefix, or the name of one object."""
-
-    @property
-    def prefix(self) -> str:
-        """`path` as a directory: empty, or with one slash at its end."""
-        return self.path if not self.path or self.path.endswith("/") else self.path + "/"
-
-    def __str__(self) -> str:
-        if self.scheme is Scheme.FILE:
-            return f"file://{self.container}" + (f"/{self.path}" if self.path else "")
-        account = f"{self.account}/" if self.account else ""
-        return f"{self.scheme}://{account}{self.container}/{self.path}"
-
-
-def parse_location(url: str) -> Location:
-    """az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX or file:///PATH. Raises ConfigurationError.
-
-    Everything after the container is a name as it stands: no percent-decoding, `?` and `#`
-    included.
-    """
-    scheme, separator, rest = url.partition("://")
-    if any(mark in url for mark in _SIGNED):
-        raise ConfigurationError(
-            f"{_shown(url)} holds a signature; write the location alone and put a SAS in "
-            "AZURE_STORAGE_SAS_TOKEN"
-        )
-    if not separator or scheme not in list(Scheme):
-        raise ConfigurationError(
-            f"{_shown(url)} is no location; write az://ACCOUNT/CONTAINER/PREFIX, "
-            "s3://BUCKET/PREFIX or file:///PATH"
-        )
-    if scheme == Scheme.FILE:
-        if not rest.startswith("/"):
-            raise ConfigurationError(f"{_shown(url)} needs an absolute path: file:///PATH")
-        path = os.path.normpath(unquote(rest))
-        if "\0" in path:
-            raise ConfigurationError("a file URL holds a NUL, which no path does; correct it")
-        return Location(scheme=Scheme.FILE, account="", container=path, path="")
-    return _cloud_location(url, Scheme(scheme), rest)
-
-
-def _cloud_location(url: str, scheme: Scheme, rest: str) -> Location:
-    names = rest.split("/", 2 if scheme == Scheme.AZURE else 1)
-    account = names.pop(0) if scheme == Scheme.AZURE else ""
-    container = names.pop(0) if names else ""
-    if "@" in account + container or (scheme == Scheme.AZURE and not account) or not container:
-        form = "az://ACCOUNT/CONTAINER/PREFIX" if scheme == Scheme.AZURE else "s3://BUCKET/PREFIX"
-        raise ConfigurationError(f"{_shown(url)} is not of the form {form}")
-    if (account and not _ACCOUNT.fullmatch(account)) or not _CONTAINER.fullmatch(container):
-        raise ConfigurationError(
-            f"{_shown(url)} holds a name that no account, container or bucket has; correct it"
-        )
-    return Location(
-        scheme=scheme, account=account, container=container, path=names[0] if names else ""
-    )
-
-
-_ACCOUNT = re.compile(r"[A-Za-z0-9-]{1,63}")
-_CONTAINER = re.compile(r"[A-Za-z0-9$._:-]{1,255}")
-"""Wider than any store, and safe in a host name or a path; `tenant:bucket` is Ceph's."""
-_AWS_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,63}")
-
-_SIGNED = ("?sig=", "&sig=", "X-Amz-Signature=", "X-Amz-Credential=")
-"""What tells a URL that carries its own permission from a name with a question mark."""
-
-
-def _shown(url: str) -> str:
-    """A URL in a message: without a query, which may hold a signature, and without user info."""
-    scheme, separator, rest = url.partition("://")
-    return scheme + separator + rest.split("?")[0].rpartition("@")[2]
-
-
 def _check_url(value: str) -> str:
     try:
         parse_location(value)
     except ConfigurationError as error:
         raise ValueError(error.message) from error
-    return value
-
-
-def _check_endpoint(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        # Both look at their part of the text only now.
-        _, whole = parts.port, (parts.hostname or "").encode("idna")
-    except ValueError:
-        # Its message may repeat a password.
-        raise ValueError("write it as https://HOST[:PORT]") from None
-    if parts.scheme not in ("http", "https") or not whole:
-        raise ValueError("write it as https://HOST[:PORT]")
-    if parts.username or parts.password or parts.query:
-        raise ValueError("an endpoint holds no user, password, token or query; use the environment")
     return value
 
 
@@ -182,7 +76,7 @@ def parse_size(text: str | int) -> int:
 
 
 Url = Annotated[str, AfterValidator(_check_url)]
-Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=1 << 60)]
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
 """Up to 30 years: what clocks and waits can take."""
@@ -297,7 +191,7 @@ class RunConfig(_Section):
     fit into the half a minute that a spot machine is given."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
     """How often a span of a shard may fail in one run before it is quarantined."""
-    metrics_address: str | None = "127.0.0.1:9464"
+    metrics_address: str | None = METRICS_ADDRESS
     """Where /metrics is served. None or "off": nowhere."""
 
 
@@ -363,59 +257,6 @@ def job_config(values: Mapping[str, Any], where: str) -> JobConfig:
         message = first["msg"].removeprefix("Value error, ")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigurationError(f"{where}: {field}: {message}{more}") from None
-
-
-def open_end(
-    end: EndConfig,
-    environment: Mapping[str, str] = os.environ,
-    *,
-    read_only: bool = False,
-    ask_crc64: bool = False,
-) -> TargetStore:
-    """The store at one end, with this process's credentials. Nothing is sent yet.
-
-    `read_only` is for sources: what is derived from an account key then allows only reading.
-    `ask_crc64` is for sources whose bytes are moved: see RunConfig.source_crc64.
-    """
-    location = end.location
-    if location.scheme is Scheme.FILE:
-        path = Path(location.container)
-        return LocalStore(LocalSettings(root=path.parent if path.is_file() else path))
-    if location.scheme is Scheme.AZURE:
-        own = "NORIA_SOURCE_" if read_only else "NORIA_TARGET_"
-        names = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN")
-        connection_string, sas = (
-            environment.get(own + name) or environment.get(name) for name in names
-        )
-        return AzureStore(
-            AzureSettings(
-                account=location.account,
-                container=location.container,
-                endpoint=end.endpoint,
-                connection_string=connection_string,
-                sas=sas,
-                ca_bundle=end.ca_bundle,
-                allow_plain_http=end.allow_plain_http,
-                read_only=read_only,
-                ask_crc64=ask_crc64,
-            )
-        )
-    endpoint = s3_endpoint(end, environment)
-    if endpoint is None and not _AWS_BUCKET.fullmatch(location.container):
-        raise ConfigurationError(
-            f"{location} is no bucket of Amazon S3; correct the name, or set an endpoint"
-        )
-    return S3Store(
-        S3Settings(
-            bucket=location.container,
-            endpoint_url=endpoint,
-            region=end.region,
-            provider=provider_of(end, environment),
-            profile=end.profile,
-            ca_bundle=end.ca_bundle or environment.get("AWS_CA_BUNDLE"),
-            allow_plain_http=end.allow_plain_http,
-        )
-    )
 
 
 def s3_endpoint(end: EndConfig, environment: Mapping[str, str] = os.environ) -> str | None:

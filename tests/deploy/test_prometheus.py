@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from noria.benchmarks.servers import ROOT, find_tool
-from noria.engine.metrics import DEFAULT_ADDRESS, METRICS, Kind
+from noria.engine.config.locations import METRICS_ADDRESS
+from noria.engine.metrics import METRICS, Kind
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 
@@ -54,7 +55,7 @@ def names_in(expression: str) -> set[str]:
 def test_the_configuration_is_valid_and_scrapes_the_default_address() -> None:
     assert "SUCCESS" in promtool("check", "config", "scrape.yml")
     (scrape,) = load("scrape.yml")["scrape_configs"]
-    assert scrape["static_configs"] == [{"targets": [DEFAULT_ADDRESS]}]
+    assert scrape["static_configs"] == [{"targets": [METRICS_ADDRESS]}]
 
 
 def test_rules_are_valid() -> None:

@@ -21,8 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from noria.benchmarks.servers import ROOT, find_tool, free_ports
 from noria.engine.config.jobfile import RunConfig
+from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.metrics import (
-    DEFAULT_ADDRESS,
     METRICS,
     OPERATIONS,
     OTHER,
@@ -301,7 +301,7 @@ def test_a_port_in_use_is_refused(server: MetricsServer) -> None:
 
 
 def test_two_jobs_on_one_machine_are_both_served() -> None:
-    assert RunConfig().metrics_address == DEFAULT_ADDRESS
+    assert RunConfig().metrics_address == METRICS_ADDRESS
     one, two = MetricsServer(), MetricsServer()
     try:
         assert one.url != two.url

@@ -8,14 +8,13 @@ import pytest
 
 from noria.engine.config.jobfile import (
     EndConfig,
-    Scheme,
     job_config,
-    parse_location,
     parse_size,
     provider_of,
     read_job_file,
     with_endpoints,
 )
+from noria.engine.config.locations import Scheme, parse_location
 from noria.manifests.errors import ConfigurationError
 
 ENDS = {"source": {"url": "az://acc/cont/pre"}, "target": {"url": "s3://bucket"}}

@@ -1,0 +1,120 @@
+"""URLs of stores, endpoints of services: parsed and checked.
+
+Imports neither pydantic nor a store, so that it costs nothing to name a location.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import unquote, urlsplit
+
+from noria.manifests.errors import ConfigurationError
+
+METRICS_ADDRESS = "127.0.0.1:9464"
+"""Where /metrics is served unless the user says otherwise."""
+
+
+class Scheme(StrEnum):
+    AZURE = "az"
+    S3 = "s3"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """One end of a job, as its URL says."""
+
+    scheme: Scheme
+    account: str
+    """Azure's account; empty elsewhere."""
+    container: str
+    """Container, bucket, or an absolute directory."""
+    path: str
+    """What follows; empty, a prefix, or the name of one object."""
+
+    @property
+    def prefix(self) -> str:
+        """`path` as a directory: empty, or with one slash at its end."""
+        return self.path if not self.path or self.path.endswith("/") else self.path + "/"
+
+    def __str__(self) -> str:
+        if self.scheme is Scheme.FILE:
+            return f"file://{self.container}" + (f"/{self.path}" if self.path else "")
+        account = f"{self.account}/" if self.account else ""
+        return f"{self.scheme}://{account}{self.container}/{self.path}"
+
+
+def parse_location(url: str) -> Location:
+    """az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX or file:///PATH. Raises ConfigurationError.
+
+    Everything after the container is a name as it stands: no percent-decoding, `?` and `#`
+    included.
+    """
+    scheme, separator, rest = url.partition("://")
+    if any(mark in url for mark in _SIGNED):
+        raise ConfigurationError(
+            f"{_shown(url)} holds a signature; write the location alone and put a SAS in "
+            "AZURE_STORAGE_SAS_TOKEN"
+        )
+    if not separator or scheme not in list(Scheme):
+        raise ConfigurationError(
+            f"{_shown(url)} is no location; write az://ACCOUNT/CONTAINER/PREFIX, "
+            "s3://BUCKET/PREFIX or file:///PATH"
+        )
+    if scheme == Scheme.FILE:
+        if not rest.startswith("/"):
+            raise ConfigurationError(f"{_shown(url)} needs an absolute path: file:///PATH")
+        path = os.path.normpath(unquote(rest))
+        if "\0" in path:
+            raise ConfigurationError("a file URL holds a NUL, which no path does; correct it")
+        return Location(scheme=Scheme.FILE, account="", container=path, path="")
+    return _cloud_location(url, Scheme(scheme), rest)
+
+
+def _cloud_location(url: str, scheme: Scheme, rest: str) -> Location:
+    names = rest.split("/", 2 if scheme == Scheme.AZURE else 1)
+    account = names.pop(0) if scheme == Scheme.AZURE else ""
+    container = names.pop(0) if names else ""
+    if "@" in account + container or (scheme == Scheme.AZURE and not account) or not container:
+        form = "az://ACCOUNT/CONTAINER/PREFIX" if scheme == Scheme.AZURE else "s3://BUCKET/PREFIX"
+        raise ConfigurationError(f"{_shown(url)} is not of the form {form}")
+    if (account and not _ACCOUNT.fullmatch(account)) or not _CONTAINER.fullmatch(container):
+        raise ConfigurationError(
+            f"{_shown(url)} holds a name that no account, container or bucket has; correct it"
+        )
+    return Location(
+        scheme=scheme, account=account, container=container, path=names[0] if names else ""
+    )
+
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9-]{1,63}")
+_CONTAINER = re.compile(r"[A-Za-z0-9$._:-]{1,255}")
+"""Wider than any store, and safe in a host name or a path; `tenant:bucket` is Ceph's."""
+
+_SIGNED = ("?sig=", "&sig=", "X-Amz-Signature=", "X-Amz-Credential=")
+"""What tells a URL that carries its own permission from a name with a question mark."""
+
+
+def _shown(url: str) -> str:
+    """A URL in a message: without a query, which may hold a signature, and without user info."""
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.split("?")[0].rpartition("@")[2]
+
+
+def check_endpoint(value: str) -> str:
+    """The URL of a service, as it is. Raises ValueError; its message repeats nothing of the URL."""
+    try:
+        parts = urlsplit(value)
+        # Both look at their part of the text only now.
+        _, whole = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:
+        # Its message may repeat a password.
+        raise ValueError("write it as https://HOST[:PORT]") from None
+    if parts.scheme not in ("http", "https") or not whole:
+        raise ValueError("write it as https://HOST[:PORT]")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("an endpoint holds no user, password, token or query; use the environment")
+    return value

@@ -1,0 +1,75 @@
+"""Builds the store at one end of a job, with the credentials of this process.
+
+Noria's own environment variables and Azure's connection string are read here; AWS's chain and
+azure-identity read theirs. Importing this module loads the clients of all three stores.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from noria.engine.config.jobfile import EndConfig, provider_of, s3_endpoint
+from noria.engine.config.locations import Scheme
+from noria.manifests.errors import ConfigurationError
+from noria.workers.stores.azure.store import AzureSettings, AzureStore
+from noria.workers.stores.local.store import LocalSettings, LocalStore
+from noria.workers.stores.protocol import TargetStore
+from noria.workers.stores.s3.store import S3Settings, S3Store
+
+_AWS_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,63}")
+
+
+def open_end(
+    end: EndConfig,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    read_only: bool = False,
+    ask_crc64: bool = False,
+) -> TargetStore:
+    """The store at one end, with this process's credentials. Nothing is sent yet.
+
+    `read_only` is for sources: what is derived from an account key then allows only reading.
+    `ask_crc64` is for sources whose bytes are moved: see RunConfig.source_crc64.
+    """
+    location = end.location
+    if location.scheme is Scheme.FILE:
+        path = Path(location.container)
+        return LocalStore(LocalSettings(root=path.parent if path.is_file() else path))
+    if location.scheme is Scheme.AZURE:
+        own = "NORIA_SOURCE_" if read_only else "NORIA_TARGET_"
+        names = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN")
+        connection_string, sas = (
+            environment.get(own + name) or environment.get(name) for name in names
+        )
+        return AzureStore(
+            AzureSettings(
+                account=location.account,
+                container=location.container,
+                endpoint=end.endpoint,
+                connection_string=connection_string,
+                sas=sas,
+                ca_bundle=end.ca_bundle,
+                allow_plain_http=end.allow_plain_http,
+                read_only=read_only,
+                ask_crc64=ask_crc64,
+            )
+        )
+    endpoint = s3_endpoint(end, environment)
+    if endpoint is None and not _AWS_BUCKET.fullmatch(location.container):
+        raise ConfigurationError(
+            f"{location} is no bucket of Amazon S3; correct the name, or set an endpoint"
+        )
+    return S3Store(
+        S3Settings(
+            bucket=location.container,
+            endpoint_url=endpoint,
+            region=end.region,
+            provider=provider_of(end, environment),
+            profile=end.profile,
+            ca_bundle=end.ca_bundle or environment.get("AWS_CA_BUNDLE"),
+            allow_plain_http=end.allow_plain_http,
+        )
+    )
