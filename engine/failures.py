@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from noria.engine.scheduler.events import Quarantine
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import failures_of, read_result, read_seals
-from noria.manifests.manifest.freeze import Manifest
+from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import LeaseKind, Outcome
 from noria.manifests.schema import RECEIPT_SCHEMA
 

@@ -43,7 +43,7 @@ from noria.manifests.errors import ConfigurationError, JobDirectoryError, NoriaE
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import read_seals
 from noria.manifests.job.reconcile import Reconciliation, reconcile
-from noria.manifests.manifest.freeze import Manifest, open_manifest
+from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
 
 log = logging.getLogger("noria.job")

@@ -34,7 +34,8 @@ from noria.engine.inventory_files import StoreReportFiles, with_retries
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.manifest.freeze import Manifest, freeze, open_manifest
+from noria.manifests.manifest.freeze import freeze
+from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.plan.providers import NameRules, limits_for
 from noria.manifests.schema import INVENTORY_SCHEMA
 from noria.workers.stores.probe import probe_target

@@ -13,7 +13,7 @@ from noria.manifests.job.receipts import read_seals_by_shard
 from noria.manifests.model import LeaseKind
 
 _UPLOAD = re.compile(r"uploads/([0-9]{8,10})/([0-9]{6,9})\.json")
-"""As manifests.jobdir.upload_name() writes it."""
+"""As upload_name() of manifests/job/directory.py writes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from noria.engine.config.stores import open_end
 from noria.engine.worker_spec import JobFacts, Mode, WorkerSpec
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.manifest.freeze import open_manifest
+from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import Lease, Limits
 from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import CounterRegistry

@@ -63,6 +63,23 @@ reason      a manifests.model.Reason; null where the entry is to be moved
 Rows are sorted by the UTF-8 bytes of key and unique; row group N of file M is one shard.
 """
 
+SHARDS_PER_FILE = 256
+"""Row groups of one file of a manifest."""
+
+SHARD_SCHEMA = pa.schema(
+    [
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("file", pa.int32(), nullable=False),
+        pa.field("row_group", pa.int32(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("rows", pa.int32(), nullable=False),
+        pa.field("units", pa.int32(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("units_per_lease", pa.int32(), nullable=False),
+    ]
+)
+"""The fields of manifests.model.ShardPlan, and where its rows are. `bytes` is what will move."""
+
 RECEIPT_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int32(), nullable=False),

@@ -17,16 +17,10 @@ from noria.engine.planning import open_prepared
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.model import ShardKind, ShardPlan
+from noria.manifests.plan.options import PlanOptions
+from noria.manifests.plan.parts import fit_parts, largest_object
 from noria.manifests.plan.providers import known_name_rules, limits_for
-from noria.manifests.plan.shards import (
-    MIN_SHARD_BYTES,
-    Cut,
-    PlanOptions,
-    cut_shards,
-    fit_parts,
-    largest_object,
-    shard_caps,
-)
+from noria.manifests.plan.shards import MIN_SHARD_BYTES, Cut, cut_shards, shard_caps
 
 SAMPLE_OBJECTS = 1_000_000
 """So many sizes are drawn and cut; a larger job is made of its shards, each drawn as often."""

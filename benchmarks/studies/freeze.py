@@ -28,8 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noria.manifests.manifest.freeze import freeze
+from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.providers import known_name_rules, limits_for
-from noria.manifests.plan.shards import PlanOptions
 from noria.manifests.schema import INVENTORY_SCHEMA
 
 BAR_ROWS_PER_SECOND = 500_000

@@ -34,13 +34,13 @@ from noria.engine.config.locations import (
     parse_location,
 )
 from noria.manifests.errors import ConfigurationError
+from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.providers import (
     PROVIDERS,
     NameRules,
     ProviderLimits,
     provider_of_endpoint,
 )
-from noria.manifests.plan.shards import PlanOptions
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -209,7 +209,7 @@ class JobConfig(_Section):
     def plan_options(
         self, limits: ProviderLimits, rules: NameRules, target_prefix: str
     ) -> PlanOptions:
-        """[plan] as manifests/plan/shards.py takes it. Raises ConfigurationError."""
+        """[plan] as manifests/plan/options.py takes it. Raises ConfigurationError."""
         plan = self.plan
         return PlanOptions(
             limits=limits,

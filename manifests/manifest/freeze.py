@@ -13,88 +13,32 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pydantic import Field, TypeAdapter
 
 from noria.manifests.errors import (
     AnotherDriver,
-    ConfigurationError,
     InventoryError,
     JobDirectoryError,
 )
-from noria.manifests.manifest.row_digest import manifest_digest
+from noria.manifests.manifest.reader import Manifest, disk_errors, first_line, open_manifest
 from noria.manifests.manifest.sorting import BATCH_ROWS, Dropped, RowSpool, unique
 from noria.manifests.manifest.writer import (
-    SHARD_SCHEMA,
-    SHARDS_PER_FILE,
     ManifestWriter,
     write_facts,
 )
-from noria.manifests.model import ObjectEntry, Reason, ShardKind, ShardPlan
-from noria.manifests.plan.shards import PartPlan, PlanOptions, classify, fit_parts, shard_caps
-from noria.manifests.schema import INVENTORY_SCHEMA, MANIFEST_SCHEMA, SCHEMA_VERSION
+from noria.manifests.plan.options import PlanOptions
+from noria.manifests.plan.shards import classify, shard_caps
+from noria.manifests.schema import INVENTORY_SCHEMA, SCHEMA_VERSION
 
-READ_ROWS = 8_192
 TOTAL_BYTES_MAX = 1 << 62
 """Sums of sizes are taken in int64."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Counts:
-    objects: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SizeCounts(_Counts):
-    below: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
-    name: Annotated[str, Field(pattern=r"^[a-z]+(-[0-9]{5,})?\.parquet$")]
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shards:
-    count: int
-    parts: int
-    file: _File
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Facts:
-    """What manifest.json has to say, and in which types."""
-
-    objects: int
-    bytes: int
-    to_move: _Counts
-    reasons: dict[str, _Counts]
-    sizes: list[_SizeCounts]
-    digest: str
-    files: list[_File]
-    shards: _Shards
-    plan: PlanOptions
-    inventory: dict[str, Any]
-
-
-_FACTS = TypeAdapter(_Facts)
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException)
-
-_ENTRY_COLUMNS = ["key", "target_key", "size", "etag", "version_id", "crc64nvme", "reason"]
 
 
 def freeze(
@@ -117,203 +61,25 @@ def freeze(
     and JobDirectoryError where a manifest stands there already or the disk is full. What `batches`
     raises passes through. Nothing is published then, and it may be called again.
     """
-    with _disk_errors(directory):
+    with disk_errors(directory):
         if directory.exists() and any(directory.iterdir()):
             raise JobDirectoryError(
                 f"{directory} is not empty, and a manifest is never replaced; restore its "
                 "manifest.json, or plan a new job"
             )
     with _scratch(directory) as scratch:
-        with _disk_errors(directory):
+        with disk_errors(directory):
             spool = RowSpool(scratch, options)
         with spool:
             outside = _spool_rows(spool, batches, source_prefix, options, directory)
-            with _disk_errors(directory):
+            with disk_errors(directory):
                 facts = _write(spool, scratch / "manifest", options, memory_limit_bytes)
         facts["inventory"] |= {"rows": spool.rows + outside, "outside_prefix": outside}
         facts |= {"schema": SCHEMA_VERSION, "source_prefix": source_prefix}
-        with _disk_errors(directory):
+        with disk_errors(directory):
             write_facts(scratch / "manifest", facts)
             _publish(scratch / "manifest", directory)
     return open_manifest(directory)
-
-
-def open_manifest(directory: Path) -> Manifest:
-    """The manifest in `directory`. Raises JobDirectoryError where it is missing, incomplete or too
-    new."""
-    try:
-        text = (directory / "manifest.json").read_bytes()
-        facts = json.loads(text)
-        if facts["schema"] != SCHEMA_VERSION:
-            raise JobDirectoryError(
-                f"{directory} has schema {str(facts['schema'])[:20]}, this version of Noria reads "
-                f"{SCHEMA_VERSION}; use the version that made it"
-            )
-        stated = _FACTS.validate_json(text, strict=True)
-        for file in stated.files:
-            if (directory / file.name).stat().st_size != file.bytes:
-                raise JobDirectoryError(
-                    f"{directory}/{file.name} is not of its frozen size; restore it"
-                )
-        return Manifest(directory, facts, _read_shards(directory, stated))
-    except (*_UNREADABLE, ConfigurationError) as error:
-        # What pydantic and others say has many lines, and repeats values.
-        said = isinstance(error, OSError | pa.ArrowException) or type(error) is ValueError
-        what = _one_line(error) if said else "manifest.json is damaged"
-        raise JobDirectoryError(
-            f"cannot read the manifest {directory}: {what}; restore it, or plan anew"
-        ) from error
-
-
-def _read_shards(directory: Path, stated: _Facts) -> pa.Table:
-    """shards.parquet, if it is what was frozen and fits what manifest.json says besides."""
-    data = (directory / stated.shards.file.name).read_bytes()
-    if hashlib.sha256(data).hexdigest() != stated.shards.file.sha256:
-        raise ValueError("shards.parquet is not what was frozen")
-    shards = pq.ParquetFile(pa.BufferReader(data)).read()
-    if not shards.schema.equals(SHARD_SCHEMA):
-        raise ValueError("shards.parquet has other columns")
-    said = (stated.shards.count, stated.objects, stated.to_move.bytes, len(stated.files))
-    rows, moved = (pc.sum(shards[name], min_count=0).as_py() for name in ("rows", "bytes"))
-    if said != (len(shards), rows, moved, -(-len(shards) // SHARDS_PER_FILE)):
-        raise ValueError("manifest.json and shards.parquet do not agree")
-    return shards
-
-
-class Manifest:
-    """A manifest on disk. Reading holds at most one row group; methods may be called from
-    threads."""
-
-    def __init__(self, directory: Path, facts: dict[str, Any], shards: pa.Table) -> None:
-        self.directory = directory
-        self.facts = facts
-        """The content of manifest.json."""
-        self.options = PlanOptions.from_json(facts["plan"])
-        self._shards = shards
-
-    @property
-    def objects(self) -> int:
-        """All entries, those with a reason included."""
-        return int(self.facts["objects"])
-
-    @property
-    def bytes(self) -> int:
-        return int(self.facts["bytes"])
-
-    @property
-    def objects_to_move(self) -> int:
-        """Entries without a reason."""
-        return int(self.facts["to_move"]["objects"])
-
-    @property
-    def bytes_to_move(self) -> int:
-        return int(self.facts["to_move"]["bytes"])
-
-    @property
-    def sizes(self) -> list[dict[str, int]]:
-        """Entries to move by size: {below, objects, bytes}, `below` a power of two."""
-        return list(self.facts["sizes"])
-
-    @property
-    def digest(self) -> str:
-        """See manifests/manifest/row_digest.py."""
-        return str(self.facts["digest"])
-
-    def shards(self) -> list[ShardPlan]:
-        """The plan of every shard, by number."""
-        return [_shard_plan(row) for row in self._shards.to_pylist()]
-
-    def shard(self, shard: int) -> ShardPlan:
-        """The plan of one shard. Raises IndexError where there is none of that number."""
-        return _shard_plan(self._row(shard))
-
-    def fit(self, size: int) -> PartPlan:
-        """The parts of an entry of this size, by the options of the plan. Raises TargetRefused."""
-        options = self.options
-        return fit_parts(
-            size, options.limits, part_bytes=options.part_bytes, chunk_bytes=options.chunk_bytes
-        )
-
-    def read_shard(self, shard: int) -> pa.Table:
-        """All rows of a shard, MANIFEST_SCHEMA. Raises JobDirectoryError where the file is
-        damaged."""
-        with self._file(shard) as (file, row_group):
-            return file.read_row_group(row_group)
-
-    def entries(self, shard: int, first: int = 0, end: int | None = None) -> Iterator[ObjectEntry]:
-        """Rows [first, end) of a shard, in order, read as they are asked for. end None: all the
-        rest."""
-        rows = self._row(shard)["rows"]
-        end = rows if end is None else min(end, rows)
-        row = 0
-        with self._file(shard) as (file, row_group):
-            for batch in file.iter_batches(
-                READ_ROWS, row_groups=[row_group], columns=_ENTRY_COLUMNS
-            ):
-                start, stop = max(first - row, 0), min(end - row, len(batch))
-                if start < stop:
-                    yield from _entries(shard, row + start, batch.slice(start, stop - start))
-                row += len(batch)
-                if row >= end:
-                    return
-            if row < end:
-                raise ValueError(f"shard {shard} has only {row} rows")
-
-    def target_keys_among(self, names: pa.Array) -> set[str]:
-        """Those of `names` that entries of this manifest have at the target, below its prefix.
-        Reads the keys of all shards."""
-        found: set[str] = set()
-        for shard in range(len(self._shards)) if len(names) else ():
-            with self._file(shard) as (file, row_group):
-                keys = file.read_row_group(row_group, columns=["key", "target_key"])
-            landing = pc.coalesce(keys["target_key"], keys["key"])
-            found.update(landing.filter(pc.is_in(landing, value_set=names)).to_pylist())
-        return found
-
-    def verify(self) -> None:
-        """Read everything again: the SHA-256 of each file, and the digest of all rows.
-
-        Raises JobDirectoryError, naming the first file that is not what was frozen.
-        """
-        for file in (*self.facts["files"], self.facts["shards"]["file"]):
-            with self._reading(), open(self.directory / file["name"], "rb") as data:
-                if hashlib.file_digest(data, "sha256").hexdigest() != file["sha256"]:
-                    raise JobDirectoryError(
-                        f"{self.directory}/{file['name']} is not what was frozen; restore it"
-                    )
-        if manifest_digest(map(self.read_shard, range(len(self._shards)))) != self.digest:
-            raise JobDirectoryError(f"the rows in {self.directory} do not have the frozen digest")
-
-    def _row(self, shard: int) -> dict[str, Any]:
-        if not 0 <= shard < len(self._shards):
-            raise IndexError(f"the manifest has {len(self._shards)} shards, no shard {shard}")
-        row: dict[str, Any] = self._shards.slice(shard, 1).to_pylist()[0]
-        return row
-
-    @contextlib.contextmanager
-    def _file(self, shard: int) -> Iterator[tuple[pq.ParquetFile, int]]:
-        row = self._row(shard)
-        path = self.directory / self.facts["files"][row["file"]]["name"]
-        # pre_buffer would read row groups that nobody asked for.
-        with (
-            self._reading(),
-            pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file,
-        ):
-            if not file.schema_arrow.equals(MANIFEST_SCHEMA):
-                raise ValueError(f"{path.name} has other columns")
-            if row["row_group"] >= file.num_row_groups:
-                raise ValueError(f"{path.name} lacks row groups")
-            yield file, row["row_group"]
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            with _disk_errors(self.directory, "restore it"):
-                yield
-        except (ValueError, LookupError) as error:
-            raise JobDirectoryError(
-                f"the manifest {self.directory} is damaged: {_one_line(error)}; restore it"
-            ) from error
 
 
 def _spool_rows(
@@ -332,9 +98,9 @@ def _spool_rows(
         rows = _below(batch, prefix) if prefix else batch
         outside += len(batch) - len(rows)
         rows = classify(rows, options)
-        with _disk_errors(directory):
+        with disk_errors(directory):
             spool.append(rows)
-    with _disk_errors(directory):
+    with disk_errors(directory):
         spool.finish()
     return outside
 
@@ -343,7 +109,7 @@ def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
     try:
         batch = batch.select(INVENTORY_SCHEMA.names).cast(INVENTORY_SCHEMA)
     except (pa.ArrowException, ValueError, LookupError) as error:
-        raise InventoryError(f"rows are not an inventory: {_one_line(error)}") from error
+        raise InventoryError(f"rows are not an inventory: {first_line(error)}") from error
     if batch.column("key").null_count or batch.column("size").null_count:
         raise InventoryError("rows are not an inventory: a key or a size is null")
     if pc.any(pc.less(batch.column("size"), 0)).as_py():
@@ -392,42 +158,15 @@ def _write(
     return {**facts, "plan": options.as_json(), "inventory": inventory}
 
 
-def _entries(shard: int, first: int, rows: pa.RecordBatch) -> Iterator[ObjectEntry]:
-    columns = (column.to_pylist() for column in rows.columns)
-    for row, values in enumerate(zip(*columns, strict=True), start=first):
-        key, target_key, size, etag, version_id, crc64nvme, reason = values
-        yield ObjectEntry(
-            shard=shard,
-            row=row,
-            key=key,
-            target_key=key if target_key is None else target_key,
-            size=size,
-            etag=etag,
-            version_id=version_id,
-            crc64nvme=crc64nvme,
-            reason=None if reason is None else Reason(reason),
-        )
-
-
-def _shard_plan(row: dict[str, Any]) -> ShardPlan:
-    return ShardPlan(
-        shard=row["shard"],
-        kind=ShardKind(row["kind"]),
-        units=row["units"],
-        bytes=row["bytes"],
-        units_per_lease=row["units_per_lease"],
-    )
-
-
 @contextlib.contextmanager
 def _scratch(directory: Path) -> Iterator[Path]:
     """A folder beside `directory`, empty, for one freeze at a time; gone afterwards."""
     scratch = directory.with_name(f".{directory.name}.freeze")
-    with _disk_errors(directory):
+    with disk_errors(directory):
         scratch.mkdir(parents=True, exist_ok=True)
         lock = os.open(scratch / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        with _disk_errors(directory):
+        with disk_errors(directory):
             _hold(lock, directory)
             for left in scratch.iterdir():
                 if left.is_dir():
@@ -462,17 +201,3 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _disk_errors(directory: Path, remedy: str = "give it room or access") -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise JobDirectoryError(
-            f"cannot use the manifest {directory}: {_one_line(error)}; {remedy}, then run again"
-        ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

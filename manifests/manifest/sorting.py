@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.manifest.write_behind import WriteBehind
 from noria.manifests.model import Reason
-from noria.manifests.plan.shards import PlanOptions, escape
+from noria.manifests.plan.options import PlanOptions
+from noria.manifests.plan.shards import escape
 from noria.manifests.schema import MANIFEST_SCHEMA
 
 if TYPE_CHECKING:

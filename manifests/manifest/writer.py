@@ -19,25 +19,10 @@ from noria.manifests.manifest.row_digest import RowDigest
 from noria.manifests.manifest.sorting import REPETITIVE
 from noria.manifests.manifest.write_behind import WriteBehind
 from noria.manifests.model import ShardKind
-from noria.manifests.plan.shards import Cut, PlanOptions, ShardCaps, cut_shards, fit_parts
-from noria.manifests.schema import MANIFEST_SCHEMA
-
-SHARDS_PER_FILE = 256
-
-SHARD_SCHEMA = pa.schema(
-    [
-        pa.field("shard", pa.int32(), nullable=False),
-        pa.field("file", pa.int32(), nullable=False),
-        pa.field("row_group", pa.int32(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("rows", pa.int32(), nullable=False),
-        pa.field("units", pa.int32(), nullable=False),
-        pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("units_per_lease", pa.int32(), nullable=False),
-    ]
-)
-"""Fields of manifests.model.ShardPlan, and where the rows lie. `bytes` counts what is to be
-moved."""
+from noria.manifests.plan.options import PlanOptions
+from noria.manifests.plan.parts import fit_parts
+from noria.manifests.plan.shards import Cut, ShardCaps, cut_shards
+from noria.manifests.schema import MANIFEST_SCHEMA, SHARD_SCHEMA, SHARDS_PER_FILE
 
 
 class ManifestWriter:

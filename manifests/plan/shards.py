@@ -1,5 +1,4 @@
-"""The plan: which entries can land and under what name, how they are cut into parts, and into
-shards.
+"""Which entries can land and under what name, and how they are cut into shards.
 
 Pure functions over Arrow columns. What they decide depends on the rows and the options alone, never
 on how the rows came in batches.
@@ -9,17 +8,16 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from noria.manifests.errors import ConfigurationError, TargetRefused
-from noria.manifests.model import Part, Reason, ShardKind
+from noria.manifests.model import Reason, ShardKind
 from noria.manifests.plan.names import escape_name, name_faults
-from noria.manifests.plan.providers import GIB, MIB, NameRules, ProviderLimits
+from noria.manifests.plan.options import PlanOptions
+from noria.manifests.plan.parts import largest_object
+from noria.manifests.plan.providers import MIB, ProviderLimits
 
 MARKS_BYTES = 256
 """User metadata kept free for Noria's own two entries, `noriatxid` and `mtime`, names included: as
@@ -36,98 +34,6 @@ ARCHIVE_STATUSES = ("archive", "deep_archive", "archive_access", "deep_archive_a
 class."""
 RESTORED = "restored"
 """The archive_status of an archived S3 object that has a readable copy for now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions:
-    """How entries become shards and parts. Stored in manifest.json: a worker plans with the
-    same."""
-
-    limits: ProviderLimits
-    rules: NameRules
-    target_prefix: str = ""
-    """Stands before every target_key; its length counts, its slashes count."""
-    names: Literal["refuse", "escape"] = "refuse"
-    """What becomes of a key that the target cannot hold: left out with its reason, or renamed."""
-    part_bytes: int = 64 * MIB
-    """Objects up to this size go in one PUT; larger ones in parts of this size or, if need be,
-    more."""
-    chunk_bytes: int = 8 * MIB
-    """Unit of hashing; every part but the last is a multiple of it."""
-    segment_bytes: int = 4 * GIB
-    """Larger objects have a shard of their own; one lease takes parts of about this many bytes."""
-    shard_bytes: int = 64 * GIB
-    """Most bytes of a shard of objects."""
-    shard_objects: int = 100_000
-    """Most rows of a shard."""
-    target_shards: int = 1
-    """Cut a small job into at least about this many shards, so that every worker gets some."""
-
-    def __post_init__(self) -> None:
-        sizes = (self.part_bytes, self.chunk_bytes, self.segment_bytes, self.shard_bytes)
-        if min(*sizes, self.shard_objects, self.target_shards) < 1:
-            raise ConfigurationError("every size and count of a plan is at least 1")
-        if self.part_bytes % self.chunk_bytes:
-            raise ConfigurationError(
-                f"part_bytes {self.part_bytes} is no multiple of chunk_bytes {self.chunk_bytes}"
-            )
-        if self.names not in ("refuse", "escape"):
-            raise ConfigurationError(f"names is 'refuse' or 'escape', not {self.names!r}")
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, plan: Mapping[str, Any]) -> PlanOptions:
-        limits = {**plan["limits"], "sources": tuple(plan["limits"]["sources"])}
-        reserved = tuple(plan["rules"]["reserved_segments"])
-        rules = {**plan["rules"], "reserved_segments": reserved}
-        return cls(**{**plan, "limits": ProviderLimits(**limits), "rules": NameRules(**rules)})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartPlan:
-    """How an object of one size is written."""
-
-    part_bytes: int
-    """Size of every part but the last."""
-    parts: int
-    """0: one PUT carries the whole object."""
-
-
-def fit_parts(size: int, limits: ProviderLimits, *, part_bytes: int, chunk_bytes: int) -> PartPlan:
-    """Parts for an object of `size` bytes: part_bytes, or the least multiple of chunk_bytes that
-    fits.
-
-    Raises TargetRefused where the target cannot hold the object, or only in parts that are no
-    multiple of chunk_bytes (at Scaleway the last 0.01 % below 5 TB, with chunks of 8 MiB).
-    """
-    if size <= min(part_bytes, limits.max_put_bytes):
-        return PartPlan(part_bytes=part_bytes, parts=0)
-    if size > largest_object(limits, part_bytes=part_bytes, chunk_bytes=chunk_bytes):
-        raise TargetRefused(f"an object of {size} bytes is too large for {limits.name}")
-    least = max(limits.min_part_bytes, -(-size // limits.max_parts))
-    fitted = max(least, min(part_bytes, limits.max_part_bytes))
-    whole_chunks = -(-fitted // chunk_bytes) * chunk_bytes
-    fitted = min(whole_chunks, limits.max_part_bytes // chunk_bytes * chunk_bytes)
-    return PartPlan(part_bytes=fitted, parts=-(-size // fitted))
-
-
-def largest_object(limits: ProviderLimits, *, part_bytes: int, chunk_bytes: int) -> int:
-    """The size of the largest object that fit_parts() fits; every smaller one fits too."""
-    largest_part = limits.max_part_bytes // chunk_bytes * chunk_bytes
-    if largest_part < limits.min_part_bytes:
-        largest_part = 0
-    one_put = min(part_bytes, limits.max_put_bytes)
-    return min(limits.max_object_bytes, max(one_put, limits.max_parts * largest_part))
-
-
-def part_at(size: int, part_bytes: int, number: int) -> Part:
-    """Part `number`, from 1, of an object of `size` bytes cut every part_bytes."""
-    offset = (number - 1) * part_bytes
-    if number < 1 or offset >= size:
-        raise ValueError(f"an object of {size} bytes has no part {number} of {part_bytes} bytes")
-    return Part(number=number, offset=offset, size=min(part_bytes, size - offset))
 
 
 def classify(batch: pa.RecordBatch, options: PlanOptions) -> pa.RecordBatch:

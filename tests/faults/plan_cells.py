@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from noria.manifests.errors import InventoryError
-from noria.manifests.manifest.freeze import Manifest, freeze, open_manifest
+from noria.manifests.manifest.freeze import freeze
+from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Reason
 from noria.manifests.plan.providers import MIB, TB
 from tests.faults.cells import Scene, cell

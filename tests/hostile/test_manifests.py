@@ -21,7 +21,8 @@ from noria.engine.terminal.report import status_summary
 from noria.manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import read_uploads
-from noria.manifests.manifest.freeze import freeze, open_manifest
+from noria.manifests.manifest.freeze import freeze
+from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import ObjectEntry
 from tests.support.commands import noria, refusal_of
 from tests.support.finished_jobs import FinishedJob, contents

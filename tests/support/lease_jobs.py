@@ -27,10 +27,11 @@ from noria.benchmarks.dataset import object_bytes
 from noria.benchmarks.servers import REGION, Azurite, S3Server
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import read_result, receipts_of, seal
-from noria.manifests.manifest.freeze import Manifest, freeze
+from noria.manifests.manifest.freeze import freeze
+from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, Receipt
+from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.providers import NameRules, limits_for
-from noria.manifests.plan.shards import PlanOptions
 from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import CounterRegistry
 from noria.workers.lease.lease import LeaseRun

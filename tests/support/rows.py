@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from noria.manifests.manifest.freeze import Manifest, freeze
+from noria.manifests.manifest.freeze import freeze
+from noria.manifests.manifest.reader import Manifest
+from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.providers import NameRules, limits_for
-from noria.manifests.plan.shards import PlanOptions
 from noria.manifests.schema import INVENTORY_SCHEMA
 
 Row = dict[str, Any]

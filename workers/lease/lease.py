@@ -43,7 +43,7 @@ from noria.manifests.job.receipts import (
     write_receipts,
     write_upload,
 )
-from noria.manifests.manifest.freeze import Manifest
+from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import (
     Lease,
     LeaseKind,
@@ -54,7 +54,7 @@ from noria.manifests.model import (
     Receipt,
     Upload,
 )
-from noria.manifests.plan.shards import part_at
+from noria.manifests.plan.parts import part_at
 from noria.workers.context import Stopped, TransferContext
 from noria.workers.existing import compare_present, look, pin_source
 from noria.workers.lease.in_flight import TaskGroup

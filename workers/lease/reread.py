@@ -24,7 +24,7 @@ from noria.manifests.job.receipts import (
     receipts_of,
     write_receipts,
 )
-from noria.manifests.manifest.freeze import Manifest
+from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import (
     Lease,
     LeaseKind,

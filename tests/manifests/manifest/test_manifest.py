@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.manifests.errors import JobDirectoryError
-from noria.manifests.manifest.freeze import freeze, open_manifest
+from noria.manifests.manifest.freeze import freeze
+from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.manifest.sorting import RowSpool
 from noria.manifests.model import Reason, ShardKind
 from noria.manifests.plan.names import escape_name
+from noria.manifests.plan.parts import fit_parts
 from noria.manifests.plan.providers import MIB, NameRules, known_name_rules, limits_for
-from noria.manifests.plan.shards import fit_parts
 from noria.manifests.schema import INVENTORY_SCHEMA, MANIFEST_SCHEMA
 from tests.support.digest_by_hand import digest_by_hand
 from tests.support.rows import (

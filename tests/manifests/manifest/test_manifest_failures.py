@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from noria.manifests.errors import AnotherDriver, InventoryError, JobDirectoryError
-from noria.manifests.manifest.freeze import freeze, open_manifest
+from noria.manifests.manifest.freeze import freeze
+from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.schema import INVENTORY_SCHEMA
 from tests.support.rows import freeze_rows, inventory, numbered, plan, shuffled
 

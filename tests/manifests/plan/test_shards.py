@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from noria.manifests.errors import ConfigurationError, TargetRefused
 from noria.manifests.model import Reason, ShardKind
+from noria.manifests.plan.options import PlanOptions
+from noria.manifests.plan.parts import PartPlan, fit_parts, largest_object, part_at
 from noria.manifests.plan.providers import (
     GIB,
     MIB,
@@ -24,14 +26,9 @@ from noria.manifests.plan.shards import (
     MARKS_BYTES,
     MIN_SHARD_BYTES,
     Cut,
-    PartPlan,
-    PlanOptions,
     ShardCaps,
     classify,
     cut_shards,
-    fit_parts,
-    largest_object,
-    part_at,
     shard_caps,
 )
 from tests.support.rows import inventory, plan
