@@ -23,7 +23,7 @@ from noria.engine.planning import Prepared
 from noria.manifests.errors import JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.journals import decode_journal
-from noria.manifests.job.receipts import read_uploads
+from noria.manifests.job.uploads import read_uploads
 from noria.workers.stores.protocol import ListedUpload, TargetStore
 
 CLOCK_SECONDS = 15 * 60.0

@@ -61,7 +61,7 @@ from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerSpec
 from noria.manifests.errors import NoriaError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import seal
+from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseKind, Limits
 
 log = logging.getLogger("noria.driver")

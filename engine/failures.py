@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 
 from noria.engine.scheduler.events import Quarantine
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import failures_of, read_result, read_seals
+from noria.manifests.job.receipts import failures_of
+from noria.manifests.job.results import read_result
+from noria.manifests.job.seals import read_seals
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import LeaseKind, Outcome
 from noria.manifests.schema import RECEIPT_SCHEMA

@@ -41,8 +41,8 @@ from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerSpec
 from noria.manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import read_seals
 from noria.manifests.job.reconcile import Reconciliation, reconcile
+from noria.manifests.job.seals import read_seals
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
 

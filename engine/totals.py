@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from noria.engine.status import JobStatus, Phase, add_tallies
-from noria.manifests.job.receipts import Seal
+from noria.manifests.job.seals import Seal
 from noria.manifests.model import LeaseKind, LeaseProgress, Outcome, Tally
 
 RATE_SECONDS = 30.0

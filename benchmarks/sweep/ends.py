@@ -28,7 +28,8 @@ from noria.engine.config.stores import open_end
 from noria.engine.inventory_files import with_retries
 from noria.engine.planning import Prepared
 from noria.manifests.errors import ConfigurationError, UploadLost
-from noria.manifests.job.receipts import read_result, read_seals
+from noria.manifests.job.results import read_result
+from noria.manifests.job.seals import read_seals
 from noria.manifests.model import LeaseKind, Outcome
 from noria.workers.stores.protocol import TargetStore
 

@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import Seal, read_result, read_seals_by_shard
+from noria.manifests.job.results import read_result
+from noria.manifests.job.seals import Seal, read_seals_by_shard
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import LeaseKind, ShardKind
 from noria.manifests.schema import RECEIPT_SCHEMA

@@ -11,7 +11,8 @@ from noria.engine.replay import enter_seals
 from noria.engine.status import Phase
 from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import seal, write_upload
+from noria.manifests.job.seals import seal
+from noria.manifests.job.uploads import write_upload
 from noria.manifests.model import LeaseEnd, LeaseKind, LeaseResult, Upload
 
 

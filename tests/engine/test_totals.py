@@ -5,7 +5,7 @@ from __future__ import annotations
 from noria.engine.status import JobStatus, Phase, load_status, save_status
 from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import Seal
+from noria.manifests.job.seals import Seal
 from noria.manifests.model import LeaseKind, LeaseProgress, Tally
 
 

@@ -7,7 +7,9 @@ from unittest import mock
 
 import pytest
 
-from noria.manifests.job.receipts import read_result, receipts_of, seal
+from noria.manifests.job.receipts import receipts_of
+from noria.manifests.job.results import read_result
+from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseEnd, LeaseResult, Outcome
 from noria.workers.lease.reread import RereadRun
 from tests.faults.cells import Scene, cell

@@ -20,7 +20,7 @@ from noria.engine.planning import open_prepared
 from noria.engine.terminal.report import status_summary
 from noria.manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import read_uploads
+from noria.manifests.job.uploads import read_uploads
 from noria.manifests.manifest.freeze import freeze
 from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import ObjectEntry

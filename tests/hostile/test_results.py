@@ -18,15 +18,10 @@ from noria.engine.status import Phase
 from noria.engine.totals import Totals
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import (
-    Seal,
-    failures_of,
-    parts_of,
-    read_result,
-    read_seals,
-    read_upload,
-    receipts_of,
-)
+from noria.manifests.job.receipts import failures_of, parts_of, receipts_of
+from noria.manifests.job.results import read_result
+from noria.manifests.job.seals import Seal, read_seals
+from noria.manifests.job.uploads import read_upload
 from noria.manifests.model import LeaseKind
 from tests.support.commands import refusal_of
 from tests.support.finished_jobs import FinishedJob

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from noria.manifests.job.receipts import seal
+from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseEnd, LeaseKind, Level, Outcome, Receipt
 from noria.workers.digest import crc64nvme
 from tests.support.fault_proxy.azure_message_shim import (

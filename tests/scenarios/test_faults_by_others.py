@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from noria.manifests.job.receipts import seal
+from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseEnd, LeaseKind, LeaseResult, Outcome, Receipt
 from noria.workers.runtime.buffers import MIN_BUFFER_BYTES, BufferPool
 from tests.support.fault_proxy.rules import (

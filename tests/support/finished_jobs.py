@@ -15,7 +15,7 @@ from noria.engine.config.jobfile import JobConfig, job_config
 from noria.engine.planning import Prepared, open_prepared
 from noria.engine.worker_factory import make_context
 from noria.engine.worker_spec import Mode, WorkerSpec
-from noria.manifests.job.receipts import seal
+from noria.manifests.job.seals import seal
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, ShardKind, ShardPlan
 from noria.workers.context import TransferContext
 from noria.workers.counters import CounterRegistry

@@ -26,7 +26,9 @@ from botocore.credentials import Credentials
 from noria.benchmarks.dataset import object_bytes
 from noria.benchmarks.servers import REGION, Azurite, S3Server
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import read_result, receipts_of, seal
+from noria.manifests.job.receipts import receipts_of
+from noria.manifests.job.results import read_result
+from noria.manifests.job.seals import seal
 from noria.manifests.manifest.freeze import freeze
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, Receipt

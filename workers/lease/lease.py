@@ -33,16 +33,10 @@ from noria.manifests.job.journals import (
     encode_upload,
     read_journals,
 )
-from noria.manifests.job.receipts import (
-    parts_of,
-    read_result,
-    read_seals,
-    read_upload,
-    receipt_batch,
-    write_parts,
-    write_receipts,
-    write_upload,
-)
+from noria.manifests.job.receipts import parts_of, receipt_batch
+from noria.manifests.job.results import read_result, write_parts, write_receipts
+from noria.manifests.job.seals import read_seals
+from noria.manifests.job.uploads import read_upload, write_upload
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import (
     Lease,

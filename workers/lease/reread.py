@@ -17,13 +17,9 @@ import pyarrow as pa
 
 from noria.manifests.errors import Retryable, Skippable, SourceChanged, SourceMissing
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import (
-    read_result,
-    read_seals,
-    receipt_batch,
-    receipts_of,
-    write_receipts,
-)
+from noria.manifests.job.receipts import receipt_batch, receipts_of
+from noria.manifests.job.results import read_result, write_receipts
+from noria.manifests.job.seals import read_seals
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import (
     Lease,

@@ -9,17 +9,9 @@ import pytest
 
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import (
-    failures_of,
-    parts_of,
-    read_result,
-    read_seals,
-    receipt_batch,
-    receipts_of,
-    seal,
-    write_parts,
-    write_receipts,
-)
+from noria.manifests.job.receipts import failures_of, parts_of, receipt_batch, receipts_of
+from noria.manifests.job.results import read_result, write_parts, write_receipts
+from noria.manifests.job.seals import read_seals, seal
 from noria.manifests.model import (
     LeaseEnd,
     LeaseKind,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from noria.manifests.job.journals import read_journals
-from noria.manifests.job.receipts import seal
+from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseEnd, LeaseKind, Level, Outcome
 from tests.support.lease_jobs import MIB, Job, lease_job, open_lanes
 

@@ -1,0 +1,86 @@
+"""Result files: what one lease has done, written down for good, and read again.
+
+An attempt appends to its journal while it works (journals.py). When a lease is finished, the worker
+compacts the journals of its units into one result file (Parquet), which a seal then names
+(seals.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from noria.manifests.errors import JobDirectoryError
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipts import part_batch, summarize
+from noria.manifests.job.seals import Seal
+from noria.manifests.model import (
+    LeaseKind,
+    PartRecord,
+)
+from noria.manifests.schema import FIRST_PART_SCHEMA, PART_SCHEMA, RECEIPT_SCHEMA
+
+
+def write_receipts(
+    directory: JobDirectory, name: str, receipts: pa.Table
+) -> tuple[str, dict[str, int]]:
+    """Write a result file of receipts, given by row. Returns its SHA-256 and the counts for the
+    seal."""
+    return _write_table(directory, name, receipts), summarize(receipts)
+
+
+def write_parts(directory: JobDirectory, name: str, parts: Iterable[PartRecord]) -> str:
+    """Write a result file of part records, by number. Returns its SHA-256."""
+    ordered = sorted(parts, key=lambda part: part.number)
+    return _write_table(directory, name, pa.Table.from_batches([part_batch(ordered)]))
+
+
+def _write_table(directory: JobDirectory, name: str, table: pa.Table) -> str:
+    scratch = directory.path(name).with_name(f".{Path(name).name}.{os.getpid()}")
+    try:
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, scratch, compression="zstd")
+        digest = _file_sha256(scratch)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise JobDirectoryError(
+            f"cannot write below {directory.root}: {error.strerror or error}; "
+            "make room, then run again"
+        ) from error
+    directory.publish(scratch, name)
+    return digest
+
+
+def _file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_result(
+    directory: JobDirectory, sealed: Seal, columns: list[str] | None = None
+) -> pa.Table:
+    """The result that a seal names, or some columns of it. Raises JobDirectoryError where it is not
+    what was sealed."""
+    parts = (PART_SCHEMA, FIRST_PART_SCHEMA)
+    schemas = parts if sealed.kind is LeaseKind.PARTS else (RECEIPT_SCHEMA,)
+    path = directory.path(sealed.result_name)
+    try:
+        if _file_sha256(path) != sealed.result_sha256:
+            raise JobDirectoryError(
+                f"{sealed.result_name} is not the file that was sealed; restore it from a copy"
+            )
+        with pq.ParquetFile(path) as file:
+            if file.schema_arrow not in schemas:
+                raise ValueError("other columns")
+            return file.read(columns)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        # Arrow's message may quote values, and a value may be an object's name.
+        why = error.strerror if isinstance(error, OSError) else "it holds no receipts"
+        raise JobDirectoryError(
+            f"{sealed.result_name} cannot be read: {why or 'damaged'}; restore it from a copy"
+        ) from None
