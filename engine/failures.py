@@ -7,7 +7,7 @@ import hmac
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from noria.manifests.job.receipts import failures_of
 from noria.manifests.job.results import read_result
 from noria.manifests.job.seals import read_seals
 from noria.manifests.manifest.reader import Manifest
-from noria.manifests.model import LeaseKind, Outcome
+from noria.manifests.model import LeaseKind, Outcome, ReceiptSummary
 from noria.manifests.schema import RECEIPT_SCHEMA
 
 FAILURES_FILE = "failures.parquet"
@@ -59,9 +59,9 @@ def write_failures(
     return directory.path(name)
 
 
-def _has_failures(summary: Mapping[str, int]) -> bool:
+def _has_failures(summary: ReceiptSummary) -> bool:
     bad = (Outcome.FAILED, Outcome.SOURCE_CHANGED, Outcome.SOURCE_MISSING, Outcome.SKIPPED)
-    return any(summary.get(f"outcome.{outcome}") for outcome in bad)
+    return any(summary.outcomes.get(outcome) for outcome in bad)
 
 
 def _quarantined_rows(manifest: Manifest, span: Quarantine) -> pa.Table:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -182,14 +181,13 @@ def verify(
             job=prepared.facts.job_id,
             level=Level.REREAD,
             complete=ending.complete and not ending.quarantined,
-            reread=sums.get(f"level.{Level.REREAD}", 0),
-            bytes=sums.get(f"bytes.{Outcome.TRANSFERRED}", 0)
-            + sums.get(f"bytes.{Outcome.ALREADY_PRESENT}", 0),
-            damaged=sums.get(f"outcome.{Outcome.FAILED}", 0),
+            reread=sums.levels.get(Level.REREAD, 0),
+            bytes=sums.landed_bytes,
+            damaged=sums.outcomes.get(Outcome.FAILED, 0),
             unsettled=_unsettled(prepared),
             seconds=time.monotonic() - started,
             failures=tuple(listed_failures(prepared.directory, damaged, show_keys)),
-            causes=_by_prefix(sums, "cause."),
+            causes=sums.causes,
             stopped=ending.message,
         )
 
@@ -449,20 +447,8 @@ def _differences(found: Reconciliation) -> dict[str, int]:
 
 
 def _unsettled(prepared: Prepared) -> int:
-    settled = Counter[str]()
-    for sealed in read_seals(prepared.directory):
-        for name, number in sealed.summary.items():
-            if name.startswith("outcome."):
-                settled["all"] += number
-    return prepared.manifest.objects - settled["all"]
-
-
-def _by_prefix(sums: Mapping[str, int], prefix: str) -> dict[str, int]:
-    return {
-        name.removeprefix(prefix): number
-        for name, number in sorted(sums.items())
-        if name.startswith(prefix)
-    }
+    settled = sum(sealed.summary.entries for sealed in read_seals(prepared.directory))
+    return prepared.manifest.objects - settled
 
 
 def metrics_address(root: Path) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from noria.engine.status import JobStatus, Phase, add_tallies
 from noria.manifests.job.seals import Seal
-from noria.manifests.model import LeaseKind, LeaseProgress, Outcome, Tally
+from noria.manifests.model import Key, LeaseKind, LeaseProgress, Outcome, ReceiptSummary, Tally
 
 RATE_SECONDS = 30.0
 """Throughput is taken over this long."""
@@ -31,7 +31,7 @@ class Totals:
         self._job = job
         self.objects_total = objects_total
         self.bytes_total = bytes_total
-        self._sums: Counter[str] = Counter()
+        self._sums = ReceiptSummary()
         self._parts_of_open: Counter[int] = Counter()
         """PARTS shard -> bytes of sealed parts, until the object is assembled."""
         earlier = earlier or Tally()
@@ -42,11 +42,9 @@ class Totals:
         self.workers_lost = 0
 
     def add_seal(self, sealed: Seal) -> None:
-        for name, number in sealed.summary.items():
-            if name != "part_bytes":
-                self._sums[name] += number
+        self._sums += sealed.summary
         if sealed.kind is LeaseKind.PARTS:
-            self._parts_of_open[sealed.shard] += sealed.summary.get("part_bytes", 0)
+            self._parts_of_open[sealed.shard] += sealed.summary.part_bytes
         elif sealed.kind is LeaseKind.ASSEMBLE:
             self._parts_of_open.pop(sealed.shard, None)
 
@@ -68,23 +66,24 @@ class Totals:
         self.workers_lost += lost
 
     @property
-    def sums(self) -> Mapping[str, int]:
+    def sums(self) -> ReceiptSummary:
+        """What all seals together say."""
         return self._sums
 
     def status(
         self, phase: Phase, *, now: float, started: float, unix: float, shards: Mapping[str, int]
     ) -> JobStatus:
-        outcomes = self._by_prefix("outcome.")
-        outcome_bytes = self._by_prefix("bytes.")
+        sums = self._sums
         live = [item for held in self._progress.values() for item in held]
-        moved_bytes = sum(outcome_bytes.values()) - outcome_bytes.get(Outcome.SKIPPED.value, 0)
+        sizes = sums.outcome_bytes
+        settled_bytes = sum(sizes.values()) - sizes.get(Outcome.SKIPPED, 0)
         bytes_done = min(
             self.bytes_total,
-            moved_bytes + sum(self._parts_of_open.values()) + sum(item.bytes_done for item in live),
+            settled_bytes
+            + sum(self._parts_of_open.values())
+            + sum(item.bytes_done for item in live),
         )
-        objects_done = min(
-            self.objects_total, sum(outcomes.values()) + sum(item.units_done for item in live)
-        )
+        objects_done = min(self.objects_total, sums.entries + sum(item.units_done for item in live))
         bytes_rate, objects_rate = self._rates(_Mark(now, bytes_done, objects_done))
         tally = self._ended
         for worker_tally in self._live.values():
@@ -98,11 +97,11 @@ class Totals:
             bytes_total=self.bytes_total,
             objects_done=objects_done,
             bytes_done=bytes_done,
-            bytes_moved=self._sums.get("bytes_moved", 0),
-            outcomes=outcomes,
-            outcome_bytes=outcome_bytes,
-            levels=self._by_prefix("level."),
-            causes=self._by_prefix("cause."),
+            bytes_moved=sums.bytes_moved,
+            outcomes=_by_name(sums.outcomes),
+            outcome_bytes=_by_name(sums.outcome_bytes),
+            levels=_by_name(sums.levels),
+            causes=_by_name(sums.causes),
             shards=shards,
             workers=len(self._live),
             workers_lost=self.workers_lost,
@@ -111,13 +110,6 @@ class Totals:
             eta_seconds=self._eta(bytes_done, objects_done, bytes_rate, objects_rate),
             tally=tally,
         )
-
-    def _by_prefix(self, prefix: str) -> dict[str, int]:
-        return {
-            name.removeprefix(prefix): number
-            for name, number in sorted(self._sums.items())
-            if name.startswith(prefix)
-        }
 
     def _rates(self, mark: _Mark) -> tuple[float, float]:
         """Bytes and objects a second since the oldest mark of the window. A lost worker's
@@ -150,3 +142,8 @@ class Totals:
         if not left:
             return 0.0
         return max(known) if known else None
+
+
+def _by_name(counts: Mapping[Key, int]) -> dict[str, int]:
+    """With plain names for keys, as a status shows and stores them."""
+    return {str(key): count for key, count in counts.items()}

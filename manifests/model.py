@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
+
+Key = TypeVar("Key", bound=str)
+"""What a mapping of counts is by: an Outcome, a Level, or a cause."""
 
 
 class Outcome(StrEnum):
@@ -210,6 +214,47 @@ class LeaseEnd(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptSummary:
+    """What receipts add up to. Summaries of disjoint sets of receipts add up with `+`."""
+
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    """Outcome -> receipts."""
+    outcome_bytes: Mapping[Outcome, int] = field(default_factory=dict)
+    """Outcome -> sizes of the objects."""
+    levels: Mapping[Level, int] = field(default_factory=dict)
+    causes: Mapping[str, int] = field(default_factory=dict)
+    """Plan reasons and error causes -> receipts."""
+    bytes_moved: int = 0
+    """Bytes sent to the target, re-sent ones included."""
+    part_bytes: int = 0
+    """Bytes of acknowledged parts of a huge object, which has no receipt before it is assembled."""
+
+    def __add__(self, other: ReceiptSummary) -> ReceiptSummary:
+        return ReceiptSummary(
+            outcomes=_added(self.outcomes, other.outcomes),
+            outcome_bytes=_added(self.outcome_bytes, other.outcome_bytes),
+            levels=_added(self.levels, other.levels),
+            causes=_added(self.causes, other.causes),
+            bytes_moved=self.bytes_moved + other.bytes_moved,
+            part_bytes=self.part_bytes + other.part_bytes,
+        )
+
+    @property
+    def entries(self) -> int:
+        """How many receipts: one for each entry of the manifest."""
+        return sum(self.outcomes.values())
+
+    @property
+    def landed_bytes(self) -> int:
+        return sum(size for outcome, size in self.outcome_bytes.items() if outcome.landed)
+
+
+def _added(first: Mapping[Key, int], second: Mapping[Key, int]) -> dict[Key, int]:
+    """The sum for each key, keys in order."""
+    return {key: first.get(key, 0) + second.get(key, 0) for key in sorted({*first, *second})}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseResult:
     """How a lease ended. `result_name` and `result_sha256` name the file that a seal will point
     to."""
@@ -225,8 +270,7 @@ class LeaseResult:
     message: str | None = None
     result_name: str | None = None
     result_sha256: str | None = None
-    summary: Mapping[str, int] = field(default_factory=dict)
-    """Counts for the seal: `outcome.X`, `bytes.X`, `level.X`, `bytes_moved`, `refused`, ..."""
+    summary: ReceiptSummary = field(default_factory=ReceiptSummary)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from noria.manifests.model import (
     Outcome,
     PartRecord,
     Receipt,
+    ReceiptSummary,
 )
 from noria.manifests.schema import PART_SCHEMA, RECEIPT_SCHEMA
 
@@ -47,17 +48,23 @@ def _batch(records: Sequence[Receipt] | Sequence[PartRecord], schema: pa.Schema)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def summarize(receipts: pa.Table) -> dict[str, int]:
-    """Counts of a set of receipts, as seals carry them: additive over any partition."""
-    counts = {"bytes_moved": pc.sum(receipts["bytes_moved"], min_count=0).as_py()}
-    outcomes = receipts.group_by("outcome").aggregate([("size", "sum"), ("size", "count")])
-    for row in outcomes.to_pylist():
-        counts[f"outcome.{row['outcome']}"] = row["size_count"]
-        counts[f"bytes.{row['outcome']}"] = row["size_sum"]
-    for name in ("level", "cause"):
-        for found in pc.value_counts(receipts[name].drop_null()).to_pylist():
-            counts[f"{name}.{found['values']}"] = found["counts"]
-    return counts
+def summarize(receipts: pa.Table) -> ReceiptSummary:
+    """What a set of receipts adds up to, as its seal carries it."""
+    groups = receipts.group_by("outcome").aggregate([("size", "sum"), ("size", "count")])
+    outcomes = groups.sort_by("outcome").to_pylist()
+    return ReceiptSummary(
+        outcomes={Outcome(row["outcome"]): row["size_count"] for row in outcomes},
+        outcome_bytes={Outcome(row["outcome"]): row["size_sum"] for row in outcomes},
+        levels={Level(name): count for name, count in _counts(receipts["level"])},
+        causes=dict(_counts(receipts["cause"])),
+        bytes_moved=pc.sum(receipts["bytes_moved"], min_count=0).as_py(),
+    )
+
+
+def _counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
+    """How often each value occurs, nulls left out, in order of the values."""
+    counts = pc.value_counts(column.drop_null()).to_pylist()
+    return sorted((found["values"], found["counts"]) for found in counts)
 
 
 def receipts_of(table: pa.Table) -> Iterator[Receipt]:

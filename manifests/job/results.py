@@ -22,15 +22,15 @@ from noria.manifests.job.seals import Seal
 from noria.manifests.model import (
     LeaseKind,
     PartRecord,
+    ReceiptSummary,
 )
 from noria.manifests.schema import FIRST_PART_SCHEMA, PART_SCHEMA, RECEIPT_SCHEMA
 
 
 def write_receipts(
     directory: JobDirectory, name: str, receipts: pa.Table
-) -> tuple[str, dict[str, int]]:
-    """Write a result file of receipts, given by row. Returns its SHA-256 and the counts for the
-    seal."""
+) -> tuple[str, ReceiptSummary]:
+    """Write a result file of receipts, given by row. Returns its SHA-256 and their sums."""
     return _write_table(directory, name, receipts), summarize(receipts)
 
 

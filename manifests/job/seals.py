@@ -6,10 +6,12 @@ file that names the result and its SHA-256. What is sealed counts; nothing else 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -18,6 +20,7 @@ from noria.manifests.job.directory import JobDirectory
 from noria.manifests.model import (
     LeaseKind,
     LeaseResult,
+    ReceiptSummary,
 )
 
 
@@ -33,12 +36,18 @@ class Seal:
     generation: int
     result_name: str
     result_sha256: str
-    summary: Mapping[str, int]
+    summary: ReceiptSummary
 
 
 UNITS_MAX = 2**31 - 1
 """Rows and parts of a shard are counted in int32."""
 _SEALS = TypeAdapter(Seal)
+_FLAT_KEYS = {
+    "outcome": "outcomes",
+    "bytes": "outcome_bytes",
+    "level": "levels",
+    "cause": "causes",
+}
 
 
 def seal(directory: JobDirectory, result: LeaseResult, area: str = "sealed") -> Seal:
@@ -48,7 +57,7 @@ def seal(directory: JobDirectory, result: LeaseResult, area: str = "sealed") -> 
     values = {
         item.name: getattr(result, item.name) for item in fields(Seal) if item.name != "summary"
     }
-    values["summary"] = dict(result.summary)
+    values["summary"] = asdict(result.summary)
     text = json.dumps(values, sort_keys=True) + "\n"
     if directory.write_once(name, text.encode()):
         return _seal(name, text.encode())
@@ -82,12 +91,31 @@ def read_seals_by_shard(directory: JobDirectory) -> Iterator[list[Seal]]:
 
 def _seal(name: str, data: bytes) -> Seal:
     try:
-        sealed = _SEALS.validate_json(data, strict=True)
-    except ValueError:
+        sealed = _SEALS.validate_json(_with_nested_summary(data), strict=True)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         sealed = None
     if sealed is None or not _is_sound(sealed) or not name.endswith(f"/{_seal_name(sealed)}"):
         raise JobDirectoryError(f"{name} is damaged; restore it from a copy of the job")
     return sealed
+
+
+def _with_nested_summary(data: bytes) -> bytes:
+    """A seal as it is written now. Earlier versions wrote its summary with flat keys.
+
+    `outcome.X`, `bytes.X`, `level.X` and `cause.X` are the keys X of four mappings; others stay,
+    and are ignored unless they are fields. Raises what reading something else than a seal raises.
+    """
+    values = json.loads(data)
+    if "outcomes" in values["summary"]:
+        return data
+    nested: dict[str, Any] = {field: {} for field in _FLAT_KEYS.values()}
+    for key, number in values["summary"].items():
+        prefix, _, name = key.partition(".")
+        if name and prefix in _FLAT_KEYS:
+            nested[_FLAT_KEYS[prefix]][name] = number
+        else:
+            nested[key] = number
+    return json.dumps({**values, "summary": nested}).encode()
 
 
 def _seal_name(of: LeaseResult | Seal) -> str:
@@ -96,7 +124,13 @@ def _seal_name(of: LeaseResult | Seal) -> str:
 
 
 def _is_sound(sealed: Seal) -> bool:
-    numbers = (sealed.shard, sealed.attempt, sealed.generation, *sealed.summary.values())
+    summary = sealed.summary
+    sums = (summary.outcomes, summary.outcome_bytes, summary.levels, summary.causes)
+    numbers = (
+        *(sealed.shard, sealed.attempt, sealed.generation),
+        *(summary.bytes_moved, summary.part_bytes),
+        *itertools.chain.from_iterable(each.values() for each in sums),
+    )
     result = PurePosixPath(sealed.result_name)
     inside = not result.is_absolute() and ".." not in result.parts
     return inside and min(numbers) >= 0 and 0 <= sealed.first <= sealed.end <= UNITS_MAX

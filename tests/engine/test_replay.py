@@ -13,7 +13,13 @@ from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import seal
 from noria.manifests.job.uploads import write_upload
-from noria.manifests.model import LeaseEnd, LeaseKind, LeaseResult, Upload
+from noria.manifests.model import LeaseEnd, LeaseKind, LeaseResult, Outcome, ReceiptSummary, Upload
+
+NOTHING = ReceiptSummary()
+
+
+def ended(**outcomes: int) -> ReceiptSummary:
+    return ReceiptSummary(outcomes={Outcome(name): count for name, count in outcomes.items()})
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def add_seal(
     first: int = 0,
     end: int = 1,
     generation: int = 0,
-    **summary: int,
+    summary: ReceiptSummary = NOTHING,
 ) -> None:
     result = LeaseResult(
         shard=shard,
@@ -41,7 +47,7 @@ def add_seal(
         how=LeaseEnd.FINISHED,
         result_name="r",
         result_sha256="0",
-        summary={name.replace("outcome_", "outcome."): value for name, value in summary.items()},
+        summary=summary,
     )
     seal(directory, result)
 
@@ -57,25 +63,49 @@ def bytes_done(totals: Totals) -> int:
 def test_nothing_is_sealed_at_first(directory: JobDirectory) -> None:
     totals = new_books()
     sealed = enter_seals(directory, totals)
-    assert (list(sealed.spans), sealed.generations, dict(totals.sums)) == ([], {}, {})
+    assert (list(sealed.spans), sealed.generations, totals.sums) == ([], {}, NOTHING)
 
 
 def test_spans_and_sums_of_all_shards(directory: JobDirectory) -> None:
-    add_seal(directory, 0, first=0, end=3, outcome_TRANSFERRED=3)
-    add_seal(directory, 0, first=5, end=7, outcome_TRANSFERRED=1, outcome_FAILED=1)
-    add_seal(directory, 11, first=0, end=4, outcome_TRANSFERRED=4)
+    add_seal(directory, 0, first=0, end=3, summary=ended(TRANSFERRED=3))
+    add_seal(directory, 0, first=5, end=7, summary=ended(TRANSFERRED=1, FAILED=1))
+    add_seal(directory, 11, first=0, end=4, summary=ended(TRANSFERRED=4))
     totals = new_books()
     sealed = enter_seals(directory, totals)
     found = [(span.shard, span.first, span.end) for span in sealed.spans]
     assert found == [(0, 0, 3), (0, 5, 7), (11, 0, 4)]
     assert sealed.generations == {}
-    assert totals.sums == {"outcome.TRANSFERRED": 8, "outcome.FAILED": 1}
+    assert totals.sums == ended(TRANSFERRED=8, FAILED=1)
 
 
 def test_parts_of_an_upload_that_was_lost_do_not_count(directory: JobDirectory) -> None:
-    add_seal(directory, 2, LeaseKind.PARTS, first=0, end=4, generation=0, part_bytes=400)
-    add_seal(directory, 2, LeaseKind.PARTS, first=4, end=6, generation=1, part_bytes=200)
-    add_seal(directory, 3, LeaseKind.PARTS, first=0, end=4, generation=0, part_bytes=40)
+    add_seal(
+        directory,
+        2,
+        LeaseKind.PARTS,
+        first=0,
+        end=4,
+        generation=0,
+        summary=ReceiptSummary(part_bytes=400),
+    )
+    add_seal(
+        directory,
+        2,
+        LeaseKind.PARTS,
+        first=4,
+        end=6,
+        generation=1,
+        summary=ReceiptSummary(part_bytes=200),
+    )
+    add_seal(
+        directory,
+        3,
+        LeaseKind.PARTS,
+        first=0,
+        end=4,
+        generation=0,
+        summary=ReceiptSummary(part_bytes=40),
+    )
     upload = Upload(row=0, upload_id="u", txid="t", part_bytes=1, etag="e")
     write_upload(directory, 3, 2, upload)
     write_upload(directory, 4, 1, upload)
@@ -88,8 +118,16 @@ def test_parts_of_an_upload_that_was_lost_do_not_count(directory: JobDirectory) 
 
 def test_a_generation_without_an_upload_counts_by_its_seal(directory: JobDirectory) -> None:
     write_upload(directory, 2, 0, Upload(row=0, upload_id="u", txid="t", part_bytes=1, etag="e"))
-    add_seal(directory, 2, LeaseKind.PARTS, first=0, end=4, generation=0, part_bytes=400)
-    add_seal(directory, 2, LeaseKind.ASSEMBLE, end=0, generation=1, outcome_SOURCE_MISSING=1)
+    add_seal(
+        directory,
+        2,
+        LeaseKind.PARTS,
+        first=0,
+        end=4,
+        generation=0,
+        summary=ReceiptSummary(part_bytes=400),
+    )
+    add_seal(directory, 2, LeaseKind.ASSEMBLE, end=0, generation=1, summary=ended(SOURCE_MISSING=1))
     totals = new_books()
     sealed = enter_seals(directory, totals)
     assert [span.kind for span in sealed.spans] == [LeaseKind.ASSEMBLE]
@@ -99,7 +137,7 @@ def test_a_generation_without_an_upload_counts_by_its_seal(directory: JobDirecto
 
 def test_every_seal_is_read_once(directory: JobDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     for shard in range(20):
-        add_seal(directory, shard, outcome_TRANSFERRED=1)
+        add_seal(directory, shard, summary=ended(TRANSFERRED=1))
     reads: Counter[str] = Counter()
     read = JobDirectory.read
 

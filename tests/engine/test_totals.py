@@ -6,10 +6,18 @@ from noria.engine.status import JobStatus, Phase, load_status, save_status
 from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import Seal
-from noria.manifests.model import LeaseKind, LeaseProgress, Tally
+from noria.manifests.model import LeaseKind, LeaseProgress, Outcome, ReceiptSummary, Tally
+
+NOTHING = ReceiptSummary()
 
 
-def seal(kind: LeaseKind, shard: int = 0, **summary: int) -> Seal:
+def transferred(objects: int, size: int) -> ReceiptSummary:
+    return ReceiptSummary(
+        outcomes={Outcome.TRANSFERRED: objects}, outcome_bytes={Outcome.TRANSFERRED: size}
+    )
+
+
+def seal(kind: LeaseKind, shard: int = 0, summary: ReceiptSummary = NOTHING) -> Seal:
     return Seal(
         shard=shard,
         kind=kind,
@@ -19,7 +27,7 @@ def seal(kind: LeaseKind, shard: int = 0, **summary: int) -> Seal:
         generation=0,
         result_name="r",
         result_sha256="0",
-        summary={name.replace("_", ".", 1): value for name, value in summary.items()},
+        summary=summary,
     )
 
 
@@ -29,7 +37,7 @@ def status(totals: Totals, now: float) -> JobStatus:
 
 def test_sealed_and_live_work_add_up() -> None:
     totals = Totals("j", objects_total=10, bytes_total=1000)
-    totals.add_seal(seal(LeaseKind.OBJECTS, outcome_TRANSFERRED=3, bytes_TRANSFERRED=300))
+    totals.add_seal(seal(LeaseKind.OBJECTS, summary=transferred(3, 300)))
     progress = LeaseProgress(shard=1, first=0, attempt=2, end=5, units_done=2, bytes_done=50)
     totals.add_report("w", (progress,), Tally(counters={("parts",): 4.0}))
     seen = status(totals, 1)
@@ -44,11 +52,9 @@ def test_sealed_and_live_work_add_up() -> None:
 
 def test_parts_of_a_huge_object_count_until_it_is_assembled() -> None:
     totals = Totals("j", objects_total=1, bytes_total=100)
-    parts = seal(LeaseKind.PARTS)
-    parts.summary["part_bytes"] = 60  # type: ignore[index]
-    totals.add_seal(parts)
+    totals.add_seal(seal(LeaseKind.PARTS, summary=ReceiptSummary(part_bytes=60)))
     assert status(totals, 1).bytes_done == 60
-    totals.add_seal(seal(LeaseKind.ASSEMBLE, outcome_TRANSFERRED=1, bytes_TRANSFERRED=100))
+    totals.add_seal(seal(LeaseKind.ASSEMBLE, summary=transferred(1, 100)))
     assert status(totals, 2).bytes_done == 100
     totals.add_seal(seal(LeaseKind.PARTS, shard=2))
     totals.void_parts(2)
@@ -58,7 +64,7 @@ def test_parts_of_a_huge_object_count_until_it_is_assembled() -> None:
 def test_the_slower_of_bytes_and_objects_gives_the_eta() -> None:
     totals = Totals("j", objects_total=100, bytes_total=1000)
     status(totals, 0)
-    totals.add_seal(seal(LeaseKind.OBJECTS, outcome_TRANSFERRED=10, bytes_TRANSFERRED=500))
+    totals.add_seal(seal(LeaseKind.OBJECTS, summary=transferred(10, 500)))
     seen = status(totals, 10)
     assert (seen.bytes_per_second, seen.objects_per_second) == (50, 1)
     assert seen.eta_seconds == 90

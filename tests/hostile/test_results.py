@@ -22,7 +22,7 @@ from noria.manifests.job.receipts import failures_of, parts_of, receipts_of
 from noria.manifests.job.results import read_result
 from noria.manifests.job.seals import Seal, read_seals
 from noria.manifests.job.uploads import read_upload
-from noria.manifests.model import LeaseKind
+from noria.manifests.model import LeaseKind, ReceiptSummary
 from tests.support.commands import refusal_of
 from tests.support.finished_jobs import FinishedJob
 from tests.support.fuzzing import ODD_DOCUMENTS, ODD_VALUES, changed, damaged, examples, refused
@@ -76,8 +76,16 @@ def test_seals_and_uploads_of_any_json(finished: FinishedJob, data: st.DataObjec
         {"attempt": -1},
         {"attempt": True},
         {"end": 1.0},
+        {"summary": {"outcomes": {"TRANSFERRED": "1"}}},
+        {"summary": {"outcomes": {"TRANSFERRED": [1]}}},
+        {"summary": {"outcomes": {"LANDED": 1}}},
+        {"summary": {"outcomes": [], "levels": {}}},
+        {"summary": {"outcomes": {}, "outcome_bytes": {"TRANSFERRED": -5}}},
+        {"summary": {"outcomes": {}, "part_bytes": -1}},
         {"summary": {"outcome.TRANSFERRED": "1"}},
+        {"summary": {"outcome.LANDED": 1}},
         {"summary": {"bytes.TRANSFERRED": -5}},
+        {"summary": {"levels": 1, "level.ingested": 1}},
         {"summary": []},
         {"result_name": "/dev/zero"},
         {"result_name": "results/../../x"},
@@ -139,7 +147,7 @@ def sealed_as(job: Path, data: bytes, kind: LeaseKind = LeaseKind.OBJECTS) -> Se
         generation=0,
         result_name="forged",
         result_sha256=hashlib.sha256(data).hexdigest(),
-        summary={},
+        summary=ReceiptSummary(),
     )
 
 

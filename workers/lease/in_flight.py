@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from noria.manifests.errors import Fatal, NoriaError, UploadLost
-from noria.manifests.model import Lease, LeaseEnd, LeaseProgress, LeaseResult
+from noria.manifests.model import Lease, LeaseEnd, LeaseProgress, LeaseResult, ReceiptSummary
 from noria.workers.context import Stopped
 from noria.workers.runtime.executors import Executor
 from noria.workers.runtime.greenlets import Work
@@ -97,7 +97,7 @@ class TaskGroup:
                 bytes_done=self._bytes_done,
             )
 
-    def finished(self, name: str, digest: str, summary: dict[str, int]) -> LeaseResult:
+    def finished(self, name: str, digest: str, summary: ReceiptSummary) -> LeaseResult:
         """The result of a lease all of whose units are final."""
         return replace(
             self._result(LeaseEnd.FINISHED),

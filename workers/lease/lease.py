@@ -46,6 +46,7 @@ from noria.manifests.model import (
     Part,
     PartRecord,
     Receipt,
+    ReceiptSummary,
     Upload,
 )
 from noria.manifests.plan.parts import part_at
@@ -342,7 +343,7 @@ class LeaseRun:
         name = self._result_name()
         digest = write_parts(self._directory, name, records)
         part_bytes = sum(record.size for record in records)
-        summary = {"bytes_moved": self._sent_bytes, "part_bytes": part_bytes}
+        summary = ReceiptSummary(bytes_moved=self._sent_bytes, part_bytes=part_bytes)
         return self.tasks.finished(name, digest, summary)
 
     def _run_assemble(self) -> LeaseResult:
@@ -361,7 +362,7 @@ class LeaseRun:
         receipts = pa.Table.from_batches([receipt_batch([receipt])])
         digest, summary = write_receipts(self._directory, name, receipts)
         self.tasks.count_done(0)
-        return self.tasks.finished(name, digest, {**summary, "bytes_moved": 0})
+        return self.tasks.finished(name, digest, replace(summary, bytes_moved=0))
 
     def _abandon_generation(self, entry: ObjectEntry) -> None:
         upload = read_upload(self._directory, self.lease.shard, self.lease.generation)

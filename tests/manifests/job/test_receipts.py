@@ -9,7 +9,13 @@ import pytest
 
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import failures_of, parts_of, receipt_batch, receipts_of
+from noria.manifests.job.receipts import (
+    failures_of,
+    parts_of,
+    receipt_batch,
+    receipts_of,
+    summarize,
+)
 from noria.manifests.job.results import read_result, write_parts, write_receipts
 from noria.manifests.job.seals import read_seals, seal
 from noria.manifests.model import (
@@ -20,6 +26,7 @@ from noria.manifests.model import (
     Outcome,
     PartRecord,
     Receipt,
+    ReceiptSummary,
 )
 
 LANDED = Receipt(
@@ -68,16 +75,18 @@ def finished(name, digest, summary, **changes):
 def test_the_first_seal_of_a_span_stands(directory):
     digest, summary = write_receipts(directory, "results/00000000/a.parquet", table([LANDED]))
     first = seal(directory, finished("results/00000000/a.parquet", digest, summary))
-    second = seal(directory, finished("results/00000000/b.parquet", "0" * 64, {}, attempt=6))
+    second = seal(
+        directory, finished("results/00000000/b.parquet", "0" * 64, first.summary, attempt=6)
+    )
     assert second == first
     assert list(read_seals(directory)) == [first]
     assert list(receipts_of(read_result(directory, first))) == [LANDED]
-    assert first.summary == {
-        "outcome.TRANSFERRED": 1,
-        "bytes.TRANSFERRED": 7,
-        "bytes_moved": 7,
-        "level.ingested": 1,
-    }
+    assert first.summary == ReceiptSummary(
+        outcomes={Outcome.TRANSFERRED: 1},
+        outcome_bytes={Outcome.TRANSFERRED: 7},
+        levels={Level.INGESTED: 1},
+        bytes_moved=7,
+    )
 
 
 def test_a_result_that_is_not_what_was_sealed_is_refused(directory):
@@ -99,7 +108,7 @@ def test_parts_come_back_also_from_a_file_of_an_earlier_version(directory):
             pq.write_table(known, directory.path(name))
             digest = hashlib.sha256(directory.path(name).read_bytes()).hexdigest()
         lease = {"kind": LeaseKind.PARTS, "first": number, "end": number + 1}
-        sealed = seal(directory, finished(name, digest, {}, **lease))
+        sealed = seal(directory, finished(name, digest, ReceiptSummary(), **lease))
         (found,) = parts_of(read_result(directory, sealed))
         assert found == replace(part, stated=not earlier)
 
@@ -118,3 +127,47 @@ def test_failures_are_what_a_person_has_to_look_at(directory):
     sealed = seal(directory, finished(name, digest, summary, end=9))
     failures = failures_of(read_result(directory, sealed))
     assert failures["row"].to_pylist() == [6, 7, 8]
+
+
+SEAL_OF_EARLIER_VERSION = """\
+{"attempt": 2000000005, "end": 10, "first": 0, "generation": 0, "kind": "objects", \
+"result_name": "results/00000001/objects-00000000-000000002000000005.parquet", \
+"result_sha256": "7dba83cf6927618ac833100087853a26b6862185b1dd18953891a321a8fe12a8", \
+"shard": 1, "summary": {"bytes.SKIPPED": 3, "bytes.TRANSFERRED": 9474048, "bytes_moved": 9474048, \
+"cause.folder_stub": 1, "level.ingested": 9, "outcome.SKIPPED": 1, "outcome.TRANSFERRED": 9}}
+"""
+
+
+def test_a_seal_of_an_earlier_version_is_read(directory):
+    directory.write_once(
+        "sealed/00000001/objects-000000-00000000.json", SEAL_OF_EARLIER_VERSION.encode()
+    )
+    parts = SEAL_OF_EARLIER_VERSION.partition('"summary"')[0].replace('"objects"', '"parts"')
+    directory.write_once(
+        "sealed/00000001/parts-000000-00000000.json",
+        (parts + '"summary": {"bytes_moved": 20, "part_bytes": 30, "refused": 1}}').encode(),
+    )
+    of_objects, of_parts = read_seals(directory)
+    assert of_objects.summary == ReceiptSummary(
+        outcomes={Outcome.SKIPPED: 1, Outcome.TRANSFERRED: 9},
+        outcome_bytes={Outcome.SKIPPED: 3, Outcome.TRANSFERRED: 9474048},
+        levels={Level.INGESTED: 9},
+        causes={"folder_stub": 1},
+        bytes_moved=9474048,
+    )
+    assert of_parts.summary == ReceiptSummary(bytes_moved=20, part_bytes=30)
+
+
+def test_summaries_add_up_over_any_partition():
+    receipts = [
+        LANDED,
+        replace(LANDED, row=4, outcome=Outcome.ALREADY_PRESENT, size=100, bytes_moved=0),
+        replace(LANDED, row=5, outcome=Outcome.FAILED, level=None, cause="target_conflict"),
+        replace(LANDED, row=6, outcome=Outcome.FAILED, level=None, cause="short_body"),
+    ]
+    whole = summarize(table(receipts))
+    assert (whole.entries, whole.landed_bytes) == (4, 107)
+    for cut in range(len(receipts) + 1):
+        parts = summarize(table(receipts[:cut])) + summarize(table(receipts[cut:]))
+        assert parts == whole
+    assert whole + ReceiptSummary() == whole

@@ -183,7 +183,7 @@ def test_a_huge_object_is_moved_in_segments_and_assembled(make_job):
     assert job.target.open_uploads() == []
     again = job.run(job.lease(kind=LeaseKind.ASSEMBLE, end=0))
     assert again.how is LeaseEnd.FINISHED
-    assert again.summary["outcome.TRANSFERRED"] == 1
+    assert again.summary.outcomes[Outcome.TRANSFERRED] == 1
 
 
 def test_a_lost_upload_of_a_huge_object_voids_its_generation(make_job):
