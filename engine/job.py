@@ -94,6 +94,32 @@ class RunReport:
         return 0 if self.failed == 0 and self.reconciled else 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What a verification found. Objects of PARTS shards count once for each lease of theirs."""
+
+    job: str
+    level: Level
+    complete: bool
+    reread: int
+    """Objects whose every byte, as read back, is that of the receipt."""
+    bytes: int
+    damaged: int
+    """Damaged, missing or replaced at the target."""
+    unsettled: int
+    """Entries that have no receipt yet: the job is not at its end."""
+    seconds: float
+    failures: tuple[Failure, ...] = ()
+    causes: Mapping[str, int] = field(default_factory=dict)
+    stopped: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        if not self.complete:
+            return 3
+        return 0 if self.damaged == 0 and self.unsettled == 0 else 1
+
+
 def plan(
     config: JobConfig,
     root: Path,
@@ -190,32 +216,6 @@ def verify(
             causes=sums.causes,
             stopped=ending.message,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyReport:
-    """What a verification found. Objects of PARTS shards count once for each lease of theirs."""
-
-    job: str
-    level: Level
-    complete: bool
-    reread: int
-    """Objects whose every byte, as read back, is that of the receipt."""
-    bytes: int
-    damaged: int
-    """Damaged, missing or replaced at the target."""
-    unsettled: int
-    """Entries that have no receipt yet: the job is not at its end."""
-    seconds: float
-    failures: tuple[Failure, ...] = ()
-    causes: Mapping[str, int] = field(default_factory=dict)
-    stopped: str | None = None
-
-    @property
-    def exit_code(self) -> int:
-        if not self.complete:
-            return 3
-        return 0 if self.damaged == 0 and self.unsettled == 0 else 1
 
 
 def reconcile_job(root: Path) -> Reconciliation:
@@ -335,12 +335,11 @@ def _close(
     show(final)
     with pq.ParquetFile(failures) as file:
         failed = file.metadata.num_rows
-    landed = (Outcome.TRANSFERRED, Outcome.ALREADY_PRESENT)
     return RunReport(
         job=prepared.facts.job_id,
         outcomes=final.outcomes,
         objects=prepared.manifest.objects,
-        bytes=sum(final.outcome_bytes.get(outcome.value, 0) for outcome in landed),
+        bytes=totals.sums.landed_bytes,
         bytes_moved=final.bytes_moved,
         levels=final.levels,
         seconds=round(time.monotonic() - started, 3),

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from noria.engine.scheduler.events import Quarantine
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.model import Tally
+from noria.manifests.model import Outcome, Reason, Tally
 
 
 class Phase(StrEnum):
@@ -68,8 +68,8 @@ class JobStatus:
     @property
     def failed(self) -> int:
         """Entries that someone has to look at."""
-        landed = sum(self.outcomes.get(name, 0) for name in ("TRANSFERRED", "ALREADY_PRESENT"))
-        policy = sum(self.causes.get(name, 0) for name in ("folder_stub", "not_current"))
+        landed = sum(self.outcomes.get(outcome, 0) for outcome in Outcome if outcome.landed)
+        policy = sum(self.causes.get(reason, 0) for reason in Reason if not reason.refused)
         return sum(self.outcomes.values()) - landed - policy
 
 

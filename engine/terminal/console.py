@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from noria.manifests.errors import ConfigurationError, Fatal, InventoryError, NoriaError
+from noria.manifests.errors import (
+    AccessDenied,
+    AnotherDriver,
+    ConfigurationError,
+    InventoryError,
+    NoriaError,
+)
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
     from noria.engine.status import JobStatus
+
+NEEDS_A_PERSON = (ConfigurationError, InventoryError, AccessDenied, AnotherDriver)
+"""Errors of exit code 2: running the job again changes nothing until somebody corrects them."""
 
 
 @contextmanager
@@ -70,9 +79,7 @@ def exit_codes(as_json: bool) -> Iterator[None]:
     try:
         yield
     except NoriaError as error:
-        code = 2 if isinstance(error, ConfigurationError | InventoryError) else 3
-        if isinstance(error, Fatal) and error.cause in ("access_denied", "another_driver"):
-            code = 2
+        code = 2 if isinstance(error, NEEDS_A_PERSON) else 3
         if as_json:
             print(json.dumps({"error": error.message, "cause": error.cause, "exit_code": code}))
         print(f"noria: {error.message}", file=sys.stderr)

@@ -12,6 +12,7 @@ from noria.manifests.model import (
     Level,
     Outcome,
     PartRecord,
+    Reason,
     Receipt,
     ReceiptSummary,
 )
@@ -82,12 +83,13 @@ def parts_of(table: pa.Table) -> Iterator[PartRecord]:
 def failures_of(table: pa.Table) -> pa.Table:
     """The receipts of a result that someone has to look at: neither landed nor skipped by
     policy."""
+    policy = [reason for reason in Reason if not reason.refused]
     landed = pc.is_in(
         table["outcome"],
-        value_set=pa.array([Outcome.TRANSFERRED, Outcome.ALREADY_PRESENT], pa.string()),
+        value_set=pa.array([outcome for outcome in Outcome if outcome.landed], pa.string()),
     )
-    policy = pc.and_(
+    skipped = pc.and_(
         pc.equal(table["outcome"], Outcome.SKIPPED.value),
-        pc.is_in(table["cause"], value_set=pa.array(["folder_stub", "not_current"])),
+        pc.is_in(table["cause"], value_set=pa.array(policy, pa.string())),
     )
-    return table.filter(pc.invert(pc.or_(landed, policy)))
+    return table.filter(pc.invert(pc.or_(landed, skipped)))
