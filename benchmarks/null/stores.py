@@ -36,9 +36,9 @@ from azure.storage.blob import BlobServiceClient
 from botocore.config import Config
 
 from noria.benchmarks.measure.processes import read_times
+from noria.benchmarks.null.certificates import ServerCertificate, make_certificate
 from noria.benchmarks.null.programs import build
 from noria.benchmarks.servers import REGION, ServerProcess, free_ports
-from noria.benchmarks.suite.certificates import ServerCertificate, make_certificate
 
 ACCOUNT, CONTAINER, BUCKET = "null", "data", "sink"
 ACCOUNT_KEY = base64.b64encode(b"the null source asks for none").decode()

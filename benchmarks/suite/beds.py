@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from noria.benchmarks.null import stores as null_stores
+from noria.benchmarks.null.certificates import ServerCertificate, make_certificate
 from noria.benchmarks.null.stores import NullSink, NullSource
 from noria.benchmarks.servers import (
     READY_POLL_SECONDS,
@@ -33,7 +34,6 @@ from noria.benchmarks.servers import (
     run_azurite,
     run_seaweedfs,
 )
-from noria.benchmarks.suite.certificates import ServerCertificate, make_certificate
 from noria.benchmarks.suite.filling import fill_container
 from noria.benchmarks.suite.tools import Ends
 from noria.benchmarks.suite.workloads import Sized, Workload
