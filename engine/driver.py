@@ -252,8 +252,8 @@ class Driver:
                         end=item.end,
                     )
                 )
-        self._totals.add_report(worker, report.progress, report.tally)
-        self._budgets.hear(worker, now, report.tally)
+        self._totals.add_report(worker, report.progress, report.metrics)
+        self._budgets.hear(worker, now, report.metrics)
         self._dispatch(WorkerReported(now=now, worker=worker, progress=report.progress))
 
     def _dispatch(self, event: Event) -> None:

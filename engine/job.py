@@ -198,7 +198,7 @@ def verify(
             show=show,
         )
         if ending.status is not None:
-            save_status(prepared.directory, replace(before, tally=ending.status.tally))
+            save_status(prepared.directory, replace(before, metrics=ending.status.metrics))
         damaged = write_failures(
             prepared.directory, prepared.manifest, area, f"{area}/damaged.parquet"
         )
@@ -384,7 +384,7 @@ def _totals(prepared: Prepared, latest: JobStatus | None) -> Totals:
         prepared.facts.job_id,
         objects_total=prepared.manifest.objects,
         bytes_total=prepared.manifest.bytes_to_move,
-        earlier=None if latest is None else latest.tally,
+        earlier=None if latest is None else latest.metrics,
     )
 
 
@@ -422,7 +422,7 @@ def _in_phase(status: JobStatus, phase: Phase) -> JobStatus:
         bytes_per_second=0.0,
         objects_per_second=0.0,
         eta_seconds=None,
-        tally=replace(status.tally, gauges={}),
+        metrics=replace(status.metrics, gauges={}),
     )
 
 

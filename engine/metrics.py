@@ -120,20 +120,22 @@ def _by(values: Mapping[str, float]) -> Samples:
 
 def _counter(name: str) -> Callable[[JobStatus], Samples]:
     return lambda status: {
-        labels[1:]: (value,) for labels, value in status.tally.counters.items() if labels[0] == name
+        labels[1:]: (value,)
+        for labels, value in status.metrics.counters.items()
+        if labels[0] == name
     }
 
 
 def _gauge(name: str) -> Callable[[JobStatus], Samples]:
     return lambda status: {
-        labels[1:]: (value,) for labels, value in status.tally.gauges.items() if labels[0] == name
+        labels[1:]: (value,) for labels, value in status.metrics.gauges.items() if labels[0] == name
     }
 
 
 def _histogram(name: str) -> Callable[[JobStatus], Samples]:
     return lambda status: {
         labels[1:]: counts
-        for labels, counts in status.tally.histograms.items()
+        for labels, counts in status.metrics.histograms.items()
         if labels[0] == name
     }
 
@@ -266,7 +268,7 @@ def _family(metric: Metric, samples: Samples) -> Family:
 
 
 def _cumulated(values: Values) -> list[tuple[str, float]]:
-    """Of a Tally's histogram, what Prometheus calls buckets: all observations up to each bound."""
+    """The buckets of a histogram as Prometheus counts them: all observations up to each bound."""
     bounds = [*(str(float(bound)) for bound in LATENCY_BUCKETS), "+Inf"]
     return list(zip(bounds, itertools.accumulate(values[:-1]), strict=True))
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from noria.engine.scheduler.events import Quarantine
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.model import Outcome, Reason, Tally
+from noria.manifests.model import MetricsSnapshot, Outcome, Reason
 
 
 class Phase(StrEnum):
@@ -62,7 +62,7 @@ class JobStatus:
     objects_per_second: float = 0.0
     eta_seconds: float | None = None
     """None while nothing moves."""
-    tally: Tally = field(default_factory=Tally)
+    metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
     """All workers' counters added up, gauges as of now."""
 
     @property
@@ -89,15 +89,17 @@ class Ending:
 
 STATUS_FILE = "status.json"
 VERIFY_STATUS_FILE = "verify-status.json"
+_METRICS_OF_EARLIER_VERSIONS = "tally"
+"""The name of `metrics` in their status files."""
 
 
 def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_FILE) -> None:
     """Keep the snapshot as a cache for `noria status`, and for the counters of the next run."""
     values: dict[str, Any] = {
-        item.name: getattr(status, item.name) for item in fields(status) if item.name != "tally"
+        item.name: getattr(status, item.name) for item in fields(status) if item.name != "metrics"
     }
-    values["tally"] = {
-        name: [[list(labels), value] for labels, value in getattr(status.tally, name).items()]
+    values["metrics"] = {
+        name: [[list(labels), value] for labels, value in getattr(status.metrics, name).items()]
         for name in ("counters", "gauges", "histograms")
     }
     directory.replace(name, (json.dumps(values) + "\n").encode())
@@ -110,19 +112,20 @@ def load_status(directory: JobDirectory, name: str = STATUS_FILE) -> JobStatus |
         return None
     try:
         values = json.loads(data)
+        stored = values["metrics" if "metrics" in values else _METRICS_OF_EARLIER_VERSIONS]
         stated = {
-            name: [(tuple(labels), value) for labels, value in values["tally"][name]]
+            name: [(tuple(labels), value) for labels, value in stored[name]]
             for name in ("counters", "gauges", "histograms")
         }
         if not _is_bounded(values):
             return None
-        tally = TypeAdapter(Tally).validate_python(
+        metrics = TypeAdapter(MetricsSnapshot).validate_python(
             {name: dict(pairs) for name, pairs in stated.items()}
         )
         status = TypeAdapter(JobStatus).validate_json(
-            json.dumps({**values, "tally": {}}), strict=True
+            json.dumps({**values, "metrics": {}}), strict=True
         )
-        return replace(status, tally=tally)
+        return replace(status, metrics=metrics)
     except (ValueError, TypeError, LookupError, RecursionError):
         return None  # a cache: what counts is in the seals
 
@@ -134,20 +137,3 @@ def _is_bounded(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_bounded, value))
     return not isinstance(value, int | float) or -(2**63) < value < 2**63
-
-
-def add_tallies(first: Tally, second: Tally) -> Tally:
-    """Counters and histograms added up; gauges too: of different workers."""
-    counters = dict(first.counters)
-    for labels, value in second.counters.items():
-        counters[labels] = counters.get(labels, 0.0) + value
-    gauges = dict(first.gauges)
-    for labels, value in second.gauges.items():
-        gauges[labels] = gauges.get(labels, 0.0) + value
-    histograms = dict(first.histograms)
-    for labels, counts in second.histograms.items():
-        known = histograms.get(labels)
-        histograms[labels] = (
-            counts if known is None else tuple(a + b for a, b in zip(known, counts, strict=True))
-        )
-    return Tally(counters=counters, gauges=gauges, histograms=histograms)

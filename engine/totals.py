@@ -7,9 +7,16 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from noria.engine.status import JobStatus, Phase, add_tallies
+from noria.engine.status import JobStatus, Phase
 from noria.manifests.job.seals import Seal
-from noria.manifests.model import Key, LeaseKind, LeaseProgress, Outcome, ReceiptSummary, Tally
+from noria.manifests.model import (
+    Key,
+    LeaseKind,
+    LeaseProgress,
+    MetricsSnapshot,
+    Outcome,
+    ReceiptSummary,
+)
 
 RATE_SECONDS = 30.0
 """Throughput is taken over this long."""
@@ -26,7 +33,12 @@ class Totals:
     """Adds up. Sizes with the number of seals only in what one PARTS shard has in progress."""
 
     def __init__(
-        self, job: str, *, objects_total: int, bytes_total: int, earlier: Tally | None = None
+        self,
+        job: str,
+        *,
+        objects_total: int,
+        bytes_total: int,
+        earlier: MetricsSnapshot | None = None,
     ) -> None:
         self._job = job
         self.objects_total = objects_total
@@ -34,9 +46,8 @@ class Totals:
         self._sums = ReceiptSummary()
         self._parts_of_open: Counter[int] = Counter()
         """PARTS shard -> bytes of sealed parts, until the object is assembled."""
-        earlier = earlier or Tally()
-        self._ended = Tally(counters=earlier.counters, histograms=earlier.histograms)
-        self._live: dict[str, Tally] = {}
+        self._ended = (earlier or MetricsSnapshot()).without_gauges()
+        self._live: dict[str, MetricsSnapshot] = {}
         self._progress: dict[str, tuple[LeaseProgress, ...]] = {}
         self._marks: deque[_Mark] = deque()
         self.workers_lost = 0
@@ -52,17 +63,18 @@ class Totals:
         """A PARTS shard begins again: its sealed parts are worth nothing."""
         self._parts_of_open.pop(shard, None)
 
-    def add_report(self, worker: str, progress: tuple[LeaseProgress, ...], tally: Tally) -> None:
-        self._live[worker] = tally
+    def add_report(
+        self, worker: str, progress: tuple[LeaseProgress, ...], metrics: MetricsSnapshot
+    ) -> None:
+        self._live[worker] = metrics
         self._progress[worker] = progress
 
     def drop_worker(self, worker: str, *, lost: bool) -> None:
         """The worker is gone; what it counted stays."""
         self._progress.pop(worker, None)
-        tally = self._live.pop(worker, None)
-        if tally is not None:
-            ended = Tally(counters=tally.counters, histograms=tally.histograms)
-            self._ended = add_tallies(self._ended, ended)
+        metrics = self._live.pop(worker, None)
+        if metrics is not None:
+            self._ended += metrics.without_gauges()
         self.workers_lost += lost
 
     @property
@@ -85,9 +97,9 @@ class Totals:
         )
         objects_done = min(self.objects_total, sums.entries + sum(item.units_done for item in live))
         bytes_rate, objects_rate = self._rates(_Mark(now, bytes_done, objects_done))
-        tally = self._ended
-        for worker_tally in self._live.values():
-            tally = add_tallies(tally, worker_tally)
+        metrics = self._ended
+        for worker_metrics in self._live.values():
+            metrics += worker_metrics
         return JobStatus(
             job=self._job,
             phase=phase,
@@ -108,7 +120,7 @@ class Totals:
             bytes_per_second=bytes_rate,
             objects_per_second=objects_rate,
             eta_seconds=self._eta(bytes_done, objects_done, bytes_rate, objects_rate),
-            tally=tally,
+            metrics=metrics,
         )
 
     def _rates(self, mark: _Mark) -> tuple[float, float]:
@@ -145,5 +157,5 @@ class Totals:
 
 
 def _by_name(counts: Mapping[Key, int]) -> dict[str, int]:
-    """With plain names for keys, as a status shows and stores them."""
-    return {str(key): count for key, count in counts.items()}
+    """With plain names for keys, in order, as a status shows and stores them."""
+    return dict(sorted((str(key), count) for key, count in counts.items()))

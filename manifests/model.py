@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
-Key = TypeVar("Key", bound=str)
-"""What a mapping of counts is by: an Outcome, a Level, or a cause."""
+Key = TypeVar("Key")
+Number = TypeVar("Number", int, float)
 
 
 class Outcome(StrEnum):
@@ -249,9 +249,12 @@ class ReceiptSummary:
         return sum(size for outcome, size in self.outcome_bytes.items() if outcome.landed)
 
 
-def _added(first: Mapping[Key, int], second: Mapping[Key, int]) -> dict[Key, int]:
-    """The sum for each key, keys in order."""
-    return {key: first.get(key, 0) + second.get(key, 0) for key in sorted({*first, *second})}
+def _added(first: Mapping[Key, Number], second: Mapping[Key, Number]) -> dict[Key, Number]:
+    """The sum for each key of either."""
+    total = dict(first)
+    for key, number in second.items():
+        total[key] = total.get(key, 0) + number
+    return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,16 +313,33 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """What one worker process has counted since it started. Grows only; the driver takes
-    differences."""
+class MetricsSnapshot:
+    """What one worker process has counted since it started; of several workers with `+`.
+
+    Counters and histograms of one worker only grow: the driver takes differences.
+    """
 
     counters: Mapping[tuple[str, ...], float] = field(default_factory=dict)
     """(metric, label values ...) -> total."""
     gauges: Mapping[tuple[str, ...], float] = field(default_factory=dict)
     histograms: Mapping[tuple[str, ...], tuple[float, ...]] = field(default_factory=dict)
-    """(metric, label values ...) -> count in each bucket of LATENCY_BUCKETS and above, then the
-    sum."""
+    """(metric, label values ...) -> the count in each bucket of LATENCY_BUCKETS, the count above
+    them, and the sum."""
+
+    def __add__(self, other: MetricsSnapshot) -> MetricsSnapshot:
+        histograms = dict(self.histograms)
+        for labels, counts in other.histograms.items():
+            known = histograms.get(labels, (0.0,) * len(counts))
+            histograms[labels] = tuple(a + b for a, b in zip(known, counts, strict=True))
+        return MetricsSnapshot(
+            counters=_added(self.counters, other.counters),
+            gauges=_added(self.gauges, other.gauges),
+            histograms=histograms,
+        )
+
+    def without_gauges(self) -> MetricsSnapshot:
+        """What is still true when the worker is gone."""
+        return MetricsSnapshot(counters=self.counters, histograms=self.histograms)
 
 
 LATENCY_BUCKETS = (
@@ -362,4 +382,4 @@ class WorkerReport:
     incarnation: str
     progress: tuple[LeaseProgress, ...]
     results: tuple[LeaseResult, ...]
-    tally: Tally
+    metrics: MetricsSnapshot

@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 
-from noria.manifests.model import LATENCY_BUCKETS, Tally
+from noria.manifests.model import LATENCY_BUCKETS, MetricsSnapshot
 
 
 class CounterRegistry:
@@ -48,10 +48,10 @@ class CounterRegistry:
         with self._lock:
             return self._counters.get((metric, *labels), 0.0)
 
-    def snapshot(self) -> Tally:
+    def snapshot(self) -> MetricsSnapshot:
         gauges = {labels: read() for labels, read in self._gauges.items()}
         with self._lock:
-            return Tally(
+            return MetricsSnapshot(
                 counters=dict(self._counters),
                 gauges=gauges,
                 histograms={labels: tuple(counts) for labels, counts in self._histograms.items()},

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from noria.engine.concurrency.throughput import Window
-from noria.manifests.model import Tally
+from noria.manifests.model import MetricsSnapshot
 
 REPORT_SECONDS = 1.0
 DECIDE_SECONDS = 0.25
@@ -157,7 +157,7 @@ class SimulatedWorker:
     def room(self) -> int:
         return sum([executor.share for executor in self.executors.values()]) - self.held
 
-    def tally(self, now: float) -> Tally:
+    def metrics(self, now: float) -> MetricsSnapshot:
         counters, gauges, histograms = {}, {}, {}
         for role, executor in self.executors.items():
             executor.count(now)
@@ -167,7 +167,7 @@ class SimulatedWorker:
             gauges["in_flight_seconds", role] = totals.in_flight_seconds
             histogram = (float(totals.requests), totals.request_seconds)
             histograms["request_seconds", role, "get"] = histogram
-        return Tally(counters=counters, gauges=gauges, histograms=histograms)
+        return MetricsSnapshot(counters=counters, gauges=gauges, histograms=histograms)
 
 
 _BYTES = {"source": "bytes_read", "target": "bytes_written"}
@@ -179,7 +179,7 @@ class Pilot(Protocol):
     def budget(self, role: str) -> int: ...
     def join(self, worker: str, now: float) -> None: ...
     def leave(self, worker: str) -> None: ...
-    def hear(self, worker: str, now: float, tally: Tally) -> None: ...
+    def hear(self, worker: str, now: float, metrics: MetricsSnapshot) -> None: ...
     def decide(self, now: float) -> dict[str, dict[str, int]]: ...
 
 
@@ -265,7 +265,7 @@ class Simulation:
         worker = self.workers.get(name)
         if worker is None:
             return
-        self._pilot.hear(name, self.now, worker.tally(self.now))
+        self._pilot.hear(name, self.now, worker.metrics(self.now))
         for role, share in worker.told.items():
             if role in worker.executors:
                 worker.executors[role].take_share(share)

@@ -258,7 +258,7 @@ class _Campaign:
         self.stop.child = None
         document = _document(said)
         status = load_status(JobDirectory.open(root))
-        counters = {} if status is None else status.tally.counters
+        counters = {} if status is None else status.metrics.counters
         ended, cause = _ending(usage.exit_code, document, self.stop.asked)
         return SweepRun(
             round=number,

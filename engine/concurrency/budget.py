@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from noria.engine.concurrency.search import ConcurrencySearch
 from noria.engine.concurrency.throughput import PRICE_PRIOR_BYTES, Window, added_rates
-from noria.manifests.model import Tally
+from noria.manifests.model import MetricsSnapshot
 
 ROLES = ("source", "target")
 
@@ -138,12 +138,12 @@ class Budgets:
     def leave(self, worker: str) -> None:
         self._members.pop(worker, None)
 
-    def hear(self, worker: str, now: float, tally: Tally) -> None:
+    def hear(self, worker: str, now: float, metrics: MetricsSnapshot) -> None:
         """A worker's report: what it has counted since it started."""
         member = self._members.get(worker)
         if member is None:
             return
-        totals = {role: totals_of(tally, role, now) for role in ROLES}
+        totals = {role: totals_of(metrics, role, now) for role in ROLES}
         if member.heard is None or _has_worked(member.heard, totals):
             member.worked_at = now
         member.heard = totals
@@ -223,7 +223,7 @@ class Budgets:
                     other.keep_loan()
 
 
-def totals_of(tally: Tally, role: str, now: float) -> Window:
+def totals_of(metrics: MetricsSnapshot, role: str, now: float) -> Window:
     """What a worker has done at a store since it started; `now` stands for the seconds.
 
     Of counters bytes_read, bytes_written, bytes_reread and throttles(store), the histogram
@@ -232,16 +232,16 @@ def totals_of(tally: Tally, role: str, now: float) -> Window:
     """
     histograms = [
         counts
-        for labels, counts in tally.histograms.items()
+        for labels, counts in metrics.histograms.items()
         if labels[:2] == ("request_seconds", role)
     ]
     return Window(
         seconds=now,
         requests=sum(sum(counts[:-1]) for counts in histograms),
-        bytes=sum(tally.counters.get((counter,), 0.0) for counter in _BYTES[role]),
+        bytes=sum(metrics.counters.get((counter,), 0.0) for counter in _BYTES[role]),
         request_seconds=sum(counts[-1] for counts in histograms),
-        in_flight_seconds=tally.gauges.get(("in_flight_seconds", role), 0.0),
-        throttles=tally.counters.get(("throttles", role), 0.0),
+        in_flight_seconds=metrics.gauges.get(("in_flight_seconds", role), 0.0),
+        throttles=metrics.counters.get(("throttles", role), 0.0),
     )
 
 

@@ -120,7 +120,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
 
 def status_summary(status: JobStatus, failures: list[Failure]) -> dict[str, Any]:
     values = asdict(status)
-    del values["tally"]
+    del values["metrics"]
     values["failed"] = status.failed
     values["failures"] = [asdict(failure) for failure in failures]
     return values

@@ -30,16 +30,16 @@ from noria.engine.metrics import (
     MetricsServer,
     families,
 )
-from noria.engine.status import JobStatus, Phase, add_tallies, load_status, save_status
+from noria.engine.status import JobStatus, Phase, load_status, save_status
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.model import LATENCY_BUCKETS, Outcome, Tally
+from noria.manifests.model import LATENCY_BUCKETS, MetricsSnapshot, Outcome
 from noria.workers.counters import CounterRegistry
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def a_tally() -> Tally:
+def a_snapshot() -> MetricsSnapshot:
     counters = CounterRegistry()
     counters.add("bytes_read", by=4096)
     counters.add("bytes_written", by=2048)
@@ -77,7 +77,7 @@ def a_status() -> JobStatus:
         bytes_per_second=1234.5,
         objects_per_second=12.5,
         eta_seconds=737.0,
-        tally=a_tally(),
+        metrics=a_snapshot(),
     )
 
 
@@ -150,7 +150,7 @@ def test_every_field_of_the_status_is_shown() -> None:
         "levels": {"counted": 9},
         "causes": {"archived": 9},
         "shards": {"leased": 9},
-        "tally": Tally(),
+        "metrics": MetricsSnapshot(),
     }
     for field in fields(JobStatus):
         value = changed.get(field.name, 99_999)
@@ -190,13 +190,13 @@ def metrics_fed_by(kind: Kind, name: str) -> set[str]:
     fed = set()
     for labels in range(3):
         place = (name, *["?"] * labels)
-        tally = Tally(
+        metrics = MetricsSnapshot(
             counters={place: 7.5} if kind is Kind.COUNTER else {},
             gauges={place: 7.5} if kind is Kind.GAUGE else {},
             histograms={place: (7.5,) * 18} if kind is Kind.HISTOGRAM else {},
         )
-        with_it = replace(a_status(), tally=tally)
-        without = replace(a_status(), tally=Tally())
+        with_it = replace(a_status(), metrics=metrics)
+        without = replace(a_status(), metrics=MetricsSnapshot())
         fed |= {metric.name for metric in METRICS if metric.read(with_it) != metric.read(without)}
     return fed
 
@@ -206,7 +206,7 @@ def test_a_histogram_counts_up_to_each_bound(seconds: list[float]) -> None:
     counters = CounterRegistry()
     for value in seconds:
         counters.observe("request_seconds", "target", "put", seconds=value)
-    shown = series_of(replace(a_status(), tally=counters.snapshot()))
+    shown = series_of(replace(a_status(), metrics=counters.snapshot()))
     labels = {("store", "target"), ("operation", "put")}
     name = "noria_request_duration_seconds"
     for bound in LATENCY_BUCKETS if seconds else ():
@@ -218,11 +218,11 @@ def test_a_histogram_counts_up_to_each_bound(seconds: list[float]) -> None:
 
 @given(st.text(), st.text())
 def test_what_is_not_in_a_closed_set_is_other(label: str, cause: str) -> None:
-    tally = Tally(
+    metrics = MetricsSnapshot(
         counters={("retries", f"x/{label}"): 2, ("retries", f"x/{cause}/y"): 3, ("throttles",): 1},
         histograms={("request_seconds", "target", f"x/{label}"): (1.0,) * 18},
     )
-    shown = series_of(replace(a_status(), tally=tally, causes={f"x/{label}": 4}))
+    shown = series_of(replace(a_status(), metrics=metrics, causes={f"x/{label}": 4}))
     assert not any("x/" in value for _, labels in shown for _, value in labels)
     assert shown["noria_retries_total", frozenset({("cause", OTHER)})] == 5
     assert shown["noria_unlanded_objects_total", frozenset({("cause", OTHER)})] == 4
@@ -231,7 +231,7 @@ def test_what_is_not_in_a_closed_set_is_other(label: str, cause: str) -> None:
 def test_the_number_of_series_does_not_grow_with_the_job() -> None:
     everything = replace(
         a_status(),
-        tally=Tally(
+        metrics=MetricsSnapshot(
             counters={("errors", f"key-{number}"): 1 for number in range(5000)},
             histograms={
                 ("request_seconds", store, operation): (1.0,) * 18
@@ -249,7 +249,7 @@ def test_counters_go_on_across_a_resume(tmp_path: Path) -> None:
     before = series_of(a_status())
     known = load_status(directory)
     assert known is not None
-    after = series_of(replace(known, tally=add_tallies(known.tally, a_tally())))
+    after = series_of(replace(known, metrics=known.metrics + a_snapshot()))
     counters = [place for place in before if place[0].endswith(("_total", "_bucket", "_count"))]
     assert len(counters) > 50
     assert all(after[place] >= before[place] for place in counters)

@@ -6,7 +6,7 @@ from noria.engine.status import JobStatus, Phase, load_status, save_status
 from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import Seal
-from noria.manifests.model import LeaseKind, LeaseProgress, Outcome, ReceiptSummary, Tally
+from noria.manifests.model import LeaseKind, LeaseProgress, MetricsSnapshot, Outcome, ReceiptSummary
 
 NOTHING = ReceiptSummary()
 
@@ -39,14 +39,14 @@ def test_sealed_and_live_work_add_up() -> None:
     totals = Totals("j", objects_total=10, bytes_total=1000)
     totals.add_seal(seal(LeaseKind.OBJECTS, summary=transferred(3, 300)))
     progress = LeaseProgress(shard=1, first=0, attempt=2, end=5, units_done=2, bytes_done=50)
-    totals.add_report("w", (progress,), Tally(counters={("parts",): 4.0}))
+    totals.add_report("w", (progress,), MetricsSnapshot(counters={("parts",): 4.0}))
     seen = status(totals, 1)
     assert (seen.objects_done, seen.bytes_done, seen.workers) == (5, 350, 1)
-    assert seen.tally.counters == {("parts",): 4.0}
+    assert seen.metrics.counters == {("parts",): 4.0}
     totals.drop_worker("w", lost=True)
     seen = status(totals, 2)
     assert (seen.objects_done, seen.bytes_done, seen.workers) == (3, 300, 0)
-    assert seen.tally.counters == {("parts",): 4.0}, "what a lost worker did is not forgotten"
+    assert seen.metrics.counters == {("parts",): 4.0}, "what a lost worker did is not forgotten"
     assert seen.workers_lost == 1
 
 
@@ -74,9 +74,14 @@ def test_a_status_comes_back_from_disk(tmp_path) -> None:  # type: ignore[no-unt
     directory = JobDirectory.create(tmp_path / "job", {"id": "j"})
     assert load_status(directory) is None
     totals = Totals("j", objects_total=1, bytes_total=1)
-    totals.add_report("w", (), Tally(counters={("a", "b"): 1.0}, histograms={("h",): (1.0, 2.0)}))
+    totals.add_report(
+        "w", (), MetricsSnapshot(counters={("a", "b"): 1.0}, histograms={("h",): (1.0, 2.0)})
+    )
     saved = status(totals, 1)
     save_status(directory, saved)
     assert load_status(directory) == saved
+    text = directory.path("status.json").read_text()
+    directory.path("status.json").write_text(text.replace('"metrics": {', '"tally": {'))
+    assert load_status(directory) == saved, "as earlier versions named it"
     directory.replace("status.json", b"{half")
     assert load_status(directory) is None

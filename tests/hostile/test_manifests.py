@@ -250,12 +250,14 @@ STATUS = {
     "updated_seconds": 1.5,
     "outcomes": {"TRANSFERRED": 1},
     "eta_seconds": None,
-    "tally": {
+    "metrics": {
         "counters": [[["bytes_read", "source"], 5.0]],
         "gauges": [],
         "histograms": [[["request_seconds", "source", "read"], [1, 2, 3]]],
     },
 }
+STATUS_OF_EARLIER_VERSION = {**STATUS, "tally": STATUS["metrics"]}
+del STATUS_OF_EARLIER_VERSION["metrics"]
 
 
 @contextlib.contextmanager
@@ -271,7 +273,10 @@ def beside(job: Path, name: str, data: bytes) -> Iterator[None]:
 @examples(60)
 @given(
     st.sampled_from(["status.json", "verify-status.json"]),
-    changed(STATUS).map(as_text) | ODD_VALUES.map(as_text) | ODD_DOCUMENTS,
+    changed(STATUS).map(as_text)
+    | changed(STATUS_OF_EARLIER_VERSION).map(as_text)
+    | ODD_VALUES.map(as_text)
+    | ODD_DOCUMENTS,
 )
 @example("status.json", as_text({**STATUS, "eta_seconds": float("nan")}))
 @example("status.json", as_text({**STATUS, "bytes_done": 10**400}))

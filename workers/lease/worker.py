@@ -105,7 +105,7 @@ class Worker:
             incarnation=self.incarnation,
             progress=progress,
             results=results,
-            tally=self._counters.snapshot(),
+            metrics=self._counters.snapshot(),
         )
 
     def _work(self, run: Run) -> None:

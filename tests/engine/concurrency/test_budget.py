@@ -20,7 +20,7 @@ from noria.engine.concurrency.budget import (
     totals_of,
 )
 from noria.engine.concurrency.throughput import Window
-from noria.manifests.model import Tally
+from noria.manifests.model import MetricsSnapshot
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -96,15 +96,15 @@ def test_nobody_shares_nothing() -> None:
 # -- what workers report ---------------------------------------------------------------------------
 
 
-def tally(
+def metrics(
     *,
     gets: float = 0,
     seconds: float = 0,
     read: float = 0,
     in_flight: float = 0,
     throttles: float = 0,
-) -> Tally:
-    return Tally(
+) -> MetricsSnapshot:
+    return MetricsSnapshot(
         counters={("bytes_read",): read, ("throttles", "source"): throttles},
         gauges={("in_flight_seconds", "source"): in_flight},
         histograms={("request_seconds", "source", "get"): (gets / 2, gets / 2, seconds)},
@@ -112,7 +112,7 @@ def tally(
 
 
 def test_totals_are_told_by_store() -> None:
-    told = tally(gets=100, seconds=3, read=7000, in_flight=4, throttles=5)
+    told = metrics(gets=100, seconds=3, read=7000, in_flight=4, throttles=5)
     assert totals_of(told, "source", 10) == Window(
         seconds=10, requests=100, bytes=7000, request_seconds=3, in_flight_seconds=4, throttles=5
     )
@@ -155,12 +155,12 @@ def test_a_window_adds_the_rates_of_workers_that_report_at_different_times(
     budgets.join("a", 0.0)
     budgets.join("b", 0.0)
     budgets.decide(0.0)
-    budgets.hear("a", 0.5, tally())
-    budgets.hear("b", 0.9, tally(gets=10))
+    budgets.hear("a", 0.5, metrics())
+    budgets.hear("b", 0.9, metrics(gets=10))
     budgets.decide(1.0)
     assert search(budgets).heard == []
-    budgets.hear("a", 1.5, tally(gets=100, read=500))
-    budgets.hear("b", 2.9, tally(gets=50))
+    budgets.hear("a", 1.5, metrics(gets=100, read=500))
+    budgets.hear("b", 2.9, metrics(gets=50))
     budgets.decide(3.0)
     (window,) = search(budgets).heard
     assert window.seconds == 3.0
@@ -171,9 +171,9 @@ def test_a_window_adds_the_rates_of_workers_that_report_at_different_times(
 def test_a_silent_worker_holds_a_window_up_for_a_while_only(budgets: Budgets) -> None:
     for name in ("a", "silent"):
         budgets.join(name, 0.0)
-        budgets.hear(name, 0.0, tally())
+        budgets.hear(name, 0.0, metrics())
     budgets.decide(0.0)
-    budgets.hear("a", 1.0, tally(gets=10))
+    budgets.hear("a", 1.0, metrics(gets=10))
     budgets.decide(WINDOW_SECONDS_MAX - 0.1)
     assert search(budgets).heard == []
     budgets.decide(WINDOW_SECONDS_MAX)
@@ -188,7 +188,7 @@ def test_whoever_is_lost_counts_no_more_and_leaves_its_share(budgets: Budgets) -
         "b": {"source": 6, "target": 6},
     }
     budgets.leave("b")
-    budgets.hear("b", 0.5, tally(gets=5))
+    budgets.hear("b", 0.5, metrics(gets=5))
     assert budgets.decide(0.5) == {"a": {"source": 12, "target": 12}}
     assert budgets.decide(0.6) == {}
 
@@ -204,12 +204,12 @@ def test_a_worker_that_joins_gets_its_share_with_the_first_word(budgets: Budgets
 def test_an_idle_worker_leaves_its_share_to_the_others(budgets: Budgets) -> None:
     for name in ("a", "b"):
         budgets.join(name, 0.0)
-        budgets.hear(name, 0.0, tally())
+        budgets.hear(name, 0.0, metrics())
     budgets.decide(0.0)
     news = {}
     for second in range(1, 1 + int(IDLE_SECONDS) + 1):
-        budgets.hear("a", second, tally(in_flight=second))
-        budgets.hear("b", second, tally())
+        budgets.hear("a", second, metrics(in_flight=second))
+        budgets.hear("b", second, metrics())
         news |= budgets.decide(second)
     assert news["a"] == {"source": 12, "target": 12}
     assert news["b"] == news["a"], "work may come to it before the next word does"
@@ -225,7 +225,7 @@ def test_while_nobody_works_all_share(budgets: Budgets) -> None:
 def test_one_store_tries_at_a_time(budgets: Budgets) -> None:
     budgets.join("a", 0.0)
     for second in range(3):
-        budgets.hear("a", second, tally(gets=second))
+        budgets.hear("a", second, metrics(gets=second))
         search(budgets, "target").trying = search(budgets, "target").on_loan = True
         budgets.decide(second)
     assert search(budgets, "source").allowed == (False, False)
@@ -241,7 +241,7 @@ def test_a_setting_fixes_a_budget() -> None:
     for name in ("a", "b"):
         budgets.join(name, 0.0)
     for second in range(200):
-        busy = tally(
+        busy = metrics(
             gets=5000 * second,
             seconds=50 * second,
             in_flight=50 * second,
