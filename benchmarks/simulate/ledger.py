@@ -150,7 +150,7 @@ class SimulationLedger:
     def _keep_time(self, now: float) -> None:
         """Time in which the driver itself stood still makes nobody late."""
         if self._clock is not None:
-            self._now += min(self._options.deaf_seconds, max(0.0, now - self._clock))
+            self._now += min(self._options.max_clock_gap_seconds, max(0.0, now - self._clock))
         self._clock = now
 
     def _check_time(self) -> None:

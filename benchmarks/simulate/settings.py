@@ -104,5 +104,5 @@ class Cadence:
         return replace(
             real,
             heartbeat_timeout_seconds=max(real.heartbeat_timeout_seconds, 4 * self.report_seconds),
-            deaf_seconds=max(real.deaf_seconds, 3 * self.tick_seconds),
+            max_clock_gap_seconds=max(real.max_clock_gap_seconds, 3 * self.tick_seconds),
         )

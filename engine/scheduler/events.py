@@ -36,7 +36,7 @@ class SchedulerOptions:
     """A lease expected to end sooner is not split; 0 means that any may be."""
     split_timeout_seconds: float = 60.0
     """A split that is not answered, or refused, may be asked for again after this."""
-    deaf_seconds: float = 20.0
+    max_clock_gap_seconds: float = 20.0
     """No more time than this counts between two events: while the driver itself stood still (its
     job directory hung, it was stopped), nobody was late."""
     drain_timeout_seconds: float = 300.0

@@ -137,7 +137,7 @@ class Scheduler:
 
     def _advance(self, clock: float) -> None:
         self._clock = clock if self._clock is None else self._clock
-        self._now += min(max(0.0, clock - self._clock), self._options.deaf_seconds)
+        self._now += min(max(0.0, clock - self._clock), self._options.max_clock_gap_seconds)
         self._clock = max(self._clock, clock)
         self._table.backlog.wake(self._now)
 

@@ -38,7 +38,7 @@ OPTIONS = SchedulerOptions(
     min_split_units=2,
     split_seconds=30,
     split_timeout_seconds=20,
-    deaf_seconds=1e9,
+    max_clock_gap_seconds=1e9,
     drain_timeout_seconds=120,
 )
 

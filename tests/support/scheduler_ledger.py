@@ -117,7 +117,7 @@ class Ledger:
 
     def _keep_time(self, event: Event) -> None:
         clock = event.now if self.clock is None else self.clock
-        self.now += min(self.options.deaf_seconds, max(0.0, event.now - clock))
+        self.now += min(self.options.max_clock_gap_seconds, max(0.0, event.now - clock))
         self.clock = max(clock, event.now)
 
     def _silent(self, worker: str) -> bool:

@@ -82,7 +82,7 @@ OPTIONS = st.builds(
     min_split_units=st.integers(1, 2),
     split_seconds=st.sampled_from([0.0, 5.0]),
     split_timeout_seconds=st.just(5.0),
-    deaf_seconds=st.sampled_from([6.0, 1000.0]),
+    max_clock_gap_seconds=st.sampled_from([6.0, 1000.0]),
     drain_timeout_seconds=st.sampled_from([0.0, 20.0]),
 )
 

@@ -87,7 +87,7 @@ def test_a_silent_worker_is_lost_and_its_work_given_to_another() -> None:
 
 
 def test_nobody_is_late_while_the_driver_itself_stood_still() -> None:
-    bench = Bench(objects(1), deaf_seconds=20)
+    bench = Bench(objects(1), max_clock_gap_seconds=20)
     (lease,) = bench.join("a")
     assert bench.wait(3600) == []
     bench.report("a", progress_of(lease, units=1))
