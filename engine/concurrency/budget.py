@@ -213,14 +213,14 @@ class Budgets:
             search.hear(
                 windows[role],
                 may_try=not any(other.trying for other in others),
-                may_lend=not any(other.on_loan for other in others),
+                may_hold=not any(other.is_holding for other in others),
             )
             if tried_from in (None, search.base):
                 continue
             for other in others:
                 other.wake()
-                if not search.on_loan:
-                    other.keep_loan()
+                if not search.is_holding:
+                    other.confirm_hold()
 
 
 def totals_of(metrics: MetricsSnapshot, role: str, now: float) -> Window:

@@ -140,10 +140,11 @@ class ConcurrencySearch:
         self._trial: Trial | None = None
         self._upwards = True
         self._step = 0
-        self._in_vain: set[bool] = set()
-        """Ways, up or not, that are known to lead nowhere: so is the way back after a success."""
-        self._loan_from: int | None = None
-        self._may_lend = True
+        self._tried_directions: set[bool] = set()
+        """Directions (True is up) that need no trial: one that was rejected, or the way back after
+        a success."""
+        self._held_from: int | None = None
+        self._may_hold = True
         self._throttled_at: int | None = None
         self._climbed = 0.0
 
@@ -164,9 +165,9 @@ class ConcurrencySearch:
         return self._base
 
     @property
-    def on_loan(self) -> bool:
-        """The base is wider than it could be judged to be worth, so that another store can try."""
-        return self._loan_from is not None
+    def is_holding(self) -> bool:
+        """The base is held wider than a trial could justify, so that another store can try."""
+        return self._held_from is not None
 
     def set_floor(self, floor: int) -> None:
         """Workers came or went: each has one request at least. The budget stays where that lets it;
@@ -181,16 +182,16 @@ class ConcurrencySearch:
         """Something else has changed that work depends on: a rest ends."""
         self._rest_left_seconds, self._rest_seconds = 0.0, self._options.rest_seconds
 
-    def keep_loan(self) -> None:
-        """Another store has gained from it."""
-        self._loan_from = None
+    def confirm_hold(self) -> None:
+        """Keep the wider base for good: another store has gained from it."""
+        self._held_from = None
 
-    def hear(self, window: Window, *, may_try: bool = True, may_lend: bool = True) -> int:
+    def hear(self, window: Window, *, may_try: bool = True, may_hold: bool = True) -> int:
         """Take the next window; returns the budget that holds from now on.
 
-        Where several stores share the work, one at a time may try, and one at a time may lend.
+        If several stores share the work, one at a time may try, and one at a time may hold.
         """
-        self._may_lend = may_lend
+        self._may_hold = may_hold
         self._prices.learn(window)
         self._rest_left_seconds -= window.seconds
         if self._settle_seconds > 0:
@@ -243,8 +244,8 @@ class ConcurrencySearch:
 
     def _rest(self, block: Window, may_try: bool) -> None:
         is_over = self._rest_left_seconds <= 0 and may_try
-        if is_over and self._loan_from is not None:
-            self._begin_anew(self._loan_from, block)
+        if is_over and self._held_from is not None:
+            self._begin_anew(self._held_from, block)
             self._begin_rest()
             return
         if not self._is_used(block, self._base) or block.requests == 0:
@@ -325,7 +326,7 @@ class ConcurrencySearch:
 
     def _accept(self, trial: Trial, block: Window) -> None:
         self._base, self._trial = trial.budget, None
-        self._in_vain = {not self._upwards}
+        self._tried_directions = {not self._upwards}
         self._rest_seconds = self._options.rest_seconds
         self._step += 1
         self._level = self._mean_work(trial.at_trial)
@@ -342,30 +343,33 @@ class ConcurrencySearch:
         self._settle(block)
 
     def _is_unjudgeable(self, trial: Trial, block: Window) -> bool:
-        """Work has run low, the store is dumb, or what a trial offers is not taken up. The latter
-        is judged all the same while another store's budget is on loan for it."""
+        """True if a trial says nothing: work has run low, no request ended, or the wider budget is
+        not used. The last is judged nevertheless while another store holds its budget for it."""
         low = block.in_flight < self._options.low_share * min(self.budget, self._base)
         if low or block.requests == 0:
             return True
         tried = sum(trial.at_trial, block) if trial.trying else block
-        return self._may_lend and trial.trying and not self._is_used(tried, trial.budget)
+        return self._may_hold and trial.trying and not self._is_used(tried, trial.budget)
 
     def _leave_unjudged(self, trial: Trial, block: Window) -> None:
-        """Where as much is in flight as before, another store holds the work back, and might gain
-        nothing alone either: two such would wait for each other for ever. So the wider budget stays
-        while the other one tries."""
+        """End a trial without a verdict; hold the wider budget if another store is the bottleneck.
+
+        As much in flight as before means that the other store limits the work. It might gain
+        nothing alone either, and the two would wait for each other for ever: so the wider budget
+        stays while the other one tries.
+        """
         base = self._base
         held_back = self.budget > base and self._is_used(block, base)
         self._begin_anew(trial.budget if held_back else base, block)
-        self._loan_from = base if held_back else None
+        self._held_from = base if held_back else None
         self._begin_rest()
 
     def _turn_round(self) -> None:
-        """This way is in vain; after both, a rest."""
-        self._in_vain.add(self._upwards)
+        """Try the other direction; after both were rejected, rest."""
+        self._tried_directions.add(self._upwards)
         self._upwards, self._step = not self._upwards, 0
-        if len(self._in_vain) == 2:
-            self._in_vain.clear()
+        if len(self._tried_directions) == 2:
+            self._tried_directions.clear()
             self._upwards = True
             self._begin_rest()
 
@@ -377,9 +381,9 @@ class ConcurrencySearch:
 
     def _begin_anew(self, budget: int, window: Window) -> None:
         """A base of which nothing is known."""
-        self._base, self._trial, self._loan_from = self._within(budget), None, None
+        self._base, self._trial, self._held_from = self._within(budget), None, None
         self._upwards, self._step = True, 0
-        self._in_vain.clear()
+        self._tried_directions.clear()
         self._forget()
         self._settle(window)
 

@@ -125,15 +125,15 @@ class Searches:
     def __init__(self, start: int, floor: int, ceiling: int) -> None:
         self.budget = self.base = start
         self.floor = floor
-        self.trying = self.on_loan = False
+        self.trying = self.is_holding = False
         self.heard: list[Window] = []
 
     def set_floor(self, floor: int) -> None:
         self.floor = floor
 
-    def hear(self, window: Window, *, may_try: bool, may_lend: bool) -> int:
+    def hear(self, window: Window, *, may_try: bool, may_hold: bool) -> int:
         self.heard.append(window)
-        self.allowed = may_try, may_lend
+        self.allowed = may_try, may_hold
         return self.budget
 
 
@@ -226,7 +226,7 @@ def test_one_store_tries_at_a_time(budgets: Budgets) -> None:
     budgets.join("a", 0.0)
     for second in range(3):
         budgets.hear("a", second, metrics(gets=second))
-        search(budgets, "target").trying = search(budgets, "target").on_loan = True
+        search(budgets, "target").trying = search(budgets, "target").is_holding = True
         budgets.decide(second)
     assert search(budgets, "source").allowed == (False, False)
     assert search(budgets, "target").allowed == (True, True)

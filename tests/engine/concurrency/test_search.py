@@ -159,7 +159,7 @@ def assert_alike(simulation: Simulation, *, workers: int) -> None:
 class NaiveSearch(ConcurrencySearch):
     """AIMD alone: up by one with each window, down on a throttle. It knows no knee."""
 
-    def hear(self, window: Window, *, may_try: bool = True, may_lend: bool = True) -> int:
+    def hear(self, window: Window, *, may_try: bool = True, may_hold: bool = True) -> int:
         if window.throttle_share > 0:
             self._base = self._within(int(0.7 * self._base))
         else:
