@@ -19,7 +19,7 @@ from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import largest_object
 from noria.manifests.plan.providers import MIB, ProviderLimits
 
-MARKS_BYTES = 256
+OWN_METADATA_BYTES = 256
 """User metadata kept free for Noria's own two entries, `noriatxid` and `mtime`, names included: as
 much as MARK_BYTES_MAX of workers/stores/metadata.py."""
 
@@ -109,7 +109,7 @@ def _archived(tier: pa.Array, status: pa.Array) -> pa.Array:
 
 def _metadata_too_large(metadata: pa.Array, limits: ProviderLimits) -> pa.Array:
     """True where names and values take more UTF-8 bytes than the target leaves us."""
-    room = limits.max_metadata_bytes - MARKS_BYTES
+    room = limits.max_metadata_bytes - OWN_METADATA_BYTES
     # JSON is never shorter than the names and values in it, so that most rows need no closer look.
     suspect = pc.fill_null(pc.greater(pc.binary_length(metadata), room), False)
     if not pc.any(suspect).as_py():

@@ -23,8 +23,8 @@ from noria.manifests.plan.providers import (
     limits_for,
 )
 from noria.manifests.plan.shards import (
-    MARKS_BYTES,
     MIN_SHARD_BYTES,
+    OWN_METADATA_BYTES,
     Cut,
     ShardCaps,
     classify,
@@ -205,7 +205,7 @@ def test_the_first_reason_counts() -> None:
 def test_metadata_is_counted_in_utf8_bytes(metadata: dict[str, str], ascii_json: bool) -> None:
     taken = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
     text = json.dumps(metadata, ensure_ascii=ascii_json, sort_keys=True, separators=(",", ":"))
-    too_large = taken > 2048 - MARKS_BYTES
+    too_large = taken > 2048 - OWN_METADATA_BYTES
     assert (reasons([{"key": "k", "metadata": text}]) == [Reason.METADATA_TOO_LARGE]) == too_large
 
 
