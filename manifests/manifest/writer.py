@@ -35,7 +35,7 @@ class ManifestWriter:
         self._options = options
         self._caps = caps
         self._digest = RowDigest()
-        self._tallies = Tallies()
+        self._counts = ManifestCounts()
         self._behind = WriteBehind()
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
@@ -57,7 +57,7 @@ class ManifestWriter:
         rows = pa.Table.from_batches([batch])
         moved = _moved_bytes(batch)
         self._digest.update(rows)
-        self._tallies.add(batch, moved)
+        self._counts.add(batch, moved)
         self._pending.append(rows.append_column("moved", moved))
         self._pending_rows += len(rows)
         if self._pending_rows >= self._caps.shard_objects:
@@ -73,7 +73,7 @@ class ManifestWriter:
         pq.write_table(pa.Table.from_pylist(self._shards, schema=SHARD_SCHEMA), path)
         kinds = [shard["kind"] for shard in self._shards]
         return {
-            **self._tallies.as_json(),
+            **self._counts.as_json(),
             "digest": self._digest.hexdigest(),
             "files": self._files,
             "shards": {
@@ -148,7 +148,7 @@ class ManifestWriter:
             self._files[-1] |= _settle_file(self._folder / self._files[-1]["name"])
 
 
-class Tallies:
+class ManifestCounts:
     """Counts and bytes: in all, to move, by reason, by size."""
 
     def __init__(self) -> None:
