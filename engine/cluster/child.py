@@ -18,9 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-import noria
-
-PACKAGE: Final = os.path.dirname(os.path.abspath(noria.__file__))
+PACKAGE: Final = str(Path(__file__).absolute().parents[2])
+"""The folder of the package `noria`, as this process has it."""
 _BOOTSTRAP: Final = str(Path(__file__).with_name("bootstrap.py"))
 _LENGTH: Final = struct.Struct("!Q")
 _SAID_BYTES: Final = 8192

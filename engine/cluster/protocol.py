@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
-import noria
 from noria.engine.cluster.child import PACKAGE
 from noria.engine.scheduler.events import Grant, Revoke, Split
 from noria.engine.worker_spec import WorkerSpec
 from noria.manifests.errors import ConfigurationError, NoriaError
 from noria.manifests.model import Limits, WorkerReport
+from noria.version import VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class Build:
     def own(cls) -> Build:
         """That of this process."""
         python = ".".join(map(str, sys.version_info[:3]))
-        return cls(version=noria.__version__, python=python, package=PACKAGE)
+        return cls(version=VERSION, python=python, package=PACKAGE)
 
     def refusal(self) -> ConfigurationError | None:
         """Why a driver of this process takes no worker of that build, or None."""

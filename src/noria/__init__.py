@@ -20,13 +20,17 @@ The names in `__all__` are the whole of it; everything else may change from one 
 Importing `noria` imports nothing else: each name is loaded when it is first asked for.
 """
 
-from typing import TYPE_CHECKING
+from noria.version import VERSION
+
+TYPE_CHECKING = False
+"""As typing has it, without an import: `python -m noria` loads this file before it can put its
+module path right."""
 
 if TYPE_CHECKING:
     from noria.engine.config.jobfile import job_config, read_job_file
     from noria.engine.job import RunReport, VerifyReport, plan, reconcile_job, run, status, verify
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "RunReport",
@@ -47,7 +51,7 @@ _CONFIGURATION = ("job_config", "read_job_file")
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'noria' has no attribute {name!r}")
-    # Not at the top: `python -m noria` imports this file before it can put its module path right.
+    # Not at the top: see above.
     import importlib
 
     module = "noria.engine.config.jobfile" if name in _CONFIGURATION else "noria.engine.job"
