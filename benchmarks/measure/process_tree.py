@@ -83,17 +83,19 @@ class FamilyAccount:
     def _lost_seconds(self, family: Mapping[tuple[int, int], ProcessTimes]) -> float:
         """What members that have ended had used, less what a surviving ancestor states of them."""
         by_pid = {times.pid: times for times in self._seen.values()}
-        gone_below: dict[tuple[int, int] | None, float] = {}
+        gone_below: dict[tuple[int, int], float] = {}
+        lost = 0.0
         for identity, times in self._seen.items():
             if identity in family:
                 continue
             ancestor = by_pid.get(times.parent)
             while ancestor is not None and ancestor.identity not in family:
                 ancestor = by_pid.get(ancestor.parent)
-            key = None if ancestor is None else ancestor.identity
             used = times.own_seconds + times.waited_seconds
-            gone_below[key] = gone_below.get(key, 0.0) + used
-        lost = gone_below.pop(None, 0.0)
+            if ancestor is None:
+                lost += used
+            else:
+                gone_below[ancestor.identity] = gone_below.get(ancestor.identity, 0.0) + used
         for identity, used in gone_below.items():
             stated = family[identity].waited_seconds - self._seen[identity].waited_seconds
             lost += max(0.0, used - stated)

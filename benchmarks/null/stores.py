@@ -88,8 +88,10 @@ class NullSource:
 
     def client(self) -> BlobServiceClient:
         """A new client; close it, or use it in a `with`."""
-        trust = {} if self.ca_bundle is None else {"connection_verify": str(self.ca_bundle)}
-        return BlobServiceClient.from_connection_string(self.connection_string, **trust)
+        trust = True if self.ca_bundle is None else str(self.ca_bundle)
+        return BlobServiceClient.from_connection_string(
+            self.connection_string, connection_verify=trust
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,7 @@ def made_up_job(
     caps = shard_caps(options, total_bytes=total_bytes, total_objects=objects)
     sizes = _Sizes(mean, caps.huge_bytes, most, chance)
     cuts = _drawn(cut_shards(sizes.sample(min(objects, SAMPLE_OBJECTS)), caps, last=True), objects)
-    shards = []
+    shards: list[ShardPlan] = []
     for cut in cuts:
         size = cut.bytes if cut.kind is ShardKind.OBJECTS else sizes.huge()
         shards.append(_shard(len(shards), cut, size, options))

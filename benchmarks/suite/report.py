@@ -10,7 +10,13 @@ from pathlib import Path
 
 from noria.benchmarks.measure.accounting import Usage
 from noria.benchmarks.measure.spread import Spread, paired_ratios, spread_of
-from noria.benchmarks.suite.bars import Bar, wall_seconds
+from noria.benchmarks.suite.bars import (
+    Bar,
+    cpu_per_gb,
+    cpu_per_object,
+    objects_per_second,
+    wall_seconds,
+)
 from noria.benchmarks.suite.peers import NORIA
 from noria.benchmarks.suite.plots import plot_measure
 from noria.benchmarks.suite.rounds import Contest, Measure, ToolRun
@@ -93,8 +99,8 @@ def _plot(contests: Sequence[Contest], folder: Path, name: str) -> Iterator[tupl
     by_bytes = [one for one in contests if one.workload.name not in OBJECT_WORKLOADS]
     by_object = [one for one in contests if one.workload.name in OBJECT_WORKLOADS]
     figures = (
-        (_Figure("cpu-per-gb", "CPU seconds for each GB", _cpu_per_gb, 2), by_bytes),
-        (_Figure("cpu-per-object", "CPU microseconds an object", _cpu_per_object, 0), by_object),
+        (_Figure("cpu-per-gb", "CPU seconds for each GB", cpu_per_gb, 2), by_bytes),
+        (_Figure("cpu-per-object", "CPU microseconds an object", cpu_per_object, 0), by_object),
         (_Figure("wall", "Seconds from start to end", wall_seconds, 1), shown),
     )
     for figure, drawn in figures:
@@ -104,12 +110,8 @@ def _plot(contests: Sequence[Contest], folder: Path, name: str) -> Iterator[tupl
             yield path.name, figure.title
 
 
-def _cpu_per_gb(run: ToolRun) -> float:
-    return run.cpu_seconds_per_gb
-
-
-def _cpu_per_object(run: ToolRun) -> float:
-    return run.cpu_microseconds_per_object
+def _megabytes_per_second(run: ToolRun) -> float:
+    return run.megabytes_per_second
 
 
 # -- the document ----------------------------------------------------------------------------------
@@ -193,7 +195,7 @@ def _contest_section(contest: Contest, seconds: float | None) -> Iterator[str]:
     yield f"{workload.title}: {len(workload.objects):,} objects, {workload.bytes:,} bytes.{took}"
     yield ""
     per_object = workload.name in OBJECT_WORKLOADS
-    measure, digits = (_cpu_per_object, 0) if per_object else (_cpu_per_gb, 2)
+    measure, digits = (cpu_per_object, 0) if per_object else (cpu_per_gb, 2)
     head = ["", "CPU us/object" if per_object else "CPU s/GB", f"{NORIA} / this"]
     head += ["objects/s" if per_object else "MB/s", "wall s", "peak RSS MiB", "peak PSS MiB"]
     rows = [_contender_row(contest, one.name, measure, digits) for one in contest.tools]
@@ -210,7 +212,7 @@ def _contest_section(contest: Contest, seconds: float | None) -> Iterator[str]:
 
 def _contender_row(contest: Contest, name: str, measure: Measure, digits: int) -> list[str]:
     valid, void = contest.valid(name), contest.void(name)
-    rate = ToolRun.objects_per_second.fget if digits == 0 else ToolRun.megabytes_per_second.fget
+    rate = objects_per_second if digits == 0 else _megabytes_per_second
     cells = [
         _text(spread_of(measure(run) for run in valid), digits),
         _text(paired_ratios(contest.by_round(NORIA, measure), contest.by_round(name, measure)), 2),
