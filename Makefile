@@ -79,6 +79,11 @@ bench-compare: setup  ## this tree beside another revision of Noria: make bench-
 	@test -n "$(REF)" || { echo 'Name a revision: make bench-compare REF=main~10' >&2; exit 2; }
 	$(BIN)/python -m noria.benchmarks.suite.compare $(REF) $(BENCH_ARGS)
 
+.PHONY: bench-startup
+bench-startup: setup  ## what ten objects cost before they move, beside another revision: make bench-startup REF=main~10
+	@test -n "$(REF)" || { echo 'Name a revision: make bench-startup REF=main~10' >&2; exit 2; }
+	$(BIN)/python -m noria.benchmarks.studies.startup $(REF) $(BENCH_ARGS)
+
 .PHONY: lock
 lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra dev --upgrade --universal --python-version 3.11 \

@@ -1,6 +1,6 @@
 """Servers on both sides of a benchmark, the source filled, a fresh target for every run.
 
-with run_real_stands([workload]) as [stand]:
+with run_real_beds([workload]) as [stand]:
     with stand.fresh_ends() as ends:
         ...
         stand.arrived(ends)
@@ -104,7 +104,7 @@ def count_objects(client: Any, bucket: str) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def run_real_stands(
+def run_real_beds(
     workloads: Sequence[Workload], *, tls: bool = False
 ) -> Iterator[list[RealTestBed]]:
     """Both servers, with each workload's objects in a container of its own; all data goes at the
@@ -148,7 +148,7 @@ class NullTestBed:
 
 
 @contextlib.contextmanager
-def run_null_stand(
+def run_null_bed(
     objects: Sequence[Sized], *, tls: bool, bucket: str | None = None
 ) -> Iterator[NullTestBed]:
     """`bucket` is written to at every run; by default each has a new one."""

@@ -28,7 +28,7 @@ from noria.benchmarks.null.stores import BUCKET, loop_command
 from noria.benchmarks.servers import free_ports
 from noria.benchmarks.suite import peers
 from noria.benchmarks.suite.bars import LOOP, SHORT, check_bars
-from noria.benchmarks.suite.beds import NullTestBed, run_null_stand, run_real_stands
+from noria.benchmarks.suite.beds import NullTestBed, run_null_bed, run_real_beds
 from noria.benchmarks.suite.machine import describe_machine, describe_versions
 from noria.benchmarks.suite.ray_cluster import measure_idle_ray
 from noria.benchmarks.suite.report import Results, write_results
@@ -146,7 +146,7 @@ def run_real(
     """`sides`: contenders that are shown beside the bars -> the rounds they get."""
     started = time.monotonic()
     workload, warm_up = make(scale.share), make(scale.share * WARM_UP_SHARE)
-    with run_real_stands([workload, warm_up], tls=workload.tls) as [test_bed, warm_stand]:
+    with run_real_beds([workload, warm_up], tls=workload.tls) as [test_bed, warm_stand]:
         _say(f"  servers filled in {time.monotonic() - started:.0f} s")
         entries = [
             Entry(workload=workload, test_bed=test_bed, tool=one, rounds=sides.get(one.name))
@@ -192,10 +192,10 @@ def run_null(scale: Scale, *, tls: bool) -> list[Contest]:
         short, objects=tuple((f"{LOOP_KEY}-{n}", stream_bytes) for n in range(LOOP_STREAMS))
     )
     with contextlib.ExitStack() as stack:
-        long_stand = stack.enter_context(run_null_stand(long.objects, tls=tls))
-        short_stand = stack.enter_context(run_null_stand(short.objects, tls=tls))
+        long_stand = stack.enter_context(run_null_bed(long.objects, tls=tls))
+        short_stand = stack.enter_context(run_null_bed(short.objects, tls=tls))
         loop_stand = stack.enter_context(
-            run_null_stand([(LOOP_KEY, stream_bytes)], tls=tls, bucket=BUCKET)
+            run_null_bed([(LOOP_KEY, stream_bytes)], tls=tls, bucket=BUCKET)
         )
         loop = loop_contender(loop_stand, stream_bytes)
         brief = [

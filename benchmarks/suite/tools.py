@@ -104,23 +104,23 @@ def noria_role(command: str) -> str:
 def noria(
     *,
     name: str = "Noria",
-    tree: Path | None = None,
+    program: Path | None = None,
     cluster_port: int | None = None,
     flags: Sequence[str] = (),
 ) -> Tool:
     """`noria copy` as a user would call it.
 
-    `tree` is another checkout to run. The default is a Ray of its own, started and ended within the
-    run; with `cluster_port` it is a cluster that stands already.
+    `program` is the command of another revision; the default is that of this environment. Workers
+    are processes of this machine, or with `cluster_port` those of a Ray cluster that runs already.
     """
     if cluster_port is not None:
         flags = [*flags, "--address", f"127.0.0.1:{cluster_port}"]
 
     def order(ends: Ends, folder: Path) -> Order:
-        environment = {**ends.env(), "HOME": str(folder), "RAY_TMPDIR": str(folder)}
-        if tree is not None:
-            environment["PYTHONPATH"] = str(tree)
-        return Order(command=_noria_command(ends, folder, flags), environment=environment)
+        return Order(
+            command=_noria_command(program or _own_program(), ends, folder, flags),
+            environment={**ends.env(), "HOME": str(folder), "RAY_TMPDIR": str(folder)},
+        )
 
     return Tool(
         name=name,
@@ -132,19 +132,22 @@ def noria(
     )
 
 
-def _noria_command(ends: Ends, folder: Path, flags: Sequence[str]) -> list[str]:
-    program = str(Path(sys.executable).with_name("noria"))
+def _own_program() -> Path:
+    return Path(sys.executable).with_name("noria")
+
+
+def _noria_command(program: Path, ends: Ends, folder: Path, flags: Sequence[str]) -> list[str]:
     source, target = f"az://{ends.account}/{ends.container}", f"s3://{ends.bucket}"
     # Two at once would fight for the port of /metrics; the peers serve none either, or on port 0.
     output = ["--quiet", "--json", "--metrics-address", "off", *flags]
     if ends.ca_bundle is None:
-        return [program, "copy", source, target, "--job", str(folder / "job"), *output]
+        return [str(program), "copy", source, target, "--job", str(folder / "job"), *output]
     job_file = folder / "job.toml"
     trust = f'ca_bundle = "{ends.ca_bundle}"'
     job_file.write_text(
         f'[source]\nurl = "{source}"\n{trust}\n[target]\nurl = "{target}"\n{trust}\n'
     )
-    return [program, "run", str(job_file), *output]
+    return [str(program), "run", str(job_file), *output]
 
 
 # -- rclone ----------------------------------------------------------------------------------------

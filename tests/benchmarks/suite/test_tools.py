@@ -53,10 +53,11 @@ def test_over_https_noria_trusts_the_ca_at_both_ends(tmp_path: Path) -> None:
     assert set(tomllib.loads(job_file.read_text())) == {"source", "target"}
 
 
-def test_another_tree_comes_first_on_the_path(tmp_path: Path) -> None:
-    assert "PYTHONPATH" not in noria().order(ends(), tmp_path).environment
-    tree = tmp_path / "tree"
-    assert noria(tree=tree).order(ends(), tmp_path).environment["PYTHONPATH"] == str(tree)
+def test_another_revision_runs_by_its_own_command(tmp_path: Path) -> None:
+    program = tmp_path / "environment" / "bin" / "noria"
+    order = noria(program=program).order(ends(), tmp_path)
+    assert order.command[0] == str(program)
+    assert "PYTHONPATH" not in order.environment
 
 
 @pytest.mark.parametrize(
