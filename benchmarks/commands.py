@@ -45,7 +45,7 @@ def bench(
         from noria.benchmarks.sweep import command as sweeping
         from noria.benchmarks.sweep import report as sweep_report
 
-        wish = sweeping.BenchOptions(
+        options = sweeping.BenchOptions(
             job_file=job_file,
             sweeps=sweep,
             repeats=repeats,
@@ -55,7 +55,7 @@ def bench(
             keep=keep,
             address=address,
         )
-        found = sweeping.bench(wish, say_unless(as_json))
+        found = sweeping.bench(options, say_unless(as_json))
         print_summary(sweep_report.summary(found), sweep_report.print_report, as_json)
         raise typer.Exit(found.exit_code)
 
@@ -109,7 +109,7 @@ def simulate(
         from noria.benchmarks.simulate import command as simulating
         from noria.benchmarks.simulate import report as simulate_report
 
-        wish = simulating.SimulationOptions(
+        options = simulating.SimulationOptions(
             job=job,
             bytes=size,
             objects=objects,
@@ -125,6 +125,6 @@ def simulate(
             seed=seed,
             plot=plot,
         )
-        found = simulating.simulate(wish, say_unless(as_json))
+        found = simulating.simulate(options, say_unless(as_json))
         print_summary(simulate_report.summary(found), simulate_report.print_report, as_json)
         raise typer.Exit(found.exit_code)

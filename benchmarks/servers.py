@@ -451,8 +451,11 @@ class Prometheus:
         return self.process.endpoint
 
     def query(self, promql: str) -> list[dict[str, Any]]:
-        """The result of an instant query: for a vector, one {"metric": labels, "value": [t, v]}
-        for each series, v being a string. Raises `urllib.error.HTTPError` for a bad query."""
+        """The result of an instant query.
+
+        A vector has one {"metric": labels, "value": [t, v]} for each series; v is a string. Raises
+        `urllib.error.HTTPError` for a bad query.
+        """
         result: list[dict[str, Any]] = self._get("query", query=promql)["result"]
         return result
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from noria.benchmarks.measure.cgroups import open_cgroup
-from noria.benchmarks.measure.process_tree import FamilyAccount
+from noria.benchmarks.measure.process_tree import ProcessTreeAccount
 from noria.benchmarks.measure.processes import (
     read_command,
     read_pss_bytes,
@@ -81,7 +81,7 @@ class Usage:
 @contextlib.contextmanager
 def open_account() -> Iterator[Account]:
     """A fresh account; whatever still runs in it at the end is killed."""
-    account: Account = open_cgroup() or FamilyAccount()
+    account: Account = open_cgroup() or ProcessTreeAccount()
     try:
         yield account
     finally:

@@ -20,7 +20,7 @@ from noria.benchmarks.measure.processes import ProcessTimes, descendants, read_a
 PR_SET_CHILD_SUBREAPER = 36
 
 
-class FamilyAccount:
+class ProcessTreeAccount:
     """What belongs to one tool: all descendants of this process but those it had before.
 
     Only one at a time, and while it is open this process starts nothing that is not the tool's.
@@ -46,21 +46,21 @@ class FamilyAccount:
         return root
 
     def members(self) -> list[int]:
-        return [times.pid for times in self._family() if not times.zombie]
+        return [times.pid for times in self._members() if not times.zombie]
 
     def look(self) -> None:
         """Bring the account up to date, and let orphans that have ended go."""
-        family = {times.identity: times for times in self._family()}
-        self._gone_seconds += self._lost_seconds(family)
+        tree = {times.identity: times for times in self._members()}
+        self._gone_seconds += self._lost_seconds(tree)
         roots = {root.pid for root in self._roots}
-        for identity, times in list(family.items()):
+        for identity, times in list(tree.items()):
             # A root is waited for by whoever has launched it, after a last look.
             if times.zombie and times.parent == os.getpid() and times.pid not in roots:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(times.pid, os.WNOHANG)
                 self._gone_seconds += times.own_seconds + times.waited_seconds
-                del family[identity]
-        self._seen = family
+                del tree[identity]
+        self._seen = tree
 
     def cpu_seconds(self) -> float:
         """User and system time of all processes that ever were members, as far as seen."""
@@ -72,7 +72,7 @@ class FamilyAccount:
         self.look()
         _set_subreaper(False)
 
-    def _family(self) -> list[ProcessTimes]:
+    def _members(self) -> list[ProcessTimes]:
         table = read_all_times()
         # A stranger's own children are strangers too.
         known = {
@@ -80,16 +80,16 @@ class FamilyAccount:
         }
         return descendants(os.getpid(), known)
 
-    def _lost_seconds(self, family: Mapping[tuple[int, int], ProcessTimes]) -> float:
+    def _lost_seconds(self, tree: Mapping[tuple[int, int], ProcessTimes]) -> float:
         """What members that have ended had used, less what a surviving ancestor states of them."""
         by_pid = {times.pid: times for times in self._seen.values()}
         gone_below: dict[tuple[int, int], float] = {}
         lost = 0.0
         for identity, times in self._seen.items():
-            if identity in family:
+            if identity in tree:
                 continue
             ancestor = by_pid.get(times.parent)
-            while ancestor is not None and ancestor.identity not in family:
+            while ancestor is not None and ancestor.identity not in tree:
                 ancestor = by_pid.get(ancestor.parent)
             used = times.own_seconds + times.waited_seconds
             if ancestor is None:
@@ -97,7 +97,7 @@ class FamilyAccount:
             else:
                 gone_below[ancestor.identity] = gone_below.get(ancestor.identity, 0.0) + used
         for identity, used in gone_below.items():
-            stated = family[identity].waited_seconds - self._seen[identity].waited_seconds
+            stated = tree[identity].waited_seconds - self._seen[identity].waited_seconds
             lost += max(0.0, used - stated)
         return lost
 

@@ -204,8 +204,7 @@ def _serving(
 
 @functools.cache
 def _certificate() -> ServerCertificate:
-    """One for all servers of this process, or their clients could not trust two of them by one
-    file."""
+    """One for all servers of this process, so that one file makes a client trust two of them."""
     folder = tempfile.mkdtemp(prefix="noria-null-tls-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return make_certificate(Path(folder))

@@ -23,10 +23,10 @@ PART_ASSEMBLY_BYTES = 1e5
 
 
 class SimulatedCluster:
-    """`on_exchange` is called with a worker that has something to say, or has been silent for as
-    long as workers are."""
+    """All nodes and workers of a simulation."""
 
     def __init__(self, world: World, on_exchange: Callable[[SimulatedWorker], None]) -> None:
+        """`on_exchange` is called with a worker that has a result, or whose next report is due."""
         self._world = world
         self._on_exchange = on_exchange
         self._names = 0
@@ -137,8 +137,10 @@ class SimulatedCluster:
             self._on_exchange(worker)
 
     def take_inbox(self, worker: SimulatedWorker) -> None:
-        """The worker hears what it is told; its next exchange is at its usual time, or sooner where
-        it has to answer."""
+        """The worker takes its commands, and its next exchange is set.
+
+        That is at its usual time, or sooner if it has to answer.
+        """
         world = self._world
         seconds = world.cadence.report_seconds * world.chance.uniform(0.9, 1.0)
         commands, worker.inbox = worker.inbox, []

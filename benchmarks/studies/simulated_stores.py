@@ -1,5 +1,4 @@
-"""Stores that exist in arithmetic only, and workers that send them requests: what budgets are tried
-on.
+"""Stores that exist in arithmetic only, and workers that send them requests, to try budgets on.
 
 A store is a queue. Each partition works off one request after another; each request also takes its
 own time, however empty the store is; capacity moves from second to second; above some rate the
@@ -146,6 +145,8 @@ class SimulatedExecutor:
 
 @dataclass(slots=True)
 class LoopWorker:
+    """One worker of a ClosedLoop."""
+
     executors: dict[str, SimulatedExecutor]
     held: int = 0
     """Objects on their way."""
@@ -195,7 +196,7 @@ class Second:
 
 
 class ClosedLoop:
-    """Closed loop: each worker keeps as many objects on their way as all its shares let in."""
+    """Workers that each keep as many objects on their way as all their shares let in."""
 
     def __init__(
         self,
@@ -206,8 +207,10 @@ class ClosedLoop:
         workers: int,
         seed: int,
     ) -> None:
-        """`models`: by role, in the order in which an object meets them. `sizes`: of the next
-        object, or None while there is no work."""
+        """`models` are by role, in the order in which an object meets them.
+
+        `sizes` returns the size of the next object, or None while there is no work.
+        """
         self._roles = tuple(models)
         self._stores = {
             role: Store(model, 1000 * seed + place)

@@ -143,33 +143,33 @@ def run_real(
     *,
     sides: Mapping[str, int],
 ) -> list[Contest]:
-    """`sides`: contenders that are shown beside the bars -> the rounds they get."""
+    """`sides`: tools that are shown beside the bars -> the rounds they get."""
     started = time.monotonic()
     workload, warm_up = make(scale.share), make(scale.share * WARM_UP_SHARE)
-    with run_real_beds([workload, warm_up], tls=workload.tls) as [test_bed, warm_stand]:
+    with run_real_beds([workload, warm_up], tls=workload.tls) as [test_bed, warm_up_bed]:
         _say(f"  servers filled in {time.monotonic() - started:.0f} s")
         entries = [
             Entry(workload=workload, test_bed=test_bed, tool=one, rounds=sides.get(one.name))
             for one in tools
         ]
-        warming = [Entry(workload=warm_up, test_bed=warm_stand, tool=one) for one in tools]
+        warming = [Entry(workload=warm_up, test_bed=warm_up_bed, tool=one) for one in tools]
         runs = run_rounds(entries, rounds=scale.rounds, say=_say, warm_up=warming)
         return contests_of(entries, list(runs))
 
 
 def run_small(scale: Scale) -> list[Contest]:
     (port,) = free_ports(1)
-    tools = peers.small_object_contenders(port)
+    tools = peers.small_object_tools(port)
     return run_real(small, tools, scale, sides={peers.STANDING_NORIA: 1})
 
 
 def run_bulk(scale: Scale) -> list[Contest]:
-    tools = peers.large_object_contenders()
+    tools = peers.large_object_tools()
     return run_real(bulk, tools, scale, sides={peers.RCLONE_PARTS: 1})
 
 
 def run_bulk_https(scale: Scale) -> list[Contest]:
-    tools = peers.large_object_contenders()
+    tools = peers.large_object_tools()
     return run_real(
         lambda share: bulk_https(share * BULK_HTTPS_SHARE),
         tools,
@@ -179,12 +179,14 @@ def run_bulk_https(scale: Scale) -> list[Contest]:
 
 
 def run_mixed(scale: Scale) -> list[Contest]:
-    return run_real(mixed, peers.mixed_object_contenders(), scale, sides={})
+    return run_real(mixed, peers.mixed_object_tools(), scale, sides={})
 
 
 def run_null(scale: Scale, *, tls: bool) -> list[Contest]:
-    """Noria with many bytes and with fewer; the C loop and the peers, whose start costs nothing,
-    with the fewer."""
+    """Noria with many bytes and with fewer; the C loop and the peers with the fewer.
+
+    Their start costs nothing, so there is nothing to take out by two sizes.
+    """
     long = null_bulk(int(NULL_BYTES * scale.share), tls=tls)
     short = null_bulk(int(NULL_SHORT_BYTES * scale.share), tls=tls, suffix=SHORT)
     stream_bytes = short.bytes // LOOP_STREAMS
@@ -192,30 +194,30 @@ def run_null(scale: Scale, *, tls: bool) -> list[Contest]:
         short, objects=tuple((f"{LOOP_KEY}-{n}", stream_bytes) for n in range(LOOP_STREAMS))
     )
     with contextlib.ExitStack() as stack:
-        long_stand = stack.enter_context(run_null_bed(long.objects, tls=tls))
-        short_stand = stack.enter_context(run_null_bed(short.objects, tls=tls))
-        loop_stand = stack.enter_context(
+        long_bed = stack.enter_context(run_null_bed(long.objects, tls=tls))
+        short_bed = stack.enter_context(run_null_bed(short.objects, tls=tls))
+        loop_bed = stack.enter_context(
             run_null_bed([(LOOP_KEY, stream_bytes)], tls=tls, bucket=BUCKET)
         )
-        loop = loop_contender(loop_stand, stream_bytes)
+        loop = loop_tool(loop_bed, stream_bytes)
         brief = [
-            Entry(workload=short, test_bed=short_stand, tool=noria(name=peers.NORIA)),
-            Entry(workload=looped, test_bed=loop_stand, tool=loop),
+            Entry(workload=short, test_bed=short_bed, tool=noria(name=peers.NORIA)),
+            Entry(workload=looped, test_bed=loop_bed, tool=loop),
             *(
-                Entry(workload=short, test_bed=short_stand, tool=peer, rounds=NULL_PEER_ROUNDS)
-                for peer in peers.large_object_contenders()
+                Entry(workload=short, test_bed=short_bed, tool=peer, rounds=NULL_PEER_ROUNDS)
+                for peer in peers.large_object_tools()
                 if peer.name in (peers.RCLONE_WHOLE, peers.JUICEFS)
             ),
         ]
         entries = [
-            Entry(workload=long, test_bed=long_stand, tool=noria(name=peers.NORIA)),
+            Entry(workload=long, test_bed=long_bed, tool=noria(name=peers.NORIA)),
             *brief,
         ]
         runs = run_rounds(entries, rounds=scale.rounds, say=_say, warm_up=brief)
         return contests_of(entries, list(runs))
 
 
-def loop_contender(test_bed: NullTestBed, stream_bytes: int) -> Tool:
+def loop_tool(test_bed: NullTestBed, stream_bytes: int) -> Tool:
     """The plain C loop: recv, XXH3-128, send."""
 
     def order(ends: Ends, folder: Path) -> Order:

@@ -72,7 +72,7 @@ def _row(run: ToolRun) -> dict[str, object]:
     usage = run.usage
     return {
         "workload": run.workload,
-        "contender": run.tool,
+        "tool": run.tool,
         "round": run.round,
         "counts": run.counts,
         "objects": run.objects,
@@ -127,7 +127,7 @@ def _document(
     yield ""
     yield (
         f"Rounds that count: {results.rounds}, after one for warm-up; {total / 60:.0f} minutes. "
-        "In each round every contender has its turn, and the order is another in each. Figures are "
+        "In each round every tool takes its turn, in another order each time. Figures are "
         "medians, with the lowest and the highest; a ratio is taken inside each round, and its "
         "median given. GB are 10^9 bytes. Each run wrote into a fresh bucket, and counts only if "
         "every object and every byte was in it afterwards."
@@ -198,7 +198,7 @@ def _contest_section(contest: Contest, seconds: float | None) -> Iterator[str]:
     measure, digits = (cpu_per_object, 0) if per_object else (cpu_per_gb, 2)
     head = ["", "CPU us/object" if per_object else "CPU s/GB", f"{NORIA} / this"]
     head += ["objects/s" if per_object else "MB/s", "wall s", "peak RSS MiB", "peak PSS MiB"]
-    rows = [_contender_row(contest, one.name, measure, digits) for one in contest.tools]
+    rows = [_tool_row(contest, one.name, measure, digits) for one in contest.tools]
     yield from _table([*head, "runs"], rows)
     for tool in contest.tools:
         yield ""
@@ -210,7 +210,7 @@ def _contest_section(contest: Contest, seconds: float | None) -> Iterator[str]:
             yield f"Void, round {run.round}: {run.trouble}"
 
 
-def _contender_row(contest: Contest, name: str, measure: Measure, digits: int) -> list[str]:
+def _tool_row(contest: Contest, name: str, measure: Measure, digits: int) -> list[str]:
     valid, void = contest.valid(name), contest.void(name)
     rate = objects_per_second if digits == 0 else _megabytes_per_second
     cells = [

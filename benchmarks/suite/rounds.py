@@ -1,8 +1,8 @@
-"""Contenders side by side: round after round, each in turn, each into a fresh target.
+"""Tools side by side: round after round, each in turn, each into a fresh target.
 
-Load on the machine, the servers' caches and their garbage change with time, so no contender has a
-stretch of its own: A B C, B C A, C A B. What one round's runs have to bear is alike; ratios are
-taken inside a round.
+Load on the machine, the servers' caches and their garbage change with time, so no tool has a
+stretch of its own: A B C, B C A, C A B. All runs of one round meet the same conditions, so ratios
+are taken inside a round.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LAST_WORDS = 300  # characters of a failed tool's output
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRun:
-    """One contender's attempt at one workload."""
+    """One tool's attempt at one workload."""
 
     workload: str
     tool: str

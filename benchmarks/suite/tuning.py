@@ -78,7 +78,7 @@ def main() -> int:
         make, sets = TRIALS[name]
         workload = make(arguments.share)
         print(workload.title, flush=True)
-        tools = [contender_of(words) for words in sets]
+        tools = [tool_of(words) for words in sets]
         with run_real_beds([workload], tls=workload.tls) as [test_bed]:
             entries = [Entry(workload=workload, test_bed=test_bed, tool=tool) for tool in tools]
             runs = list(run_rounds(entries, rounds=arguments.rounds, say=lambda line: None))
@@ -86,7 +86,7 @@ def main() -> int:
     return 0
 
 
-def contender_of(words: str) -> Tool:
+def tool_of(words: str) -> Tool:
     tool, *flags = words.split()
     return (rclone if tool == "rclone" else juicefs)(flags, name=words)
 

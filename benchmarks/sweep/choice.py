@@ -1,7 +1,7 @@
-"""What the runs of `noria bench` say of each setting, and which setting that speaks for. Pure.
+"""What the runs of `noria bench` say about each setting, and which one to choose. Pure.
 
 Noise is what the repeats of one setting show: the range from its lowest run to its highest. A
-setting is as good as the best where its median lies within the best one's range.
+setting is as good as the best one if its median lies within the best one's range.
 """
 
 from __future__ import annotations
@@ -144,10 +144,11 @@ def summarize(
 
 
 def choose(summaries: Iterable[SweepSummary], *, whole_cost: bool = True) -> Choice | None:
-    """The highest median throughput; among those within its noise the least CPU; among those
-    within the noise of that, the least memory; then the one that was given first.
+    """The setting to take: throughput first, then CPU, then memory, each as far as noise allows.
 
-    None where no setting is usable. Without `whole_cost` (CPU and memory are known of a part of the
+    That is the highest median throughput; among the settings within its noise, the least CPU; among
+    those within the noise of that, the least memory; then the one that was given first. None if no
+    setting is usable. Without `whole_cost` (CPU and memory are known of a part of the
     processes only) throughput alone decides.
     """
     usable = [summary for summary in summaries if summary.usable]

@@ -64,25 +64,25 @@ class BenchOptions:
     address: str | None = None
 
 
-def bench(wish: BenchOptions, say: Say) -> SweepFindings:
+def bench(options: BenchOptions, say: Say) -> SweepFindings:
     """Run the whole matrix; leaves runs.parquet and the plots in the output directory.
 
     Raises ConfigurationError for what cannot work, before anything is moved, and what the stores
     raise while the source is looked at.
     """
-    config = read_job_file(wish.job_file)
-    settings = read_settings(config, wish.sweeps)
-    limit_bytes = None if wish.limit is None else read_limit(wish.limit)
-    output = wish.output or wish.job_file.with_name(f"{wish.job_file.stem}-bench")
-    ground = TargetSandbox(config.target)
+    config = read_job_file(options.job_file)
+    settings = read_settings(config, options.sweeps)
+    limit_bytes = None if options.limit is None else read_limit(options.limit)
+    output = options.output or options.job_file.with_name(f"{options.job_file.stem}-bench")
+    sandbox = TargetSandbox(config.target)
     with _output_directory(output):
-        campaign = _Campaign(wish, settings, ground, output, say, _Stop(say))
+        running = _Bench(options, settings, sandbox, output, say, _Stop(say))
         try:
-            campaign.look_at_source(limit_bytes)
-            campaign.run_all()
+            running.look_at_source(limit_bytes)
+            running.run_all()
         finally:
-            campaign.leave()
-        return campaign.findings()
+            running.leave()
+        return running.findings()
 
 
 @contextmanager
@@ -151,12 +151,12 @@ class _Watched:
 
 
 @dataclass(slots=True)
-class _Campaign:
+class _Bench:
     """One bench, from the look at the source to the last object deleted. Use once."""
 
-    wish: BenchOptions
+    options: BenchOptions
     settings: Sequence[Setting]
-    ground: TargetSandbox
+    sandbox: TargetSandbox
     output: Path
     say: Say
     stop: _Stop
@@ -174,7 +174,7 @@ class _Campaign:
         """Read the inventory once, and choose what every run moves."""
         if _plotting() is None:
             self.say("no plots without matplotlib: pip install 'noria[bench]'")
-        target = self.ground.plot("inventory")
+        target = self.sandbox.folder("inventory")
         config = self.settings[0].config.model_copy(update={"target": target})
         prepared = job.plan(config, self.work / "inventory", self.say)
         self.sample = take_sample(prepared, self.work / "sample", limit_bytes)
@@ -182,12 +182,12 @@ class _Campaign:
         self.say(
             f"each run moves {self.sample.objects:,} of {manifest.objects_to_move:,} objects, "
             f"{size_text(self.sample.bytes)} of {size_text(manifest.bytes_to_move)}, "
-            f"to {self.ground.url}"
+            f"to {self.sandbox.url}"
         )
 
     def run_all(self) -> None:
         with self.stop.on_signals():
-            rounds = range(0 if self.wish.warm_up else 1, self.wish.repeats + 1)
+            rounds = range(0 if self.options.warm_up else 1, self.options.repeats + 1)
             for number in rounds:
                 for setting in self._round(number):
                     if self.stop.asked:
@@ -195,7 +195,7 @@ class _Campaign:
                     run = self._run(setting, number)
                     self.found.append((setting, run))
                     write_runs(self.output / "runs.parquet", self.found)
-                    self.say(_run_text(setting.labels, run, self.wish.repeats))
+                    self.say(_run_text(setting.labels, run, self.options.repeats))
                     if number == 0 and run.ended is Ended.WELL:
                         self._say_how_long(run.wall_seconds)
 
@@ -207,7 +207,7 @@ class _Campaign:
         return [*self.settings[first:], *self.settings[:first]]
 
     def _say_how_long(self, seconds: float) -> None:
-        runs = self.wish.repeats * len(self.settings)
+        runs = self.options.repeats * len(self.settings)
         self.say(f"{runs} runs to come, in about {duration_text(runs * seconds)} and the cleaning")
 
     def _run(self, setting: Setting, number: int) -> SweepRun:
@@ -216,7 +216,7 @@ class _Campaign:
         root = self.work / name
         assert self.sample is not None, "look_at_source() comes first"
         config = setting.config.model_copy(
-            update={"target": self.ground.plot(name), "inventory": self.sample.inventory}
+            update={"target": self.sandbox.folder(name), "inventory": self.sample.inventory}
         )
         try:
             prepared = job.plan(config, root)
@@ -227,14 +227,14 @@ class _Campaign:
             run = self._measure(root, number)
             ended_well = run.ended is Ended.WELL
         finally:
-            if not self.wish.keep:
+            if not self.options.keep:
                 self._clean(prepared, ended_well)
         return run
 
     def _clean(self, prepared: Prepared, ended_well: bool) -> None:
         root = prepared.directory.root
         try:
-            self.ground.clear(prepared, ended_well=ended_well)
+            self.sandbox.clear(prepared, ended_well=ended_well)
         except NoriaError as error:
             self.say(f"could not clean up after {root.name}: {_cause_text(error)}")
         # Not before: it says what the run wrote.
@@ -242,8 +242,8 @@ class _Campaign:
 
     def _measure(self, root: Path, number: int) -> SweepRun:
         command = [sys.executable, "-P", "-c", PROGRAM, "run", str(root), "--json"]
-        if self.wish.address is not None:
-            command += ["--address", self.wish.address]
+        if self.options.address is not None:
+            command += ["--address", self.options.address]
         said, errors = root.with_suffix(".json"), root.with_suffix(".txt")
         with open_account() as account, said.open("wb") as out, errors.open("wb") as err:
             usage = measure(
@@ -277,24 +277,24 @@ class _Campaign:
             peak_pss_bytes=usage.peak_pss_bytes,
             retries=_counted(counters, "retries"),
             throttles=_counted(counters, "throttles"),
-            cpu_scope="all processes" if self.wish.address is None else "driver only",
+            cpu_scope="all processes" if self.options.address is None else "driver only",
             cpu_method=usage.method,
         )
 
     def leave(self) -> None:
         """Look what is left at the target, and drop what holds names of objects."""
         try:
-            self.left = self.ground.count_left() if self.found else 0
+            self.left = self.sandbox.count_left() if self.found else 0
         except NoriaError as error:
-            self.say(f"could not look below {self.ground.url}: {_cause_text(error)}")
-        self.ground.drop_folders()
-        if not self.wish.keep:
+            self.say(f"could not look below {self.sandbox.url}: {_cause_text(error)}")
+        self.sandbox.drop_folders()
+        if not self.options.keep:
             shutil.rmtree(self.work, ignore_errors=True)
 
     def findings(self) -> SweepFindings:
         labels = [setting.labels for setting in self.settings]
         summaries = summarize(labels, [(setting.labels, run) for setting, run in self.found])
-        whole_cost = self.wish.address is None
+        whole_cost = self.options.address is None
         choice = choose(summaries, whole_cost=whole_cost)
         files = [self.output / "runs.parquet"] if self.found else []
         found = SweepFindings(
@@ -303,10 +303,10 @@ class _Campaign:
             summaries=summaries,
             choice=choice,
             whole_cost=whole_cost,
-            planned=self.wish.repeats * len(self.settings),
+            planned=self.options.repeats * len(self.settings),
             stopped=self.stop.asked,
             left=self.left,
-            place=self.ground.url,
+            place=self.sandbox.url,
         )
         files += self._plots(found)
         return found

@@ -1,5 +1,4 @@
-"""The plots of `noria bench`: one PNG for each measure, with every run and the median of each
-setting."""
+"""The plots of `noria bench`: a PNG for each measure, with every run and each setting's median."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What `noria bench` says at its end: a table of the settings, the choice and its reasons, and the
-lines for the job file."""
+"""What `noria bench` says at its end.
+
+A table of the settings, the choice and its reasons, and the lines for the job file.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Which settings `noria bench` tries: every combination of the swept values, checked while nothing
-has been moved yet."""
+"""Which settings `noria bench` tries: every combination of the swept values.
+
+They are checked before anything is moved.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,10 @@ class Setting:
 
 
 def read_settings(config: JobConfig, sweeps: Sequence[str]) -> list[Setting]:
-    """Every combination of the swept values. Raises ConfigurationError for one that no job can
-    have."""
+    """Every combination of the swept values.
+
+    Raises ConfigurationError for one that no job can have.
+    """
     wanted = [_read_sweep(text) for text in sweeps]
     names = [name for name, _ in wanted]
     for name in names:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from noria.benchmarks.suite.tools import Ends, Tool, juicefs, noria, noria_role, rclone
-from noria.benchmarks.suite.tuning import TRIALS, contender_of
+from noria.benchmarks.suite.tuning import TRIALS, tool_of
 from noria.benchmarks.suite.workloads import (
     MIXED_LARGEST_BYTES,
     bulk,
@@ -93,5 +93,5 @@ def test_workloads_are_as_the_bars_name_them() -> None:
 def test_every_trial_of_flags_can_be_run(tmp_path: Path) -> None:
     for name, (_, sets) in TRIALS.items():
         for words in sets:
-            order = contender_of(words).order(ends(), tmp_path)
+            order = tool_of(words).order(ends(), tmp_path)
             assert Path(order.command[0]).name == words.split()[0], name

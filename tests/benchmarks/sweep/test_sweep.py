@@ -274,14 +274,14 @@ def test_only_what_the_run_itself_wrote_is_deleted(
         container = service.get_container_client(azure_container)
         for key in ("by-us", "by-another", "not-there", "deep/by-us"):
             container.upload_blob(key, b"a source")
-    ground = TargetSandbox(EndConfig(url=f"s3://{s3_bucket}/in"))
+    sandbox = TargetSandbox(EndConfig(url=f"s3://{s3_bucket}/in"))
     job_file = write_job_file(
-        tmp_path, f"az://{azurite.account}/{azure_container}", ground.plot("run").url
+        tmp_path, f"az://{azurite.account}/{azure_container}", sandbox.folder("run").url
     )
     subprocess.run([NORIA, "plan", job_file], capture_output=True, check=True)
     prepared = open_prepared(job_file.with_suffix(""))
     prefix, mark = prepared.facts.target_prefix, prepared.facts.job_id
-    assert prefix == f"in/{ground.name}/run/"
+    assert prefix == f"in/{sandbox.name}/run/"
     target = open_end(prepared.config.target)
     body = memoryview(b"landed")
     for key, txid in {
@@ -295,7 +295,7 @@ def test_only_what_the_run_itself_wrote_is_deleted(
     target.create_upload(f"{prefix}by-us", attributes=Attributes(), txid=f"{mark}.0-0.2", size=6)
     target.create_upload("in/by-us", attributes=Attributes(), txid="another", size=6)
     for _ in range(2):
-        ground.clear(prepared, ended_well=False)
+        sandbox.clear(prepared, ended_well=False)
         client = seaweedfs.client()
         listed = client.list_objects_v2(Bucket=s3_bucket)["Contents"]
         uploads = client.list_multipart_uploads(Bucket=s3_bucket)["Uploads"]
@@ -306,7 +306,7 @@ def test_only_what_the_run_itself_wrote_is_deleted(
             "in/by-us",
         }
         assert [upload["Key"] for upload in uploads] == ["in/by-us"]
-    assert ground.count_left() == 2
+    assert sandbox.count_left() == 2
     target.close()
 
 
