@@ -10,7 +10,7 @@ from __future__ import annotations
 from noria.benchmarks.suite.tools import Tool, juicefs, noria, rclone
 
 NORIA = "Noria"
-STANDING_NORIA = "Noria on a standing Ray"
+CLUSTER_NORIA = "Noria on a Ray cluster"
 RCLONE_WHOLE = "rclone, one request"
 RCLONE_PARTS = "rclone, in parts"
 RCLONE = "rclone"
@@ -42,7 +42,7 @@ def large_object_tools() -> list[Tool]:
 def small_object_tools(cluster_port: int) -> list[Tool]:
     return [
         noria(name=NORIA),
-        noria(name=STANDING_NORIA, cluster_port=cluster_port),
+        noria(name=CLUSTER_NORIA, cluster_port=cluster_port),
         rclone(
             ["--transfers", "64", "--checkers", "16", *TRUSTING, *UNHEADED, *EAGER],
             name=RCLONE,

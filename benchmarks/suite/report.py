@@ -10,8 +10,8 @@ from pathlib import Path
 
 from noria.benchmarks.measure.accounting import Usage
 from noria.benchmarks.measure.spread import Spread, paired_ratios, spread_of
-from noria.benchmarks.suite.bars import (
-    Bar,
+from noria.benchmarks.suite.goals import (
+    Goal,
     cpu_per_gb,
     cpu_per_object,
     objects_per_second,
@@ -34,8 +34,7 @@ class Results:
     machine: Mapping[str, str]
     versions: Mapping[str, str]
     contests: Sequence[Contest]
-    bars: Sequence[Bar]
-    idle: Sequence[Usage]
+    goals: Sequence[Goal]
     rounds: int
     seconds: Mapping[str, float]
     """Workload -> how long all of it took, servers and uploads included."""
@@ -135,15 +134,15 @@ def _document(
     yield ""
     yield _accounting_line(results)
     yield ""
-    yield "## Bars"
+    yield "## Goals"
     yield ""
-    yield from _bars_table([bar for bar in results.bars if bar.counts])
-    beside = [bar for bar in results.bars if not bar.counts]
+    yield from _goals_table([goal for goal in results.goals if goal.counts])
+    beside = [goal for goal in results.goals if not goal.counts]
     if beside:
         yield ""
-        yield "Beside the bars:"
+        yield "Beside the goals:"
         yield ""
-        yield from _bars_table(beside)
+        yield from _goals_table(beside)
     for title, facts in (("Machine", results.machine), ("Versions", results.versions)):
         yield ""
         yield f"## {title}"
@@ -171,18 +170,18 @@ def _accounting_line(results: Results) -> str:
     )
 
 
-def _bars_table(bars: Sequence[Bar]) -> Iterator[str]:
+def _goals_table(goals: Sequence[Goal]) -> Iterator[str]:
     verdicts = {True: "met", False: "**not met**", None: "not measured"}
     rows = [
         [
-            bar.workload,
-            bar.what,
-            bar.wanted,
-            _text(bar.value, bar.digits),
-            verdicts[bar.met],
-            bar.note,
+            goal.workload,
+            goal.what,
+            goal.wanted,
+            _text(goal.value, goal.digits),
+            verdicts[goal.met],
+            goal.note,
         ]
-        for bar in bars
+        for goal in goals
     ]
     yield from _table(["workload", "measure", "wanted", "found", "verdict", "note"], rows)
 
@@ -237,16 +236,13 @@ def _roles_section(results: Results) -> Iterator[str]:
             if tool.tool == "noria" and runs:
                 where = f"{contest.workload.name}: {tool.name}"
                 columns[where] = _median_roles([run.usage for run in runs])
-    if results.idle:
-        columns["idle Ray"] = _median_roles(results.idle)
     if not columns:
         return
     yield ""
     yield "## Whose CPU"
     yield ""
     yield (
-        "CPU seconds by role, sampled ten times a second; unseen is what lived too short for "
-        "that. Idle Ray is a Ray as Noria starts it, watched for some seconds without a job."
+        "CPU seconds by role, sampled ten times a second; unseen is what lived too short for that."
     )
     yield ""
     roles = sorted({role for column in columns.values() for role in column} - {"unseen"})

@@ -122,14 +122,14 @@ def run_once(entry: Entry, number: int) -> ToolRun:
         temporary_folder() as folder,
         open_account() as account,
     ):
-        order = tool.order(ends, folder)
+        invocation = tool.invoke(ends, folder)
         if tool.cluster_port is not None:
-            start_cluster(account, tool.cluster_port, order.environment, folder)
+            start_cluster(account, tool.cluster_port, invocation.environment, folder)
         log = folder / "output.log"
         with log.open("wb") as output:
             usage = measure(
-                order.command,
-                order.environment,
+                invocation.command,
+                invocation.environment,
                 account=account,
                 roles=tool.roles,
                 folder=folder,

@@ -47,7 +47,7 @@ class Ends:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Invocation:
     """One command, ready to run in a folder of its own."""
 
     command: Sequence[str]
@@ -61,7 +61,7 @@ class Tool:
     name: str
     """As plots and tables show it."""
     tool: str
-    order: Callable[[Ends, Path], Order]
+    invoke: Callable[[Ends, Path], Invocation]
     """The command, given both ends and an empty folder."""
     flags: str = ""
     """What the report says of the command."""
@@ -116,8 +116,8 @@ def noria(
     if cluster_port is not None:
         flags = [*flags, "--address", f"127.0.0.1:{cluster_port}"]
 
-    def order(ends: Ends, folder: Path) -> Order:
-        return Order(
+    def invoke(ends: Ends, folder: Path) -> Invocation:
+        return Invocation(
             command=_noria_command(program or _own_program(), ends, folder, flags),
             environment={**ends.env(), "HOME": str(folder), "RAY_TMPDIR": str(folder)},
         )
@@ -125,7 +125,7 @@ def noria(
     return Tool(
         name=name,
         tool="noria",
-        order=order,
+        invoke=invoke,
         flags=" ".join(["noria copy SOURCE TARGET --job DIR --quiet --json", *flags]),
         roles=noria_role,
         cluster_port=cluster_port,
@@ -154,7 +154,7 @@ def _noria_command(program: Path, ends: Ends, folder: Path, flags: Sequence[str]
 
 
 def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Tool:
-    def order(ends: Ends, folder: Path) -> Order:
+    def invoke(ends: Ends, folder: Path) -> Invocation:
         trust = [] if ends.ca_bundle is None else ["--ca-cert", str(ends.ca_bundle)]
         places = [f"source:{ends.container}", f"target:{ends.bucket}"]
         environment = {
@@ -170,12 +170,12 @@ def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Too
             "RCLONE_CONFIG_TARGET_STORAGE_CLASS": "STANDARD",
         }
         command = [str(find_tool("rclone")), "--config", os.devnull, "copy", *places]
-        return Order(command=[*command, *flags, *trust], environment=environment)
+        return Invocation(command=[*command, *flags, *trust], environment=environment)
 
     return Tool(
         name=name,
         tool="rclone",
-        order=order,
+        invoke=invoke,
         flags="rclone copy SOURCE TARGET " + " ".join(flags),
         note=note,
     )
@@ -185,7 +185,7 @@ def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Too
 
 
 def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "") -> Tool:
-    def order(ends: Ends, folder: Path) -> Order:
+    def invoke(ends: Ends, folder: Path) -> Invocation:
         # Its minio scheme speaks http, its s3 scheme https; the source follows the environment.
         scheme = "minio" if ends.ca_bundle is None else "s3"
         host = urlsplit(ends.endpoint).netloc
@@ -193,7 +193,7 @@ def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "")
             f"wasb://{ends.container}/",
             f"{scheme}://{ends.access_key}:{ends.secret_key}@{host}/{ends.bucket}/",
         ]
-        return Order(
+        return Invocation(
             command=[str(find_tool("juicefs")), "sync", *places, *flags],
             environment={**ends.env(), "HOME": str(folder)},
         )
@@ -201,7 +201,7 @@ def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "")
     return Tool(
         name=name,
         tool="juicefs",
-        order=order,
+        invoke=invoke,
         flags="juicefs sync SOURCE TARGET " + " ".join(flags),
         note=note,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from noria.benchmarks.suite.rounds import Entry, contests_of, run_rounds
-from noria.benchmarks.suite.tools import Ends, Order, Tool
+from noria.benchmarks.suite.tools import Ends, Invocation, Tool
 from noria.benchmarks.suite.workloads import Workload
 
 WORKLOAD = Workload(name="tiny", title="two objects", objects=(("a", 1), ("b", 2)))
@@ -51,10 +51,12 @@ def test_bed(tmp_path: Path) -> FolderTestBed:
 def shell(name: str, program: str) -> Tool:
     """A tool that finds its bucket as $0."""
 
-    def order(ends: Ends, folder: Path) -> Order:
-        return Order(command=["sh", "-c", program, ends.bucket], environment={"PATH": os.defpath})
+    def invoke(ends: Ends, folder: Path) -> Invocation:
+        return Invocation(
+            command=["sh", "-c", program, ends.bucket], environment={"PATH": os.defpath}
+        )
 
-    return Tool(name=name, tool="shell", order=order)
+    return Tool(name=name, tool="shell", invoke=invoke)
 
 
 def entries(test_bed: FolderTestBed, *tools: Tool) -> list[Entry]:
