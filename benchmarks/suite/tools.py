@@ -84,8 +84,8 @@ NORIA_ROLES = {
     "ray::WorkerActor": "Noria: workers",
     "ray::IDLE": "Ray: idle workers",
     "default_worker.py": "Ray: idle workers",
-    "noria": "Noria: driver",
-    "engine.": "Noria: driver",
+    "noria.engine.cluster.worker_process": "Noria: workers",
+    "noria.engine.cluster.ray_gateway": "Noria: gateway to Ray",
 }
 """What a command line or title holds -> the role; the first that fits counts."""
 
@@ -97,6 +97,8 @@ def noria_role(command: str) -> str:
         return NORIA_ROLES[Path(program).name]
     if program.startswith("ray::"):
         arguments = ""
+    if Path(arguments.partition(" ")[0]).name == "noria":
+        return "Noria: driver"
     words = program + " " + arguments
     return next((role for mark, role in NORIA_ROLES.items() if mark in words), "other")
 

@@ -41,7 +41,7 @@ class SweepRun:
     cause: str = ""
     """Why it did not end well; without names of objects."""
     wall_seconds: float = 0.0
-    """Of the whole command: with the start and end of Ray, and the reconciliation."""
+    """Of the whole command: with the start of the workers, and the reconciliation."""
     move_seconds: float = 0.0
     """From the moment that the first worker was asked for until everything had landed."""
     bytes: int = 0
@@ -51,8 +51,8 @@ class SweepRun:
     """User and system time of the whole command, as the operating system counts it."""
     driver_cpu_seconds: float = 0.0
     workers_cpu_seconds: float = 0.0
-    ray_cpu_seconds: float = 0.0
-    """Ray's own processes, and those that lived too short to be told."""
+    other_cpu_seconds: float = 0.0
+    """Processes that are neither, and those that lived too short to be told apart."""
     peak_rss_bytes: int = 0
     """Of the sum over all processes of the command; shared pages count in each."""
     peak_pss_bytes: int = 0

@@ -44,6 +44,9 @@ from noria.manifests.job.directory import JobDirectory
 # A session of its own: Ctrl-C on the terminal reaches the bench alone, which passes it on.
 PROGRAM = "import os; os.setsid(); from noria.__main__ import main; main()"
 
+WORKER_MARKS = ("ray::WorkerActor", "noria.engine.cluster.worker_process")
+"""One of them is in the command line, or the title, of each worker process."""
+
 Say = Callable[[str], None]
 
 
@@ -272,7 +275,7 @@ class _Bench:
             cpu_seconds=usage.cpu_seconds,
             driver_cpu_seconds=usage.cpu_by_role.get("driver", 0.0),
             workers_cpu_seconds=usage.cpu_by_role.get("workers", 0.0),
-            ray_cpu_seconds=sum(usage.cpu_by_role.get(role, 0.0) for role in ("ray", "unseen")),
+            other_cpu_seconds=sum(usage.cpu_by_role.get(role, 0.0) for role in ("other", "unseen")),
             peak_rss_bytes=usage.peak_rss_bytes,
             peak_pss_bytes=usage.peak_pss_bytes,
             retries=_counted(counters, "retries"),
@@ -341,7 +344,7 @@ def _plotting() -> ModuleType | None:
 def _role(command: str) -> str:
     if PROGRAM in command:
         return "driver"
-    return "workers" if command.startswith("ray::WorkerActor") else "ray"
+    return "workers" if any(mark in command for mark in WORKER_MARKS) else "other"
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -190,8 +190,8 @@ def notes(found: SweepFindings) -> list[str]:
     shortest = min((run.move_seconds for run in runs), default=SHORT_SECONDS)
     if shortest < SHORT_SECONDS:
         said.append(
-            f"runs as short as {duration_text(shortest)} are in good part the start of the workers "
-            "and of Ray: move more bytes to see more of the settings"
+            f"much of a run of {duration_text(shortest)} is the start of the workers: move more "
+            "bytes to see more of the settings"
         )
     if found.choice is not None and _factor(found.choice.fastest) > UNSTEADY:
         times = _factor(found.choice.fastest)

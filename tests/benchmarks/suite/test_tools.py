@@ -64,6 +64,10 @@ def test_another_revision_runs_by_its_own_command(tmp_path: Path) -> None:
     ("command", "role"),
     [
         ("/a/noria/python /a/noria/bin/noria copy az://x s3://y", "Noria: driver"),
+        (
+            "python -P /a/bootstrap.py /a/noria noria.engine.cluster.worker_process",
+            "Noria: workers",
+        ),
         ("ray::WorkerActor.exchange", "Noria: workers"),
         ("ray::IDLE", "Ray: idle workers"),
         ("/r/raylet --worker=/noria/default_worker.py monitor.py", "Ray: raylet"),

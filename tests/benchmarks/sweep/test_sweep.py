@@ -191,7 +191,7 @@ def expect_rows(rows: list[dict[str, Any]]) -> None:
         assert row["bytes_per_second"] == pytest.approx(row["bytes"] / row["move_seconds"])
         assert row["driver_cpu_seconds"] > 0.2
         assert row["workers_cpu_seconds"] > 0.1
-        roles = [row[f"{role}_cpu_seconds"] for role in ("driver", "workers", "ray")]
+        roles = [row[f"{role}_cpu_seconds"] for role in ("driver", "workers", "other")]
         assert sum(roles) == pytest.approx(row["cpu_seconds"], abs=0.1)
         assert row["peak_rss_bytes"] > row["peak_pss_bytes"] > 50 * MIB
 
@@ -234,7 +234,7 @@ def test_ctrl_c_ends_the_run_cleans_up_and_reports_what_there_is(folders: Path) 
         text=True,
         start_new_session=True,
     )
-    # The warm-up and one run have ended, and a third is under way: it starts Ray.
+    # The warm-up and one run have ended, and a third has begun.
     under_way = output / "work/run-0002/epochs/0000000002.json"
     wait_until(under_way.exists, "the third run")
     process.send_signal(signal.SIGINT)
