@@ -72,7 +72,7 @@ demo: setup  ## a move from Azure to S3 on this machine, from first byte to proo
 
 .PHONY: bench
 bench: setup  ## Noria beside rclone and juicefs: benchmarks/results, in about an hour on two idle cores
-	$(BIN)/python -m noria.benchmarks.suite.command $(BENCH_ARGS)
+	$(BIN)/python -m noria.benchmarks.suite $(BENCH_ARGS)
 
 .PHONY: bench-compare
 bench-compare: setup  ## this tree beside another revision of Noria: make bench-compare REF=main~10

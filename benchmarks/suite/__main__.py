@@ -1,8 +1,8 @@
 """Noria beside rclone and juicefs sync: the whole suite, its goals, and what it leaves as files.
 
-    .venv/bin/python -m noria.benchmarks.suite.command                    # all of it, about an hour
-    .venv/bin/python -m noria.benchmarks.suite.command --only small,bulk --rounds 5
-    .venv/bin/python -m noria.benchmarks.suite.command --quick            # a look whether it works
+    .venv/bin/python -m noria.benchmarks.suite                # all of it, about an hour
+    .venv/bin/python -m noria.benchmarks.suite --only small,bulk --rounds 5
+    .venv/bin/python -m noria.benchmarks.suite --quick        # a look whether it works
 
 Real servers on both sides, all on this machine: nothing else should run meanwhile. Results go to
 benchmarks/results; those of --quick to a temporary folder, since they prove nothing.
@@ -104,9 +104,7 @@ def run_suite(names: Sequence[str], scale: Scale) -> Results:
         seconds[name] = time.monotonic() - started
         print(f"{name}: {seconds[name]:.0f} s", flush=True)
     return Results(
-        command=shlex.join(
-            [".venv/bin/python", "-m", "noria.benchmarks.suite.command", *sys.argv[1:]]
-        ),
+        command=shlex.join([".venv/bin/python", "-m", "noria.benchmarks.suite", *sys.argv[1:]]),
         machine=machine,
         versions=versions,
         contests=contests,
