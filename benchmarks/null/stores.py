@@ -35,7 +35,6 @@ import boto3
 from azure.storage.blob import BlobServiceClient
 from botocore.config import Config
 
-from noria.benchmarks.null.certificates import ServerCertificate, make_certificate
 from noria.benchmarks.measure.processes import read_times
 from noria.benchmarks.null.certificates import ServerCertificate, make_certificate
 from noria.benchmarks.null.programs import build

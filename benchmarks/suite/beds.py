@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from noria.benchmarks.null.certificates import ServerCertificate, make_certificate
 from noria.benchmarks.null import stores as null_stores
 from noria.benchmarks.null.certificates import ServerCertificate, make_certificate
 from noria.benchmarks.null.stores import NullSink, NullSource

@@ -7,8 +7,8 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 from botocore.config import Config
 
-from noria.benchmarks.dataset import object_bytes
 from noria.benchmarks.servers import REGION, Azurite
+from noria.benchmarks.servers.dataset import object_bytes
 from noria.benchmarks.suite.beds import run_null_bed, run_real_beds
 from noria.benchmarks.suite.sources import LARGE_BYTES, SEED, fill_container
 from noria.benchmarks.suite.tools import Ends

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from noria.benchmarks.dataset import upload_azure
 from noria.benchmarks.servers import Azurite, S3Server
+from noria.benchmarks.servers.dataset import upload_azure
 from noria.benchmarks.sweep.ends import TargetSandbox
 from noria.benchmarks.sweep.settings import read_settings
 from noria.engine import job
