@@ -1,9 +1,9 @@
-"""CPU time of a tool and all its descendants where no control group can be made.
+"""CPU time of a tool and all its descendants, if no control group can be made.
 
-This process becomes a subreaper: who loses its parent becomes its child, so nobody leaves the
-family unseen. What a process used is known exactly while it lives, while it is a zombie, and
-when its parent waits for it, since the parent then states it. What is lost is what a process whose
-parent ignores its end used since the last look.
+This process becomes a subreaper: a process that loses its parent becomes its child, so nobody
+leaves the tree unseen. What a process used is known exactly while it lives, while it is a zombie,
+and when its parent waits for it, since the parent then states it. What is lost is what a process
+whose parent ignores its end used since the last look.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m noria.benchmarks.null.stores [--tls] [--bytes 4000000000]
 
-ToolRun so, it shows that the two are not the bottleneck: a plain C loop moves bytes from one to the
-other, and what the loop and each server use is told apart. In benchmarks and tests:
+Run like this, it shows that the two are not the bottleneck: a plain C loop moves bytes from one to
+the other, and what the loop and each server use is told apart. In benchmarks and tests:
 
     with run_null_source([("a/b", 4096)]) as source, run_null_sink() as sink:
         environment = {**os.environ, **source.env(), **sink.env()}

@@ -105,7 +105,7 @@ class SimulatedCluster:
         self._note_work(worker)
 
     def wake(self, worker: SimulatedWorker) -> None:
-        """It goes on where it was, and says what it has to say."""
+        """It continues, and reports what it has to report."""
         if worker.alive:
             worker.asleep = worker.unheard = False
             self._note_work(worker)
@@ -187,7 +187,7 @@ class SimulatedCluster:
         worker.tasks[lease.attempt] = task
 
     def _draw_fate(self, task: Task) -> None:
-        """How the lease will go, and where it stops going well."""
+        """Draw how the lease will end, and at which unit a fault strikes."""
         world = self._world
         faults, lease = world.faults, task.lease
         draw, where = world.chance.random(), world.chance.random()
@@ -215,7 +215,7 @@ class SimulatedCluster:
             world.figures.mark(world.now, "lease hung")
 
     def reach(self, task: Task) -> None:
-        """The task has come to where its fate is."""
+        """The task has come to the unit at which its fate strikes."""
         world, lease = self._world, task.lease
         self._move(task)
         task.x = task.stop_at
@@ -270,7 +270,7 @@ class SimulatedCluster:
         )
 
     def hand_back(self, task: Task) -> None:
-        """Begin nothing more; it has ended once what is in flight has. A deaf one goes on."""
+        """Begin nothing more, and end with what is in flight. A deaf task continues."""
         if not (task.deaf and task.x >= task.stop_at):
             self._world.later(self._world.chance.uniform(*STOP_SECONDS), self._return, task)
 

@@ -119,7 +119,7 @@ def _site(options: SimulationOptions, run: RunConfig) -> Site:
     if options.store_rate is not None:
         rate = _size("--store-rate", options.store_rate)
         changes.update(source_rate=rate, target_rate=rate)
-    return replace(site, **changes)  # type: ignore[arg-type]  # workers are int where given
+    return replace(site, **changes)  # type: ignore[arg-type]  # workers are int if given
 
 
 def _faults(options: SimulationOptions) -> Faults:
@@ -161,7 +161,7 @@ def _count(name: str, text: str) -> int:
     except ValueError:
         number = float("nan")
     if not 1 <= number < 1e15:
-        raise ConfigurationError(f"{name} {text} is no count; write a number such as 1e9")
+        raise ConfigurationError(f"{name} {text} is not a count; write a number such as 1e9")
     return int(number)
 
 

@@ -42,13 +42,13 @@ from noria.manifests.model import LeaseKind
 START_SECONDS = (10.0, 40.0)
 """How long a worker process takes to be up."""
 KILL_SECONDS = (0.0, 30.0)
-"""How long a worker that came back too late goes on before its end reaches it."""
+"""How long a worker that came back too late works on before its end reaches it."""
 COMMAND_SECONDS = 1.0
 """A worker's exchange with the driver takes no longer, and then it hears what it is told."""
 
 
 class Judge(Protocol):
-    """Looks on, and raises where something is wrong."""
+    """Looks on, and raises if something is wrong."""
 
     def begin_run(
         self, settled: Sequence[SettledSpan], generations: Mapping[int, int], first_attempt: int
@@ -291,7 +291,7 @@ class SimulatedDriver:
             self.cluster.exchange_by(worker, self._world.now + seconds)
 
     def _lose(self, worker: SimulatedWorker) -> None:
-        """End its process; one that nothing reaches goes on until it is heard again."""
+        """End its process; one that nothing reaches works on until it is heard again."""
         self._forget(worker)
         if not worker.is_silent:
             self.cluster.die(worker)

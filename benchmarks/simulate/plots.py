@@ -36,7 +36,7 @@ DOTS_PER_INCH = 130
 
 
 def plot_run(found: SimulationFindings, path: Path) -> None:
-    """Draw it as a PNG. Raises OSError where it cannot be written."""
+    """Draw it as a PNG. Raises OSError if it cannot be written."""
     unit, name = _time_unit(found.run.seconds)
     rows = [(what, text) for what, text in ROWS.items() if _times(found, what)]
     figure = Figure(figsize=INCHES, layout="constrained")

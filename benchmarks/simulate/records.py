@@ -142,7 +142,7 @@ class Records:
     # -- seals -------------------------------------------------------------------------------------
 
     def seal(self, result: LeaseResult, *, settles: bool) -> None:
-        """Put the seal if it is absent. Raises Violation where the units were never done."""
+        """Put the seal if it is absent. Raises Violation if the units were never done."""
         place = result.shard, result.generation
         if result.kind is not LeaseKind.ASSEMBLE:
             journal = self._journals.get(place)

@@ -43,11 +43,11 @@ class Simulation:
     cadence: Cadence
     options: SchedulerOptions
     violation: str | None
-    """What the scheduler did wrong; None where every check held."""
+    """What the scheduler did wrong; None if every check held."""
 
 
 def ideal_seconds(shards: Sequence[ShardPlan], site: Site) -> float:
-    """How long it takes where nothing goes wrong and nobody ever waits."""
+    """How long it takes if nothing goes wrong and nobody ever waits."""
     work = sum(shard.bytes for shard in shards)
     return work / min(site.workers * site.worker_rate, site.source_rate, site.target_rate)
 

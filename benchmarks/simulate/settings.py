@@ -33,7 +33,7 @@ class Site:
     """Of one lease: what its worker loses when it dies, at most."""
     journal_seconds: float = 1.0
     object_bytes: int = 128 * 1024
-    """What an object costs besides its bytes, in bytes that would take as long."""
+    """What an object costs apart from its bytes, in bytes that would take as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

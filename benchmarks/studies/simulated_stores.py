@@ -46,7 +46,7 @@ class StoreModel:
     thrash: float = 0.0
     """Each request in flight makes all of them take this share longer."""
     noise: float = 0.2
-    """Capacity is multiplied anew in each second, and latency for each request, by 1 +- this."""
+    """Capacity is multiplied by it in each second, and latency for each request, by 1 +- this."""
     drift: Callable[[float], float] = steady
     """Capacity at a time, as a factor."""
 

@@ -35,7 +35,7 @@ class Goal:
     limit: float
     at_most: bool
     value: Spread | None
-    """None where it could not be measured."""
+    """None if it could not be measured."""
     note: str = ""
     digits: int = 2
     counts: bool = True
@@ -96,7 +96,7 @@ def per_core(run: ToolRun) -> float:
 def best_of(
     contest: Contest, names: Sequence[str], measure: Measure, *, lowest: bool
 ) -> str | None:
-    """Who has the best median; None where none of them has a valid run."""
+    """The tool with the best median; None if none of them has a valid run."""
     medians = {
         name: found.median
         for name in names

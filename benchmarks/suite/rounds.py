@@ -37,7 +37,7 @@ class ToolRun:
     bytes: int
     usage: Usage
     trouble: str = ""
-    """Why the run is void; empty where every object has arrived."""
+    """Why the run is void; empty if every object has arrived."""
 
     @property
     def counts(self) -> bool:
@@ -103,7 +103,7 @@ def run_rounds(
     say: Callable[[str], None],
     warm_up: Sequence[Entry] | None = None,
 ) -> Iterator[ToolRun]:
-    """A round for warm-up, of `warm_up` where given, then `rounds` that count."""
+    """A round for warm-up, of `warm_up` if given, then `rounds` that count."""
     for number in range(rounds + 1):
         taking_part = [one for one in entries if one.rounds is None or number <= one.rounds]
         if number == WARM_UP and warm_up is not None:

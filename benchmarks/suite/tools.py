@@ -29,7 +29,7 @@ class Ends:
     secret_key: str
     bucket: str
     ca_bundle: Path | None = None
-    """Set where both sides speak https."""
+    """Set if both sides speak https."""
 
     def env(self) -> dict[str, str]:
         """What every tool finds in its environment; nothing comes from the developer's own."""

@@ -60,7 +60,7 @@ class SweepRun:
     retries: int = 0
     throttles: int = 0
     cpu_scope: str = "all processes"
-    """Or "driver only", where the workers run on a cluster that was there before."""
+    """Or "driver only", if the workers run on a cluster that was there before."""
     cpu_method: str = ""
 
     @property

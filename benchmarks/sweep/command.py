@@ -90,7 +90,7 @@ def bench(options: BenchOptions, say: Say) -> SweepFindings:
 
 @contextmanager
 def _output_directory(output: Path) -> Iterator[None]:
-    """A new directory, which goes again where nothing came into it."""
+    """A new directory; it is removed again if nothing was written to it."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         if any(output.iterdir()):
@@ -330,7 +330,7 @@ class _Bench:
 
 
 def _plotting() -> ModuleType | None:
-    """benchmarks/sweep/plots.py, or None where matplotlib is not installed."""
+    """benchmarks/sweep/plots.py, or None if matplotlib is not installed."""
     # The command hides numpy from Ray (engine/cluster/imports.py); matplotlib cannot do without.
     if sys.modules.get("numpy", sys) is None:
         del sys.modules["numpy"]
@@ -348,7 +348,7 @@ def _role(command: str) -> str:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """What `noria run --json` printed; empty where it was killed before."""
+    """What `noria run --json` printed; empty if it was killed before."""
     try:
         document = json.loads(path.read_bytes())
     except ValueError:
@@ -369,7 +369,7 @@ def _ending(exit_code: int, document: Mapping[str, Any], asked: bool) -> tuple[E
         cause = str(document["stopped"])
     else:
         found = {**document.get("causes", {}), **document.get("differences", {})}
-        cause = ", ".join(f"{count:,} {name}" for name, count in found.items()) or "it says not why"
+        cause = ", ".join(f"{count:,} {name}" for name, count in found.items()) or "no reason given"
     return Ended.FAILED, cause
 
 

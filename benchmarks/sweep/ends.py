@@ -65,7 +65,7 @@ class TargetSandbox:
     def clear(self, prepared: Prepared, *, ended_well: bool) -> None:
         """Delete what one run wrote, and its uploads if it was cut short. May be repeated.
 
-        Raises what the store raises when it goes on refusing.
+        Raises the error of a store that keeps refusing.
         """
         if f"/{self.name}/" not in str(prepared.config.target.location) + "/":
             raise ValueError("the job does not belong to this bench")
@@ -196,7 +196,7 @@ copy (
 def take_sample(prepared: Prepared, folder: Path, limit_bytes: int | None) -> Sample:
     """Choose among the objects that a plan would move, and write them down as a report in `folder`.
 
-    Raises ConfigurationError where there is nothing to choose from.
+    Raises ConfigurationError if there is nothing to choose from.
     """
     if not prepared.manifest.bytes_to_move:
         raise ConfigurationError("there are no bytes at the source that a bench could move")

@@ -169,7 +169,7 @@ def why(choice: Choice, whole_cost: bool = True) -> str:
 
 
 def job_file_lines(labels: Labels) -> list[str]:
-    """The chosen settings as they stand in a job file."""
+    """The chosen settings as lines of a job file."""
     lines: list[str] = []
     for section, in_plan in (("[plan]", True), ("[run]", False)):
         names = [name for name in labels if (name in PlanConfig.model_fields) is in_plan]

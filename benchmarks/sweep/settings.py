@@ -23,7 +23,7 @@ from noria.manifests.errors import ConfigurationError
 from noria.manifests.plan.providers import known_name_rules, limits_for
 
 NOT_SWEPT = frozenset({"metrics_address", "names"})
-"""A bench serves no metrics; what to do with odd names is no question of speed."""
+"""A bench serves no metrics; what to do with odd names is not a question of speed."""
 SETTINGS_MOST = 1000
 
 
@@ -106,5 +106,5 @@ def read_limit(text: str) -> int:
     except ValueError as error:
         raise ConfigurationError(f"--limit: {error}") from error
     if size < 1:
-        raise ConfigurationError(f"--limit {text} is nothing to move; raise it")
+        raise ConfigurationError(f"--limit {text} moves nothing; raise it")
     return size
