@@ -151,7 +151,7 @@ def _size(name: str, text: str) -> int:
     except ValueError as error:
         raise ConfigurationError(f"{name}: {error}") from error
     if size < 1:
-        raise ConfigurationError(f"{name} {text} is nothing; raise it")
+        raise ConfigurationError(f"{name} {text} is too little; raise it")
     return size
 
 
@@ -169,7 +169,7 @@ def _check_plot(path: Path | None) -> None:
     if path is None:
         return
     if path.suffix.lower() != ".png" or path.is_dir() or not path.absolute().parent.is_dir():
-        raise ConfigurationError(f"--plot {path}: name a FILE.png in a directory that is there")
+        raise ConfigurationError(f"--plot {path}: name a FILE.png in a directory that exists")
     # The command hides numpy from Ray (engine/cluster/imports.py); matplotlib cannot do without.
     if sys.modules.get("numpy", sys) is None:
         del sys.modules["numpy"]

@@ -114,7 +114,7 @@ class _Stop:
 
     def ask(self, number: int = 0, frame: FrameType | None = None) -> None:
         if not self.asked:
-            self._say("stopping: the run under way is ended first")
+            self._say("stopping: waiting for the current run to end")
         self.asked = True
         # Not send_signal(), which would reap the child before its times have been read.
         if self.child is not None and self.child.returncode is None:
@@ -211,7 +211,7 @@ class _Bench:
 
     def _say_how_long(self, seconds: float) -> None:
         runs = self.options.repeats * len(self.settings)
-        self.say(f"{runs} runs to come, in about {duration_text(runs * seconds)} and the cleaning")
+        self.say(f"{runs} runs left: about {duration_text(runs * seconds)} and the cleaning up")
 
     def _run(self, setting: Setting, number: int) -> SweepRun:
         """Plan, run under account, delete. A failure of any of these is the run's."""
@@ -289,7 +289,7 @@ class _Bench:
         try:
             self.left = self.sandbox.count_left() if self.found else 0
         except NoriaError as error:
-            self.say(f"could not look below {self.sandbox.url}: {_cause_text(error)}")
+            self.say(f"could not list {self.sandbox.url}: {_cause_text(error)}")
         self.sandbox.drop_folders()
         if not self.options.keep:
             shutil.rmtree(self.work, ignore_errors=True)

@@ -295,7 +295,7 @@ def test_the_picture_is_drawn(found: SimulationFindings) -> None:
         (replace(SMALL, driver_restart_hours=float("inf")), "0 for never"),
         (replace(SMALL, store_rate="fast"), "--store-rate: "),
         (replace(SMALL, plot=Path("run.jpg")), "name a FILE.png"),
-        (replace(SMALL, plot=Path("/nowhere/run.png")), "in a directory that is there"),
+        (replace(SMALL, plot=Path("/nowhere/run.png")), "in a directory that exists"),
         (replace(SMALL, job=Path("job.toml")), "leave out --bytes"),
         (SimulationOptions(job=Path("/nowhere/job.toml")), "cannot read /nowhere/job.toml"),
     ],
