@@ -72,12 +72,17 @@ demo: setup  ## a move from Azure to S3 on this machine, from first byte to proo
 
 .PHONY: bench
 bench: setup  ## Noria beside rclone and juicefs: benchmarks/results, in about an hour on two idle cores
-	$(BIN)/python -m noria.benchmarks.suite.command $(BENCH_ARGS)
+	$(BIN)/python -m noria.benchmarks.suite $(BENCH_ARGS)
 
 .PHONY: bench-compare
 bench-compare: setup  ## this tree beside another revision of Noria: make bench-compare REF=main~10
 	@test -n "$(REF)" || { echo 'Name a revision: make bench-compare REF=main~10' >&2; exit 2; }
 	$(BIN)/python -m noria.benchmarks.suite.compare $(REF) $(BENCH_ARGS)
+
+.PHONY: bench-startup
+bench-startup: setup  ## what ten objects cost before they move, beside another revision: make bench-startup REF=main~10
+	@test -n "$(REF)" || { echo 'Name a revision: make bench-startup REF=main~10' >&2; exit 2; }
+	$(BIN)/python -m noria.benchmarks.studies.startup $(REF) $(BENCH_ARGS)
 
 .PHONY: lock
 lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows

@@ -23,29 +23,47 @@ def bench(
         list[str],
         typer.Option(
             metavar="NAME=VALUE,VALUE,...",
-            help="A setting of [plan] or [run] and its values. May be repeated: all combinations.",
+            help="A setting of [plan] or [run] and its values. Repeat it to try all combinations.",
         ),
     ],
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each combination.")] = 3,
-    warm_up: Annotated[bool, typer.Option(help="One run first that does not count.")] = True,
+    warm_up: Annotated[bool, typer.Option(help="Run once first without counting it.")] = True,
     limit: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Move about so much. Default: all.")
+        str | None,
+        typer.Option(metavar="SIZE", help="About how much each run moves. Default: all."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="A new directory. Default: JOB-bench beside the job file.")
+        Path | None,
+        typer.Option(help="New directory for the results. Default: JOB-bench beside the job file."),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Delete nothing at the target.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what the runs wrote at the target.")
+    ] = False,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to run on: HOST:PORT or auto.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Try settings on real transfers below the job's target, and name the one to choose."""
+    """Try settings on real transfers below the job's target, and recommend one.
+
+    Each run moves the same objects into a new folder below the target, which is deleted again.
+
+    \b
+    Example:
+      noria bench JOB.toml --limit 20GB --sweep part_bytes=8MiB,32MiB --sweep streams=4,8
+
+    \b
+    Exit codes:
+      0  every run ended well
+      1  some run failed: its setting is not recommended
+      2  wrong usage or configuration; nothing was moved
+      3  stopped before the end
+    """
     with exit_codes(as_json):
         from noria.benchmarks.sweep import command as sweeping
         from noria.benchmarks.sweep import report as sweep_report
 
-        wish = sweeping.BenchOptions(
+        options = sweeping.BenchOptions(
             job_file=job_file,
             sweeps=sweep,
             repeats=repeats,
@@ -55,7 +73,7 @@ def bench(
             keep=keep,
             address=address,
         )
-        found = sweeping.bench(wish, say_unless(as_json))
+        found = sweeping.bench(options, say_unless(as_json))
         print_summary(sweep_report.summary(found), sweep_report.print_report, as_json)
         raise typer.Exit(found.exit_code)
 
@@ -63,40 +81,50 @@ def bench(
 def simulate(
     job: Annotated[
         Path | None,
-        typer.Argument(metavar="[JOB.toml|DIR]", help="A planned job. Or --bytes and --objects."),
+        typer.Argument(
+            metavar="[JOB.toml|DIR]", help="A planned job. Or use --bytes and --objects."
+        ),
     ] = None,
     size: Annotated[
         str | None, typer.Option("--bytes", metavar="SIZE", help="What to move: 10PB.")
     ] = None,
     objects: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="In so many objects: 1e9.")
+        str | None, typer.Option(metavar="NUMBER", help="How many objects that is: 1e9.")
     ] = None,
     shards: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="About so many. Default: as planned.")
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="About how many shards. Default: as planned."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Worker processes. Default: 400.")
     ] = None,
     workers_per_node: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="They are lost together. Default: 4.")
+        int | None,
+        typer.Option(min=1, max=1000, help="Workers that are lost together. Default: 4."),
     ] = None,
     worker_rate: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="A second, median. Default: 150MB.")
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Bytes a second of a worker, the median. Default: 150MB."
+        ),
     ] = None,
     node_rate: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="A second, of one node. Default: 3.1GB.")
+        str | None, typer.Option(metavar="SIZE", help="Bytes a second of a node. Default: 3.1GB.")
     ] = None,
     store_rate: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="A second, of each store. Default: 12.5GB.")
+        str | None,
+        typer.Option(metavar="SIZE", help="Bytes a second of each store. Default: 12.5GB."),
     ] = None,
     faults: Annotated[
-        float, typer.Option(help="How many times as often as usual things go wrong; 0: never.")
+        float, typer.Option(help="How often faults happen, times the usual rate; 0: never.")
     ] = 1.0,
     node_loss: Annotated[
-        float | None, typer.Option(metavar="HOURS", help="Between node losses. Default: 1.")
+        float | None,
+        typer.Option(metavar="HOURS", help="Mean time between node losses. Default: 1."),
     ] = None,
     driver_restart: Annotated[
-        float | None, typer.Option(metavar="HOURS", help="Between restarts. Default: 24.")
+        float | None,
+        typer.Option(metavar="HOURS", help="Mean time between driver restarts. Default: 24."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 1,
     plot: Annotated[
@@ -104,12 +132,24 @@ def simulate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the scheduler with simulated workers, stores and faults, and check all it does."""
+    """Run the real scheduler on simulated workers, stores and faults, and check every step.
+
+    \b
+    Examples:
+      noria simulate --bytes 10PB --objects 1e9 --workers 1000
+      noria simulate JOB.toml --workers 100 --faults 3 --plot run.png
+
+    \b
+    Exit codes:
+      0  every check held
+      1  a check failed: the scheduler broke a promise
+      2  wrong usage or configuration
+    """
     with exit_codes(as_json):
         from noria.benchmarks.simulate import command as simulating
         from noria.benchmarks.simulate import report as simulate_report
 
-        wish = simulating.SimulationOptions(
+        options = simulating.SimulationOptions(
             job=job,
             bytes=size,
             objects=objects,
@@ -125,6 +165,6 @@ def simulate(
             seed=seed,
             plot=plot,
         )
-        found = simulating.simulate(wish, say_unless(as_json))
+        found = simulating.simulate(options, say_unless(as_json))
         print_summary(simulate_report.summary(found), simulate_report.print_report, as_json)
         raise typer.Exit(found.exit_code)

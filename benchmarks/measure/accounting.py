@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from noria.benchmarks.measure.cgroups import open_cgroup
-from noria.benchmarks.measure.process_tree import FamilyAccount
+from noria.benchmarks.measure.process_tree import ProcessTreeAccount
 from noria.benchmarks.measure.processes import (
     read_command,
     read_pss_bytes,
@@ -81,7 +81,7 @@ class Usage:
 @contextlib.contextmanager
 def open_account() -> Iterator[Account]:
     """A fresh account; whatever still runs in it at the end is killed."""
-    account: Account = open_cgroup() or FamilyAccount()
+    account: Account = open_cgroup() or ProcessTreeAccount()
     try:
         yield account
     finally:
@@ -147,7 +147,7 @@ class _Samples:
     _role: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def start(self, account: Account) -> None:
-        """Take down what standing members had used before."""
+        """Note what members that were there before have used."""
         for pid in account.members():
             if (times := read_times(pid)) is not None:
                 self._before[times.identity] = times.own_seconds
@@ -207,7 +207,7 @@ def _end_members(
 ) -> list[str]:
     """Wait for all but `standing` members to end, then kill them; returns their commands.
 
-    Raises TimeoutError where they do not die.
+    Raises TimeoutError if they do not die.
     """
     readiness = time.monotonic() + LEAVING_SECONDS
     deadline = readiness + KILLED_SECONDS

@@ -57,7 +57,7 @@ class CgroupAccount:
         return int((self._folder / "cpuacct.usage").read_text()) / 1e9
 
     def close(self) -> None:
-        """Raises OSError where members are still alive."""
+        """Raises OSError if members are still alive."""
         deadline = time.monotonic() + ENDING_SECONDS
         while True:
             try:
@@ -71,7 +71,7 @@ class CgroupAccount:
 
 
 def open_cgroup() -> CgroupAccount | None:
-    """A new group below the first place where one can be made and joined, or None."""
+    """A new group below the first folder in which one can be made and joined, or None."""
     name = f"noria-bench-{os.getpid()}-{next(_numbers)}"
     for place, method in _places():
         account = CgroupAccount(place / name, method)

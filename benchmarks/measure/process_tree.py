@@ -1,9 +1,9 @@
-"""CPU time of a tool and all its descendants where no control group can be made.
+"""CPU time of a tool and all its descendants, if no control group can be made.
 
-This process becomes a subreaper: who loses its parent becomes its child, so nobody leaves the
-family unseen. What a process used is known exactly while it lives, while it is a zombie, and
-when its parent waits for it, since the parent then states it. What is lost is what a process whose
-parent ignores its end used since the last look.
+This process becomes a subreaper: a process that loses its parent becomes its child, so nobody
+leaves the tree unseen. What a process used is known exactly while it lives, while it is a zombie,
+and when its parent waits for it, since the parent then states it. What is lost is what a process
+whose parent ignores its end used since the last look.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from noria.benchmarks.measure.processes import ProcessTimes, descendants, read_a
 PR_SET_CHILD_SUBREAPER = 36
 
 
-class FamilyAccount:
+class ProcessTreeAccount:
     """What belongs to one tool: all descendants of this process but those it had before.
 
     Only one at a time, and while it is open this process starts nothing that is not the tool's.
@@ -46,21 +46,21 @@ class FamilyAccount:
         return root
 
     def members(self) -> list[int]:
-        return [times.pid for times in self._family() if not times.zombie]
+        return [times.pid for times in self._members() if not times.zombie]
 
     def look(self) -> None:
         """Bring the account up to date, and let orphans that have ended go."""
-        family = {times.identity: times for times in self._family()}
-        self._gone_seconds += self._lost_seconds(family)
+        tree = {times.identity: times for times in self._members()}
+        self._gone_seconds += self._lost_seconds(tree)
         roots = {root.pid for root in self._roots}
-        for identity, times in list(family.items()):
+        for identity, times in list(tree.items()):
             # A root is waited for by whoever has launched it, after a last look.
             if times.zombie and times.parent == os.getpid() and times.pid not in roots:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(times.pid, os.WNOHANG)
                 self._gone_seconds += times.own_seconds + times.waited_seconds
-                del family[identity]
-        self._seen = family
+                del tree[identity]
+        self._seen = tree
 
     def cpu_seconds(self) -> float:
         """User and system time of all processes that ever were members, as far as seen."""
@@ -72,7 +72,7 @@ class FamilyAccount:
         self.look()
         _set_subreaper(False)
 
-    def _family(self) -> list[ProcessTimes]:
+    def _members(self) -> list[ProcessTimes]:
         table = read_all_times()
         # A stranger's own children are strangers too.
         known = {
@@ -80,22 +80,24 @@ class FamilyAccount:
         }
         return descendants(os.getpid(), known)
 
-    def _lost_seconds(self, family: Mapping[tuple[int, int], ProcessTimes]) -> float:
+    def _lost_seconds(self, tree: Mapping[tuple[int, int], ProcessTimes]) -> float:
         """What members that have ended had used, less what a surviving ancestor states of them."""
         by_pid = {times.pid: times for times in self._seen.values()}
-        gone_below: dict[tuple[int, int] | None, float] = {}
+        gone_below: dict[tuple[int, int], float] = {}
+        lost = 0.0
         for identity, times in self._seen.items():
-            if identity in family:
+            if identity in tree:
                 continue
             ancestor = by_pid.get(times.parent)
-            while ancestor is not None and ancestor.identity not in family:
+            while ancestor is not None and ancestor.identity not in tree:
                 ancestor = by_pid.get(ancestor.parent)
-            key = None if ancestor is None else ancestor.identity
             used = times.own_seconds + times.waited_seconds
-            gone_below[key] = gone_below.get(key, 0.0) + used
-        lost = gone_below.pop(None, 0.0)
+            if ancestor is None:
+                lost += used
+            else:
+                gone_below[ancestor.identity] = gone_below.get(ancestor.identity, 0.0) + used
         for identity, used in gone_below.items():
-            stated = family[identity].waited_seconds - self._seen[identity].waited_seconds
+            stated = tree[identity].waited_seconds - self._seen[identity].waited_seconds
             lost += max(0.0, used - stated)
         return lost
 

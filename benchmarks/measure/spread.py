@@ -25,7 +25,7 @@ class Spread:
 
 
 def spread_of(values: Iterable[float]) -> Spread | None:
-    """None where nothing was measured."""
+    """None if nothing was measured."""
     ordered = sorted(values)
     if not ordered:
         return None

@@ -30,8 +30,10 @@ SOURCES = {
 
 
 class BuildFailed(Exception):
-    """A program could not be made. The message is one line that names what to install, or what
-    the compiler said."""
+    """A program could not be built.
+
+    The message is one line that names what to install, or what the compiler said.
+    """
 
 
 def build(name: str) -> Path:
@@ -80,8 +82,10 @@ def _has_header(compiler: str, header: str) -> bool:
 
 
 def find_xxhash() -> Path:
-    """The folder of a private xxhash.h, fetched from Debian where it is not there yet: nothing is
-    installed, and nobody has to be root. Raises BuildFailed."""
+    """The folder of a private xxhash.h, fetched from Debian if it is not there yet.
+
+    Nothing is installed, and nobody has to be root. Raises BuildFailed.
+    """
     folder = TOOLS / "usr/include"
     if (folder / "xxhash.h").exists():
         return folder

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m noria.benchmarks.null.stores [--tls] [--bytes 4000000000]
 
-ToolRun so, it shows that the two are not the bottleneck: a plain C loop moves bytes from one to the
-other, and what the loop and each server use is told apart. In benchmarks and tests:
+Run like this, it shows that the two are not the bottleneck: a plain C loop moves bytes from one to
+the other, and what the loop and each server use is told apart. In benchmarks and tests:
 
     with run_null_source([("a/b", 4096)]) as source, run_null_sink() as sink:
         environment = {**os.environ, **source.env(), **sink.env()}
@@ -88,8 +88,10 @@ class NullSource:
 
     def client(self) -> BlobServiceClient:
         """A new client; close it, or use it in a `with`."""
-        trust = {} if self.ca_bundle is None else {"connection_verify": str(self.ca_bundle)}
-        return BlobServiceClient.from_connection_string(self.connection_string, **trust)
+        trust = True if self.ca_bundle is None else str(self.ca_bundle)
+        return BlobServiceClient.from_connection_string(
+            self.connection_string, connection_verify=trust
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +204,7 @@ def _serving(
 
 @functools.cache
 def _certificate() -> ServerCertificate:
-    """One for all servers of this process, or their clients could not trust two of them by one
-    file."""
+    """One for all servers of this process, so that one file makes a client trust two of them."""
     folder = tempfile.mkdtemp(prefix="noria-null-tls-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return make_certificate(Path(folder))

@@ -23,10 +23,10 @@ PART_ASSEMBLY_BYTES = 1e5
 
 
 class SimulatedCluster:
-    """`on_exchange` is called with a worker that has something to say, or has been silent for as
-    long as workers are."""
+    """All nodes and workers of a simulation."""
 
     def __init__(self, world: World, on_exchange: Callable[[SimulatedWorker], None]) -> None:
+        """`on_exchange` is called with a worker that has a result, or whose next report is due."""
         self._world = world
         self._on_exchange = on_exchange
         self._names = 0
@@ -105,7 +105,7 @@ class SimulatedCluster:
         self._note_work(worker)
 
     def wake(self, worker: SimulatedWorker) -> None:
-        """It goes on where it was, and says what it has to say."""
+        """It continues, and reports what it has to report."""
         if worker.alive:
             worker.asleep = worker.unheard = False
             self._note_work(worker)
@@ -137,8 +137,10 @@ class SimulatedCluster:
             self._on_exchange(worker)
 
     def take_inbox(self, worker: SimulatedWorker) -> None:
-        """The worker hears what it is told; its next exchange is at its usual time, or sooner where
-        it has to answer."""
+        """The worker takes its commands, and its next exchange is set.
+
+        That is at its usual time, or sooner if it has to answer.
+        """
         world = self._world
         seconds = world.cadence.report_seconds * world.chance.uniform(0.9, 1.0)
         commands, worker.inbox = worker.inbox, []
@@ -185,7 +187,7 @@ class SimulatedCluster:
         worker.tasks[lease.attempt] = task
 
     def _draw_fate(self, task: Task) -> None:
-        """How the lease will go, and where it stops going well."""
+        """Draw how the lease will end, and at which unit a fault strikes."""
         world = self._world
         faults, lease = world.faults, task.lease
         draw, where = world.chance.random(), world.chance.random()
@@ -213,7 +215,7 @@ class SimulatedCluster:
             world.figures.mark(world.now, "lease hung")
 
     def reach(self, task: Task) -> None:
-        """The task has come to where its fate is."""
+        """The task has come to the unit at which its fate strikes."""
         world, lease = self._world, task.lease
         self._move(task)
         task.x = task.stop_at
@@ -268,7 +270,7 @@ class SimulatedCluster:
         )
 
     def hand_back(self, task: Task) -> None:
-        """Begin nothing more; it has ended once what is in flight has. A deaf one goes on."""
+        """Begin nothing more, and end with what is in flight. A deaf task continues."""
         if not (task.deaf and task.x >= task.stop_at):
             self._world.later(self._world.chance.uniform(*STOP_SECONDS), self._return, task)
 

@@ -34,8 +34,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationOptions:
-    """What the user asks for: the options of `noria simulate`. Sizes and counts as they were
-    written; None stands for what the job file says, or the default of Site and Faults."""
+    """The options of `noria simulate`, sizes and counts as the user wrote them.
+
+    None means what the job file says, or else the default of Site and Faults.
+    """
 
     job: Path | None = None
     bytes: str | None = None
@@ -53,15 +55,17 @@ class SimulationOptions:
     plot: Path | None = None
 
 
-def simulate(wish: SimulationOptions, say: Say) -> SimulationFindings:
-    """Run the whole job. Raises ConfigurationError for what cannot be simulated, before anything
-    is."""
-    _check_plot(wish.plot)
-    faults = _faults(wish)
-    plan = _plan(wish)
+def simulate(options: SimulationOptions, say: Say) -> SimulationFindings:
+    """Simulate the whole job.
+
+    Raises ConfigurationError before it begins if the options cannot be simulated.
+    """
+    _check_plot(options.plot)
+    faults = _faults(options)
+    plan = _plan(options)
     run_config = plan.config.run if plan.config else RunConfig()
-    site = _site(wish, run_config)
-    say(f"simulating {len(plan.shards):,} shards on {site.workers:,} workers, seed {wish.seed}")
+    site = _site(options, run_config)
+    say(f"simulating {len(plan.shards):,} shards on {site.workers:,} workers, seed {options.seed}")
     started = time.monotonic()
     run = run_simulation(
         plan.shards,
@@ -72,62 +76,62 @@ def simulate(wish: SimulationOptions, say: Say) -> SimulationFindings:
             attempts_per_span=run_config.attempts,
             stall_seconds=STALL_SECONDS,
         ),
-        seed=wish.seed,
+        seed=options.seed,
         say=say,
     )
     found = SimulationFindings(
         plan=plan,
         site=site,
         faults=faults,
-        seed=wish.seed,
+        seed=options.seed,
         run=run,
         real_seconds=time.monotonic() - started,
     )
-    return found if wish.plot is None else _plotted(found, wish.plot)
+    return found if options.plot is None else _plotted(found, options.plot)
 
 
-def _plan(wish: SimulationOptions) -> SimulatedPlan:
-    made_up = {"--bytes": wish.bytes, "--objects": wish.objects, "--shards": wish.shards}
+def _plan(options: SimulationOptions) -> SimulatedPlan:
+    made_up = {"--bytes": options.bytes, "--objects": options.objects, "--shards": options.shards}
     given = [name for name, value in made_up.items() if value is not None]
-    if wish.job is not None:
+    if options.job is not None:
         if given:
-            raise ConfigurationError(f"{wish.job} says what to move; leave out {given[0]}")
-        return planned_job(wish.job)
-    if wish.bytes is None or wish.objects is None:
+            raise ConfigurationError(f"{options.job} says what to move; leave out {given[0]}")
+        return planned_job(options.job)
+    if options.bytes is None or options.objects is None:
         raise ConfigurationError(
             "say what to move: JOB.toml of a planned job, or --bytes 10PB --objects 1e9"
         )
-    total, objects = _size("--bytes", wish.bytes), _count("--objects", wish.objects)
-    return made_up_job(total, objects, wish.shards, random.Random(f"plan {wish.seed}"))
+    total, objects = _size("--bytes", options.bytes), _count("--objects", options.objects)
+    return made_up_job(total, objects, options.shards, random.Random(f"plan {options.seed}"))
 
 
-def _site(wish: SimulationOptions, run: RunConfig) -> Site:
+def _site(options: SimulationOptions, run: RunConfig) -> Site:
     site = replace(Site(), leases=run.leases, journal_seconds=run.journal_seconds)
     changes: dict[str, float] = {}
-    if wish.workers or run.workers:
-        changes["workers"] = wish.workers or run.workers
-    if wish.workers_per_node:
-        changes["workers_per_node"] = wish.workers_per_node
-    if wish.worker_rate is not None:
-        changes["worker_rate"] = _size("--worker-rate", wish.worker_rate)
-    if wish.node_rate is not None:
-        changes["node_rate"] = _size("--node-rate", wish.node_rate)
-    if wish.store_rate is not None:
-        rate = _size("--store-rate", wish.store_rate)
+    if options.workers or run.workers:
+        changes["workers"] = options.workers or run.workers
+    if options.workers_per_node:
+        changes["workers_per_node"] = options.workers_per_node
+    if options.worker_rate is not None:
+        changes["worker_rate"] = _size("--worker-rate", options.worker_rate)
+    if options.node_rate is not None:
+        changes["node_rate"] = _size("--node-rate", options.node_rate)
+    if options.store_rate is not None:
+        rate = _size("--store-rate", options.store_rate)
         changes.update(source_rate=rate, target_rate=rate)
-    return replace(site, **changes)  # type: ignore[arg-type]  # workers are int where given
+    return replace(site, **changes)  # type: ignore[arg-type]  # workers are int if given
 
 
-def _faults(wish: SimulationOptions) -> Faults:
-    if not 0 <= wish.faults <= FACTOR_MOST:
+def _faults(options: SimulationOptions) -> Faults:
+    if not 0 <= options.faults <= FACTOR_MOST:
         raise ConfigurationError(
-            f"--faults {wish.faults:g} is out of range; give a factor from 0 (none at all) to "
+            f"--faults {options.faults:g} is out of range; give a factor from 0 (none at all) to "
             f"{FACTOR_MOST:.0f}"
         )
-    faults = Faults().scaled(wish.faults)
+    faults = Faults().scaled(options.faults)
     hours = {
-        "node_loss_seconds": ("--node-loss", wish.node_loss_hours),
-        "driver_restart_seconds": ("--driver-restart", wish.driver_restart_hours),
+        "node_loss_seconds": ("--node-loss", options.node_loss_hours),
+        "driver_restart_seconds": ("--driver-restart", options.driver_restart_hours),
     }
     for field, (name, value) in hours.items():
         if value is None:
@@ -147,7 +151,7 @@ def _size(name: str, text: str) -> int:
     except ValueError as error:
         raise ConfigurationError(f"{name}: {error}") from error
     if size < 1:
-        raise ConfigurationError(f"{name} {text} is nothing; raise it")
+        raise ConfigurationError(f"{name} {text} is too little; raise it")
     return size
 
 
@@ -157,7 +161,7 @@ def _count(name: str, text: str) -> int:
     except ValueError:
         number = float("nan")
     if not 1 <= number < 1e15:
-        raise ConfigurationError(f"{name} {text} is no count; write a number such as 1e9")
+        raise ConfigurationError(f"{name} {text} is not a count; write a number such as 1e9")
     return int(number)
 
 
@@ -165,7 +169,7 @@ def _check_plot(path: Path | None) -> None:
     if path is None:
         return
     if path.suffix.lower() != ".png" or path.is_dir() or not path.absolute().parent.is_dir():
-        raise ConfigurationError(f"--plot {path}: name a FILE.png in a directory that is there")
+        raise ConfigurationError(f"--plot {path}: name a FILE.png in a directory that exists")
     # The command hides numpy from Ray (engine/cluster/imports.py); matplotlib cannot do without.
     if sys.modules.get("numpy", sys) is None:
         del sys.modules["numpy"]

@@ -1,5 +1,7 @@
-"""A simulated driver: engine.scheduler.Scheduler itself, what it hears, and what is done of what it
-says. It is restarted as engine/driver.py would be: from the seals, with new attempt numbers."""
+"""A simulated driver: it hands events to the real Scheduler, and executes its commands.
+
+It is restarted as engine/driver.py would be: from the seals, with new attempt numbers.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +42,13 @@ from noria.manifests.model import LeaseKind
 START_SECONDS = (10.0, 40.0)
 """How long a worker process takes to be up."""
 KILL_SECONDS = (0.0, 30.0)
-"""How long a worker that came back too late goes on before its end reaches it."""
+"""How long a worker that came back too late works on before its end reaches it."""
 COMMAND_SECONDS = 1.0
 """A worker's exchange with the driver takes no longer, and then it hears what it is told."""
 
 
 class Judge(Protocol):
-    """Looks on, and raises where something is wrong."""
+    """Looks on, and raises if something is wrong."""
 
     def begin_run(
         self, settled: Sequence[SettledSpan], generations: Mapping[int, int], first_attempt: int
@@ -119,7 +121,7 @@ class SimulatedDriver:
         self._known.clear()
 
     def pause(self, seconds: float) -> None:
-        """Stand still: what happens meanwhile is heard afterwards, all at once."""
+        """Pause: what happens meanwhile is heard afterwards, all at once."""
         self._paused_until = self._world.now + seconds
         self._world.later(seconds, self._resume, self._epoch)
 
@@ -186,8 +188,10 @@ class SimulatedDriver:
         self.cluster.fence(worker)
 
     def exchange(self, worker: SimulatedWorker) -> None:
-        """Hear a worker, and tell it what there is to tell. One that is not counted on any more is
-        heard all the same, once more, before its end reaches it."""
+        """Take a worker's report, and give it its commands.
+
+        A worker that counts as lost reports once more all the same, before its end reaches it.
+        """
         if self._must_wait(self.exchange, worker) or worker.is_silent:
             return
         now, stale = self._world.now, worker.forgotten
@@ -287,7 +291,7 @@ class SimulatedDriver:
             self.cluster.exchange_by(worker, self._world.now + seconds)
 
     def _lose(self, worker: SimulatedWorker) -> None:
-        """End its process; one that nothing reaches goes on until it is heard again."""
+        """End its process; one that nothing reaches works on until it is heard again."""
         self._forget(worker)
         if not worker.is_silent:
             self.cluster.die(worker)

@@ -21,8 +21,10 @@ T = TypeVar("T", bound=Timed)
 
 
 class Flow(Generic[T]):
-    """The volume so far, and what is due at which volume. What has a newer version by then is
-    passed over."""
+    """The volume so far, and what is due at which volume.
+
+    Entries that have a newer version by then are passed over.
+    """
 
     def __init__(self, source_rate: float, target_rate: float) -> None:
         self.now = 0.0

@@ -72,7 +72,7 @@ class _Shard:
     quarantined: Runs = field(default_factory=Runs)
     assembly_quarantined: bool = False
     failures: dict[tuple[LeaseKind, int], int] = field(default_factory=dict)
-    """Of spans by where they begin; at least so many, since what is cut off begins anew."""
+    """Of spans by where they begin; at least so many, since what is cut off counts from zero."""
 
     @property
     def settled(self) -> Runs:
@@ -80,7 +80,7 @@ class _Shard:
 
 
 class SimulationLedger:
-    """`take` raises Violation where the commands are no right answer to the event."""
+    """`take` raises Violation if the commands are not a right answer to the event."""
 
     def __init__(self, plans: Iterable[ShardPlan], options: SchedulerOptions) -> None:
         self._options = options

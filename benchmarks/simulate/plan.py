@@ -44,8 +44,10 @@ class SimulatedPlan:
 
 
 def planned_job(path: Path) -> SimulatedPlan:
-    """The frozen plan of a job file, or of a job directory. Raises ConfigurationError where there
-    is none yet."""
+    """The frozen plan of a job file, or of a job directory.
+
+    Raises ConfigurationError if there is none yet.
+    """
     if path.is_dir():
         root = path
     else:
@@ -73,8 +75,10 @@ def planned_job(path: Path) -> SimulatedPlan:
 def made_up_job(
     total_bytes: int, objects: int, target_shards: int | None, chance: random.Random
 ) -> SimulatedPlan:
-    """Objects of log-normal sizes, cut as the planner cuts them; totals are met to about one
-    percent. Raises ConfigurationError for sizes that no target takes."""
+    """Objects of log-normal sizes, cut into shards as the planner cuts them.
+
+    Totals are met to about one percent. Raises ConfigurationError for sizes that no target takes.
+    """
     options = _options(total_bytes, target_shards)
     mean = total_bytes / objects
     most = largest_object(
@@ -89,7 +93,7 @@ def made_up_job(
     caps = shard_caps(options, total_bytes=total_bytes, total_objects=objects)
     sizes = _Sizes(mean, caps.huge_bytes, most, chance)
     cuts = _drawn(cut_shards(sizes.sample(min(objects, SAMPLE_OBJECTS)), caps, last=True), objects)
-    shards = []
+    shards: list[ShardPlan] = []
     for cut in cuts:
         size = cut.bytes if cut.kind is ShardKind.OBJECTS else sizes.huge()
         shards.append(_shard(len(shards), cut, size, options))
@@ -120,8 +124,11 @@ def _check_number(total_bytes: int, objects: int, options: PlanOptions) -> None:
 
 
 class _Sizes:
-    """Log-normal sizes of a given mean. Huge ones are drawn again for each shard of theirs: a
-    sample has too few of them to stand for all."""
+    """Log-normal sizes of a given mean.
+
+    Huge ones are drawn again for each of their shards: a sample has too few of them to represent
+    all.
+    """
 
     def __init__(self, mean: float, huge_bytes: int, most: int, chance: random.Random) -> None:
         self._mu = math.log(max(1.0, mean)) - SIZE_SIGMA**2 / 2

@@ -36,7 +36,7 @@ DOTS_PER_INCH = 130
 
 
 def plot_run(found: SimulationFindings, path: Path) -> None:
-    """Draw it as a PNG. Raises OSError where it cannot be written."""
+    """Draw it as a PNG. Raises OSError if it cannot be written."""
     unit, name = _time_unit(found.run.seconds)
     rows = [(what, text) for what, text in ROWS.items() if _times(found, what)]
     figure = Figure(figsize=INCHES, layout="constrained")
@@ -70,8 +70,10 @@ def _times(found: SimulationFindings, what: str) -> list[float]:
 
 
 def _rates(values: list[float], bin_seconds: float) -> tuple[list[float], list[float]]:
-    """Times and GB/s, of as many bins together as the picture asks for; the last one, which is not
-    full, goes into the one before."""
+    """Times and GB/s, with as many bins taken together as the picture asks for.
+
+    The last bin is not full, so it goes into the one before.
+    """
     group = max(1, round(len(values) / POINTS))
     times, rates = [], []
     for first in range(0, max(1, len(values) - group), group):

@@ -1,5 +1,7 @@
-"""What a simulated job leaves behind: journals, uploads and seals, as a job directory holds them,
-and what was moved more than once."""
+"""What a simulated job leaves behind: journals, uploads and seals, as a job directory has them.
+
+Also counts the bytes that were moved more than once.
+"""
 
 from __future__ import annotations
 
@@ -115,8 +117,11 @@ class Records:
             self._figures.add_repeated(now, (units - added) * task.unit_bytes)
 
     def fence(self, task: Task, now: float, *, with_cause: bool) -> None:
-        """The attempt counts no more. What it has done so far is there for the next one; what it
-        still does is done twice, which the scheduler is to blame for where it had no cause."""
+        """The attempt no longer counts.
+
+        The next attempt finds what it has done so far. What it does from now on is done twice; the
+        scheduler is to blame for that if it had no cause.
+        """
         self.journal(task, now, math.floor(task.x))
         if with_cause and task.fenced_x is None:
             task.fenced_x = float(math.floor(task.x))
@@ -137,7 +142,7 @@ class Records:
     # -- seals -------------------------------------------------------------------------------------
 
     def seal(self, result: LeaseResult, *, settles: bool) -> None:
-        """Put the seal if it is absent. Raises Violation where the units were never done."""
+        """Put the seal if it is absent. Raises Violation if the units were never done."""
         place = result.shard, result.generation
         if result.kind is not LeaseKind.ASSEMBLE:
             journal = self._journals.get(place)

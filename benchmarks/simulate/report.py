@@ -1,4 +1,4 @@
-"""What `noria simulate` says at its end."""
+"""What `noria simulate` reports at its end."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ OWN_ROWS = ("leases", "splits", "seals", "quarantine")
 CHECKS = (
     "no shard lost",
     "no unit sealed twice in a generation, and none that was not moved",
-    "no result of a fenced attempt sealed, and every one that counts",
+    "no result of a fenced attempt sealed, and every result that counts sealed",
     "no lease with a worker that is lost, leaving, full or silent beyond its expiry",
     "no unit leased twice",
     "no span leased more often than it may fail",
     "no byte moved again that the faults do not explain",
-    "the end reached",
+    "the run reaches its end",
 )
 
 
@@ -111,7 +111,7 @@ def print_report(document: dict[str, Any]) -> None:
         table.add_row(name, text)
     console.print(table)
     if document["violation"] is None:
-        console.print(f"\nheld, at every event: {'; '.join(document['checks'])}")
+        console.print(f"\nheld at every event: {'; '.join(document['checks'])}")
     else:
         console.print(f"\nVIOLATION after {duration_text(document['seconds'])}: ", end="")
         console.print(document["violation"], markup=False)

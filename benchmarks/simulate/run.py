@@ -43,11 +43,11 @@ class Simulation:
     cadence: Cadence
     options: SchedulerOptions
     violation: str | None
-    """What the scheduler did wrong; None where every check held."""
+    """What the scheduler did wrong; None if every check held."""
 
 
 def ideal_seconds(shards: Sequence[ShardPlan], site: Site) -> float:
-    """How long it takes where nothing goes wrong and nobody ever waits."""
+    """How long it takes if nothing goes wrong and nobody ever waits."""
     work = sum(shard.bytes for shard in shards)
     return work / min(site.workers * site.worker_rate, site.source_rate, site.target_rate)
 
@@ -64,8 +64,11 @@ def run_simulation(
     judges: Sequence[Judge] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> Simulation:
-    """Run the scheduler until it finishes, or breaks a promise. `options` are those of a real run;
-    they are fitted to the cadence. The same arguments give the same run, event for event."""
+    """Run the scheduler until it finishes, or breaks a promise.
+
+    `options` are those of a real run; they are fitted to the cadence. The same arguments give the
+    same run, event for event.
+    """
     cadence = cadence or Cadence.fitting(site.workers, ideal_seconds(shards, site), REPORTS)
     options = cadence.options(options)
     figures = Figures(cadence)
@@ -81,8 +84,8 @@ def run_simulation(
     )
     ledger = SimulationLedger(shards, options)
     driver = SimulatedDriver(world, options, scheduler_type, [ledger, *judges])
-    weather = random.Random(f"weather {seed}")
-    FaultInjector(world, driver, weather, options.heartbeat_timeout_seconds).begin()
+    chance = random.Random(f"weather {seed}")
+    FaultInjector(world, driver, chance, options.heartbeat_timeout_seconds).begin()
     violation = None
     try:
         driver.begin()
@@ -127,8 +130,10 @@ def _play(world: World, driver: SimulatedDriver) -> None:
 
 
 def _close(world: World, driver: SimulatedDriver, ledger: SimulationLedger) -> None:
-    """What has to hold of a whole run: all bytes are there, and none were moved again but for a
-    fault that may cost as much."""
+    """Check what has to hold at the end of a run.
+
+    All bytes are there, and no more were moved again than the faults account for.
+    """
     figures, records = world.figures, world.records
     for worker in list(driver.cluster.workers()):
         driver.cluster.die(worker)

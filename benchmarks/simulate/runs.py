@@ -1,4 +1,4 @@
-"""A set of units as runs: what a billion units need where few of them stand alone."""
+"""A set of units as runs: a billion units take little memory if few of them are alone."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Site:
     """Of one lease: what its worker loses when it dies, at most."""
     journal_seconds: float = 1.0
     object_bytes: int = 128 * 1024
-    """What an object costs besides its bytes, in bytes that would take as long."""
+    """What an object costs apart from its bytes, in bytes that would take as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +45,12 @@ class Faults:
     node_drain_seconds: float = 6 * HOUR
     worker_crash_seconds: float = HOUR
     zombie_seconds: float = 2 * HOUR
-    """A worker stands still or works unheard, some for longer than the heartbeat time-out, and
-    comes back with what it had."""
+    """A worker hangs, or works without being heard, some for longer than the heartbeat time-out;
+    then it comes back with what it had."""
     throttle_seconds: float = 4 * HOUR
     """A store answers 503 for a while: its rate falls to between 1/20 and 1/2."""
     driver_pause_seconds: float = 12 * HOUR
-    """The driver stands still: nothing is lost, all is late."""
+    """The driver hangs: nothing is lost, everything is late."""
     driver_restart_seconds: float = DAY
     failed_leases: float = 1e-3
     lost_uploads: float = 1e-3
@@ -80,8 +80,11 @@ class Faults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cadence:
-    """Simulated seconds between what recurs. Real workers report each second; each report of a
-    thousand workers over weeks would be a billion events, and say nothing new."""
+    """Simulated seconds between events that recur.
+
+    Real workers report each second. For a thousand workers over weeks that would be a billion
+    events that say nothing new.
+    """
 
     report_seconds: float
     tick_seconds: float
@@ -99,8 +102,10 @@ class Cadence:
         )
 
     def options(self, real: SchedulerOptions) -> SchedulerOptions:
-        """The scheduler's bounds where what they are compared with comes more rarely: a worker is
-        lost after the real time-out, but not before it has missed four reports."""
+        """The scheduler's bounds, fitted to reports and ticks that are rarer than real ones.
+
+        A worker is lost after the real time-out, but not before it has missed four reports.
+        """
         return replace(
             real,
             heartbeat_timeout_seconds=max(real.heartbeat_timeout_seconds, 4 * self.report_seconds),

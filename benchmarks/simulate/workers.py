@@ -116,7 +116,7 @@ class Task:
         return (self.x - before) * self.unit_bytes
 
     def due(self) -> float | None:
-        """The volume at which it gets to `stop_at`; None where it never does."""
+        """The volume at which it gets to `stop_at`; None if it never does."""
         if self.fate is Fate.HUNG:
             return None
         if self.x >= self.stop_at:

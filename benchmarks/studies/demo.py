@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from noria.benchmarks.dataset import build_mixed, upload_azure
 from noria.benchmarks.servers import Azurite, S3Server, find_tool, run_azurite, run_seaweedfs
+from noria.benchmarks.servers.dataset import build_mixed, upload_azure
 
 CONTAINER, BUCKET = "projects", "arrivals"
 SEED = 20

@@ -20,7 +20,7 @@ mpl.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from noria.benchmarks.studies.store_scenarios import SCENARIOS, Outcome
+from noria.benchmarks.studies.store_scenarios import SCENARIOS, ScenarioOutcome
 
 COLUMNS = 4
 COLOURS = {"source": "tab:blue", "target": "tab:orange"}
@@ -51,7 +51,7 @@ def main() -> int:
     return 0
 
 
-def report(name: str, outcome: Outcome) -> str:
+def report(name: str, outcome: ScenarioOutcome) -> str:
     budgets = "; ".join(
         f"{role} {outcome.usual(role):.0f}, {max(outcome.budgets(role))}, "
         f"{outcome.scenario.knee(role):.0f}"
@@ -60,7 +60,7 @@ def report(name: str, outcome: Outcome) -> str:
     return f"{name:32}{outcome.yield_share:>9.0%}{outcome.throttle_share:>9.2%}  {budgets}"
 
 
-def draw_budgets(axis: Any, name: str, outcome: Outcome) -> None:
+def draw_budgets(axis: Any, name: str, outcome: ScenarioOutcome) -> None:
     seconds = [sample.now for sample in outcome.samples]
     for role in outcome.scenario.models:
         budgets = [sample.budgets[role] for sample in outcome.samples]
@@ -74,7 +74,7 @@ def draw_budgets(axis: Any, name: str, outcome: Outcome) -> None:
     axis.legend(fontsize=7, loc="upper right")
 
 
-def draw_throughput(axis: Any, outcome: Outcome) -> None:
+def draw_throughput(axis: Any, outcome: ScenarioOutcome) -> None:
     last = list(outcome.scenario.models)[-1]
     best = outcome.scenario.best_requests_per_second
     seconds = [sample.now for sample in outcome.samples]

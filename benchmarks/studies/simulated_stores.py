@@ -1,5 +1,4 @@
-"""Stores that exist in arithmetic only, and workers that send them requests: what budgets are tried
-on.
+"""Stores that exist in arithmetic only, and workers that send them requests, to try budgets on.
 
 A store is a queue. Each partition works off one request after another; each request also takes its
 own time, however empty the store is; capacity moves from second to second; above some rate the
@@ -47,7 +46,7 @@ class StoreModel:
     thrash: float = 0.0
     """Each request in flight makes all of them take this share longer."""
     noise: float = 0.2
-    """Capacity is multiplied anew in each second, and latency for each request, by 1 +- this."""
+    """Capacity is multiplied by it in each second, and latency for each request, by 1 +- this."""
     drift: Callable[[float], float] = steady
     """Capacity at a time, as a factor."""
 
@@ -93,7 +92,7 @@ class Store:
 
 
 @dataclass(slots=True)
-class Totals:
+class StoreTotals:
     """What was done at one store since the start."""
 
     requests: int = 0
@@ -114,7 +113,7 @@ class Totals:
 
 
 @dataclass(slots=True)
-class Executor:
+class SimulatedExecutor:
     """One worker's requests to one store."""
 
     limit: float = 1.0
@@ -123,7 +122,7 @@ class Executor:
     counted_at: float = 0.0
     fell_at: float = -1e9
     queue: deque[int] = field(default_factory=deque)
-    totals: Totals = field(default_factory=Totals)
+    totals: StoreTotals = field(default_factory=StoreTotals)
 
     def take_share(self, share: int) -> None:
         """More room opens at once: a limit that has fallen rises by itself only."""
@@ -145,8 +144,10 @@ class Executor:
 
 
 @dataclass(slots=True)
-class SimulatedWorker:
-    executors: dict[str, Executor]
+class LoopWorker:
+    """One worker of a ClosedLoop."""
+
+    executors: dict[str, SimulatedExecutor]
     held: int = 0
     """Objects on their way."""
     done: int = 0
@@ -158,7 +159,9 @@ class SimulatedWorker:
         return sum([executor.share for executor in self.executors.values()]) - self.held
 
     def metrics(self, now: float) -> MetricsSnapshot:
-        counters, gauges, histograms = {}, {}, {}
+        counters: dict[tuple[str, ...], float] = {}
+        gauges: dict[tuple[str, ...], float] = {}
+        histograms: dict[tuple[str, ...], tuple[float, ...]] = {}
         for role, executor in self.executors.items():
             executor.count(now)
             totals = executor.totals
@@ -184,7 +187,7 @@ class Pilot(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Second:
     """One second as it was, by store."""
 
     now: float
@@ -192,8 +195,8 @@ class Sample:
     windows: Mapping[str, Window]
 
 
-class Simulation:
-    """Closed loop: each worker keeps as many objects on their way as all its shares let in."""
+class ClosedLoop:
+    """Workers that each keep as many objects on their way as all their shares let in."""
 
     def __init__(
         self,
@@ -204,8 +207,10 @@ class Simulation:
         workers: int,
         seed: int,
     ) -> None:
-        """`models`: by role, in the order in which an object meets them. `sizes`: of the next
-        object, or None while there is no work."""
+        """`models` are by role, in the order in which an object meets them.
+
+        `sizes` returns the size of the next object, or None while there is no work.
+        """
         self._roles = tuple(models)
         self._stores = {
             role: Store(model, 1000 * seed + place)
@@ -215,9 +220,9 @@ class Simulation:
         self._pilot = pilot
         self._random = random.Random(seed)
         self._names = 0
-        self.workers: dict[str, SimulatedWorker] = {}
-        self.samples: list[Sample] = []
-        self._gone = {role: Totals().window(0.0) for role in models}
+        self.workers: dict[str, LoopWorker] = {}
+        self.samples: list[Second] = []
+        self._gone = {role: StoreTotals().window(0.0) for role in models}
         self._seen = dict(self._gone)
         self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._order = 0
@@ -230,8 +235,8 @@ class Simulation:
     def join(self) -> str:
         self._names += 1
         name = f"w{self._names}"
-        executors = {role: Executor(counted_at=self.now) for role in self._roles}
-        self.workers[name] = SimulatedWorker(executors)
+        executors = {role: SimulatedExecutor(counted_at=self.now) for role in self._roles}
+        self.workers[name] = LoopWorker(executors)
         self._pilot.join(name, self.now)
         self._at(self.now + self._random.random() * REPORT_SECONDS, self._report, name)
         return name
@@ -245,7 +250,7 @@ class Simulation:
             self._gone[role] += executor.totals.window(0.0)
         self._pilot.leave(name)
 
-    def run(self, seconds: float) -> Sequence[Sample]:
+    def run(self, seconds: float) -> Sequence[Second]:
         """Go on for so long; returns the samples of this time."""
         first, end = len(self.samples), self.now + seconds
         while self._events[0][0] <= end:
@@ -284,7 +289,7 @@ class Simulation:
         one = Window(seconds=1.0)
         budgets = {role: self._pilot.budget(role) for role in self._roles}
         windows = {role: window + one for role, window in windows.items()}
-        self.samples.append(Sample(self.now, budgets, windows))
+        self.samples.append(Second(self.now, budgets, windows))
         self._at(self.now + 1.0, self._sample)
 
     # -- what workers do ---------------------------------------------------------------------------
@@ -302,7 +307,7 @@ class Simulation:
             while executor.queue and executor.running < max(1, int(executor.limit)):
                 self._send(name, role, executor, executor.queue.popleft())
 
-    def _send(self, name: str, role: str, executor: Executor, size: int) -> None:
+    def _send(self, name: str, role: str, executor: SimulatedExecutor, size: int) -> None:
         store = self._stores[role]
         executor.count(self.now, 1)
         store.in_flight += 1
@@ -329,7 +334,7 @@ class Simulation:
             self._pass_on(worker, role, size)
         self._pump(name)
 
-    def _pass_on(self, worker: SimulatedWorker, role: str, size: int) -> None:
+    def _pass_on(self, worker: LoopWorker, role: str, size: int) -> None:
         if role == self._roles[-1]:
             worker.held -= 1
             worker.done += 1

@@ -1,163 +1,177 @@
-"""Where the time of a small move goes: `noria copy` of ten objects, Azurite to SeaweedFS.
+"""What a small move costs before it moves: two revisions of Noria copy ten objects, in turns.
 
-    .venv/bin/python -m noria.benchmarks.studies.startup [--runs 5] [--objects 10] [--size 4096]
+    make bench-startup REF=main~10
+    .venv/bin/python -m noria.benchmarks.studies.startup REF [--rounds 9] [--objects 10]
 
-Shows when each phase began and how long it took (medians over the runs), how much CPU which
-process used, and what outlived the command. Phases may overlap. --tree names another checkout of
-Noria; of several, runs take turns, for tables of before and after.
+From folder to folder, so that no server takes part. Prints the medians of both revisions, and new
+over old in each round: CPU seconds of all processes that the command starts, those of Ray
+included; seconds until the first object lies at the target; seconds until the command ends; and
+the CPU of each kind of process. REF is compared with this checkout as it lies, changes included.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
+import signal
 import statistics
 import subprocess
 import sys
-import tempfile
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.benchmarks.dataset import ObjectSpec, upload_azure
 from noria.benchmarks.measure.accounting import Usage, measure, open_account
-from noria.benchmarks.servers import Azurite, S3Server, run_azurite, run_seaweedfs
+from noria.benchmarks.servers import ROOT
+from noria.benchmarks.suite.machine import describe_machine, describe_revision
+from noria.benchmarks.suite.revisions import (
+    NEW,
+    OLD,
+    bare_environment,
+    copy_command,
+    fill_folder,
+    installed,
+    paired_line,
+    unpacked,
+)
+from noria.benchmarks.suite.rounds import WARM_UP, temporary_folder
+from noria.benchmarks.suite.tools import noria_role
+from noria.benchmarks.suite.workloads import MIB
 
-ROOT = Path(__file__).resolve().parents[2]
-MARKS = Path(__file__).with_name("startup_marks.py")
-CONTAINER = "small"
-SEED = 7
-
-PROCESSES = {
-    "startup_marks.py": "driver",
-    "gcs_server": "Ray: gcs_server",
-    "raylet/raylet": "Ray: raylet",
-    "monitor.py": "Ray: autoscaler monitor",
-    "dashboard": "Ray: dashboard",
-    "tether.py": "Ray: stand-ins for agents",
-    "log_monitor": "Ray: log monitor",
-    "ray::DashboardAgent": "Ray: DashboardAgent",
-    "ray::RuntimeEnvAgent": "Ray: RuntimeEnvAgent",
-    "ray::WorkerActor": "workers",
-    "ray::": "workers",
-    "default_worker.py": "workers",
-}
-"""What a command line holds -> the process's role; the longest that fits counts."""
+ROUNDS = 9
+OBJECTS = 10
+OBJECT_BYTES = 4096
+LOOK_SECONDS = 0.002
+"""Between two looks for the first object. A look takes some 10 us, for both revisions alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartUpRun:
-    """One `noria copy`: what it used, and its phases in seconds after its launch."""
+    """One `noria copy`."""
 
+    side: str
+    round: int
     usage: Usage
-    phases: Mapping[str, tuple[float, float, float]]
-    """Phase -> first begin, seconds in all, and CPU seconds of the driver meanwhile."""
+    first_object_seconds: float
+    """From the launch of the command until the first object lay at the target."""
+
+
+COLUMNS: Mapping[str, tuple[Callable[[StartUpRun], float], int]] = {
+    "CPU s": (lambda run: run.usage.cpu_seconds, 2),
+    "first object s": (lambda run: run.first_object_seconds, 2),
+    "wall s": (lambda run: run.usage.wall_seconds, 2),
+    "peak RSS MiB": (lambda run: run.usage.peak_rss_bytes / MIB, 0),
+}
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--objects", type=int, default=10)
-    parser.add_argument("--size", type=int, default=4096, help="bytes of each object")
-    parser.add_argument(
-        "--tree", type=Path, action="append", help="a checkout of Noria to measure; may be repeated"
-    )
+    parser.add_argument("ref", help="a commit, branch or tag")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default: {ROUNDS}")
+    parser.add_argument("--objects", type=int, default=OBJECTS, help=f"default: {OBJECTS}")
     arguments = parser.parse_args()
-    trees = arguments.tree or [ROOT]
-    runs: dict[Path, list[StartUpRun]] = {tree: [] for tree in trees}
-    with (
-        run_azurite(in_memory=True) as azurite,
-        run_seaweedfs() as seaweedfs,
-        tempfile.TemporaryDirectory(prefix="noria-startup-") as folder,
-    ):
-        specs = [
-            ObjectSpec(key=f"{n:06}", size=arguments.size, content_type="text/plain")
-            for n in range(arguments.objects)
-        ]
-        upload_azure(specs, azurite.connection_string, CONTAINER, SEED)
-        for number in range(arguments.runs + 1):
-            for place, tree in enumerate(trees):
-                name = f"run-{number}-{place}"
-                runs[tree].append(copy_once(azurite, seaweedfs, Path(folder), name, tree))
-    for tree, its_runs in runs.items():
-        print(f"\n{tree}: ", end="")
-        # The first run warms the page cache.
-        report(its_runs[1:], arguments.objects)
+    with unpacked(arguments.ref) as tree, installed(tree) as old, installed(ROOT) as new:
+        machine = describe_machine()
+        print(
+            f"{machine['CPU']}, {machine['memory']}, load {machine['load before (1, 5, 15 min)']}"
+        )
+        print(f"old: {arguments.ref}; new: {describe_revision(ROOT)}")
+        print(f"{arguments.objects} objects of {OBJECT_BYTES} bytes, {arguments.rounds} rounds\n")
+        runs = list(run_in_turns({OLD: old, NEW: new}, arguments.rounds, arguments.objects))
+    print("\n".join(["", *table(runs)]))
     return 0
 
 
-def copy_once(
-    azurite: Azurite, seaweedfs: S3Server, folder: Path, name: str, tree: Path
-) -> StartUpRun:
-    seaweedfs.client().create_bucket(Bucket=name)
-    environment = {
-        **os.environ,
-        **azurite.env(),
-        **seaweedfs.env(),
-        "PYTHONPATH": os.pathsep.join([str(tree.resolve()), os.environ.get("PYTHONPATH", "")]),
-    }
-    marks, errors = folder / f"{name}.json", folder / f"{name}.txt"
-    source, target = f"az://{azurite.account}/{CONTAINER}", f"s3://{name}"
-    command = [sys.executable, str(MARKS), str(marks), "copy", source, target]
-    command += ["--job", str(folder / name), "--json"]
-    with open_account() as account, errors.open("wb") as file:
-        launched = time.monotonic()
-        usage = measure(command, environment, account=account, roles=role, folder=tree, errors=file)
-    if usage.exit_code != 0:
-        raise subprocess.CalledProcessError(usage.exit_code, command, errors.read_text())
-    return StartUpRun(usage=usage, phases=phases(json.loads(marks.read_text()), launched, usage))
+def run_in_turns(programs: Mapping[str, Path], rounds: int, objects: int) -> Iterator[StartUpRun]:
+    """A round that does not count, as it warms the page cache, and then `rounds`."""
+    sides = list(programs)
+    for number in range(rounds + 1):
+        for side in sides if number % 2 else reversed(sides):
+            run = copy_once(side, programs[side], number, objects)
+            print(
+                f"  round {number} {side}{run.usage.cpu_seconds:8.2f} CPU s"
+                f"{run.first_object_seconds:8.2f} s to the first object"
+                f"{run.usage.wall_seconds:8.2f} s",
+                flush=True,
+            )
+            yield run
 
 
-def role(command: str) -> str:
-    # What comes later on a command line may name the commands of others.
-    head = " ".join(command.split(" ")[:3])
-    fitting = [part for part in PROCESSES if part in head]
-    return PROCESSES[max(fitting, key=len)] if fitting else "other"
+def copy_once(side: str, program: Path, number: int, objects: int) -> StartUpRun:
+    """Raises CalledProcessError unless every object arrives."""
+    with temporary_folder() as folder, open_account() as account:
+        source, target = fill_folder(folder / "source", objects, OBJECT_BYTES), folder / "target"
+        target.mkdir()
+        command = copy_command(program, source, target, folder / "job")
+        log = folder / "output.log"
+        first = FirstObject(folder=target, names=frozenset(os.listdir(source)))
+        with log.open("wb") as output, first.watched():
+            usage = measure(
+                command,
+                bare_environment(folder),
+                account=account,
+                roles=noria_role,
+                folder=folder,
+                output=output,
+                errors=output,
+            )
+        arrived = {path.name for path in target.iterdir() if path.stat().st_size == OBJECT_BYTES}
+        if usage.exit_code != 0 or arrived != first.names or first.seconds is None:
+            raise subprocess.CalledProcessError(usage.exit_code, command, log.read_bytes())
+    return StartUpRun(side=side, round=number, usage=usage, first_object_seconds=first.seconds)
 
 
-def phases(
-    marks: Iterable[tuple[str, float, float, float]], launched: float, usage: Usage
-) -> dict[str, tuple[float, float, float]]:
-    found: dict[str, tuple[float, float, float]] = {}
-    for phase, begin, end, cpu in marks:
-        first, seconds, used = found.get(phase, (begin - launched, 0.0, 0.0))
-        found[phase] = min(first, begin - launched), seconds + end - begin, used + cpu
-    began, seconds, used = found.pop("noria")
-    ended, in_all = began + seconds, usage.cpu_by_role.get("driver", 0.0)
-    return {
-        "before main() and after it": (0.0, usage.wall_seconds - seconds, in_all - used),
-        **dict(sorted(found.items(), key=lambda item: item[1])),
-        "the interpreter ends": (ended, usage.wall_seconds - ended, 0.0),
-    }
+@dataclass(slots=True, kw_only=True)
+class FirstObject:
+    """When the first of `names` lay in a folder. A local target names only what is whole."""
+
+    folder: Path
+    names: frozenset[str]
+    seconds: float | None = None
+    """Since the watch began."""
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look again and again, until it is there or the block ends."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(ended, time.perf_counter()))
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _watch(self, ended: threading.Event, started: float) -> None:
+        while not ended.wait(LOOK_SECONDS):
+            if not self.names.isdisjoint(os.listdir(self.folder)):
+                self.seconds = time.perf_counter() - started
+                return
 
 
-def report(runs: list[StartUpRun], objects: int) -> None:
-    print(f"{objects} objects, {len(runs)} runs, {os.cpu_count()} cores; medians, seconds\n")
-    print(f"{'phase':32}{'begins':>8}{'takes':>8}{'CPU of the driver':>20}")
-    for phase in runs[-1].phases:
-        seen = [run.phases[phase] for run in runs if phase in run.phases]
-        begin, seconds, cpu = (statistics.median(column) for column in zip(*seen, strict=True))
-        print(f"{phase:32}{begin:8.2f}{seconds:8.2f}{cpu:20.2f}")
-    wall = [run.usage.wall_seconds for run in runs]
-    print(f"{'all':32}{0:8.2f}{statistics.median(wall):8.2f}{'':20}   {spread(wall)}\n")
-    print(f"{'process':32}{'CPU':>8}")
-    roles = sorted({name for run in runs for name in run.usage.cpu_by_role})
-    for name in roles:
-        print(f"{name:32}{median_cpu(runs, name):8.2f}")
-    cpu = [run.usage.cpu_seconds for run in runs]
-    print(f"{'all':32}{statistics.median(cpu):8.2f}   {spread(cpu)}   by {runs[0].usage.method}")
-    left = [line for run in runs for line in run.usage.left_behind]
-    print(f"\noutlived the command by two seconds: {left or 'nothing'}")
+def table(runs: Sequence[StartUpRun]) -> Iterator[str]:
+    """Medians of both sides, and new over old in each round: median, lowest, highest."""
+    yield f"{'':28}{'old':>10}{'new':>10}   new/old"
+    counted = [run for run in runs if run.round != WARM_UP]
+    for title, (column, digits) in COLUMNS.items():
+        old, new = (
+            {run.round: column(run) for run in counted if run.side == side} for side in (OLD, NEW)
+        )
+        yield paired_line(f"{title:28}", old, new, digits)
+    yield ""
+    for role in sorted({role for run in counted for role in run.usage.cpu_by_role}):
+        medians = (_median_cpu(counted, side, role) for side in (OLD, NEW))
+        yield f"{'CPU s, ' + role:28}" + "".join(f"{median:10.2f}" for median in medians)
 
 
-def median_cpu(runs: list[StartUpRun], name: str) -> float:
-    return statistics.median(run.usage.cpu_by_role.get(name, 0.0) for run in runs)
-
-
-def spread(values: list[float]) -> str:
-    return f"({min(values):.2f} to {max(values):.2f})"
+def _median_cpu(runs: Iterable[StartUpRun], side: str, role: str) -> float:
+    return statistics.median(
+        [run.usage.cpu_by_role.get(role, 0.0) for run in runs if run.side == side] or [0.0]
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 
-from noria.benchmarks.studies.simulated_stores import Pilot, Sample, Simulation, StoreModel
+from noria.benchmarks.studies.simulated_stores import ClosedLoop, Pilot, Second, StoreModel
 from noria.engine.concurrency.budget import Budgets
 from noria.engine.concurrency.throughput import Window
 
@@ -66,11 +66,11 @@ class Scenario:
         alone = model.base_seconds + self._mean_bytes / model.stream_bytes_per_second
         return self.best_requests_per_second * alone
 
-    def simulate(self, seed: int, pilot: Pilot | None = None) -> Outcome:
+    def simulate(self, seed: int, pilot: Pilot | None = None) -> ScenarioOutcome:
         budgets = pilot or Budgets(self.start)
         sizes = self.sizes(seed)
-        simulation = Simulation(self.models, sizes, budgets, workers=self.workers, seed=seed)
-        return Outcome(self, list(simulation.run(self.seconds)))
+        simulation = ClosedLoop(self.models, sizes, budgets, workers=self.workers, seed=seed)
+        return ScenarioOutcome(self, list(simulation.run(self.seconds)))
 
     def _rate(self, role: str) -> float:
         model = self.models[role]
@@ -85,12 +85,12 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ScenarioOutcome:
     scenario: Scenario
-    samples: list[Sample]
+    samples: list[Second]
 
     @property
-    def settled(self) -> list[Sample]:
+    def settled(self) -> list[Second]:
         return [one for one in self.samples if one.now > self.scenario.settled_after]
 
     @property

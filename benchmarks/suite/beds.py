@@ -1,9 +1,8 @@
-"""Servers on both sides of a benchmark, the source filled, a fresh target for every run.
+"""Servers on both sides of a benchmark: the source filled, and a fresh target for every run.
 
-with run_real_stands([workload]) as [stand]:
-    with stand.fresh_ends() as ends:
-        ...
-        stand.arrived(ends)
+with run_real_beds([workload]) as [test_bed], test_bed.fresh_ends() as ends:
+    ...
+    test_bed.arrived(ends)
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from noria.benchmarks.servers import (
     run_azurite,
     run_seaweedfs,
 )
-from noria.benchmarks.suite.filling import fill_container
+from noria.benchmarks.suite.sources import fill_container
 from noria.benchmarks.suite.tools import Ends
 from noria.benchmarks.suite.workloads import Sized, Workload
 
@@ -104,11 +103,13 @@ def count_objects(client: Any, bucket: str) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def run_real_stands(
+def run_real_beds(
     workloads: Sequence[Workload], *, tls: bool = False
 ) -> Iterator[list[RealTestBed]]:
-    """Both servers, with each workload's objects in a container of its own; all data goes at the
-    end."""
+    """Both servers, with each workload's objects in a container of its own.
+
+    All data is removed at the end.
+    """
     containers = [f"source-{number}" for number in range(len(workloads))]
     with contextlib.ExitStack() as stack:
         azurite = stack.enter_context(run_azurite())
@@ -148,7 +149,7 @@ class NullTestBed:
 
 
 @contextlib.contextmanager
-def run_null_stand(
+def run_null_bed(
     objects: Sequence[Sized], *, tls: bool, bucket: str | None = None
 ) -> Iterator[NullTestBed]:
     """`bucket` is written to at every run; by default each has a new one."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from noria.benchmarks.suite.tools import Tool, juicefs, noria, rclone
 
 NORIA = "Noria"
-STANDING_NORIA = "Noria on a standing Ray"
+CLUSTER_NORIA = "Noria on a Ray cluster"
 RCLONE_WHOLE = "rclone, one request"
 RCLONE_PARTS = "rclone, in parts"
 RCLONE = "rclone"
@@ -26,7 +26,7 @@ NO_CHECKSUM = "no checksum goes out with the bytes; no resume within an object"
 NO_METADATA = "no checksum goes out with the bytes; metadata and content type are not kept"
 
 
-def large_object_contenders() -> list[Tool]:
+def large_object_tools() -> list[Tool]:
     return [
         noria(name=NORIA),
         rclone(
@@ -39,10 +39,10 @@ def large_object_contenders() -> list[Tool]:
     ]
 
 
-def small_object_contenders(cluster_port: int) -> list[Tool]:
+def small_object_tools(cluster_port: int) -> list[Tool]:
     return [
         noria(name=NORIA),
-        noria(name=STANDING_NORIA, cluster_port=cluster_port),
+        noria(name=CLUSTER_NORIA, cluster_port=cluster_port),
         rclone(
             ["--transfers", "64", "--checkers", "16", *TRUSTING, *UNHEADED, *EAGER],
             name=RCLONE,
@@ -52,7 +52,7 @@ def small_object_contenders(cluster_port: int) -> list[Tool]:
     ]
 
 
-def mixed_object_contenders() -> list[Tool]:
+def mixed_object_tools() -> list[Tool]:
     return [
         noria(name=NORIA),
         rclone(

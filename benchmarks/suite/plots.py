@@ -28,7 +28,7 @@ DOTS_PER_INCH = 130
 def plot_measure(
     contests: Sequence[Contest], measure: Measure, *, title: str, path: Path, digits: int
 ) -> None:
-    """Medians as bars, lowest to highest as whiskers. Raises ValueError where nothing was run."""
+    """Medians as bars, lowest to highest as whiskers. Raises ValueError if nothing was run."""
     heights = [len(contest.tools) for contest in contests]
     inches_high = sum(INCHES_A_HEADING + INCHES_A_BAR * count for count in heights) + 0.5
     figure = Figure(figsize=(INCHES_WIDE, inches_high), layout="constrained")

@@ -1,4 +1,4 @@
-"""Ray without a job: a cluster that was there before, and what Ray alone takes."""
+"""A Ray cluster on this machine that runs before the job does."""
 
 from __future__ import annotations
 
@@ -9,23 +9,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from noria.benchmarks.measure.accounting import Account, Usage, measure, open_account
-from noria.benchmarks.suite.tools import noria_role
+from noria.benchmarks.measure.accounting import Account
 
 READY_SECONDS = 60.0
 REST_SECONDS = 1.0
 REST_SHARE = 0.1
 """Of one core, over REST_SECONDS: what a cluster without work stays below."""
-IDLE_SECONDS = 6.0
-"""How long Ray is watched doing nothing; its workers are all there by then."""
-
-IDLE_RAY = f"""
-import os, time
-from noria.engine.cluster.ray import Cluster
-cluster = Cluster(None, cpus=os.cpu_count() or 1)
-time.sleep({IDLE_SECONDS})
-cluster.close()
-"""
 
 
 def start_cluster(
@@ -62,16 +51,3 @@ def _wait_for_rest(account: Account) -> None:
         if used - before < REST_SHARE * REST_SECONDS:
             return
     raise RuntimeError(f"the cluster is not at rest after {READY_SECONDS:.0f} s")
-
-
-def measure_idle_ray(folder: Path) -> Usage:
-    """What a Ray of its own takes as Noria starts it, without a job."""
-    environment = {"PATH": os.defpath, "HOME": str(folder), "RAY_TMPDIR": str(folder)}
-    with open_account() as account:
-        return measure(
-            [sys.executable, "-c", IDLE_RAY],
-            environment,
-            account=account,
-            roles=noria_role,
-            folder=folder,
-        )

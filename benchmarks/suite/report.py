@@ -10,7 +10,13 @@ from pathlib import Path
 
 from noria.benchmarks.measure.accounting import Usage
 from noria.benchmarks.measure.spread import Spread, paired_ratios, spread_of
-from noria.benchmarks.suite.bars import Bar, wall_seconds
+from noria.benchmarks.suite.goals import (
+    Goal,
+    cpu_per_gb,
+    cpu_per_object,
+    objects_per_second,
+    wall_seconds,
+)
 from noria.benchmarks.suite.peers import NORIA
 from noria.benchmarks.suite.plots import plot_measure
 from noria.benchmarks.suite.rounds import Contest, Measure, ToolRun
@@ -28,8 +34,7 @@ class Results:
     machine: Mapping[str, str]
     versions: Mapping[str, str]
     contests: Sequence[Contest]
-    bars: Sequence[Bar]
-    idle: Sequence[Usage]
+    goals: Sequence[Goal]
     rounds: int
     seconds: Mapping[str, float]
     """Workload -> how long all of it took, servers and uploads included."""
@@ -66,7 +71,7 @@ def _row(run: ToolRun) -> dict[str, object]:
     usage = run.usage
     return {
         "workload": run.workload,
-        "contender": run.tool,
+        "tool": run.tool,
         "round": run.round,
         "counts": run.counts,
         "objects": run.objects,
@@ -93,8 +98,8 @@ def _plot(contests: Sequence[Contest], folder: Path, name: str) -> Iterator[tupl
     by_bytes = [one for one in contests if one.workload.name not in OBJECT_WORKLOADS]
     by_object = [one for one in contests if one.workload.name in OBJECT_WORKLOADS]
     figures = (
-        (_Figure("cpu-per-gb", "CPU seconds for each GB", _cpu_per_gb, 2), by_bytes),
-        (_Figure("cpu-per-object", "CPU microseconds an object", _cpu_per_object, 0), by_object),
+        (_Figure("cpu-per-gb", "CPU seconds for each GB", cpu_per_gb, 2), by_bytes),
+        (_Figure("cpu-per-object", "CPU microseconds an object", cpu_per_object, 0), by_object),
         (_Figure("wall", "Seconds from start to end", wall_seconds, 1), shown),
     )
     for figure, drawn in figures:
@@ -104,12 +109,8 @@ def _plot(contests: Sequence[Contest], folder: Path, name: str) -> Iterator[tupl
             yield path.name, figure.title
 
 
-def _cpu_per_gb(run: ToolRun) -> float:
-    return run.cpu_seconds_per_gb
-
-
-def _cpu_per_object(run: ToolRun) -> float:
-    return run.cpu_microseconds_per_object
+def _megabytes_per_second(run: ToolRun) -> float:
+    return run.megabytes_per_second
 
 
 # -- the document ----------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ def _document(
     yield ""
     yield (
         f"Rounds that count: {results.rounds}, after one for warm-up; {total / 60:.0f} minutes. "
-        "In each round every contender has its turn, and the order is another in each. Figures are "
+        "In each round every tool takes its turn, in another order each time. Figures are "
         "medians, with the lowest and the highest; a ratio is taken inside each round, and its "
         "median given. GB are 10^9 bytes. Each run wrote into a fresh bucket, and counts only if "
         "every object and every byte was in it afterwards."
@@ -133,15 +134,15 @@ def _document(
     yield ""
     yield _accounting_line(results)
     yield ""
-    yield "## Bars"
+    yield "## Goals"
     yield ""
-    yield from _bars_table([bar for bar in results.bars if bar.counts])
-    beside = [bar for bar in results.bars if not bar.counts]
+    yield from _goals_table([goal for goal in results.goals if goal.counts])
+    beside = [goal for goal in results.goals if not goal.counts]
     if beside:
         yield ""
-        yield "Beside the bars:"
+        yield "Beside the goals:"
         yield ""
-        yield from _bars_table(beside)
+        yield from _goals_table(beside)
     for title, facts in (("Machine", results.machine), ("Versions", results.versions)):
         yield ""
         yield f"## {title}"
@@ -169,18 +170,18 @@ def _accounting_line(results: Results) -> str:
     )
 
 
-def _bars_table(bars: Sequence[Bar]) -> Iterator[str]:
+def _goals_table(goals: Sequence[Goal]) -> Iterator[str]:
     verdicts = {True: "met", False: "**not met**", None: "not measured"}
     rows = [
         [
-            bar.workload,
-            bar.what,
-            bar.wanted,
-            _text(bar.value, bar.digits),
-            verdicts[bar.met],
-            bar.note,
+            goal.workload,
+            goal.what,
+            goal.wanted,
+            _text(goal.value, goal.digits),
+            verdicts[goal.met],
+            goal.note,
         ]
-        for bar in bars
+        for goal in goals
     ]
     yield from _table(["workload", "measure", "wanted", "found", "verdict", "note"], rows)
 
@@ -193,10 +194,10 @@ def _contest_section(contest: Contest, seconds: float | None) -> Iterator[str]:
     yield f"{workload.title}: {len(workload.objects):,} objects, {workload.bytes:,} bytes.{took}"
     yield ""
     per_object = workload.name in OBJECT_WORKLOADS
-    measure, digits = (_cpu_per_object, 0) if per_object else (_cpu_per_gb, 2)
+    measure, digits = (cpu_per_object, 0) if per_object else (cpu_per_gb, 2)
     head = ["", "CPU us/object" if per_object else "CPU s/GB", f"{NORIA} / this"]
     head += ["objects/s" if per_object else "MB/s", "wall s", "peak RSS MiB", "peak PSS MiB"]
-    rows = [_contender_row(contest, one.name, measure, digits) for one in contest.tools]
+    rows = [_tool_row(contest, one.name, measure, digits) for one in contest.tools]
     yield from _table([*head, "runs"], rows)
     for tool in contest.tools:
         yield ""
@@ -208,9 +209,9 @@ def _contest_section(contest: Contest, seconds: float | None) -> Iterator[str]:
             yield f"Void, round {run.round}: {run.trouble}"
 
 
-def _contender_row(contest: Contest, name: str, measure: Measure, digits: int) -> list[str]:
+def _tool_row(contest: Contest, name: str, measure: Measure, digits: int) -> list[str]:
     valid, void = contest.valid(name), contest.void(name)
-    rate = ToolRun.objects_per_second.fget if digits == 0 else ToolRun.megabytes_per_second.fget
+    rate = objects_per_second if digits == 0 else _megabytes_per_second
     cells = [
         _text(spread_of(measure(run) for run in valid), digits),
         _text(paired_ratios(contest.by_round(NORIA, measure), contest.by_round(name, measure)), 2),
@@ -235,16 +236,13 @@ def _roles_section(results: Results) -> Iterator[str]:
             if tool.tool == "noria" and runs:
                 where = f"{contest.workload.name}: {tool.name}"
                 columns[where] = _median_roles([run.usage for run in runs])
-    if results.idle:
-        columns["idle Ray"] = _median_roles(results.idle)
     if not columns:
         return
     yield ""
     yield "## Whose CPU"
     yield ""
     yield (
-        "CPU seconds by role, sampled ten times a second; unseen is what lived too short for "
-        "that. Idle Ray is a Ray as Noria starts it, watched for some seconds without a job."
+        "CPU seconds by role, sampled ten times a second; unseen is what lived too short for that."
     )
     yield ""
     roles = sorted({role for column in columns.values() for role in column} - {"unseen"})

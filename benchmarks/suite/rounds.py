@@ -1,8 +1,8 @@
-"""Contenders side by side: round after round, each in turn, each into a fresh target.
+"""Tools side by side: round after round, each in turn, each into a fresh target.
 
-Load on the machine, the servers' caches and their garbage change with time, so no contender has a
-stretch of its own: A B C, B C A, C A B. What one round's runs have to bear is alike; ratios are
-taken inside a round.
+Load on the machine, the servers' caches and their garbage change with time, so no tool has a
+stretch of its own: A B C, B C A, C A B. All runs of one round meet the same conditions, so ratios
+are taken inside a round.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LAST_WORDS = 300  # characters of a failed tool's output
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRun:
-    """One contender's attempt at one workload."""
+    """One tool's attempt at one workload."""
 
     workload: str
     tool: str
@@ -37,7 +37,7 @@ class ToolRun:
     bytes: int
     usage: Usage
     trouble: str = ""
-    """Why the run is void; empty where every object has arrived."""
+    """Why the run is void; empty if every object has arrived."""
 
     @property
     def counts(self) -> bool:
@@ -103,7 +103,7 @@ def run_rounds(
     say: Callable[[str], None],
     warm_up: Sequence[Entry] | None = None,
 ) -> Iterator[ToolRun]:
-    """A round for warm-up, of `warm_up` where given, then `rounds` that count."""
+    """A round for warm-up, of `warm_up` if given, then `rounds` that count."""
     for number in range(rounds + 1):
         taking_part = [one for one in entries if one.rounds is None or number <= one.rounds]
         if number == WARM_UP and warm_up is not None:
@@ -122,14 +122,14 @@ def run_once(entry: Entry, number: int) -> ToolRun:
         temporary_folder() as folder,
         open_account() as account,
     ):
-        order = tool.order(ends, folder)
+        invocation = tool.invoke(ends, folder)
         if tool.cluster_port is not None:
-            start_cluster(account, tool.cluster_port, order.environment, folder)
+            start_cluster(account, tool.cluster_port, invocation.environment, folder)
         log = folder / "output.log"
         with log.open("wb") as output:
             usage = measure(
-                order.command,
-                order.environment,
+                invocation.command,
+                invocation.environment,
                 account=account,
                 roles=tool.roles,
                 folder=folder,

@@ -29,7 +29,7 @@ class Ends:
     secret_key: str
     bucket: str
     ca_bundle: Path | None = None
-    """Set where both sides speak https."""
+    """Set if both sides speak https."""
 
     def env(self) -> dict[str, str]:
         """What every tool finds in its environment; nothing comes from the developer's own."""
@@ -47,7 +47,7 @@ class Ends:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Invocation:
     """One command, ready to run in a folder of its own."""
 
     command: Sequence[str]
@@ -61,7 +61,7 @@ class Tool:
     name: str
     """As plots and tables show it."""
     tool: str
-    order: Callable[[Ends, Path], Order]
+    invoke: Callable[[Ends, Path], Invocation]
     """The command, given both ends and an empty folder."""
     flags: str = ""
     """What the report says of the command."""
@@ -84,8 +84,8 @@ NORIA_ROLES = {
     "ray::WorkerActor": "Noria: workers",
     "ray::IDLE": "Ray: idle workers",
     "default_worker.py": "Ray: idle workers",
-    "noria": "Noria: driver",
-    "engine.": "Noria: driver",
+    "noria.engine.cluster.worker_process": "Noria: workers",
+    "noria.engine.cluster.ray_gateway": "Noria: gateway to Ray",
 }
 """What a command line or title holds -> the role; the first that fits counts."""
 
@@ -97,6 +97,8 @@ def noria_role(command: str) -> str:
         return NORIA_ROLES[Path(program).name]
     if program.startswith("ray::"):
         arguments = ""
+    if Path(arguments.partition(" ")[0]).name == "noria":
+        return "Noria: driver"
     words = program + " " + arguments
     return next((role for mark, role in NORIA_ROLES.items() if mark in words), "other")
 
@@ -104,54 +106,57 @@ def noria_role(command: str) -> str:
 def noria(
     *,
     name: str = "Noria",
-    tree: Path | None = None,
+    program: Path | None = None,
     cluster_port: int | None = None,
     flags: Sequence[str] = (),
 ) -> Tool:
     """`noria copy` as a user would call it.
 
-    `tree` is another checkout to run. The default is a Ray of its own, started and ended within the
-    run; with `cluster_port` it is a cluster that stands already.
+    `program` is the command of another revision; the default is that of this environment. Workers
+    are processes of this machine, or with `cluster_port` those of a Ray cluster that runs already.
     """
     if cluster_port is not None:
         flags = [*flags, "--address", f"127.0.0.1:{cluster_port}"]
 
-    def order(ends: Ends, folder: Path) -> Order:
-        environment = {**ends.env(), "HOME": str(folder), "RAY_TMPDIR": str(folder)}
-        if tree is not None:
-            environment["PYTHONPATH"] = str(tree)
-        return Order(command=_noria_command(ends, folder, flags), environment=environment)
+    def invoke(ends: Ends, folder: Path) -> Invocation:
+        return Invocation(
+            command=_noria_command(program or _own_program(), ends, folder, flags),
+            environment={**ends.env(), "HOME": str(folder), "RAY_TMPDIR": str(folder)},
+        )
 
     return Tool(
         name=name,
         tool="noria",
-        order=order,
+        invoke=invoke,
         flags=" ".join(["noria copy SOURCE TARGET --job DIR --quiet --json", *flags]),
         roles=noria_role,
         cluster_port=cluster_port,
     )
 
 
-def _noria_command(ends: Ends, folder: Path, flags: Sequence[str]) -> list[str]:
-    program = str(Path(sys.executable).with_name("noria"))
+def _own_program() -> Path:
+    return Path(sys.executable).with_name("noria")
+
+
+def _noria_command(program: Path, ends: Ends, folder: Path, flags: Sequence[str]) -> list[str]:
     source, target = f"az://{ends.account}/{ends.container}", f"s3://{ends.bucket}"
     # Two at once would fight for the port of /metrics; the peers serve none either, or on port 0.
     output = ["--quiet", "--json", "--metrics-address", "off", *flags]
     if ends.ca_bundle is None:
-        return [program, "copy", source, target, "--job", str(folder / "job"), *output]
+        return [str(program), "copy", source, target, "--job", str(folder / "job"), *output]
     job_file = folder / "job.toml"
     trust = f'ca_bundle = "{ends.ca_bundle}"'
     job_file.write_text(
         f'[source]\nurl = "{source}"\n{trust}\n[target]\nurl = "{target}"\n{trust}\n'
     )
-    return [program, "run", str(job_file), *output]
+    return [str(program), "run", str(job_file), *output]
 
 
 # -- rclone ----------------------------------------------------------------------------------------
 
 
 def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Tool:
-    def order(ends: Ends, folder: Path) -> Order:
+    def invoke(ends: Ends, folder: Path) -> Invocation:
         trust = [] if ends.ca_bundle is None else ["--ca-cert", str(ends.ca_bundle)]
         places = [f"source:{ends.container}", f"target:{ends.bucket}"]
         environment = {
@@ -167,12 +172,12 @@ def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Too
             "RCLONE_CONFIG_TARGET_STORAGE_CLASS": "STANDARD",
         }
         command = [str(find_tool("rclone")), "--config", os.devnull, "copy", *places]
-        return Order(command=[*command, *flags, *trust], environment=environment)
+        return Invocation(command=[*command, *flags, *trust], environment=environment)
 
     return Tool(
         name=name,
         tool="rclone",
-        order=order,
+        invoke=invoke,
         flags="rclone copy SOURCE TARGET " + " ".join(flags),
         note=note,
     )
@@ -182,7 +187,7 @@ def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Too
 
 
 def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "") -> Tool:
-    def order(ends: Ends, folder: Path) -> Order:
+    def invoke(ends: Ends, folder: Path) -> Invocation:
         # Its minio scheme speaks http, its s3 scheme https; the source follows the environment.
         scheme = "minio" if ends.ca_bundle is None else "s3"
         host = urlsplit(ends.endpoint).netloc
@@ -190,7 +195,7 @@ def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "")
             f"wasb://{ends.container}/",
             f"{scheme}://{ends.access_key}:{ends.secret_key}@{host}/{ends.bucket}/",
         ]
-        return Order(
+        return Invocation(
             command=[str(find_tool("juicefs")), "sync", *places, *flags],
             environment={**ends.env(), "HOME": str(folder)},
         )
@@ -198,7 +203,7 @@ def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "")
     return Tool(
         name=name,
         tool="juicefs",
-        order=order,
+        invoke=invoke,
         flags="juicefs sync SOURCE TARGET " + " ".join(flags),
         note=note,
     )

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from noria.benchmarks.measure.spread import spread_of
-from noria.benchmarks.suite.beds import run_real_stands
+from noria.benchmarks.suite.beds import run_real_beds
 from noria.benchmarks.suite.rounds import Entry, ToolRun, run_rounds
 from noria.benchmarks.suite.tools import Tool, juicefs, rclone
 from noria.benchmarks.suite.workloads import bulk, bulk_https, mixed, small
@@ -78,15 +78,15 @@ def main() -> int:
         make, sets = TRIALS[name]
         workload = make(arguments.share)
         print(workload.title, flush=True)
-        tools = [contender_of(words) for words in sets]
-        with run_real_stands([workload], tls=workload.tls) as [test_bed]:
+        tools = [tool_of(words) for words in sets]
+        with run_real_beds([workload], tls=workload.tls) as [test_bed]:
             entries = [Entry(workload=workload, test_bed=test_bed, tool=tool) for tool in tools]
             runs = list(run_rounds(entries, rounds=arguments.rounds, say=lambda line: None))
             print_table(runs, tools)
     return 0
 
 
-def contender_of(words: str) -> Tool:
+def tool_of(words: str) -> Tool:
     tool, *flags = words.split()
     return (rclone if tool == "rclone" else juicefs)(flags, name=words)
 

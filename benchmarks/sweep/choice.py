@@ -1,7 +1,7 @@
-"""What the runs of `noria bench` say of each setting, and which setting that speaks for. Pure.
+"""What the runs of `noria bench` say about each setting, and which one to choose. Pure.
 
 Noise is what the repeats of one setting show: the range from its lowest run to its highest. A
-setting is as good as the best where its median lies within the best one's range.
+setting is as good as the best one if its median lies within the best one's range.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SweepRun:
     cause: str = ""
     """Why it did not end well; without names of objects."""
     wall_seconds: float = 0.0
-    """Of the whole command: with the start and end of Ray, and the reconciliation."""
+    """Of the whole command: with the start of the workers, and the reconciliation."""
     move_seconds: float = 0.0
     """From the moment that the first worker was asked for until everything had landed."""
     bytes: int = 0
@@ -51,8 +51,8 @@ class SweepRun:
     """User and system time of the whole command, as the operating system counts it."""
     driver_cpu_seconds: float = 0.0
     workers_cpu_seconds: float = 0.0
-    ray_cpu_seconds: float = 0.0
-    """Ray's own processes, and those that lived too short to be told."""
+    other_cpu_seconds: float = 0.0
+    """Processes that are neither, and those that lived too short to be told apart."""
     peak_rss_bytes: int = 0
     """Of the sum over all processes of the command; shared pages count in each."""
     peak_pss_bytes: int = 0
@@ -60,7 +60,7 @@ class SweepRun:
     retries: int = 0
     throttles: int = 0
     cpu_scope: str = "all processes"
-    """Or "driver only", where the workers run on a cluster that was there before."""
+    """Or "driver only", if the workers run on a cluster that was there before."""
     cpu_method: str = ""
 
     @property
@@ -144,10 +144,11 @@ def summarize(
 
 
 def choose(summaries: Iterable[SweepSummary], *, whole_cost: bool = True) -> Choice | None:
-    """The highest median throughput; among those within its noise the least CPU; among those
-    within the noise of that, the least memory; then the one that was given first.
+    """The setting to take: throughput first, then CPU, then memory, each as far as noise allows.
 
-    None where no setting is usable. Without `whole_cost` (CPU and memory are known of a part of the
+    That is the highest median throughput; among the settings within its noise, the least CPU; among
+    those within the noise of that, the least memory; then the one that was given first. None if no
+    setting is usable. Without `whole_cost` (CPU and memory are known of a part of the
     processes only) throughput alone decides.
     """
     usable = [summary for summary in summaries if summary.usable]

@@ -44,6 +44,9 @@ from noria.manifests.job.directory import JobDirectory
 # A session of its own: Ctrl-C on the terminal reaches the bench alone, which passes it on.
 PROGRAM = "import os; os.setsid(); from noria.__main__ import main; main()"
 
+WORKER_MARKS = ("ray::WorkerActor", "noria.engine.cluster.worker_process")
+"""One of them is in the command line, or the title, of each worker process."""
+
 Say = Callable[[str], None]
 
 
@@ -64,30 +67,30 @@ class BenchOptions:
     address: str | None = None
 
 
-def bench(wish: BenchOptions, say: Say) -> SweepFindings:
+def bench(options: BenchOptions, say: Say) -> SweepFindings:
     """Run the whole matrix; leaves runs.parquet and the plots in the output directory.
 
     Raises ConfigurationError for what cannot work, before anything is moved, and what the stores
     raise while the source is looked at.
     """
-    config = read_job_file(wish.job_file)
-    settings = read_settings(config, wish.sweeps)
-    limit_bytes = None if wish.limit is None else read_limit(wish.limit)
-    output = wish.output or wish.job_file.with_name(f"{wish.job_file.stem}-bench")
-    ground = TargetSandbox(config.target)
+    config = read_job_file(options.job_file)
+    settings = read_settings(config, options.sweeps)
+    limit_bytes = None if options.limit is None else read_limit(options.limit)
+    output = options.output or options.job_file.with_name(f"{options.job_file.stem}-bench")
+    sandbox = TargetSandbox(config.target)
     with _output_directory(output):
-        campaign = _Campaign(wish, settings, ground, output, say, _Stop(say))
+        running = _Bench(options, settings, sandbox, output, say, _Stop(say))
         try:
-            campaign.look_at_source(limit_bytes)
-            campaign.run_all()
+            running.look_at_source(limit_bytes)
+            running.run_all()
         finally:
-            campaign.leave()
-        return campaign.findings()
+            running.leave()
+        return running.findings()
 
 
 @contextmanager
 def _output_directory(output: Path) -> Iterator[None]:
-    """A new directory, which goes again where nothing came into it."""
+    """A new directory; it is removed again if nothing was written to it."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         if any(output.iterdir()):
@@ -111,7 +114,7 @@ class _Stop:
 
     def ask(self, number: int = 0, frame: FrameType | None = None) -> None:
         if not self.asked:
-            self._say("stopping: the run under way is ended first")
+            self._say("stopping: waiting for the current run to end")
         self.asked = True
         # Not send_signal(), which would reap the child before its times have been read.
         if self.child is not None and self.child.returncode is None:
@@ -151,12 +154,12 @@ class _Watched:
 
 
 @dataclass(slots=True)
-class _Campaign:
+class _Bench:
     """One bench, from the look at the source to the last object deleted. Use once."""
 
-    wish: BenchOptions
+    options: BenchOptions
     settings: Sequence[Setting]
-    ground: TargetSandbox
+    sandbox: TargetSandbox
     output: Path
     say: Say
     stop: _Stop
@@ -174,7 +177,7 @@ class _Campaign:
         """Read the inventory once, and choose what every run moves."""
         if _plotting() is None:
             self.say("no plots without matplotlib: pip install 'noria[bench]'")
-        target = self.ground.plot("inventory")
+        target = self.sandbox.folder("inventory")
         config = self.settings[0].config.model_copy(update={"target": target})
         prepared = job.plan(config, self.work / "inventory", self.say)
         self.sample = take_sample(prepared, self.work / "sample", limit_bytes)
@@ -182,12 +185,12 @@ class _Campaign:
         self.say(
             f"each run moves {self.sample.objects:,} of {manifest.objects_to_move:,} objects, "
             f"{size_text(self.sample.bytes)} of {size_text(manifest.bytes_to_move)}, "
-            f"to {self.ground.url}"
+            f"to {self.sandbox.url}"
         )
 
     def run_all(self) -> None:
         with self.stop.on_signals():
-            rounds = range(0 if self.wish.warm_up else 1, self.wish.repeats + 1)
+            rounds = range(0 if self.options.warm_up else 1, self.options.repeats + 1)
             for number in rounds:
                 for setting in self._round(number):
                     if self.stop.asked:
@@ -195,7 +198,7 @@ class _Campaign:
                     run = self._run(setting, number)
                     self.found.append((setting, run))
                     write_runs(self.output / "runs.parquet", self.found)
-                    self.say(_run_text(setting.labels, run, self.wish.repeats))
+                    self.say(_run_text(setting.labels, run, self.options.repeats))
                     if number == 0 and run.ended is Ended.WELL:
                         self._say_how_long(run.wall_seconds)
 
@@ -207,8 +210,8 @@ class _Campaign:
         return [*self.settings[first:], *self.settings[:first]]
 
     def _say_how_long(self, seconds: float) -> None:
-        runs = self.wish.repeats * len(self.settings)
-        self.say(f"{runs} runs to come, in about {duration_text(runs * seconds)} and the cleaning")
+        runs = self.options.repeats * len(self.settings)
+        self.say(f"{runs} runs left: about {duration_text(runs * seconds)} and the cleaning up")
 
     def _run(self, setting: Setting, number: int) -> SweepRun:
         """Plan, run under account, delete. A failure of any of these is the run's."""
@@ -216,7 +219,7 @@ class _Campaign:
         root = self.work / name
         assert self.sample is not None, "look_at_source() comes first"
         config = setting.config.model_copy(
-            update={"target": self.ground.plot(name), "inventory": self.sample.inventory}
+            update={"target": self.sandbox.folder(name), "inventory": self.sample.inventory}
         )
         try:
             prepared = job.plan(config, root)
@@ -227,14 +230,14 @@ class _Campaign:
             run = self._measure(root, number)
             ended_well = run.ended is Ended.WELL
         finally:
-            if not self.wish.keep:
+            if not self.options.keep:
                 self._clean(prepared, ended_well)
         return run
 
     def _clean(self, prepared: Prepared, ended_well: bool) -> None:
         root = prepared.directory.root
         try:
-            self.ground.clear(prepared, ended_well=ended_well)
+            self.sandbox.clear(prepared, ended_well=ended_well)
         except NoriaError as error:
             self.say(f"could not clean up after {root.name}: {_cause_text(error)}")
         # Not before: it says what the run wrote.
@@ -242,8 +245,8 @@ class _Campaign:
 
     def _measure(self, root: Path, number: int) -> SweepRun:
         command = [sys.executable, "-P", "-c", PROGRAM, "run", str(root), "--json"]
-        if self.wish.address is not None:
-            command += ["--address", self.wish.address]
+        if self.options.address is not None:
+            command += ["--address", self.options.address]
         said, errors = root.with_suffix(".json"), root.with_suffix(".txt")
         with open_account() as account, said.open("wb") as out, errors.open("wb") as err:
             usage = measure(
@@ -272,29 +275,29 @@ class _Campaign:
             cpu_seconds=usage.cpu_seconds,
             driver_cpu_seconds=usage.cpu_by_role.get("driver", 0.0),
             workers_cpu_seconds=usage.cpu_by_role.get("workers", 0.0),
-            ray_cpu_seconds=sum(usage.cpu_by_role.get(role, 0.0) for role in ("ray", "unseen")),
+            other_cpu_seconds=sum(usage.cpu_by_role.get(role, 0.0) for role in ("other", "unseen")),
             peak_rss_bytes=usage.peak_rss_bytes,
             peak_pss_bytes=usage.peak_pss_bytes,
             retries=_counted(counters, "retries"),
             throttles=_counted(counters, "throttles"),
-            cpu_scope="all processes" if self.wish.address is None else "driver only",
+            cpu_scope="all processes" if self.options.address is None else "driver only",
             cpu_method=usage.method,
         )
 
     def leave(self) -> None:
         """Look what is left at the target, and drop what holds names of objects."""
         try:
-            self.left = self.ground.count_left() if self.found else 0
+            self.left = self.sandbox.count_left() if self.found else 0
         except NoriaError as error:
-            self.say(f"could not look below {self.ground.url}: {_cause_text(error)}")
-        self.ground.drop_folders()
-        if not self.wish.keep:
+            self.say(f"could not list {self.sandbox.url}: {_cause_text(error)}")
+        self.sandbox.drop_folders()
+        if not self.options.keep:
             shutil.rmtree(self.work, ignore_errors=True)
 
     def findings(self) -> SweepFindings:
         labels = [setting.labels for setting in self.settings]
         summaries = summarize(labels, [(setting.labels, run) for setting, run in self.found])
-        whole_cost = self.wish.address is None
+        whole_cost = self.options.address is None
         choice = choose(summaries, whole_cost=whole_cost)
         files = [self.output / "runs.parquet"] if self.found else []
         found = SweepFindings(
@@ -303,10 +306,10 @@ class _Campaign:
             summaries=summaries,
             choice=choice,
             whole_cost=whole_cost,
-            planned=self.wish.repeats * len(self.settings),
+            planned=self.options.repeats * len(self.settings),
             stopped=self.stop.asked,
             left=self.left,
-            place=self.ground.url,
+            place=self.sandbox.url,
         )
         files += self._plots(found)
         return found
@@ -327,7 +330,7 @@ class _Campaign:
 
 
 def _plotting() -> ModuleType | None:
-    """benchmarks/sweep/plots.py, or None where matplotlib is not installed."""
+    """benchmarks/sweep/plots.py, or None if matplotlib is not installed."""
     # The command hides numpy from Ray (engine/cluster/imports.py); matplotlib cannot do without.
     if sys.modules.get("numpy", sys) is None:
         del sys.modules["numpy"]
@@ -341,11 +344,11 @@ def _plotting() -> ModuleType | None:
 def _role(command: str) -> str:
     if PROGRAM in command:
         return "driver"
-    return "workers" if command.startswith("ray::WorkerActor") else "ray"
+    return "workers" if any(mark in command for mark in WORKER_MARKS) else "other"
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """What `noria run --json` printed; empty where it was killed before."""
+    """What `noria run --json` printed; empty if it was killed before."""
     try:
         document = json.loads(path.read_bytes())
     except ValueError:
@@ -366,7 +369,7 @@ def _ending(exit_code: int, document: Mapping[str, Any], asked: bool) -> tuple[E
         cause = str(document["stopped"])
     else:
         found = {**document.get("causes", {}), **document.get("differences", {})}
-        cause = ", ".join(f"{count:,} {name}" for name, count in found.items()) or "it says not why"
+        cause = ", ".join(f"{count:,} {name}" for name, count in found.items()) or "no reason given"
     return Ended.FAILED, cause
 
 

@@ -2,7 +2,7 @@
 
 The sample is written as an inventory report, so that every run plans the same objects without
 another listing. At the target each bench has a folder with a random name, and each run one below
-it; deleted is what a run's own manifest names there, and that only where the receipt, or the mark
+it. A bench deletes only what a run's own manifest names there, and only if the receipt, or the mark
 on the object, says that this run wrote it.
 """
 
@@ -40,7 +40,7 @@ MEMORY_LIMIT = "1GiB"
 
 
 class TargetSandbox:
-    """The folder below a job's target that belongs to one bench."""
+    """The folder of one bench below a job's target, with a folder in it for each run."""
 
     def __init__(self, target: EndConfig) -> None:
         self._target = target
@@ -55,7 +55,7 @@ class TargetSandbox:
         below = f"{location.container}/{location.prefix}{self.name}/"
         return f"{location.scheme}://{account}{below}"
 
-    def plot(self, name: str) -> EndConfig:
+    def folder(self, name: str) -> EndConfig:
         """The target of one run."""
         end = self._target.model_copy(update={"url": f"{self.url}{name}/"})
         if end.location.scheme is Scheme.FILE and Path(self._target.location.container).is_dir():
@@ -63,12 +63,12 @@ class TargetSandbox:
         return end
 
     def clear(self, prepared: Prepared, *, ended_well: bool) -> None:
-        """Delete what one run wrote, and drop its uploads where it was cut short. May be repeated.
+        """Delete what one run wrote, and its uploads if it was cut short. May be repeated.
 
-        Raises what the store raises when it goes on refusing.
+        Raises the error of a store that keeps refusing.
         """
         if f"/{self.name}/" not in str(prepared.config.target.location) + "/":
-            raise ValueError("the job is none of this bench")
+            raise ValueError("the job does not belong to this bench")
         prefix, mark = prepared.facts.target_prefix, f"{prepared.facts.job_id}."
         target = open_end(prepared.config.target)
         try:
@@ -80,7 +80,7 @@ class TargetSandbox:
             target.close()
 
     def drop_folders(self) -> None:
-        """Remove the empty folders that plot() has made."""
+        """Remove the empty folders that folder() has made."""
         location = self._target.model_copy(update={"url": self.url}).location
         if location.scheme is Scheme.FILE and (root := Path(location.container)).is_dir():
             for folder in (*root.iterdir(), root):
@@ -148,8 +148,9 @@ class Sample:
 
 
 def share_out(classes: Iterable[SizeClass], limit_bytes: int) -> dict[int, int]:
-    """Power -> how many objects to take so that all together are about `limit_bytes`, never more
-    than one object of the smallest class above it.
+    """Power -> how many objects to take, so that all together are about `limit_bytes`.
+
+    They exceed it by at most one object of the smallest class.
 
     Each class gets its share of the bytes. What is too little for one object of a class goes to the
     next smaller one: of a few huge objects a small sample holds none, but as many large ones.
@@ -195,7 +196,7 @@ copy (
 def take_sample(prepared: Prepared, folder: Path, limit_bytes: int | None) -> Sample:
     """Choose among the objects that a plan would move, and write them down as a report in `folder`.
 
-    Raises ConfigurationError where there is nothing to choose from.
+    Raises ConfigurationError if there is nothing to choose from.
     """
     if not prepared.manifest.bytes_to_move:
         raise ConfigurationError("there are no bytes at the source that a bench could move")

@@ -1,5 +1,4 @@
-"""The plots of `noria bench`: one PNG for each measure, with every run and the median of each
-setting."""
+"""The plots of `noria bench`: a PNG for each measure, with every run and each setting's median."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ def plot(
     note: str,
     folder: Path,
 ) -> Path | None:
-    """Draw one measure; None where no run ended well."""
+    """Draw one measure; None if no run ended well."""
     shown = [summary for summary in summaries if summary.runs]
     if not shown:
         return None
@@ -74,7 +73,7 @@ def plot(
 def _lines(
     measure: Measure, summaries: Sequence[SweepSummary], names: Sequence[str], chosen: Labels | None
 ) -> Figure:
-    """The first setting along the axis; a line for each value of the second, where there is one."""
+    """The first setting along the axis; a line for each value of the second, if there is one."""
     figure, axes = _empty(7.0, 4.6)
     across = names[0]
     places = {value: at for at, value in enumerate(_values(summaries, across))}

@@ -1,5 +1,7 @@
-"""What `noria bench` says at its end: a table of the settings, the choice and its reasons, and the
-lines for the job file."""
+"""What `noria bench` says at its end.
+
+A table of the settings, the choice and its reasons, and the lines for the job file.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +131,7 @@ def print_report(document: Mapping[str, Any]) -> None:
         console.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
     choice = document["choice"]
     if choice is None:
-        console.print("no setting to choose: none ran without a failure")
+        console.print("no setting to recommend: each had a run that failed")
     else:
         console.print(f"\nchosen: {setting_text(choice['settings'])}", markup=False)
         console.print(choice["why"], soft_wrap=True, markup=False, highlight=False)
@@ -147,7 +149,9 @@ def why(choice: Choice, whole_cost: bool = True) -> str:
     first = f"{_rate(fastest.throughput)} with {setting_text(fastest.labels)}"
     sentences = [f"The highest median throughput is {first}."]
     if not whole_cost:
-        sentences.append("CPU and memory of the workers are not known here: it alone decides.")
+        sentences.append(
+            "CPU and memory of the workers are not known here, so throughput alone decides."
+        )
     elif len(choice.even) == 1:
         sentences.append("No other setting comes within the spread of its runs.")
     else:
@@ -167,7 +171,7 @@ def why(choice: Choice, whole_cost: bool = True) -> str:
 
 
 def job_file_lines(labels: Labels) -> list[str]:
-    """The chosen settings as they stand in a job file."""
+    """The chosen settings as lines of a job file."""
     lines: list[str] = []
     for section, in_plan in (("[plan]", True), ("[run]", False)):
         names = [name for name in labels if (name in PlanConfig.model_fields) is in_plan]
@@ -184,21 +188,23 @@ def notes(found: SweepFindings) -> list[str]:
     if found.stopped:
         said.append(f"stopped before the end, after {len(runs)} of {found.planned} runs")
     if runs and max(len(one.runs) for one in found.summaries) == 1:
-        said.append("one run each shows no noise: repeat before you trust small differences")
+        said.append(
+            "one run of each setting shows no noise: raise --repeats to trust small differences"
+        )
     shortest = min((run.move_seconds for run in runs), default=SHORT_SECONDS)
     if shortest < SHORT_SECONDS:
         said.append(
-            f"runs as short as {duration_text(shortest)} are in good part the start of the workers "
-            "and of Ray: move more bytes to see more of the settings"
+            f"much of a run of {duration_text(shortest)} is the start of the workers: move more "
+            "bytes to see more of the settings"
         )
     if found.choice is not None and _factor(found.choice.fastest) > UNSTEADY:
         times = _factor(found.choice.fastest)
         said.append(
-            f"runs of the fastest setting differ by a factor of {times:.1f}: something else is at "
-            "work on this machine or at the stores, and with such noise little can be told apart"
+            f"runs of the fastest setting differ by a factor of {times:.1f}: something else is "
+            "busy on this machine or at the stores, and this noise hides what settings do"
         )
     if not found.whole_cost:
-        said.append("CPU and memory are those of the driver only: the workers are the cluster's")
+        said.append("CPU and memory are the driver's only: the workers run on the cluster")
     if found.left:
         said.append(f"{found.left:,} objects are left below {found.place}")
     return said

@@ -1,5 +1,7 @@
-"""Which settings `noria bench` tries: every combination of the swept values, checked while nothing
-has been moved yet."""
+"""Which settings `noria bench` tries: every combination of the swept values.
+
+They are checked before anything is moved.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from noria.manifests.errors import ConfigurationError
 from noria.manifests.plan.providers import known_name_rules, limits_for
 
 NOT_SWEPT = frozenset({"metrics_address", "names"})
-"""A bench serves no metrics; what to do with odd names is no question of speed."""
+"""A bench serves no metrics; what to do with odd names is not a question of speed."""
 SETTINGS_MOST = 1000
 
 
@@ -34,8 +36,10 @@ class Setting:
 
 
 def read_settings(config: JobConfig, sweeps: Sequence[str]) -> list[Setting]:
-    """Every combination of the swept values. Raises ConfigurationError for one that no job can
-    have."""
+    """Every combination of the swept values.
+
+    Raises ConfigurationError for one that no job can have.
+    """
     wanted = [_read_sweep(text) for text in sweeps]
     names = [name for name, _ in wanted]
     for name in names:
@@ -102,5 +106,5 @@ def read_limit(text: str) -> int:
     except ValueError as error:
         raise ConfigurationError(f"--limit: {error}") from error
     if size < 1:
-        raise ConfigurationError(f"--limit {text} is nothing to move; raise it")
+        raise ConfigurationError(f"--limit {text} moves nothing; raise it")
     return size

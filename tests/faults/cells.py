@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from noria.benchmarks.dataset import ObjectSpec, upload_azure
 from noria.benchmarks.servers import Azurite, S3Server
+from noria.benchmarks.servers.dataset import ObjectSpec, upload_azure
 from noria.manifests.model import Outcome, Receipt
 from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
 from tests.support.fault_proxy.rules import Operation

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from noria.benchmarks.dataset import ObjectSpec, upload_azure
 from noria.benchmarks.servers import Azurite, S3Server
+from noria.benchmarks.servers.dataset import ObjectSpec, upload_azure
 from tests.support.faulty import SMALL, Case, faulty_case, large_only
 from tests.support.lease_jobs import BucketShelf, azure_container
 from tests.support.moves import SEED, Move

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from azure.storage.blob import BlobServiceClient, ContentSettings
 
-from noria.benchmarks.dataset import ObjectSpec, build_mixed
+from noria.benchmarks.servers.dataset import ObjectSpec, build_mixed
 from tests.support.moves import NORIA, Move, plain
 
 MIB = 1024 * 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from noria.benchmarks.measure.accounting import Usage
 from noria.benchmarks.suite.rounds import Contest, ToolRun
-from noria.benchmarks.suite.tools import Order, Tool
+from noria.benchmarks.suite.tools import Invocation, Tool
 from noria.benchmarks.suite.workloads import Workload
 
 
@@ -47,6 +47,6 @@ def tool(name: str) -> Tool:
     return Tool(
         name=name,
         tool="loop" if tool == "c" else tool,
-        order=lambda ends, folder: Order(command=["false"], environment={}),
+        invoke=lambda ends, folder: Invocation(command=["false"], environment={}),
         flags=f"{tool} --fast",
     )

@@ -23,8 +23,8 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from noria.benchmarks.dataset import object_bytes
 from noria.benchmarks.servers import REGION, Azurite, S3Server
+from noria.benchmarks.servers.dataset import object_bytes
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import receipts_of
 from noria.manifests.job.results import read_result

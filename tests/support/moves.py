@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from noria.benchmarks.dataset import ObjectSpec, object_bytes
 from noria.benchmarks.servers import Azurite, S3Server, find_tool
+from noria.benchmarks.servers.dataset import ObjectSpec, object_bytes
 
 NORIA = Path(sys.executable).with_name("noria")
 SEED = 5

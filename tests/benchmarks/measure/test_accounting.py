@@ -12,7 +12,7 @@ import pytest
 
 from noria.benchmarks.measure.accounting import Account, Usage, measure
 from noria.benchmarks.measure.cgroups import open_cgroup
-from noria.benchmarks.measure.process_tree import FamilyAccount
+from noria.benchmarks.measure.process_tree import ProcessTreeAccount
 
 # Burns CPU by its own clock, so that load on the machine makes it last longer, not burn less.
 BURN = """
@@ -23,7 +23,7 @@ def burn(seconds):
 
 # A child that burns, and a daemon that left its parent and session, and burns after both. The pipe
 # keeps the command waiting for the daemon: its end is seen, its time is not waited for.
-FAMILY = (
+TREE = (
     BURN
     + """
 import os
@@ -64,7 +64,7 @@ ABORT = "import os; os.abort()"
 
 ACCOUNTS: dict[str, Callable[[], Account | None]] = {
     "cgroup": open_cgroup,
-    "family": FamilyAccount,
+    "process tree": ProcessTreeAccount,
 }
 
 
@@ -88,7 +88,7 @@ def start_seconds(account: Account) -> float:
 
 def test_children_and_daemons_count(account: Account) -> None:
     around = start_seconds(account)
-    used = run_python(account, FAMILY).cpu_seconds - around
+    used = run_python(account, TREE).cpu_seconds - around
     assert used == pytest.approx(1.5, abs=0.15)
 
 

@@ -279,7 +279,7 @@ def test_the_picture_is_drawn(found: SimulationFindings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "said"),
+    ("options", "said"),
     [
         (SimulationOptions(), "say what to move"),
         (SimulationOptions(bytes="1TB"), "--objects 1e9"),
@@ -295,16 +295,16 @@ def test_the_picture_is_drawn(found: SimulationFindings) -> None:
         (replace(SMALL, driver_restart_hours=float("inf")), "0 for never"),
         (replace(SMALL, store_rate="fast"), "--store-rate: "),
         (replace(SMALL, plot=Path("run.jpg")), "name a FILE.png"),
-        (replace(SMALL, plot=Path("/nowhere/run.png")), "in a directory that is there"),
+        (replace(SMALL, plot=Path("/nowhere/run.png")), "in a directory that exists"),
         (replace(SMALL, job=Path("job.toml")), "leave out --bytes"),
         (SimulationOptions(job=Path("/nowhere/job.toml")), "cannot read /nowhere/job.toml"),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused_with_the_next_step(
-    wish: SimulationOptions, said: str
+    options: SimulationOptions, said: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=said) as refused:
-        simulate(wish, lambda line: None)
+        simulate(options, lambda line: None)
     assert "\n" not in str(refused.value)
 
 
@@ -359,8 +359,8 @@ def test_a_planned_job_is_simulated_by_its_own_shards(tmp_path: Path) -> None:
 
 
 def test_driver_restarts_come_as_often_as_asked_for() -> None:
-    wish = replace(SMALL, faults=0.0, driver_restart_hours=0.1, node_loss_hours=0.0)
-    found = simulate(wish, lambda line: None)
+    options = replace(SMALL, faults=0.0, driver_restart_hours=0.1, node_loss_hours=0.0)
+    found = simulate(options, lambda line: None)
     restarts = [when for when, what in found.run.figures.marks if what == "driver restarted"]
     assert found.run.violation is None
     assert restarts == pytest.approx([0.1 * HOUR * (n + 1) for n in range(len(restarts))])

@@ -7,10 +7,10 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 from botocore.config import Config
 
-from noria.benchmarks.dataset import object_bytes
 from noria.benchmarks.servers import REGION, Azurite
-from noria.benchmarks.suite.beds import run_null_stand, run_real_stands
-from noria.benchmarks.suite.filling import LARGE_BYTES, SEED, fill_container
+from noria.benchmarks.servers.dataset import object_bytes
+from noria.benchmarks.suite.beds import run_null_bed, run_real_beds
+from noria.benchmarks.suite.sources import LARGE_BYTES, SEED, fill_container
 from noria.benchmarks.suite.tools import Ends
 from noria.benchmarks.suite.workloads import Workload
 
@@ -48,7 +48,7 @@ def put(ends: Ends, key: str, body: bytes) -> None:
 
 def test_both_ends_speak_https_that_the_ca_vouches_for() -> None:
     workload = Workload(name="tls", title="tls", objects=(("a/b", 3), ("c", 4)))
-    with run_real_stands([workload], tls=True) as [test_bed], test_bed.fresh_ends() as ends:
+    with run_real_beds([workload], tls=True) as [test_bed], test_bed.fresh_ends() as ends:
         assert ends.connection_string.count("https://") == 1
         with BlobServiceClient.from_connection_string(
             ends.connection_string, connection_verify=str(ends.ca_bundle)
@@ -62,7 +62,7 @@ def test_both_ends_speak_https_that_the_ca_vouches_for() -> None:
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_every_run_meets_an_empty_null_bucket(tls: bool) -> None:
-    with run_null_stand([("a", 10)], tls=tls) as test_bed:
+    with run_null_bed([("a", 10)], tls=tls) as test_bed:
         with test_bed.fresh_ends() as first:
             put(first, "x", b"123")
             assert test_bed.arrived(first) == (1, 3)

@@ -1,36 +1,13 @@
-"""Two revisions side by side: each side runs its own code, and the table pairs their rounds."""
+"""Two revisions side by side: the table pairs their rounds."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from noria.benchmarks.servers import ROOT
-from noria.benchmarks.suite.compare import NEW, OLD, check_imports, table, unpacked
+from noria.benchmarks.suite.compare import table
+from noria.benchmarks.suite.revisions import NEW, OLD
 from noria.benchmarks.suite.workloads import Workload
 from tests.support.fake_runs import contest, usage
 
 WORKLOAD = Workload(name="tiny", title="tiny", objects=(("object", 1),))
-
-
-def test_a_revision_is_unpacked_whole_and_goes_again() -> None:
-    with unpacked("HEAD") as tree:
-        assert (tree / "engine" / "cli.py").is_file()
-        assert not (tree / ".git").exists()
-    assert not tree.exists()
-
-
-def test_what_is_no_revision_is_said() -> None:
-    with pytest.raises(SystemExit, match="no-such-ref is no revision"), unpacked("no-such-ref"):
-        pass
-
-
-@pytest.mark.slow
-def test_driver_and_workers_import_the_tree_and_nothing_else(tmp_path: Path) -> None:
-    check_imports(ROOT)
-    with pytest.raises(RuntimeError, match=f"instead of {tmp_path}, Python imports {ROOT}"):
-        check_imports(tmp_path)
 
 
 def test_the_table_pairs_rounds() -> None:

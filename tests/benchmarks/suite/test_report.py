@@ -1,11 +1,11 @@
-"""What a suite leaves: a document with its bars, every run as a line, plots."""
+"""What a suite leaves: a document with its goals, every run as a line, plots."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
 
-from noria.benchmarks.suite.bars import check_bars
+from noria.benchmarks.suite.goals import check_goals
 from noria.benchmarks.suite.peers import JUICEFS, NORIA, RCLONE
 from noria.benchmarks.suite.report import Results, write_results
 from noria.benchmarks.suite.rounds import Contest, ToolRun
@@ -39,14 +39,13 @@ def results() -> Results:
         machine={"date": "today", "CPU": "one | two"},
         versions={"Noria": "0"},
         contests=[shown],
-        bars=check_bars({"small": shown}, [], 0),
-        idle=[],
+        goals=check_goals({"small": shown}, 0),
         rounds=2,
         seconds={"small": 60.0},
     )
 
 
-def test_the_document_has_bars_tables_and_what_was_void(tmp_path: Path) -> None:
+def test_the_document_has_goals_tables_and_what_was_void(tmp_path: Path) -> None:
     document = write_results(results(), tmp_path / "new", "day").read_text()
     assert (
         "| small | CPU an object over the better peer's | <= 0.80 | 0.62 (0.50 to 0.75) | met |"

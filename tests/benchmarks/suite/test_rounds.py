@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from noria.benchmarks.suite.rounds import Entry, contests_of, run_rounds
-from noria.benchmarks.suite.tools import Ends, Order, Tool
+from noria.benchmarks.suite.tools import Ends, Invocation, Tool
 from noria.benchmarks.suite.workloads import Workload
 
 WORKLOAD = Workload(name="tiny", title="two objects", objects=(("a", 1), ("b", 2)))
 
 
-class FolderStand:
+class FolderTestBed:
     """Buckets are folders."""
 
     def __init__(self, folder: Path) -> None:
@@ -44,27 +44,29 @@ class FolderStand:
 
 
 @pytest.fixture
-def test_bed(tmp_path: Path) -> FolderStand:
-    return FolderStand(tmp_path)
+def test_bed(tmp_path: Path) -> FolderTestBed:
+    return FolderTestBed(tmp_path)
 
 
 def shell(name: str, program: str) -> Tool:
     """A tool that finds its bucket as $0."""
 
-    def order(ends: Ends, folder: Path) -> Order:
-        return Order(command=["sh", "-c", program, ends.bucket], environment={"PATH": os.defpath})
+    def invoke(ends: Ends, folder: Path) -> Invocation:
+        return Invocation(
+            command=["sh", "-c", program, ends.bucket], environment={"PATH": os.defpath}
+        )
 
-    return Tool(name=name, tool="shell", order=order)
+    return Tool(name=name, tool="shell", invoke=invoke)
 
 
-def entries(test_bed: FolderStand, *tools: Tool) -> list[Entry]:
+def entries(test_bed: FolderTestBed, *tools: Tool) -> list[Entry]:
     return [Entry(workload=WORKLOAD, test_bed=test_bed, tool=one) for one in tools]
 
 
 MOVE = 'printf x > "$0/a"; printf xx > "$0/b"'
 
 
-def test_the_order_rotates_and_the_warm_up_does_not_count(test_bed: FolderStand) -> None:
+def test_the_order_rotates_and_the_warm_up_does_not_count(test_bed: FolderTestBed) -> None:
     said: list[str] = []
     three = entries(test_bed, *(shell(name, MOVE) for name in "ABC"))
     runs = list(run_rounds(three, rounds=3, say=said.append))
@@ -85,7 +87,7 @@ def test_the_order_rotates_and_the_warm_up_does_not_count(test_bed: FolderStand)
     ],
 )
 def test_a_run_that_does_not_do_the_work_is_void(
-    test_bed: FolderStand, program: str, trouble: str
+    test_bed: FolderTestBed, program: str, trouble: str
 ) -> None:
     two = entries(test_bed, shell("good", MOVE), shell("bad", program))
     [contest] = contests_of(two, list(run_rounds(two, rounds=1, say=lambda line: None)))
@@ -94,7 +96,7 @@ def test_a_run_that_does_not_do_the_work_is_void(
     assert len(contest.valid("good")) == 1
 
 
-def test_contests_by_workload_keep_the_first_entrys_own(test_bed: FolderStand) -> None:
+def test_contests_by_workload_keep_the_first_entrys_own(test_bed: FolderTestBed) -> None:
     other = Workload(name="tiny", title="in other pieces", objects=(("c", 3),))
     third = Workload(name="third", title="third", objects=(("c", 3),))
     mixed = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from noria.benchmarks.suite.tools import Ends, Tool, juicefs, noria, noria_role, rclone
-from noria.benchmarks.suite.tuning import TRIALS, contender_of
+from noria.benchmarks.suite.tuning import TRIALS, tool_of
 from noria.benchmarks.suite.workloads import (
     MIXED_LARGEST_BYTES,
     bulk,
@@ -39,30 +39,35 @@ def test_the_developers_environment_stays_out(
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "mine")
     monkeypatch.setenv("RCLONE_TRANSFERS", "1")
-    environment = tool.order(ends(), tmp_path).environment
+    environment = tool.invoke(ends(), tmp_path).environment
     assert environment["HOME"] == str(tmp_path)
     assert not {"AWS_PROFILE", "RCLONE_TRANSFERS"} & environment.keys()
 
 
 def test_over_https_noria_trusts_the_ca_at_both_ends(tmp_path: Path) -> None:
-    order = noria().order(ends(tmp_path / "ca.pem"), tmp_path)
-    job_file = Path(order.command[2])
-    assert list(order.command[1:3]) == ["run", str(job_file)]
+    invocation = noria().invoke(ends(tmp_path / "ca.pem"), tmp_path)
+    job_file = Path(invocation.command[2])
+    assert list(invocation.command[1:3]) == ["run", str(job_file)]
     config = read_job_file(job_file)
     assert (config.source.ca_bundle, config.target.ca_bundle) == (str(tmp_path / "ca.pem"),) * 2
     assert set(tomllib.loads(job_file.read_text())) == {"source", "target"}
 
 
-def test_another_tree_comes_first_on_the_path(tmp_path: Path) -> None:
-    assert "PYTHONPATH" not in noria().order(ends(), tmp_path).environment
-    tree = tmp_path / "tree"
-    assert noria(tree=tree).order(ends(), tmp_path).environment["PYTHONPATH"] == str(tree)
+def test_another_revision_runs_by_its_own_command(tmp_path: Path) -> None:
+    program = tmp_path / "environment" / "bin" / "noria"
+    invocation = noria(program=program).invoke(ends(), tmp_path)
+    assert invocation.command[0] == str(program)
+    assert "PYTHONPATH" not in invocation.environment
 
 
 @pytest.mark.parametrize(
     ("command", "role"),
     [
         ("/a/noria/python /a/noria/bin/noria copy az://x s3://y", "Noria: driver"),
+        (
+            "python -P /a/bootstrap.py /a/noria noria.engine.cluster.worker_process",
+            "Noria: workers",
+        ),
         ("ray::WorkerActor.exchange", "Noria: workers"),
         ("ray::IDLE", "Ray: idle workers"),
         ("/r/raylet --worker=/noria/default_worker.py monitor.py", "Ray: raylet"),
@@ -76,7 +81,7 @@ def test_roles(command: str, role: str) -> None:
     assert noria_role(command) == role
 
 
-def test_workloads_are_as_the_bars_name_them() -> None:
+def test_workloads_are_as_the_goals_name_them() -> None:
     assert sorted(size for _, size in bulk().objects) == [256 << 20] * 8 + [4 << 30]
     assert {size for _, size in small().objects} == {4096}
     assert len(small().objects) == len({key for key, _ in small().objects}) == 20_000
@@ -92,5 +97,5 @@ def test_workloads_are_as_the_bars_name_them() -> None:
 def test_every_trial_of_flags_can_be_run(tmp_path: Path) -> None:
     for name, (_, sets) in TRIALS.items():
         for words in sets:
-            order = contender_of(words).order(ends(), tmp_path)
-            assert Path(order.command[0]).name == words.split()[0], name
+            invocation = tool_of(words).invoke(ends(), tmp_path)
+            assert Path(invocation.command[0]).name == words.split()[0], name

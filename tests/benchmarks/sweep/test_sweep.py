@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from noria.benchmarks.dataset import upload_azure
 from noria.benchmarks.servers import Azurite, S3Server
+from noria.benchmarks.servers.dataset import upload_azure
 from noria.benchmarks.sweep.ends import TargetSandbox
 from noria.benchmarks.sweep.settings import read_settings
 from noria.engine import job
@@ -191,7 +191,7 @@ def expect_rows(rows: list[dict[str, Any]]) -> None:
         assert row["bytes_per_second"] == pytest.approx(row["bytes"] / row["move_seconds"])
         assert row["driver_cpu_seconds"] > 0.2
         assert row["workers_cpu_seconds"] > 0.1
-        roles = [row[f"{role}_cpu_seconds"] for role in ("driver", "workers", "ray")]
+        roles = [row[f"{role}_cpu_seconds"] for role in ("driver", "workers", "other")]
         assert sum(roles) == pytest.approx(row["cpu_seconds"], abs=0.1)
         assert row["peak_rss_bytes"] > row["peak_pss_bytes"] > 50 * MIB
 
@@ -234,7 +234,7 @@ def test_ctrl_c_ends_the_run_cleans_up_and_reports_what_there_is(folders: Path) 
         text=True,
         start_new_session=True,
     )
-    # The warm-up and one run have ended, and a third is under way: it starts Ray.
+    # The warm-up and one run have ended, and a third has begun.
     under_way = output / "work/run-0002/epochs/0000000002.json"
     wait_until(under_way.exists, "the third run")
     process.send_signal(signal.SIGINT)
@@ -274,14 +274,14 @@ def test_only_what_the_run_itself_wrote_is_deleted(
         container = service.get_container_client(azure_container)
         for key in ("by-us", "by-another", "not-there", "deep/by-us"):
             container.upload_blob(key, b"a source")
-    ground = TargetSandbox(EndConfig(url=f"s3://{s3_bucket}/in"))
+    sandbox = TargetSandbox(EndConfig(url=f"s3://{s3_bucket}/in"))
     job_file = write_job_file(
-        tmp_path, f"az://{azurite.account}/{azure_container}", ground.plot("run").url
+        tmp_path, f"az://{azurite.account}/{azure_container}", sandbox.folder("run").url
     )
     subprocess.run([NORIA, "plan", job_file], capture_output=True, check=True)
     prepared = open_prepared(job_file.with_suffix(""))
     prefix, mark = prepared.facts.target_prefix, prepared.facts.job_id
-    assert prefix == f"in/{ground.name}/run/"
+    assert prefix == f"in/{sandbox.name}/run/"
     target = open_end(prepared.config.target)
     body = memoryview(b"landed")
     for key, txid in {
@@ -295,7 +295,7 @@ def test_only_what_the_run_itself_wrote_is_deleted(
     target.create_upload(f"{prefix}by-us", attributes=Attributes(), txid=f"{mark}.0-0.2", size=6)
     target.create_upload("in/by-us", attributes=Attributes(), txid="another", size=6)
     for _ in range(2):
-        ground.clear(prepared, ended_well=False)
+        sandbox.clear(prepared, ended_well=False)
         client = seaweedfs.client()
         listed = client.list_objects_v2(Bucket=s3_bucket)["Contents"]
         uploads = client.list_multipart_uploads(Bucket=s3_bucket)["Uploads"]
@@ -306,7 +306,7 @@ def test_only_what_the_run_itself_wrote_is_deleted(
             "in/by-us",
         }
         assert [upload["Key"] for upload in uploads] == ["in/by-us"]
-    assert ground.count_left() == 2
+    assert sandbox.count_left() == 2
     target.close()
 
 
@@ -321,6 +321,6 @@ def test_a_job_elsewhere_is_never_cleared(tmp_path: Path) -> None:
     config = job_config(ends, "a test")
     prepared = job.plan(config, tmp_path / "job")
     (tmp_path / "to/a").write_bytes(b"a")
-    with pytest.raises(ValueError, match="none of this bench"):
+    with pytest.raises(ValueError, match="does not belong to this bench"):
         TargetSandbox(config.target).clear(prepared, ended_well=True)
     assert (tmp_path / "to/a").exists()

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.benchmarks.studies.simulated_stores import SimulatedWorker, Simulation
+from noria.benchmarks.studies.simulated_stores import ClosedLoop, LoopWorker
 from noria.benchmarks.studies.store_scenarios import (
     CLOUD,
     KIB,
     MIB,
     SCENARIOS,
-    Outcome,
+    ScenarioOutcome,
     all_of,
     in_turn,
 )
@@ -31,11 +31,11 @@ GREATEST_WIDTH_MAX = 8.0
 THROTTLE_SHARE_MAX = 0.005
 
 
-def finds_the_knee(outcome: Outcome) -> bool:
+def finds_the_knee(outcome: ScenarioOutcome) -> bool:
     return outcome.yield_share >= YIELD_MIN and is_narrow(outcome)
 
 
-def is_narrow(outcome: Outcome) -> bool:
+def is_narrow(outcome: ScenarioOutcome) -> bool:
     """A knee of less than 2 requests says nothing about a budget of a few."""
     return all(
         median <= WIDTH_MAX * max(2.0, outcome.scenario.knee(role))
@@ -60,7 +60,7 @@ def test_it_is_there_within_half_a_minute(name: str) -> None:
     assert scenario.simulate(SEED).yield_share >= YIELD_MIN
 
 
-def wanders(outcome: Outcome) -> bool:
+def wanders(outcome: ScenarioOutcome) -> bool:
     """Trials take some of the time, less and less of it."""
     at_its_usual = outcome.budgets("target").count(int(outcome.usual("target")))
     return at_its_usual < 0.75 * len(outcome.settled)
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_run() -> None:
 # -- work that runs low or out ---------------------------------------------------------------------
 
 
-def simulate_with_a_lull() -> tuple[list[int], Outcome]:
+def simulate_with_a_lull() -> tuple[list[int], ScenarioOutcome]:
     """Work for 100 s, then a fifth of it for 200 s, then work again: the budgets of the lull, and
     how it went on."""
     scenario = replace(SCENARIOS["small"], seconds=400, settled_after=320)
@@ -95,10 +95,10 @@ def simulate_with_a_lull() -> tuple[list[int], Outcome]:
             taken += 1
         return 4 * KIB
 
-    simulation = Simulation(scenario.models, sizes, budgets, workers=4, seed=SEED)
+    simulation = ClosedLoop(scenario.models, sizes, budgets, workers=4, seed=SEED)
     samples = list(simulation.run(scenario.seconds))
     lull = [one.budgets["target"] for one in samples if 130 <= one.now < 300]
-    return lull, Outcome(scenario, samples)
+    return lull, ScenarioOutcome(scenario, samples)
 
 
 def test_a_lull_says_nothing_about_the_knee() -> None:
@@ -116,7 +116,7 @@ def test_work_that_runs_out_changes_nothing() -> None:
         return 4 * KIB if left >= 0 else None
 
     budgets = Budgets(scenario.start)
-    simulation = Simulation(scenario.models, sizes, budgets, workers=4, seed=SEED)
+    simulation = ClosedLoop(scenario.models, sizes, budgets, workers=4, seed=SEED)
     simulation.run(60)
     at_work = budgets.budget("target")
     simulation.run(60)
@@ -130,7 +130,7 @@ def test_work_that_runs_out_changes_nothing() -> None:
 def test_workers_that_come_and_go_share_alike() -> None:
     scenario = SCENARIOS["small"]
     budgets = Budgets(scenario.start)
-    simulation = Simulation(scenario.models, all_of(4 * KIB)(SEED), budgets, workers=4, seed=SEED)
+    simulation = ClosedLoop(scenario.models, all_of(4 * KIB)(SEED), budgets, workers=4, seed=SEED)
     simulation.run(60)
     for _ in range(4):
         simulation.join()
@@ -145,7 +145,7 @@ def test_workers_that_come_and_go_share_alike() -> None:
     assert total.requests / total.seconds >= YIELD_MIN * scenario.best_requests_per_second
 
 
-def assert_alike(simulation: Simulation, *, workers: int) -> None:
+def assert_alike(simulation: ClosedLoop, *, workers: int) -> None:
     before = {name: worker.done for name, worker in simulation.workers.items()}
     simulation.run(30)
     done = [worker.done - before[name] for name, worker in simulation.workers.items()]
@@ -223,10 +223,10 @@ def test_mutant_worker_that_holds_objects_for_one_store_only_uses_neither_budget
 ) -> None:
     """An object is at one store at a time: to fill both, a worker holds as many as both let in."""
 
-    def room(worker: SimulatedWorker) -> int:
+    def room(worker: LoopWorker) -> int:
         return max(executor.share for executor in worker.executors.values()) - worker.held
 
-    monkeypatch.setattr(SimulatedWorker, "room", property(room))
+    monkeypatch.setattr(LoopWorker, "room", property(room))
     outcome = SCENARIOS["two stores alike"].simulate(SEED)
     assert set(outcome.budgets("target")) == {outcome.scenario.start}
     assert outcome.yield_share < 0.5

@@ -1,19 +1,18 @@
-"""What Noria has to reach, and whether it did: each bar as a ratio or a rate from one suite."""
+"""What Noria has to reach, and whether it did: each goal as a ratio or a rate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from noria.benchmarks.measure.accounting import Usage
 from noria.benchmarks.measure.spread import Spread, paired_ratios, spread_of
 from noria.benchmarks.suite.peers import (
+    CLUSTER_NORIA,
     JUICEFS,
     NORIA,
     RCLONE,
     RCLONE_PARTS,
     RCLONE_WHOLE,
-    STANDING_NORIA,
 )
 from noria.benchmarks.suite.rounds import Contest, Measure, ToolRun
 from noria.benchmarks.suite.workloads import GB, MIB
@@ -27,7 +26,7 @@ MEMORY_FACTOR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class Goal:
     """One figure that is asked for."""
 
     workload: str
@@ -36,11 +35,11 @@ class Bar:
     limit: float
     at_most: bool
     value: Spread | None
-    """None where it could not be measured."""
+    """None if it could not be measured."""
     note: str = ""
     digits: int = 2
     counts: bool = True
-    """False for figures that are shown beside a bar and asked of nobody."""
+    """False for figures that are shown beside a goal and asked of nobody."""
 
     @property
     def met(self) -> bool | None:
@@ -50,8 +49,8 @@ class Bar:
         return median <= self.limit if self.at_most else median >= self.limit
 
 
-def at_most(limit: float, workload: str, what: str, value: Spread | None, **more: object) -> Bar:
-    return Bar(
+def at_most(limit: float, workload: str, what: str, value: Spread | None, **more: object) -> Goal:
+    return Goal(
         workload=workload,
         what=what,
         wanted=f"<= {limit:.2f}",
@@ -62,8 +61,8 @@ def at_most(limit: float, workload: str, what: str, value: Spread | None, **more
     )
 
 
-def at_least(limit: float, workload: str, what: str, value: Spread | None, **more: object) -> Bar:
-    return Bar(
+def at_least(limit: float, workload: str, what: str, value: Spread | None, **more: object) -> Goal:
+    return Goal(
         workload=workload,
         what=what,
         wanted=f">= {limit:.2f}",
@@ -97,7 +96,7 @@ def per_core(run: ToolRun) -> float:
 def best_of(
     contest: Contest, names: Sequence[str], measure: Measure, *, lowest: bool
 ) -> str | None:
-    """Who has the best median; None where none of them has a valid run."""
+    """The tool with the best median; None if none of them has a valid run."""
     medians = {
         name: found.median
         for name in names
@@ -114,27 +113,25 @@ def ratio(contest: Contest, mine: str, other: str | None, measure: Measure) -> S
     return paired_ratios(contest.by_round(mine, measure), contest.by_round(other, measure))
 
 
-def check_bars(
-    contests: Mapping[str, Contest], idle: Sequence[Usage], bytes_in_flight: int
-) -> list[Bar]:
-    """The bars of every workload that was run."""
-    bars: list[Bar] = []
+def check_goals(contests: Mapping[str, Contest], bytes_in_flight: int) -> list[Goal]:
+    """The goals of every workload that was run."""
+    goals: list[Goal] = []
     if "bulk" in contests:
-        bars += _bulk_bars(contests["bulk"])
-        bars.append(_memory_bar(contests["bulk"], idle, bytes_in_flight))
+        goals += _bulk_goals(contests["bulk"])
+        goals.append(_memory_goal(contests["bulk"], bytes_in_flight))
     if "bulk-https" in contests:
-        bars += _bulk_https_bars(contests["bulk-https"])
+        goals += _bulk_https_goals(contests["bulk-https"])
     if "small" in contests:
-        bars += _small_bars(contests["small"])
+        goals += _small_goals(contests["small"])
     if "mixed" in contests:
-        bars += _mixed_bars(contests["mixed"])
+        goals += _mixed_goals(contests["mixed"])
     for name, per_core_wanted in (("null-bulk", 1.2), ("null-bulk-https", 0.6)):
         if name in contests:
-            bars += _null_bars(contests[name], contests[name + SHORT], per_core_wanted)
-    return bars
+            goals += _null_goals(contests[name], contests[name + SHORT], per_core_wanted)
+    return goals
 
 
-def _bulk_bars(contest: Contest) -> Iterator[Bar]:
+def _bulk_goals(contest: Contest) -> Iterator[Goal]:
     yield at_most(
         0.60,
         "bulk",
@@ -144,12 +141,12 @@ def _bulk_bars(contest: Contest) -> Iterator[Bar]:
     yield from _over_rclone(contest, 0.25)
 
 
-def _bulk_https_bars(contest: Contest) -> Iterator[Bar]:
+def _bulk_https_goals(contest: Contest) -> Iterator[Goal]:
     yield from _over_rclone(contest, 0.45)
 
 
-def _over_rclone(contest: Contest, limit: float) -> Iterator[Bar]:
-    """Over its best flags, which is the bar; and over how it sends large objects by default."""
+def _over_rclone(contest: Contest, limit: float) -> Iterator[Goal]:
+    """Over its best flags, which is the goal; and over how it sends large objects by default."""
     workload = contest.workload.name
     best = best_of(contest, [RCLONE_WHOLE, RCLONE_PARTS], cpu_per_gb, lowest=True)
     yield at_most(
@@ -168,12 +165,12 @@ def _over_rclone(contest: Contest, limit: float) -> Iterator[Bar]:
     )
 
 
-def _small_bars(contest: Contest) -> Iterator[Bar]:
+def _small_goals(contest: Contest) -> Iterator[Goal]:
     peers = [RCLONE, JUICEFS]
     cheapest = best_of(contest, peers, cpu_per_object, lowest=True)
     fastest = best_of(contest, peers, objects_per_second, lowest=False)
-    for name, counts in ((NORIA, True), (STANDING_NORIA, False)):
-        suffix = "" if counts else ", on a standing Ray"
+    for name, counts in ((NORIA, True), (CLUSTER_NORIA, False)):
+        suffix = "" if counts else ", on a Ray cluster"
         yield at_most(
             0.80,
             "small",
@@ -192,7 +189,7 @@ def _small_bars(contest: Contest) -> Iterator[Bar]:
         )
 
 
-def _mixed_bars(contest: Contest) -> Iterator[Bar]:
+def _mixed_goals(contest: Contest) -> Iterator[Goal]:
     fastest = best_of(contest, [RCLONE, JUICEFS], wall_seconds, lowest=True)
     yield at_most(
         0.80,
@@ -203,7 +200,7 @@ def _mixed_bars(contest: Contest) -> Iterator[Bar]:
     )
 
 
-def _null_bars(contest: Contest, short: Contest, wanted: float) -> Iterator[Bar]:
+def _null_goals(contest: Contest, short: Contest, wanted: float) -> Iterator[Goal]:
     """`short` has fewer bytes, and the C loop."""
     workload = contest.workload.name
     loop = short.by_round(LOOP, cpu_per_gb)
@@ -251,24 +248,15 @@ def marginal_cpu_per_gb(contest: Contest, short: Contest, name: str) -> dict[int
     }
 
 
-def _memory_bar(contest: Contest, idle: Sequence[Usage], bytes_in_flight: int) -> Bar:
+def _memory_goal(contest: Contest, bytes_in_flight: int) -> Goal:
     limit = MEMORY_ALLOWANCE_BYTES + MEMORY_FACTOR * bytes_in_flight
-    resting = spread_of(usage.peak_rss_bytes for usage in idle)
-    value = None
-    if resting is not None:
-        value = spread_of(
-            (run.usage.peak_rss_bytes - resting.median) / MIB for run in contest.valid(NORIA)
-        )
-    return Bar(
+    return Goal(
         workload="bulk",
-        what="peak RSS beyond idle Ray, MiB",
+        what="peak RSS of all processes, MiB",
         wanted=f"<= {limit / MIB:,.0f}",
         limit=limit / MIB,
         at_most=True,
-        value=value,
+        value=spread_of(run.usage.peak_rss_bytes / MIB for run in contest.valid(NORIA)),
         digits=0,
-        note=(
-            f"64 MiB + 2 x {bytes_in_flight / MIB:,.0f} MiB in flight"
-            + ("" if resting is None else f"; idle Ray: {resting.median / MIB:,.0f} MiB")
-        ),
+        note=f"64 MiB + 2 x {bytes_in_flight / MIB:,.0f} MiB in flight",
     )

@@ -1,8 +1,8 @@
-"""Noria beside rclone and juicefs sync: the whole suite, its bars, and what it leaves as files.
+"""Noria beside rclone and juicefs sync: the whole suite, its goals, and what it leaves as files.
 
-    .venv/bin/python -m noria.benchmarks.suite.command                    # all of it, about an hour
-    .venv/bin/python -m noria.benchmarks.suite.command --only small,bulk --rounds 5
-    .venv/bin/python -m noria.benchmarks.suite.command --quick            # a look whether it works
+    .venv/bin/python -m noria.benchmarks.suite                # all of it, about an hour
+    .venv/bin/python -m noria.benchmarks.suite --only small,bulk --rounds 5
+    .venv/bin/python -m noria.benchmarks.suite --quick        # a look whether it works
 
 Real servers on both sides, all on this machine: nothing else should run meanwhile. Results go to
 benchmarks/results; those of --quick to a temporary folder, since they prove nothing.
@@ -23,17 +23,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from noria.benchmarks.measure.accounting import Usage
 from noria.benchmarks.null.stores import BUCKET, loop_command
 from noria.benchmarks.servers import free_ports
 from noria.benchmarks.suite import peers
-from noria.benchmarks.suite.bars import LOOP, SHORT, check_bars
-from noria.benchmarks.suite.beds import NullTestBed, run_null_stand, run_real_stands
+from noria.benchmarks.suite.beds import NullTestBed, run_null_bed, run_real_beds
+from noria.benchmarks.suite.goals import LOOP, SHORT, check_goals
 from noria.benchmarks.suite.machine import describe_machine, describe_versions
-from noria.benchmarks.suite.ray_cluster import measure_idle_ray
 from noria.benchmarks.suite.report import Results, write_results
-from noria.benchmarks.suite.rounds import Contest, Entry, contests_of, run_rounds, temporary_folder
-from noria.benchmarks.suite.tools import Ends, Order, Tool, noria
+from noria.benchmarks.suite.rounds import Contest, Entry, contests_of, run_rounds
+from noria.benchmarks.suite.tools import Ends, Invocation, Tool, noria
 from noria.benchmarks.suite.workloads import GB, Workload, bulk, bulk_https, mixed, null_bulk, small
 from noria.engine.config.jobfile import RunConfig
 
@@ -44,12 +42,11 @@ QUICK_SHARE = 0.1
 BULK_HTTPS_SHARE = 0.5
 WARM_UP_SHARE = 0.04
 """Of a workload, for the round that does not count: the servers have been busy at being filled."""
-IDLE_RUNS = 3
 
 NULL_BYTES = 16 * GB
 NULL_SHORT_BYTES = 4 * GB
 NULL_PEER_ROUNDS = 2
-"""No bar asks for them."""
+"""No goal asks for them."""
 LOOP_KEY = "loop"
 LOOP_STREAMS = 2
 """As many as Noria has workers on two cores."""
@@ -79,10 +76,10 @@ def main() -> int:
         folder = Path(tempfile.mkdtemp(prefix="noria-bench-")) if arguments.quick else RESULTS
     results = run_suite(names, scale)
     path = write_results(results, folder, today())
-    for bar in results.bars:
-        verdict = {True: "met", False: "NOT MET", None: "not measured"}[bar.met]
-        found = "" if bar.value is None else bar.value.text(bar.digits)
-        print(f"{bar.workload:16}{bar.what:60}{bar.wanted:10}{found:26}{verdict}")
+    for goal in results.goals:
+        verdict = {True: "met", False: "NOT MET", None: "not measured"}[goal.met]
+        found = "" if goal.value is None else goal.value.text(goal.digits)
+        print(f"{goal.workload:16}{goal.what:60}{goal.wanted:10}{found:26}{verdict}")
     print(path)
     return 0
 
@@ -106,31 +103,18 @@ def run_suite(names: Sequence[str], scale: Scale) -> Results:
         contests += WORKLOADS[name](scale)
         seconds[name] = time.monotonic() - started
         print(f"{name}: {seconds[name]:.0f} s", flush=True)
-    idle = measure_idle() if "bulk" in names else []
     return Results(
-        command=shlex.join(
-            [".venv/bin/python", "-m", "noria.benchmarks.suite.command", *sys.argv[1:]]
-        ),
+        command=shlex.join([".venv/bin/python", "-m", "noria.benchmarks.suite", *sys.argv[1:]]),
         machine=machine,
         versions=versions,
         contests=contests,
-        bars=check_bars(
+        goals=check_goals(
             {contest.workload.name: contest for contest in contests},
-            idle,
             RunConfig().bytes_in_flight,
         ),
-        idle=idle,
         rounds=scale.rounds,
         seconds=seconds,
     )
-
-
-def measure_idle() -> list[Usage]:
-    usages = []
-    for _ in range(IDLE_RUNS):
-        with temporary_folder() as folder:
-            usages.append(measure_idle_ray(folder))
-    return usages
 
 
 # -- workloads -------------------------------------------------------------------------------------
@@ -143,33 +127,33 @@ def run_real(
     *,
     sides: Mapping[str, int],
 ) -> list[Contest]:
-    """`sides`: contenders that are shown beside the bars -> the rounds they get."""
+    """`sides`: tools that are shown beside the goals -> the rounds they get."""
     started = time.monotonic()
     workload, warm_up = make(scale.share), make(scale.share * WARM_UP_SHARE)
-    with run_real_stands([workload, warm_up], tls=workload.tls) as [test_bed, warm_stand]:
+    with run_real_beds([workload, warm_up], tls=workload.tls) as [test_bed, warm_up_bed]:
         _say(f"  servers filled in {time.monotonic() - started:.0f} s")
         entries = [
             Entry(workload=workload, test_bed=test_bed, tool=one, rounds=sides.get(one.name))
             for one in tools
         ]
-        warming = [Entry(workload=warm_up, test_bed=warm_stand, tool=one) for one in tools]
+        warming = [Entry(workload=warm_up, test_bed=warm_up_bed, tool=one) for one in tools]
         runs = run_rounds(entries, rounds=scale.rounds, say=_say, warm_up=warming)
         return contests_of(entries, list(runs))
 
 
 def run_small(scale: Scale) -> list[Contest]:
     (port,) = free_ports(1)
-    tools = peers.small_object_contenders(port)
-    return run_real(small, tools, scale, sides={peers.STANDING_NORIA: 1})
+    tools = peers.small_object_tools(port)
+    return run_real(small, tools, scale, sides={peers.CLUSTER_NORIA: 1})
 
 
 def run_bulk(scale: Scale) -> list[Contest]:
-    tools = peers.large_object_contenders()
+    tools = peers.large_object_tools()
     return run_real(bulk, tools, scale, sides={peers.RCLONE_PARTS: 1})
 
 
 def run_bulk_https(scale: Scale) -> list[Contest]:
-    tools = peers.large_object_contenders()
+    tools = peers.large_object_tools()
     return run_real(
         lambda share: bulk_https(share * BULK_HTTPS_SHARE),
         tools,
@@ -179,12 +163,14 @@ def run_bulk_https(scale: Scale) -> list[Contest]:
 
 
 def run_mixed(scale: Scale) -> list[Contest]:
-    return run_real(mixed, peers.mixed_object_contenders(), scale, sides={})
+    return run_real(mixed, peers.mixed_object_tools(), scale, sides={})
 
 
 def run_null(scale: Scale, *, tls: bool) -> list[Contest]:
-    """Noria with many bytes and with fewer; the C loop and the peers, whose start costs nothing,
-    with the fewer."""
+    """Noria with many bytes and with fewer; the C loop and the peers with the fewer.
+
+    Their start costs nothing, so there is nothing to take out by two sizes.
+    """
     long = null_bulk(int(NULL_BYTES * scale.share), tls=tls)
     short = null_bulk(int(NULL_SHORT_BYTES * scale.share), tls=tls, suffix=SHORT)
     stream_bytes = short.bytes // LOOP_STREAMS
@@ -192,42 +178,42 @@ def run_null(scale: Scale, *, tls: bool) -> list[Contest]:
         short, objects=tuple((f"{LOOP_KEY}-{n}", stream_bytes) for n in range(LOOP_STREAMS))
     )
     with contextlib.ExitStack() as stack:
-        long_stand = stack.enter_context(run_null_stand(long.objects, tls=tls))
-        short_stand = stack.enter_context(run_null_stand(short.objects, tls=tls))
-        loop_stand = stack.enter_context(
-            run_null_stand([(LOOP_KEY, stream_bytes)], tls=tls, bucket=BUCKET)
+        long_bed = stack.enter_context(run_null_bed(long.objects, tls=tls))
+        short_bed = stack.enter_context(run_null_bed(short.objects, tls=tls))
+        loop_bed = stack.enter_context(
+            run_null_bed([(LOOP_KEY, stream_bytes)], tls=tls, bucket=BUCKET)
         )
-        loop = loop_contender(loop_stand, stream_bytes)
+        loop = loop_tool(loop_bed, stream_bytes)
         brief = [
-            Entry(workload=short, test_bed=short_stand, tool=noria(name=peers.NORIA)),
-            Entry(workload=looped, test_bed=loop_stand, tool=loop),
+            Entry(workload=short, test_bed=short_bed, tool=noria(name=peers.NORIA)),
+            Entry(workload=looped, test_bed=loop_bed, tool=loop),
             *(
-                Entry(workload=short, test_bed=short_stand, tool=peer, rounds=NULL_PEER_ROUNDS)
-                for peer in peers.large_object_contenders()
+                Entry(workload=short, test_bed=short_bed, tool=peer, rounds=NULL_PEER_ROUNDS)
+                for peer in peers.large_object_tools()
                 if peer.name in (peers.RCLONE_WHOLE, peers.JUICEFS)
             ),
         ]
         entries = [
-            Entry(workload=long, test_bed=long_stand, tool=noria(name=peers.NORIA)),
+            Entry(workload=long, test_bed=long_bed, tool=noria(name=peers.NORIA)),
             *brief,
         ]
         runs = run_rounds(entries, rounds=scale.rounds, say=_say, warm_up=brief)
         return contests_of(entries, list(runs))
 
 
-def loop_contender(test_bed: NullTestBed, stream_bytes: int) -> Tool:
+def loop_tool(test_bed: NullTestBed, stream_bytes: int) -> Tool:
     """The plain C loop: recv, XXH3-128, send."""
 
-    def order(ends: Ends, folder: Path) -> Order:
+    def invoke(ends: Ends, folder: Path) -> Invocation:
         command = loop_command(
             test_bed.source, test_bed.sink, key=LOOP_KEY, size=stream_bytes, streams=LOOP_STREAMS
         )
-        return Order(command=command, environment={"PATH": os.defpath})
+        return Invocation(command=command, environment={"PATH": os.defpath})
 
     return Tool(
         name=LOOP,
         tool="loop",
-        order=order,
+        invoke=invoke,
         flags=f"null-loop SOURCE SINK, {LOOP_STREAMS} threads, parts of 64 MiB",
         note="benchmarks/null/loop.c: recv, XXH3-128, send, on the same sockets",
     )

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
-from noria.benchmarks.dataset import object_bytes
 from noria.benchmarks.servers import Azurite
+from noria.benchmarks.servers.dataset import object_bytes
 from noria.benchmarks.suite.workloads import MIB, Sized
 
 SEED = 3
