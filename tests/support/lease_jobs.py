@@ -52,13 +52,20 @@ PACER_LIMIT = 8
 class Container(Protocol):
     """A bucket or container of a test's own, as its ecosystem's client sees it, past any proxy."""
 
-    endpoint: str
-    """Of the service."""
-    provider: str
-    part_bytes: int
-    """The smallest size of a part."""
-    resign: Resign | None
-    """For run_fault_proxy(). None: signatures cover no headers."""
+    @property
+    def endpoint(self) -> str:
+        """Of the service."""
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def part_bytes(self) -> int:
+        """The smallest size of a part."""
+
+    @property
+    def resign(self) -> Resign | None:
+        """For run_fault_proxy(). None: signatures cover no headers."""
 
     def store(self, endpoint: str, *, idle_seconds: float) -> TargetStore:
         """As a worker opens it, with what a probe would find out."""

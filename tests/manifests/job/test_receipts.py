@@ -2,6 +2,8 @@
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,15 +51,15 @@ LANDED = Receipt(
 
 
 @pytest.fixture
-def directory(tmp_path):
+def directory(tmp_path: Path) -> JobDirectory:
     return JobDirectory.create(tmp_path / "job", {"id": "j"})
 
 
-def table(receipts):
+def table(receipts: list[Receipt]) -> pa.Table:
     return pa.Table.from_batches([receipt_batch(receipts)])
 
 
-def finished(name, digest, summary, **changes):
+def finished(name: str, digest: str, summary: dict[str, int], **changes: Any) -> LeaseResult:
     values = {
         "shard": 0,
         "kind": LeaseKind.OBJECTS,
@@ -73,7 +75,7 @@ def finished(name, digest, summary, **changes):
     return LeaseResult(**{**values, **changes})
 
 
-def test_the_first_seal_of_a_span_stands(directory):
+def test_the_first_seal_of_a_span_stands(directory: JobDirectory) -> None:
     digest, summary = write_receipts(directory, "results/00000000/a.parquet", table([LANDED]))
     first = seal(directory, finished("results/00000000/a.parquet", digest, summary))
     second = seal(directory, finished("results/00000000/b.parquet", "0" * 64, {}, attempt=6))
@@ -88,7 +90,7 @@ def test_the_first_seal_of_a_span_stands(directory):
     }
 
 
-def test_a_result_that_is_not_what_was_sealed_is_refused(directory):
+def test_a_result_that_is_not_what_was_sealed_is_refused(directory: JobDirectory) -> None:
     name = "results/00000000/a.parquet"
     digest, summary = write_receipts(directory, name, table([LANDED]))
     sealed = seal(directory, finished(name, digest, summary))
@@ -97,7 +99,7 @@ def test_a_result_that_is_not_what_was_sealed_is_refused(directory):
         read_result(directory, sealed)
 
 
-def test_parts_come_back_also_from_a_file_of_an_earlier_version(directory):
+def test_parts_come_back_also_from_a_file_of_an_earlier_version(directory: JobDirectory) -> None:
     part = PartRecord(number=1, size=8, etag="e", crc64nvme=9, chunks=b"c" * 16, stated=True)
     for number, earlier in enumerate((False, True)):
         name = f"results/00000000/{number}.parquet"
@@ -112,7 +114,7 @@ def test_parts_come_back_also_from_a_file_of_an_earlier_version(directory):
         assert found == replace(part, stated=not earlier)
 
 
-def test_failures_are_what_a_person_has_to_look_at(directory):
+def test_failures_are_what_a_person_has_to_look_at(directory: JobDirectory) -> None:
     receipts = [
         LANDED,
         replace(LANDED, row=4, outcome=Outcome.ALREADY_PRESENT),

@@ -95,7 +95,7 @@ class Action:
     them."""
 
     name: str
-    meanwhile: Callable[[], None] | None = None
+    meanwhile: Callable[[], object] | None = None
     """Called before anything else, while the request waits."""
     stall_seconds: float = 0.0
     stall_at: Literal["request", "answer", "body"] = "request"
@@ -274,6 +274,6 @@ def shift_range(by: int = 1) -> Action:
 # -- the rest of the world -------------------------------------------------------------------------
 
 
-def meanwhile(do: Callable[[], None]) -> Action:
+def meanwhile(do: Callable[[], object]) -> Action:
     """Something else happens right before the request is forwarded."""
     return Action(name="meanwhile", meanwhile=do)
