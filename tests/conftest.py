@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -23,9 +23,36 @@ from noria.benchmarks.servers import (
 from tests.support.lease_jobs import BucketShelf
 
 
-def pytest_configure() -> None:
-    # By default SIGTERM ends Python at once: temporary folders would stay.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory"}
+"""Fixtures that start one."""
+SERVER_FOLDERS = ("conformance", "scenarios", "faults", "deploy", "benchmarks/sweep")
+"""Tests that take such a fixture by its name at run time, or a tool that `make setup` installs."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came. As Ctrl-C it passes Hypothesis and `except Exception`, and ends the session."""
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """By default SIGTERM ends Python at once: servers and temporary folders would stay."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # `timeout` sends it twice: the second must not break off the cleaning up.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        session.shouldstop = "ended by SIGTERM"  # in case the code under test takes the exception
+        raise Terminated("the session was ended by SIGTERM")
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server; `make test-fast` leaves it out."""
+    here = Path(__file__).parent
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        in_folder = any(item.path.is_relative_to(here / folder) for folder in SERVER_FOLDERS)
+        if in_folder or not SERVERS.isdisjoint(fixtures):
+            item.add_marker(pytest.mark.servers)
 
 
 @pytest.fixture(scope="session")
