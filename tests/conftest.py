@@ -22,7 +22,6 @@ from noria.benchmarks.servers import (
 )
 from tests.support.lease_jobs import BucketShelf
 
-
 SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory"}
 """Fixtures that start one."""
 SERVER_FOLDERS = ("conformance", "scenarios", "faults", "deploy", "benchmarks/sweep")

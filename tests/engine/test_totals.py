@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from noria.engine.status import JobStatus, Phase, load_status, save_status
 from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
@@ -44,9 +47,7 @@ def test_sealed_and_live_work_add_up() -> None:
 
 def test_parts_of_a_huge_object_count_until_it_is_assembled() -> None:
     totals = Totals("j", objects_total=1, bytes_total=100)
-    parts = seal(LeaseKind.PARTS)
-    parts.summary["part_bytes"] = 60  # type: ignore[index]
-    totals.add_seal(parts)
+    totals.add_seal(replace(seal(LeaseKind.PARTS), summary={"part_bytes": 60}))
     assert status(totals, 1).bytes_done == 60
     totals.add_seal(seal(LeaseKind.ASSEMBLE, outcome_TRANSFERRED=1, bytes_TRANSFERRED=100))
     assert status(totals, 2).bytes_done == 100
@@ -64,7 +65,7 @@ def test_the_slower_of_bytes_and_objects_gives_the_eta() -> None:
     assert seen.eta_seconds == 90
 
 
-def test_a_status_comes_back_from_disk(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_status_comes_back_from_disk(tmp_path: Path) -> None:
     directory = JobDirectory.create(tmp_path / "job", {"id": "j"})
     assert load_status(directory) is None
     totals = Totals("j", objects_total=1, bytes_total=1)

@@ -21,7 +21,7 @@ from tests.support.fault_proxy.proxy import run_fault_proxy
 from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
-    Request,
+    ProxiedRequest,
     cap,
     cut_answer,
     error_document,
@@ -236,7 +236,9 @@ def test_many_clients_share_one_rule_and_none_is_lost(plain: Plain) -> None:
 
 
 def test_a_part_is_told_by_its_number() -> None:
-    request = Request(method="PUT", target="/bucket/a%20b?partNumber=2&uploadId=x", headers={})
+    request = ProxiedRequest(
+        method="PUT", target="/bucket/a%20b?partNumber=2&uploadId=x", headers={}
+    )
     assert request.path == "/bucket/a b"
     assert on(Operation.PART, name="/a b", part=2)(request)
     assert not on(Operation.PART, part=1)(request)

@@ -27,7 +27,7 @@ from tests.support.fault_proxy.rules import (
     Action,
     Fault,
     Operation,
-    Request,
+    ProxiedRequest,
     cut_answer,
     flip_answer,
     flip_request,
@@ -166,7 +166,7 @@ def test_a_bit_flipped_anywhere_in_a_message_is_caught_and_repaired(
     assert all_chained(receipts)
 
 
-def second_part(request: Request) -> bool:
+def second_part(request: ProxiedRequest) -> bool:
     return asking("/large")(request) and not request.headers["range"].startswith("bytes=0-")
 
 

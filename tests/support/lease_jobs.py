@@ -41,7 +41,7 @@ from noria.workers.stores.azure.store import AzureSettings, AzureStore
 from noria.workers.stores.protocol import Checksum, TargetStore
 from noria.workers.stores.s3.store import S3Settings, S3Store
 from tests.support.fault_proxy.exchange import Resign
-from tests.support.fault_proxy.rules import Request
+from tests.support.fault_proxy.rules import ProxiedRequest
 
 MIB = 1024 * 1024
 SEED = 11
@@ -142,7 +142,7 @@ class S3Bucket:
                 Bucket=self.name, Key=upload["Key"], UploadId=upload["UploadId"]
             )
 
-    def resign(self, request: Request) -> dict[str, str]:
+    def resign(self, request: ProxiedRequest) -> dict[str, str]:
         """The headers of a request that a proxy changed, signed again."""
         old = ("authorization", "x-amz-date", "x-amz-content-sha256")
         headers = {name: value for name, value in request.headers.items() if name not in old}
