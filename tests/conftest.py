@@ -24,8 +24,16 @@ from tests.support.lease_jobs import BucketShelf
 
 SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory"}
 """Fixtures that start one."""
-SERVER_FOLDERS = ("conformance", "scenarios", "faults", "deploy", "benchmarks/sweep")
-"""Tests that take such a fixture by its name at run time, or a tool that `make setup` installs."""
+SERVER_FOLDERS = (
+    "conformance",
+    "scenarios",
+    "faults",
+    "deploy",
+    "benchmarks/sweep",
+    "benchmarks/null",
+    "benchmarks/test_servers.py",
+)
+"""Tests that take such a fixture by its name at run time, or start a server of their own."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -46,12 +54,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a server; `make test-fast` leaves it out."""
-    here = Path(__file__).parent
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        in_folder = any(item.path.is_relative_to(here / folder) for folder in SERVER_FOLDERS)
-        if in_folder or not SERVERS.isdisjoint(fixtures):
+        if needs_server(item):
             item.add_marker(pytest.mark.servers)
+
+
+def needs_server(item: pytest.Item) -> bool:
+    if not SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
+        return True
+    parameters = getattr(item, "callspec", None)
+    if parameters is not None and parameters.params.get("home") == "local":
+        return False  # the conformance suite in a folder
+    here = Path(__file__).parent
+    return any(item.path.is_relative_to(here / folder) for folder in SERVER_FOLDERS)
 
 
 @pytest.fixture(scope="session")
