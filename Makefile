@@ -52,7 +52,7 @@ prometheus:
 	mv apt/usr .; rm -r apt prometheus_*.deb
 
 .PHONY: lint
-lint: setup  ## style, formatting, types, and who may import whom
+lint: .venv/.installed  ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -61,6 +61,27 @@ lint: setup  ## style, formatting, types, and who may import whom
 .PHONY: test
 test: setup lint  ## lint, then every test, against real servers on loopback
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+FAST := -m 'not servers and not slow'
+
+.PHONY: test-fast
+test-fast: .venv/.installed  ## the tests that need no server, in less than two minutes
+	$(BIN)/pytest $(FAST) $(PYTEST_ARGS)
+
+.PHONY: coverage
+coverage: setup  ## which lines the tests run, in child processes too: build/coverage/index.html
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover
+
+# Direct dependencies as old as pyproject.toml allows; what those need, as new as they allow.
+.PHONY: test-lowest
+test-lowest: .venv/.installed  ## test-fast with the oldest dependencies that pyproject.toml allows
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/lowest
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct -e '.[test]'
+	build/lowest/bin/python -m pytest $(FAST) $(PYTEST_ARGS)
 
 .PHONY: faults
 faults: setup  ## the fault matrix with many seeds, for ten minutes: make faults FAULTS_ARGS='--minutes 60'
@@ -96,5 +117,5 @@ lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 .PHONY: clean
 clean:  ## remove everything that setup and the tools made
 	rm -rf .venv .tools tests/node/node_modules build benchmarks/null/build *.egg-info \
-		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+		.coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -22,10 +22,51 @@ from noria.benchmarks.servers import (
 )
 from tests.support.lease_jobs import BucketShelf
 
+SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory"}
+"""Fixtures that start one."""
+SERVER_FOLDERS = (
+    "conformance",
+    "scenarios",
+    "faults",
+    "deploy",
+    "benchmarks/sweep",
+    "benchmarks/null",
+    "benchmarks/test_servers.py",
+)
+"""Tests that take such a fixture by its name at run time, or start a server of their own."""
 
-def pytest_configure() -> None:
-    # By default SIGTERM ends Python at once: temporary folders would stay.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came. As Ctrl-C it passes Hypothesis and `except Exception`, and ends the session."""
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """By default SIGTERM ends Python at once: servers and temporary folders would stay."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # `timeout` sends it twice: the second must not break off the cleaning up.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        session.shouldstop = "ended by SIGTERM"  # in case the code under test takes the exception
+        raise Terminated("the session was ended by SIGTERM")
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server; `make test-fast` leaves it out."""
+    for item in items:
+        if needs_server(item):
+            item.add_marker(pytest.mark.servers)
+
+
+def needs_server(item: pytest.Item) -> bool:
+    if not SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
+        return True
+    parameters = getattr(item, "callspec", None)
+    if parameters is not None and parameters.params.get("home") == "local":
+        return False  # the conformance suite in a folder
+    here = Path(__file__).parent
+    return any(item.path.is_relative_to(here / folder) for folder in SERVER_FOLDERS)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from noria.manifests.errors import (
 )
 from tests.conformance.conftest import Place
 
-MISSING = {
+MISSING: dict[str, dict[str, Any]] = {
     "azurite": {"container": "missing"},
     "seaweedfs": {"bucket": "missing"},
     "rclone_s3": {"bucket": "missing"},

@@ -11,6 +11,7 @@ from typing import Any
 import typer.main
 import yaml
 
+import noria
 from noria.benchmarks.servers import ROOT
 from noria.engine.cli import app
 
@@ -108,7 +109,7 @@ def test_pods_start_ray_under_tini_which_the_image_has() -> None:
         (container,) = pod["spec"]["containers"]
         assert container["command"][:2] == ["tini", "--"]
         assert "KUBERAY_GEN_RAY_START_CMD" in container["args"][0]
-        assert container["image"].endswith(f":{PROJECT['version']}")
+        assert container["image"].endswith(f":{noria.__version__}")
 
 
 def test_the_image_holds_what_the_tests_ran_with() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from noria.engine.status import JobStatus, Phase, load_status, save_status
 from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
@@ -70,7 +72,7 @@ def test_the_slower_of_bytes_and_objects_gives_the_eta() -> None:
     assert seen.eta_seconds == 90
 
 
-def test_a_status_comes_back_from_disk(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_status_comes_back_from_disk(tmp_path: Path) -> None:
     directory = JobDirectory.create(tmp_path / "job", {"id": "j"})
     assert load_status(directory) is None
     totals = Totals("j", objects_total=1, bytes_total=1)

@@ -29,7 +29,7 @@ from noria.benchmarks.servers.dataset import ObjectSpec, upload_azure
 from noria.manifests.model import Outcome, Receipt
 from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
 from tests.support.fault_proxy.rules import Operation
-from tests.support.faulty import SMALL, Case, faulty_case
+from tests.support.faulty import SMALL, Case, case_ends, faulty_case
 from tests.support.lease_jobs import BucketShelf, azure_container
 from tests.support.moves import SEED, Move
 
@@ -121,12 +121,7 @@ class Scene:
     ) -> Case:
         """A lease between two proxies. Without sizes: small objects and one of two parts or three,
         of drawn sizes."""
-        ends = [
-            self.stack.enter_context(
-                self.stage.shelf.take() if kind == "s3" else azure_container(self.stage.azurite)
-            )
-            for kind in way.split("-")
-        ]
+        ends = case_ends(way, self.stage.shelf, self.stage.azurite, self.stack)
         sizes = sizes or self.drawn_sizes(ends[1].part_bytes)
         self._jobs += 1
         folder = self.folder / f"job-{self._jobs}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -129,11 +130,11 @@ def wrong_whole(scene: Scene) -> None:
     target = case.job.context.target
     real, wrong = target.complete_upload, scene.dice.randrange(1, 1 << 64)
 
-    def complete(*arguments: object, **values: int) -> object:
+    def complete(*arguments: Any, **values: Any) -> object:
         once.append(values["crc64nvme"])
         scene.evidence.faults += len(once) == 1
         flipped = values["crc64nvme"] ^ wrong if len(once) == 1 else values["crc64nvme"]
-        return real(*arguments, **{**values, "crc64nvme": flipped})  # type: ignore[arg-type]
+        return real(*arguments, **{**values, "crc64nvme": flipped})
 
     once: list[int] = []
     with mock.patch.object(target, "complete_upload", complete):

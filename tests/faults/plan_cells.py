@@ -145,7 +145,7 @@ def too_large(scene: Scene) -> None:
 
 @cell("F7", "folder stubs, archived objects and customers' keys")
 def special_objects(scene: Scene) -> None:
-    kinds = {
+    kinds: dict[Reason, dict[str, object]] = {
         Reason.FOLDER_STUB: {"is_folder": True},
         Reason.ARCHIVED: {"tier": "Archive"},
         Reason.CUSTOMER_KEY: {"customer_key_sha256": "abc"},
@@ -209,7 +209,15 @@ class SmallDisk:
 
     def __enter__(self) -> None:
         self._place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={self._size}", "tmpfs", self._place]
+        command: list[str | Path] = [
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            f"size={self._size}",
+            "tmpfs",
+            self._place,
+        ]
         if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
             pytest.skip("only root can mount a small disk here")
 

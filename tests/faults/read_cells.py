@@ -11,7 +11,7 @@ from tests.support.fault_proxy.rules import (
     Action,
     Fault,
     Operation,
-    Request,
+    ProxiedRequest,
     cut_answer,
     flip_answer,
     ignore_range,
@@ -154,7 +154,7 @@ def unstated(scene: Scene) -> None:
             assert receipt.level is Level.CHAINED
 
 
-def _asking_but(name: str) -> Callable[[Request], bool]:
+def _asking_but(name: str) -> Callable[[ProxiedRequest], bool]:
     requests = asking()
     return lambda request: requests(request) and not request.path.endswith(name)
 

@@ -9,17 +9,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
 from azure.storage.blob import BlobServiceClient
 
+from noria.benchmarks.servers import Azurite, S3Server
 from tests.support.fault_proxy.plain_client import BODY, Plain, plain_azure, plain_s3
 from tests.support.fault_proxy.proxy import run_fault_proxy
 from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
-    Request,
+    ProxiedRequest,
     cap,
     cut_answer,
     error_document,
@@ -60,7 +62,7 @@ def differing_bits(left: bytes, right: bytes) -> int:
 # -- passing on ------------------------------------------------------------------------------------
 
 
-def test_what_no_rule_claims_passes_unchanged_and_is_logged(plain):
+def test_what_no_rule_claims_passes_unchanged_and_is_logged(plain: Plain) -> None:
     plain.put("a b/ü.bin")
     first_socket = plain.connection.sock
     whole = plain.send("GET", "a b/ü.bin")
@@ -86,7 +88,9 @@ def test_what_no_rule_claims_passes_unchanged_and_is_logged(plain):
     assert plain.proxy.methods() == {"PUT", "GET", "HEAD"}
 
 
-def test_signatures_and_expect_survive_the_way_of_the_aws_sdk(seaweedfs, s3_bucket):
+def test_signatures_and_expect_survive_the_way_of_the_aws_sdk(
+    seaweedfs: S3Server, s3_bucket: str
+) -> None:
     part = bytes(5 << 20)
     with run_fault_proxy(seaweedfs.endpoint) as proxy:
         client = seaweedfs.client(endpoint=proxy.endpoint)
@@ -113,7 +117,7 @@ def test_signatures_and_expect_survive_the_way_of_the_aws_sdk(seaweedfs, s3_buck
     assert kinds == expected.split()
 
 
-def test_the_azure_sdk_works_through_the_proxy(azurite, azure_container):
+def test_the_azure_sdk_works_through_the_proxy(azurite: Azurite, azure_container: str) -> None:
     with run_fault_proxy(azurite.endpoint) as proxy:
         through = azurite.connection_string.replace(azurite.endpoint, proxy.endpoint)
         with BlobServiceClient.from_connection_string(
@@ -142,7 +146,7 @@ def raw_put(plain: Plain, key: str, size: int) -> tuple[socket.socket, bytes]:
     return sock, sock.recv(4096)
 
 
-def test_a_body_that_waits_for_continue_is_asked_for(plain):
+def test_a_body_that_waits_for_continue_is_asked_for(plain: Plain) -> None:
     sock, said = raw_put(plain, "expected", 5)
     with sock:
         assert said == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -151,7 +155,7 @@ def test_a_body_that_waits_for_continue_is_asked_for(plain):
     assert plain.stored("expected") == b"water"
 
 
-def test_a_refused_body_that_waits_for_continue_is_never_asked_for(plain):
+def test_a_refused_body_that_waits_for_continue_is_never_asked_for(plain: Plain) -> None:
     plain.proxy.add(Fault(match=on(Operation.PUT), action=refuse(503, "SlowDown")))
     sock, said = raw_put(plain, "unwanted", 1 << 40)
     with sock:
@@ -162,7 +166,7 @@ def test_a_refused_body_that_waits_for_continue_is_never_asked_for(plain):
     assert (entry.status, entry.request_bytes, entry.forwarded) == (503, 0, False)
 
 
-def test_a_body_in_chunks_arrives(seaweedfs, s3_bucket):
+def test_a_body_in_chunks_arrives(seaweedfs: S3Server, s3_bucket: str) -> None:
     with plain_s3(seaweedfs, s3_bucket) as plain:
         assert plain.send("PUT", "chunked", iter([b"wa", b"ter"])).status == 200
         assert plain.stored("chunked") == b"water"
@@ -172,7 +176,7 @@ def test_a_body_in_chunks_arrives(seaweedfs, s3_bucket):
 # -- rules -----------------------------------------------------------------------------------------
 
 
-def test_a_refusal_is_answered_without_the_store(plain):
+def test_a_refusal_is_answered_without_the_store(plain: Plain) -> None:
     slow = refuse(503, "SlowDown", retry_after_seconds=7)
     plain.proxy.add(
         Fault(match=on(Operation.PUT), action=slow),
@@ -192,7 +196,7 @@ def test_a_refusal_is_answered_without_the_store(plain):
     assert plain.proxy.log[0].request_bytes == len(BODY)
 
 
-def test_skip_and_times_pick_the_requests_and_rules_can_be_changed(plain):
+def test_skip_and_times_pick_the_requests_and_rules_can_be_changed(plain: Plain) -> None:
     fault = Fault(
         match=on(Operation.READ, name="/a"), action=refuse(500, "InternalError"), skip=1, times=2
     )
@@ -214,7 +218,7 @@ def test_skip_and_times_pick_the_requests_and_rules_can_be_changed(plain):
     assert plain.proxy.count(Operation.READ, name="/a") == 4
 
 
-def test_many_clients_share_one_rule_and_none_is_lost(plain):
+def test_many_clients_share_one_rule_and_none_is_lost(plain: Plain) -> None:
     plain.put("a")
     plain.proxy.add(Fault(match=on(Operation.READ), action=refuse(503, "SlowDown"), times=20))
 
@@ -231,15 +235,17 @@ def test_many_clients_share_one_rule_and_none_is_lost(plain):
     assert plain.proxy.count(Operation.READ) == 64
 
 
-def test_a_part_is_told_by_its_number():
-    request = Request(method="PUT", target="/bucket/a%20b?partNumber=2&uploadId=x", headers={})
+def test_a_part_is_told_by_its_number() -> None:
+    request = ProxiedRequest(
+        method="PUT", target="/bucket/a%20b?partNumber=2&uploadId=x", headers={}
+    )
     assert request.path == "/bucket/a b"
     assert on(Operation.PART, name="/a b", part=2)(request)
     assert not on(Operation.PART, part=1)(request)
     assert not on(Operation.PUT)(request)
 
 
-def test_only_a_server_on_this_machine_is_spoken_to():
+def test_only_a_server_on_this_machine_is_spoken_to() -> None:
     with (
         pytest.raises(ValueError, match="on this machine"),
         run_fault_proxy("http://192.0.2.1:80"),
@@ -250,7 +256,7 @@ def test_only_a_server_on_this_machine_is_spoken_to():
 # -- broken connections ----------------------------------------------------------------------------
 
 
-def test_a_reset_before_forwarding_reaches_the_client_alone(plain):
+def test_a_reset_before_forwarding_reaches_the_client_alone(plain: Plain) -> None:
     plain.proxy.add(Fault(match=on(Operation.PUT), action=reset()))
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
         plain.send("PUT", "a", BODY)
@@ -259,7 +265,7 @@ def test_a_reset_before_forwarding_reaches_the_client_alone(plain):
     assert (entry.forwarded, entry.status, entry.fault) == (False, None, "reset")
 
 
-def test_a_reset_in_the_body_stores_nothing(plain):
+def test_a_reset_in_the_body_stores_nothing(plain: Plain) -> None:
     plain.proxy.add(Fault(match=on(Operation.PUT), action=reset_in_body(100_000)))
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
         plain.send("PUT", "a", BODY)
@@ -270,7 +276,7 @@ def test_a_reset_in_the_body_stores_nothing(plain):
     assert plain.stored("a") == BODY
 
 
-def test_a_lost_answer_leaves_the_work_done(plain):
+def test_a_lost_answer_leaves_the_work_done(plain: Plain) -> None:
     plain.proxy.add(Fault(match=on(Operation.PUT), action=lose_answer()))
     with pytest.raises(ConnectionResetError):
         plain.send("PUT", "a", BODY)
@@ -279,7 +285,7 @@ def test_a_lost_answer_leaves_the_work_done(plain):
     assert plain.stored("a") == BODY
 
 
-def test_a_cut_body_ends_before_its_announced_length(plain):
+def test_a_cut_body_ends_before_its_announced_length(plain: Plain) -> None:
     plain.put("a")
     plain.proxy.add(Fault(match=on(Operation.READ), action=cut_answer(0.25)))
     with pytest.raises(http.client.IncompleteRead) as caught:
@@ -290,7 +296,9 @@ def test_a_cut_body_ends_before_its_announced_length(plain):
 
 
 @pytest.mark.parametrize("at", ["request", "answer", "body"])
-def test_a_stall_holds_the_exchange_up(plain, at):
+def test_a_stall_holds_the_exchange_up(
+    plain: Plain, at: Literal["request", "answer", "body"]
+) -> None:
     plain.put("a")
     plain.proxy.add(Fault(match=on(Operation.READ), action=stall(0.2, at=at)))
     started = time.monotonic()
@@ -298,7 +306,7 @@ def test_a_stall_holds_the_exchange_up(plain, at):
     assert time.monotonic() - started >= 0.2
 
 
-def test_a_stall_ends_when_the_client_gives_up(plain):
+def test_a_stall_ends_when_the_client_gives_up(plain: Plain) -> None:
     plain.put("a")
     plain.proxy.add(Fault(match=on(Operation.READ), action=stall(3600)))
     plain.connection.close()
@@ -308,7 +316,7 @@ def test_a_stall_ends_when_the_client_gives_up(plain):
     assert plain.proxy.log[-1].status is None
 
 
-def test_closing_ends_a_stall(seaweedfs, s3_bucket):
+def test_closing_ends_a_stall(seaweedfs: S3Server, s3_bucket: str) -> None:
     with plain_s3(seaweedfs, s3_bucket) as plain, ThreadPoolExecutor(1) as threads:
         begun = threading.Event()
         stalled = replace(stall(3600), meanwhile=begun.set)
@@ -321,7 +329,7 @@ def test_closing_ends_a_stall(seaweedfs, s3_bucket):
 
 
 @pytest.mark.parametrize("operation", [Operation.PUT, Operation.READ])
-def test_a_cap_slows_bodies_in_both_directions(plain, operation):
+def test_a_cap_slows_bodies_in_both_directions(plain: Plain, operation: Operation) -> None:
     plain.put("a")
     plain.proxy.add(Fault(match=on(operation), action=cap(len(BODY) / 0.25)))
     started = time.monotonic()
@@ -336,15 +344,16 @@ def test_a_cap_slows_bodies_in_both_directions(plain, operation):
 # -- damaged content -------------------------------------------------------------------------------
 
 
-def test_a_flipped_bit_in_a_request_is_stored(plain):
+def test_a_flipped_bit_in_a_request_is_stored(plain: Plain) -> None:
     plain.proxy.add(Fault(match=on(Operation.PUT), action=flip_request(200_000)))
     plain.put("a")
     damaged = plain.stored("a")
+    assert damaged is not None
     assert damaged[200_000] != BODY[200_000]
     assert differing_bits(damaged, BODY) == 1
 
 
-def test_a_flipped_bit_in_an_answer_reaches_the_client(plain):
+def test_a_flipped_bit_in_an_answer_reaches_the_client(plain: Plain) -> None:
     plain.put("a")
     plain.proxy.add(Fault(match=on(Operation.READ), action=flip_answer(0)))
     damaged = plain.send("GET", "a").body
@@ -353,7 +362,7 @@ def test_a_flipped_bit_in_an_answer_reaches_the_client(plain):
     assert plain.send("GET", "a").body == BODY
 
 
-def test_chance_comes_from_the_seed(seaweedfs, s3_bucket):
+def test_chance_comes_from_the_seed(seaweedfs: S3Server, s3_bucket: str) -> None:
     def damage(seed: int) -> bytes:
         with plain_s3(seaweedfs, s3_bucket, seed=seed) as plain:
             plain.put("a")
@@ -367,7 +376,7 @@ def test_chance_comes_from_the_seed(seaweedfs, s3_bucket):
     assert damage(1) != damage(2)
 
 
-def test_an_answer_is_replaced_after_the_work_was_done(plain):
+def test_an_answer_is_replaced_after_the_work_was_done(plain: Plain) -> None:
     error = error_document("InternalError")
     plain.proxy.add(
         Fault(
@@ -385,7 +394,7 @@ def test_an_answer_is_replaced_after_the_work_was_done(plain):
     assert plain.send("GET", "a").body == BODY
 
 
-def test_an_ignored_range_brings_the_whole_object(plain):
+def test_an_ignored_range_brings_the_whole_object(plain: Plain) -> None:
     plain.put("a")
     plain.proxy.add(Fault(match=on(Operation.READ), action=ignore_range()))
     reply = plain.send("GET", "a", headers={"Range": "bytes=5-9"})
@@ -393,7 +402,7 @@ def test_an_ignored_range_brings_the_whole_object(plain):
     assert "content-range" not in reply.headers
 
 
-def test_a_shifted_content_range_goes_with_the_right_bytes(plain):
+def test_a_shifted_content_range_goes_with_the_right_bytes(plain: Plain) -> None:
     plain.put("a")
     plain.proxy.add(Fault(match=on(Operation.READ), action=shift_range()))
     reply = plain.send("GET", "a", headers={"Range": "bytes=5-9"})
@@ -401,13 +410,13 @@ def test_a_shifted_content_range_goes_with_the_right_bytes(plain):
     assert reply.headers["content-range"] == f"bytes 6-10/{len(BODY)}"
 
 
-def test_a_redirect_names_another_place(plain):
+def test_a_redirect_names_another_place(plain: Plain) -> None:
     plain.proxy.add(Fault(match=on(), action=redirect("http://127.0.0.1:9/x")))
     reply = plain.send("GET", "a")
     assert (reply.status, reply.headers["location"]) == (307, "http://127.0.0.1:9/x")
 
 
-def test_something_happens_before_a_request_is_forwarded(plain):
+def test_something_happens_before_a_request_is_forwarded(plain: Plain) -> None:
     plain.put("a", b"old")
     seen = []
     plain.proxy.add(Fault(match=on(Operation.PUT), action=meanwhile(lambda: seen.append("ran"))))

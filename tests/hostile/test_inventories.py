@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from noria.engine import job as jobs
 from noria.manifests.errors import InventoryError
 from noria.manifests.inventory.reading import InventoryKind, LocalReportFiles, read_inventory
+from noria.manifests.inventory.report import InventoryReport
 from noria.manifests.manifest.freeze import freeze
 from noria.manifests.schema import INVENTORY_SCHEMA
 from tests.support.commands import refusal_of
@@ -122,6 +123,7 @@ def republish(root: Path, name: str, text: bytes) -> None:
 @examples(120)
 @given(st.sampled_from(["azure", "s3"]), st.data())
 def test_manifests_of_any_content(root: Path, cloud: str, data: st.DataObject) -> None:
+    opened: Callable[[Path], InventoryReport]
     if cloud == "azure":
         name, opened = AZURE_MANIFEST, open_azure
         write_azure_report(root, AZURE_CSV, objects=5, total=10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def test_results_of_other_columns(tmp_path: Path, columns: dict[str, Any]) -> No
     pq.write_table(pa.table(columns), sink)
     for kind in (LeaseKind.OBJECTS, LeaseKind.PARTS):
         sealed = sealed_as(tmp_path, sink.getvalue().to_pybytes(), kind)
-        error = refused(lambda sealed=sealed: read_result(JobDirectory(tmp_path), sealed))
+        error = refused(partial(read_result, JobDirectory(tmp_path), sealed))
         assert isinstance(error, JobDirectoryError)
 
 

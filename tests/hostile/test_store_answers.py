@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from xml.etree import ElementTree
 
@@ -171,7 +172,7 @@ HEADER_VALUES = ODD_TEXTS | st.sampled_from(
 @example({"x-amz-tagging-count": "many"})
 def test_headers_of_any_value(headers: dict[str, str]) -> None:
     for head in (s3_headers.whole_head, azure_headers.whole_head):
-        assert isinstance(refused(lambda head=head: head(headers)), StoreUnavailable | None)
+        assert isinstance(refused(partial(head, headers)), StoreUnavailable | None)
     pause = retry_after_seconds(headers)
     assert pause is None or 0 <= pause <= RETRY_AFTER_MAX_SECONDS
     modified_seconds(headers)

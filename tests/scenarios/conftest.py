@@ -12,8 +12,8 @@ import pytest
 
 from noria.benchmarks.servers import Azurite, S3Server
 from noria.benchmarks.servers.dataset import ObjectSpec, upload_azure
-from tests.support.faulty import SMALL, Case, faulty_case, large_only
-from tests.support.lease_jobs import BucketShelf, azure_container
+from tests.support.faulty import SMALL, Case, NewCase, case_ends, faulty_case, large_only
+from tests.support.lease_jobs import BucketShelf
 from tests.support.moves import SEED, Move
 
 
@@ -39,9 +39,7 @@ def make_move(
 
 
 @pytest.fixture
-def new_case(
-    buckets: BucketShelf, azurite: Azurite, tmp_path: Path
-) -> Iterator[Callable[..., Case]]:
+def new_case(buckets: BucketShelf, azurite: Azurite, tmp_path: Path) -> Iterator[NewCase]:
     """new_case("azure-s3", sizes, **options): a filled source, an empty target, two proxies.
 
     Without sizes: one small object, and one of two parts.
@@ -49,10 +47,7 @@ def new_case(
     with contextlib.ExitStack() as stack:
 
         def make(way: str, sizes: dict[str, int] | None = None, **options: Any) -> Case:
-            ends = [
-                stack.enter_context(buckets.take() if kind == "s3" else azure_container(azurite))
-                for kind in way.split("-")
-            ]
+            ends = case_ends(way, buckets, azurite, stack)
             sizes = sizes or {**large_only(way), "small": SMALL}
             return stack.enter_context(faulty_case(tmp_path / "job", *ends, sizes, **options))
 

@@ -6,8 +6,12 @@ Azurite states none, so the proxy before it does (tests/azure_message_shim.py).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from noria.benchmarks.servers import Azurite
 from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseEnd, LeaseKind, Level, Outcome, Receipt
 from noria.workers.digest import crc64nvme
@@ -23,6 +27,7 @@ from tests.support.fault_proxy.rules import (
     Action,
     Fault,
     Operation,
+    ProxiedRequest,
     cut_answer,
     flip_answer,
     flip_request,
@@ -31,9 +36,9 @@ from tests.support.fault_proxy.rules import (
     replace_answer,
     shift_range,
 )
-from tests.support.faulty import SMALL, Case, large_only
+from tests.support.faulty import SMALL, Case, NewCase, large_only
 from tests.support.lease_jobs import MIB
-from tests.support.moves import plain
+from tests.support.moves import Move, plain
 
 NO_CRC64 = "the source states no CRC64"
 BOTH = {**large_only("azure-s3"), "small": SMALL}
@@ -42,7 +47,7 @@ A_LIE = 1 << 40
 
 
 @pytest.fixture
-def new_azure_case(new_case):
+def new_azure_case(new_case: NewCase) -> NewCase:
     """As new_case("azure-s3", ...), and the source states CRC64s."""
 
     def make(sizes: dict[str, int] | None = None, **options: object) -> Case:
@@ -75,7 +80,7 @@ def all_chained(receipts: dict[str, Receipt]) -> bool:
     return set(levels(receipts).values()) == {(Level.CHAINED, None)}
 
 
-def test_small_and_multipart_objects_are_chained(new_azure_case):
+def test_small_and_multipart_objects_are_chained(new_azure_case: NewCase) -> None:
     case = new_azure_case({**BOTH, "empty": 0, "one": 1, "huge": 17 * MIB + 3})
     receipts = case.finish_moved()
     assert all_chained(receipts)
@@ -85,13 +90,13 @@ def test_small_and_multipart_objects_are_chained(new_azure_case):
         assert receipt.crc64nvme == crc64nvme(case.job.source_bytes(key))
 
 
-def test_a_part_that_is_streamed_from_many_ranges_is_chained(new_azure_case):
+def test_a_part_that_is_streamed_from_many_ranges_is_chained(new_azure_case: NewCase) -> None:
     case = new_azure_case(large_only("azure-s3"), range_bytes=256 << 10)
     assert all_chained(case.finish_moved())
     assert case.source.taken("as message") == 21
 
 
-def test_a_source_that_ignores_the_request_is_ingested_for_a_reason(new_case):
+def test_a_source_that_ignores_the_request_is_ingested_for_a_reason(new_case: NewCase) -> None:
     case = new_case("azure-s3")
     receipts = case.finish_moved()
     assert case.source.count(Operation.READ) == 3
@@ -99,7 +104,9 @@ def test_a_source_that_ignores_the_request_is_ingested_for_a_reason(new_case):
     assert set(levels(receipts).values()) == {(Level.INGESTED, NO_CRC64)}
 
 
-def test_one_range_of_which_nothing_is_stated_costs_the_object_its_level(new_azure_case):
+def test_one_range_of_which_nothing_is_stated_costs_the_object_its_level(
+    new_azure_case: NewCase,
+) -> None:
     case = new_azure_case(range_bytes=MIB)
     plain = Fault(match=asking("/large"), action=replace_answer(), skip=2)
     damage_first(case, plain)
@@ -110,7 +117,7 @@ def test_one_range_of_which_nothing_is_stated_costs_the_object_its_level(new_azu
     assert plain.hits == 1
 
 
-def test_an_endpoint_that_refuses_the_request_is_read_without(new_case):
+def test_an_endpoint_that_refuses_the_request_is_read_without(new_case: NewCase) -> None:
     case = new_case("azure-s3", BOTH, resend_limit=0)
     document = b"<Error><Code>UnsupportedHeader</Code><HeaderName>x-ms-structured-body</HeaderName>"
     case.source.add(
@@ -143,7 +150,9 @@ WHERE = {
 
 @pytest.mark.parametrize("place", WHERE.values(), ids=WHERE.keys())
 @pytest.mark.parametrize("key", ["small", "large"])
-def test_a_bit_flipped_anywhere_in_a_message_is_caught_and_repaired(new_azure_case, key, place):
+def test_a_bit_flipped_anywhere_in_a_message_is_caught_and_repaired(
+    new_azure_case: NewCase, key: str, place: int
+) -> None:
     case = new_azure_case()
     bodies = {"small": SMALL, "large": SMALL}  # the second part of the large one
     size = 13 + 18 + bodies[key] + 8
@@ -157,11 +166,11 @@ def test_a_bit_flipped_anywhere_in_a_message_is_caught_and_repaired(new_azure_ca
     assert all_chained(receipts)
 
 
-def second_part(request):
+def second_part(request: ProxiedRequest) -> bool:
     return asking("/large")(request) and not request.headers["range"].startswith("bytes=0-")
 
 
-def test_a_bit_flipped_in_a_later_segment_is_caught_and_repaired(new_azure_case):
+def test_a_bit_flipped_in_a_later_segment_is_caught_and_repaired(new_azure_case: NewCase) -> None:
     case = new_azure_case({"large": 5 * MIB + SMALL})
     flip = damaged(as_message(), flip_answer(SEGMENT_BYTES + 1000))
     damage_first(case, Fault(match=asking("/large"), action=flip))
@@ -169,7 +178,7 @@ def test_a_bit_flipped_in_a_later_segment_is_caught_and_repaired(new_azure_case)
     assert case.retries("digest_refused") == 1
 
 
-def test_a_bit_flipped_in_a_streamed_part_is_caught_and_repaired(new_azure_case):
+def test_a_bit_flipped_in_a_streamed_part_is_caught_and_repaired(new_azure_case: NewCase) -> None:
     case = new_azure_case(large_only("azure-s3"), range_bytes=256 << 10)
     flip = damaged(as_message(), flip_answer(100_000))
     damage_first(case, Fault(match=asking("/large"), action=flip, skip=3))
@@ -177,7 +186,9 @@ def test_a_bit_flipped_in_a_streamed_part_is_caught_and_repaired(new_azure_case)
     assert case.retries("digest_refused") == 1
 
 
-def test_a_message_that_is_cut_or_of_another_range_or_form_is_read_again(new_azure_case):
+def test_a_message_that_is_cut_or_of_another_range_or_form_is_read_again(
+    new_azure_case: NewCase,
+) -> None:
     case = new_azure_case()
     shift = shift_range()
     faults = [
@@ -194,14 +205,16 @@ def test_a_message_that_is_cut_or_of_another_range_or_form_is_read_again(new_azu
     assert case.retries("short_body") == 3
 
 
-def test_what_is_flipped_on_the_way_to_the_target_is_still_caught(new_azure_case):
+def test_what_is_flipped_on_the_way_to_the_target_is_still_caught(new_azure_case: NewCase) -> None:
     case = new_azure_case()
     case.target.add(Fault(match=on(Operation.PUT, Operation.PART), action=flip_request(), times=3))
     assert all_chained(case.finish_moved())
 
 
 @pytest.mark.parametrize("lie", [{"lies": A_LIE}, {"trailer_lies": A_LIE}])
-def test_a_source_that_never_states_what_it_serves_fails_its_objects_alone(new_azure_case, lie):
+def test_a_source_that_never_states_what_it_serves_fails_its_objects_alone(
+    new_azure_case: NewCase, lie: dict[str, Any]
+) -> None:
     case = new_azure_case({**BOTH, "sound": SMALL}, resend_limit=2)
     case.source.clear()
     lies = [Fault(match=asking(f"/{k}"), action=as_message(**lie), times=None) for k in BOTH]
@@ -216,7 +229,9 @@ def test_a_source_that_never_states_what_it_serves_fails_its_objects_alone(new_a
     assert case.job.target.listed() == ["to/sound"]
 
 
-def test_a_source_that_never_sends_a_sound_message_fails_its_object_alone(new_azure_case):
+def test_a_source_that_never_sends_a_sound_message_fails_its_object_alone(
+    new_azure_case: NewCase,
+) -> None:
     case = new_azure_case({"small": SMALL, "sound": SMALL}, retry_seconds=0.3)
     broken = damaged(as_message(), flip_answer(14))
     damage_first(case, Fault(match=asking("/small"), action=broken, times=None))
@@ -225,11 +240,15 @@ def test_a_source_that_never_sends_a_sound_message_fails_its_object_alone(new_az
     assert receipts["sound"].level is Level.CHAINED
 
 
-def test_messages_that_are_right_of_other_bytes_are_belied_by_what_is_stated_of_the_whole(new_case):
+def test_messages_that_are_right_of_other_bytes_are_belied_by_what_is_stated_of_the_whole(
+    new_case: NewCase,
+) -> None:
     case = new_case("azure-s3", large_only("azure-s3"), resend_limit=1)
     said = stating_crc64(crc64nvme(case.job.source_bytes("large")))
     other = replace_answer(body=lambda body: bytes([body[0] ^ 1]) + body[1:]).edit
     message = as_message().edit
+    assert other is not None
+    assert message is not None
     wrong = Action(name="other message", edit=lambda *response: message(*other(*response)))
     case.source.add(
         Fault(match=on(Operation.HEAD), action=said, times=None),
@@ -242,7 +261,7 @@ def test_messages_that_are_right_of_other_bytes_are_belied_by_what_is_stated_of_
     )
 
 
-def test_a_crc64_that_is_stated_of_the_whole_chains_without_messages(new_case):
+def test_a_crc64_that_is_stated_of_the_whole_chains_without_messages(new_case: NewCase) -> None:
     case = new_case("azure-s3", BOTH)
     for key in BOTH:
         said = stating_crc64(crc64nvme(case.job.source_bytes(key)))
@@ -263,7 +282,7 @@ def stop_before_completing(case: Case) -> None:
     case.source.clear()
 
 
-def test_parts_that_nobody_vouched_for_stay_so_in_later_attempts(new_case):
+def test_parts_that_nobody_vouched_for_stay_so_in_later_attempts(new_case: NewCase) -> None:
     case = new_case("azure-s3", large_only("azure-s3"))
     stop_before_completing(case)
     case.source.add(states_all())
@@ -272,7 +291,9 @@ def test_parts_that_nobody_vouched_for_stay_so_in_later_attempts(new_case):
     assert levels(receipts) == {"large": (Level.INGESTED, NO_CRC64)}
 
 
-def test_parts_that_the_source_vouched_for_stay_so_in_later_attempts(new_azure_case):
+def test_parts_that_the_source_vouched_for_stay_so_in_later_attempts(
+    new_azure_case: NewCase,
+) -> None:
     case = new_azure_case(large_only("azure-s3"))
     stop_before_completing(case)
     receipts = case.finish_moved()
@@ -281,7 +302,9 @@ def test_parts_that_the_source_vouched_for_stay_so_in_later_attempts(new_azure_c
 
 
 @pytest.mark.parametrize("first_stated", [True, False])
-def test_a_huge_object_is_chained_only_where_all_its_leases_vouch_for_it(new_case, first_stated):
+def test_a_huge_object_is_chained_only_where_all_its_leases_vouch_for_it(
+    new_case: NewCase, first_stated: bool
+) -> None:
     case = new_case("azure-s3", {"huge": 22 * MIB + 5}, segment_bytes=10 * MIB)
     job = case.job
     if first_stated:
@@ -298,7 +321,7 @@ def test_a_huge_object_is_chained_only_where_all_its_leases_vouch_for_it(new_cas
     assert levels(receipts) == {"huge": (Level.CHAINED, None) if first_stated else some}
 
 
-def test_an_object_that_stands_already_is_chained_by_reading_it(new_azure_case):
+def test_an_object_that_stands_already_is_chained_by_reading_it(new_azure_case: NewCase) -> None:
     case = new_azure_case({"there": 9 * MIB}, look_first=True)
     case.job.target.put("to/there", case.job.source_bytes("there"), states_crc=True)
     flip = damaged(as_message(), flip_answer(100))
@@ -313,7 +336,9 @@ def test_an_object_that_stands_already_is_chained_by_reading_it(new_azure_case):
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_a_whole_move_asks_as_its_settings_say(make_move, azurite, asked):
+def test_a_whole_move_asks_as_its_settings_say(
+    make_move: Callable[..., Move], azurite: Azurite, asked: bool
+) -> None:
     sizes = {"large": 9 * MIB, "small": SMALL}
     with run_fault_proxy(azurite.endpoint) as proxy:
         proxy.add(states_all())

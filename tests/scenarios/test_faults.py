@@ -9,6 +9,7 @@ import pytest
 from noria.manifests.model import LeaseEnd, Outcome
 from tests.support.fault_proxy.proxy import run_fault_proxy
 from tests.support.fault_proxy.rules import (
+    Action,
     Fault,
     Operation,
     cut_answer,
@@ -29,6 +30,7 @@ from tests.support.faulty import (
     SMALL,
     THROTTLES,
     WRITES,
+    NewCase,
     both_ways,
     large_only,
     to_s3,
@@ -39,7 +41,7 @@ from tests.support.faulty import (
 
 @both_ways
 @pytest.mark.parametrize("status", THROTTLES)
-def test_a_storm_of_throttling_on_reads_passes(new_case, way, status):
+def test_a_storm_of_throttling_on_reads_passes(new_case: NewCase, way: str, status: str) -> None:
     case = new_case(way, {"large": 3 << 20} | {f"k{n}": SMALL for n in range(12)})
     reads = on(Operation.READ, Operation.HEAD)
     case.source.add(Fault(match=reads, action=THROTTLES[status], times=30))
@@ -48,12 +50,12 @@ def test_a_storm_of_throttling_on_reads_passes(new_case, way, status):
     assert case.counters.total("throttles", "source") == 30
     assert case.retries("throttled") == 30
     assert case.counters.total("throttles", "target") == 0
-    assert case.job.context.source_pacer.lowest < 8
+    assert case.lowest_limit(case.job.context.source_pacer) < 8
 
 
 @both_ways
 @pytest.mark.parametrize("status", THROTTLES)
-def test_a_storm_of_throttling_on_writes_passes(new_case, way, status):
+def test_a_storm_of_throttling_on_writes_passes(new_case: NewCase, way: str, status: str) -> None:
     sizes = large_only(way) | {f"k{n}": SMALL for n in range(12)}
     case = new_case(way, sizes)
     case.target.add(Fault(match=on(), action=THROTTLES[status], times=30))
@@ -61,11 +63,11 @@ def test_a_storm_of_throttling_on_writes_passes(new_case, way, status):
     assert case.target.taken(f"answer {status}") == 30
     assert case.counters.total("throttles", "target") == 30
     assert case.retries("throttled") == 30
-    assert case.job.context.target_pacer.lowest < 8
+    assert case.lowest_limit(case.job.context.target_pacer) < 8
 
 
 @both_ways
-def test_a_refused_body_counts_each_time_it_is_sent(new_case, way):
+def test_a_refused_body_counts_each_time_it_is_sent(new_case: NewCase, way: str) -> None:
     case = new_case(way, {f"k{n}": SMALL for n in range(4)})
     case.target.add(Fault(match=on(Operation.PUT), action=THROTTLES["503"], times=6))
     receipts = case.finish_moved()
@@ -75,7 +77,7 @@ def test_a_refused_body_counts_each_time_it_is_sent(new_case, way):
 
 @both_ways
 @pytest.mark.parametrize("end", ["source", "target"])
-def test_what_retry_after_asks_for_is_waited(new_case, way, end):
+def test_what_retry_after_asks_for_is_waited(new_case: NewCase, way: str, end: str) -> None:
     case = new_case(way, {"small": SMALL})
     operation = Operation.READ if end == "source" else Operation.PUT
     asked = refuse(503, "SlowDown", retry_after_seconds=1)
@@ -86,7 +88,7 @@ def test_what_retry_after_asks_for_is_waited(new_case, way, end):
 
 
 @both_ways
-def test_a_storm_of_errors_on_reads_and_writes_passes(new_case, way):
+def test_a_storm_of_errors_on_reads_and_writes_passes(new_case: NewCase, way: str) -> None:
     """500 says nothing of what became of a write: the target is looked at each time."""
     case = new_case(way, large_only(way) | {"k1": SMALL, "k2": SMALL})
     error = refuse(500, "InternalError")
@@ -98,7 +100,9 @@ def test_a_storm_of_errors_on_reads_and_writes_passes(new_case, way):
 
 
 @both_ways
-def test_an_outage_that_outlasts_the_budget_fails_the_object_alone(new_case, way):
+def test_an_outage_that_outlasts_the_budget_fails_the_object_alone(
+    new_case: NewCase, way: str
+) -> None:
     case = new_case(way, {"a": SMALL, "b": SMALL}, retry_seconds=0.3)
     full = refuse(507, "InsufficientStorage")
     case.target.add(Fault(match=on(Operation.PUT, name="/to/a"), action=full, times=None))
@@ -113,7 +117,9 @@ def test_an_outage_that_outlasts_the_budget_fails_the_object_alone(new_case, way
 
 @both_ways
 @pytest.mark.parametrize("action", [reset(), reset_in_body(20_000)], ids=lambda a: a.name)
-def test_a_reset_while_a_body_is_sent_stores_nothing_twice(new_case, way, action):
+def test_a_reset_while_a_body_is_sent_stores_nothing_twice(
+    new_case: NewCase, way: str, action: Action
+) -> None:
     case = new_case(way)
     case.target.add(
         Fault(match=on(Operation.PUT), action=action),
@@ -125,7 +131,9 @@ def test_a_reset_while_a_body_is_sent_stores_nothing_twice(new_case, way, action
 
 @both_ways
 @pytest.mark.parametrize("operation", [Operation.PUT, Operation.PART, Operation.COMPLETE])
-def test_a_lost_answer_is_settled_by_looking(new_case, way, operation):
+def test_a_lost_answer_is_settled_by_looking(
+    new_case: NewCase, way: str, operation: Operation
+) -> None:
     case = new_case(way)
     case.target.add(Fault(match=on(operation), action=lose_answer()))
     receipts = case.finish_moved()
@@ -139,7 +147,9 @@ def test_a_lost_answer_is_settled_by_looking(new_case, way, operation):
 
 
 @to_s3
-def test_a_lost_answer_to_the_opening_leaves_an_upload_that_a_list_finds(new_case, way):
+def test_a_lost_answer_to_the_opening_leaves_an_upload_that_a_list_finds(
+    new_case: NewCase, way: str
+) -> None:
     case = new_case(way, large_only(way))
     case.target.add(Fault(match=on(Operation.CREATE), action=lose_answer()))
     receipts = case.job.receipts(case.run())
@@ -161,7 +171,9 @@ def test_a_lost_answer_to_the_opening_leaves_an_upload_that_a_list_finds(new_cas
     ],
     ids=["cut", "shortened", "lengthened", "reset", "lost"],
 )
-def test_a_body_of_another_length_is_read_again(new_case, way, action):
+def test_a_body_of_another_length_is_read_again(
+    new_case: NewCase, way: str, action: Action
+) -> None:
     case = new_case(way)
     case.source.add(Fault(match=on(Operation.READ, name="/small"), action=action))
     case.source.add(Fault(match=on(Operation.READ, name="/large"), action=action, times=2))
@@ -172,7 +184,9 @@ def test_a_body_of_another_length_is_read_again(new_case, way, action):
 
 @both_ways
 @pytest.mark.parametrize("action", [ignore_range(), shift_range()], ids=lambda a: a.name)
-def test_a_range_that_is_not_the_one_asked_for_is_refused(new_case, way, action):
+def test_a_range_that_is_not_the_one_asked_for_is_refused(
+    new_case: NewCase, way: str, action: Action
+) -> None:
     case = new_case(way, large_only(way))
     case.source.add(Fault(match=on(Operation.READ), action=action, times=3))
     case.finish_moved()
@@ -181,7 +195,7 @@ def test_a_range_that_is_not_the_one_asked_for_is_refused(new_case, way, action)
 
 
 @both_ways
-def test_a_stalled_body_is_given_up_and_read_again(new_case, way):
+def test_a_stalled_body_is_given_up_and_read_again(new_case: NewCase, way: str) -> None:
     case = new_case(way, idle_seconds=1.0)
     case.source.add(Fault(match=on(Operation.READ), action=stall(600, at="body"), times=2))
     case.finish_moved()
@@ -189,7 +203,7 @@ def test_a_stalled_body_is_given_up_and_read_again(new_case, way):
 
 
 @both_ways
-def test_a_commit_may_take_its_time(new_case, way):
+def test_a_commit_may_take_its_time(new_case: NewCase, way: str) -> None:
     case = new_case(way, large_only(way), idle_seconds=1.0)
     case.target.add(Fault(match=on(Operation.COMPLETE), action=stall(2.0)))
     case.finish_moved()
@@ -216,7 +230,9 @@ LIES = {
 @both_ways
 @pytest.mark.parametrize("operation", WRITES)
 @pytest.mark.parametrize("lie", LIES)
-def test_a_write_is_done_when_the_target_shows_it(new_case, way, operation, lie):
+def test_a_write_is_done_when_the_target_shows_it(
+    new_case: NewCase, way: str, operation: Operation, lie: str
+) -> None:
     sizes = {"small": SMALL} if operation is Operation.PUT else large_only(way)
     case = new_case(way, sizes)
     case.target.add(Fault(match=on(operation), action=LIES[lie]))
@@ -229,7 +245,9 @@ def test_a_write_is_done_when_the_target_shows_it(new_case, way, operation, lie)
 
 
 @to_s3
-def test_white_space_before_the_result_of_complete_is_none_of_our_business(new_case, way):
+def test_white_space_before_the_result_of_complete_is_none_of_our_business(
+    new_case: NewCase, way: str
+) -> None:
     case = new_case(way, large_only(way))
     spaced = replace_answer(body=lambda said: b" \n \n" + said)
     case.target.add(Fault(match=on(Operation.COMPLETE), action=spaced))
@@ -240,7 +258,9 @@ def test_white_space_before_the_result_of_complete_is_none_of_our_business(new_c
 
 @to_s3
 @pytest.mark.parametrize("lie", ["error", "no-etag"])
-def test_a_part_whose_answer_says_nothing_is_sent_again(new_case, way, lie):
+def test_a_part_whose_answer_says_nothing_is_sent_again(
+    new_case: NewCase, way: str, lie: str
+) -> None:
     case = new_case(way, large_only(way))
     action = replace_answer(headers={"etag": None}, body=ERROR if lie == "error" else b"")
     case.target.add(Fault(match=on(Operation.PART, part=1), action=action))
@@ -249,7 +269,7 @@ def test_a_part_whose_answer_says_nothing_is_sent_again(new_case, way, lie):
 
 
 @to_s3
-def test_a_wrong_etag_of_a_part_never_makes_an_object(new_case, way):
+def test_a_wrong_etag_of_a_part_never_makes_an_object(new_case: NewCase, way: str) -> None:
     case = new_case(way, large_only(way))
     wrong = replace_answer(headers={"etag": '"' + "0" * 32 + '"'})
     case.target.add(Fault(match=on(Operation.PART, part=1), action=wrong))
@@ -268,7 +288,9 @@ GONE = {
 @pytest.mark.parametrize(
     ("way", "status", "code"), [(way, *said) for way, list_ in GONE.items() for said in list_]
 )
-def test_parts_that_the_target_lost_are_sent_in_another_upload(new_case, way, status, code):
+def test_parts_that_the_target_lost_are_sent_in_another_upload(
+    new_case: NewCase, way: str, status: int, code: str
+) -> None:
     case = new_case(way, large_only(way))
     case.target.add(Fault(match=on(Operation.COMPLETE), action=refuse(status, code)))
     case.finish_moved()
@@ -277,7 +299,9 @@ def test_parts_that_the_target_lost_are_sent_in_another_upload(new_case, way, st
 
 @both_ways
 @pytest.mark.parametrize("end", ["source", "target"])
-def test_a_redirect_is_refused_and_nobody_else_is_spoken_to(new_case, way, end):
+def test_a_redirect_is_refused_and_nobody_else_is_spoken_to(
+    new_case: NewCase, way: str, end: str
+) -> None:
     case = new_case(way)
     with run_fault_proxy(case.job.source.endpoint) as elsewhere:
         sent_away = redirect(f"{elsewhere.endpoint}/stolen")

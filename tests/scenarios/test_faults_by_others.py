@@ -6,6 +6,8 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,7 @@ from tests.support.faulty import (
     THROTTLES,
     WRITES,
     Case,
+    NewCase,
     both_ways,
     large_only,
     to_s3,
@@ -35,13 +38,13 @@ from tests.support.lease_jobs import STREAMS, open_lanes
 
 
 @both_ways
-def test_a_source_overwritten_between_two_parts_leaves_nothing_at_the_target(new_case, way):
+def test_a_source_overwritten_between_two_parts_leaves_nothing_at_the_target(
+    new_case: NewCase, way: str
+) -> None:
     case = new_case(way)
     for key, skip in (("large", 1), ("small", 0)):
         other = b"x" * case.job.sizes[key]
-        overwrite = meanwhile(
-            lambda key=key, other=other: case.job.source.put(f"from/{key}", other)
-        )
+        overwrite = meanwhile(partial(case.job.source.put, f"from/{key}", other))
         reads = on(Operation.READ, name=f"/from/{key}")
         case.source.add(Fault(match=reads, action=overwrite, skip=skip))
     receipts = case.finish(streams=1)
@@ -51,10 +54,12 @@ def test_a_source_overwritten_between_two_parts_leaves_nothing_at_the_target(new
 
 
 @both_ways
-def test_a_source_deleted_in_the_middle_leaves_nothing_at_the_target(new_case, way):
+def test_a_source_deleted_in_the_middle_leaves_nothing_at_the_target(
+    new_case: NewCase, way: str
+) -> None:
     case = new_case(way)
     for key, skip in (("large", 1), ("small", 0)):
-        delete = meanwhile(lambda key=key: case.job.source.delete(f"from/{key}"))
+        delete = meanwhile(partial(case.job.source.delete, f"from/{key}"))
         reads = on(Operation.READ, name=f"/from/{key}")
         case.source.add(Fault(match=reads, action=delete, skip=skip))
     receipts = case.finish(streams=1)
@@ -66,7 +71,7 @@ def test_a_source_deleted_in_the_middle_leaves_nothing_at_the_target(new_case, w
 
 
 @both_ways
-def test_an_archived_object_is_tried_once(new_case, way):
+def test_an_archived_object_is_tried_once(new_case: NewCase, way: str) -> None:
     case = new_case(way)
     case.source.add(
         Fault(
@@ -80,10 +85,10 @@ def test_an_archived_object_is_tried_once(new_case, way):
 
 
 @both_ways
-def test_another_writer_who_comes_first_is_not_overwritten(new_case, way):
+def test_another_writer_who_comes_first_is_not_overwritten(new_case: NewCase, way: str) -> None:
     case = new_case(way)
     for key, operation in (("small", Operation.PUT), ("large", Operation.COMPLETE)):
-        put = meanwhile(lambda key=key: case.job.target.put(f"to/{key}", b"another's"))
+        put = meanwhile(partial(case.job.target.put, f"to/{key}", b"another's"))
         case.target.add(Fault(match=on(operation), action=put))
     receipts = case.finish()
     assert {key: (r.outcome, r.cause) for key, r in receipts.items()} == {
@@ -94,7 +99,9 @@ def test_another_writer_who_comes_first_is_not_overwritten(new_case, way):
 
 
 @to_s3
-def test_an_upload_dropped_before_its_completion_is_opened_anew(new_case, way):
+def test_an_upload_dropped_before_its_completion_is_opened_anew(
+    new_case: NewCase, way: str
+) -> None:
     case = new_case(way, large_only(way))
     drop = meanwhile(case.job.target.drop_uploads)
     case.target.add(Fault(match=on(Operation.COMPLETE), action=drop))
@@ -103,7 +110,7 @@ def test_an_upload_dropped_before_its_completion_is_opened_anew(new_case, way):
 
 
 @to_s3
-def test_an_upload_dropped_between_two_parts_is_opened_anew(new_case, way):
+def test_an_upload_dropped_between_two_parts_is_opened_anew(new_case: NewCase, way: str) -> None:
     case = new_case(way, large_only(way))
     drop = meanwhile(case.job.target.drop_uploads)
     case.target.add(Fault(match=on(Operation.PART, part=2), action=drop))
@@ -112,20 +119,22 @@ def test_an_upload_dropped_between_two_parts_is_opened_anew(new_case, way):
 
 
 @both_ways
-def test_conflicts_side_by_side_do_not_wait_for_each_others_buffers(new_case, way):
+def test_conflicts_side_by_side_do_not_wait_for_each_others_buffers(
+    new_case: NewCase, way: str
+) -> None:
     case = new_case(way, {"a": SMALL, "b": SMALL})
     case.job.context = replace(case.job.context, buffers=BufferPool(2 * MIN_BUFFER_BYTES))
     together = threading.Barrier(2, timeout=10)
     for key in ("a", "b"):
         case.job.target.put(f"to/{key}", b"y" * SMALL)
-    both_there = meanwhile(lambda: together.wait() and None)
+    both_there = meanwhile(together.wait)
     case.target.add(Fault(match=on(Operation.PUT), action=both_there, times=2))
     receipts = case.finish()
     assert {receipt.cause for receipt in receipts.values()} == {"target_conflict"}
 
 
 @both_ways
-def test_a_lease_that_is_handed_back_does_not_wait_out_a_storm(new_case, way):
+def test_a_lease_that_is_handed_back_does_not_wait_out_a_storm(new_case: NewCase, way: str) -> None:
     case = new_case(way, retry_seconds=600)
     slow = refuse(503, "SlowDown", retry_after_seconds=600)
     case.target.add(Fault(match=on(), action=slow, times=None))
@@ -140,7 +149,9 @@ def test_a_lease_that_is_handed_back_does_not_wait_out_a_storm(new_case, way):
 
 @both_ways
 @pytest.mark.parametrize("end", ["source", "target"])
-def test_revoked_credentials_stop_the_lease_with_few_errors(new_case, way, end):
+def test_revoked_credentials_stop_the_lease_with_few_errors(
+    new_case: NewCase, way: str, end: str
+) -> None:
     case = new_case(way, large_only(way) | {f"k{n:02}": SMALL for n in range(30)})
     operations = () if end == "source" else (Operation.PUT, Operation.PART)
     denied = Fault(match=on(*operations), action=refuse(403, "AccessDenied"), skip=4, times=None)
@@ -156,7 +167,7 @@ def test_revoked_credentials_stop_the_lease_with_few_errors(new_case, way, end):
 
 
 @both_ways
-def test_one_object_that_the_source_refuses_fails_alone(new_case, way):
+def test_one_object_that_the_source_refuses_fails_alone(new_case: NewCase, way: str) -> None:
     case = new_case(way, {f"k{n}": SMALL for n in range(5)})
     refused = on(Operation.READ, name="/k3")
     case.source.add(Fault(match=refused, action=refuse(403, "AccessDenied"), times=None))
@@ -170,7 +181,9 @@ def test_one_object_that_the_source_refuses_fails_alone(new_case, way):
 
 
 @both_ways
-def test_an_object_that_landed_before_its_lease_died_is_found_and_not_sent_again(new_case, way):
+def test_an_object_that_landed_before_its_lease_died_is_found_and_not_sent_again(
+    new_case: NewCase, way: str
+) -> None:
     """The lease dies between Complete and the receipt."""
     case = new_case(way, large_only(way))
     looks = on(Operation.HEAD)
@@ -187,7 +200,9 @@ def test_an_object_that_landed_before_its_lease_died_is_found_and_not_sent_again
 
 
 @both_ways
-def test_an_object_of_an_attempt_that_left_no_journal_is_known_as_ours(new_case, way):
+def test_an_object_of_an_attempt_that_left_no_journal_is_known_as_ours(
+    new_case: NewCase, way: str
+) -> None:
     """A receipt names the transfer that wrote the object, and the second upload is dropped."""
     case = new_case(way)
     case.target.add(
@@ -201,12 +216,14 @@ def test_an_object_of_an_attempt_that_left_no_journal_is_known_as_ours(new_case,
     shutil.rmtree(case.job.directory.path("journal"))
     case.target.clear()
     receipts = case.finish_moved()
-    attempts = {key: receipt.txid.rpartition(".")[2] for key, receipt in receipts.items()}
+    attempts = {key: str(receipt.txid).rpartition(".")[2] for key, receipt in receipts.items()}
     assert attempts == {"large": "101", "small": "102"}
 
 
 @to_s3
-def test_an_upload_that_cannot_be_opened_anew_fails_its_object_alone(new_case, way):
+def test_an_upload_that_cannot_be_opened_anew_fails_its_object_alone(
+    new_case: NewCase, way: str
+) -> None:
     case = new_case(way)
     stop = Fault(match=on(Operation.COMPLETE), action=refuse(403, "AccessDenied"))
     case.target.add(stop)
@@ -219,7 +236,7 @@ def test_an_upload_that_cannot_be_opened_anew_fails_its_object_alone(new_case, w
 
 
 @both_ways
-def test_two_attempts_at_the_same_time_do_no_harm(new_case, way):
+def test_two_attempts_at_the_same_time_do_no_harm(new_case: NewCase, way: str) -> None:
     """The first one's worker was thought dead, and was not."""
     case = new_case(way, large_only(way) | {f"k{n}": SMALL for n in range(6)})
     with ThreadPoolExecutor(2) as leases:
@@ -233,7 +250,7 @@ def test_two_attempts_at_the_same_time_do_no_harm(new_case, way):
     assert case.job.target.open_uploads() == []
 
 
-def huge_case(new_case, **options) -> Case:
+def huge_case(new_case: NewCase, **options: Any) -> Case:
     """One object of three parts, moved by two leases and assembled by a third."""
     part_bytes = 5 << 20
     return new_case("azure-s3", {"huge": 2 * part_bytes + 1}, segment_bytes=part_bytes, **options)
@@ -255,7 +272,7 @@ def assemble(case: Case) -> Receipt:
     return receipt
 
 
-def test_a_huge_object_survives_throttling_and_a_lost_commit(new_case):
+def test_a_huge_object_survives_throttling_and_a_lost_commit(new_case: NewCase) -> None:
     case = huge_case(new_case, look_first=True)
     case.source.add(Fault(match=on(), action=THROTTLES["503"], times=5))
     case.target.add(
@@ -268,7 +285,7 @@ def test_a_huge_object_survives_throttling_and_a_lost_commit(new_case):
     assert case.target.count(Operation.COMPLETE) == 1
 
 
-def test_a_huge_source_overwritten_between_two_segments_is_reported_once(new_case):
+def test_a_huge_source_overwritten_between_two_segments_is_reported_once(new_case: NewCase) -> None:
     case = huge_case(new_case)
     run_parts(case, 0, 2)
     case.job.source.put("from/huge", b"x" * case.job.sizes["huge"])
@@ -277,7 +294,7 @@ def test_a_huge_source_overwritten_between_two_segments_is_reported_once(new_cas
     assert case.job.target.listed() == []
 
 
-def test_a_huge_source_overwritten_between_two_parts_is_reported_once(new_case):
+def test_a_huge_source_overwritten_between_two_parts_is_reported_once(new_case: NewCase) -> None:
     case = huge_case(new_case)
     overwrite = meanwhile(lambda: case.job.source.put("from/huge", b"x" * case.job.sizes["huge"]))
     case.source.add(Fault(match=on(Operation.READ), action=overwrite, skip=1))

@@ -15,6 +15,7 @@ from tests.support.fault_proxy.rules import (
 )
 from tests.support.faulty import (
     SMALL,
+    NewCase,
     both_ways,
     large_only,
 )
@@ -24,7 +25,9 @@ from tests.support.faulty import (
 
 @both_ways
 @pytest.mark.parametrize("key", ["small", "large"])
-def test_a_bit_flipped_on_the_way_to_the_target_is_refused_and_sent_anew(new_case, way, key):
+def test_a_bit_flipped_on_the_way_to_the_target_is_refused_and_sent_anew(
+    new_case: NewCase, way: str, key: str
+) -> None:
     case = new_case(way)
     writes = on(Operation.PUT, Operation.PART, name=f"/to/{key}")
     case.target.add(Fault(match=writes, action=flip_request()))
@@ -35,7 +38,9 @@ def test_a_bit_flipped_on_the_way_to_the_target_is_refused_and_sent_anew(new_cas
 
 
 @both_ways
-def test_bytes_that_never_arrive_intact_fail_their_object_alone(new_case, way):
+def test_bytes_that_never_arrive_intact_fail_their_object_alone(
+    new_case: NewCase, way: str
+) -> None:
     case = new_case(way, large_only(way) | {"small": SMALL, "sound": SMALL}, resend_limit=2)
     for key in ("small", "large"):
         writes = on(Operation.PUT, Operation.PART, name=f"/to/{key}")
@@ -51,7 +56,9 @@ def test_bytes_that_never_arrive_intact_fail_their_object_alone(new_case, way):
 
 @pytest.mark.parametrize("way", ["s3-s3", "s3-azure"])
 @pytest.mark.parametrize("key", ["small", "large"])
-def test_a_bit_flipped_on_the_way_from_a_source_that_states_crc64_is_repaired(new_case, way, key):
+def test_a_bit_flipped_on_the_way_from_a_source_that_states_crc64_is_repaired(
+    new_case: NewCase, way: str, key: str
+) -> None:
     case = new_case(way, states_crc=True)
     case.source.add(Fault(match=on(Operation.READ, name=f"/from/{key}"), action=flip_answer()))
     receipts = case.finish_moved()
@@ -65,8 +72,8 @@ def test_a_bit_flipped_on_the_way_from_a_source_that_states_crc64_is_repaired(ne
 @both_ways
 @pytest.mark.parametrize("key", ["small", "large"])
 def test_a_bit_flipped_on_the_way_from_a_source_that_states_none_is_not_vouched_for(
-    new_case, way, key
-):
+    new_case: NewCase, way: str, key: str
+) -> None:
     """Nobody can notice: so the receipt may not say that what the source served was stored."""
     case = new_case(way)
     case.source.add(Fault(match=on(Operation.READ, name=f"/from/{key}"), action=flip_answer()))
@@ -78,7 +85,7 @@ def test_a_bit_flipped_on_the_way_from_a_source_that_states_none_is_not_vouched_
     assert receipts[key].level_reason == "the source states no CRC64"
 
 
-def test_a_target_that_states_another_checksum_is_not_believed(new_case):
+def test_a_target_that_states_another_checksum_is_not_believed(new_case: NewCase) -> None:
     case = new_case("s3-s3", {"small": SMALL})
     wrong = {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA="}
     stated = on(Operation.PUT, Operation.HEAD)

@@ -11,7 +11,9 @@ import json
 import os
 import random
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -60,6 +62,10 @@ def in_the_middle(counter: FaultProxy, start: int) -> Callable[[], bool]:
     return lambda: counter.written_bytes_so_far() - start > LARGE // 2
 
 
+def has_moved(counter: FaultProxy, process: subprocess.Popen[str], enough: int) -> bool:
+    return process.poll() is not None or counter.written_bytes_so_far() > enough
+
+
 @pytest.mark.parametrize("title", ["ray::WorkerActor", "driver", "raylet/raylet", "gcs_server"])
 def test_whatever_is_killed_every_object_is_right(
     move: Move, counter: FaultProxy, title: str
@@ -96,12 +102,7 @@ def test_ten_times_everything_killed_at_random_and_no_difference(
     for _ in range(10):
         process = move.start("run", move.job.with_suffix(".toml"), "--json")
         enough = counter.written_bytes_so_far() + int(dice.random() * TOTAL / 20)
-        wait_until(
-            lambda process=process, enough=enough: (
-                process.poll() is not None or counter.written_bytes_so_far() > enough
-            ),
-            "some progress",
-        )
+        wait_until(partial(has_moved, counter, process, enough), "some progress")
         if process.poll() is not None:
             break
         family = list(descendants(process.pid))

@@ -11,6 +11,7 @@ from noria.workers.part import STREAM_BYTES, WINDOW_BYTES, is_streamed
 from noria.workers.stores.protocol import Checksum
 from tests.support.fault_proxy.azure_message_shim import as_message, asking, damaged
 from tests.support.fault_proxy.rules import (
+    Action,
     Fault,
     Operation,
     cut_answer,
@@ -23,19 +24,19 @@ from tests.support.fault_proxy.rules import (
     reset_in_body,
     stall,
 )
-from tests.support.faulty import THROTTLES, Case, both_ways, large_only, to_s3
+from tests.support.faulty import THROTTLES, Case, NewCase, both_ways, large_only, to_s3
 from tests.support.lease_jobs import MIB
 
 READ = on(Operation.READ)
 FIRST_PART = on(Operation.PART, part=1)
 
 
-def streamed_case(new_case, way: str, *, range_bytes: int, **options: float) -> Case:
+def streamed_case(new_case: NewCase, way: str, *, range_bytes: int, **options: float) -> Case:
     """One object whose first part is streamed, from several ranges."""
     return new_case(way, large_only(way), range_bytes=range_bytes, **options)
 
 
-def trailed_case(new_case, **options: float) -> Case:
+def trailed_case(new_case: NewCase, **options: float) -> Case:
     """The same from two ranges, the first four windows long; its checksum follows the part."""
     case = streamed_case(new_case, "azure-s3", range_bytes=4 * MIB, **options)
     case.job.context.target.trailers = True
@@ -43,7 +44,7 @@ def trailed_case(new_case, **options: float) -> Case:
 
 
 @pytest.fixture
-def case(new_case):
+def case(new_case: NewCase) -> Case:
     return trailed_case(new_case)
 
 
@@ -53,7 +54,7 @@ def finish(case: Case, level: Level = Level.INGESTED) -> None:
     assert receipts["large"].level is level
 
 
-def test_nothing_is_asked_or_sent_twice_where_nothing_fails(case):
+def test_nothing_is_asked_or_sent_twice_where_nothing_fails(case: Case) -> None:
     finish(case)
     assert case.source.count(Operation.READ) == 3
     assert case.target.count(Operation.PART) == 2
@@ -62,7 +63,9 @@ def test_nothing_is_asked_or_sent_twice_where_nothing_fails(case):
 
 
 @pytest.mark.parametrize("action", [cut_answer(0.6), stall(120, at="body")], ids=["cut", "stall"])
-def test_a_source_that_fails_in_the_middle_costs_one_part(new_case, action):
+def test_a_source_that_fails_in_the_middle_costs_one_part(
+    new_case: NewCase, action: Action
+) -> None:
     case = trailed_case(new_case, idle_seconds=3.0)
     case.source.add(Fault(match=READ, action=action))
     finish(case)
@@ -71,7 +74,7 @@ def test_a_source_that_fails_in_the_middle_costs_one_part(new_case, action):
     assert case.retries("unavailable") + case.retries("short_body") >= 1
 
 
-def test_a_source_that_refuses_at_first_costs_no_part(case):
+def test_a_source_that_refuses_at_first_costs_no_part(case: Case) -> None:
     case.source.add(Fault(match=READ, action=refuse(503, "ServerBusy"), times=3))
     finish(case)
     assert case.target.count(Operation.PART) == 2
@@ -79,7 +82,7 @@ def test_a_source_that_refuses_at_first_costs_no_part(case):
 
 
 @pytest.mark.parametrize("action", [reset_in_body(2_500_000), lose_answer()], ids=["reset", "lost"])
-def test_a_target_that_fails_is_no_fault_of_the_source(case, action):
+def test_a_target_that_fails_is_no_fault_of_the_source(case: Case, action: Action) -> None:
     case.target.add(Fault(match=FIRST_PART, action=action))
     finish(case)
     assert case.target.count(Operation.PART) == 3
@@ -87,7 +90,7 @@ def test_a_target_that_fails_is_no_fault_of_the_source(case, action):
     assert case.source.count(Operation.READ) <= 5
 
 
-def test_a_bit_flipped_in_the_length_of_a_frame_costs_one_part(case):
+def test_a_bit_flipped_in_the_length_of_a_frame_costs_one_part(case: Case) -> None:
     case.target.add(Fault(match=FIRST_PART, action=flip_request(2)))
     finish(case)
     assert case.retries("digest_refused") + case.retries("unavailable") >= 1
@@ -95,7 +98,9 @@ def test_a_bit_flipped_in_the_length_of_a_frame_costs_one_part(case):
 
 
 @pytest.mark.parametrize("place", [100_000, 3_500_000])
-def test_a_bit_flipped_on_the_way_in_ends_the_part_before_its_last_byte(case, place):
+def test_a_bit_flipped_on_the_way_in_ends_the_part_before_its_last_byte(
+    case: Case, place: int
+) -> None:
     """The source states the CRC64 of four MiB, most of which have gone out by then."""
     flip = damaged(as_message(), flip_answer(place))
     case.source.add(
@@ -107,7 +112,7 @@ def test_a_bit_flipped_on_the_way_in_ends_the_part_before_its_last_byte(case, pl
     assert len(sent) == 2, "the damaged one was never whole"
 
 
-def test_a_large_part_is_streamed_where_its_checksum_can_follow_it(new_case):
+def test_a_large_part_is_streamed_where_its_checksum_can_follow_it(new_case: NewCase) -> None:
     context = new_case("azure-s3", range_bytes=64 * MIB).job.context
     large = Part(number=1, offset=0, size=STREAM_BYTES)
     found = {}
@@ -133,7 +138,7 @@ def test_a_large_part_is_streamed_where_its_checksum_can_follow_it(new_case):
 
 
 @both_ways
-def test_a_streamed_part_survives_what_happens_at_both_ends(new_case, way):
+def test_a_streamed_part_survives_what_happens_at_both_ends(new_case: NewCase, way: str) -> None:
     case = streamed_case(new_case, way, range_bytes=256 << 10)
     case.source.add(
         Fault(match=on(Operation.READ), action=cut_answer(0.5), skip=1),
@@ -148,7 +153,9 @@ def test_a_streamed_part_survives_what_happens_at_both_ends(new_case, way):
 
 
 @both_ways
-def test_a_bit_flipped_in_a_streamed_part_shows_in_what_the_target_states(new_case, way):
+def test_a_bit_flipped_in_a_streamed_part_shows_in_what_the_target_states(
+    new_case: NewCase, way: str
+) -> None:
     case = streamed_case(new_case, way, range_bytes=256 << 10)
     case.target.add(Fault(match=on(Operation.PART), action=flip_request()))
     receipts = case.finish_moved(streams=1)
@@ -158,7 +165,7 @@ def test_a_bit_flipped_in_a_streamed_part_shows_in_what_the_target_states(new_ca
 
 
 @to_s3
-def test_a_bit_flipped_in_a_streamed_part_belies_its_trailer(new_case, way):
+def test_a_bit_flipped_in_a_streamed_part_belies_its_trailer(new_case: NewCase, way: str) -> None:
     case = streamed_case(new_case, way, range_bytes=256 << 10)
     case.job.context.target.trailers = True
     case.target.add(Fault(match=FIRST_PART, action=flip_request(3_000_000)))
@@ -168,7 +175,7 @@ def test_a_bit_flipped_in_a_streamed_part_belies_its_trailer(new_case, way):
     assert receipts["large"].level is Level.INGESTED
 
 
-def test_a_streamed_part_that_nobody_checks_is_not_vouched_for(new_case):
+def test_a_streamed_part_that_nobody_checks_is_not_vouched_for(new_case: NewCase) -> None:
     """It goes out without a checksum; here, the target states none either."""
     case = new_case("s3-azure", {"large": 2 << 20}, range_bytes=256 << 10)
     case.job.context.target.checksum = Checksum.CRC64NVME

@@ -7,18 +7,30 @@ is no upload left open, and do our counters say what crossed the wire?
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from noria.benchmarks.servers import Azurite
 from noria.manifests.model import LeaseResult, Outcome, Receipt
 from noria.workers.counters import CounterRegistry
+from noria.workers.runtime.pacing import Pacer
 from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
 from tests.support.fault_proxy.rules import Operation, refuse
-from tests.support.lease_jobs import STREAMS, AzureContainer, Container, Job, S3Bucket, lease_job
+from tests.support.lease_jobs import (
+    STREAMS,
+    AzureContainer,
+    BucketShelf,
+    Container,
+    Job,
+    S3Bucket,
+    WatchedPacer,
+    azure_container,
+    lease_job,
+)
 
 SMALL = 50_000
 WRITES = (Operation.PUT, Operation.COMPLETE)
@@ -43,6 +55,11 @@ class Case:
 
     def retries(self, cause: str) -> float:
         return self.counters.total("retries", cause)
+
+    def lowest_limit(self, pacer: Pacer) -> float:
+        """How low the limit of one of the job's two pacers fell."""
+        assert isinstance(pacer, WatchedPacer)
+        return pacer.lowest
 
     def run(self, *, streams: int = STREAMS) -> LeaseResult:
         return self.job.run(self.job.lease(), streams=streams)
@@ -86,6 +103,10 @@ def large_only(way: str) -> dict[str, int]:
     return {"large": part_bytes + SMALL}
 
 
+NewCase = Callable[..., Case]
+"""What the fixture `new_case` gives: new_case("azure-s3", sizes, **options)."""
+
+
 @contextlib.contextmanager
 def faulty_case(
     folder: Path, source: Container, target: Container, sizes: dict[str, int], **options: Any
@@ -109,3 +130,17 @@ def faulty_case(
             )
         )
         yield Case(job, *proxies)
+
+
+def case_ends(
+    way: str, buckets: BucketShelf, azurite: Azurite, stack: contextlib.ExitStack
+) -> tuple[Container, Container]:
+    """Take two empty ends, which go with `stack`: of "azure-s3" a container and a bucket."""
+
+    def take(kind: str) -> Container:
+        if kind == "s3":
+            return stack.enter_context(buckets.take())
+        return stack.enter_context(azure_container(azurite))
+
+    source, target = way.split("-")
+    return take(source), take(target)

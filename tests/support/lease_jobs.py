@@ -44,7 +44,7 @@ from noria.workers.stores.azure.store import AzureSettings, AzureStore
 from noria.workers.stores.protocol import Checksum, TargetStore
 from noria.workers.stores.s3.store import S3Settings, S3Store
 from tests.support.fault_proxy.exchange import Resign
-from tests.support.fault_proxy.rules import Request
+from tests.support.fault_proxy.rules import ProxiedRequest
 
 MIB = 1024 * 1024
 SEED = 11
@@ -55,13 +55,20 @@ PACER_LIMIT = 8
 class Container(Protocol):
     """A bucket or container of a test's own, as its ecosystem's client sees it, past any proxy."""
 
-    endpoint: str
-    """Of the service."""
-    provider: str
-    part_bytes: int
-    """The smallest size of a part."""
-    resign: Resign | None
-    """For run_fault_proxy(). None: signatures cover no headers."""
+    @property
+    def endpoint(self) -> str:
+        """Of the service."""
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def part_bytes(self) -> int:
+        """The smallest size of a part."""
+
+    @property
+    def resign(self) -> Resign | None:
+        """For run_fault_proxy(). None: signatures cover no headers."""
 
     def store(self, endpoint: str, *, idle_seconds: float) -> TargetStore:
         """As a worker opens it, with what a probe would find out."""
@@ -138,7 +145,7 @@ class S3Bucket:
                 Bucket=self.name, Key=upload["Key"], UploadId=upload["UploadId"]
             )
 
-    def resign(self, request: Request) -> dict[str, str]:
+    def resign(self, request: ProxiedRequest) -> dict[str, str]:
         """The headers of a request that a proxy changed, signed again."""
         old = ("authorization", "x-amz-date", "x-amz-content-sha256")
         headers = {name: value for name, value in request.headers.items() if name not in old}

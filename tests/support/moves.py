@@ -106,9 +106,21 @@ class Move:
             "RCLONE_CONFIG_TARGET_SECRET_ACCESS_KEY": self.seaweedfs.secret_key,
         }
         ends = [f"source:{self.container}", f"target:{self.bucket}"]
-        command = [find_tool("rclone"), "--config", os.devnull, "check", "--download", *ends]
+        command: list[str | Path] = [
+            find_tool("rclone"),
+            "--config",
+            os.devnull,
+            "check",
+            "--download",
+            *ends,
+        ]
         ended = subprocess.run(
-            command, env=environment, text=True, capture_output=True, timeout=100, check=False
+            command,
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=100,
+            check=False,
         )
         assert ended.returncode == 0, ended.stderr
 
@@ -153,7 +165,7 @@ def descendants(pid: int) -> Iterator[tuple[int, str]]:
             yield child, command
 
 
-def kill_one(driver: subprocess.Popen[str], title: str) -> None:
+def kill_one(driver: subprocess.Popen[Any], title: str) -> None:
     """SIGKILL "driver", or the first of its descendants whose command line has the title."""
     if title == "driver":
         os.kill(driver.pid, signal.SIGKILL)

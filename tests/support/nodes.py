@@ -30,9 +30,16 @@ class Nodes:
 @contextmanager
 def node(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """`ray start --block` in a process group of its own, which ends with the block."""
-    command = [RAY, "start", "--block", "--num-cpus=1", "--disable-usage-stats", *arguments]
+    command: list[str | Path] = [
+        RAY,
+        "start",
+        "--block",
+        "--num-cpus=1",
+        "--disable-usage-stats",
+        *arguments,
+    ]
     process = subprocess.Popen(
-        command,
+        [*command, *arguments],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

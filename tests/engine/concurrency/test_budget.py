@@ -144,7 +144,7 @@ def budgets(monkeypatch: pytest.MonkeyPatch) -> Budgets:
 
 
 def search(budgets: Budgets, role: str = "source") -> Searches:
-    found = budgets._searches[role]
+    found: object = budgets._searches[role]
     assert isinstance(found, Searches)
     return found
 
@@ -206,7 +206,7 @@ def test_an_idle_worker_leaves_its_share_to_the_others(budgets: Budgets) -> None
         budgets.join(name, 0.0)
         budgets.hear(name, 0.0, metrics())
     budgets.decide(0.0)
-    news = {}
+    news: dict[str, dict[str, int]] = {}
     for second in range(1, 1 + int(IDLE_SECONDS) + 1):
         budgets.hear("a", second, metrics(in_flight=second))
         budgets.hear("b", second, metrics())

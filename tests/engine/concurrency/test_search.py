@@ -1,6 +1,7 @@
 """A budget finds its knee, whatever the store and the sizes, and what each rule is there for."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -175,7 +176,7 @@ def test_mutant_without_a_knee_climbs_for_ever(monkeypatch: pytest.MonkeyPatch) 
     assert not finds_the_knee(outcome)
 
 
-def change_options(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+def change_options(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     options = replace(SearchOptions(), **changes)
     monkeypatch.setattr("noria.engine.concurrency.search.SearchOptions", lambda: options)
 

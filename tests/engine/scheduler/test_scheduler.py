@@ -162,8 +162,10 @@ def test_a_result_that_does_not_fit_its_lease_is_a_failure(change: dict[str, Any
     bench = Bench(objects(1), attempts_per_span=1)
     (lease,) = bench.join("a")
     commands = bench.end("a", replace(result_of(lease), **change))
-    assert [type(command) for command in commands] == [Quarantine, Finish]
-    assert commands[0].cause == "bad_result"  # type: ignore[union-attr]
+    refused, finish = commands
+    assert isinstance(refused, Quarantine)
+    assert refused.cause == "bad_result"
+    assert isinstance(finish, Finish)
 
 
 def test_returned_work_costs_no_attempt_however_often() -> None:

@@ -203,7 +203,7 @@ class TestHeaders:
         assert refusal(open_azure, tmp_path).startswith(f"{AZURE_FILE}{what}")
 
 
-class TestManifest:
+class TestAzureManifest:
     ROW = b"Name,Content-Length\nc1/a,7\n"
 
     def test_a_missing_manifest_is_refused(self, tmp_path: Path) -> None:

@@ -322,7 +322,7 @@ class TestRefusals:
         assert refusal(open_s3, tmp_path).startswith(f"{FILE}: has no column {field}; add it")
 
 
-class TestManifest:
+class TestS3Manifest:
     @pytest.mark.parametrize(
         ("changes", "what"),
         [

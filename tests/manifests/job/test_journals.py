@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.journals import (
+    JournalState,
     decode_journal,
     encode_abandoned,
     encode_part,
@@ -18,7 +20,7 @@ from noria.manifests.job.journals import (
     read_journals,
 )
 from noria.manifests.job.receipts import receipts_of
-from noria.manifests.model import PartRecord, Upload
+from noria.manifests.model import PartRecord, Receipt, Upload
 from tests.manifests.job.test_receipts import LANDED
 
 UPLOAD = Upload(row=4, upload_id="u1", txid="t", part_bytes=8, etag="e")
@@ -26,21 +28,21 @@ PART = PartRecord(number=2, size=8, etag="pe", crc64nvme=9, chunks=b"c" * 16)
 
 
 @pytest.fixture
-def directory(tmp_path):
+def directory(tmp_path: Path) -> JobDirectory:
     return JobDirectory.create(tmp_path / "job", {"id": "j"})
 
 
-def journal(directory, attempt, *records):
+def journal(directory: JobDirectory, attempt: int, *records: bytes) -> None:
     appender = directory.journal(0, attempt)
     appender.append(b"".join(records))
     appender.close()
 
 
-def receipts_in(state):
+def receipts_in(state: JournalState) -> list[Receipt]:
     return list(receipts_of(state.receipts))
 
 
-def test_what_was_journalled_comes_back(directory):
+def test_what_was_journalled_comes_back(directory: JobDirectory) -> None:
     records = encode_receipts([LANDED]), encode_upload(UPLOAD), encode_part("u1", PART)
     journal(directory, 1, *records)
     state = read_journals(directory, 0, 0, 10)
@@ -51,13 +53,15 @@ def test_what_was_journalled_comes_back(directory):
 
 
 @pytest.mark.parametrize("stated", [True, False])
-def test_what_was_known_of_a_part_comes_back(directory, stated):
+def test_what_was_known_of_a_part_comes_back(directory: JobDirectory, stated: bool) -> None:
     part = replace(PART, checked=True, stated=stated)
     journal(directory, 1, encode_part("u1", part))
     assert read_journals(directory, 0, 0, 10).parts == {"u1": {2: part}}
 
 
-def test_of_a_part_that_an_earlier_version_journalled_nothing_is_stated(directory):
+def test_of_a_part_that_an_earlier_version_journalled_nothing_is_stated(
+    directory: JobDirectory,
+) -> None:
     payload = (
         b'["p",{"upload_id":"u1","number":2,"size":8,"etag":"pe","crc64nvme":9,'
         b'"chunks":"63636363636363636363636363636363","checked":true}]'
@@ -67,15 +71,15 @@ def test_of_a_part_that_an_earlier_version_journalled_nothing_is_stated(director
     assert state.parts == {"u1": {2: replace(PART, checked=True, stated=False)}}
 
 
-def test_only_rows_of_the_lease_count(directory):
+def test_only_rows_of_the_lease_count(directory: JobDirectory) -> None:
     journal(directory, 1, encode_receipts([LANDED]), encode_upload(UPLOAD))
     state = read_journals(directory, 0, 4, 10)
     assert receipts_in(state) == []
     assert state.uploads == {4: UPLOAD}
 
 
-def test_rows_come_in_order_and_the_newest_receipt_of_each_wins(directory):
-    def rows(attempt, *numbers):
+def test_rows_come_in_order_and_the_newest_receipt_of_each_wins(directory: JobDirectory) -> None:
+    def rows(attempt: int, *numbers: int) -> bytes:
         return encode_receipts([replace(LANDED, row=row, attempt=attempt) for row in numbers])
 
     journal(directory, 1, rows(1, 5, 2), rows(1, 9))
@@ -84,7 +88,7 @@ def test_rows_come_in_order_and_the_newest_receipt_of_each_wins(directory):
     assert [(receipt.row, receipt.attempt) for receipt in receipts] == [(2, 1), (5, 2), (7, 2)]
 
 
-def test_an_abandoned_upload_is_forgotten_and_a_newer_one_is_not(directory):
+def test_an_abandoned_upload_is_forgotten_and_a_newer_one_is_not(directory: JobDirectory) -> None:
     newer = replace(UPLOAD, upload_id="u2")
     journal(directory, 1, encode_upload(UPLOAD), encode_abandoned(4, "u1"))
     assert not read_journals(directory, 0, 0, 10).uploads
@@ -92,13 +96,13 @@ def test_an_abandoned_upload_is_forgotten_and_a_newer_one_is_not(directory):
     assert read_journals(directory, 0, 0, 10).uploads == {4: newer}
 
 
-def what(record):
+def what(record: object) -> object:
     """A record, comparable."""
     return record.to_pylist() if isinstance(record, pa.Table) else record
 
 
 @given(st.data())
-def test_a_torn_or_damaged_tail_loses_only_what_follows(data):
+def test_a_torn_or_damaged_tail_loses_only_what_follows(data: st.DataObject) -> None:
     records = [
         encode_receipts([replace(LANDED, row=row)]) if row % 2 else encode_part("u", PART)
         for row in range(5)

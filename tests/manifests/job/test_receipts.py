@@ -2,6 +2,8 @@
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,15 +50,15 @@ LANDED = Receipt(
 
 
 @pytest.fixture
-def directory(tmp_path):
+def directory(tmp_path: Path) -> JobDirectory:
     return JobDirectory.create(tmp_path / "job", {"id": "j"})
 
 
-def table(receipts):
+def table(receipts: list[Receipt]) -> pa.Table:
     return pa.Table.from_batches([receipt_batch(receipts)])
 
 
-def finished(name, digest, summary, **changes):
+def finished(name: str, digest: str, summary: ReceiptSummary, **changes: Any) -> LeaseResult:
     values = {
         "shard": 0,
         "kind": LeaseKind.OBJECTS,
@@ -72,7 +74,7 @@ def finished(name, digest, summary, **changes):
     return LeaseResult(**{**values, **changes})
 
 
-def test_the_first_seal_of_a_span_stands(directory):
+def test_the_first_seal_of_a_span_stands(directory: JobDirectory) -> None:
     digest, summary = write_receipts(directory, "results/00000000/a.parquet", table([LANDED]))
     first = seal(directory, finished("results/00000000/a.parquet", digest, summary))
     second = seal(
@@ -89,7 +91,7 @@ def test_the_first_seal_of_a_span_stands(directory):
     )
 
 
-def test_a_result_that_is_not_what_was_sealed_is_refused(directory):
+def test_a_result_that_is_not_what_was_sealed_is_refused(directory: JobDirectory) -> None:
     name = "results/00000000/a.parquet"
     digest, summary = write_receipts(directory, name, table([LANDED]))
     sealed = seal(directory, finished(name, digest, summary))
@@ -98,7 +100,7 @@ def test_a_result_that_is_not_what_was_sealed_is_refused(directory):
         read_result(directory, sealed)
 
 
-def test_parts_come_back_also_from_a_file_of_an_earlier_version(directory):
+def test_parts_come_back_also_from_a_file_of_an_earlier_version(directory: JobDirectory) -> None:
     part = PartRecord(number=1, size=8, etag="e", crc64nvme=9, chunks=b"c" * 16, stated=True)
     for number, earlier in enumerate((False, True)):
         name = f"results/00000000/{number}.parquet"
@@ -113,7 +115,7 @@ def test_parts_come_back_also_from_a_file_of_an_earlier_version(directory):
         assert found == replace(part, stated=not earlier)
 
 
-def test_failures_are_what_a_person_has_to_look_at(directory):
+def test_failures_are_what_a_person_has_to_look_at(directory: JobDirectory) -> None:
     receipts = [
         LANDED,
         replace(LANDED, row=4, outcome=Outcome.ALREADY_PRESENT),
@@ -138,7 +140,7 @@ SEAL_OF_EARLIER_VERSION = """\
 """
 
 
-def test_a_seal_of_an_earlier_version_is_read(directory):
+def test_a_seal_of_an_earlier_version_is_read(directory: JobDirectory) -> None:
     directory.write_once(
         "sealed/00000001/objects-000000-00000000.json", SEAL_OF_EARLIER_VERSION.encode()
     )
@@ -158,7 +160,7 @@ def test_a_seal_of_an_earlier_version_is_read(directory):
     assert of_parts.summary == ReceiptSummary(bytes_moved=20, part_bytes=30)
 
 
-def test_summaries_add_up_over_any_partition():
+def test_summaries_add_up_over_any_partition() -> None:
     receipts = [
         LANDED,
         replace(LANDED, row=4, outcome=Outcome.ALREADY_PRESENT, size=100, bytes_moved=0),

@@ -15,17 +15,17 @@ from dataclasses import replace
 
 from noria.workers.digest import crc64nvme
 from noria.workers.stores.azure.headers import encode_crc
-from tests.support.fault_proxy.rules import Action, Operation, Request, replace_answer
+from tests.support.fault_proxy.rules import Action, Operation, ProxiedRequest, replace_answer
 
 FORM = "XSM/1.0; properties=crc64"
 FIRST_VERSION = "2025-01-05"
 SEGMENT_BYTES = 4 * 1024 * 1024
 
 
-def asking(name: str = "") -> Callable[[Request], bool]:
+def asking(name: str = "") -> Callable[[ProxiedRequest], bool]:
     """Matches reads of objects whose path ends in `name` that ask for a structured message."""
 
-    def match(request: Request) -> bool:
+    def match(request: ProxiedRequest) -> bool:
         return (
             request.operation is Operation.READ
             and request.path.endswith(name)

@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tests.support.fault_proxy.http_streams import IO_SECONDS, Head, ProtocolError, Stream, chunk
-from tests.support.fault_proxy.rules import Action, Operation, Request
+from tests.support.fault_proxy.http_streams import IO_SECONDS, Head, MalformedStream, Stream, chunk
+from tests.support.fault_proxy.rules import Action, Operation, ProxiedRequest
 
 EDITED_BYTES_MAX = 64 * 1024 * 1024
 """Longest body that is held as a whole, in order to change it."""
@@ -24,7 +24,7 @@ LOOK_SECONDS = 0.05
 """How often a stall looks whether the client has given up."""
 HOP_HEADERS = ("connection", "keep-alive", "proxy-connection", "te", "upgrade")
 
-Resign = Callable[[Request], dict[str, str]]
+Resign = Callable[[ProxiedRequest], dict[str, str]]
 """The headers of a request that the proxy changed, signed again."""
 
 
@@ -32,7 +32,7 @@ Resign = Callable[[Request], dict[str, str]]
 class Exchange:
     """One request and what became of it: the evidence."""
 
-    request: Request
+    request: ProxiedRequest
     fault: str | None = None
     """The name of the action that was taken."""
     forwarded: bool = False
@@ -72,7 +72,7 @@ class Script(Protocol):
     closing: threading.Event
 
     def exchange(
-        self, request: Request
+        self, request: ProxiedRequest
     ) -> AbstractContextManager[tuple[Exchange, Action, random.Random]]:
         """Enter a request in the log; says what to do with it, and gives chance its seed."""
 
@@ -94,7 +94,7 @@ class Conversation:
         except _Reset:
             with contextlib.suppress(OSError):
                 self._client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-        except (OSError, ProtocolError):
+        except (OSError, MalformedStream):
             pass  # one side is gone: the log shows how far it got
         finally:
             self._client.sock.close()
@@ -110,7 +110,7 @@ class Conversation:
     def _exchange(self, head: Head) -> bool:
         """Serve one request. True where the connection may serve another."""
         method, target, _ = head.start.split(" ")
-        request = Request(method=method, target=target, headers=head.headers())
+        request = ProxiedRequest(method=method, target=target, headers=head.headers())
         with self._script.exchange(request) as (entry, action, draw):
             if action.meanwhile is not None:
                 action.meanwhile()
@@ -123,7 +123,7 @@ class Conversation:
             try:
                 upstream = self._reach_upstream()
                 response = self._forward(upstream, head, entry, action, draw)
-            except (OSError, ProtocolError):
+            except (OSError, MalformedStream):
                 raise _Reset from None
             in_step = self._relay(upstream, response, entry, action, draw)
         if not in_step:
@@ -174,7 +174,7 @@ class Conversation:
             return None
         head = upstream.head()
         if head is None:
-            raise ProtocolError("no answer")
+            raise MalformedStream("no answer")
         return None if head.status < 200 else head
 
     def _send_body(
@@ -274,7 +274,7 @@ class Conversation:
             if action.stall_at == "body" and entry.answer_bytes == half:
                 self._stall(action.stall_seconds)
             if end is not None and entry.answer_bytes >= end:
-                raise ProtocolError("cut as the test asked")
+                raise MalformedStream("cut as the test asked")
         if chunked:
             self._client.sock.sendall(chunk(b""))
 
@@ -285,7 +285,7 @@ class Conversation:
             if self._client.pending or not self._client.speaks(min(left, LOOK_SECONDS)):
                 continue
             if not self._client.sock.recv(1, socket.MSG_PEEK):
-                raise ProtocolError("the client gave up")
+                raise MalformedStream("the client gave up")
             self._script.closing.wait(min(left, LOOK_SECONDS))
 
 

@@ -13,7 +13,7 @@ IO_SECONDS = 30.0
 """Longest wait for one byte, in either direction."""
 
 
-class ProtocolError(Exception):
+class MalformedStream(Exception):
     """What came is not HTTP/1.1, or ended early."""
 
 
@@ -69,7 +69,7 @@ class Stream:
             more = self.receive()
             if not more or len(data) > HEAD_BYTES_MAX:
                 if data:
-                    raise ProtocolError("a head that does not end")
+                    raise MalformedStream("a head that does not end")
                 return None
             data += more
         self.pending = data[end + 4 :] + self.pending
@@ -82,7 +82,7 @@ class Stream:
         while (head := self.head()) is not None:
             if head.status >= 200:
                 return head
-        raise ProtocolError("no answer")
+        raise MalformedStream("no answer")
 
     def body(self, headers: dict[str, str], *, to_end: bool) -> Iterator[bytes]:
         """The body that these headers announce, in blocks, without framing. `to_end`: what
@@ -106,7 +106,7 @@ class Stream:
         while size:
             block = self.receive(min(size, BLOCK_BYTES))
             if not block:
-                raise ProtocolError("a body that ended early")
+                raise MalformedStream("a body that ended early")
             size -= len(block)
             yield block
 
@@ -115,7 +115,7 @@ class Stream:
         while not line.endswith(b"\r\n"):
             byte = self.receive(1)
             if not byte or len(line) > HEAD_BYTES_MAX:
-                raise ProtocolError("a line that does not end")
+                raise MalformedStream("a line that does not end")
             line += byte
         return line[:-2]
 

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from tests.support.fault_proxy.exchange import Conversation, Exchange, Resign
 from tests.support.fault_proxy.http_streams import IO_SECONDS
-from tests.support.fault_proxy.rules import Action, Fault, Operation, Request
+from tests.support.fault_proxy.rules import Action, Fault, Operation, ProxiedRequest
 
 CONNECTIONS_MAX = 128
 SETTLE_SECONDS = 10.0
@@ -151,7 +151,7 @@ class FaultProxy:
             self._room.release()
 
     @contextlib.contextmanager
-    def exchange(self, request: Request) -> Iterator[tuple[Exchange, Action, random.Random]]:
+    def exchange(self, request: ProxiedRequest) -> Iterator[tuple[Exchange, Action, random.Random]]:
         """Enter a request in the log; says what to do with it, and gives chance its seed."""
         with self._changed:
             fault = next((fault for fault in self._faults if fault.claims(request)), None)

@@ -35,7 +35,7 @@ class Operation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ProxiedRequest:
     """The head of one request."""
 
     method: str
@@ -81,7 +81,7 @@ def _get_operation(query: Mapping[str, str]) -> Operation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
+class CannedResponse:
     """An answer of the proxy's own. Content-Length is added."""
 
     status: int
@@ -95,13 +95,13 @@ class Action:
     them."""
 
     name: str
-    meanwhile: Callable[[], None] | None = None
+    meanwhile: Callable[[], object] | None = None
     """Called before anything else, while the request waits."""
     stall_seconds: float = 0.0
     stall_at: Literal["request", "answer", "body"] = "request"
     """Before the request is forwarded, before its answer begins, or half-way through its body."""
     reset: bool = False
-    response: Response | None = None
+    response: CannedResponse | None = None
     drop_range: bool = False
     reset_after_bytes: int | None = None
     """Of the request's body."""
@@ -120,7 +120,7 @@ class Action:
 class Fault:
     """A rule: of the requests that match, `skip` pass, then `times` meet the action."""
 
-    match: Callable[[Request], bool]
+    match: Callable[[ProxiedRequest], bool]
     action: Action
     skip: int = 0
     times: int | None = 1
@@ -128,7 +128,7 @@ class Fault:
     hits: int = 0
     """How often the action was taken; counted by the proxy, under its lock."""
 
-    def claims(self, request: Request) -> bool:
+    def claims(self, request: ProxiedRequest) -> bool:
         """Whether this request meets the action; counts it."""
         if not self.match(request):
             return False
@@ -145,7 +145,7 @@ def on(*operations: Operation, name: str = "", part: int | None = None) -> Calla
     """Matches requests for one of the operations (none: any), whose path ends in `name`, for one
     part."""
 
-    def match(request: Request) -> bool:
+    def match(request: ProxiedRequest) -> bool:
         return (
             (not operations or request.operation in operations)
             and request.path.endswith(name)
@@ -161,7 +161,8 @@ def on(*operations: Operation, name: str = "", part: int | None = None) -> Calla
 def response(status: int, *, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Action:
     """This answer, and the request goes no further."""
     return Action(
-        name=f"answer {status}", response=Response(status=status, headers=headers or {}, body=body)
+        name=f"answer {status}",
+        response=CannedResponse(status=status, headers=headers or {}, body=body),
     )
 
 
@@ -274,6 +275,6 @@ def shift_range(by: int = 1) -> Action:
 # -- the rest of the world -------------------------------------------------------------------------
 
 
-def meanwhile(do: Callable[[], None]) -> Action:
+def meanwhile(do: Callable[[], object]) -> Action:
     """Something else happens right before the request is forwarded."""
     return Action(name="meanwhile", meanwhile=do)
