@@ -174,9 +174,9 @@ def _find_facts(
         source_prefix=source_prefix,
         target_prefix=target_prefix,
         provider=provider,
-        checksum=found.checksum,
-        if_absent=found.if_absent,
-        trailers=found.trailers,
+        checksum=found.capabilities.checksum,
+        if_absent=found.capabilities.if_absent,
+        trailers=found.capabilities.checksum_in_trailer,
         target_was_empty=was_empty,
         single_object=single is not None,
     )

@@ -83,11 +83,7 @@ def open_shared(order: WorkerSpec) -> JobDirectory:
 
 def open_target(config: JobConfig, facts: JobFacts) -> TargetStore:
     """The target with what the probe found out about it."""
-    target = open_end(config.target)
-    target.checksum = facts.checksum
-    target.if_absent = facts.if_absent
-    target.trailers = facts.trailers
-    return target
+    return open_end(config.target).with_capabilities(facts.capabilities)
 
 
 def make_context(

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from noria.engine.config.jobfile import JobConfig
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.model import Limits
-from noria.workers.stores.protocol import Checksum
+from noria.workers.stores.protocol import Checksum, TargetCapabilities
 
 
 class Mode(StrEnum):
@@ -38,6 +38,15 @@ class JobFacts:
     target_was_empty: bool
     single_object: bool
     """The source's URL names one object, which lies right below source_prefix."""
+
+    @property
+    def capabilities(self) -> TargetCapabilities:
+        """What the target does; flat above, as job.json has it."""
+        return TargetCapabilities(
+            checksum=self.checksum,
+            if_absent=self.if_absent,
+            checksum_in_trailer=self.trailers,
+        )
 
     @classmethod
     def of(cls, job: Mapping[str, Any]) -> JobFacts:

@@ -32,9 +32,9 @@ WINDOW_BYTES: Final = 1024 * 1024
 
 def is_streamed(context: TransferContext, part: Part) -> bool:
     """Whether the part is sent while it is read."""
-    target = context.target
-    checksum_in_trailer = target.checksum is Checksum.CRC64NVME and target.trailers
-    loses_nothing = checksum_in_trailer or target.checksum is Checksum.NONE
+    target = context.target.capabilities
+    follows = target.checksum is Checksum.CRC64NVME and target.checksum_in_trailer
+    loses_nothing = follows or target.checksum is Checksum.NONE
     return part.size > context.options.range_bytes or (part.size >= STREAM_BYTES and loses_nothing)
 
 
@@ -57,7 +57,7 @@ def send_buffered(
             )
 
         written = step(context, "target", "put_part", put)
-    checked = context.target.checksum is not Checksum.NONE
+    checked = context.target.capabilities.checksum is not Checksum.NONE
     return _part_record(entry, part, digest, written, checked=checked)
 
 

@@ -218,7 +218,7 @@ def _move(
             chunks=digest.chunks(),
             source=head,
             bytes_moved=sent.bytes,
-            checked_parts=context.target.checksum is not Checksum.NONE,
+            checked_parts=context.target.capabilities.checksum is not Checksum.NONE,
             txid=None if existing is None else existing.txid,
         )
 
@@ -369,7 +369,7 @@ def _complete(
     earlier one of ours."""
     name = context.target_name(entry)
     upload = opened.upload
-    if not context.target.if_absent:
+    if not context.target.capabilities.if_absent:
         # Nothing but a look keeps Complete from replacing what came since the upload was opened.
         before = settle(context, entry, crc64nvme)
         if before is not None:

@@ -16,7 +16,7 @@ from noria.workers.digest import crc64nvme
 from noria.workers.stores.azure.store import AzureSettings, AzureStore
 from noria.workers.stores.local.store import LocalSettings, LocalStore
 from noria.workers.stores.probe import TargetFacts, probe_target
-from noria.workers.stores.protocol import Checksum, TargetStore, Written
+from noria.workers.stores.protocol import Checksum, TargetCapabilities, TargetStore, Written
 from noria.workers.stores.s3.store import S3Settings, S3Store
 
 PLAIN = Attributes()
@@ -27,9 +27,7 @@ SERVERS = ("azurite", "seaweedfs", "rclone_s3", "local")
 class Ways:
     """How a store differs beyond what the probe reports."""
 
-    checksum: Checksum
-    if_absent: bool
-    trailers: bool
+    capabilities: TargetCapabilities
     keeps_tags: bool = True
     keeps_metadata_case: bool = False
     ascii_metadata_only: bool = False
@@ -43,23 +41,19 @@ class Ways:
     smallest_part: int = 1
 
 
+ALL = TargetCapabilities(checksum=Checksum.CRC64NVME, if_absent=True, checksum_in_trailer=True)
+
 WAYS: Mapping[str, Ways] = {
     "azurite": Ways(
-        checksum=Checksum.CRC64NVME,
-        if_absent=True,
-        trailers=True,
+        capabilities=ALL,
         ascii_metadata_only=True,
         knows_uploads=False,
         checks_whole=False,
         states_whole_crc=False,
     ),
-    "seaweedfs": Ways(
-        checksum=Checksum.CRC64NVME, if_absent=True, trailers=True, smallest_part=5 * 1024 * 1024
-    ),
+    "seaweedfs": Ways(capabilities=ALL, smallest_part=5 * 1024 * 1024),
     "rclone_s3": Ways(
-        checksum=Checksum.MD5,
-        if_absent=False,
-        trailers=False,
+        capabilities=TargetCapabilities(checksum=Checksum.MD5),
         keeps_tags=False,
         replaces_parts=False,
         checks_whole=False,
@@ -67,9 +61,7 @@ WAYS: Mapping[str, Ways] = {
         states_whole_crc=False,
     ),
     "local": Ways(
-        checksum=Checksum.CRC64NVME,
-        if_absent=True,
-        trailers=True,
+        capabilities=ALL,
         keeps_metadata_case=True,
         states_whole_crc=False,
     ),
@@ -92,10 +84,7 @@ class Place:
 
     def open(self, **changes: object) -> TargetStore:
         """Another store of the same place, with other settings; probed alike, closed at the end."""
-        store = self._open(**changes)
-        store.checksum = self.facts.checksum
-        store.if_absent = self.facts.if_absent
-        store.trailers = self.facts.trailers
+        store = self._open(**changes).with_capabilities(self.facts.capabilities)
         self._opened.append(store)
         return store
 
@@ -121,9 +110,8 @@ class Place:
 
     def overwrite(self, name: str, body: bytes) -> Written:
         """As another writer would, who asks for no conditions."""
-        store = self.open()
-        store.if_absent = False
-        return self.put(name, body, store=store)
+        heedless = replace(self.facts.capabilities, if_absent=False)
+        return self.put(name, body, store=self.store.with_capabilities(heedless))
 
     def read(self, name: str) -> bytes:
         """The whole object, as large as HEAD says."""
@@ -220,6 +208,7 @@ def home(
     store = open_store()
     store.check_access()
     facts = probe_target(store, "", "session")
+    store = store.with_capabilities(facts.capabilities)
     yield Place(kind=kind, store=store, facts=facts, ways=WAYS[kind], prefix="", _open=open_store)
     store.close()
 

@@ -96,7 +96,7 @@ def test_an_object_that_came_first_stays(place: Place) -> None:
     upload_id = place.create("a", len(b"".join(pieces)))
     parts = send(place, "a", upload_id, pieces)
     place.overwrite("a", b"came first")
-    if place.facts.if_absent:
+    if place.facts.capabilities.if_absent:
         with pytest.raises(TargetConflict):
             place.complete("a", upload_id, parts, b"".join(pieces))
         place.store.abort_upload(place.key("a"), upload_id)
@@ -132,7 +132,7 @@ def test_an_upload_that_never_was(place: Place) -> None:
 def test_a_damaged_part_is_refused(place: Place) -> None:
     upload_id = place.create("a", 7)
     with pytest.raises(DigestRefused):
-        place.store.send_damaged(place.key("a"), place.facts.checksum, upload_id)
+        place.store.send_damaged(place.key("a"), place.facts.capabilities.checksum, upload_id)
     assert not place.store.list_parts(place.key("a"), upload_id)
     place.store.abort_upload(place.key("a"), upload_id)
 

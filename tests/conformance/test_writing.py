@@ -13,11 +13,11 @@ from tests.conformance.conftest import Place
 
 def test_damaged_bytes_are_refused(place: Place) -> None:
     """The probe's word on the checksum holds for what put_object sends."""
-    assert place.facts.checksum is not Checksum.NONE
+    assert place.facts.capabilities.checksum is not Checksum.NONE
     with pytest.raises(DigestRefused):
-        place.store.send_damaged(place.key("a"), place.facts.checksum)
+        place.store.send_damaged(place.key("a"), place.facts.capabilities.checksum)
     assert place.store.head(place.key("a")) is None
-    if place.facts.checksum is Checksum.CRC64NVME:
+    if place.facts.capabilities.checksum is Checksum.CRC64NVME:
         with pytest.raises(DigestRefused):
             place.store.put_object(
                 place.key("a"),
@@ -31,7 +31,7 @@ def test_damaged_bytes_are_refused(place: Place) -> None:
 
 def test_what_stands_there_is_not_replaced(place: Place) -> None:
     place.put("a", b"first", txid="first")
-    if place.facts.if_absent:
+    if place.facts.capabilities.if_absent:
         with pytest.raises(TargetConflict):
             place.put("a", b"second", txid="second")
         assert place.read("a") == b"first"
@@ -103,7 +103,7 @@ def _listed(place: Place) -> set[str]:
 
 def test_a_refusal_names_the_key_beside_its_message(place: Place) -> None:
     place.put("private-name", b"x")
-    if place.facts.if_absent:
+    if place.facts.capabilities.if_absent:
         with pytest.raises(Skippable) as caught:
             place.put("private-name", b"x")
         assert caught.value.key == place.key("private-name")

@@ -39,7 +39,7 @@ def streamed_case(new_case: NewCase, way: str, *, range_bytes: int, **options: f
 def trailed_case(new_case: NewCase, **options: float) -> Case:
     """The same from two ranges, the first four windows long; its checksum follows the part."""
     case = streamed_case(new_case, "azure-s3", range_bytes=4 * MIB, **options)
-    case.job.context.target.trailers = True
+    case.job.set_capabilities(checksum_in_trailer=True)
     return case
 
 
@@ -113,13 +113,13 @@ def test_a_bit_flipped_on_the_way_in_ends_the_part_before_its_last_byte(
 
 
 def test_a_large_part_is_streamed_where_its_checksum_can_follow_it(new_case: NewCase) -> None:
-    context = new_case("azure-s3", range_bytes=64 * MIB).job.context
+    job = new_case("azure-s3", range_bytes=64 * MIB).job
     large = Part(number=1, offset=0, size=STREAM_BYTES)
     found = {}
     for checksum in Checksum:
         for trailers in (False, True):
-            context.target.checksum, context.target.trailers = checksum, trailers
-            found[checksum, trailers] = is_streamed(context, large)
+            job.set_capabilities(checksum=checksum, checksum_in_trailer=trailers)
+            found[checksum, trailers] = is_streamed(job.context, large)
     assert WINDOW_BYTES < STREAM_BYTES
     assert [key for key, streamed in found.items() if not streamed] == [
         (Checksum.CRC64NVME, False),
@@ -127,11 +127,11 @@ def test_a_large_part_is_streamed_where_its_checksum_can_follow_it(new_case: New
         (Checksum.MD5, True),
     ]
     small = Part(number=1, offset=0, size=STREAM_BYTES - 1)
-    longest = Part(number=1, offset=0, size=context.options.range_bytes + 1)
-    context.target.checksum, context.target.trailers = Checksum.CRC64NVME, True
-    assert not is_streamed(context, small)
-    context.target.trailers = False
-    assert is_streamed(context, longest), "no buffer holds it"
+    longest = Part(number=1, offset=0, size=job.context.options.range_bytes + 1)
+    job.set_capabilities(checksum=Checksum.CRC64NVME, checksum_in_trailer=True)
+    assert not is_streamed(job.context, small)
+    job.set_capabilities(checksum_in_trailer=False)
+    assert is_streamed(job.context, longest), "no buffer holds it"
 
 
 # -- ranges shorter than the window ----------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_a_bit_flipped_in_a_streamed_part_shows_in_what_the_target_states(
 @to_s3
 def test_a_bit_flipped_in_a_streamed_part_belies_its_trailer(new_case: NewCase, way: str) -> None:
     case = streamed_case(new_case, way, range_bytes=256 << 10)
-    case.job.context.target.trailers = True
+    case.job.set_capabilities(checksum_in_trailer=True)
     case.target.add(Fault(match=FIRST_PART, action=flip_request(3_000_000)))
     receipts = case.finish_moved(exact=False)  # frames and trailers count on the wire
     assert case.retries("digest_refused") == 1
@@ -178,7 +178,7 @@ def test_a_bit_flipped_in_a_streamed_part_belies_its_trailer(new_case: NewCase, 
 def test_a_streamed_part_that_nobody_checks_is_not_vouched_for(new_case: NewCase) -> None:
     """It goes out without a checksum; here, the target states none either."""
     case = new_case("s3-azure", {"large": 2 << 20}, range_bytes=256 << 10)
-    case.job.context.target.checksum = Checksum.CRC64NVME
+    case.job.set_capabilities(checksum=Checksum.CRC64NVME)
     silent = replace_answer(headers={"x-ms-content-crc64": None})
     case.target.add(
         Fault(match=on(Operation.PART), action=replace(flip_request(), edit=silent.edit)),

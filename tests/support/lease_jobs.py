@@ -14,7 +14,7 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,7 +41,7 @@ from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executors
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.stores.azure.store import AzureSettings, AzureStore
-from noria.workers.stores.protocol import Checksum, TargetStore
+from noria.workers.stores.protocol import Checksum, TargetCapabilities, TargetStore
 from noria.workers.stores.s3.store import S3Settings, S3Store
 from tests.support.fault_proxy.exchange import Resign
 from tests.support.fault_proxy.rules import ProxiedRequest
@@ -108,9 +108,8 @@ class S3Bucket:
         settings = S3Settings(
             bucket=self.name, endpoint_url=endpoint, region=REGION, idle_seconds=idle_seconds
         )
-        store = S3Store(settings, self._credentials)
-        store.checksum, store.if_absent = Checksum.CRC64NVME, True
-        return store
+        known = TargetCapabilities(checksum=Checksum.CRC64NVME, if_absent=True)
+        return S3Store(settings, self._credentials, known)
 
     def put(self, key: str, body: bytes, *, states_crc: bool = False) -> None:
         algorithm = "CRC64NVME" if states_crc else "CRC32"
@@ -178,17 +177,15 @@ class AzureContainer:
         return self.server.endpoint
 
     def store(self, endpoint: str, *, idle_seconds: float) -> TargetStore:
-        store = AzureStore(
-            AzureSettings(
-                account=self.server.account,
-                container=self.client.container_name,
-                endpoint=endpoint,
-                connection_string=self.server.connection_string,
-                idle_seconds=idle_seconds,
-            )
+        settings = AzureSettings(
+            account=self.server.account,
+            container=self.client.container_name,
+            endpoint=endpoint,
+            connection_string=self.server.connection_string,
+            idle_seconds=idle_seconds,
         )
-        store.checksum, store.if_absent = Checksum.MD5, True  # Azurite checks no CRC64
-        return store
+        known = TargetCapabilities(checksum=Checksum.MD5, if_absent=True)
+        return AzureStore(settings, capabilities=known)  # Azurite checks no CRC64
 
     def put(self, key: str, body: bytes, *, states_crc: bool = False) -> None:
         if states_crc:
@@ -302,6 +299,12 @@ class Job:
             attempt=self.attempts,
             generation=generation,
         )
+
+    def set_capabilities(self, **changes: Any) -> None:
+        """From now on the target is taken to do this: fields of TargetCapabilities."""
+        target = self.context.target
+        known = replace(target.capabilities, **changes)
+        self.context = replace(self.context, target=target.with_capabilities(known))
 
     def start(self, lease: Lease, executors: Executors) -> LeaseRun:
         return LeaseRun(self.directory, self.manifest, self.context, executors, lease)

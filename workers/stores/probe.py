@@ -30,7 +30,13 @@ from noria.manifests.model import Attributes, PartRecord
 from noria.manifests.plan.providers import NameRules, known_name_rules
 from noria.workers.digest import crc64nvme
 from noria.workers.http.client import BodyWriter, Send
-from noria.workers.stores.protocol import Checksum, TargetStore, Written
+from noria.workers.stores.protocol import (
+    NOTHING_KNOWN,
+    Checksum,
+    TargetCapabilities,
+    TargetStore,
+    Written,
+)
 
 T = TypeVar("T")
 
@@ -49,18 +55,16 @@ _ATTRIBUTES: Final = Attributes(metadata={"canary": "yes"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFacts:
-    """What was found out. probe_target has set the first three on the store as well."""
+    """What was found out."""
 
-    checksum: Checksum
-    if_absent: bool
-    trailers: bool
+    capabilities: TargetCapabilities
     name_rules: NameRules
     provider: str | None
     """A name in manifests.providers, where the target gives it away."""
 
 
 def probe_target(store: TargetStore, prefix: str, token: str) -> TargetFacts:
-    """Try the target with canaries below `prefix`.noria-probe-`token`/, and set what it does on it.
+    """Try the target with canaries below `prefix`.noria-probe-`token`/.
 
     Raises what a plain PUT or a plain upload raises: then nothing could be moved there. A repeat
     with the same token removes the canaries that a killed one left.
@@ -68,20 +72,13 @@ def probe_target(store: TargetStore, prefix: str, token: str) -> TargetFacts:
     probe = _Probe(store, prefix, token)
     try:
         probe.clear()
-        checksum = probe.find_checksum()
-        if_absent = probe.honours_if_absent()
+        checked = probe.find_checksum()
+        capabilities = replace(checked, if_absent=probe.honours_if_absent(checked))
         provider = store.answered_as()
-        rules = probe.find_name_rules(known_name_rules(provider or store.provider))
+        rules = probe.find_name_rules(checked, known_name_rules(provider or store.provider))
     finally:
         probe.clear()
-    store.checksum, store.if_absent, store.trailers = checksum, if_absent, probe.trailers
-    return TargetFacts(
-        checksum=checksum,
-        if_absent=if_absent,
-        trailers=probe.trailers,
-        name_rules=rules,
-        provider=provider,
-    )
+    return TargetFacts(capabilities=capabilities, name_rules=rules, provider=provider)
 
 
 class _Leading(Enum):
@@ -100,36 +97,45 @@ class _Probe:
         self._txid = f"probe.{token}"
         self._tried: set[str] = set()
         self._standing = f"{self._base}standing"
-        self.trailers = False
 
-    def find_checksum(self) -> Checksum:
-        """The best checksum that is taken when it is right and refused when it is wrong."""
-        self._store.if_absent = False
+    def _suppose(self, capabilities: TargetCapabilities) -> None:
+        """Write as to a target that can do this."""
+        self._store = self._store.with_capabilities(capabilities)
+
+    def find_checksum(self) -> TargetCapabilities:
+        """The best checksum that is taken when it is right and refused when it is wrong, and
+        whether it may come in a trailer."""
         for checksum in (Checksum.CRC64NVME, Checksum.MD5):
-            self._store.checksum = checksum
-            if self._verifies(checksum):
-                return checksum
-        self._store.checksum = Checksum.NONE
+            found = self._verifies(checksum)
+            if found is not None:
+                return found
+        self._suppose(NOTHING_KNOWN)
         self._put(self._standing)
         self._upload(self._key("parts"))
-        return Checksum.NONE
+        return NOTHING_KNOWN
 
-    def _verifies(self, checksum: Checksum) -> bool:
+    def _verifies(self, checksum: Checksum) -> TargetCapabilities | None:
+        """What the target does with this checksum; None where it does not verify it."""
         parts = self._key("parts")
+        in_head = TargetCapabilities(checksum=checksum)
+        self._suppose(in_head)
         if not (
             _raises(DigestRefused, lambda: self._send_damaged(self._standing, checksum))
             and _raises(DigestRefused, lambda: self._send_damaged_part(parts, checksum))
             and _works(lambda: self._put(self._standing))
         ):
-            return False
-        self.trailers = checksum is Checksum.CRC64NVME and self._takes_trailers(parts)
-        self._store.trailers = self.trailers
-        return self.trailers or _works(lambda: self._upload(parts))
+            return None
+        if checksum is Checksum.CRC64NVME:
+            in_trailer = replace(in_head, checksum_in_trailer=True)
+            self._suppose(in_trailer)
+            if self._takes_trailers(parts):
+                return in_trailer
+            self._suppose(in_head)
+        return in_head if _works(lambda: self._upload(parts)) else None
 
     def _takes_trailers(self, key: str) -> bool:
         """True where the target says what it took in of a part whose checksum comes behind it, or
         refuses the part where that is wrong; and a right one arrives."""
-        self._store.trailers = True
         into = memoryview(bytearray(len(_BODY)))
         # Any refusal will do: but for its checksum it is the part that is taken.
         return (
@@ -139,16 +145,16 @@ class _Probe:
             and into == _BODY
         )
 
-    def honours_if_absent(self) -> bool:
+    def honours_if_absent(self, checked: TargetCapabilities) -> bool:
         """True where neither a PUT nor a completed upload replaces what stands there."""
-        self._store.if_absent = True
+        self._suppose(replace(checked, if_absent=True))
         return _raises(TargetConflict, lambda: self._put(self._standing)) and _raises(
             TargetConflict, lambda: self._upload(self._standing)
         )
 
-    def find_name_rules(self, known: NameRules) -> NameRules:
+    def find_name_rules(self, checked: TargetCapabilities, known: NameRules) -> NameRules:
         """The known rules, corrected by what became of the canaries."""
-        self._store.if_absent = False
+        self._suppose(checked)
         names = [
             "empty//x",
             "back\\x",

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import pyarrow as pa
 
@@ -33,6 +33,21 @@ class Checksum(StrEnum):
     CRC64NVME = "crc64nvme"
     MD5 = "md5"
     NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetCapabilities:
+    """What a target is known to do. Without a probe, nothing."""
+
+    checksum: Checksum = Checksum.NONE
+    """What put_object and put_part send along, and the target refuses if it is wrong."""
+    if_absent: bool = False
+    """If-None-Match:* is honoured for a PUT and for a completed upload."""
+    checksum_in_trailer: bool = False
+    """A streamed part may end with its checksum."""
+
+
+NOTHING_KNOWN: Final = TargetCapabilities()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +92,9 @@ class ListedUpload:
 class SourceStore(Protocol):
     """Where bytes come from; also how a target is read back."""
 
-    provider: str
-    """A name in manifests.providers."""
+    @property
+    def provider(self) -> str:
+        """A name in manifests.plan.providers."""
 
     def check_access(self) -> None:
         """See that the container exists and may be listed. Raises ConfigurationError or
@@ -137,15 +153,14 @@ class SourceStore(Protocol):
 
 
 class TargetStore(SourceStore, Protocol):
-    """Where bytes go. `if_absent` is honoured only where the probe showed that the store honours
-    it."""
+    """Where bytes go, by means of what the target is known to do."""
 
-    checksum: Checksum
-    """What put_object and put_part send along; set by the probe. NONE before that."""
-    if_absent: bool
-    """True where If-None-Match:* is known to be honoured; set by the probe."""
-    trailers: bool
-    """True where a streamed part may end with its checksum; set by the probe."""
+    @property
+    def capabilities(self) -> TargetCapabilities:
+        """What writes make use of: given to the store when it was made."""
+
+    def with_capabilities(self, capabilities: TargetCapabilities) -> TargetStore:
+        """The same target with other capabilities; both share their connections."""
 
     def put_object(
         self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int

@@ -11,6 +11,7 @@ succeeds.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,7 +60,14 @@ from noria.workers.stores.azure.structured_message import (
     StructuredBody,
 )
 from noria.workers.stores.listing import Page, PageRequest, walk
-from noria.workers.stores.protocol import Checksum, ListedUpload, ObjectHead, Written
+from noria.workers.stores.protocol import (
+    NOTHING_KNOWN,
+    Checksum,
+    ListedUpload,
+    ObjectHead,
+    TargetCapabilities,
+    Written,
+)
 from noria.workers.stores.responses import (
     Purpose,
     check_clock,
@@ -120,7 +128,12 @@ class AzureStore:
 
     provider = "azure"
 
-    def __init__(self, settings: AzureSettings, credential: TokenCredential | None = None) -> None:
+    def __init__(
+        self,
+        settings: AzureSettings,
+        credential: TokenCredential | None = None,
+        capabilities: TargetCapabilities = NOTHING_KNOWN,
+    ) -> None:
         """`credential` replaces DefaultAzureCredential. Raises ConfigurationError."""
         endpoint, issue = _way_in(settings, credential)
         url = urlsplit(endpoint)
@@ -138,9 +151,12 @@ class AzureStore:
         )
         self._list_tags = True
         self._ask_crc64 = settings.ask_crc64
-        self.checksum = Checksum.NONE
-        self.if_absent = False
-        self.trailers = False
+        self.capabilities = capabilities
+
+    def with_capabilities(self, capabilities: TargetCapabilities) -> AzureStore:
+        other = copy.copy(self)
+        other.capabilities = capabilities
+        return other
 
     def check_access(self) -> None:
         query = [("restype", "container"), ("comp", "list"), ("maxresults", "1")]
@@ -376,14 +392,14 @@ class AzureStore:
         headers = attribute_headers(attributes, txid, key=key)
         if self._settings.tier is not None:
             headers["x-ms-access-tier"] = self._settings.tier
-        if self.if_absent:
+        if self.capabilities.if_absent:
             headers["if-none-match"] = "*"
         return headers
 
     def _checksum_headers(self, body: memoryview, crc64nvme: int) -> dict[str, str]:
-        if self.checksum is Checksum.CRC64NVME:
+        if self.capabilities.checksum is Checksum.CRC64NVME:
             return {CRC64_HEADER: encode_crc(crc64nvme)}
-        if self.checksum is Checksum.MD5:
+        if self.capabilities.checksum is Checksum.MD5:
             return {"content-md5": md5_header(body)}
         return {}
 

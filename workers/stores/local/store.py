@@ -10,6 +10,7 @@ writes their bytes twice.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import secrets
@@ -18,7 +19,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +56,14 @@ from noria.workers.stores.local.files import (
     read_pieces,
     sync_folder,
 )
-from noria.workers.stores.protocol import Checksum, ListedUpload, ObjectHead, Written
+from noria.workers.stores.protocol import (
+    NOTHING_KNOWN,
+    Checksum,
+    ListedUpload,
+    ObjectHead,
+    TargetCapabilities,
+    Written,
+)
 from noria.workers.stores.responses import Purpose
 
 HIDDEN: Final = ".noria-"
@@ -77,13 +85,18 @@ class LocalStore:
 
     provider = "local"
 
-    def __init__(self, settings: LocalSettings) -> None:
+    def __init__(
+        self, settings: LocalSettings, capabilities: TargetCapabilities = NOTHING_KNOWN
+    ) -> None:
         self._root = settings.root
-        self.checksum = Checksum.NONE
-        self.if_absent = False
-        self.trailers = False
+        self.capabilities = capabilities
         self.left_out = 0
         """Entries that listings met and passed over: links, sockets and the like."""
+
+    def with_capabilities(self, capabilities: TargetCapabilities) -> LocalStore:
+        other = copy.copy(self)
+        other.capabilities = capabilities
+        return other
 
     def check_access(self) -> None:
         with mapped(Purpose.CONTROL, None):
@@ -198,15 +211,12 @@ class LocalStore:
     def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
         if checksum is not Checksum.CRC64NVME:
             raise TargetRefused("files are checked by their CRC64NVME alone", key=key)
-        before, self.checksum = self.checksum, checksum
-        try:
-            body = memoryview(b"damaged")
-            if upload_id is None:
-                self.put_object(key, body, attributes=Attributes(), txid="", crc64nvme=0)
-            else:
-                self.put_part(key, upload_id, 1, body, size=len(body), crc64nvme=lambda: 0)
-        finally:
-            self.checksum = before
+        checking = self.with_capabilities(replace(self.capabilities, checksum=checksum))
+        body = memoryview(b"damaged")
+        if upload_id is None:
+            checking.put_object(key, body, attributes=Attributes(), txid="", crc64nvme=0)
+        else:
+            checking.put_part(key, upload_id, 1, body, size=len(body), crc64nvme=lambda: 0)
 
     def answered_as(self) -> str | None:
         return self.provider
@@ -321,7 +331,7 @@ class LocalStore:
                 os.close(file)
 
     def _check_crc(self, took: int, sent: int, key: str) -> None:
-        if self.checksum is Checksum.CRC64NVME and took != sent:
+        if self.capabilities.checksum is Checksum.CRC64NVME and took != sent:
             raise DigestRefused("the bytes are not those the checksum is of: read again", key=key)
 
     def _publish(self, file: int, name: Path, path: Path, beside: Beside, key: str) -> Written:
@@ -329,7 +339,7 @@ class LocalStore:
         keep_beside(file, beside, key)
         os.fsync(file)
         make_folders(path.parent, self._root)
-        if self.if_absent:
+        if self.capabilities.if_absent:
             os.link(name, path)
         else:
             name.replace(path)

@@ -7,6 +7,7 @@ every verb.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,14 @@ from noria.workers.http.connection import OnBytes
 from noria.workers.http.response import Response
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.listing import Page, PageRequest, walk
-from noria.workers.stores.protocol import Checksum, ListedUpload, ObjectHead, Written
+from noria.workers.stores.protocol import (
+    NOTHING_KNOWN,
+    Checksum,
+    ListedUpload,
+    ObjectHead,
+    TargetCapabilities,
+    Written,
+)
 from noria.workers.stores.responses import (
     Purpose,
     check_clock,
@@ -90,7 +98,12 @@ class S3Settings:
 class S3Store:
     """A bucket. See workers.store for the contract of every verb."""
 
-    def __init__(self, settings: S3Settings, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self,
+        settings: S3Settings,
+        credentials: Credentials | None = None,
+        capabilities: TargetCapabilities = NOTHING_KNOWN,
+    ) -> None:
         """`credentials` replaces botocore's chain. Raises ConfigurationError if there are none."""
         keys, region = find_access(settings.profile, settings.region, credentials)
         url, self._base = _address(settings, region)
@@ -106,9 +119,12 @@ class S3Store:
         self._signer = Signer(self._client.host, region, keys)
         self._key_headers = customer_key_headers(settings.customer_key)
         self.provider = settings.provider
-        self.checksum = Checksum.NONE
-        self.if_absent = False
-        self.trailers = False
+        self.capabilities = capabilities
+
+    def with_capabilities(self, capabilities: TargetCapabilities) -> S3Store:
+        other = copy.copy(self)
+        other.capabilities = capabilities
+        return other
 
     def check_access(self) -> None:
         response = self._call(Purpose.CONTROL, "GET", query=[("list-type", "2"), ("max-keys", "1")])
@@ -168,14 +184,14 @@ class S3Store:
     ) -> Written:
         headers = self._object_headers(key, attributes, txid)
         headers |= self._checksum_headers(body, crc64nvme)
-        if self.if_absent:
+        if self.capabilities.if_absent:
             headers["if-none-match"] = "*"
         response = self._call(Purpose.WRITE, "PUT", key, headers=headers, body=body)
         return _written(self._accept(response, Purpose.WRITE, key), Purpose.WRITE, key)
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
         headers = self._object_headers(key, attributes, txid)
-        if self.checksum is Checksum.CRC64NVME:
+        if self.capabilities.checksum is Checksum.CRC64NVME:
             headers["x-amz-checksum-algorithm"] = "CRC64NVME"
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
         response = self._call(
@@ -203,7 +219,10 @@ class S3Store:
         payload = UNSIGNED_PAYLOAD
         if isinstance(body, memoryview):
             headers |= self._checksum_headers(body, crc64nvme())
-        elif self.trailers and self.checksum is Checksum.CRC64NVME:
+        elif (
+            self.capabilities.checksum_in_trailer
+            and self.capabilities.checksum is Checksum.CRC64NVME
+        ):
             payload = UNSIGNED_TRAILER
             headers["content-encoding"] = "aws-chunked"
             headers["x-amz-decoded-content-length"] = str(size)
@@ -271,11 +290,11 @@ class S3Store:
         txid: str,
     ) -> Written:
         headers = {"content-type": "application/xml", **self._key_headers}
-        if self.checksum is Checksum.CRC64NVME:
+        if self.capabilities.checksum is Checksum.CRC64NVME:
             headers[CRC64NVME_HEADER] = encode_crc(crc64nvme)
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
             headers["x-amz-mp-object-size"] = str(size)
-        if self.if_absent:
+        if self.capabilities.if_absent:
             headers["if-none-match"] = "*"
         response = self._call(
             Purpose.COMMIT,
@@ -372,9 +391,9 @@ class S3Store:
         return headers
 
     def _checksum_headers(self, body: memoryview, crc64nvme: int) -> dict[str, str]:
-        if self.checksum is Checksum.CRC64NVME:
+        if self.capabilities.checksum is Checksum.CRC64NVME:
             return {CRC64NVME_HEADER: encode_crc(crc64nvme)}
-        if self.checksum is Checksum.MD5:
+        if self.capabilities.checksum is Checksum.MD5:
             return {"content-md5": md5_header(body)}
         return {}
 
