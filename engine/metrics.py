@@ -32,6 +32,7 @@ from prometheus_client.registry import Collector
 
 from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.status import JobStatus, Phase
+from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation, StoreRole
 from noria.manifests.errors import ConfigurationError, NoriaError, Retryable
 from noria.manifests.model import LATENCY_BUCKETS, Level, Outcome, Reason
 
@@ -86,21 +87,8 @@ def _causes(root: type[NoriaError]) -> Iterator[str]:
 RETRYABLE = tuple(sorted({*_causes(Retryable)} - {NoriaError.cause}))
 ERRORS = tuple(sorted({*_causes(NoriaError), "abort_failed"}))
 ENDINGS = tuple(sorted({*ERRORS, *Reason, "internal", "target_changed", "target_missing"}))
-OPERATIONS = (
-    "abort",
-    "complete",
-    "create_upload",
-    "get",
-    "head",
-    "list",
-    "list_parts",
-    "put",
-    "put_part",
-    "tags",
-)
-
-STORE = Label("store", ("source", "target"))
-OPERATION = Label("operation", OPERATIONS)
+STORE = Label("store", tuple(StoreRole))
+OPERATION = Label("operation", tuple(StoreOperation))
 OUTCOME = Label("outcome", tuple(Outcome))
 LEVEL = Label("level", tuple(Level))
 PHASE = Label("phase", tuple(Phase))
@@ -118,7 +106,7 @@ def _by(values: Mapping[str, float]) -> Samples:
     return {(label,): (value,) for label, value in values.items()}
 
 
-def _counter(name: str) -> Callable[[JobStatus], Samples]:
+def _counter(name: Counter) -> Callable[[JobStatus], Samples]:
     return lambda status: {
         labels[1:]: (value,)
         for labels, value in status.metrics.counters.items()
@@ -126,13 +114,13 @@ def _counter(name: str) -> Callable[[JobStatus], Samples]:
     }
 
 
-def _gauge(name: str) -> Callable[[JobStatus], Samples]:
+def _gauge(name: Gauge) -> Callable[[JobStatus], Samples]:
     return lambda status: {
         labels[1:]: (value,) for labels, value in status.metrics.gauges.items() if labels[0] == name
     }
 
 
-def _histogram(name: str) -> Callable[[JobStatus], Samples]:
+def _histogram(name: Histogram) -> Callable[[JobStatus], Samples]:
     return lambda status: {
         labels[1:]: counts
         for labels, counts in status.metrics.histograms.items()
@@ -192,34 +180,34 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_workers_lost", Kind.COUNTER, "Workers lost in this run.",
            lambda status: _one(status.workers_lost)),
     Metric("noria_objects", Kind.COUNTER, "Entries that workers finished, by outcome.",
-           _counter("objects"), (OUTCOME,)),
+           _counter(Counter.OBJECTS), (OUTCOME,)),
     Metric("noria_parts", Kind.COUNTER, "Parts that the target acknowledged.",
-           _counter("parts")),
+           _counter(Counter.PARTS)),
     Metric("noria_read_bytes", Kind.COUNTER, "Bytes read from the source.",
-           _counter("bytes_read")),
+           _counter(Counter.BYTES_READ)),
     Metric("noria_written_bytes", Kind.COUNTER, "Bytes sent to the target.",
-           _counter("bytes_written")),
+           _counter(Counter.BYTES_WRITTEN)),
     Metric("noria_reread_bytes", Kind.COUNTER, "Bytes read back from the target.",
-           _counter("bytes_reread")),
+           _counter(Counter.BYTES_REREAD)),
     Metric("noria_errors", Kind.COUNTER, "Requests that failed, by the class of the error.",
-           _counter("errors"), (ERROR_CAUSE,)),
+           _counter(Counter.ERRORS), (ERROR_CAUSE,)),
     Metric("noria_retries", Kind.COUNTER, "Requests and objects tried again, by cause.",
-           _counter("retries"), (RETRY_CAUSE,)),
+           _counter(Counter.RETRIES), (RETRY_CAUSE,)),
     Metric("noria_throttles", Kind.COUNTER, "Requests that a store refused for being too many.",
-           _counter("throttles"), (STORE,)),
+           _counter(Counter.THROTTLES), (STORE,)),
     Metric("noria_request_duration_seconds", Kind.HISTOGRAM, "Requests that succeeded.",
-           _histogram("request_seconds"), (STORE, OPERATION)),
+           _histogram(Histogram.REQUEST_SECONDS), (STORE, OPERATION)),
     Metric("noria_bytes_in_flight", Kind.GAUGE, "Buffer memory in use in all workers.",
-           _gauge("bytes_in_flight")),
+           _gauge(Gauge.BYTES_IN_FLIGHT)),
     Metric("noria_streams", Kind.GAUGE, "Threads that read and send in all workers.",
-           _gauge("streams")),
+           _gauge(Gauge.STREAMS)),
     Metric("noria_concurrency", Kind.GAUGE,
            "Requests that all workers may have under way, as throttling leaves it.",
-           _gauge("concurrency"), (STORE,)),
+           _gauge(Gauge.CONCURRENCY), (STORE,)),
     Metric("noria_in_flight_seconds", Kind.GAUGE,
            "Time that requests of the present workers have been under way, all added up: its rate "
            "is how many are under way.",
-           _gauge("in_flight_seconds"), (STORE,)),
+           _gauge(Gauge.IN_FLIGHT_SECONDS), (STORE,)),
 )
 """Counters get `_total` at the end of their name. Beside these: noria_job_info with the job's id
 (`job_id`, since Prometheus sets `job` itself), and the driver's own process_* metrics."""

@@ -9,6 +9,7 @@ from noria.engine.config.jobfile import JobConfig, RunConfig
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
 from noria.engine.worker_spec import JobFacts, Mode, WorkerSpec
+from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.reader import open_manifest
@@ -35,16 +36,16 @@ def make_worker(order: WorkerSpec) -> Worker:
     counters, buffers = CounterRegistry(), BufferPool(run.bytes_in_flight)
     executors = Executors(run.streams, run.small_requests if _over_network(order.config) else 0)
     context = make_context(order, run, counters, buffers)
-    counters.gauge("bytes_in_flight", read=lambda: float(buffers.bytes_in_flight))
-    counters.gauge("streams", read=lambda: float(run.streams))
+    counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: float(buffers.bytes_in_flight))
+    counters.gauge(Gauge.STREAMS, read=lambda: float(run.streams))
 
     def start_run(lease: Lease) -> Run:
         if order.mode is Mode.REREAD:
             return RereadRun(directory, manifest, context, executors, lease, area=order.area)
         return LeaseRun(directory, manifest, context, executors, lease)
 
-    _watch(context.source_pacer, "source", counters)
-    _watch(context.target_pacer, "target", counters)
+    _watch(context.source_pacer, StoreRole.SOURCE, counters)
+    _watch(context.target_pacer, StoreRole.TARGET, counters)
 
     def set_limits(limits: Limits) -> None:
         context.source_pacer.set_ceiling(limits.source)
@@ -56,9 +57,9 @@ def make_worker(order: WorkerSpec) -> Worker:
     return Worker(order.name, start_run, counters, set_limits, journal_seconds=run.journal_seconds)
 
 
-def _watch(pacer: Pacer, role: str, counters: CounterRegistry) -> None:
-    counters.gauge("concurrency", role, read=lambda: pacer.limit)
-    counters.gauge("in_flight_seconds", role, read=lambda: pacer.in_flight_seconds)
+def _watch(pacer: Pacer, role: StoreRole, counters: CounterRegistry) -> None:
+    counters.gauge(Gauge.CONCURRENCY, role, read=lambda: pacer.limit)
+    counters.gauge(Gauge.IN_FLIGHT_SECONDS, role, read=lambda: pacer.in_flight_seconds)
 
 
 def _over_network(config: JobConfig) -> bool:

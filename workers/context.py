@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from noria.manifests.counters import Counter, Histogram
 from noria.manifests.errors import (
     AccessDenied,
     DigestRefused,
@@ -114,7 +115,7 @@ class RetryState:
         if self._context.stopping.is_set():
             raise Stopped
         self._goes += 1
-        self._context.counters.add("retries", error.cause)
+        self._context.counters.add(Counter.RETRIES, error.cause)
         _wait(self._context, self._context.target_pacer, self._goes)
 
 
@@ -140,26 +141,26 @@ def step(
                 started = time.monotonic()
                 response = call()
             context.counters.observe(
-                "request_seconds", role, operation, seconds=time.monotonic() - started
+                Histogram.REQUEST_SECONDS, role, operation, seconds=time.monotonic() - started
             )
             return response
         except (DigestRefused, OutcomeUnknown, UploadLost) as error:
-            context.counters.add("errors", error.cause)
+            context.counters.add(Counter.ERRORS, error.cause)
             raise
         except AccessDenied as error:
             raise _of_one_object(context, role, error) from error
         except Retryable as error:
             tries += 1
             failing_since = failing_since or started
-            context.counters.add("errors", error.cause)
+            context.counters.add(Counter.ERRORS, error.cause)
             floor = 0.0
             if isinstance(error, Throttled):
                 pacer.on_throttle()
-                context.counters.add("throttles", role)
+                context.counters.add(Counter.THROTTLES, role)
                 floor = min(error.retry_after_seconds or 0.0, options.retry_seconds)
             if time.monotonic() - failing_since >= options.retry_seconds:
                 raise
-            context.counters.add("retries", error.cause)
+            context.counters.add(Counter.RETRIES, error.cause)
             _wait(context, pacer, tries, floor)
 
 

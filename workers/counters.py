@@ -10,16 +10,12 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 
+from noria.manifests.counters import Counter, Gauge, Histogram
 from noria.manifests.model import LATENCY_BUCKETS, MetricsSnapshot
 
 
 class CounterRegistry:
-    """Thread-safe counters, gauges and latency histograms.
-
-    Counters: bytes_read(), bytes_written(), objects(outcome), parts(), retries(cause),
-    throttles(store), errors(cause), requests(store, operation). Histograms: request_seconds(store,
-    operation).
-    """
+    """Thread-safe counters, gauges and latency histograms; manifests.counters says which."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,11 +23,11 @@ class CounterRegistry:
         self._histograms: dict[tuple[str, ...], list[float]] = {}
         self._gauges: dict[tuple[str, ...], Callable[[], float]] = {}
 
-    def add(self, metric: str, *labels: str, by: float = 1) -> None:
+    def add(self, metric: Counter, *labels: str, by: float = 1) -> None:
         with self._lock:
             self._counters[metric, *labels] += by
 
-    def observe(self, metric: str, *labels: str, seconds: float) -> None:
+    def observe(self, metric: Histogram, *labels: str, seconds: float) -> None:
         place = bisect.bisect_left(LATENCY_BUCKETS, seconds)
         with self._lock:
             counts = self._histograms.get((metric, *labels))
@@ -40,11 +36,11 @@ class CounterRegistry:
             counts[place] += 1
             counts[-1] += seconds
 
-    def gauge(self, metric: str, *labels: str, read: Callable[[], float]) -> None:
+    def gauge(self, metric: Gauge, *labels: str, read: Callable[[], float]) -> None:
         """A value that is read at each snapshot."""
         self._gauges[metric, *labels] = read
 
-    def total(self, metric: str, *labels: str) -> float:
+    def total(self, metric: Counter, *labels: str) -> float:
         with self._lock:
             return self._counters.get((metric, *labels), 0.0)
 
@@ -68,4 +64,4 @@ class Sent:
     def add(self, size: int) -> None:
         """Count them here and for the process."""
         self.bytes += size
-        self._counters.add("bytes_written", by=size)
+        self._counters.add(Counter.BYTES_WRITTEN, by=size)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from noria.manifests.counters import Counter
 from noria.manifests.errors import DigestRefused, Retryable
 from noria.manifests.model import ObjectEntry, Part, PartRecord, Upload
 from noria.workers.context import TransferContext, step
@@ -140,7 +141,7 @@ class _Stream:
             self.digest.add_stated(head.range_crc64nvme, size)
 
         step(context, "source", "get", read)
-        context.counters.add("bytes_read", by=size)
+        context.counters.add(Counter.BYTES_READ, by=size)
 
 
 class _Broken(Exception):
@@ -171,7 +172,7 @@ def _read(
         return digest
 
     digest = step(context, "source", "get", read)
-    context.counters.add("bytes_read", by=len(into))
+    context.counters.add(Counter.BYTES_READ, by=len(into))
     return digest
 
 

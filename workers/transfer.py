@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from noria.manifests.counters import Counter
 from noria.manifests.errors import (
     DigestRefused,
     NoriaError,
@@ -137,7 +138,7 @@ def send_part(
     while True:
         try:
             record = send(context, entry, upload, part, sent)
-            context.counters.add("parts")
+            context.counters.add(Counter.PARTS)
             return record, sent.bytes
         except (DigestRefused, OutcomeUnknown) as error:
             retry_state.again(error)
@@ -250,7 +251,7 @@ def _read_whole(
             version_id=entry.version_id,
             on_bytes=digest.update,
         )
-        context.counters.add("bytes_read", by=entry.size)
+        context.counters.add(Counter.BYTES_READ, by=entry.size)
         for stated in (head.crc64nvme, entry.crc64nvme):
             refuse_flipped(entry, stated, digest.crc64nvme)
         if head.crc64nvme is None and entry.crc64nvme is not None:
@@ -333,7 +334,7 @@ def abandon_upload(context: TransferContext, entry: ObjectEntry, upload: Upload)
     try:
         _abort(context, entry, upload)
     except (NoriaError, Stopped):
-        context.counters.add("errors", "abort_failed")
+        context.counters.add(Counter.ERRORS, "abort_failed")
         context.on_left_open()
 
 

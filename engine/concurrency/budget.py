@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 
 from noria.engine.concurrency.search import ConcurrencySearch
 from noria.engine.concurrency.throughput import PRICE_PRIOR_BYTES, Window, added_rates
+from noria.manifests.counters import Counter, Gauge, Histogram, StoreRole
 from noria.manifests.model import MetricsSnapshot
 
-ROLES = ("source", "target")
+ROLES: tuple[str, ...] = tuple(StoreRole)
 
 PER_WORKER_MAX = 256
 """No worker has more requests in flight at one store: each has a connection of its own."""
@@ -226,26 +227,27 @@ class Budgets:
 def totals_of(metrics: MetricsSnapshot, role: str, now: float) -> Window:
     """What a worker has done at a store since it started; `now` stands for the seconds.
 
-    Of counters bytes_read, bytes_written, bytes_reread and throttles(store), the histogram
-    request_seconds(store, operation), and the gauge in_flight_seconds(store): without the latter a
-    budget counts as unused, and stays as it is.
+    Without the gauge in_flight_seconds(store) a budget counts as unused, and stays as it is.
     """
     histograms = [
         counts
         for labels, counts in metrics.histograms.items()
-        if labels[:2] == ("request_seconds", role)
+        if labels[:2] == (Histogram.REQUEST_SECONDS, role)
     ]
     return Window(
         seconds=now,
         requests=sum(sum(counts[:-1]) for counts in histograms),
         bytes=sum(metrics.counters.get((counter,), 0.0) for counter in _BYTES[role]),
         request_seconds=sum(counts[-1] for counts in histograms),
-        in_flight_seconds=metrics.gauges.get(("in_flight_seconds", role), 0.0),
-        throttles=metrics.counters.get(("throttles", role), 0.0),
+        in_flight_seconds=metrics.gauges.get((Gauge.IN_FLIGHT_SECONDS, role), 0.0),
+        throttles=metrics.counters.get((Counter.THROTTLES, role), 0.0),
     )
 
 
-_BYTES = {"source": ("bytes_read",), "target": ("bytes_written", "bytes_reread")}
+_BYTES: Mapping[str, tuple[Counter, ...]] = {
+    StoreRole.SOURCE: (Counter.BYTES_READ,),
+    StoreRole.TARGET: (Counter.BYTES_WRITTEN, Counter.BYTES_REREAD),
+}
 
 
 def _has_worked(before: Mapping[str, Window], after: Mapping[str, Window]) -> bool:

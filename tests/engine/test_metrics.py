@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import subprocess
 import threading
@@ -19,18 +18,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from noria.benchmarks.servers import ROOT, find_tool, free_ports
+from noria.benchmarks.servers import find_tool, free_ports
 from noria.engine.config.jobfile import RunConfig
 from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.metrics import (
     METRICS,
-    OPERATIONS,
     OTHER,
     Kind,
     MetricsServer,
     families,
 )
 from noria.engine.status import JobStatus, Phase, load_status, save_status
+from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.model import LATENCY_BUCKETS, MetricsSnapshot, Outcome
@@ -41,18 +40,18 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 def a_snapshot() -> MetricsSnapshot:
     counters = CounterRegistry()
-    counters.add("bytes_read", by=4096)
-    counters.add("bytes_written", by=2048)
-    counters.add("bytes_reread", by=1024)
-    counters.add("objects", Outcome.TRANSFERRED.value, by=7)
-    counters.add("parts", by=3)
-    counters.add("retries", "throttled")
-    counters.add("throttles", "target")
-    counters.add("errors", "throttled")
-    counters.gauge("bytes_in_flight", read=lambda: 512.0)
-    counters.gauge("streams", read=lambda: 16.0)
-    counters.gauge("concurrency", "source", read=lambda: 11.2)
-    counters.observe("request_seconds", "source", "get", seconds=0.02)
+    counters.add(Counter.BYTES_READ, by=4096)
+    counters.add(Counter.BYTES_WRITTEN, by=2048)
+    counters.add(Counter.BYTES_REREAD, by=1024)
+    counters.add(Counter.OBJECTS, Outcome.TRANSFERRED.value, by=7)
+    counters.add(Counter.PARTS, by=3)
+    counters.add(Counter.RETRIES, "throttled")
+    counters.add(Counter.THROTTLES, "target")
+    counters.add(Counter.ERRORS, "throttled")
+    counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: 512.0)
+    counters.gauge(Gauge.STREAMS, read=lambda: 16.0)
+    counters.gauge(Gauge.CONCURRENCY, "source", read=lambda: 11.2)
+    counters.observe(Histogram.REQUEST_SECONDS, "source", "get", seconds=0.02)
     return counters.snapshot()
 
 
@@ -157,36 +156,20 @@ def test_every_field_of_the_status_is_shown() -> None:
         assert series_of(replace(status, **{field.name: value})) != shown, field.name
 
 
-def counted_in_the_source() -> Iterator[tuple[str, str]]:
-    """(method, name) of each counters.add, .observe and .gauge, and of each operation of step()."""
-    for path in [*ROOT.glob("workers/**/*.py"), *ROOT.glob("engine/**/*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call):
-                continue
-            if isinstance(node.func, ast.Name) and node.func.id == "step":
-                operation = node.args[2]
-                assert isinstance(operation, ast.Constant), f"{path}: an operation is a literal"
-                yield "step", str(operation.value)
-            elif isinstance(node.func, ast.Attribute) and "counters" in ast.unparse(
-                node.func.value
-            ):
-                name = node.args[0] if node.args else None
-                if isinstance(name, ast.Constant):
-                    yield node.func.attr, str(name.value)
+COUNTED = [
+    *((Kind.COUNTER, name) for name in Counter),
+    *((Kind.GAUGE, name) for name in Gauge),
+    *((Kind.HISTOGRAM, name) for name in Histogram),
+]
 
 
-def test_all_that_workers_count_is_in_the_table() -> None:
-    found = set(counted_in_the_source())
-    assert {name for method, name in found if method == "step"} <= set(OPERATIONS)
-    kinds = {"add": Kind.COUNTER, "gauge": Kind.GAUGE, "observe": Kind.HISTOGRAM}
-    counted = [(kinds[method], name) for method, name in found if method in kinds]
-    assert len(counted) > 10, "the search finds nothing any more"
-    for kind, name in counted:
-        assert len(metrics_fed_by(kind, name)) == 1, f"{name} is in no metric, or in several"
+@pytest.mark.parametrize(("kind", "name"), COUNTED)
+def test_all_that_workers_count_is_in_the_table(kind: Kind, name: str) -> None:
+    assert len(metrics_fed_by(kind, name)) == 1, "it is in no metric, or in several"
 
 
 def metrics_fed_by(kind: Kind, name: str) -> set[str]:
-    """Names of the metrics that show what a tally holds under this name, with any labels."""
+    """Names of the metrics that show what a snapshot holds under this name, with any labels."""
     fed = set()
     for labels in range(3):
         place = (name, *["?"] * labels)
@@ -205,7 +188,7 @@ def metrics_fed_by(kind: Kind, name: str) -> set[str]:
 def test_a_histogram_counts_up_to_each_bound(seconds: list[float]) -> None:
     counters = CounterRegistry()
     for value in seconds:
-        counters.observe("request_seconds", "target", "put", seconds=value)
+        counters.observe(Histogram.REQUEST_SECONDS, "target", "put", seconds=value)
     shown = series_of(replace(a_status(), metrics=counters.snapshot()))
     labels = {("store", "target"), ("operation", "put")}
     name = "noria_request_duration_seconds"
@@ -236,7 +219,7 @@ def test_the_number_of_series_does_not_grow_with_the_job() -> None:
             histograms={
                 ("request_seconds", store, operation): (1.0,) * 18
                 for store in ("source", "target", "elsewhere")
-                for operation in (*OPERATIONS, "unheard-of")
+                for operation in (*StoreOperation, "unheard-of")
             },
         ),
     )

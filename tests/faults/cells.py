@@ -26,6 +26,7 @@ from typing import Any
 
 from noria.benchmarks.servers import Azurite, S3Server
 from noria.benchmarks.servers.dataset import ObjectSpec, upload_azure
+from noria.manifests.counters import Counter
 from noria.manifests.model import Outcome, Receipt
 from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
 from tests.support.fault_proxy.rules import Operation
@@ -181,7 +182,7 @@ class Scene:
         self.ask_for_secrets(case.job.directory.root)
         assert case.source.methods() <= {"GET", "HEAD"}, "I10: the source is only read"
         if exact:
-            assert case.counters.total("bytes_written") == sent, "I12: as the proxy counts"
+            assert case.counters.total(Counter.BYTES_WRITTEN) == sent, "I12: as the proxy counts"
         self.evidence.faults += faults
         self.evidence.moved_bytes += sent
         self.evidence.invariants += 6 + exact + (not opening_may_be_lost)

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from noria.manifests.counters import Counter
 from noria.manifests.model import LeaseEnd, Outcome
 from tests.support.fault_proxy.proxy import run_fault_proxy
 from tests.support.fault_proxy.rules import (
@@ -47,9 +48,9 @@ def test_a_storm_of_throttling_on_reads_passes(new_case: NewCase, way: str, stat
     case.source.add(Fault(match=reads, action=THROTTLES[status], times=30))
     case.finish_moved()
     assert case.source.taken(f"answer {status}") == 30
-    assert case.counters.total("throttles", "source") == 30
+    assert case.counters.total(Counter.THROTTLES, "source") == 30
     assert case.retries("throttled") == 30
-    assert case.counters.total("throttles", "target") == 0
+    assert case.counters.total(Counter.THROTTLES, "target") == 0
     assert case.lowest_limit(case.job.context.source_pacer) < 8
 
 
@@ -61,7 +62,7 @@ def test_a_storm_of_throttling_on_writes_passes(new_case: NewCase, way: str, sta
     case.target.add(Fault(match=on(), action=THROTTLES[status], times=30))
     case.finish_moved(exact=False)  # large bodies are refused before they are sent
     assert case.target.taken(f"answer {status}") == 30
-    assert case.counters.total("throttles", "target") == 30
+    assert case.counters.total(Counter.THROTTLES, "target") == 30
     assert case.retries("throttled") == 30
     assert case.lowest_limit(case.job.context.target_pacer) < 8
 

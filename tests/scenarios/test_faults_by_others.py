@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from noria.manifests.counters import Counter
 from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseEnd, LeaseKind, LeaseResult, Outcome, Receipt
 from noria.workers.runtime.buffers import MIN_BUFFER_BYTES, BufferPool
@@ -141,7 +142,7 @@ def test_a_lease_that_is_handed_back_does_not_wait_out_a_storm(new_case: NewCase
     with open_lanes() as executors, ThreadPoolExecutor(1) as leases:
         run = case.job.start(case.job.lease(), executors)
         result = leases.submit(run.run)
-        while case.counters.total("throttles", "target") == 0:
+        while case.counters.total(Counter.THROTTLES, "target") == 0:
             assert not result.done()
         run.tasks.stop()
         assert result.result(10).how is LeaseEnd.RETURNED

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from noria.manifests.counters import Counter
 from noria.manifests.model import Level, Outcome, Part
 from noria.workers.part import STREAM_BYTES, WINDOW_BYTES, is_streamed
 from noria.workers.stores.protocol import Checksum
@@ -58,8 +59,8 @@ def test_nothing_is_asked_or_sent_twice_where_nothing_fails(case: Case) -> None:
     finish(case)
     assert case.source.count(Operation.READ) == 3
     assert case.target.count(Operation.PART) == 2
-    assert case.counters.total("bytes_written") == case.job.sizes["large"]
-    assert case.counters.total("bytes_read") == case.job.sizes["large"]
+    assert case.counters.total(Counter.BYTES_WRITTEN) == case.job.sizes["large"]
+    assert case.counters.total(Counter.BYTES_READ) == case.job.sizes["large"]
 
 
 @pytest.mark.parametrize("action", [cut_answer(0.6), stall(120, at="body")], ids=["cut", "stall"])
@@ -86,7 +87,7 @@ def test_a_target_that_fails_is_no_fault_of_the_source(case: Case, action: Actio
     case.target.add(Fault(match=FIRST_PART, action=action))
     finish(case)
     assert case.target.count(Operation.PART) == 3
-    assert case.counters.total("throttles", "source") == 0
+    assert case.counters.total(Counter.THROTTLES, "source") == 0
     assert case.source.count(Operation.READ) <= 5
 
 

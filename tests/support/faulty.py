@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from noria.benchmarks.servers import Azurite
+from noria.manifests.counters import Counter
 from noria.manifests.model import LeaseResult, Outcome, Receipt
 from noria.workers.counters import CounterRegistry
 from noria.workers.runtime.pacing import Pacer
@@ -54,7 +55,7 @@ class Case:
         return self.job.context.counters
 
     def retries(self, cause: str) -> float:
-        return self.counters.total("retries", cause)
+        return self.counters.total(Counter.RETRIES, cause)
 
     def lowest_limit(self, pacer: Pacer) -> float:
         """How low the limit of one of the job's two pacers fell."""
@@ -73,7 +74,7 @@ class Case:
         assert self.source.methods() <= {"GET", "HEAD"}
         assert self.job.target.open_uploads() == []
         if exact:
-            assert self.counters.total("bytes_written") == self.target.written_bytes()
+            assert self.counters.total(Counter.BYTES_WRITTEN) == self.target.written_bytes()
         return receipts
 
     def check_landed(self, receipts: dict[str, Receipt], *, most_writes: int = 1) -> None:

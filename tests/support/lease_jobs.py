@@ -25,6 +25,7 @@ from botocore.credentials import Credentials
 
 from noria.benchmarks.servers import REGION, Azurite, S3Server
 from noria.benchmarks.servers.dataset import object_bytes
+from noria.manifests.counters import Counter
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import receipts_of
 from noria.manifests.job.results import read_result
@@ -327,7 +328,7 @@ class Job:
         return self.target.get(f"to/{key}")
 
     def sent(self) -> float:
-        return self.context.counters.total("bytes_written")
+        return self.context.counters.total(Counter.BYTES_WRITTEN)
 
 
 @contextlib.contextmanager

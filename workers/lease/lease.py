@@ -17,6 +17,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from noria.manifests.counters import Counter
 from noria.manifests.errors import (
     NoriaError,
     Retryable,
@@ -401,7 +402,7 @@ class LeaseRun:
 
     def _finish_entry(self, receipt: Receipt, size: int) -> None:
         self.journal.add_receipt(receipt)
-        self._context.counters.add("objects", receipt.outcome.value)
+        self._context.counters.add(Counter.OBJECTS, receipt.outcome.value)
         self.tasks.count_done(size)
 
     def _result_name(self) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from noria.manifests.counters import Counter
 from noria.manifests.errors import Retryable, Skippable, SourceChanged, SourceMissing
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import receipt_batch, receipts_of
@@ -159,7 +160,7 @@ class RereadRun:
                 raise SourceChanged("the target has another size now", key=receipt.key)
 
         read_step(self._context, "target", read)
-        self._context.counters.add("bytes_reread", by=len(into))
+        self._context.counters.add(Counter.BYTES_REREAD, by=len(into))
 
     def _add_verdict(self, verdict: Receipt) -> None:
         """Of several slices of one object the bad one stands; else sizes add up."""

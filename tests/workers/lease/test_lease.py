@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from noria.manifests.counters import Counter
 from noria.manifests.job.journals import read_journals
 from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseEnd, LeaseKind, Level, Outcome
@@ -68,11 +69,11 @@ def test_what_is_journalled_is_not_done_again(make_job):
         run = job.start(job.lease(), executors)
         thread = threading.Thread(target=run.run)
         thread.start()
-        while job.context.counters.total("parts") < 2:
+        while job.context.counters.total(Counter.PARTS) < 2:
             assert thread.is_alive()
         run.tasks.stop()
         thread.join(timeout=30)
-    done = job.context.counters.total("parts")
+    done = job.context.counters.total(Counter.PARTS)
     assert 2 <= done < 4
     before = job.sent()
     job.receipts(job.run(job.lease()))
@@ -153,7 +154,7 @@ def test_an_upload_that_a_third_party_aborted_is_opened_anew(make_job):
         run = job.start(job.lease(), executors)
         thread = threading.Thread(target=run.run)
         thread.start()
-        while job.context.counters.total("parts") < 1:
+        while job.context.counters.total(Counter.PARTS) < 1:
             assert thread.is_alive()
         run.tasks.stop()
         thread.join(timeout=30)

@@ -1,0 +1,65 @@
+"""What a worker counts, named once: the keys of a MetricsSnapshot, for all who add or read."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class StoreRole(StrEnum):
+    """Label `store`: which end of a job a request went to."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+class StoreOperation(StrEnum):
+    """Label `operation`: what a request did."""
+
+    ABORT = "abort"
+    COMPLETE = "complete"
+    CREATE_UPLOAD = "create_upload"
+    DELETE = "delete"
+    GET = "get"
+    HEAD = "head"
+    LIST = "list"
+    LIST_PARTS = "list_parts"
+    PUT = "put"
+    PUT_PART = "put_part"
+    TAGS = "tags"
+
+
+class Counter(StrEnum):
+    """Grows only. In brackets the labels."""
+
+    BYTES_READ = "bytes_read"
+    BYTES_WRITTEN = "bytes_written"
+    """Sent to the target, repeated requests included."""
+    BYTES_REREAD = "bytes_reread"
+    """Read back from the target."""
+    OBJECTS = "objects"
+    """(outcome)"""
+    PARTS = "parts"
+    RETRIES = "retries"
+    """(cause)"""
+    THROTTLES = "throttles"
+    """(store)"""
+    ERRORS = "errors"
+    """(cause)"""
+
+
+class Gauge(StrEnum):
+    """As it is at the moment of a report."""
+
+    BYTES_IN_FLIGHT = "bytes_in_flight"
+    STREAMS = "streams"
+    CONCURRENCY = "concurrency"
+    """(store) Requests that the pacer lets run at a time."""
+    IN_FLIGHT_SECONDS = "in_flight_seconds"
+    """(store) Grows only, too."""
+
+
+class Histogram(StrEnum):
+    """Latencies, in LATENCY_BUCKETS."""
+
+    REQUEST_SECONDS = "request_seconds"
+    """(store, operation) Of requests that succeeded."""
