@@ -13,18 +13,17 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 
 import pyarrow as pa
 
 from noria.engine.config.stores import open_end
-from noria.engine.inventory_files import with_retries
 from noria.engine.planning import Prepared
 from noria.manifests.errors import JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.journals import decode_journal
 from noria.manifests.job.uploads import read_uploads
-from noria.workers.stores.protocol import ListedUpload, TargetStore
+from noria.workers.stores.paced import PacedTarget
+from noria.workers.stores.protocol import ListedUpload
 
 CLOCK_SECONDS = 15 * 60.0
 """How far the target's clock and ours may lie apart: S3 refuses requests beyond it."""
@@ -54,10 +53,9 @@ def abort_known(prepared: Prepared) -> tuple[Cleaning, list[ListedUpload]]:
     The caller holds the job. Objects whose upload goes this way are sent anew by the next run.
     Memory goes with the number of open uploads. Raises what listing them raises.
     """
-    target = open_end(prepared.config.target)
-    prefix = prepared.facts.target_prefix
+    target = PacedTarget(inner=open_end(prepared.config.target))
     left = {
-        upload.upload_id: upload for upload in with_retries(lambda: [*target.list_uploads(prefix)])
+        upload.upload_id: upload for upload in target.list_uploads(prepared.facts.target_prefix)
     }
     known = _known_ids(prepared.directory) if left else ()
     ours = [left.pop(upload_id) for upload_id in known if upload_id in left]
@@ -77,7 +75,7 @@ def clean_uploads(prepared: Prepared, *, unclaimed: bool) -> Cleaning:
     foreign = len(others) - len(likely)
     if not unclaimed:
         return replace(done, unclaimed=len(likely), foreign=foreign)
-    aborted = _abort(open_end(prepared.config.target), likely)
+    aborted = _abort(PacedTarget(inner=open_end(prepared.config.target)), likely)
     return replace(
         done,
         aborted=done.aborted + aborted,
@@ -111,11 +109,11 @@ def _on_our_names(prepared: Prepared, uploads: list[ListedUpload]) -> list[Liste
     return [upload for upload, name in zip(young, names, strict=True) if name in planned]
 
 
-def _abort(target: TargetStore, uploads: Iterable[ListedUpload]) -> int:
+def _abort(target: PacedTarget, uploads: Iterable[ListedUpload]) -> int:
     """How many of them are gone now."""
     gone = 0
     for upload in uploads:
         with contextlib.suppress(NoriaError):
-            with_retries(partial(target.abort_upload, upload.key, upload.upload_id))
+            target.abort_upload(upload.key, upload.upload_id)
             gone += 1
     return gone

@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 import io
-import random
-import time
-from collections.abc import Callable
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, cast
 
-from noria.manifests.errors import InventoryError, Retryable, SourceMissing
-from noria.workers.runtime.pacing import backoff_seconds
+from noria.manifests.errors import InventoryError, SourceMissing
+from noria.workers.stores.paced import PacedStore
 from noria.workers.stores.protocol import SourceStore
 
 READ_BYTES = 4 * 1024 * 1024
 """One ranged read; what a CSV reader takes in a gulp."""
-
-
-TRIES = 8
-"""With the pauses between them about two minutes."""
-RETRY_BASE_SECONDS = 0.5
-RETRY_CAP_SECONDS = 60.0
-
-Answer = TypeVar("Answer")
-
-
-def with_retries(call: Callable[[], Answer]) -> Answer:
-    """A read of a store while a job is planned, again where the store was busy or away."""
-    for tries in range(1, TRIES):
-        try:
-            return call()
-        except Retryable:
-            seconds = backoff_seconds(
-                tries,
-                base_seconds=RETRY_BASE_SECONDS,
-                cap_seconds=RETRY_CAP_SECONDS,
-                jitter=random.random(),
-            )
-            time.sleep(seconds)
-    return call()
 
 
 class StoreReportFiles:
@@ -49,7 +22,7 @@ class StoreReportFiles:
     """
 
     def __init__(self, store: SourceStore, manifest: str) -> None:
-        self._store = store
+        self._store = PacedStore(inner=store)
         folders = manifest.split("/")[:-1]
         self._roots = ["", *("/".join(folders[:n]) + "/" for n in range(1, len(folders) + 1))]
 
@@ -62,7 +35,7 @@ class StoreReportFiles:
 
     def _find(self, name: str) -> tuple[str, int]:
         for root in self._roots:
-            head = with_retries(lambda where=root + name: self._store.head(where))  # type: ignore[misc]
+            head = self._store.head(root + name)
             if head is not None:
                 return root + name, head.size
         raise FileNotFoundError(name)
@@ -96,10 +69,8 @@ class _RangedFile(io.RawIOBase):
         if count <= 0:
             return 0
         try:
-            head = with_retries(
-                lambda: self._store.read_range(
-                    self._name, offset=self._offset, into=view[:count], etag=self._etag
-                )
+            head = self._store.read_range(
+                self._name, offset=self._offset, into=view[:count], etag=self._etag
             )
         except SourceMissing as error:
             raise InventoryError(f"{self._name} is gone while it is read; plan again") from error

@@ -44,6 +44,7 @@ from noria.manifests.job.reconcile import Reconciliation, reconcile
 from noria.manifests.job.seals import read_seals
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
+from noria.workers.stores.listing import list_objects
 
 log = logging.getLogger("noria.job")
 
@@ -433,7 +434,7 @@ def _reconcile(prepared: Prepared) -> Reconciliation:
     return reconcile(
         prepared.directory,
         prepared.manifest,
-        target.list_objects(prefix, streams=prepared.config.inventory.listing_streams),
+        list_objects(target, prefix, streams=prepared.config.inventory.listing_streams),
         target_prefix=prefix,
         extra_allowed=not prepared.facts.target_was_empty,
     )

@@ -30,7 +30,7 @@ from noria.engine.config.jobfile import (
 )
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
-from noria.engine.inventory_files import StoreReportFiles, with_retries
+from noria.engine.inventory_files import StoreReportFiles
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
@@ -38,6 +38,8 @@ from noria.manifests.manifest.freeze import freeze
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.plan.providers import NameRules, limits_for
 from noria.manifests.schema import INVENTORY_SCHEMA
+from noria.workers.stores.listing import list_objects
+from noria.workers.stores.paced import PacedStore
 from noria.workers.stores.probe import probe_target
 from noria.workers.stores.protocol import ObjectHead, SourceStore, TargetStore
 
@@ -201,12 +203,12 @@ def _single_object(config: JobConfig, source: SourceStore) -> str | None:
 
 
 def _is_empty(store: SourceStore, prefix: str) -> bool:
-    return not any(batch.num_rows for batch in store.list_objects(prefix, streams=1))
+    return not any(batch.num_rows for batch in list_objects(store, prefix, streams=1))
 
 
 def _holds_no_objects(store: SourceStore, prefix: str) -> bool:
     """As _is_empty, but for folder markers: nothing of ours lands on one."""
-    for batch in store.list_objects(prefix, streams=1):
+    for batch in list_objects(store, prefix, streams=1):
         marker = pc.and_(pc.equal(batch["size"], 0), pc.ends_with(batch["key"], "/"))
         if not pc.all(marker, min_count=0).as_py():
             return False
@@ -252,8 +254,8 @@ def _inventory(
         yield _row_of(key, source.head(key))
         return
     if config.inventory.kind == "listing":
-        yield from source.list_objects(
-            facts.source_prefix, streams=config.inventory.listing_streams
+        yield from list_objects(
+            source, facts.source_prefix, streams=config.inventory.listing_streams
         )
         return
     yield from _report_rows(config, facts, source, say)
@@ -308,7 +310,7 @@ def _looked_up(batch: pa.RecordBatch, source: SourceStore) -> pa.RecordBatch:
     object that the move will report as missing."""
     keys = batch.column("key").to_pylist()
     with ThreadPoolExecutor(LOOK_UP_STREAMS) as streams:
-        heads = list(streams.map(lambda key: with_retries(lambda: source.head(key)), keys))
+        heads = list(streams.map(PacedStore(inner=source).head, keys))
     return pa.concat_batches([_row_of(key, head) for key, head in zip(keys, heads, strict=True)])
 
 

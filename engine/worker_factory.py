@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 from noria.engine.config.jobfile import JobConfig, RunConfig
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
-from noria.engine.worker_spec import JobFacts, Mode, WorkerSpec
-from noria.manifests.counters import Gauge, StoreRole
+from noria.engine.worker_spec import Mode, WorkerSpec
+from noria.manifests.counters import Gauge
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.reader import open_manifest
@@ -22,7 +21,10 @@ from noria.workers.lease.worker import Run, Worker
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executors
 from noria.workers.runtime.pacing import Pacer
-from noria.workers.stores.protocol import TargetStore
+from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy
+
+RETRY_BASE_SECONDS = 0.2
+RETRY_CAP_SECONDS = 20.0
 
 
 def make_worker(order: WorkerSpec) -> Worker:
@@ -44,12 +46,12 @@ def make_worker(order: WorkerSpec) -> Worker:
             return RereadRun(directory, manifest, context, executors, lease, area=order.area)
         return LeaseRun(directory, manifest, context, executors, lease)
 
-    _watch(context.source_pacer, StoreRole.SOURCE, counters)
-    _watch(context.target_pacer, StoreRole.TARGET, counters)
+    _watch(context.source)
+    _watch(context.target)
 
     def set_limits(limits: Limits) -> None:
-        context.source_pacer.set_ceiling(limits.source)
-        context.target_pacer.set_ceiling(limits.target)
+        context.source.pacer.set_ceiling(limits.source)
+        context.target.pacer.set_ceiling(limits.target)
         executors.limit_streams(limits.streams)
 
     if order.limits is not None:
@@ -57,9 +59,10 @@ def make_worker(order: WorkerSpec) -> Worker:
     return Worker(order.name, start_run, counters, set_limits, journal_seconds=run.journal_seconds)
 
 
-def _watch(pacer: Pacer, role: StoreRole, counters: CounterRegistry) -> None:
-    counters.gauge(Gauge.CONCURRENCY, role, read=lambda: pacer.limit)
-    counters.gauge(Gauge.IN_FLIGHT_SECONDS, role, read=lambda: pacer.in_flight_seconds)
+def _watch(store: PacedStore) -> None:
+    pacer, counters = store.pacer, store.counters
+    counters.gauge(Gauge.CONCURRENCY, store.role, read=lambda: pacer.limit)
+    counters.gauge(Gauge.IN_FLIGHT_SECONDS, store.role, read=lambda: pacer.in_flight_seconds)
 
 
 def _over_network(config: JobConfig) -> bool:
@@ -82,31 +85,28 @@ def open_shared(order: WorkerSpec) -> JobDirectory:
     return directory
 
 
-def open_target(config: JobConfig, facts: JobFacts) -> TargetStore:
-    """The target with what the probe found out about it."""
-    return open_end(config.target).with_capabilities(facts.capabilities)
-
-
 def make_context(
     order: WorkerSpec, run: RunConfig, counters: CounterRegistry, buffers: BufferPool
 ) -> TransferContext:
-    facts = order.facts
+    facts, config = order.facts, order.config
+    source = open_end(config.source, read_only=True, ask_crc64=run.source_crc64)
+    target = open_end(config.target).with_capabilities(facts.capabilities)
+    policy = RetryPolicy(
+        seconds=run.retry_seconds,
+        base_seconds=RETRY_BASE_SECONDS,
+        cap_seconds=RETRY_CAP_SECONDS,
+    )
     room = run.streams + run.small_requests
     return TransferContext(
         job_id=facts.job_id,
-        source=open_end(order.config.source, read_only=True, ask_crc64=run.source_crc64),
-        target=open_target(order.config, facts),
+        source=PacedStore(inner=source, policy=policy, pacer=Pacer(room), counters=counters),
+        target=PacedTarget(inner=target, policy=policy, pacer=Pacer(room), counters=counters),
         source_prefix=facts.source_prefix,
         target_prefix=facts.target_prefix,
         options=TransferOptions(
-            chunk_bytes=order.config.plan.chunk_bytes,
+            chunk_bytes=config.plan.chunk_bytes,
             range_bytes=min(run.range_bytes, run.bytes_in_flight // 2),
-            retry_seconds=run.retry_seconds,
             look_first=not facts.target_was_empty or not facts.if_absent,
         ),
         buffers=buffers,
-        source_pacer=Pacer(room),
-        target_pacer=Pacer(room),
-        counters=counters,
-        stopping=threading.Event(),
     )

@@ -52,16 +52,3 @@ class CounterRegistry:
                 gauges=gauges,
                 histograms={labels: tuple(counts) for labels, counts in self._histograms.items()},
             )
-
-
-class Sent:
-    """Bytes sent to the target for one object or part, those of repeated requests included."""
-
-    def __init__(self, counters: CounterRegistry) -> None:
-        self.bytes = 0
-        self._counters = counters
-
-    def add(self, size: int) -> None:
-        """Count them here and for the process."""
-        self.bytes += size
-        self._counters.add(Counter.BYTES_WRITTEN, by=size)

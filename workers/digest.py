@@ -26,13 +26,18 @@ class PartDigest:
 
     def __init__(self, chunk_bytes: int) -> None:
         self._chunk_bytes = chunk_bytes
-        self._room = chunk_bytes
+        self.restart()
+
+    def restart(self) -> bool:
+        """Forget what came: all of it comes again. True, as for any stores.ReadListener."""
+        self._room = self._chunk_bytes
         self._hash = xxhash.xxh3_128()
         self._chunks: list[bytes] = []
         self.crc64nvme = 0
         self.size = 0
         self._stated = 0
         self._stated_bytes = 0
+        return True
 
     def update(self, view: memoryview, crc64nvme: int | None = None) -> None:
         """`crc64nvme` is that of the view, where it is known already."""

@@ -1,140 +1,139 @@
-"""Looking: what stands at the source and at the target, and whether it is what it should be."""
+"""The second, read-only transfer: an object that is at the target already is compared, not moved.
+
+Both ends are read and hashed, as far as they do not state a checksum; nothing is written. What is
+equal gets a receipt; anything else is a conflict, which a person settles.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from noria.manifests.errors import SourceChanged, SourceMissing, TargetConflict
+from noria.manifests.counters import Counter
+from noria.manifests.errors import DigestRefused, SourceChanged, SourceMissing, TargetConflict
 from noria.manifests.model import ObjectEntry, Outcome, Receipt
-from noria.workers.context import Stopped, TransferContext, read_step, step
+from noria.workers.context import Resends, TransferContext
 from noria.workers.digest import PartDigest
-from noria.workers.stores.protocol import ObjectHead, SourceStore, Written
-from noria.workers.verification import moved_receipt
+from noria.workers.stores.paced import PacedStore, Stopped
+from noria.workers.stores.protocol import ObjectHead, Written
+from noria.workers.verification import LandingEvidence, landed_receipt
+
+CONFLICT = "another object stands at the target: move it away, then plan it anew"
 
 
-def pin_source(context: TransferContext, entry: ObjectEntry) -> ObjectHead:
-    """The source's head, pinned to the planned ETag; refuses another size."""
-    head = step(
-        context,
-        "source",
-        "head",
-        lambda: context.source.read_range(
-            context.source_name(entry),
-            offset=0,
-            into=memoryview(b""),
-            etag=entry.etag,
-            version_id=entry.version_id,
-        ),
-    )
-    if head.size != entry.size:
-        raise SourceChanged("the source has another size than planned", key=entry.key)
-    return head
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One entry and what is in its place at the target, in one attempt."""
 
+    context: TransferContext
+    entry: ObjectEntry
+    attempt: int
 
-def look(context: TransferContext, entry: ObjectEntry) -> ObjectHead | None:
-    return step(context, "target", "head", lambda: context.target.head(context.target_name(entry)))
+    def receipt_of(self, existing: ObjectHead) -> Receipt:
+        """Raises TargetConflict if the object is not equal, and what reading either end raises.
 
-
-def settle(context: TransferContext, entry: ObjectEntry, crc64nvme: int) -> ObjectHead | None:
-    """After a write of unknown outcome: what stands there, if it is ours and whole; None if nothing
-    does.
-
-    Raises TargetConflict where something else stands there.
-    """
-    head = look(context, entry)
-    if head is not None:
-        accept(context, entry, head, crc64nvme)
-    return head
-
-
-def accept(
-    context: TransferContext, entry: ObjectEntry, head: ObjectHead, crc64nvme: int
-) -> Written:
-    """What stands there as a write of ours, by this attempt or an earlier one. Raises
-    TargetConflict where it is not ours, or not whole."""
-    whole = head.size == entry.size and head.crc64nvme in (None, crc64nvme)
-    if not context.is_ours(head, entry) or not whole:
-        raise TargetConflict(
-            "another object stands at the target: move it away, then plan it anew",
-            key=entry.key,
+        Equal means the target's own CRC64NVME is that of the source's bytes as read now; a target
+        that states none is read back, by this worker, which is worth no more than `counted`.
+        """
+        context, entry = self.context, self.entry
+        if existing.size != entry.size:
+            raise TargetConflict(
+                "an object of another size stands at the target: move it away, then plan it anew",
+                key=entry.key,
+            )
+        source = context.pin_source(entry)
+        digest = self._hash_source(source.etag)
+        crc64nvme, chunks = digest.crc64nvme, digest.chunks()
+        if existing.crc64nvme is not None:
+            equal = existing.crc64nvme == crc64nvme
+        else:
+            equal = self._hash_target(existing.etag) == chunks
+        if not equal:
+            raise TargetConflict(CONFLICT, key=entry.key)
+        if source.crc64nvme is None:
+            source = replace(source, crc64nvme=digest.stated_crc64nvme)
+        evidence = LandingEvidence(
+            source=source,
+            crc64nvme=crc64nvme,
+            chunk_bytes=context.options.chunk_bytes,
+            chunks=chunks,
+            written=Written(
+                etag=existing.etag, version_id=existing.version_id, crc64nvme=existing.crc64nvme
+            ),
+            txid=existing.txid,
+            checked=False,
         )
-    return Written(etag=head.etag, version_id=head.version_id, crc64nvme=head.crc64nvme)
+        ours = context.is_ours(existing, entry)
+        outcome = Outcome.TRANSFERRED if ours else Outcome.ALREADY_PRESENT
+        return landed_receipt(entry, self.attempt, evidence, outcome)
 
-
-def compare_present(
-    context: TransferContext, entry: ObjectEntry, existing: ObjectHead, attempt: int
-) -> Receipt:
-    """What to say of an object that stands at the target already: equal, or a conflict. Writes
-    nothing.
-
-    Equal means the target's own CRC64NVME is that of the source's bytes as read now; a target that
-    states none is read back, by this worker, which is worth no more than `counted`.
-    """
-    if existing.size != entry.size:
-        raise TargetConflict(
-            "an object of another size stands at the target: move it away, then plan it anew",
-            key=entry.key,
+    def _hash_source(self, etag: str) -> PartDigest:
+        context, entry = self.context, self.entry
+        name = context.source_name(entry)
+        return self._hash(
+            StoredObject(context, context.source, name, etag, entry.size, entry.version_id)
         )
-    head = pin_source(context, entry)
-    digest = _hash(context, entry, context.source, context.source_name(entry), head.etag)
-    crc64nvme, chunks = digest.crc64nvme, digest.chunks()
-    if head.crc64nvme is None:
-        head = replace(head, crc64nvme=digest.stated_crc64nvme)
-    if existing.crc64nvme is not None:
-        equal = existing.crc64nvme == crc64nvme
-        written = Written(
-            etag=existing.etag, version_id=existing.version_id, crc64nvme=existing.crc64nvme
-        )
-    else:
+
+    def _hash_target(self, etag: str) -> bytes | None:
+        """The digests of the target's chunks; None if the object has changed or gone meanwhile."""
+        context, entry = self.context, self.entry
         name = context.target_name(entry)
         try:
-            equal = chunks == _hash(context, entry, context.target, name, existing.etag).chunks()
+            return self._hash(
+                StoredObject(context, context.target, name, etag, entry.size)
+            ).chunks()
         except (SourceChanged, SourceMissing):  # as the target's read says it
-            equal = False
-        written = Written(etag=existing.etag, version_id=existing.version_id)
-    if not equal:
-        raise TargetConflict(
-            "another object stands at the target: move it away, then plan it anew",
-            key=entry.key,
-        )
-    receipt = moved_receipt(
-        context,
-        entry,
-        attempt,
-        written=written,
-        crc64nvme=crc64nvme,
-        chunks=chunks,
-        source=head,
-        bytes_moved=0,
-        checked_parts=False,
-    )
-    ours = context.is_ours(existing, entry)
-    return replace(
-        receipt,
-        outcome=Outcome.TRANSFERRED if ours else Outcome.ALREADY_PRESENT,
-        txid=existing.txid,
-    )
+            return None
+
+    def _hash(self, stored: StoredObject) -> PartDigest:
+        digest = PartDigest(self.context.options.chunk_bytes)
+        stored.hash(0, stored.size, digest)
+        return digest
 
 
-def _hash(
-    context: TransferContext, entry: ObjectEntry, store: SourceStore, name: str, etag: str
-) -> PartDigest:
-    """That of a whole object as a store serves it now."""
-    role = "source" if store is context.source else "target"
-    version = entry.version_id if role == "source" else None
-    digest = PartDigest(context.options.chunk_bytes)
-    with context.buffers.take(min(entry.size, context.options.range_bytes)) as buffer:
-        for offset in range(0, entry.size, max(1, len(buffer))):
-            view = buffer[: min(len(buffer), entry.size - offset)]
-            if context.stopping.is_set():
-                raise Stopped
-            head = read_step(
-                context,
-                role,
-                lambda offset=offset, view=view: store.read_range(  # type: ignore[misc]
-                    name, offset=offset, into=view, etag=etag, version_id=version
-                ),
-            )
-            digest.update(view)
-            digest.add_stated(head.range_crc64nvme, len(view))
-    return digest
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as a store serves it now, of the size that it should have."""
+
+    context: TransferContext
+    store: PacedStore
+    name: str
+    etag: str | None
+    size: int
+    version_id: str | None = None
+    counted_as: Counter | None = None
+    """What grows with each byte that is read; None: nothing."""
+
+    def hash(self, first: int, end: int, digest: PartDigest) -> None:
+        """Add the bytes [first, end), through one buffer. Raises Stopped between two ranges, and as
+        read()."""
+        range_bytes = self.context.options.range_bytes
+        with self.context.buffers.take(min(end - first, range_bytes)) as buffer:
+            for offset in range(first, end, max(1, len(buffer))):
+                if self.context.stopping.is_set():
+                    raise Stopped
+                view = buffer[: min(len(buffer), end - offset)]
+                head = self.read(offset, view)
+                digest.update(view)
+                digest.add_stated(head.range_crc64nvme, len(view))
+                if self.counted_as is not None:
+                    self.context.counters.add(self.counted_as, by=len(view))
+
+    def read(self, offset: int, into: memoryview) -> ObjectHead:
+        """Read a range, again if the store says that what came are not its bytes. Raises
+        SourceChanged for another size."""
+        resends = Resends(self.context)
+        while True:
+            try:
+                head = self.store.read_range(
+                    self.name,
+                    offset=offset,
+                    into=into,
+                    etag=self.etag,
+                    version_id=self.version_id,
+                )
+            except DigestRefused as error:
+                resends.again(error)
+                continue
+            if head.size != self.size:
+                raise SourceChanged("it has another size now: plan again")
+            return head

@@ -4,25 +4,25 @@
     streamed    each piece is sent on while it still lies in a core's cache; the checksum follows
 
 A streamed part costs less CPU over http (benchmarks/README.md), needs 1 MiB of memory, and keeps
-both directions busy at once. It takes a target that checks what comes behind a body. Where its
-source fails in the middle the part is sent again from its start.
+both directions busy at once. It takes a target that checks what comes behind a body. If its source
+fails in the middle, the part is sent again from its start.
 
 transfer.py says when a part is sent again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from noria.manifests.counters import Counter
-from noria.manifests.errors import DigestRefused, Retryable
+from noria.manifests.errors import DigestRefused
 from noria.manifests.model import ObjectEntry, Part, PartRecord, Upload
-from noria.workers.context import TransferContext, step
-from noria.workers.counters import Sent
+from noria.workers.context import TransferContext
 from noria.workers.digest import PartDigest
 from noria.workers.http.client import Send
 from noria.workers.runtime.buffers import ScratchBuffer
+from noria.workers.stores.paced import PacedTarget
 from noria.workers.stores.protocol import Checksum, Written
 
 STREAM_BYTES: Final = 16 * 1024 * 1024
@@ -39,160 +39,147 @@ def is_streamed(context: TransferContext, part: Part) -> bool:
     return part.size > context.options.range_bytes or (part.size >= STREAM_BYTES and loses_nothing)
 
 
-def send_buffered(
-    context: TransferContext, entry: ObjectEntry, upload: Upload, part: Part, sent: Sent
-) -> PartRecord:
-    """A part that fits a buffer: its checksum goes out with it."""
-    with context.buffers.take(part.size) as body:
-        digest = _read(context, entry, upload.etag, part.offset, body)
-
-        def put() -> Written:
-            sent.add(part.size)
-            return context.target.put_part(
-                context.target_name(entry),
-                upload.upload_id,
-                part.number,
-                body,
-                size=part.size,
-                crc64nvme=lambda: digest.crc64nvme,
-            )
-
-        written = step(context, "target", "put_part", put)
-    checked = context.target.capabilities.checksum is not Checksum.NONE
-    return _part_record(entry, part, digest, written, checked=checked)
-
-
-def send_streamed(
-    context: TransferContext, entry: ObjectEntry, upload: Upload, part: Part, sent: Sent
-) -> PartRecord:
-    """A part that is sent while it is read: its checksum is known after the last byte."""
-    # First the buffer, then the target's slot, as everywhere: or two streams could wait for each
-    # other.
-    with context.buffers.take(min(part.size, WINDOW_BYTES)) as memory:
-        stream = _Stream(context, entry, upload, part, memory, sent)
-        written = step(context, "target", "put_part", stream.put)
-    return _part_record(entry, part, stream.digest, written, checked=False)
-
-
-@dataclass(slots=True)
-class _Stream:
-    """One part between its two requests."""
+@dataclass(frozen=True, slots=True)
+class PartTransfer:
+    """One part between its source and its upload."""
 
     context: TransferContext
     entry: ObjectEntry
     upload: Upload
     part: Part
-    memory: memoryview
-    sent: Sent
-    digest: PartDigest = field(init=False)
-    """Of what has gone out in this try."""
+    target: PacedTarget
+    """The context's, metered for this part."""
 
-    def put(self) -> Written:
-        """One try. Raises what the target raises, and what the source does once bytes of it have
-        gone out: then the part has to be sent again, from its start."""
-        self.digest = PartDigest(self.context.options.chunk_bytes)
-        return self.context.target.put_part(
-            self.context.target_name(self.entry),
-            self.upload.upload_id,
-            self.part.number,
-            self._write_body,
+    def send(self) -> PartRecord:
+        """One try. Raises what either end raises; OutcomeUnknown or DigestRefused if the part
+        should be sent again."""
+        if is_streamed(self.context, self.part):
+            return self._send_streamed()
+        return self._send_buffered()
+
+    def _send_buffered(self) -> PartRecord:
+        """A part that fits a buffer: its checksum goes out with it."""
+        with self.context.buffers.take(self.part.size) as body:
+            digest = self._read(body)
+            written = self.target.put_part(
+                self.context.target_name(self.entry),
+                self.upload.upload_id,
+                self.part.number,
+                body,
+                size=self.part.size,
+                crc64nvme=lambda: digest.crc64nvme,
+            )
+        checked = self.target.capabilities.checksum is not Checksum.NONE
+        return self._record(digest, written, checked=checked)
+
+    def _read(self, into: memoryview) -> PartDigest:
+        """Fill `into`; returns the digest of it."""
+        digest = PartDigest(self.context.options.chunk_bytes)
+        head = self.context.source.read_range(
+            self.context.source_name(self.entry),
+            offset=self.part.offset,
+            into=into,
+            etag=self.upload.etag,
+            version_id=self.entry.version_id,
+            listener=digest,
+        )
+        digest.add_stated(head.range_crc64nvme, len(into))
+        self.context.refuse_flipped(self.entry, digest.stated_crc64nvme, digest.crc64nvme)
+        self.context.counters.add(Counter.BYTES_READ, by=len(into))
+        return digest
+
+    def _send_streamed(self) -> PartRecord:
+        """A part that is sent while it is read: its checksum is known after the last byte."""
+        # First the buffer, then the target's slot, as everywhere: or two streams could wait for
+        # each other.
+        with self.context.buffers.take(min(self.part.size, WINDOW_BYTES)) as window:
+            stream = _Stream(self, window)
+            written = self.target.put_part(
+                self.context.target_name(self.entry),
+                self.upload.upload_id,
+                self.part.number,
+                stream.write_body,
+                size=self.part.size,
+                crc64nvme=lambda: stream.digest.crc64nvme,
+            )
+        return self._record(stream.digest, written, checked=False)
+
+    def _record(self, digest: PartDigest, written: Written, *, checked: bool) -> PartRecord:
+        if written.crc64nvme not in (None, digest.crc64nvme):
+            raise DigestRefused("the target states another checksum for a part", key=self.entry.key)
+        return PartRecord(
+            number=self.part.number,
             size=self.part.size,
-            crc64nvme=lambda: self.digest.crc64nvme,
+            etag=written.etag,
+            crc64nvme=digest.crc64nvme,
+            chunks=digest.chunks(),
+            checked=checked or written.crc64nvme is not None,
+            stated=digest.stated_crc64nvme is not None,
         )
 
-    def _write_body(self, send: Send) -> None:
-        """The part's bytes, range by range."""
-        part, range_bytes = self.part, self.context.options.range_bytes
+
+class _Stream:
+    """A body that is read while it is sent, range by range."""
+
+    def __init__(self, transfer: PartTransfer, window: memoryview) -> None:
+        self._transfer = transfer
+        self._window = window
+        self.digest = PartDigest(transfer.context.options.chunk_bytes)
+        """Of what has gone out in this try."""
+
+    def write_body(self, send: Send) -> None:
+        """All of it, from its start. Raises what `send` raises, and what the source does once bytes
+        of the range have gone out: the target's store then asks for all of it again."""
+        self.digest.restart()
+        part, range_bytes = self._transfer.part, self._transfer.context.options.range_bytes
         try:
             for done in range(0, part.size, range_bytes):
-                size = min(range_bytes, part.size - done)
-                self._pass_on(part.offset + done, size, send)
-        except _Broken as broken:
-            raise broken.error from broken
-        refuse_flipped(self.entry, self.digest.stated_crc64nvme, self.digest.crc64nvme)
+                self._pass_on(part.offset + done, min(range_bytes, part.size - done), send)
+        except _SendFailed as failed:
+            raise failed.error from failed
+        if self.digest.stated_crc64nvme not in (None, self.digest.crc64nvme):
+            raise DigestRefused(
+                "the bytes read are not those the source states", key=self._transfer.entry.key
+            )
 
     def _pass_on(self, offset: int, size: int, send: Send) -> None:
-        """One range. Until a byte of it has gone out it may be asked for again."""
-        context, entry = self.context, self.entry
-        before = self.digest.size
-
-        def hear(piece: memoryview, crc64nvme: int | None = None) -> None:
-            self.digest.update(piece, crc64nvme)
-            self.sent.add(len(piece))
-            try:
-                send(piece)
-            except Exception as error:  # the target's, and no fault of the source
-                raise _Broken(error) from error
-
-        def read() -> None:
-            try:
-                head = context.source.read_range(
-                    context.source_name(entry),
-                    offset=offset,
-                    into=ScratchBuffer(self.memory, size),
-                    etag=self.upload.etag,
-                    version_id=entry.version_id,
-                    on_bytes=hear,
-                )
-            except Retryable as error:
-                if self.digest.size == before:
-                    raise
-                raise _Broken(error) from error
-            self.digest.add_stated(head.range_crc64nvme, size)
-
-        step(context, "source", "get", read)
+        transfer = self._transfer
+        context, entry = transfer.context, transfer.entry
+        head = context.source.read_range(
+            context.source_name(entry),
+            offset=offset,
+            into=ScratchBuffer(self._window, size),
+            etag=transfer.upload.etag,
+            version_id=entry.version_id,
+            listener=_Relay(self.digest, send),
+        )
+        self.digest.add_stated(head.range_crc64nvme, size)
         context.counters.add(Counter.BYTES_READ, by=size)
 
 
-class _Broken(Exception):
-    """What ends a stream in the middle, on its way past the layers that would try again."""
+class _Relay:
+    """Hears one range, and sends it on."""
+
+    def __init__(self, digest: PartDigest, send: Send) -> None:
+        self._digest = digest
+        self._send = send
+        self._before = digest.size
+
+    def update(self, piece: memoryview, crc64nvme: int | None = None) -> None:
+        self._digest.update(piece, crc64nvme)
+        try:
+            self._send(piece)
+        except Exception as error:  # the target's, and no fault of the source
+            raise _SendFailed(error) from error
+
+    def restart(self) -> bool:
+        """What has gone out cannot be taken back: the whole part has to be sent again."""
+        return self._digest.size == self._before
+
+
+class _SendFailed(Exception):
+    """The target's error on its way past the source, which would take it for its own."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
-
-
-def _read(
-    context: TransferContext, entry: ObjectEntry, etag: str, offset: int, into: memoryview
-) -> PartDigest:
-    """Fill `into`; returns the digest of it."""
-
-    def read() -> PartDigest:
-        digest = PartDigest(context.options.chunk_bytes)
-        head = context.source.read_range(
-            context.source_name(entry),
-            offset=offset,
-            into=into,
-            etag=etag,
-            version_id=entry.version_id,
-            on_bytes=digest.update,
-        )
-        digest.add_stated(head.range_crc64nvme, len(into))
-        refuse_flipped(entry, digest.stated_crc64nvme, digest.crc64nvme)
-        return digest
-
-    digest = step(context, "source", "get", read)
-    context.counters.add(Counter.BYTES_READ, by=len(into))
-    return digest
-
-
-def refuse_flipped(entry: ObjectEntry, stated: int | None, read: int) -> None:
-    """Raises DigestRefused where the source states another CRC64NVME than that of what was read."""
-    if stated is not None and stated != read:
-        raise DigestRefused("the bytes read are not those the source states", key=entry.key)
-
-
-def _part_record(
-    entry: ObjectEntry, part: Part, digest: PartDigest, written: Written, *, checked: bool
-) -> PartRecord:
-    if written.crc64nvme not in (None, digest.crc64nvme):
-        raise DigestRefused("the target states another checksum for a part", key=entry.key)
-    return PartRecord(
-        number=part.number,
-        size=part.size,
-        etag=written.etag,
-        crc64nvme=digest.crc64nvme,
-        chunks=digest.chunks(),
-        checked=checked or written.crc64nvme is not None,
-        stated=digest.stated_crc64nvme is not None,
-    )

@@ -1,10 +1,9 @@
 """THE HEART: one object, from the source's bytes to a verified receipt.
 
-    small lane   transfer_object          one GET, one PUT
-    bulk lane    open_upload              pin the source, open or resume the multipart upload
-                 send_part                range(s) -> chunk hashes and CRC -> part; the unit of
-                 retry
-                 complete_upload          combine, complete, settle by looking
+    small   move           one GET, one PUT
+    bulk    open_upload    pin the source, open or resume the multipart upload
+            send_part      range(s) -> chunk hashes and CRC -> part; the unit of resending
+            complete       combine, complete, settle by looking
 
 Every range is read with If-Match on the planned ETag. The checksum is taken once, from the bytes as
 they came from the source, and travels: the part goes out with it, the whole is combined from the
@@ -12,8 +11,9 @@ parts, and the target's own word for the whole is compared with it. A write whos
 is settled by looking at the target: our transfer id, the size, the checksum; never by hope, and
 never by "an object is there".
 
-Functions here hold no state between calls and may be repeated at any point; what must be remembered
-is journalled by shard.py.
+The stores try a request again by themselves (stores/paced.py); here a step is, from its first byte.
+Nothing is remembered between calls, and each may be repeated at any point; what must be remembered
+is journalled by the lease.
 """
 
 from __future__ import annotations
@@ -31,21 +31,14 @@ from noria.manifests.errors import (
     TargetRefused,
     UploadLost,
 )
-from noria.manifests.model import (
-    Attributes,
-    ObjectEntry,
-    Part,
-    PartRecord,
-    Receipt,
-    Upload,
-)
-from noria.workers.context import RetryState, Stopped, TransferContext, read_step, step
-from noria.workers.counters import Sent
+from noria.manifests.model import Attributes, ObjectEntry, Part, PartRecord, Receipt, Upload
+from noria.workers.context import Resends, TransferContext
 from noria.workers.digest import PartDigest, combine_parts
-from noria.workers.existing import accept, compare_present, look, pin_source, settle
-from noria.workers.part import is_streamed, refuse_flipped, send_buffered, send_streamed
+from noria.workers.existing import CONFLICT, Comparison
+from noria.workers.part import PartTransfer
+from noria.workers.stores.paced import Stopped
 from noria.workers.stores.protocol import Checksum, ObjectHead, Written
-from noria.workers.verification import moved_receipt
+from noria.workers.verification import LandingEvidence, landed_receipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,349 +53,339 @@ class OpenUpload:
     """Parts that are journalled and that the target still holds."""
 
 
-def transfer_object(context: TransferContext, entry: ObjectEntry, attempt: int) -> Receipt:
-    """Move an object with one GET and one PUT. Raises Skippable, Fatal, Stopped, or Retryable past
-    its budget."""
-    if context.options.look_first:
-        existing = look(context, entry)
-        if existing is not None:
-            return compare_present(context, entry, existing, attempt)
-    with context.buffers.take(entry.size) as body:
-        outcome = _move(context, entry, body, attempt)
-    if isinstance(outcome, Receipt):
-        return outcome
-    # This takes a buffer of its own: so the first one is given back before.
-    return compare_present(context, entry, outcome, attempt)
+@dataclass(frozen=True, slots=True)
+class ObjectTransfer:
+    """One object on its way, in one attempt."""
 
+    context: TransferContext
+    entry: ObjectEntry
+    attempt: int
 
-def open_upload(
-    context: TransferContext,
-    entry: ObjectEntry,
-    attempt: int,
-    part_bytes: int,
-    *,
-    earlier: Upload | None = None,
-    acknowledged: Mapping[int, PartRecord] | None = None,
-    on_created: Callable[[Upload], Upload] = lambda upload: upload,
-) -> OpenUpload | Receipt:
-    """Pin the source and open a multipart upload, or go on with an earlier one.
+    @property
+    def source_name(self) -> str:
+        return self.context.source_name(self.entry)
 
-    `on_created` journals a new upload before its first part; where it returns another upload than
-    the one it was given (someone else's came first), that one is used and ours is aborted. A
-    Receipt comes back where the target already holds the object. Raises UploadLost where an upload
-    that must be resumed is gone and the object has not landed.
-    """
-    head = pin_source(context, entry)
-    if earlier is None and context.options.look_first:
-        existing = look(context, entry)
-        if existing is not None:
-            return compare_present(context, entry, existing, attempt)
-    attributes = _attributes(context, entry, head)
-    upload = earlier
-    if upload is None:
-        upload = _create_upload(context, entry, attempt, part_bytes, attributes, head.etag)
-        existing_upload = on_created(upload)
-        if existing_upload != upload:
-            _abort(context, entry, upload)
-            upload = existing_upload
-    if upload.etag != head.etag:
-        raise SourceChanged("the source changed since its upload was opened", key=entry.key)
-    kept: Mapping[int, PartRecord] = {}
-    if acknowledged:
-        held = _still_held(context, entry, upload, acknowledged)
-        if held is None or len(held) < len(acknowledged):
-            # What makes an object of an upload takes its parts away, and the receipt may be lost.
-            existing = look(context, entry)
-            if existing is not None and context.is_ours(existing, entry):
-                return compare_present(context, entry, existing, attempt)
-        if held is None:
-            raise UploadLost("the upload of an earlier attempt is gone", key=entry.key)
-        kept = held
-    return OpenUpload(
-        upload=upload,
-        attributes=attributes,
-        source_crc64nvme=entry.crc64nvme if entry.crc64nvme is not None else head.crc64nvme,
-        source_version=head.version_id,
-        kept=kept,
-    )
+    @property
+    def target_name(self) -> str:
+        return self.context.target_name(self.entry)
 
+    @property
+    def txid(self) -> str:
+        """The transfer id that this attempt leaves on what it writes."""
+        return self.context.transfer_id(self.entry, self.attempt)
 
-def send_part(
-    context: TransferContext, entry: ObjectEntry, upload: Upload, part: Part
-) -> tuple[PartRecord, int]:
-    """Read one part's bytes, hash them, send them; also says how many bytes were sent for it.
-    Raises as transfer_object, and UploadLost."""
-    send = send_streamed if is_streamed(context, part) else send_buffered
-    retry_state = RetryState(context)
-    sent = Sent(context.counters)
-    while True:
-        try:
-            record = send(context, entry, upload, part, sent)
-            context.counters.add(Counter.PARTS)
-            return record, sent.bytes
-        except (DigestRefused, OutcomeUnknown) as error:
-            retry_state.again(error)
+    # -- one GET, one PUT --------------------------------------------------------------------------
 
+    def move(self) -> Receipt:
+        """Move the object with one GET and one PUT. Raises Skippable, Fatal, Stopped, or Retryable
+        past its budget."""
+        existing = self._look_first()
+        if existing is None:
+            with self.context.buffers.take(self.entry.size) as body:
+                moved = self._read_and_put(body)
+            if isinstance(moved, Receipt):
+                return moved
+            existing = moved
+        # This takes a buffer of its own: so the first one is given back before.
+        return self._compare(existing)
 
-def complete_upload(
-    context: TransferContext,
-    entry: ObjectEntry,
-    attempt: int,
-    opened: OpenUpload,
-    parts: Sequence[PartRecord],
-    *,
-    bytes_moved: int,
-) -> Receipt:
-    """Make the object out of its parts and settle that it stands. `parts` in order, all of them.
-
-    Raises UploadLost where the upload is gone and the object has not landed; DigestRefused where
-    the target's word for the whole differs from what was read.
-    """
-    crc64nvme, chunks = combine_parts(parts)
-    source_crc64nvme = opened.source_crc64nvme
-    refuse_flipped(entry, source_crc64nvme, crc64nvme)
-    if source_crc64nvme is None and all(part.stated for part in parts):
-        source_crc64nvme = crc64nvme
-    existing = _complete(context, entry, opened, parts, crc64nvme)
-    if existing.txid != opened.upload.txid and existing.crc64nvme is None:
-        return compare_present(context, entry, existing, attempt)
-    return moved_receipt(
-        context,
-        entry,
-        attempt,
-        written=accept(context, entry, existing, crc64nvme),
-        crc64nvme=crc64nvme,
-        chunks=chunks,
-        source=ObjectHead(
-            size=entry.size,
-            etag=opened.upload.etag,
-            version_id=opened.source_version,
-            crc64nvme=source_crc64nvme,
-        ),
-        bytes_moved=bytes_moved,
-        checked_parts=all(part.checked for part in parts),
-        stated_parts=sum(part.stated for part in parts),
-        parts=len(parts),
-        txid=existing.txid,
-    )
-
-
-def _move(
-    context: TransferContext, entry: ObjectEntry, body: memoryview, attempt: int
-) -> Receipt | ObjectHead:
-    """The receipt of an object that landed, or what stands in its place and has to be compared."""
-    retry_state = RetryState(context)
-    sent = Sent(context.counters)
-    while True:
-        head, digest = _read_whole(context, entry, body)
-        attributes = _attributes(context, entry, head)
-        existing: ObjectHead | None = None
-        try:
-            written = _put(context, entry, body, attributes, digest.crc64nvme, attempt, sent)
-        except DigestRefused as error:
-            retry_state.again(error)
-            continue
-        except (OutcomeUnknown, TargetConflict) as error:
-            existing = look(context, entry)
-            if existing is None:
-                retry_state.again(error)
+    def _read_and_put(self, body: memoryview) -> Receipt | ObjectHead:
+        """The receipt of an object that landed, or what is in its place and has to be compared."""
+        target = self.context.target.metered()
+        resends = Resends(self.context)
+        while True:
+            head, digest = self._read_whole(body)
+            attributes = self._attributes(head)
+            txid: str | None = self.txid
+            try:
+                written = target.put_object(
+                    self.target_name,
+                    body,
+                    attributes=attributes,
+                    txid=self.txid,
+                    crc64nvme=digest.crc64nvme,
+                )
+                self._refuse_other_bytes(written, digest.crc64nvme)
+            except DigestRefused as error:
+                resends.again(error)
                 continue
-            if not _known_by_checksum(context, entry, existing, attempt):
-                return existing
-            written = accept(context, entry, existing, digest.crc64nvme)
-        return moved_receipt(
-            context,
-            entry,
-            attempt,
-            written=written,
-            crc64nvme=digest.crc64nvme,
-            chunks=digest.chunks(),
-            source=head,
-            bytes_moved=sent.bytes,
-            checked_parts=context.target.capabilities.checksum is not Checksum.NONE,
-            txid=None if existing is None else existing.txid,
-        )
+            except (OutcomeUnknown, TargetConflict) as error:
+                existing = self._look()
+                if existing is None:
+                    resends.again(error)
+                    continue
+                if not self._is_settled_by(existing):
+                    return existing
+                written, txid = self._accept(existing, digest.crc64nvme), existing.txid
+            evidence = LandingEvidence(
+                source=head,
+                crc64nvme=digest.crc64nvme,
+                chunk_bytes=self.context.options.chunk_bytes,
+                chunks=digest.chunks(),
+                written=written,
+                txid=txid,
+                checked=target.capabilities.checksum is not Checksum.NONE,
+                bytes_moved=target.sent.total,
+            )
+            return landed_receipt(self.entry, self.attempt, evidence)
 
+    def _read_whole(self, body: memoryview) -> tuple[ObjectHead, PartDigest]:
+        """Fill body with the object and hash it, again while the source's own CRC64 says that the
+        bytes are wrong."""
+        resends = Resends(self.context)
+        while True:
+            try:
+                return self._read_once(body)
+            except DigestRefused as error:
+                resends.again(error)
 
-def _known_by_checksum(
-    context: TransferContext, entry: ObjectEntry, existing: ObjectHead, attempt: int
-) -> bool:
-    """True where what stands there is ours, and either of this attempt or told by its checksum: an
-    earlier attempt may have read other bytes."""
-    if not context.is_ours(existing, entry):
-        return False
-    this_attempt = existing.txid == context.transfer_id(entry, attempt)
-    return this_attempt or existing.crc64nvme is not None
-
-
-def _read_whole(
-    context: TransferContext, entry: ObjectEntry, body: memoryview
-) -> tuple[ObjectHead, PartDigest]:
-    """Fill body with the object and hash it, again while the source's own CRC64 says the bytes are
-    wrong."""
-    name = context.source_name(entry)
-
-    def read() -> tuple[ObjectHead, PartDigest]:
-        digest = PartDigest(context.options.chunk_bytes)
-        head = context.source.read_object(
-            name,
+    def _read_once(self, body: memoryview) -> tuple[ObjectHead, PartDigest]:
+        entry = self.entry
+        digest = PartDigest(self.context.options.chunk_bytes)
+        head = self.context.source.read_object(
+            self.source_name,
             into=body,
             etag=entry.etag,
             version_id=entry.version_id,
-            on_bytes=digest.update,
+            listener=digest,
         )
-        context.counters.add(Counter.BYTES_READ, by=entry.size)
+        self.context.counters.add(Counter.BYTES_READ, by=entry.size)
         for stated in (head.crc64nvme, entry.crc64nvme):
-            refuse_flipped(entry, stated, digest.crc64nvme)
+            self.context.refuse_flipped(entry, stated, digest.crc64nvme)
         if head.crc64nvme is None and entry.crc64nvme is not None:
             head = replace(head, crc64nvme=entry.crc64nvme)
         return head, digest
 
-    return read_step(context, "source", read)
+    def _refuse_other_bytes(self, written: Written, crc64nvme: int) -> None:
+        if written.crc64nvme not in (None, crc64nvme):
+            raise TargetRefused(
+                "the target says it stored other bytes than were sent: look at it before anything "
+                "else",
+                key=self.entry.key,
+            )
 
+    # -- a multipart upload ------------------------------------------------------------------------
 
-def _put(
-    context: TransferContext,
-    entry: ObjectEntry,
-    body: memoryview,
-    attributes: Attributes,
-    crc64nvme: int,
-    attempt: int,
-    sent: Sent,
-) -> Written:
-    def put() -> Written:
-        sent.add(len(body))
-        return context.target.put_object(
-            context.target_name(entry),
-            body,
+    def open_upload(
+        self,
+        part_bytes: int,
+        *,
+        earlier: Upload | None = None,
+        acknowledged: Mapping[int, PartRecord] | None = None,
+        on_created: Callable[[Upload], Upload] = lambda upload: upload,
+    ) -> OpenUpload | Receipt:
+        """Pin the source and open a multipart upload, or go on with an earlier one.
+
+        `on_created` journals a new upload before its first part; if it returns another upload than
+        the one it was given (someone else's came first), that one is used and ours is aborted. A
+        Receipt comes back if the target already holds the object. Raises UploadLost if an upload
+        that must be resumed is gone and the object has not landed.
+        """
+        entry = self.entry
+        head = self.context.pin_source(entry)
+        if earlier is None:
+            existing = self._look_first()
+            if existing is not None:
+                return self._compare(existing)
+        attributes = self._attributes(head)
+        upload = earlier or self._create_upload(part_bytes, attributes, head.etag, on_created)
+        if upload.etag != head.etag:
+            raise SourceChanged("the source changed since its upload was opened", key=entry.key)
+        kept: Mapping[int, PartRecord] = {}
+        if acknowledged:
+            held = self._still_held(upload, acknowledged)
+            if held is None or len(held) < len(acknowledged):
+                # What makes an object of an upload takes its parts away, and the receipt may be
+                # lost.
+                existing = self._look()
+                if existing is not None and self.context.is_ours(existing, entry):
+                    return self._compare(existing)
+            if held is None:
+                raise UploadLost("the upload of an earlier attempt is gone", key=entry.key)
+            kept = held
+        return OpenUpload(
+            upload=upload,
             attributes=attributes,
-            txid=context.transfer_id(entry, attempt),
+            source_crc64nvme=entry.crc64nvme if entry.crc64nvme is not None else head.crc64nvme,
+            source_version=head.version_id,
+            kept=kept,
+        )
+
+    def send_part(self, upload: Upload, part: Part) -> tuple[PartRecord, int]:
+        """Read one part's bytes, hash them, send them; also says how many bytes were sent for it.
+        Raises as move, and UploadLost."""
+        target = self.context.target.metered()
+        transfer = PartTransfer(self.context, self.entry, upload, part, target)
+        resends = Resends(self.context)
+        while True:
+            try:
+                record = transfer.send()
+                self.context.counters.add(Counter.PARTS)
+                return record, target.sent.total
+            except (DigestRefused, OutcomeUnknown) as error:
+                resends.again(error)
+
+    def complete(
+        self, opened: OpenUpload, parts: Sequence[PartRecord], *, bytes_moved: int
+    ) -> Receipt:
+        """Make the object out of its parts and settle that it is there. `parts` in order, all of
+        them.
+
+        Raises UploadLost if the upload is gone and the object has not landed; DigestRefused if the
+        target's word for the whole differs from what was read.
+        """
+        crc64nvme, chunks = combine_parts(parts)
+        stated = opened.source_crc64nvme
+        self.context.refuse_flipped(self.entry, stated, crc64nvme)
+        if stated is None and all(part.stated for part in parts):
+            stated = crc64nvme
+        existing = self._complete_and_settle(opened, parts, crc64nvme)
+        if existing.txid != opened.upload.txid and existing.crc64nvme is None:
+            return self._compare(existing)
+        evidence = LandingEvidence(
+            source=ObjectHead(
+                size=self.entry.size,
+                etag=opened.upload.etag,
+                version_id=opened.source_version,
+                crc64nvme=stated,
+            ),
             crc64nvme=crc64nvme,
+            chunk_bytes=self.context.options.chunk_bytes,
+            chunks=chunks,
+            written=self._accept(existing, crc64nvme),
+            txid=existing.txid,
+            checked=all(part.checked for part in parts),
+            stated_in_part=any(part.stated for part in parts),
+            parts=len(parts),
+            bytes_moved=bytes_moved,
         )
+        return landed_receipt(self.entry, self.attempt, evidence)
 
-    written = step(context, "target", "put", put)
-    if written.crc64nvme not in (None, crc64nvme):
-        raise TargetRefused(
-            "the target says it stored other bytes than were sent: look at it before anything else",
-            key=entry.key,
-        )
-    return written
-
-
-def _attributes(context: TransferContext, entry: ObjectEntry, head: ObjectHead) -> Attributes:
-    """What travels with the object; tags cost a request, so only where the source announces
-    some."""
-    if head.tag_count == 0:
-        return head.attributes
-    tags = step(
-        context,
-        "source",
-        "tags",
-        lambda: context.source.read_tags(context.source_name(entry), version_id=entry.version_id),
-    )
-    return replace(head.attributes, tags=tags)
-
-
-def _create_upload(
-    context: TransferContext,
-    entry: ObjectEntry,
-    attempt: int,
-    part_bytes: int,
-    attributes: Attributes,
-    etag: str,
-) -> Upload:
-    txid = context.transfer_id(entry, attempt)
-    upload_id = step(
-        context,
-        "target",
-        "create_upload",
-        lambda: context.target.create_upload(
-            context.target_name(entry), attributes=attributes, txid=txid, size=entry.size
-        ),
-    )
-    return Upload(row=entry.row, upload_id=upload_id, txid=txid, part_bytes=part_bytes, etag=etag)
-
-
-def _abort(context: TransferContext, entry: ObjectEntry, upload: Upload) -> None:
-    name = context.target_name(entry)
-    step(context, "target", "abort", lambda: context.target.abort_upload(name, upload.upload_id))
-
-
-def abandon_upload(context: TransferContext, entry: ObjectEntry, upload: Upload) -> None:
-    """Drop an upload whose object will not be made. Where that fails the upload stays open, and is
-    counted and remembered."""
-    try:
-        _abort(context, entry, upload)
-    except (NoriaError, Stopped):
-        context.counters.add(Counter.ERRORS, "abort_failed")
-        context.on_left_open()
-
-
-def _still_held(
-    context: TransferContext,
-    entry: ObjectEntry,
-    upload: Upload,
-    acknowledged: Mapping[int, PartRecord],
-) -> dict[int, PartRecord] | None:
-    """Of the journalled parts, those that the target lists with the same size and ETag. None where
-    the upload is gone."""
-    name = context.target_name(entry)
-    listed = step(
-        context, "target", "list_parts", lambda: context.target.list_parts(name, upload.upload_id)
-    )
-    if listed is None:
-        return None
-    return {
-        number: part
-        for number, part in acknowledged.items()
-        if listed.get(number) == (part.size, part.etag)
-    }
-
-
-def _complete(
-    context: TransferContext,
-    entry: ObjectEntry,
-    opened: OpenUpload,
-    parts: Sequence[PartRecord],
-    crc64nvme: int,
-) -> ObjectHead:
-    """Complete, and return what stands there then: the whole object, by this upload or by an
-    earlier one of ours."""
-    name = context.target_name(entry)
-    upload = opened.upload
-    if not context.target.capabilities.if_absent:
-        # Nothing but a look keeps Complete from replacing what came since the upload was opened.
-        before = settle(context, entry, crc64nvme)
-        if before is not None:
-            abandon_upload(context, entry, upload)
-            return before
-    retry_state = RetryState(context)
-    while True:
+    def abandon(self, upload: Upload) -> None:
+        """Drop an upload whose object will not be made. If that fails the upload stays open, and is
+        counted and remembered."""
         try:
-            written = step(
-                context,
-                "target",
-                "complete",
-                lambda: context.target.complete_upload(
-                    name,
+            self._abort(upload)
+        except (NoriaError, Stopped):
+            self.context.counters.add(Counter.ERRORS, "abort_failed")
+            self.context.on_left_open()
+
+    def _create_upload(
+        self,
+        part_bytes: int,
+        attributes: Attributes,
+        etag: str,
+        on_created: Callable[[Upload], Upload],
+    ) -> Upload:
+        upload_id = self.context.target.create_upload(
+            self.target_name, attributes=attributes, txid=self.txid, size=self.entry.size
+        )
+        ours = Upload(
+            row=self.entry.row,
+            upload_id=upload_id,
+            txid=self.txid,
+            part_bytes=part_bytes,
+            etag=etag,
+        )
+        used = on_created(ours)
+        if used != ours:
+            self._abort(ours)
+        return used
+
+    def _abort(self, upload: Upload) -> None:
+        self.context.target.abort_upload(self.target_name, upload.upload_id)
+
+    def _still_held(
+        self, upload: Upload, acknowledged: Mapping[int, PartRecord]
+    ) -> dict[int, PartRecord] | None:
+        """Of the journalled parts, those that the target lists with the same size and ETag. None if
+        the upload is gone."""
+        listed = self.context.target.list_parts(self.target_name, upload.upload_id)
+        if listed is None:
+            return None
+        return {
+            number: part
+            for number, part in acknowledged.items()
+            if listed.get(number) == (part.size, part.etag)
+        }
+
+    def _complete_and_settle(
+        self, opened: OpenUpload, parts: Sequence[PartRecord], crc64nvme: int
+    ) -> ObjectHead:
+        """Complete, and return what is there then: the whole object, by this upload or by an
+        earlier one of ours."""
+        upload = opened.upload
+        if not self.context.target.capabilities.if_absent:
+            # Only a look keeps Complete from replacing what came since the upload was opened.
+            before = self._settle(crc64nvme)
+            if before is not None:
+                self.abandon(upload)
+                return before
+        resends = Resends(self.context)
+        while True:
+            try:
+                written = self.context.target.complete_upload(
+                    self.target_name,
                     upload.upload_id,
                     parts,
-                    size=entry.size,
+                    size=self.entry.size,
                     crc64nvme=crc64nvme,
                     attributes=opened.attributes,
                     txid=upload.txid,
-                ),
-            )
-            existing = settle(context, entry, crc64nvme)
-            if existing is None:
-                raise OutcomeUnknown("completed, yet nothing stands there", key=entry.key)
-            return replace(existing, version_id=existing.version_id or written.version_id)
-        except (OutcomeUnknown, UploadLost, TargetConflict) as error:
-            existing = settle(context, entry, crc64nvme)
-            if existing is not None:
-                if existing.txid != upload.txid:
-                    abandon_upload(context, entry, upload)
-                return existing
-            if isinstance(error, UploadLost):
-                raise
-            retry_state.again(error)
+                )
+                existing = self._settle(crc64nvme)
+                if existing is None:
+                    raise OutcomeUnknown("completed, yet nothing is there", key=self.entry.key)
+                return replace(existing, version_id=existing.version_id or written.version_id)
+            except (OutcomeUnknown, UploadLost, TargetConflict) as error:
+                existing = self._settle(crc64nvme)
+                if existing is not None:
+                    if existing.txid != upload.txid:
+                        self.abandon(upload)
+                    return existing
+                if isinstance(error, UploadLost):
+                    raise
+                resends.again(error)
+
+    # -- what is at both ends ----------------------------------------------------------------------
+
+    def _attributes(self, head: ObjectHead) -> Attributes:
+        """What travels with the object; tags cost a request, so only if the source announces
+        some."""
+        if head.tag_count == 0:
+            return head.attributes
+        tags = self.context.source.read_tags(self.source_name, version_id=self.entry.version_id)
+        return replace(head.attributes, tags=tags)
+
+    def _look(self) -> ObjectHead | None:
+        return self.context.find_existing(self.entry)
+
+    def _look_first(self) -> ObjectHead | None:
+        """What is at the target before anything was sent; unless there can be nothing."""
+        return self._look() if self.context.options.look_first else None
+
+    def _settle(self, crc64nvme: int) -> ObjectHead | None:
+        """After a write of unknown outcome: what is there, if it is ours and whole; None if there
+        is nothing. Raises TargetConflict for anything else."""
+        head = self._look()
+        if head is not None:
+            self._accept(head, crc64nvme)
+        return head
+
+    def _accept(self, head: ObjectHead, crc64nvme: int) -> Written:
+        """What is there as a write of ours, by this attempt or an earlier one. Raises
+        TargetConflict if it is not ours, or not whole."""
+        whole = head.size == self.entry.size and head.crc64nvme in (None, crc64nvme)
+        if not self.context.is_ours(head, self.entry) or not whole:
+            raise TargetConflict(CONFLICT, key=self.entry.key)
+        return Written(etag=head.etag, version_id=head.version_id, crc64nvme=head.crc64nvme)
+
+    def _is_settled_by(self, existing: ObjectHead) -> bool:
+        """True if what is there is ours, and either of this attempt or told by its checksum: an
+        earlier attempt may have read other bytes."""
+        if not self.context.is_ours(existing, self.entry):
+            return False
+        return existing.txid == self.txid or existing.crc64nvme is not None
+
+    def _compare(self, existing: ObjectHead) -> Receipt:
+        return Comparison(self.context, self.entry, self.attempt).receipt_of(existing)

@@ -1,44 +1,53 @@
-"""From facts to receipts: what became of an entry, and at which level that is known."""
+"""From evidence to receipts: what became of an entry, and at which level that is known."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from noria.manifests.errors import NoriaError, SourceChanged, SourceMissing
 from noria.manifests.model import Level, ObjectEntry, Outcome, Receipt
-from noria.workers.context import TransferContext
 from noria.workers.digest import tree_root
 from noria.workers.stores.protocol import ObjectHead, Written
 
 
-def moved_receipt(
-    context: TransferContext,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LandingEvidence:
+    """What is known of an object that is at the target."""
+
+    source: ObjectHead
+    """As it was read; with the checksum that the source, or the plan, states of the whole."""
+    crc64nvme: int
+    """Of the whole, as it was read."""
+    chunk_bytes: int
+    chunks: bytes
+    """The digest of each chunk that was read."""
+    written: Written
+    """As it is at the target."""
+    txid: str | None
+    """Who wrote it; None for an object that Noria did not write."""
+    checked: bool
+    """The target has verified all that it took in."""
+    stated_in_part: bool = False
+    """The source stated a checksum of some of its parts, and not of the others."""
+    parts: int = 0
+    bytes_moved: int = 0
+
+
+def landed_receipt(
     entry: ObjectEntry,
     attempt: int,
-    *,
-    written: Written,
-    crc64nvme: int,
-    chunks: bytes,
-    source: ObjectHead,
-    bytes_moved: int,
-    checked_parts: bool,
-    stated_parts: int = 0,
-    parts: int = 0,
-    txid: str | None = None,
+    evidence: LandingEvidence,
+    outcome: Outcome = Outcome.TRANSFERRED,
 ) -> Receipt:
-    """The receipt of an entry that stands at the target, with the level the facts support."""
-    level, reason = reached_level(
-        source_crc=source.crc64nvme,
-        read_crc=crc64nvme,
-        target_crc=written.crc64nvme,
-        checked_at_ingest=checked_parts,
-        stated_in_part=stated_parts > 0,
-    )
+    """The receipt of an entry that is at the target, with the level that the evidence supports."""
+    source, written = evidence.source, evidence.written
+    level, reason = reached_level(evidence)
     return Receipt(
         row=entry.row,
         key=entry.key,
         target_key=entry.target_key,
-        outcome=Outcome.TRANSFERRED,
+        outcome=outcome,
         size=entry.size,
         level=level,
         level_reason=reason,
@@ -46,36 +55,31 @@ def moved_receipt(
         source_version=source.version_id,
         target_etag=written.etag,
         target_version=written.version_id,
-        txid=txid or context.transfer_id(entry, attempt),
-        crc64nvme=crc64nvme,
-        chunk_bytes=context.options.chunk_bytes,
-        chunks=chunks,
-        root=tree_root(entry.size, context.options.chunk_bytes, chunks),
-        parts=parts,
-        bytes_moved=bytes_moved,
+        txid=evidence.txid,
+        crc64nvme=evidence.crc64nvme,
+        chunk_bytes=evidence.chunk_bytes,
+        chunks=evidence.chunks,
+        root=tree_root(entry.size, evidence.chunk_bytes, evidence.chunks),
+        parts=evidence.parts,
+        bytes_moved=evidence.bytes_moved,
         attempt=attempt,
         finished_ms=int(time.time() * 1000),
     )
 
 
-def reached_level(
-    *,
-    source_crc: int | None,
-    read_crc: int,
-    target_crc: int | None,
-    checked_at_ingest: bool,
-    stated_in_part: bool = False,
-) -> tuple[Level, str | None]:
-    """The level that the facts support, and why it is not `chained`; never rounded up."""
-    if source_crc not in (None, read_crc) or target_crc not in (None, read_crc):
+def reached_level(evidence: LandingEvidence) -> tuple[Level, str | None]:
+    """The level that the evidence supports, and why it is not `chained`; never rounded up."""
+    read = evidence.crc64nvme
+    source, target = evidence.source.crc64nvme, evidence.written.crc64nvme
+    if source not in (None, read) or target not in (None, read):
         return Level.COUNTED, "the stated checksums differ"
-    if target_crc is None and not checked_at_ingest:
+    if target is None and not evidence.checked:
         return Level.COUNTED, "the target verifies and states no checksum"
-    if source_crc is None and stated_in_part:
+    if source is None and evidence.stated_in_part:
         return Level.INGESTED, "the source stated no CRC64 of some parts"
-    if source_crc is None:
+    if source is None:
         return Level.INGESTED, "the source states no CRC64"
-    if target_crc is None:
+    if target is None:
         return Level.INGESTED, "the target states no full-object CRC64NVME"
     return Level.CHAINED, None
 

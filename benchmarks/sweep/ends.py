@@ -25,12 +25,13 @@ import duckdb
 from noria.engine.config.jobfile import EndConfig, InventoryConfig
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
-from noria.engine.inventory_files import with_retries
 from noria.engine.planning import Prepared
 from noria.manifests.errors import ConfigurationError, UploadLost
 from noria.manifests.job.results import read_result
 from noria.manifests.job.seals import read_seals
 from noria.manifests.model import LeaseKind, Outcome
+from noria.workers.stores.listing import list_objects
+from noria.workers.stores.paced import PacedTarget
 from noria.workers.stores.protocol import TargetStore
 
 DELETE_STREAMS = 32
@@ -94,7 +95,7 @@ class TargetSandbox:
             return sum(path.is_file() for path in Path(location.container).rglob("*"))
         store = open_end(self._target)
         try:
-            return sum(batch.num_rows for batch in store.list_objects(location.prefix, streams=1))
+            return sum(batch.num_rows for batch in list_objects(store, location.prefix, streams=1))
         finally:
             store.close()
 
@@ -116,12 +117,14 @@ def _written(prepared: Prepared) -> Iterator[tuple[str, bool]]:
 
 
 def _delete_all(target: TargetStore, mark: str, names: Iterator[tuple[str, bool]]) -> None:
+    paced = PacedTarget(inner=target)
+
     def delete(name: str, certain: bool) -> None:
         if not certain:
-            head = with_retries(lambda: target.head(name))
+            head = paced.head(name)
             if head is None or not (head.txid or "").startswith(mark):
                 return
-        with_retries(lambda: target.delete_object(name))
+        paced.delete_object(name)
 
     with ThreadPoolExecutor(DELETE_STREAMS, thread_name_prefix="delete") as streams:
         while batch := list(islice(names, DELETE_BATCH)):

@@ -10,6 +10,7 @@ import pytest
 from noria.manifests.errors import ConfigurationError, OutcomeUnknown
 from noria.manifests.model import Attributes
 from noria.manifests.schema import INVENTORY_SCHEMA
+from noria.workers.stores.listing import list_objects
 from noria.workers.stores.protocol import TargetStore
 from tests.conformance.conftest import Place
 from tests.conformance.test_reading import FULL
@@ -44,7 +45,7 @@ def many(home: Place) -> dict[str, int]:
 
 def listed(store: TargetStore, prefix: str, streams: int) -> list[tuple[str, int]]:
     rows: list[tuple[str, int]] = []
-    for batch in store.list_objects(prefix, streams=streams):
+    for batch in list_objects(store, prefix, streams=streams):
         assert batch.schema == INVENTORY_SCHEMA
         rows += zip(batch.column("key").to_pylist(), batch.column("size").to_pylist(), strict=True)
     return rows
@@ -67,7 +68,7 @@ def test_rows_say_what_head_says(place: Place) -> None:
     place.put("a", b"twelve bytes", FULL)
     head = place.store.head(place.key("a"))
     assert head is not None
-    (row,) = pa.Table.from_batches(place.store.list_objects(place.prefix)).to_pylist()
+    (row,) = pa.Table.from_batches(list_objects(place.store, place.prefix)).to_pylist()
     assert (row["key"], row["size"], row["etag"]) == (place.key("a"), head.size, head.etag)
     assert row["last_modified"].tzinfo is not None
     assert row["not_current"] is None
@@ -78,7 +79,7 @@ def test_azure_states_attributes_for_free(place: Place) -> None:
         pytest.skip("other listings state no attributes")
     place.put("a", b"twelve bytes", FULL)
     place.put("folder", b"", Attributes(metadata={"Hdi_isfolder": "true"}))
-    rows = pa.Table.from_batches(place.store.list_objects(place.prefix)).to_pylist()
+    rows = pa.Table.from_batches(list_objects(place.store, place.prefix)).to_pylist()
     row, folder = sorted(rows, key=lambda row: str(row["key"]))
     assert row["content_type"] == FULL.content_type
     assert row["content_encoding"] == FULL.content_encoding
@@ -96,7 +97,7 @@ def test_azure_states_attributes_for_free(place: Place) -> None:
 
 def test_a_listing_that_is_left_ends_its_threads(home: Place, many: dict[str, int]) -> None:
     store = home.store if home.kind == "local" else home.open(page_keys=SMALL_PAGES)
-    batches = store.list_objects("listed/", streams=8)
+    batches = list_objects(store, "listed/", streams=8)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("list-")]
@@ -104,8 +105,8 @@ def test_a_listing_that_is_left_ends_its_threads(home: Place, many: dict[str, in
 
 
 def test_nothing_below(place: Place) -> None:
-    assert list(place.store.list_objects(place.prefix)) == []
-    assert list(place.store.list_objects(place.key("no/such/folder/"))) == []
+    assert list(list_objects(place.store, place.prefix)) == []
+    assert list(list_objects(place.store, place.key("no/such/folder/"))) == []
 
 
 def test_a_missing_container_ends_the_listing(place: Place, tmp_path: object) -> None:
@@ -116,4 +117,4 @@ def test_a_missing_container_ends_the_listing(place: Place, tmp_path: object) ->
         "local": {"root": place.store._root / "missing"} if place.kind == "local" else {},  # type: ignore[attr-defined]
     }[place.kind]
     with pytest.raises(ConfigurationError):
-        list(place.open(**missing).list_objects(""))
+        list(list_objects(place.open(**missing), ""))

@@ -7,6 +7,7 @@ from noria.manifests.errors import DigestRefused, NoriaError, Skippable, TargetC
 from noria.manifests.model import Attributes
 from noria.manifests.plan.names import name_faults
 from noria.manifests.plan.providers import limits_for
+from noria.workers.stores.listing import list_objects
 from noria.workers.stores.protocol import Checksum
 from tests.conformance.conftest import Place
 
@@ -97,7 +98,7 @@ def test_odd_names_land_as_they_are_or_are_foreseen(place: Place, name: str) -> 
 
 
 def _listed(place: Place) -> set[str]:
-    batches = place.store.list_objects(place.prefix, streams=2)
+    batches = list_objects(place.store, place.prefix, streams=2)
     return {key for batch in batches for key in batch.column("key").to_pylist()}
 
 

@@ -36,7 +36,7 @@ def write_storm(scene: Scene) -> None:
         times = scene.dice.randint(5, 15)
         case.target.add(Fault(match=on(), action=refuse(status, code), times=times))
     expect_all_moved(scene.finish(case, exact=False))
-    assert case.lowest_limit(case.job.context.target_pacer) < 8, "the limit fell"
+    assert case.lowest_limit(case.job.context.target.pacer) < 8, "the limit fell"
 
 
 @cell("F23", "the connection breaks while a body is sent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,7 +21,8 @@ from noria.workers.runtime.greenlets import Readiness
 from noria.workers.stores.azure import headers as azure_headers
 from noria.workers.stores.azure import xml as azure_xml
 from noria.workers.stores.azure.errors import refusal as azure_refusal
-from noria.workers.stores.listing import Page, PageRequest, walk
+from noria.workers.stores.listing import walk
+from noria.workers.stores.protocol import Page, PageRequest
 from noria.workers.stores.responses import (
     RETRY_AFTER_MAX_SECONDS,
     Purpose,
@@ -367,5 +369,5 @@ def test_a_listing_that_goes_round_in_circles_ends() -> None:
         return Page(batch=page.batch, next_marker="the same")
 
     with pytest.raises(StoreUnavailable, match="circles"):
-        list(walk(fetch, "", streams=1))
+        list(walk(fetch, "", streams=1, stopping=threading.Event()))
     assert len(asked) == 2

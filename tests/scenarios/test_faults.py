@@ -51,7 +51,7 @@ def test_a_storm_of_throttling_on_reads_passes(new_case: NewCase, way: str, stat
     assert case.counters.total(Counter.THROTTLES, "source") == 30
     assert case.retries("throttled") == 30
     assert case.counters.total(Counter.THROTTLES, "target") == 0
-    assert case.lowest_limit(case.job.context.source_pacer) < 8
+    assert case.lowest_limit(case.job.context.source.pacer) < 8
 
 
 @both_ways
@@ -64,7 +64,7 @@ def test_a_storm_of_throttling_on_writes_passes(new_case: NewCase, way: str, sta
     assert case.target.taken(f"answer {status}") == 30
     assert case.counters.total(Counter.THROTTLES, "target") == 30
     assert case.retries("throttled") == 30
-    assert case.lowest_limit(case.job.context.target_pacer) < 8
+    assert case.lowest_limit(case.job.context.target.pacer) < 8
 
 
 @both_ways

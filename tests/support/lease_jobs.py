@@ -11,7 +11,6 @@ says what they hold.
 from __future__ import annotations
 
 import contextlib
-import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -42,6 +41,8 @@ from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executors
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.stores.azure.store import AzureSettings, AzureStore
+from noria.workers.stores.listing import list_objects
+from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy
 from noria.workers.stores.protocol import Checksum, TargetCapabilities, TargetStore
 from noria.workers.stores.s3.store import S3Settings, S3Store
 from tests.support.fault_proxy.exchange import Resign
@@ -346,7 +347,7 @@ def lease_job(
     **options: Any,
 ) -> Iterator[Job]:
     """Fill the source, freeze its listing, open both ends. Endpoints are those of proxies,
-    `options` those of TransferOptions."""
+    `options` those of TransferOptions, and with `retry_` before their name, of RetryPolicy."""
     for key, size in sizes.items():
         source.put(f"from/{key}", object_bytes(SEED, key, 0, size), states_crc=states_crc)
     ends = (
@@ -355,7 +356,7 @@ def lease_job(
     )
     directory = JobDirectory.create(folder, {"id": "job"})
     manifest = freeze(
-        ends[0].list_objects("from/"),
+        list_objects(ends[0], "from/"),
         directory.manifest_path,
         source_prefix="from/",
         options=PlanOptions(
@@ -367,19 +368,24 @@ def lease_job(
             segment_bytes=segment_bytes,
         ),
     )
-    values = {"chunk_bytes": MIB, "range_bytes": 8 * MIB, "retry_seconds": 5.0, **options}
+    policy = RetryPolicy(
+        seconds=options.pop("retry_seconds", 5.0),
+        base_seconds=options.pop("retry_base_seconds", 0.2),
+        cap_seconds=options.pop("retry_cap_seconds", 20.0),
+    )
+    counters = CounterRegistry()
     context = TransferContext(
         job_id="job",
-        source=ends[0],
-        target=ends[1],
+        source=PacedStore(
+            inner=ends[0], policy=policy, pacer=WatchedPacer(PACER_LIMIT), counters=counters
+        ),
+        target=PacedTarget(
+            inner=ends[1], policy=policy, pacer=WatchedPacer(PACER_LIMIT), counters=counters
+        ),
         source_prefix="from/",
         target_prefix="to/",
-        options=TransferOptions(**values),
+        options=TransferOptions(**{"chunk_bytes": MIB, "range_bytes": 8 * MIB, **options}),
         buffers=BufferPool(64 * MIB),
-        source_pacer=WatchedPacer(PACER_LIMIT),
-        target_pacer=WatchedPacer(PACER_LIMIT),
-        counters=CounterRegistry(),
-        stopping=threading.Event(),
     )
     try:
         yield Job(directory, manifest, context, source, target, sizes)

@@ -12,9 +12,9 @@ from functools import partial
 
 from noria.manifests.errors import Fatal, NoriaError, UploadLost
 from noria.manifests.model import Lease, LeaseEnd, LeaseProgress, LeaseResult, ReceiptSummary
-from noria.workers.context import Stopped
 from noria.workers.runtime.executors import Executor
 from noria.workers.runtime.greenlets import Work
+from noria.workers.stores.paced import Stopped
 
 log = logging.getLogger("noria.worker")
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from noria.manifests.counters import Counter
 from noria.manifests.errors import (
+    DigestRefused,
     NoriaError,
     Retryable,
     Skippable,
@@ -51,19 +52,13 @@ from noria.manifests.model import (
     Upload,
 )
 from noria.manifests.plan.parts import part_at
-from noria.workers.context import Stopped, TransferContext
-from noria.workers.existing import compare_present, look, pin_source
+from noria.workers.context import TransferContext
+from noria.workers.existing import Comparison
 from noria.workers.lease.in_flight import TaskGroup
 from noria.workers.lease.journal import Journal
 from noria.workers.runtime.executors import Executors
-from noria.workers.transfer import (
-    OpenUpload,
-    abandon_upload,
-    complete_upload,
-    open_upload,
-    send_part,
-    transfer_object,
-)
+from noria.workers.stores.paced import Stopped
+from noria.workers.transfer import ObjectTransfer, OpenUpload
 from noria.workers.verification import failed_receipt, skipped_receipt
 
 log = logging.getLogger("noria.worker")
@@ -107,10 +102,8 @@ class LeaseRun:
         self._executors = executors
         self._directory = directory
         self._manifest = manifest
-        self._context = replace(
-            context,
-            stopping=self.tasks.stopping,
-            on_left_open=partial(directory.keep_journals, lease.shard),
+        self._context = context.for_lease(
+            self.tasks.stopping, partial(directory.keep_journals, lease.shard)
         )
         self._lock = threading.Lock()
         self._again: deque[MovingObject] = deque()
@@ -159,7 +152,7 @@ class LeaseRun:
         if self.tasks.stopping.is_set():
             raise Stopped
         try:
-            receipt = transfer_object(self._context, entry, self.lease.attempt)
+            receipt = self._transfer(entry).move()
         except (Skippable, Retryable) as error:
             receipt = failed_receipt(entry, self.lease.attempt, error)
         self._finish_entry(receipt, entry.size)
@@ -178,10 +171,7 @@ class LeaseRun:
     def _open(self, entry: ObjectEntry, state: JournalState) -> OpenUpload | Receipt:
         """Go on with the journalled upload, or open another where there is none or it is gone."""
         open_one = partial(
-            open_upload,
-            self._context,
-            entry,
-            self.lease.attempt,
+            self._transfer(entry).open_upload,
             self._manifest.fit(entry.size).part_bytes,
             on_created=self._journal_upload,
         )
@@ -213,7 +203,7 @@ class LeaseRun:
         try:
             if moving.error is None and not self.tasks.stopping.is_set():
                 upload = moving.opened.upload
-                record, sent_bytes = send_part(self._context, moving.entry, upload, part)
+                record, sent_bytes = self._transfer(moving.entry).send_part(upload, part)
                 self.journal.add(encode_part(upload.upload_id, record))
                 with self._lock:
                     moving.records[part.number] = record
@@ -233,13 +223,8 @@ class LeaseRun:
             if moving.error is not None:
                 raise moving.error
             records = [moving.records[part.number] for part in moving.parts]
-            receipt = complete_upload(
-                self._context,
-                moving.entry,
-                self.lease.attempt,
-                moving.opened,
-                records,
-                bytes_moved=moving.sent_bytes,
+            receipt = self._transfer(moving.entry).complete(
+                moving.opened, records, bytes_moved=moving.sent_bytes
             )
         except (Skippable, Retryable) as error:
             self._multipart_failed(moving, error)
@@ -250,9 +235,9 @@ class LeaseRun:
         """The upload is of no more use; another one is tried where the object itself may still
         land."""
         entry, upload = moving.entry, moving.opened.upload
-        abandon_upload(self._context, entry, upload)
+        self._transfer(entry).abandon(upload)
         self.journal.add(encode_abandoned(entry.row, upload.upload_id))
-        lost = error.cause in ("upload_lost", "digest_refused")
+        lost = isinstance(error, UploadLost | DigestRefused)
         if lost and moving.round < UPLOAD_ROUNDS:
             with self._lock:
                 self._again.append(moving)
@@ -313,10 +298,8 @@ class LeaseRun:
         lease = self.lease
         upload = read_upload(self._directory, lease.shard, lease.generation)
         state = read_journals(self._directory, lease.shard, 0, 1)
-        return open_upload(
-            replace(self._context, options=replace(self._context.options, look_first=False)),
-            entry,
-            lease.attempt,
+        context = replace(self._context, options=replace(self._context.options, look_first=False))
+        return ObjectTransfer(context, entry, lease.attempt).open_upload(
             self._manifest.fit(entry.size).part_bytes,
             earlier=upload,
             acknowledged=state.parts.get(upload.upload_id) if upload else None,
@@ -328,7 +311,7 @@ class LeaseRun:
     def _move_segment_part(self, entry: ObjectEntry, upload: Upload, part: Part) -> None:
         if self.tasks.stopping.is_set():
             return
-        record, sent_bytes = send_part(self._context, entry, upload, part)
+        record, sent_bytes = self._transfer(entry).send_part(upload, part)
         self.journal.add(encode_part(upload.upload_id, record))
         with self._lock:
             self._records[part.number] = record
@@ -338,7 +321,7 @@ class LeaseRun:
     def _stands_already(self, entry: ObjectEntry) -> bool:
         if not self._context.options.look_first:
             return False
-        return look(self._context, entry) is not None
+        return self._context.find_existing(entry) is not None
 
     def _finish_parts(self, records: list[PartRecord]) -> LeaseResult:
         name = self._result_name()
@@ -356,7 +339,7 @@ class LeaseRun:
             raise
         except (Skippable, Retryable) as error:
             self._abandon_generation(entry)
-            if error.cause == "digest_refused":
+            if isinstance(error, DigestRefused):
                 raise UploadLost(error.message, key=entry.key) from error
             receipt = failed_receipt(entry, lease.attempt, error)
         name = self._result_name()
@@ -368,26 +351,24 @@ class LeaseRun:
     def _abandon_generation(self, entry: ObjectEntry) -> None:
         upload = read_upload(self._directory, self.lease.shard, self.lease.generation)
         if upload is not None:
-            abandon_upload(self._context, entry, upload)
+            self._transfer(entry).abandon(upload)
 
     def _assemble(self, entry: ObjectEntry) -> Receipt:
-        lease, context = self.lease, self._context
+        lease, transfer = self.lease, self._transfer(entry)
         parts = self._sealed_parts()
         count = self._manifest.fit(entry.size).parts
         upload = read_upload(self._directory, lease.shard, lease.generation)
         if upload is None or len(parts) < count:
-            pin_source(context, entry)
-            existing = look(context, entry)
+            self._context.pin_source(entry)
+            existing = self._context.find_existing(entry)
             if existing is None:
                 raise UploadLost("what stood at the target is gone", key=entry.key)
             self._abandon_generation(entry)
-            return compare_present(context, entry, existing, lease.attempt)
-        opened = open_upload(context, entry, lease.attempt, upload.part_bytes, earlier=upload)
+            return Comparison(self._context, entry, lease.attempt).receipt_of(existing)
+        opened = transfer.open_upload(upload.part_bytes, earlier=upload)
         assert isinstance(opened, OpenUpload)
         records = [parts[number] for number in range(1, count + 1)]
-        return complete_upload(
-            context, entry, lease.attempt, opened, records, bytes_moved=entry.size
-        )
+        return transfer.complete(opened, records, bytes_moved=entry.size)
 
     def _sealed_parts(self) -> dict[int, PartRecord]:
         lease = self.lease
@@ -399,6 +380,9 @@ class LeaseRun:
         }
 
     # -- shared by all kinds -----------------------------------------------------------------------
+
+    def _transfer(self, entry: ObjectEntry) -> ObjectTransfer:
+        return ObjectTransfer(self._context, entry, self.lease.attempt)
 
     def _finish_entry(self, receipt: Receipt, size: int) -> None:
         self.journal.add_receipt(receipt)

@@ -31,8 +31,9 @@ from noria.manifests.model import (
     Receipt,
     ShardKind,
 )
-from noria.workers.context import TransferContext, read_step
+from noria.workers.context import TransferContext
 from noria.workers.digest import DIGEST_BYTES, PartDigest
+from noria.workers.existing import StoredObject
 from noria.workers.lease.in_flight import TaskGroup
 from noria.workers.lease.journal import Journal
 from noria.workers.runtime.executors import Executors
@@ -64,7 +65,7 @@ class RereadRun:
         self._directory = directory
         self._manifest = manifest
         self._plan = manifest.shard(lease.shard)
-        self._context = replace(context, stopping=self.tasks.stopping)
+        self._context = context.for_lease(self.tasks.stopping, lambda: None)
         self._area = area
         self._lock = threading.Lock()
         self._verdicts: dict[int, Receipt] = {}
@@ -137,30 +138,23 @@ class RereadRun:
     def _equal(self, receipt: Receipt, first_byte: int, end_byte: int) -> bool:
         assert receipt.chunks is not None, "what landed has digests"
         assert receipt.chunk_bytes is not None, "what landed has digests"
+        context = self._context
+        name = context.target_prefix + receipt.target_key
+        stored = StoredObject(
+            context,
+            context.target,
+            name,
+            receipt.target_etag,
+            receipt.size,
+            counted_as=Counter.BYTES_REREAD,
+        )
+        if receipt.size == 0:
+            stored.read(0, memoryview(b""))
         digest = PartDigest(receipt.chunk_bytes)
-        name = self._context.target_prefix + receipt.target_key
-        range_bytes = self._context.options.range_bytes
-        with self._context.buffers.take(min(end_byte - first_byte, range_bytes)) as buffer:
-            for offset in range(first_byte, end_byte, max(1, len(buffer))):
-                view = buffer[: min(len(buffer), end_byte - offset)]
-                self._read(receipt, name, offset, view)
-                digest.update(view)
-            if receipt.size == 0:
-                self._read(receipt, name, 0, buffer[:0])
+        stored.hash(first_byte, end_byte, digest)
         first_chunk = first_byte // receipt.chunk_bytes * DIGEST_BYTES
         found = digest.chunks()
         return found == receipt.chunks[first_chunk : first_chunk + len(found)]
-
-    def _read(self, receipt: Receipt, name: str, offset: int, into: memoryview) -> None:
-        def read() -> None:
-            head = self._context.target.read_range(
-                name, offset=offset, into=into, etag=receipt.target_etag
-            )
-            if receipt.size != head.size:
-                raise SourceChanged("the target has another size now", key=receipt.key)
-
-        read_step(self._context, "target", read)
-        self._context.counters.add(Counter.BYTES_REREAD, by=len(into))
 
     def _add_verdict(self, verdict: Receipt) -> None:
         """Of several slices of one object the bad one stands; else sizes add up."""

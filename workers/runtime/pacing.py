@@ -97,12 +97,8 @@ class Pacer:
             self._adaptive.set_ceiling(float(requests))
             self._admit()
 
-    def slot(self) -> Pacer:
-        """To be held by `with` while a request runs: waits for room. A request that raises nothing
-        has been a success."""
-        return self
-
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
+        """Wait for room for one request; release() gives it back."""
         waiter = None
         with self._lock:
             if self._queue or self._running >= int(self._adaptive.limit):
@@ -113,10 +109,11 @@ class Pacer:
         if waiter is not None:
             waiter.wait()
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+    def release(self, *, succeeded: bool) -> None:
+        """The request has ended. A success lets one more in, sooner or later."""
         with self._lock:
             self._count_running(-1)
-            if kind is None:
+            if succeeded:
                 self._adaptive.on_success()
             self._admit()
 

@@ -7,48 +7,26 @@ on a stack, so what is held does not grow with the number of objects.
 
 from __future__ import annotations
 
-import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from noria.manifests.errors import Retryable, StoreUnavailable, Throttled
+from noria.manifests.errors import StoreUnavailable
 from noria.manifests.schema import INVENTORY_SCHEMA
-from noria.workers.runtime.pacing import backoff_seconds
+from noria.workers.stores.paced import PacedStore, RetryPolicy, Stopped
+from noria.workers.stores.protocol import Page, PageRequest, SourceStore
 
-PAGE_TRIES: Final = 8
-"""Tries for one page. A listing repeats pages itself: its caller could only start again."""
-RETRY_BASE_SECONDS: Final = 0.2
-RETRY_CAP_SECONDS: Final = 20.0
+PAGES: Final = RetryPolicy(tries=8, base_seconds=0.2, cap_seconds=20.0)
+"""For one page. A listing repeats pages itself: its caller could only start again."""
 BATCH_ROWS: Final = 65_536
 SPREAD: Final = 4
 """Prefixes in waiting for each thread, above which they are no longer split."""
 BATCHES_AHEAD: Final = 4
 """Pages for each thread that may wait for the caller."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageRequest:
-    """One page to fetch."""
-
-    prefix: str
-    marker: str | None = None
-    deep: bool = False
-    """True: all names below prefix. False: those up to the next slash, and the prefixes there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """What came for an PageRequest."""
-
-    batch: pa.RecordBatch
-    prefixes: Sequence[str] = ()
-    next_marker: str | None = None
 
 
 def inventory_batch(
@@ -75,11 +53,25 @@ def check_names_and_sizes(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def walk(
-    fetch: Callable[[PageRequest], Page], prefix: str, *, streams: int
+def list_objects(
+    store: SourceStore, prefix: str, *, streams: int = 8, policy: RetryPolicy = PAGES
 ) -> Iterator[pa.RecordBatch]:
-    """Every page below prefix, in no order. What `fetch` raises for good passes through."""
-    state = _Walk(fetch, streams, PageRequest(prefix=prefix, deep=streams <= 1))
+    """Every object below prefix, as INVENTORY_SCHEMA batches of at most BATCH_ROWS, in no order.
+
+    Prefixes are listed side by side on `streams` threads, which end with the iterator. A page that
+    fails is fetched again; what it raises for good passes through.
+    """
+    stopping = threading.Event()
+    paced = PacedStore(inner=store, policy=policy, stopping=stopping)
+    return walk(paced.list_page, prefix, streams=streams, stopping=stopping)
+
+
+def walk(
+    fetch: Callable[[PageRequest], Page], prefix: str, *, streams: int, stopping: threading.Event
+) -> Iterator[pa.RecordBatch]:
+    """Every page below prefix, in no order. What `fetch` raises passes through. `stopping` is set
+    at the end."""
+    state = _Walk(fetch, streams, PageRequest(prefix=prefix, deep=streams <= 1), stopping)
     threads = [
         threading.Thread(target=state.work, name=f"list-{number}", daemon=True)
         for number in range(streams)
@@ -98,7 +90,11 @@ class _Walk:
     """The stack of pages to fetch, shared by the threads of one walk."""
 
     def __init__(
-        self, fetch: Callable[[PageRequest], Page], streams: int, first: PageRequest
+        self,
+        fetch: Callable[[PageRequest], Page],
+        streams: int,
+        first: PageRequest,
+        stopping: threading.Event,
     ) -> None:
         self._fetch = fetch
         self._enough = streams * SPREAD
@@ -107,7 +103,7 @@ class _Walk:
         self._running = 0
         self._ready: deque[pa.RecordBatch] = deque()
         self._error: BaseException | None = None
-        self._stopped = threading.Event()
+        self._stopped = stopping
         self._changed = threading.Condition()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -130,10 +126,9 @@ class _Walk:
     def work(self) -> None:
         try:
             while (request := self._take()) is not None:
-                page = self._fetch_page(request)
-                if page is None:
-                    return
-                self._add(request, page)
+                self._add(request, self._fetch(request))
+        except Stopped:
+            return
         except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
             with self._changed:
                 self._error = self._error or error
@@ -174,26 +169,3 @@ class _Walk:
                 self._ready.append(page.batch.slice(start, BATCH_ROWS))
             self._running -= 1
             self._changed.notify_all()
-
-    def _fetch_page(self, request: PageRequest) -> Page | None:
-        """The page, with retries; None where the walk was stopped meanwhile."""
-        for tries in range(1, PAGE_TRIES + 1):
-            try:
-                return self._fetch(request)
-            except Retryable as error:
-                if tries == PAGE_TRIES:
-                    raise
-                pause_seconds = backoff_seconds(
-                    tries,
-                    base_seconds=RETRY_BASE_SECONDS,
-                    cap_seconds=RETRY_CAP_SECONDS,
-                    jitter=random.random(),
-                    floor_seconds=_asked_pause(error),
-                )
-                if self._stopped.wait(pause_seconds):
-                    return None
-        return None
-
-
-def _asked_pause(error: Retryable) -> float:
-    return (error.retry_after_seconds or 0.0) if isinstance(error, Throttled) else 0.0

@@ -10,11 +10,11 @@ it was given. It takes some forty requests.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import Final, TypeVar
 
 from noria.manifests.errors import (
@@ -30,6 +30,8 @@ from noria.manifests.model import Attributes, PartRecord
 from noria.manifests.plan.providers import NameRules, known_name_rules
 from noria.workers.digest import crc64nvme
 from noria.workers.http.client import BodyWriter, Send
+from noria.workers.stores.listing import list_objects
+from noria.workers.stores.paced import PacedTarget, RetryPolicy
 from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
     Checksum,
@@ -40,9 +42,9 @@ from noria.workers.stores.protocol import (
 
 T = TypeVar("T")
 
-TRIES: Final = 5
-PAUSE_SECONDS: Final = 0.5
-"""Before another try, times the number of tries."""
+POLICY: Final = RetryPolicy(tries=5, base_seconds=1.0, cap_seconds=4.0)
+"""Some five seconds in all: a person waits, and some servers answer 500 to names that they cannot
+hold. For the same reason a write of unknown outcome is sent once more."""
 LONG_SEGMENT: Final = "n" * 256
 """One more than what a file system holds (255 bytes), and with it stores built on one."""
 CONTROL: Final = "control\x01\x1f\x7fx"
@@ -92,6 +94,9 @@ class _Probe:
 
     def __init__(self, store: TargetStore, prefix: str, token: str) -> None:
         self._store = store
+        """Asked once."""
+        self._paced = PacedTarget(inner=store, policy=POLICY)
+        """The same, asked again if it is busy or away."""
         self._base = f"{prefix}.noria-probe-{token}/"
         self._at_root = None if prefix else f".noria-probe-{token}-slash"
         self._txid = f"probe.{token}"
@@ -101,6 +106,7 @@ class _Probe:
     def _suppose(self, capabilities: TargetCapabilities) -> None:
         """Write as to a target that can do this."""
         self._store = self._store.with_capabilities(capabilities)
+        self._paced = self._paced.with_capabilities(capabilities)
 
     def find_checksum(self) -> TargetCapabilities:
         """The best checksum that is taken when it is right and refused when it is wrong, and
@@ -219,19 +225,25 @@ class _Probe:
         return key
 
     def _put(self, key: str, body: memoryview = _BODY) -> None:
-        crc = crc64nvme(body)
-        _with_retries(
-            lambda: self._store.put_object(
-                key, body, attributes=_ATTRIBUTES, txid=self._txid, crc64nvme=crc
-            )
+        put = partial(
+            self._paced.put_object,
+            key,
+            body,
+            attributes=_ATTRIBUTES,
+            txid=self._txid,
+            crc64nvme=crc64nvme(body),
         )
+        try:
+            put()
+        except OutcomeUnknown:
+            put()
 
     def _send_damaged(self, key: str, checksum: Checksum) -> None:
-        _with_retries(lambda: self._store.send_damaged(key, checksum))
+        self._paced.send_damaged(key, checksum)
 
     def _send_damaged_part(self, key: str, checksum: Checksum) -> None:
         with self._dropped(key) as upload_id:
-            _with_retries(lambda: self._store.send_damaged(key, checksum, upload_id))
+            self._paced.send_damaged(key, checksum, upload_id)
 
     def _send_damaged_stream(self, key: str) -> int | None:
         """Send the canary as a part that is poured, under another checksum; that in the answer."""
@@ -241,47 +253,43 @@ class _Probe:
     def _put_part(
         self, key: str, upload_id: str, body: memoryview | BodyWriter, crc64nvme: int
     ) -> Written:
-        size = len(_BODY)
-        return _with_retries(
-            lambda: self._store.put_part(
-                key, upload_id, 1, body, size=size, crc64nvme=lambda: crc64nvme
-            )
+        return self._paced.put_part(
+            key, upload_id, 1, body, size=len(_BODY), crc64nvme=lambda: crc64nvme
         )
 
     def _upload(self, key: str, *, streamed: bool = False) -> int | None:
         """Leave a canary in one part; the checksum in the answer to that."""
-        store = self._store
         size = len(_BODY)
         with self._opened(key) as upload_id:
             written = self._put_part(key, upload_id, _write_body if streamed else _BODY, _CRC)
             part = PartRecord(number=1, size=size, etag=written.etag, crc64nvme=_CRC, chunks=b"")
-            _with_retries(
-                lambda: store.complete_upload(
-                    key,
-                    upload_id,
-                    [part],
-                    size=size,
-                    crc64nvme=_CRC,
-                    attributes=_ATTRIBUTES,
-                    txid=self._txid,
-                )
+            complete = partial(
+                self._paced.complete_upload,
+                key,
+                upload_id,
+                [part],
+                size=size,
+                crc64nvme=_CRC,
+                attributes=_ATTRIBUTES,
+                txid=self._txid,
             )
+            try:
+                complete()
+            except OutcomeUnknown:
+                complete()
         return written.crc64nvme
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[str]:
         """An upload for the block to complete; gone where it does not."""
-        store = self._store
-        upload_id = _with_retries(
-            lambda: store.create_upload(
-                key, attributes=_ATTRIBUTES, txid=self._txid, size=len(_BODY)
-            )
+        upload_id = self._paced.create_upload(
+            key, attributes=_ATTRIBUTES, txid=self._txid, size=len(_BODY)
         )
         try:
             yield upload_id
         except BaseException:  # Ctrl-C too: nobody would find a canary's upload later
             with contextlib.suppress(NoriaError):
-                store.abort_upload(key, upload_id)
+                self._store.abort_upload(key, upload_id)
             raise
 
     @contextmanager
@@ -289,11 +297,11 @@ class _Probe:
         """An upload that is gone afterwards."""
         with self._opened(key) as upload_id:
             yield upload_id
-        _with_retries(lambda: self._store.abort_upload(key, upload_id))
+        self._paced.abort_upload(key, upload_id)
 
     def _is_whole(self, name: str, size: int) -> bool:
         """True where a canary's bytes and metadata are what they were."""
-        head = _with_retries(lambda: self._store.head(self._base + name))
+        head = self._paced.head(self._base + name)
         return head is not None and (head.size, head.txid) == (size, self._txid)
 
     def _leading_slash(self) -> _Leading:
@@ -304,12 +312,12 @@ class _Probe:
         if not self._takes("/" + name):
             return _Leading.REFUSED
         self._tried.add(name)
-        if _with_retries(lambda: self._store.head(name)) is None:
+        if self._paced.head(name) is None:
             return _Leading.KEPT
         return _Leading.STRIPPED
 
     def _listed(self, prefix: str) -> set[str]:
-        batches = self._store.list_objects(prefix, streams=1)
+        batches = list_objects(self._store, prefix, streams=1)
         return {key for batch in batches for key in batch.column("key").to_pylist()}
 
 
@@ -345,15 +353,3 @@ def _raises(kind: type[NoriaError], call: Callable[[], object]) -> bool:
 def _write_body(send: Send) -> None:
     send(_BODY[:2])
     send(_BODY[2:])
-
-
-def _with_retries(call: Callable[[], T]) -> T:
-    """Repeat what may have failed by chance. Some servers answer 500 to names they cannot hold."""
-    for tries in range(1, TRIES):
-        try:
-            return call()
-        except OutcomeUnknown:
-            break
-        except (StoreUnavailable, Throttled):
-            time.sleep(PAUSE_SECONDS * tries)
-    return call()

@@ -3,11 +3,9 @@
 The contract, for every verb and every store:
 
 - A store is opened on one container or bucket; names are whole keys in it, exactly as listed.
-- A verb makes at most one try. Retries, backoff and settling of unknown outcomes belong to
-transfer.py.
+- A verb makes at most one try. paced.py retries; transfer.py settles unknown outcomes.
 - Failures are errors of manifests.errors, chosen in one function of each store's file; a status
-that is
-  not known is permanent. Errors carry the key apart from the message.
+  that is not known is permanent. Errors carry the key apart from the message.
 - A verb may be called from many threads and fibers at once. Connections are pooled and kept.
 - No verb changes a source: only GET, HEAD and LIST are sent in the source role.
 """
@@ -23,7 +21,6 @@ import pyarrow as pa
 
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import BodyWriter
-from noria.workers.http.connection import OnBytes
 from noria.workers.runtime.buffers import BodyBuffer
 
 
@@ -89,6 +86,37 @@ class ListedUpload:
     started_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRequest:
+    """One page of a listing to fetch."""
+
+    prefix: str
+    marker: str | None = None
+    deep: bool = False
+    """True: all names below prefix. False: those up to the next slash, and the prefixes there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What came for a PageRequest."""
+
+    batch: pa.RecordBatch
+    """Of INVENTORY_SCHEMA."""
+    prefixes: Sequence[str] = ()
+    next_marker: str | None = None
+
+
+class ReadListener(Protocol):
+    """Hears the bytes of a read as they come."""
+
+    def update(self, piece: memoryview, crc64nvme: int | None = None, /) -> None:
+        """The next piece. `crc64nvme` is that of the piece, if it had to be taken on the way."""
+
+    def restart(self) -> bool:
+        """The read has failed: forget what came of it, all of it comes again. False where that
+        cannot be, and the read is not to be tried again."""
+
+
 class SourceStore(Protocol):
     """Where bytes come from; also how a target is read back."""
 
@@ -100,12 +128,10 @@ class SourceStore(Protocol):
         """See that the container exists and may be listed. Raises ConfigurationError or
         AccessDenied."""
 
-    def list_objects(self, prefix: str, *, streams: int = 8) -> Iterator[pa.RecordBatch]:
-        """Every object below prefix, as INVENTORY_SCHEMA batches of at most 65,536 rows, in no
-        order.
+    def list_page(self, request: PageRequest) -> Page:
+        """One page of a listing; listing.list_objects puts all of them together.
 
-        Paged and streamed; prefixes are listed in parallel on `streams` threads. Attributes,
-        metadata and tags are filled where the listing states them for free.
+        Attributes, metadata and tags are filled if the listing states them for free.
         """
 
     def head(self, key: str) -> ObjectHead | None:
@@ -119,14 +145,14 @@ class SourceStore(Protocol):
         into: BodyBuffer,
         etag: str | None,
         version_id: str | None = None,
-        on_bytes: OnBytes | None = None,
+        listener: ReadListener | None = None,
     ) -> ObjectHead:
         """Fill `into` with the bytes [offset, offset + len(into)), pinned to etag by If-Match.
 
         Answers without that exact Content-Range or of another length are refused (ShortBody). An
-        empty `into` reads the head alone. `on_bytes` gets the pieces of `into` in order, while the
-        processor still has them at hand; what it got counts only once this returns. What it raises
-        passes through, unless it is an OSError.
+        empty `into` reads the head alone. `listener` hears the pieces of `into` in order, while
+        the processor still has them at hand; what it heard counts only once this returns. What it
+        raises passes through, unless it is an OSError.
 
         Raises SourceChanged (412, or another ETag in the answer), SourceMissing (404),
         SourceUnreadable (archived, customer key), DigestRefused (the bytes are not those that the
@@ -140,7 +166,7 @@ class SourceStore(Protocol):
         into: memoryview,
         etag: str | None,
         version_id: str | None = None,
-        on_bytes: OnBytes | None = None,
+        listener: ReadListener | None = None,
     ) -> ObjectHead:
         """As read_range for a whole object of exactly len(into) bytes, in one GET without a Range.
         What the source states of them is the head's `crc64nvme`."""

@@ -29,7 +29,9 @@ from noria.manifests.errors import (
     UploadLost,
 )
 from noria.workers.http.client import TransportError
+from noria.workers.http.connection import OnBytes
 from noria.workers.http.response import Response
+from noria.workers.stores.protocol import ReadListener
 
 Given = ParamSpec("Given")
 Read = TypeVar("Read")
@@ -83,6 +85,11 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Retry-After in seconds; None where it is absent or a date."""
     value = headers.get("retry-after", "")
     return min(float(value), RETRY_AFTER_MAX_SECONDS) if value.isdecimal() else None
+
+
+def hearing(listener: ReadListener | None) -> OnBytes | None:
+    """What an exchange calls with the pieces of a body."""
+    return None if listener is None else listener.update
 
 
 def malformed_is_unavailable(of: str) -> Callable[[Callable[Given, Read]], Callable[Given, Read]]:

@@ -15,6 +15,7 @@ from noria.workers.http.connection import Connection
 from noria.workers.runtime.buffers import MIN_BUFFER_BYTES, BufferPool
 from noria.workers.runtime.greenlets import FiberPool, Readiness, Waiter, current_pool, pause
 from noria.workers.runtime.pacing import Pacer
+from tests.support.slots import slot
 
 SECONDS = 10.0
 
@@ -194,7 +195,7 @@ def test_threads_and_fibers_share_a_pacer_and_its_limit() -> None:
     def work() -> None:
         nonlocal inside, most, done
         for _ in range(20):
-            with pacer.slot():
+            with slot(pacer):
                 with lock:
                     inside += 1
                     most = max(most, inside)

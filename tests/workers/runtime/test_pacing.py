@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.workers.runtime.pacing import AdaptiveLimit, Pacer, backoff_seconds
+from tests.support.slots import slot
 
 
 @given(st.integers(1, 60), st.floats(0, 1), st.floats(0, 100))
@@ -43,7 +44,7 @@ def test_the_pacer_lets_no_more_in_than_its_limit():
 
     def work() -> None:
         nonlocal inside, most
-        with pacer.slot():
+        with slot(pacer):
             with lock:
                 inside += 1
                 most = max(most, inside)
@@ -75,10 +76,10 @@ def test_a_raised_ceiling_lets_in_who_waits():
     entered = threading.Event()
 
     def work() -> None:
-        with pacer.slot():
+        with slot(pacer):
             entered.set()
 
-    with pacer.slot():
+    with slot(pacer):
         thread = threading.Thread(target=work)
         thread.start()
         assert not entered.wait(0.05)
@@ -90,9 +91,9 @@ def test_a_raised_ceiling_lets_in_who_waits():
 def test_seconds_in_flight_are_those_of_all_requests_together():
     now = 0.0
     pacer = Pacer(2, clock=lambda: now)
-    with pacer.slot():
+    with slot(pacer):
         now = 1.0
-        with pacer.slot():
+        with slot(pacer):
             now = 3.0
             assert pacer.in_flight_seconds == 1 + 2 * 2
     now = 9.0

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pyarrow as pa
 import pytest
 
 from noria.manifests.errors import AccessDenied, StoreUnavailable, Throttled
 from noria.workers.stores import listing
-from noria.workers.stores.listing import Page, PageRequest, inventory_batch, walk
+from noria.workers.stores.listing import inventory_batch, list_objects
+from noria.workers.stores.paced import RetryPolicy
+from noria.workers.stores.protocol import Page, PageRequest, SourceStore
 
 PAGE = 7
 
@@ -46,10 +51,18 @@ def page_of(keys: list[str]) -> pa.RecordBatch:
     return inventory_batch({"key": keys, "size": ["1"] * len(keys)}, len(keys))
 
 
-def keys_of(fetch: Callable[[PageRequest], Page], streams: int) -> list[str]:
-    return sorted(
-        key for batch in walk(fetch, "", streams=streams) for key in batch["key"].to_pylist()
-    )
+Fetch = Callable[[PageRequest], Page]
+AT_ONCE = RetryPolicy(tries=listing.PAGES.tries, base_seconds=0.0)
+
+
+def walk(fetch: Fetch, streams: int, policy: RetryPolicy = AT_ONCE) -> Iterator[pa.RecordBatch]:
+    """A listing of a store that answers so."""
+    store = cast(SourceStore, SimpleNamespace(list_page=fetch))
+    return list_objects(store, "", streams=streams, policy=policy)
+
+
+def keys_of(fetch: Fetch, streams: int) -> list[str]:
+    return sorted(key for batch in walk(fetch, streams) for key in batch["key"].to_pylist())
 
 
 @pytest.mark.parametrize("streams", [1, 2, 8])
@@ -70,18 +83,12 @@ def test_nothing_at_all() -> None:
 
 def test_large_pages_are_cut() -> None:
     page = Page(batch=page_of([str(n) for n in range(listing.BATCH_ROWS + 1)]))
-    assert [batch.num_rows for batch in walk(lambda request: page, "", streams=2)] == [
+    assert [batch.num_rows for batch in walk(lambda request: page, 2)] == [
         listing.BATCH_ROWS,
         1,
     ]
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "RETRY_BASE_SECONDS", 0.0)
-
-
-@pytest.mark.usefixtures("impatient")
 def test_a_page_that_fails_is_fetched_again() -> None:
     tree = Tree([f"{a}/{b}" for a in range(20) for b in range(20)])
     failed: set[PageRequest] = set()
@@ -95,7 +102,6 @@ def test_a_page_that_fails_is_fetched_again() -> None:
     assert keys_of(fetch, 4) == tree.keys
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("error", [StoreUnavailable("down"), AccessDenied("no"), KeyError("bug")])
 def test_what_does_not_pass_ends_the_walk(error: Exception) -> None:
     tree = Tree([f"{a}/{b}" for a in range(20) for b in range(20)])
@@ -117,10 +123,27 @@ def test_what_waits_for_the_caller_is_bounded() -> None:
         fetched.release()
         return Page(batch=page_of(["k"]), next_marker=str(int(request.marker or 0) + 1))
 
-    batches = walk(fetch, "", streams=2)
+    batches = walk(fetch, 2)
     next(batches)
     taken = 0
     while fetched.acquire(timeout=0.2):
         taken += 1
     assert taken <= 2 * listing.BATCHES_AHEAD + 2 + 1
     batches.close()  # type: ignore[attr-defined]
+
+
+def test_a_listing_that_is_left_waits_for_no_retry() -> None:
+    failing = threading.Event()
+
+    def fetch(request: PageRequest) -> Page:
+        if request.prefix:
+            failing.set()
+            raise Throttled("slow down", retry_after_seconds=60)
+        return Page(batch=page_of(["k"]), prefixes=["below/"])
+
+    batches = walk(fetch, 2, listing.PAGES)
+    next(batches)
+    assert failing.wait(5)
+    began = time.monotonic()
+    batches.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 5

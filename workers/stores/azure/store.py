@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
-import pyarrow as pa
-
 from noria.manifests.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import Body, BodyWriter, HttpClient, HttpSettings, TransportError
@@ -59,12 +57,14 @@ from noria.workers.stores.azure.structured_message import (
     MESSAGE_HEADER,
     StructuredBody,
 )
-from noria.workers.stores.listing import Page, PageRequest, walk
 from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
     Checksum,
     ListedUpload,
     ObjectHead,
+    Page,
+    PageRequest,
+    ReadListener,
     TargetCapabilities,
     Written,
 )
@@ -75,6 +75,7 @@ from noria.workers.stores.responses import (
     check_range,
     check_whole,
     from_broken,
+    hearing,
     md5_header,
     plain_etag,
 )
@@ -162,8 +163,16 @@ class AzureStore:
         query = [("restype", "container"), ("comp", "list"), ("maxresults", "1")]
         check_clock(self._accept(self._call(Purpose.CONTROL, "GET", query=query)), time.time())
 
-    def list_objects(self, prefix: str, *, streams: int = 8) -> Iterator[pa.RecordBatch]:
-        return walk(self._list_page, prefix, streams=streams)
+    def list_page(self, request: PageRequest) -> Page:
+        if self._list_tags:
+            try:
+                return self._list(request, "metadata,tags", Right.TAGS)
+            except (AccessDenied, ConfigurationError):
+                # No right to tags, or an account with folders, which has none. Else it fails again.
+                page = self._list(request, "metadata", Right.BLOBS)
+                self._list_tags = False
+                return page
+        return self._list(request, "metadata", Right.BLOBS)
 
     def head(self, key: str) -> ObjectHead | None:
         response = self._call(Purpose.READ, "HEAD", key)
@@ -182,13 +191,13 @@ class AzureStore:
         into: BodyBuffer,
         etag: str | None,
         version_id: str | None = None,
-        on_bytes: OnBytes | None = None,
+        listener: ReadListener | None = None,
     ) -> ObjectHead:
         if not into:
             return whole_head(self._read(key, "HEAD", {}, None, etag, version_id).headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
         body = StructuredBody(key)
-        response = self._read(key, "GET", headers, into, etag, version_id, on_bytes, body)
+        response = self._read(key, "GET", headers, into, etag, version_id, hearing(listener), body)
         size = check_range(response, offset=offset, size=len(into), key=key)
         head = blob_head(response.headers, size=size, crc64nvme=None)
         return replace(head, range_crc64nvme=body.crc64nvme)
@@ -200,10 +209,10 @@ class AzureStore:
         into: memoryview,
         etag: str | None,
         version_id: str | None = None,
-        on_bytes: OnBytes | None = None,
+        listener: ReadListener | None = None,
     ) -> ObjectHead:
         body = StructuredBody(key)
-        response = self._read(key, "GET", {}, into, etag, version_id, on_bytes, body)
+        response = self._read(key, "GET", {}, into, etag, version_id, hearing(listener), body)
         carried = response.headers.get(LENGTH_HEADER)
         check_whole(response, size=len(into), pinned=etag is not None, key=key, carried=carried)
         return read_head(response.headers, size=len(into), crc64nvme=body.crc64nvme)
@@ -322,17 +331,6 @@ class AzureStore:
         if response.headers.get("x-ms-error-code") == "BlobNotFound":
             return []
         return azure_xml.parse_uncommitted(self._result(response, Purpose.PART, key))
-
-    def _list_page(self, request: PageRequest) -> Page:
-        if self._list_tags:
-            try:
-                return self._list(request, "metadata,tags", Right.TAGS)
-            except (AccessDenied, ConfigurationError):
-                # No right to tags, or an account with folders, which has none. Else it fails again.
-                page = self._list(request, "metadata", Right.BLOBS)
-                self._list_tags = False
-                return page
-        return self._list(request, "metadata", Right.BLOBS)
 
     def _list(self, request: PageRequest, include: str, right: Right) -> Page:
         query = [

@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from noria.workers.stores.listing import Page, check_names_and_sizes, inventory_batch
+from noria.workers.stores.listing import check_names_and_sizes, inventory_batch
+from noria.workers.stores.protocol import Page
 from noria.workers.stores.responses import malformed_is_unavailable, plain_etag
 from noria.workers.stores.xml import check_root, parse_document
 

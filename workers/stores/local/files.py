@@ -27,9 +27,8 @@ from noria.manifests.errors import (
 )
 from noria.manifests.model import Attributes
 from noria.workers.digest import crc64nvme
-from noria.workers.http.connection import OnBytes
 from noria.workers.runtime.buffers import BodyBuffer, views
-from noria.workers.stores.protocol import ObjectHead
+from noria.workers.stores.protocol import ObjectHead, ReadListener
 from noria.workers.stores.responses import Purpose, permanent
 
 XATTR: Final = "user.noria"
@@ -90,7 +89,7 @@ def read_pieces(paths: Iterable[Path]) -> Iterator[memoryview]:
 
 
 def read_exactly(
-    file: int, offset: int, into: BodyBuffer, key: str, on_bytes: OnBytes | None
+    file: int, offset: int, into: BodyBuffer, key: str, listener: ReadListener | None
 ) -> None:
     for view in views(into, 0, len(into)):
         left = view
@@ -98,8 +97,8 @@ def read_exactly(
             count = os.preadv(file, [left[:READ_BYTES]], offset)
             if count == 0:
                 raise ShortBody("the file ended early: try again", key=key)
-            if on_bytes is not None:
-                on_bytes(left[:count])
+            if listener is not None:
+                listener.update(left[:count])
             offset += count
             left = left[count:]
 

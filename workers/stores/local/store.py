@@ -38,9 +38,8 @@ from noria.manifests.errors import (
 )
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import BodyWriter
-from noria.workers.http.connection import OnBytes
 from noria.workers.runtime.buffers import BodyBuffer
-from noria.workers.stores.listing import Page, PageRequest, inventory_batch, walk
+from noria.workers.stores.listing import inventory_batch
 from noria.workers.stores.local.files import (
     Beside,
     UploadFile,
@@ -61,6 +60,9 @@ from noria.workers.stores.protocol import (
     Checksum,
     ListedUpload,
     ObjectHead,
+    Page,
+    PageRequest,
+    ReadListener,
     TargetCapabilities,
     Written,
 )
@@ -104,8 +106,33 @@ class LocalStore:
                 raise ConfigurationError("the root is no folder: create it, or correct the path")
             os.scandir(self._root).close()
 
-    def list_objects(self, prefix: str, *, streams: int = 8) -> Iterator[pa.RecordBatch]:
-        return walk(self._list_folder, prefix, streams=streams)
+    def list_page(self, request: PageRequest) -> Page:
+        """One folder: its files that begin as the prefix ends, and the folders that do."""
+        above, slash, start = request.prefix.rpartition("/")
+        names: list[str] = []
+        found: list[os.stat_result] = []
+        below: list[str] = []
+        for entry in self._entries(above):
+            if entry.name.startswith(HIDDEN) or not entry.name.startswith(start):
+                continue
+            key = above + slash + _checked(entry)
+            if entry.is_dir(follow_symlinks=False):
+                below.append(key + "/")
+            elif not entry.is_file(follow_symlinks=False):
+                self.left_out += 1
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    found.append(entry.stat(follow_symlinks=False))
+                    names.append(key)
+        columns = {
+            "key": names,
+            "size": [status.st_size for status in found],
+            "etag": [file_etag(status) for status in found],
+            "last_modified": pa.array(
+                [status.st_mtime_ns // 1_000_000 for status in found], pa.timestamp("ms", tz="UTC")
+            ),
+        }
+        return Page(batch=inventory_batch(columns, len(names)), prefixes=below)
 
     def head(self, key: str) -> ObjectHead | None:
         try:
@@ -122,14 +149,14 @@ class LocalStore:
         into: BodyBuffer,
         etag: str | None,
         version_id: str | None = None,
-        on_bytes: OnBytes | None = None,
+        listener: ReadListener | None = None,
     ) -> ObjectHead:
         with self._open(key) as file:
             status = os.fstat(file)
             check_file_pinned(status, etag, key)
             if status.st_size < offset + len(into):
                 raise SourceChanged(f"it has {status.st_size} bytes, fewer than planned", key=key)
-            read_exactly(file, offset, into, key, on_bytes)
+            read_exactly(file, offset, into, key, listener)
             check_file_pinned(os.fstat(file), file_etag(status), key)
             return file_head(file, status)
 
@@ -140,7 +167,7 @@ class LocalStore:
         into: memoryview,
         etag: str | None,
         version_id: str | None = None,
-        on_bytes: OnBytes | None = None,
+        listener: ReadListener | None = None,
     ) -> ObjectHead:
         with self._open(key) as file:
             status = os.fstat(file)
@@ -149,7 +176,7 @@ class LocalStore:
                 raise SourceChanged(
                     f"it has {status.st_size} bytes, the plan says {len(into)}: plan again", key=key
                 )
-            read_exactly(file, 0, into, key, on_bytes)
+            read_exactly(file, 0, into, key, listener)
             check_file_pinned(os.fstat(file), file_etag(status), key)
             return file_head(file, status)
 
@@ -345,34 +372,6 @@ class LocalStore:
             name.replace(path)
         sync_folder(path.parent)
         return Written(etag=file_etag(os.fstat(file)))
-
-    def _list_folder(self, request: PageRequest) -> Page:
-        """One folder: its files that begin as the prefix ends, and the folders that do."""
-        above, slash, start = request.prefix.rpartition("/")
-        names: list[str] = []
-        found: list[os.stat_result] = []
-        below: list[str] = []
-        for entry in self._entries(above):
-            if entry.name.startswith(HIDDEN) or not entry.name.startswith(start):
-                continue
-            key = above + slash + _checked(entry)
-            if entry.is_dir(follow_symlinks=False):
-                below.append(key + "/")
-            elif not entry.is_file(follow_symlinks=False):
-                self.left_out += 1
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    found.append(entry.stat(follow_symlinks=False))
-                    names.append(key)
-        columns = {
-            "key": names,
-            "size": [status.st_size for status in found],
-            "etag": [file_etag(status) for status in found],
-            "last_modified": pa.array(
-                [status.st_mtime_ns // 1_000_000 for status in found], pa.timestamp("ms", tz="UTC")
-            ),
-        }
-        return Page(batch=inventory_batch(columns, len(names)), prefixes=below)
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         if not folder:

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
-import pyarrow as pa
-
 from noria.manifests.errors import StoreUnavailable
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import Body, BodyWriter, HttpClient, HttpSettings, TransportError
 from noria.workers.http.connection import OnBytes
 from noria.workers.http.response import Response
 from noria.workers.runtime.buffers import BodyBuffer
-from noria.workers.stores.listing import Page, PageRequest, walk
 from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
     Checksum,
     ListedUpload,
     ObjectHead,
+    Page,
+    PageRequest,
+    ReadListener,
     TargetCapabilities,
     Written,
 )
@@ -39,6 +39,7 @@ from noria.workers.stores.responses import (
     check_range,
     check_whole,
     from_broken,
+    hearing,
     md5_header,
     plain_etag,
 )
@@ -131,8 +132,22 @@ class S3Store:
         self._accept(response, Purpose.CONTROL, None)
         check_clock(response, time.time())
 
-    def list_objects(self, prefix: str, *, streams: int = 8) -> Iterator[pa.RecordBatch]:
-        return walk(self._list_page, prefix, streams=streams)
+    def list_page(self, request: PageRequest) -> Page:
+        query = [
+            ("list-type", "2"),
+            ("encoding-type", "url"),
+            ("max-keys", str(self._settings.page_keys)),
+            ("prefix", request.prefix),
+        ]
+        if not request.deep:
+            query.append(("delimiter", "/"))
+        if request.marker is not None:
+            query.append(("continuation-token", request.marker))
+        response = self._call(Purpose.CONTROL, "GET", query=query)
+        page = s3_xml.parse_keys(self._result(response, Purpose.CONTROL, None))
+        if provider_of_answer(response.headers) == "seaweedfs":
+            return s3_xml.without_folder(page, request.prefix)
+        return page
 
     def head(self, key: str) -> ObjectHead | None:
         response = self._call(Purpose.READ, "HEAD", key, headers={**STATE_CRC, **self._key_headers})
@@ -148,13 +163,13 @@ class S3Store:
         into: BodyBuffer,
         etag: str | None,
         version_id: str | None = None,
-        on_bytes: OnBytes | None = None,
+        listener: ReadListener | None = None,
     ) -> ObjectHead:
         if not into:
             response = self._read(key, "HEAD", STATE_CRC, None, etag, version_id)
             return whole_head(response.headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
-        response = self._read(key, "GET", headers, into, etag, version_id, on_bytes)
+        response = self._read(key, "GET", headers, into, etag, version_id, hearing(listener))
         size = check_range(response, offset=offset, size=len(into), key=key)
         return object_head(response.headers, size=size, crc64nvme=None)
 
@@ -165,9 +180,9 @@ class S3Store:
         into: memoryview,
         etag: str | None,
         version_id: str | None = None,
-        on_bytes: OnBytes | None = None,
+        listener: ReadListener | None = None,
     ) -> ObjectHead:
-        response = self._read(key, "GET", STATE_CRC, into, etag, version_id, on_bytes)
+        response = self._read(key, "GET", STATE_CRC, into, etag, version_id, hearing(listener))
         check_whole(response, size=len(into), pinned=etag is not None, key=key)
         return whole_head(response.headers)
 
@@ -345,23 +360,6 @@ class S3Store:
         response = self._call(Purpose.CONTROL, "DELETE", key)
         if response.status != 404:
             self._accept(response, Purpose.CONTROL, key)
-
-    def _list_page(self, request: PageRequest) -> Page:
-        query = [
-            ("list-type", "2"),
-            ("encoding-type", "url"),
-            ("max-keys", str(self._settings.page_keys)),
-            ("prefix", request.prefix),
-        ]
-        if not request.deep:
-            query.append(("delimiter", "/"))
-        if request.marker is not None:
-            query.append(("continuation-token", request.marker))
-        response = self._call(Purpose.CONTROL, "GET", query=query)
-        page = s3_xml.parse_keys(self._result(response, Purpose.CONTROL, None))
-        if provider_of_answer(response.headers) == "seaweedfs":
-            return s3_xml.without_folder(page, request.prefix)
-        return page
 
     def _read(
         self,

@@ -13,8 +13,8 @@ from xml.sax.saxutils import escape
 import pyarrow.compute as pc
 
 from noria.manifests.model import PartRecord
-from noria.workers.stores.listing import Page, check_names_and_sizes, inventory_batch
-from noria.workers.stores.protocol import ListedUpload
+from noria.workers.stores.listing import check_names_and_sizes, inventory_batch
+from noria.workers.stores.protocol import ListedUpload, Page
 from noria.workers.stores.responses import malformed_is_unavailable, plain_etag
 from noria.workers.stores.xml import check_root, parse_document
 

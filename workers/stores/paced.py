@@ -1,0 +1,414 @@
+"""A store that waits its turn, tries again and counts, around one that does neither.
+
+This is the only retry layer. It keeps the contract of protocol.py, so that whoever holds a store
+need not know which one; a verb that is missing here is a type error.
+
+    while True:
+        with tries:                          waits for a slot of the pacer
+            return self.inner.verb(...)      an answer ends it; so does an error that stands
+
+What fails with a Retryable is tried again after a pause, as long as the policy allows. Not so three
+of them: DigestRefused, OutcomeUnknown and UploadLost need more than the same request once more, and
+reach the caller at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import ClassVar, Final
+
+from noria.manifests.counters import Counter, Histogram, StoreOperation, StoreRole
+from noria.manifests.errors import (
+    AccessDenied,
+    DigestRefused,
+    NoriaError,
+    OutcomeUnknown,
+    Retryable,
+    SourceUnreadable,
+    Throttled,
+    UploadLost,
+)
+from noria.manifests.model import Attributes, PartRecord
+from noria.workers.counters import CounterRegistry
+from noria.workers.http.client import BodyWriter, Send
+from noria.workers.runtime.buffers import BodyBuffer
+from noria.workers.runtime.greenlets import pause
+from noria.workers.runtime.pacing import Pacer
+from noria.workers.stores.protocol import (
+    Checksum,
+    ListedUpload,
+    ObjectHead,
+    Page,
+    PageRequest,
+    ReadListener,
+    SourceStore,
+    TargetCapabilities,
+    TargetStore,
+    Written,
+)
+
+NO_LIMIT: Final = 1_000_000
+"""Requests at a time for a store that nobody paces: more than there are threads."""
+
+_FOR_THE_CALLER: Final = (DigestRefused, OutcomeUnknown, UploadLost)
+
+
+class Stopped(Exception):
+    """The work is being handed back: nothing is final, everything may be done again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How long one request is tried again, and how long the pauses are."""
+
+    tries: int | None = None
+    """At most; 1 means once. None: as many as fit into `seconds`."""
+    seconds: float | None = None
+    """Given up after it has kept failing for so long; 0 allows one try. None: see `tries`."""
+    base_seconds: float = 0.5
+    """The longest first pause; each later one may be twice as long."""
+    cap_seconds: float = 60.0
+    """The longest pause that nobody asks for."""
+
+    def gives_up(self, tries: int, failing_seconds: float) -> bool:
+        """True after the last try."""
+        return (self.tries is not None and tries >= self.tries) or (
+            self.seconds is not None and failing_seconds >= self.seconds
+        )
+
+    def asked_seconds(self, error: Retryable) -> float:
+        """The pause that a store asks for (Retry-After), no longer than all tries may take."""
+        seconds = error.retry_after_seconds or 0.0 if isinstance(error, Throttled) else 0.0
+        return seconds if self.seconds is None else min(seconds, self.seconds)
+
+
+PATIENT: Final = RetryPolicy(tries=8)
+"""For the few requests of who plans or cleans up: with the pauses about two minutes."""
+
+
+@dataclass(slots=True)
+class SentBytes:
+    """Bytes sent through one PacedTarget, those of repeated requests included."""
+
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacedStore(SourceStore):
+    """A source. Every verb as in protocol.py, and raises Stopped between tries where `stopping` is
+    set; that ends a pause at once.
+
+    By itself it has no limit of requests, nobody sees its counters, and nothing stops it.
+    """
+
+    role: ClassVar[StoreRole] = StoreRole.SOURCE
+
+    inner: SourceStore
+    policy: RetryPolicy = PATIENT
+    pacer: Pacer = field(default_factory=lambda: Pacer(NO_LIMIT))
+    counters: CounterRegistry = field(default_factory=CounterRegistry)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def provider(self) -> str:
+        return self.inner.provider
+
+    def check_access(self) -> None:
+        """One try, as the store says it: whoever asks wants to know now."""
+        self.inner.check_access()
+
+    def list_page(self, request: PageRequest) -> Page:
+        tries = _Tries(self, StoreOperation.LIST)
+        while True:
+            with tries:
+                return self.inner.list_page(request)
+
+    def head(self, key: str) -> ObjectHead | None:
+        tries = _Tries(self, StoreOperation.HEAD)
+        while True:
+            with tries:
+                return self.inner.head(key)
+
+    def read_range(
+        self,
+        key: str,
+        *,
+        offset: int,
+        into: BodyBuffer,
+        etag: str | None,
+        version_id: str | None = None,
+        listener: ReadListener | None = None,
+    ) -> ObjectHead:
+        tries = _Tries(self, StoreOperation.GET if into else StoreOperation.HEAD, listener)
+        while True:
+            with tries:
+                return self.inner.read_range(
+                    key,
+                    offset=offset,
+                    into=into,
+                    etag=etag,
+                    version_id=version_id,
+                    listener=listener,
+                )
+
+    def read_object(
+        self,
+        key: str,
+        *,
+        into: memoryview,
+        etag: str | None,
+        version_id: str | None = None,
+        listener: ReadListener | None = None,
+    ) -> ObjectHead:
+        tries = _Tries(self, StoreOperation.GET, listener)
+        while True:
+            with tries:
+                return self.inner.read_object(
+                    key, into=into, etag=etag, version_id=version_id, listener=listener
+                )
+
+    def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
+        tries = _Tries(self, StoreOperation.TAGS)
+        while True:
+            with tries:
+                return self.inner.read_tags(key, version_id=version_id)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def stopped_by(self, stopping: threading.Event) -> PacedStore:
+        """The same store for work that this event ends."""
+        return replace(self, stopping=stopping)
+
+    def back_off(self, tries: int, asked_seconds: float = 0.0) -> None:
+        """Pause after so many tries have failed, at least for as long as was asked for."""
+        seconds = self.pacer.backoff(
+            tries,
+            base_seconds=self.policy.base_seconds,
+            cap_seconds=self.policy.cap_seconds,
+            floor_seconds=asked_seconds,
+        )
+        pause(seconds, self.stopping)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacedTarget(PacedStore, TargetStore):
+    """The same for a target, which also counts what is sent to it."""
+
+    role: ClassVar[StoreRole] = StoreRole.TARGET
+
+    inner: TargetStore
+    sent: SentBytes = field(default_factory=SentBytes)
+
+    @property
+    def capabilities(self) -> TargetCapabilities:
+        return self.inner.capabilities
+
+    def with_capabilities(self, capabilities: TargetCapabilities) -> PacedTarget:
+        return replace(self, inner=self.inner.with_capabilities(capabilities))
+
+    def stopped_by(self, stopping: threading.Event) -> PacedTarget:
+        return replace(self, stopping=stopping)
+
+    def metered(self) -> PacedTarget:
+        """The same target, whose `sent` begins at nothing: for one object or part."""
+        return PacedTarget(
+            inner=self.inner,
+            policy=self.policy,
+            pacer=self.pacer,
+            counters=self.counters,
+            stopping=self.stopping,
+        )
+
+    def put_object(
+        self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
+    ) -> Written:
+        tries = _Tries(self, StoreOperation.PUT)
+        while True:
+            with tries:
+                self._count_sent(len(body))
+                return self.inner.put_object(
+                    key, body, attributes=attributes, txid=txid, crc64nvme=crc64nvme
+                )
+
+    def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
+        tries = _Tries(self, StoreOperation.CREATE_UPLOAD)
+        while True:
+            with tries:
+                return self.inner.create_upload(key, attributes=attributes, txid=txid, size=size)
+
+    def put_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: memoryview | BodyWriter,
+        *,
+        size: int,
+        crc64nvme: Callable[[], int],
+    ) -> Written:
+        tries = _Tries(self, StoreOperation.PUT_PART)
+        while True:
+            with tries:
+                return self.inner.put_part(
+                    key, upload_id, number, self._counted(body), size=size, crc64nvme=crc64nvme
+                )
+
+    def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
+        whole = upload_id is None
+        tries = _Tries(self, StoreOperation.PUT if whole else StoreOperation.PUT_PART)
+        while True:
+            with tries:
+                return self.inner.send_damaged(key, checksum, upload_id)
+
+    def answered_as(self) -> str | None:
+        tries = _Tries(self, StoreOperation.LIST)
+        while True:
+            with tries:
+                return self.inner.answered_as()
+
+    def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
+        tries = _Tries(self, StoreOperation.LIST_PARTS)
+        while True:
+            with tries:
+                return self.inner.list_parts(key, upload_id)
+
+    def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartRecord],
+        *,
+        size: int,
+        crc64nvme: int,
+        attributes: Attributes,
+        txid: str,
+    ) -> Written:
+        tries = _Tries(self, StoreOperation.COMPLETE)
+        while True:
+            with tries:
+                return self.inner.complete_upload(
+                    key,
+                    upload_id,
+                    parts,
+                    size=size,
+                    crc64nvme=crc64nvme,
+                    attributes=attributes,
+                    txid=txid,
+                )
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        tries = _Tries(self, StoreOperation.ABORT)
+        while True:
+            with tries:
+                return self.inner.abort_upload(key, upload_id)
+
+    def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
+        """As in protocol.py, and held in memory: a page that fails begins the list again."""
+        tries = _Tries(self, StoreOperation.LIST)
+        while True:
+            with tries:
+                return iter([*self.inner.list_uploads(prefix)])
+
+    def delete_object(self, key: str) -> None:
+        tries = _Tries(self, StoreOperation.DELETE)
+        while True:
+            with tries:
+                return self.inner.delete_object(key)
+
+    def _counted(self, body: memoryview | BodyWriter) -> memoryview | BodyWriter:
+        """The body of one try."""
+        if isinstance(body, memoryview):
+            self._count_sent(len(body))
+            return body
+        write_body = body
+
+        def write_counted(send: Send) -> None:
+            def send_counted(piece: memoryview | bytes) -> None:
+                self._count_sent(len(piece))
+                send(piece)
+
+            write_body(send_counted)
+
+        return write_counted
+
+    def _count_sent(self, size: int) -> None:
+        self.sent.total += size
+        self.counters.add(Counter.BYTES_WRITTEN, by=size)
+
+
+class _Tries:
+    """The tries of one verb: a block that is entered again until it returns or its error stands."""
+
+    __slots__ = ("_failing_since", "_listener", "_operation", "_started", "_store", "_tries")
+
+    def __init__(
+        self, store: PacedStore, operation: StoreOperation, listener: ReadListener | None = None
+    ) -> None:
+        self._store = store
+        self._operation = operation
+        self._listener = listener
+        self._tries = 0
+        self._started = 0.0
+        self._failing_since: float | None = None
+
+    def __enter__(self) -> None:
+        if self._tries and self._store.stopping.is_set():
+            raise Stopped
+        self._store.pacer.acquire()
+        self._started = time.monotonic()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        store = self._store
+        store.pacer.release(succeeded=error is None)
+        if error is None:
+            seconds = time.monotonic() - self._started
+            store.counters.observe(
+                Histogram.REQUEST_SECONDS, store.role, self._operation, seconds=seconds
+            )
+            return False
+        if isinstance(error, Retryable):
+            return self._tries_again(error)
+        if isinstance(error, AccessDenied) and self._refuses_this_object_alone(error):
+            raise SourceUnreadable(error.message, key=error.key) from error
+        return False
+
+    def _tries_again(self, error: Retryable) -> bool:
+        """After a pause; False after the last try."""
+        store = self._store
+        if self._listener is not None and not self._listener.restart():
+            return False
+        store.counters.add(Counter.ERRORS, error.cause)
+        if isinstance(error, _FOR_THE_CALLER):
+            return False
+        self._tries += 1
+        if isinstance(error, Throttled):
+            store.pacer.on_throttle()
+            store.counters.add(Counter.THROTTLES, store.role)
+        if self._failing_since is None:
+            self._failing_since = self._started
+        if store.policy.gives_up(self._tries, time.monotonic() - self._failing_since):
+            return False
+        store.counters.add(Counter.RETRIES, error.cause)
+        store.back_off(self._tries, store.policy.asked_seconds(error))
+        return True
+
+    def _refuses_this_object_alone(self, error: AccessDenied) -> bool:
+        """True where a source refuses one object but not its container: that has a key or a list
+        of its own. Anything else concerns the whole run."""
+        if self._store.role is not StoreRole.SOURCE or error.key is None:
+            return False
+        try:
+            self._store.inner.check_access()
+        except NoriaError:
+            return False
+        return True
