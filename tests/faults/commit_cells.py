@@ -127,7 +127,7 @@ def aborted_upload(scene: Scene) -> None:
 @cell("F43", "a wrong checksum of the whole goes out")
 def wrong_whole(scene: Scene) -> None:
     case = scene.case("azure-s3")
-    target = case.job.context.target
+    target = case.job.context.target.inner
     real, wrong = target.complete_upload, scene.dice.randrange(1, 1 << 64)
 
     def complete(*arguments: Any, **values: Any) -> object:
