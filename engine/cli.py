@@ -8,7 +8,6 @@ document and nothing else; progress and messages go to standard error.
 from __future__ import annotations
 
 import functools
-import gc
 import hashlib
 import inspect
 import logging
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from noria.engine.cluster.child import spare_start_up
 from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.terminal.console import (
     ending_on_sigterm,
@@ -43,9 +43,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-GARBAGE_OBJECTS = 50_000
-"""New objects after which Python looks for cycles, rather than 700: imports make objects that stay,
-and so does most that follows."""
 FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX or file:///PATH"
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 ShowKeys = Annotated[
@@ -277,7 +274,7 @@ def clean(
 
 def run_command(app: typer.Typer) -> None:
     """Run the command line to its end: the process exits."""
-    gc.set_threshold(GARBAGE_OBJECTS)
+    spare_start_up()
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
     app()
 

@@ -26,7 +26,7 @@ from noria.engine.cluster.protocol import (
     Started,
 )
 from noria.engine.concurrency.budget import ROLES, Budgets, starting_budget
-from noria.engine.config.jobfile import RunConfig
+from noria.engine.config.jobfile import JobConfig
 from noria.engine.scheduler.events import (
     Command,
     Drain,
@@ -126,12 +126,11 @@ class Driver:
         cluster: Cluster,
         totals: Totals,
         spec: WorkerSpec,
-        run: RunConfig,
+        config: JobConfig,
         sizes: Sizes,
         *,
         area: str,
         phase: Phase,
-        workers: int | None,
         show: Callable[[JobStatus], None],
         stop_request: StopRequest,
         status_file: str,
@@ -141,11 +140,11 @@ class Driver:
         self._cluster = cluster
         self._totals = totals
         self._spec = spec
-        self._run = run
+        self._run = config.run
+        self._part_bytes = config.plan.part_bytes
         self._sizes = sizes
         self._area = area
         self._phase = phase
-        self._workers_fixed = workers
         self._show = show
         self._stop_request = stop_request
         self._status_file = status_file
@@ -183,9 +182,7 @@ class Driver:
         """Budgets that begin with what suits the plan, or stay at what is set; and what a worker
         begins with."""
         run, workers = self._run, self._workers_wanted()
-        start = starting_budget(
-            self._sizes, workers=workers, part_bytes=self._spec.config.plan.part_bytes
-        )
+        start = starting_budget(self._sizes, workers=workers, part_bytes=self._part_bytes)
         fixed = {"source": run.source_requests, "target": run.target_requests}
         fixed = {role: requests for role, requests in fixed.items() if requests}
         shares = {role: -(-fixed.get(role, start.requests) // workers) for role in ROLES}
@@ -321,7 +318,7 @@ class Driver:
         """As many as asked for; else one for each CPU, as nodes come and go, where they are worth
         it."""
         worth = worthwhile_workers(self._totals.objects_total, self._totals.bytes_total)
-        return self._workers_fixed or max(1, min(worth, self._cluster.cpus()))
+        return self._run.workers or max(1, min(worth, self._cluster.cpus()))
 
     def _replace_workers(self, now: float) -> None:
         if self._drain_began is not None:
@@ -408,13 +405,14 @@ def drive(
     scheduler: Scheduler,
     totals: Totals,
     spec: WorkerSpec,
+    config: JobConfig,
     sizes: Sizes,
     *,
     cluster: Cluster,
     show: Callable[[JobStatus], None],
 ) -> Ending:
     """Run a scheduler on a cluster, which is closed at the end."""
-    run, moving = spec.config.run, spec.mode is Mode.MOVE
+    moving = spec.mode is Mode.MOVE
     stop_request = StopRequest()
     log_directory = directory.root / "log"
     log_directory.mkdir(exist_ok=True)
@@ -427,11 +425,10 @@ def drive(
                 cluster,
                 totals,
                 spec,
-                run,
+                config,
                 sizes,
                 area=spec.area,
                 phase=Phase.MOVING if moving else Phase.VERIFYING,
-                workers=run.workers or None,
                 show=show,
                 stop_request=stop_request,
                 status_file=STATUS_FILE if moving else VERIFY_STATUS_FILE,

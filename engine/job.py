@@ -37,7 +37,7 @@ from noria.engine.status import (
     save_status,
 )
 from noria.engine.totals import Totals
-from noria.engine.worker_spec import Mode, WorkerSpec
+from noria.engine.worker_spec import Mode, WorkerEnd, WorkerSettings, WorkerSpec
 from noria.manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.reconcile import Reconciliation, reconcile
@@ -304,16 +304,19 @@ def _drive(
         cluster.close()
         return Ending(complete=True)
     show(_idle_status(prepared, totals, Phase.STARTING))
+    config = prepared.config.model_copy(update={"run": run_config})
     spec = WorkerSpec(
         name="",
         directory=str(directory.root.absolute()),
-        config=prepared.config.model_copy(update={"run": run_config}),
+        source=WorkerEnd.of(config.source),
+        target=WorkerEnd.of(config.target),
+        settings=WorkerSettings.of(config.plan, run_config),
         facts=prepared.facts,
         mode=mode,
         area=area,
     )
     sizes = prepared.manifest.sizes
-    return drive(directory, scheduler, totals, spec, sizes, cluster=cluster, show=show)
+    return drive(directory, scheduler, totals, spec, config, sizes, cluster=cluster, show=show)
 
 
 def _close(

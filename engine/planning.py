@@ -25,10 +25,9 @@ from noria.engine.config.jobfile import (
     EndConfig,
     InventoryConfig,
     JobConfig,
-    provider_of,
     with_endpoints,
 )
-from noria.engine.config.locations import Scheme
+from noria.engine.config.locations import Scheme, provider_of
 from noria.engine.config.stores import open_end
 from noria.engine.inventory_files import StoreReportFiles
 from noria.engine.worker_spec import JobFacts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from noria.engine.config.jobfile import JobConfig, RunConfig
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
 from noria.engine.worker_spec import Mode, WorkerSpec
@@ -27,23 +26,24 @@ RETRY_BASE_SECONDS = 0.2
 RETRY_CAP_SECONDS = 20.0
 
 
-def make_worker(order: WorkerSpec) -> Worker:
+def make_worker(spec: WorkerSpec) -> Worker:
     """Open both stores with this process's credentials, and the job directory; returns a Worker.
 
     Raises ConfigurationError, AccessDenied or JobDirectoryError, each naming what this node lacks.
     """
-    directory = open_shared(order)
+    directory = open_shared(spec)
     manifest = open_manifest(directory.manifest_path)
-    run = order.config.run
-    counters, buffers = CounterRegistry(), BufferPool(run.bytes_in_flight)
-    executors = Executors(run.streams, run.small_requests if _over_network(order.config) else 0)
-    context = make_context(order, run, counters, buffers)
+    settings = spec.settings
+    counters, buffers = CounterRegistry(), BufferPool(settings.bytes_in_flight)
+    small = settings.small_requests if _over_network(spec) else 0
+    executors = Executors(settings.streams, small)
+    context = make_context(spec, counters, buffers)
     counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: float(buffers.bytes_in_flight))
-    counters.gauge(Gauge.STREAMS, read=lambda: float(run.streams))
+    counters.gauge(Gauge.STREAMS, read=lambda: float(settings.streams))
 
     def start_run(lease: Lease) -> Run:
-        if order.mode is Mode.REREAD:
-            return RereadRun(directory, manifest, context, executors, lease, area=order.area)
+        if spec.mode is Mode.REREAD:
+            return RereadRun(directory, manifest, context, executors, lease, area=spec.area)
         return LeaseRun(directory, manifest, context, executors, lease)
 
     _watch(context.source)
@@ -54,9 +54,11 @@ def make_worker(order: WorkerSpec) -> Worker:
         context.target.pacer.set_ceiling(limits.target)
         executors.limit_streams(limits.streams)
 
-    if order.limits is not None:
-        set_limits(order.limits)
-    return Worker(order.name, start_run, counters, set_limits, journal_seconds=run.journal_seconds)
+    if spec.limits is not None:
+        set_limits(spec.limits)
+    return Worker(
+        spec.name, start_run, counters, set_limits, journal_seconds=settings.journal_seconds
+    )
 
 
 def _watch(store: PacedStore) -> None:
@@ -65,38 +67,38 @@ def _watch(store: PacedStore) -> None:
     counters.gauge(Gauge.IN_FLIGHT_SECONDS, store.role, read=lambda: pacer.in_flight_seconds)
 
 
-def _over_network(config: JobConfig) -> bool:
+def _over_network(spec: WorkerSpec) -> bool:
     """True where no call to either store blocks but for its socket."""
-    ends = (config.source.location.scheme, config.target.location.scheme)
+    ends = (spec.source.location.scheme, spec.target.location.scheme)
     return Scheme.FILE not in ends
 
 
-def open_shared(order: WorkerSpec) -> JobDirectory:
+def open_shared(spec: WorkerSpec) -> JobDirectory:
     """The job directory, checked to be the driver's own: every node has to see the same one."""
-    path = Path(order.directory)
+    path = Path(spec.directory)
     if not JobDirectory.exists(path):
         raise JobDirectoryError(
             f"this node does not see the job directory {path}; put it on a file system that all "
             "nodes share"
         )
     directory = JobDirectory.open(path)
-    if directory.job().get("id") != order.facts.job_id:
+    if directory.job().get("id") != spec.facts.job_id:
         raise JobDirectoryError(f"{path} on this node holds another job; share one file system")
     return directory
 
 
 def make_context(
-    order: WorkerSpec, run: RunConfig, counters: CounterRegistry, buffers: BufferPool
+    spec: WorkerSpec, counters: CounterRegistry, buffers: BufferPool
 ) -> TransferContext:
-    facts, config = order.facts, order.config
-    source = open_end(config.source, read_only=True, ask_crc64=run.source_crc64)
-    target = open_end(config.target).with_capabilities(facts.capabilities)
+    facts, settings = spec.facts, spec.settings
+    source = open_end(spec.source, read_only=True, ask_crc64=settings.source_crc64)
+    target = open_end(spec.target).with_capabilities(facts.capabilities)
     policy = RetryPolicy(
-        seconds=run.retry_seconds,
+        seconds=settings.retry_seconds,
         base_seconds=RETRY_BASE_SECONDS,
         cap_seconds=RETRY_CAP_SECONDS,
     )
-    room = run.streams + run.small_requests
+    room = settings.streams + settings.small_requests
     return TransferContext(
         job_id=facts.job_id,
         source=PacedStore(inner=source, policy=policy, pacer=Pacer(room), counters=counters),
@@ -104,8 +106,8 @@ def make_context(
         source_prefix=facts.source_prefix,
         target_prefix=facts.target_prefix,
         options=TransferOptions(
-            chunk_bytes=config.plan.chunk_bytes,
-            range_bytes=min(run.range_bytes, run.bytes_in_flight // 2),
+            chunk_bytes=settings.chunk_bytes,
+            range_bytes=min(settings.range_bytes, settings.bytes_in_flight // 2),
             look_first=not facts.target_was_empty or not facts.if_absent,
         ),
         buffers=buffers,

@@ -1,19 +1,24 @@
-"""What a worker process is told. Apart from what it makes of it, which only workers import."""
+"""What a worker process is told.
+
+Separate from worker_factory.py, so that the driver does not import the data plane. Plain values: a
+worker does not load what checks a job file.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
-from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.locations import End, Location
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.model import Limits
 from noria.workers.stores.protocol import Checksum, TargetCapabilities
+
+if TYPE_CHECKING:
+    from noria.engine.config.jobfile import PlanConfig, RunConfig
 
 
 class Mode(StrEnum):
@@ -51,10 +56,54 @@ class JobFacts:
     @classmethod
     def of(cls, job: Mapping[str, Any]) -> JobFacts:
         """From the content of job.json. Raises JobDirectoryError."""
+        from pydantic import TypeAdapter
+
         try:
             return TypeAdapter(cls).validate_json(json.dumps(job["facts"]), strict=True)
         except (KeyError, ValueError) as error:
             raise JobDirectoryError("job.json is damaged; restore it or plan a new job") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnd:
+    """One end of the job: see config.locations.End."""
+
+    location: Location
+    endpoint: str | None
+    region: str | None
+    provider: str | None
+    profile: str | None
+    ca_bundle: str | None
+    allow_plain_http: bool
+
+    @classmethod
+    def of(cls, end: End) -> WorkerEnd:
+        """The same values without what checked them."""
+        return cls(**{field.name: getattr(end, field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What a worker needs of [plan] and [run]: config.jobfile says what each value means."""
+
+    chunk_bytes: int
+    streams: int
+    small_requests: int
+    bytes_in_flight: int
+    range_bytes: int
+    source_crc64: bool
+    journal_seconds: float
+    retry_seconds: float
+
+    @classmethod
+    def of(cls, plan: PlanConfig, run: RunConfig) -> WorkerSettings:
+        """The same values without what checked them."""
+        return cls(
+            **{
+                field.name: getattr(plan if field.name == "chunk_bytes" else run, field.name)
+                for field in fields(cls)
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +113,9 @@ class WorkerSpec:
 
     name: str
     directory: str
-    config: JobConfig
+    source: WorkerEnd
+    target: WorkerEnd
+    settings: WorkerSettings
     facts: JobFacts
     mode: Mode
     area: str

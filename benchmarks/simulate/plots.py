@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from noria.benchmarks.simulate.report import SimulationFindings, tail_seconds
 from noria.benchmarks.simulate.settings import DAY, HOUR, MINUTE
-from noria.engine.terminal.progress import duration_text, size_text
+from noria.engine.terminal.figures import duration_text, size_text
 
 COLOURS = {"throughput": "#0b6e99", "repeated": "#d62728", "throttled": "#f3e3c2"}
 GRID, INK = "#e3e6e8", "#333333"

@@ -13,7 +13,7 @@ from rich.table import Table
 from noria.benchmarks.simulate.plan import SimulatedPlan
 from noria.benchmarks.simulate.run import Simulation, ideal_seconds
 from noria.benchmarks.simulate.settings import Faults, Site
-from noria.engine.terminal.progress import duration_text, size_text
+from noria.engine.terminal.figures import duration_text, size_text
 
 TAIL_SHARE = 0.01
 """The tail is from all bytes but so many to the end."""

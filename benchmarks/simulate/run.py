@@ -20,7 +20,7 @@ from noria.benchmarks.simulate.workers import Task
 from noria.benchmarks.simulate.world import Agenda, World
 from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
-from noria.engine.terminal.progress import duration_text
+from noria.engine.terminal.figures import duration_text
 from noria.manifests.model import ShardPlan
 
 REPORTS = 2_000_000

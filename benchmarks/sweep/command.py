@@ -37,7 +37,7 @@ from noria.engine import job
 from noria.engine.config.jobfile import read_job_file
 from noria.engine.planning import Prepared
 from noria.engine.status import load_status
-from noria.engine.terminal.progress import duration_text, size_text
+from noria.engine.terminal.figures import duration_text, size_text
 from noria.manifests.errors import ConfigurationError, NoriaError
 from noria.manifests.job.directory import JobDirectory
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from noria.benchmarks.measure.spread import Spread
 from noria.benchmarks.sweep.choice import Choice, Labels, SweepSummary, setting_text
 from noria.engine.config.jobfile import PlanConfig
-from noria.engine.terminal.progress import duration_text, size_text
+from noria.engine.terminal.figures import duration_text, size_text
 
 SHORT_SECONDS = 20.0
 """Below this, starting the workers and the tail of a run are a good part of it."""

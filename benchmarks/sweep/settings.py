@@ -17,8 +17,8 @@ from noria.engine.config.jobfile import (
     RunConfig,
     job_config,
     parse_size,
-    provider_of,
 )
+from noria.engine.config.locations import provider_of
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.plan.providers import known_name_rules, limits_for
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
 import logging
 import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from noria.engine.cluster.child import Channel, print_to
+from noria.engine.cluster.child import Channel, print_to, spare_start_up
 from noria.engine.cluster.protocol import Build, DrainWorker, Instruction
 from noria.engine.scheduler.events import Grant, Revoke, Split
 from noria.manifests.errors import NoriaError
@@ -21,14 +20,10 @@ if TYPE_CHECKING:
     from noria.engine.worker_spec import WorkerSpec
     from noria.workers.lease.worker import Worker
 
-GARBAGE_OBJECTS = 50_000
-"""New objects after which Python looks for cycles, rather than 700: most of what a worker makes
-stays (imports), or goes without its help (requests, receipts)."""
-
 
 def main(channel: Channel) -> None:
     """Serve a driver until it is gone, or ends this process."""
-    gc.set_threshold(GARBAGE_OBJECTS)
+    spare_start_up()
     channel.send(Build.own())
     # The driver hears the above while this is loaded, which takes a third of a second.
     from noria.engine.worker_factory import make_worker

@@ -32,15 +32,11 @@ from noria.engine.config.locations import (
     Scheme,
     check_endpoint,
     parse_location,
+    s3_endpoint,
 )
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.plan.options import PlanOptions
-from noria.manifests.plan.providers import (
-    PROVIDERS,
-    NameRules,
-    ProviderLimits,
-    provider_of_endpoint,
-)
+from noria.manifests.plan.providers import PROVIDERS, NameRules, ProviderLimits
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -259,15 +255,6 @@ def job_config(values: Mapping[str, Any], where: str) -> JobConfig:
         raise ConfigurationError(f"{where}: {field}: {message}{more}") from None
 
 
-def s3_endpoint(end: EndConfig, environment: Mapping[str, str] = os.environ) -> str | None:
-    return (
-        end.endpoint
-        or environment.get("AWS_ENDPOINT_URL_S3")
-        or environment.get("AWS_ENDPOINT_URL")
-        or None
-    )
-
-
 def with_endpoints(config: JobConfig, environment: Mapping[str, str] = os.environ) -> JobConfig:
     """The job with the endpoints that this environment gives written down: every node and every
     later run goes to the same stores."""
@@ -277,16 +264,3 @@ def with_endpoints(config: JobConfig, environment: Mapping[str, str] = os.enviro
         if end.location.scheme is Scheme.S3
     }
     return config.model_copy(update=ends)
-
-
-def provider_of(end: EndConfig, environment: Mapping[str, str] = os.environ) -> str:
-    """Whose limits hold at this end, as far as its URL and endpoint tell."""
-    if end.provider is not None:
-        return end.provider
-    scheme = end.location.scheme
-    if scheme is Scheme.FILE:
-        return "local"
-    if scheme is Scheme.AZURE:
-        return "azure"
-    endpoint = s3_endpoint(end, environment)
-    return "aws" if endpoint is None else provider_of_endpoint(endpoint)

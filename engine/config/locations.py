@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from noria.manifests.errors import ConfigurationError
+from noria.manifests.plan.providers import provider_of_endpoint
 
 METRICS_ADDRESS = "127.0.0.1:9464"
 """Where /metrics is served unless the user says otherwise."""
@@ -45,6 +48,48 @@ class Location:
             return f"file://{self.container}" + (f"/{self.path}" if self.path else "")
         account = f"{self.account}/" if self.account else ""
         return f"{self.scheme}://{account}{self.container}/{self.path}"
+
+
+class End(Protocol):
+    """One end of a job, and how it is reached: jobfile.EndConfig says what each value means."""
+
+    @property
+    def location(self) -> Location: ...
+    @property
+    def endpoint(self) -> str | None: ...
+    @property
+    def region(self) -> str | None: ...
+    @property
+    def provider(self) -> str | None: ...
+    @property
+    def profile(self) -> str | None: ...
+    @property
+    def ca_bundle(self) -> str | None: ...
+    @property
+    def allow_plain_http(self) -> bool: ...
+
+
+def s3_endpoint(end: End, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Where S3 answers at this end. None: at Amazon."""
+    return (
+        end.endpoint
+        or environment.get("AWS_ENDPOINT_URL_S3")
+        or environment.get("AWS_ENDPOINT_URL")
+        or None
+    )
+
+
+def provider_of(end: End, environment: Mapping[str, str] = os.environ) -> str:
+    """Whose limits hold at this end, as far as its URL and endpoint tell."""
+    if end.provider is not None:
+        return end.provider
+    scheme = end.location.scheme
+    if scheme is Scheme.FILE:
+        return "local"
+    if scheme is Scheme.AZURE:
+        return "azure"
+    endpoint = s3_endpoint(end, environment)
+    return "aws" if endpoint is None else provider_of_endpoint(endpoint)
 
 
 def parse_location(url: str) -> Location:

@@ -50,17 +50,19 @@ def shown(
 ) -> Iterator[Callable[[JobStatus], None]]:
     """Where a run's status goes: the terminal, and /metrics."""
     from noria.engine import job
-    from noria.engine.metrics import MetricsServer
-    from noria.engine.terminal.progress import Progress
 
     address = metrics_address or job.metrics_address(root) or "off"
     with ExitStack() as stack:
         shows: list[Callable[[JobStatus], None]] = []
         if address != "off":
+            from noria.engine.metrics import MetricsServer
+
             server = MetricsServer(address)
             stack.callback(server.close)
             shows.append(server.show)
         if not silent:
+            from noria.engine.terminal.progress import Progress
+
             progress = stack.enter_context(Progress(sys.stderr))
             if address != "off":
                 progress.message(f"job directory {root}, metrics {server.url}")

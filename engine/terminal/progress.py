@@ -10,23 +10,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import pairwise
 from types import TracebackType
 from typing import Final, Protocol, Self, TextIO
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
-from noria.engine.status import JobStatus, Phase
-
-REDRAW_SECONDS: Final = 0.25
-"""The live display is drawn at most this often."""
+from noria.engine.status import JobStatus
+from noria.engine.terminal.figures import describe
 
 LINE_SECONDS: Final = 10.0
 """Plain lines come at most this often, but for those that tell of a new phase."""
@@ -36,12 +27,6 @@ QUEUED_LINES: Final = 100
 
 END_SECONDS: Final = 2.0
 """How long the end waits for such a stream."""
-
-BAR_COLUMNS: Final = 100
-"""A wider bar says no more."""
-
-_ENDED: Final = (Phase.FINISHED, Phase.STOPPED)
-_WORKING: Final = (Phase.STARTING, Phase.MOVING, Phase.VERIFYING, Phase.DRAINING)
 
 
 _LOGGER: Final = logging.getLogger("noria")
@@ -196,9 +181,10 @@ def _view(stream: TextIO, style: Style) -> _View | None:
     if style is Style.SILENT:
         return None
     if style is Style.AUTO and stream.isatty():
-        console = Console(file=stream, highlight=False, markup=False, emoji=False)
-        if console.is_interactive:  # False on a dumb terminal
-            return _LiveView(console)
+        # Rich takes 40 ms to load, which a log file need not wait for.
+        from noria.engine.terminal.live import live_view
+
+        return live_view(stream) or _PlainView(stream)
     return _PlainView(stream)
 
 
@@ -218,149 +204,3 @@ class _PlainView:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-class _LiveView:
-    """Five lines that are drawn over and over."""
-
-    every_seconds = REDRAW_SECONDS
-
-    def __init__(self, console: Console) -> None:
-        # What others print is not caught: it may go to a file, and comes from other processes.
-        self._live = Live(
-            console=console,
-            auto_refresh=False,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            vertical_overflow="crop",
-        )
-
-    def show(self, status: JobStatus) -> None:
-        self._live.update(_panel(status, self._live.console.width))
-        if self._live.is_started:
-            self._live.refresh()
-        else:
-            self._live.start(refresh=True)
-
-    def message(self, line: str) -> None:
-        self._live.console.print(line, soft_wrap=True)
-
-    def close(self) -> None:
-        self._live.stop()
-
-
-def _panel(status: JobStatus, columns: int) -> Group:
-    head = [status.phase.value, f"job {status.job}"]
-    if status.run_seconds:
-        head.append(f"for {duration_text(status.run_seconds)}")
-    lines = [Text(fit(head, columns), style="bold", no_wrap=True, overflow="crop")]
-    for cells in (byte_cells(status), object_cells(status), worker_cells(status)):
-        lines.append(Text(fit(cells, columns), no_wrap=True, overflow="crop"))
-    lines[2].highlight_regex(r"[\d,]+ failed", style="bold red")
-    done = fraction(status)
-    bar = Table.grid(padding=(0, 1))
-    bar.add_row(
-        ProgressBar(total=1.0, completed=done, width=max(1, min(BAR_COLUMNS, columns - 9))),
-        Text(percent_text(done), no_wrap=True, overflow="crop"),
-    )
-    return Group(lines[0], bar, *lines[1:])
-
-
-def describe(status: JobStatus) -> str:
-    """All figures in one plain line."""
-    cells = [*byte_cells(status), *object_cells(status), *worker_cells(status)]
-    if status.objects_total:
-        cells.insert(0, percent_text(fraction(status)))
-    return ", ".join([status.phase.value, *cells])
-
-
-def fit(cells: Sequence[str], columns: int) -> str:
-    """As many cells as there is room for, the first ones first."""
-    line = ""
-    for cell in cells:
-        longer = f"{line}   {cell}" if line else cell
-        if len(longer) > columns:
-            break
-        line = longer
-    return line
-
-
-def fraction(status: JobStatus) -> float:
-    """How much is done, 0 to 1, by bytes; by objects where there are no bytes. 1 only where nothing
-    is left."""
-    if not status.objects_total:
-        return 1.0 if status.phase is Phase.FINISHED else 0.0
-    if status.bytes_total:
-        done = status.bytes_done / status.bytes_total
-    else:
-        done = status.objects_done / status.objects_total
-    if status.objects_done < status.objects_total:
-        done = min(done, 0.999)
-    return min(max(done, 0.0), 1.0)
-
-
-def byte_cells(status: JobStatus) -> list[str]:
-    if not status.objects_total:
-        return []
-    cells = [f"{size_text(status.bytes_done)} of {size_text(status.bytes_total)}"]
-    if status.phase not in _ENDED:
-        cells.append(f"{size_text(status.bytes_per_second)}/s")
-        eta = status.eta_seconds
-        cells.append("ETA unknown" if eta is None else f"ETA {duration_text(eta)}")
-    return cells
-
-
-def object_cells(status: JobStatus) -> list[str]:
-    if not status.objects_total:
-        return []
-    cells = [f"{status.objects_done:,} of {status.objects_total:,} objects"]
-    if status.failed:
-        cells.append(f"{status.failed:,} failed")
-    if status.phase not in _ENDED:
-        rate = status.objects_per_second
-        cells.append(f"{rate:,.1f} objects/s" if 0 < rate < 10 else f"{rate:,.0f} objects/s")
-    if present := status.outcomes.get("ALREADY_PRESENT"):
-        cells.append(f"{present:,} already there")
-    return cells
-
-
-def worker_cells(status: JobStatus) -> list[str]:
-    cells = []
-    if status.phase in _WORKING:
-        cells.append(f"{status.workers:,} worker" + ("s" if status.workers != 1 else ""))
-    if status.workers_lost:
-        cells.append(f"{status.workers_lost:,} lost")
-    if given_up := status.shards.get("quarantined"):
-        cells.append(f"{given_up:,} shards given up")
-    if shards := sum(status.shards.values()):
-        cells.append(f"{status.shards.get('settled', 0):,} of {shards:,} shards settled")
-    return cells
-
-
-def percent_text(part: float) -> str:
-    """Cut, not rounded: 100 % is said where all is done, and not before."""
-    return f"{int(part * 1000) / 10:.1f} %"
-
-
-def size_text(size: float) -> str:
-    """Three digits and a decimal unit: 0 B, 999 B, 1.00 kB, 12.3 GB, 123 TB."""
-    if size < 999.5:
-        return f"{size:.0f} B"
-    units = ("kB", "MB", "GB", "TB", "PB", "EB")
-    number, place = size / 1000, 0
-    while number >= 999.5 and place < len(units) - 1:
-        number, place = number / 1000, place + 1
-    digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
-    return f"{number:.{digits}f} {units[place]}"
-
-
-def duration_text(seconds: float) -> str:
-    """The two largest units: 5 s, 3 min 20 s, 4 h 0 min, 12 d 3 h, 2 y 10 d."""
-    units = (("y", 365 * 86_400), ("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
-    if not seconds < 100 * 365 * 86_400:
-        return "over 100 y"
-    left = max(0, round(seconds))
-    for (unit, length), (smaller, small) in pairwise(units):
-        if left >= length:
-            return f"{left // length} {unit} {left % length // small} {smaller}"
-    return f"{left} s"

@@ -16,7 +16,7 @@ from noria.engine.failures import Failure
 from noria.engine.job import RunReport, VerifyReport
 from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus
-from noria.engine.terminal.progress import duration_text, size_text
+from noria.engine.terminal.figures import duration_text, size_text
 
 _REASONS = {
     "folder_stub": "folder stubs of a hierarchical namespace: nothing to move",

@@ -10,11 +10,10 @@ from noria.engine.config.jobfile import (
     EndConfig,
     job_config,
     parse_size,
-    provider_of,
     read_job_file,
     with_endpoints,
 )
-from noria.engine.config.locations import Scheme, parse_location
+from noria.engine.config.locations import Scheme, parse_location, provider_of
 from noria.manifests.errors import ConfigurationError
 
 ENDS = {"source": {"url": "az://acc/cont/pre"}, "target": {"url": "s3://bucket"}}

@@ -19,11 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.engine.status import JobStatus, Phase
-from noria.engine.terminal.progress import (
-    LINE_SECONDS,
-    REDRAW_SECONDS,
-    Progress,
-    Style,
+from noria.engine.terminal.figures import (
     describe,
     duration_text,
     fit,
@@ -31,6 +27,8 @@ from noria.engine.terminal.progress import (
     percent_text,
     size_text,
 )
+from noria.engine.terminal.live import REDRAW_SECONDS
+from noria.engine.terminal.progress import LINE_SECONDS, Progress, Style
 
 EMPTY = JobStatus(job="7f3a", phase=Phase.PLANNING, updated_seconds=0)
 MOVING = replace(

@@ -1,0 +1,112 @@
+"""The figures of a job in words: what both displays, reports and plots show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+from noria.engine.status import JobStatus, Phase
+
+_ENDED: Final = (Phase.FINISHED, Phase.STOPPED)
+_WORKING: Final = (Phase.STARTING, Phase.MOVING, Phase.VERIFYING, Phase.DRAINING)
+
+
+def describe(status: JobStatus) -> str:
+    """All figures in one plain line."""
+    cells = [*byte_cells(status), *object_cells(status), *worker_cells(status)]
+    if status.objects_total:
+        cells.insert(0, percent_text(fraction(status)))
+    return ", ".join([status.phase.value, *cells])
+
+
+def fit(cells: Sequence[str], columns: int) -> str:
+    """As many cells as there is room for, the first ones first."""
+    line = ""
+    for cell in cells:
+        longer = f"{line}   {cell}" if line else cell
+        if len(longer) > columns:
+            break
+        line = longer
+    return line
+
+
+def fraction(status: JobStatus) -> float:
+    """How much is done, 0 to 1, by bytes; by objects where there are no bytes. 1 only where nothing
+    is left."""
+    if not status.objects_total:
+        return 1.0 if status.phase is Phase.FINISHED else 0.0
+    if status.bytes_total:
+        done = status.bytes_done / status.bytes_total
+    else:
+        done = status.objects_done / status.objects_total
+    if status.objects_done < status.objects_total:
+        done = min(done, 0.999)
+    return min(max(done, 0.0), 1.0)
+
+
+def byte_cells(status: JobStatus) -> list[str]:
+    if not status.objects_total:
+        return []
+    cells = [f"{size_text(status.bytes_done)} of {size_text(status.bytes_total)}"]
+    if status.phase not in _ENDED:
+        cells.append(f"{size_text(status.bytes_per_second)}/s")
+        eta = status.eta_seconds
+        cells.append("ETA unknown" if eta is None else f"ETA {duration_text(eta)}")
+    return cells
+
+
+def object_cells(status: JobStatus) -> list[str]:
+    if not status.objects_total:
+        return []
+    cells = [f"{status.objects_done:,} of {status.objects_total:,} objects"]
+    if status.failed:
+        cells.append(f"{status.failed:,} failed")
+    if status.phase not in _ENDED:
+        rate = status.objects_per_second
+        cells.append(f"{rate:,.1f} objects/s" if 0 < rate < 10 else f"{rate:,.0f} objects/s")
+    if present := status.outcomes.get("ALREADY_PRESENT"):
+        cells.append(f"{present:,} already there")
+    return cells
+
+
+def worker_cells(status: JobStatus) -> list[str]:
+    cells = []
+    if status.phase in _WORKING:
+        cells.append(f"{status.workers:,} worker" + ("s" if status.workers != 1 else ""))
+    if status.workers_lost:
+        cells.append(f"{status.workers_lost:,} lost")
+    if given_up := status.shards.get("quarantined"):
+        cells.append(f"{given_up:,} shards given up")
+    if shards := sum(status.shards.values()):
+        cells.append(f"{status.shards.get('settled', 0):,} of {shards:,} shards settled")
+    return cells
+
+
+def percent_text(part: float) -> str:
+    """Cut, not rounded: 100 % is said where all is done, and not before."""
+    return f"{int(part * 1000) / 10:.1f} %"
+
+
+def size_text(size: float) -> str:
+    """Three digits and a decimal unit: 0 B, 999 B, 1.00 kB, 12.3 GB, 123 TB."""
+    if size < 999.5:
+        return f"{size:.0f} B"
+    units = ("kB", "MB", "GB", "TB", "PB", "EB")
+    number, place = size / 1000, 0
+    while number >= 999.5 and place < len(units) - 1:
+        number, place = number / 1000, place + 1
+    digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
+    return f"{number:.{digits}f} {units[place]}"
+
+
+def duration_text(seconds: float) -> str:
+    """The two largest units: 5 s, 3 min 20 s, 4 h 0 min, 12 d 3 h, 2 y 10 d."""
+    units = (("y", 365 * 86_400), ("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+    if not seconds < 100 * 365 * 86_400:
+        return "over 100 y"
+    left = max(0, round(seconds))
+    for (unit, length), (smaller, small) in pairwise(units):
+        if left >= length:
+            return f"{left // length} {unit} {left % length // small} {smaller}"
+    return f"{left} s"
