@@ -44,7 +44,7 @@ def bench(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Try settings on real transfers below the job's target, and recommend one.
+    """Try settings on real transfers and recommend one.
 
     Each run moves the same objects into a new folder below the target, which is deleted again.
 
@@ -132,7 +132,10 @@ def simulate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the real scheduler on simulated workers, stores and faults, and check every step.
+    """Run the scheduler on a simulated cluster.
+
+    It is the scheduler that runs jobs; workers, stores and faults are simulated, and every step is
+    checked.
 
     \b
     Examples:

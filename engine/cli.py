@@ -1,8 +1,7 @@
-"""The command `noria`: arguments in, reports out, one exit code.
+"""The command `noria`: arguments in, reports out, one exit code (see HELP).
 
-0 all moved and verified; 1 finished with entries that failed or were refused; 2 wrong usage or
-configuration; 3 stopped before the end, resumable. With --json, standard output holds one JSON
-document and nothing else; progress and messages go to standard error.
+With --json, standard output holds one JSON document and nothing else; progress and messages go to
+standard error.
 """
 
 from __future__ import annotations
@@ -34,9 +33,34 @@ from noria.manifests.errors import ConfigurationError
 if TYPE_CHECKING:
     from noria.engine.config.jobfile import JobConfig
 
+HELP = """Move object stores between clouds, and prove that every byte arrived.
+
+\b
+First steps:
+  noria copy az://ACCOUNT/CONTAINER s3://BUCKET/PREFIX --job move-1
+  noria status move-1
+  noria verify move-1
+
+\b
+Exit codes:
+  0  everything moved and verified
+  1  finished, but some objects failed or were refused: failures.parquet says why
+  2  wrong usage or configuration; nothing was written
+  3  stopped before the end: run the same command again
+
+\b
+Environment:
+  AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_SAS_TOKEN, or whatever
+  azure-identity finds; with NORIA_SOURCE_ or NORIA_TARGET_ in front, for one end
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, ...: AWS's own chain
+  AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_CA_BUNDLE
+  RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH: the token of the cluster of --address
+  NORIA_PYTHONPATH: more folders that workers import from; they ignore PYTHONPATH
+"""
+
 app = typer.Typer(
     name="noria",
-    help="Move object stores between clouds, and prove that every byte arrived.",
+    help=HELP,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,9 +68,15 @@ app = typer.Typer(
 )
 
 FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX or file:///PATH"
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Endpoint = Annotated[
+    str | None, typer.Option(metavar="URL", help="Where the service answers: https://HOST[:PORT].")
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document and nothing else."),
+]
 ShowKeys = Annotated[
-    bool, typer.Option("--show-keys", help="Name objects by their keys, not by pseudonyms.")
+    bool, typer.Option("--show-keys", help="Show objects' keys instead of pseudonyms.")
 ]
 JobOrDirectory = Annotated[
     Path, typer.Argument(metavar="JOB.toml|DIR", help="A job file, or a job directory.")
@@ -71,7 +101,7 @@ class RunOptions:
         int | None, typer.Option(min=0, help="Worker processes. Default: up to one for each CPU.")
     ] = None
     streams: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Transfers side by side in each worker.")
+        int | None, typer.Option(min=1, max=1024, help="Large transfers at a time in each worker.")
     ] = None
     metrics_address: Annotated[
         str | None,
@@ -125,7 +155,7 @@ def _show_version(asked: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which Noria."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     pass
@@ -134,18 +164,29 @@ def _options(
 @app.command()
 @_with_run_options
 def copy(
-    source: Annotated[str, typer.Argument(help=FORMS)],
-    target: Annotated[str, typer.Argument(help="Where it goes, written the same way.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=FORMS)],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="Where it goes; written in the same way.")
+    ],
     job_directory: Annotated[
         Path | None,
-        typer.Option("--job", help="The job directory. Default: one named after both ends."),
+        typer.Option("--job", help="Job directory. Default: one below noria-jobs."),
     ] = None,
-    source_endpoint: Annotated[str | None, typer.Option(help="https://HOST[:PORT]")] = None,
-    target_endpoint: Annotated[str | None, typer.Option(help="https://HOST[:PORT]")] = None,
+    source_endpoint: Endpoint = None,
+    target_endpoint: Endpoint = None,
     *,
     options: RunOptions,
 ) -> None:
-    """Plan and run in one go. Running it again goes on where it stopped."""
+    """Plan a job and run it. Repeat the command to resume it.
+
+    What lies below SOURCE arrives below TARGET under the same relative names. A SOURCE that names
+    one object copies that object.
+
+    \b
+    Examples:
+      noria copy az://account/container/data s3://bucket/data --job move-1
+      noria copy s3://bucket file:///mnt/copy --workers 8
+    """
     with exit_codes(options.as_json):
         from noria.engine.config.jobfile import job_config, with_endpoints
 
@@ -165,7 +206,14 @@ def plan(
     job_file: Annotated[Path, typer.Argument(metavar="JOB.toml", help="A job file.")],
     as_json: Json = False,
 ) -> None:
-    """Read the inventory and freeze the manifest; print what will move and what cannot, and why."""
+    """Freeze the list of objects and say what will move.
+
+    Prints what cannot move, too, and why. Nothing is moved yet.
+
+    \b
+    Example:
+      noria plan genomes.toml
+    """
     with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.config.jobfile import read_job_file
@@ -181,7 +229,14 @@ def plan(
 @app.command()
 @_with_run_options
 def run(target: JobOrDirectory, *, options: RunOptions) -> None:
-    """Run a job, or go on with it, and reconcile at the end."""
+    """Run a job, or resume it; reconcile at the end.
+
+    \b
+    Examples:
+      noria run genomes.toml
+      noria run move-1
+      noria run /shared/move-1 --address 10.0.0.1:6379
+    """
     with exit_codes(options.as_json):
         if target.is_dir():
             _plan_and_run(None, target, options)
@@ -194,7 +249,10 @@ def run(target: JobOrDirectory, *, options: RunOptions) -> None:
 
 @app.command()
 def status(directory: Directory, show_keys: ShowKeys = False, as_json: Json = False) -> None:
-    """Progress, throughput, ETA and failures by cause; during, after and between runs."""
+    """Show progress, ETA and failures by cause.
+
+    Works during a run, between runs and after the last one, from any terminal.
+    """
     with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.terminal import report
@@ -209,11 +267,16 @@ def status(directory: Directory, show_keys: ShowKeys = False, as_json: Json = Fa
 @_with_run_options
 def verify(
     directory: Directory,
-    level: Annotated[str, typer.Option(help="reread: every byte is read back.")] = "reread",
+    level: Annotated[str, typer.Option(help="Only reread, which reads every byte.")] = "reread",
     *,
     options: RunOptions,
 ) -> None:
-    """Read the target back and compare it with the receipts."""
+    """Read everything back and compare it with the receipts.
+
+    \b
+    Example:
+      noria verify move-1
+    """
     with exit_codes(options.as_json):
         from noria.engine import job
         from noria.engine.cluster.opening import open_cluster
@@ -239,7 +302,10 @@ def verify(
 
 @app.command()
 def reconcile(directory: Directory, as_json: Json = False) -> None:
-    """Manifest against receipts against a fresh listing of the target."""
+    """Compare manifest, receipts and target.
+
+    The target is listed again: nothing may be missing, different, merged or extra.
+    """
     with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.terminal import report
@@ -257,12 +323,13 @@ def clean(
         bool,
         typer.Option(
             "--unclaimed",
-            help="Also uploads that no journal knows, on names of this job and younger than it.",
+            help="Also abort uploads that no journal knows, if they are on this job's names and "
+            "younger than the job.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Abort the multipart uploads that a job has left open at its target."""
+    """Abort the multipart uploads that a job left open."""
     with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.terminal import report
