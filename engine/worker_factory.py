@@ -66,7 +66,7 @@ def _watch(store: PacedStore) -> None:
 
 
 def _over_network(config: JobConfig) -> bool:
-    """True where no call to either store blocks but for its socket."""
+    """True if calls to either store block on nothing but their socket."""
     ends = (config.source.location.scheme, config.target.location.scheme)
     return Scheme.FILE not in ends
 

@@ -60,7 +60,7 @@ def open_end(
     endpoint = s3_endpoint(end, environment)
     if endpoint is None and not _AWS_BUCKET.fullmatch(location.container):
         raise ConfigurationError(
-            f"{location} is no bucket of Amazon S3; correct the name, or set an endpoint"
+            f"{location} is not a bucket name of Amazon S3; correct it, or set an endpoint"
         )
     return S3Store(
         S3Settings(

@@ -1,4 +1,4 @@
-"""The terminal: a live display where somebody looks on, plain lines where a log is kept.
+"""The terminal: a live display on a terminal, plain lines in a log.
 
 Both show the figures of one JobStatus, on standard error. No object names: what is shown is counts.
 """
@@ -29,7 +29,7 @@ REDRAW_SECONDS: Final = 0.25
 """The live display is drawn at most this often."""
 
 LINE_SECONDS: Final = 10.0
-"""Plain lines come at most this often, but for those that tell of a new phase."""
+"""Plain lines come at most this often, except those that tell of a new phase."""
 
 QUEUED_LINES: Final = 100
 """What waits for a stream that takes nothing in; the oldest is dropped."""
@@ -71,7 +71,7 @@ class Progress:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`stream` is where to write; None: what sys.stderr is at this moment."""
+        """`stream` is what to write to; None: what sys.stderr is at this moment."""
         self._stream = stream or sys.stderr
         self._clock = clock
         self._lock = threading.Lock()
@@ -112,8 +112,10 @@ class Progress:
                 self._writer.put(lambda view: view.message(text))
 
     def close(self) -> None:
-        """Show the latest status if it is not there yet, and let go of the stream. A repeat does
-        nothing."""
+        """Show the latest status if it is not shown yet, and let go of the stream.
+
+        A repeat does nothing.
+        """
         if self._log in _LOGGER.handlers:
             _LOGGER.removeHandler(self._log)
             _LOGGER.propagate = True
@@ -286,8 +288,7 @@ def fit(cells: Sequence[str], columns: int) -> str:
 
 
 def fraction(status: JobStatus) -> float:
-    """How much is done, 0 to 1, by bytes; by objects where there are no bytes. 1 only where nothing
-    is left."""
+    """How much is done, 0 to 1, by bytes, or by objects if there are none. 1: nothing is left."""
     if not status.objects_total:
         return 1.0 if status.phase is Phase.FINISHED else 0.0
     if status.bytes_total:
@@ -338,7 +339,7 @@ def worker_cells(status: JobStatus) -> list[str]:
 
 
 def percent_text(part: float) -> str:
-    """Cut, not rounded: 100 % is said where all is done, and not before."""
+    """Cut, not rounded: 100 % is said if all is done, and not before."""
     return f"{int(part * 1000) / 10:.1f} %"
 
 
