@@ -187,8 +187,10 @@ def verify(
     show: Show = lambda status: None,
     show_keys: bool = False,
 ) -> VerifyReport:
-    """Read everything that landed back from the target and compare it with the receipts. Workers
-    as in run()."""
+    """Read everything that landed back from the target and compare it with the receipts.
+
+    Workers as in run().
+    """
     prepared = open_prepared(root)
     with prepared.directory.hold() as hold:
         started = time.monotonic()
