@@ -1,10 +1,11 @@
-"""Multipart uploads that a job has left open at its target: found, told from others', aborted.
+"""Find and abort the multipart uploads that a job has left open at its target.
 
 A target keeps, and bills, an upload until somebody aborts it, and rules that would do so are not
 allowed everywhere. An upload is this job's if the job directory holds its id, which is journalled
-before the first part. One whose opening was answered to nobody, or whose worker died before it
-could write the id down, is on a name of the manifest, younger than the job, and known to nobody: it
-is `unclaimed`, and aborted only where a person says so. All others are foreign, and never touched.
+before the first part. If the response to its opening was lost, or the worker died before it wrote
+the id down, nobody knows the id: such an upload has a name of the manifest and is younger than the
+job. It is `unclaimed`, and aborted only if a person says so. All others are foreign, and are never
+touched.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ class Cleaning:
 
 
 def abort_known(prepared: Prepared) -> tuple[Cleaning, list[ListedUpload]]:
-    """Abort what the job directory knows of; also returns the uploads that it does not know, all
-    taken for foreign ones.
+    """Abort the uploads that the job directory knows; also returns those that it does not know.
 
-    The caller holds the job. Objects whose upload goes this way are sent anew by the next run.
-    Memory goes with the number of open uploads. Raises what listing them raises.
+    The latter are counted as foreign. The caller holds the job. Objects whose upload is aborted are
+    sent again by the next run. Memory grows with the number of open uploads. Raises what listing
+    them raises.
     """
     target = PacedTarget(inner=open_end(prepared.config.target))
     left = {
@@ -68,8 +69,7 @@ def abort_known(prepared: Prepared) -> tuple[Cleaning, list[ListedUpload]]:
 
 
 def clean_uploads(prepared: Prepared, *, unclaimed: bool) -> Cleaning:
-    """As abort_known(), and tells unclaimed uploads from foreign ones; aborts them too, if asked
-    to."""
+    """As abort_known(), but tells unclaimed uploads from foreign ones, and aborts them if asked."""
     done, others = abort_known(prepared)
     likely = _on_our_names(prepared, others)
     foreign = len(others) - len(likely)

@@ -33,7 +33,7 @@ class Failure:
     """One entry that did not land, as a report lists it."""
 
     name: str
-    """A pseudonym of the key, or the key itself where the user asked for it."""
+    """A pseudonym of the key, or the key itself if the user asked for it."""
     outcome: str
     cause: str
     message: str

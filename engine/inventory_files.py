@@ -1,4 +1,4 @@
-"""An inventory report that lies in a store: its files, read by ranges."""
+"""An inventory report in a store: its files, read by ranges."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class StoreReportFiles:
     """ReportFiles on an object store.
 
     A manifest names its data files from the root of the container that it was written to. A report
-    that was copied elsewhere is found all the same, where it kept its inner paths: below one of the
-    folders that its manifest lies in.
+    that was copied elsewhere with its inner paths is found below one of the folders that hold its
+    manifest.
     """
 
     def __init__(self, store: SourceStore, manifest: str) -> None:
@@ -27,8 +27,8 @@ class StoreReportFiles:
         self._roots = ["", *("/".join(folders[:n]) + "/" for n in range(1, len(folders) + 1))]
 
     def open(self, name: str) -> BinaryIO:
-        where, size = self._find(name)
-        return cast(BinaryIO, io.BufferedReader(_RangedFile(self._store, where, size), READ_BYTES))
+        place, size = self._find(name)
+        return cast(BinaryIO, io.BufferedReader(_RangedFile(self._store, place, size), READ_BYTES))
 
     def size(self, name: str) -> int:
         return self._find(name)[1]
@@ -73,7 +73,9 @@ class _RangedFile(io.RawIOBase):
                 self._name, offset=self._offset, into=view[:count], etag=self._etag
             )
         except SourceMissing as error:
-            raise InventoryError(f"{self._name} is gone while it is read; plan again") from error
+            raise InventoryError(
+                f"{self._name} disappeared while it was read; plan again"
+            ) from error
         self._etag = head.etag
         self._offset += count
         return count

@@ -1,7 +1,6 @@
-"""A job as a person would say it: plan it, run it, look at it, verify it, reconcile it.
+"""What a person does with a job: plan it, run it, look at it, verify it, reconcile it.
 
-Each function takes a job directory, may be repeated, and returns a frozen report; none of them
-prints.
+Each function takes a job directory, may be repeated, returns a frozen report, and prints nothing.
 """
 
 from __future__ import annotations
@@ -49,8 +48,11 @@ from noria.workers.stores.listing import list_objects
 log = logging.getLogger("noria.job")
 
 STALL_SECONDS = 6 * 3600.0
-"""Units count as progress when they end, and the largest (a whole object that is compared, 5 GB
-parts on a slow line) take hours. What hangs is ended by the time-outs of requests long before."""
+"""Units count as progress when they end, and the largest take hours.
+
+Such as a whole object that is compared, or parts of 5 GB on a slow line. What hangs is ended by the
+time-outs of requests long before.
+"""
 FRESH_SECONDS = 10.0
 """A verification whose status is older than this is not under way."""
 
@@ -83,10 +85,13 @@ class RunReport:
     stopped: str | None = None
     """Why the run ended before the end."""
     differences: Mapping[str, int] = field(default_factory=dict)
-    """What reconcile found, where it is not zero."""
+    """What reconcile found: only what is not zero."""
     open_uploads: int | None = None
-    """Of this job, and left open at the target: `noria clean`. None: not looked for, as before the
-    end, or in Azure, which drops unfinished uploads by itself after a week."""
+    """Of this job, and left open at the target: see `noria clean`.
+
+    None: not looked for, as before the end, or in Azure, which drops unfinished uploads by itself
+    after a week.
+    """
 
     @property
     def exit_code(self) -> int:
@@ -127,8 +132,10 @@ def plan(
     say: Say = lambda line: None,
     accepted: Callable[[], None] = lambda: None,
 ) -> Prepared:
-    """Inventory -> frozen manifest -> shards, in a job directory at root. `accepted` is called once
-    a new plan will very likely succeed."""
+    """Inventory -> frozen manifest -> shards, in a job directory at root.
+
+    `accepted` is called once a new plan will very likely succeed.
+    """
     return prepare(config, root, say, accepted)
 
 
@@ -142,7 +149,7 @@ def run(
     show: Show = lambda status: None,
     show_keys: bool = False,
 ) -> RunReport:
-    """Run a planned job, or go on with it, to the end; then reconcile.
+    """Run a planned job, or resume it, to the end; then reconcile.
 
     Workers are processes of this machine, or of the Ray cluster that `address` names, or of a Ray
     that is started on this machine (`ray`); `cluster` is one that is open already. `overrides`
@@ -180,8 +187,10 @@ def verify(
     show: Show = lambda status: None,
     show_keys: bool = False,
 ) -> VerifyReport:
-    """Read everything that landed back from the target and compare it with the receipts. Workers
-    as in run()."""
+    """Read everything that landed back from the target and compare it with the receipts.
+
+    Workers as in run().
+    """
     prepared = open_prepared(root)
     with prepared.directory.hold() as hold:
         started = time.monotonic()
@@ -220,8 +229,10 @@ def verify(
 
 
 def reconcile_job(root: Path) -> Reconciliation:
-    """Manifest, read whole and checked against its digest, against receipts against a fresh listing
-    of the target."""
+    """Compare the manifest with the receipts, and those with a fresh listing of the target.
+
+    The manifest is read whole first, and checked against its digest.
+    """
     prepared = open_prepared(root)
     with prepared.directory.hold():
         return _reconcile(prepared)
@@ -322,7 +333,7 @@ def _drive(
 def _close(
     prepared: Prepared, totals: Totals, ending: Ending, started: float, show: Show, show_keys: bool
 ) -> RunReport:
-    """What every run ends with: failures listed, and where it is complete, reconciled."""
+    """End a run: list its failures and, if it is complete, reconcile."""
     directory = prepared.directory
     failures = write_failures(
         directory, prepared.manifest, "sealed", FAILURES_FILE, ending.quarantined
@@ -370,7 +381,7 @@ def _clean_at_the_end(prepared: Prepared) -> int | None:
 
 
 def _run_config(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunConfig:
-    """[run] of this run. Raises ConfigurationError where buffers could not hold what is planned."""
+    """[run] of this run. Raises ConfigurationError if buffers cannot hold what is planned."""
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     merged = {**config.model_dump(), "run": {**config.run.model_dump(), **given}}
     run_config = job_config(merged, "settings of this run").run
@@ -445,7 +456,7 @@ def _reconcile(prepared: Prepared) -> Reconciliation:
 
 def _differences(found: Reconciliation) -> dict[str, int]:
     names = ("unsettled", "unplanned", "missing", "differing", "merged", "extra")
-    # Where others' objects are expected `extra` says how many there are, and is no difference.
+    # If others' objects are expected, `extra` says how many there are: not a difference then.
     return {name: getattr(found, name) for name in names if getattr(found, name)}
 
 
@@ -455,6 +466,6 @@ def _unsettled(prepared: Prepared) -> int:
 
 
 def metrics_address(root: Path) -> str | None:
-    """Where the job file wants /metrics served."""
+    """The address at which the job file wants /metrics served."""
     config, _ = job_parts(JobDirectory.open(root))
     return config.run.metrics_address

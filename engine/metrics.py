@@ -67,9 +67,11 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One row of the table. Counters, and gauges with labels, are 0 from the start for every value
-    of their labels, so that the first event counts as an increase. Histograms appear with their
-    first observation."""
+    """One row of the table.
+
+    Counters, and gauges with labels, are 0 from the start for every value of their labels, so that
+    the first event counts as an increase. Histograms appear with their first observation.
+    """
 
     name: str
     kind: Kind
@@ -130,7 +132,7 @@ def _histogram(name: Histogram) -> Callable[[JobStatus], Samples]:
 
 # fmt: off
 METRICS: tuple[Metric, ...] = (
-    # What the job is, and where it stands. Totals are for the whole life of the job.
+    # What the job is, and how far it is. Totals are for the whole life of the job.
     Metric("noria_job_phase", Kind.GAUGE, "1 for the phase that the job is in, 0 for the others.",
            lambda status: _by({status.phase: 1}), (PHASE,)),
     Metric("noria_status_timestamp_seconds", Kind.GAUGE, "Unix time of the figures shown here.",
@@ -209,8 +211,11 @@ METRICS: tuple[Metric, ...] = (
            "is how many are under way.",
            _gauge(Gauge.IN_FLIGHT_SECONDS), (STORE,)),
 )
-"""Counters get `_total` at the end of their name. Beside these: noria_job_info with the job's id
-(`job_id`, since Prometheus sets `job` itself), and the driver's own process_* metrics."""
+"""Counters get `_total` at the end of their name.
+
+There are also noria_job_info with the job's id (`job_id`, since Prometheus sets `job` itself), and
+the driver's own process_* metrics.
+"""
 # fmt: on
 
 
@@ -224,7 +229,7 @@ def families(status: JobStatus) -> Iterator[Family]:
 
 
 def _bounded(metric: Metric, samples: Samples) -> Samples:
-    """The samples, every label within its closed set, and zeros where there is no sample yet."""
+    """The samples, every label within its closed set, and zeros if there is no sample yet."""
     bounded: dict[tuple[str, ...], Values] = {}
     if metric.kind is Kind.COUNTER or (metric.kind is Kind.GAUGE and metric.labels):
         every = itertools.product(*(label.values for label in metric.labels))
@@ -314,8 +319,8 @@ class MetricsServer:
     def __init__(self, address: str = METRICS_ADDRESS) -> None:
         """Listen at HOST:PORT; port 0 takes a free one.
 
-        The default address gives way to a free port where it is taken, as by another job on this
-        machine: see `url`. Raises ConfigurationError for any other address that cannot be had.
+        If the default address is taken, as by another job on this machine, a free port is used
+        instead: see `url`. Raises ConfigurationError for any other address that cannot be used.
         """
         host, port = _parse(address)
         self._collector = _StatusCollector()
@@ -347,14 +352,16 @@ class MetricsServer:
     def show(self, status: JobStatus) -> None:
         """Serve this status from now on. Costs nothing until somebody asks.
 
-        Show what has been saved (engine/status.py): the next run goes on from there, and a counter
-        that went back would look to Prometheus like everything done once more.
+        Show only what has been saved (engine/status.py): the next run continues from there, and a
+        counter that went back would look to Prometheus as if everything had been done once more.
         """
         self._collector.show(status)
 
     def close(self) -> None:
-        """Stop serving; first wait for a scraper that is due soon (FAREWELL_SECONDS), so that it
-        sees the last figures. A repeat does nothing."""
+        """Stop serving. A repeat does nothing.
+
+        First waits for a scraper that is due soon (FAREWELL_SECONDS), so that it sees the end.
+        """
         if not self._open:
             return
         self._open = False
@@ -366,8 +373,10 @@ class MetricsServer:
             self._server.server_close()
 
     def _serve(self) -> None:
-        """Answer until the other end of `_asleep` is closed. Not serve_forever(), which would look
-        twenty times a second whether it is to end."""
+        """Answer until the other end of `_asleep` is closed.
+
+        Not serve_forever(), which would look twenty times a second whether it has to end.
+        """
         with self._asleep, selectors.DefaultSelector() as selector:
             selector.register(self._server, selectors.EVENT_READ)
             selector.register(self._asleep, selectors.EVENT_READ)
@@ -394,7 +403,7 @@ def _parse(address: str) -> tuple[str, int]:
     found = _ADDRESS.fullmatch(address)
     if found is None or int(found["port"]) > 65535:
         raise ConfigurationError(
-            f"{address} is no address for metrics; write HOST:PORT, such as {METRICS_ADDRESS}, "
+            f"{address} is not an address for metrics; write HOST:PORT, such as {METRICS_ADDRESS}, "
             "0.0.0.0:9464 or [::1]:9464, or off"
         )
     return found["host"].strip("[]"), int(found["port"])

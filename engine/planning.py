@@ -1,9 +1,9 @@
-"""From what a user asks for to a frozen manifest: check both ends, probe the target, read the
-inventory.
+"""From what a user asks for to a frozen manifest.
 
-Nothing is written to the job directory before both ends have answered, and nothing to the target
-but the probe's canaries, which are removed again. A plan that was cut short is made again from the
-start; one that is frozen never changes.
+Both ends are checked, the target is probed, the inventory is read. Nothing is written to the job
+directory before both ends have answered, and nothing to the target but the probe's canaries, which
+are removed again. A plan that was cut short is made again from the start; one that is frozen never
+changes.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class Prepared:
 def prepare(
     config: JobConfig, root: Path, say: Say, accepted: Callable[[], None] = lambda: None
 ) -> Prepared:
-    """Plan a job, or open the plan that lies at root. May be repeated.
+    """Plan a job, or open the plan at root. May be repeated.
 
-    `accepted` is called where a new plan will very likely succeed: both ends have answered. Raises
-    ConfigurationError, AccessDenied or InventoryError before anything is written where an end
-    cannot be used; JobDirectoryError where root holds another job; AnotherDriver.
+    `accepted` is called once a new plan will very likely succeed: both ends have answered. Raises
+    ConfigurationError, AccessDenied or InventoryError before anything is written if an end cannot
+    be used; ConfigurationError if root holds another job; AnotherDriver.
     """
     config = with_endpoints(config)
     if JobDirectory.exists(root):
@@ -81,7 +81,7 @@ def prepare(
 
 
 def open_prepared(root: Path) -> Prepared:
-    """The plan at root. Raises JobDirectoryError where there is none, or it is not finished."""
+    """The plan at root. Raises JobDirectoryError if it is not finished."""
     directory = JobDirectory.open(root)
     config, facts = job_parts(directory)
     return Prepared(
@@ -104,8 +104,10 @@ def job_parts(directory: JobDirectory) -> tuple[JobConfig, JobFacts]:
 
 
 def _refuse_other_job(directory: JobDirectory, config: JobConfig) -> None:
-    """A job directory belongs to one pair of ends: mixing two would move one and report the
-    other."""
+    """Raise ConfigurationError if the directory was planned for other ends or another inventory.
+
+    Mixing two would move one and report the other.
+    """
     asked = directory.job().get("asked")
     if asked != _asked(config):
         raise ConfigurationError(
@@ -131,7 +133,7 @@ def _create(config: JobConfig, root: Path, say: Say, accepted: Callable[[], None
         _open_report(config, config.source.location.prefix)
     accepted()
     facts, rules = _find_facts(config, source, target)
-    # What this refuses must not become a job that can neither run nor be planned anew.
+    # What this refuses must not become a job that can neither run nor be planned again.
     config.plan_options(limits_for(facts.provider), rules, facts.target_prefix)
     job = {
         "id": facts.job_id,
@@ -161,7 +163,7 @@ def _find_facts(
         source_prefix = single[: single.rfind("/") + 1]
     elif source_prefix and config.inventory.kind == "listing" and _is_empty(source, source_prefix):
         raise ConfigurationError(
-            f"nothing lies below {config.source.location}; check the container and the prefix"
+            f"there is nothing below {config.source.location}; check the container and the prefix"
         )
     target_prefix = config.target.location.prefix
     was_empty = _holds_no_objects(target, target_prefix)
@@ -185,8 +187,7 @@ def _find_facts(
 
 
 def _single_object(config: JobConfig, source: SourceStore) -> str | None:
-    """The whole key, where the source's URL names one object. Raises ConfigurationError if
-    unclear."""
+    """The whole key, if the source's URL names one object. Raises ConfigurationError if unclear."""
     location = config.source.location
     if location.scheme is Scheme.FILE:
         path = Path(location.container)
@@ -206,7 +207,7 @@ def _is_empty(store: SourceStore, prefix: str) -> bool:
 
 
 def _holds_no_objects(store: SourceStore, prefix: str) -> bool:
-    """As _is_empty, but for folder markers: nothing of ours lands on one."""
+    """As _is_empty, but ignores folder markers: nothing of ours lands on one."""
     for batch in list_objects(store, prefix, streams=1):
         marker = pc.and_(pc.equal(batch["size"], 0), pc.ends_with(batch["key"], "/"))
         if not pc.all(marker, min_count=0).as_py():
@@ -215,8 +216,7 @@ def _holds_no_objects(store: SourceStore, prefix: str) -> bool:
 
 
 def finish_plan(directory: JobDirectory, say: Say) -> Prepared:
-    """The plan of a job directory that the caller holds; frozen now, where a run was cut short
-    before."""
+    """The plan of a job directory that the caller holds; frozen now if it is not yet."""
     config, facts = job_parts(directory)
     if not (directory.manifest_path / "manifest.json").is_file():
         source = open_end(config.source, read_only=True)
@@ -305,8 +305,10 @@ def _report_store(inventory: InventoryConfig, config: JobConfig) -> tuple[Source
 
 
 def _looked_up(batch: pa.RecordBatch, source: SourceStore) -> pa.RecordBatch:
-    """A batch of a key list with what HEAD says of each. A key that is gone stays, as an empty
-    object that the move will report as missing."""
+    """A batch of a key list with what HEAD says of each.
+
+    A key that is gone stays, as an empty object that the move will report as missing.
+    """
     keys = batch.column("key").to_pylist()
     with ThreadPoolExecutor(LOOK_UP_STREAMS) as streams:
         heads = list(streams.map(PacedStore(inner=source).head, keys))

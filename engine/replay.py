@@ -19,11 +19,11 @@ class Sealed:
 
     spans: Sequence[SettledSpan] = ()
     generations: Mapping[int, int] = field(default_factory=dict)
-    """PARTS shard -> its newest generation, where that is not 0."""
+    """PARTS shard -> its newest generation, if that is not 0."""
 
 
 def enter_seals(directory: JobDirectory, totals: Totals) -> Sealed:
-    """Read the seals of the job; those that count are entered in the books."""
+    """Read the seals of the job; those that count are added to `totals`."""
     spans = []
     generations = upload_generations(directory)
     for seals in read_seals_by_shard(directory):

@@ -1,5 +1,4 @@
-"""What a job looks like at one moment: the one thing that terminal, metrics and `noria status`
-show."""
+"""The status of a job at one moment: what the terminal, /metrics and `noria status` show."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """Totals are over the whole life of the job, across all its runs; rates are of the last half
-    minute."""
+    """Totals cover the whole life of the job, all its runs; rates the last half minute."""
 
     job: str
     phase: Phase
@@ -106,7 +104,7 @@ def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_F
 
 
 def load_status(directory: JobDirectory, name: str = STATUS_FILE) -> JobStatus | None:
-    """The last snapshot, or None where the job never ran or the cache is not readable."""
+    """The last snapshot, or None if the job never ran or the cache is not readable."""
     data = directory.read(name)
     if data is None:
         return None

@@ -1,5 +1,4 @@
-"""The running totals of a job: from seals, which count for ever, and from what live workers
-report."""
+"""The running totals of a job: from seals, which count for ever, and from reports of workers."""
 
 from __future__ import annotations
 
@@ -124,8 +123,10 @@ class Totals:
         )
 
     def _rates(self, mark: _Mark) -> tuple[float, float]:
-        """Bytes and objects a second since the oldest mark of the window. A lost worker's
-        unfinished progress falls away, which must not look like a negative rate."""
+        """Bytes and objects a second since the oldest mark of the window; never negative.
+
+        What a lost worker had in progress no longer counts, which must not look like a rate.
+        """
         self._marks.append(mark)
         while len(self._marks) > 2 and mark.now - self._marks[0].now > RATE_SECONDS:
             self._marks.popleft()

@@ -68,7 +68,7 @@ def _watch(store: PacedStore) -> None:
 
 
 def _over_network(spec: WorkerSpec) -> bool:
-    """True where no call to either store blocks but for its socket."""
+    """True if calls to either store block on nothing but their socket."""
     ends = (spec.source.location.scheme, spec.target.location.scheme)
     return Scheme.FILE not in ends
 

@@ -28,8 +28,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFacts:
-    """What planning found out about both ends; part of job.json, without secrets or object
-    names."""
+    """What planning found out about both ends; part of job.json: no secret, no object name."""
 
     job_id: str
     source_prefix: str
@@ -42,7 +41,7 @@ class JobFacts:
     """A streamed part may carry its checksum behind its bytes."""
     target_was_empty: bool
     single_object: bool
-    """The source's URL names one object, which lies right below source_prefix."""
+    """The source's URL names one object, which is right below source_prefix."""
 
     @property
     def capabilities(self) -> TargetCapabilities:
@@ -108,8 +107,7 @@ class WorkerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """Everything that a worker process is told: names, paths and numbers. It crosses to other
-    nodes."""
+    """What a worker process is started with: names, paths and numbers. Crosses to other nodes."""
 
     name: str
     directory: str

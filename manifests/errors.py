@@ -1,4 +1,4 @@
-"""The one error tree. Each class answers a single question: retry, skip or stop?
+"""The one error tree. Each class says what to do: retry, skip or stop.
 
     NoriaError
     ├── Retryable            the same step may be tried again, within its budget
@@ -6,23 +6,21 @@
     │   ├── StoreUnavailable     other 5xx, resets, timeouts before an answer
     │   ├── ShortBody            fewer or other bytes than asked for, Range ignored or shifted
     │   ├── DigestRefused        the target refused a checksum: read the source again, then send
-    again
     │   ├── OutcomeUnknown       a write may or may not have happened: look before anything else
     │   └── UploadLost           the multipart upload is gone: start another one
-    ├── Skippable            this object is finished, and not moved; the job goes on
-    │   ├── SourceChanged        the source no longer is what was planned
+    ├── Skippable            this object is final without having been moved; the job continues
+    │   ├── SourceChanged        the source object is not the one that was planned
     │   ├── SourceMissing        the source object is gone
     │   ├── SourceUnreadable     archived, customer-keyed, or refused for this object alone
-    │   ├── TargetConflict       another object stands where this one should land
+    │   ├── TargetConflict       the target has another object of this name
     │   └── TargetRefused        the target cannot hold this object (name, size, metadata)
     └── Fatal                the run stops; the job stays resumable
         ├── ConfigurationError   wrong usage, job file, missing container; exit code 2
-        ├── InventoryError       an inventory that cannot be trusted, with file and line; exit code
-        2
-        ├── AccessDenied         credentials refused or expired
+        ├── InventoryError       an inventory that cannot be trusted, with file and line; code 2
+        ├── AccessDenied         credentials refused or expired; exit code 2 if nothing has begun
         ├── ClockSkewed          the clock of this machine is too far from the store's
-        ├── JobDirectoryError    the job directory is damaged, full, or not of this version
-        └── AnotherDriver        a second driver holds this job
+        ├── JobDirectoryError    the job directory is damaged, full, or of another version
+        └── AnotherDriver        a second driver holds this job; exit code 2
 
 `cause` is a short constant of the class, safe as a metric label and in a receipt. A message names
 what happened and the next step; it may name an object only through `key`, which callers print or
@@ -35,8 +33,11 @@ from typing import ClassVar
 
 
 class NoriaError(Exception):
-    """Root of the tree. `key` is the object concerned, kept out of the message so that logs may
-    hide it. A message is one line of printable characters, whatever it was made of."""
+    """Root of the tree.
+
+    `key` is the object concerned, kept out of the message so that logs may hide it. The message is
+    made one line of printable characters.
+    """
 
     cause: ClassVar[str] = "error"
 

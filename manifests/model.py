@@ -28,7 +28,7 @@ class Outcome(StrEnum):
 
     @property
     def landed(self) -> bool:
-        """True where the object stands at the target."""
+        """True if the object is at the target."""
         return self in (Outcome.TRANSFERRED, Outcome.ALREADY_PRESENT)
 
 
@@ -58,8 +58,7 @@ class Reason(StrEnum):
 
     @property
     def refused(self) -> bool:
-        """True where a person has to act; False where leaving the entry out is the normal
-        policy."""
+        """True if a person has to act, False if leaving the entry out is normal policy."""
         return self not in (Reason.FOLDER_STUB, Reason.NOT_CURRENT)
 
 
@@ -79,7 +78,7 @@ class LeaseKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attributes:
-    """What travels with an object besides its bytes. None means the source states nothing."""
+    """What travels with an object apart from its bytes. None means the source states nothing."""
 
     content_type: str | None = None
     content_encoding: str | None = None
@@ -104,13 +103,12 @@ class ObjectEntry:
     """Name below the target's prefix."""
     size: int
     etag: str | None
-    """Planned ETag, without quotes. None where the inventory states none: the first read pins
-    it."""
+    """Planned ETag, without quotes. None if the inventory states none: the first read pins it."""
     version_id: str | None
     crc64nvme: int | None
     """Whole-object CRC64NVME as the source states it."""
     reason: Reason | None
-    """Set where the plan does not move the entry."""
+    """Set if the plan does not move the entry."""
 
     @property
     def object_id(self) -> str:
@@ -120,8 +118,7 @@ class ObjectEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A slice of an object as the target takes it: `number` from 1, `offset` and `size` in
-    bytes."""
+    """A slice of an object as the target takes it; `number` starts at 1."""
 
     number: int
     offset: int
@@ -166,16 +163,15 @@ class ShardPlan:
     """Rows (OBJECTS) or parts (PARTS)."""
     bytes: int
     units_per_lease: int
-    """How many units one lease takes at first: all rows for OBJECTS, a segment's parts for
-    PARTS."""
+    """Units of one lease at first: all rows for OBJECTS, a segment's parts for PARTS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right to work on units [first, end) of a shard. Ids and numbers only: no bytes, no
-    secret.
+    """The right to work on units [first, end) of a shard.
 
-    `attempt` fences: a result counts only while its attempt is the live one for the span.
+    Ids and numbers only: no bytes, no secret. `attempt` fences: a result counts only while its
+    attempt is the live one for the span.
     """
 
     shard: int
@@ -259,8 +255,7 @@ def _added(first: Mapping[Key, Number], second: Mapping[Key, Number]) -> dict[Ke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseResult:
-    """How a lease ended. `result_name` and `result_sha256` name the file that a seal will point
-    to."""
+    """How a lease ended; `result_name` and `result_sha256` name the file that a seal refers to."""
 
     shard: int
     kind: LeaseKind
@@ -289,7 +284,7 @@ class Receipt:
     """A Reason, or the `cause` of the error that ended it."""
     message: str | None = None
     level: Level | None = None
-    """None where nothing landed."""
+    """None if nothing landed."""
     level_reason: str | None = None
     """Why the level is lower than the one asked for."""
     source_etag: str | None = None
@@ -304,7 +299,7 @@ class Receipt:
     root: bytes | None = None
     """SHA-256 over size, chunk size and chunks: see workers/digest.py."""
     parts: int = 0
-    """0 where one PUT carried the object."""
+    """0 if one PUT carried the object."""
     bytes_moved: int = 0
     """Bytes sent to the target for it, re-sent ones included, in the attempt that finished it."""
     attempt: int = 0
@@ -323,8 +318,7 @@ class MetricsSnapshot:
     """(metric, label values ...) -> total."""
     gauges: Mapping[tuple[str, ...], float] = field(default_factory=dict)
     histograms: Mapping[tuple[str, ...], tuple[float, ...]] = field(default_factory=dict)
-    """(metric, label values ...) -> the count in each bucket of LATENCY_BUCKETS, the count above
-    them, and the sum."""
+    """(metric, label values ...) -> counts of each bucket of LATENCY_BUCKETS and above, the sum."""
 
     def __add__(self, other: MetricsSnapshot) -> MetricsSnapshot:
         histograms = dict(self.histograms)

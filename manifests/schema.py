@@ -39,14 +39,12 @@ key            whole name in the container or bucket; freeze() makes it relative
 size           bytes; -1 where the inventory does not know it (key lists): such rows are looked up
                before they are frozen
 etag           without quotes or W/
-metadata, tags JSON object with sorted keys, compact separators; null where the inventory states
-none
+metadata, tags JSON object with sorted keys, compact separators; null if the inventory states none
 content_md5    16 bytes
 crc64nvme      whole object, as the source states it (Azure's Content-CRC64 is the same function)
 tier           as the store spells it: Hot, Cool, Cold, Archive, STANDARD, GLACIER, ...
 is_folder      hdi_isfolder stub
-not_current    null for a current object; else why it is none: snapshot, version, deleted,
-delete_marker
+not_current    null for a current object; else snapshot, version, deleted or delete_marker
 """
 
 MANIFEST_SCHEMA = pa.schema(
@@ -58,8 +56,8 @@ MANIFEST_SCHEMA = pa.schema(
 )
 """A manifest file: INVENTORY_SCHEMA with `key` relative to the source's prefix, and two more.
 
-target_key  name below the target's prefix; null where it is the same as key
-reason      a manifests.model.Reason; null where the entry is to be moved
+target_key  name below the target's prefix; null if it is the same as key
+reason      a manifests.model.Reason; null if the entry is to be moved
 Rows are sorted by the UTF-8 bytes of key and unique; row group N of file M is one shard.
 """
 

@@ -1,8 +1,7 @@
-"""Requests in flight at each store, for a whole run: where it starts, what it is now, each worker's
-share.
+"""Requests in flight at each store: the budget of a run, and each worker's share of it.
 
-A worker's own pacer holds itself to its share and falls below it at once when the store says 429 or
-503; the budget, which knows all workers, follows within seconds (knee.py says how).
+A worker's own pacer keeps to its share and falls below it at once when the store answers 429 or
+503; the budget, which knows all workers, follows within seconds (search.py says how).
 
 Pure: time comes in with each call, in seconds on any one clock.
 """
@@ -23,17 +22,24 @@ ROLES: tuple[str, ...] = tuple(StoreRole)
 PER_WORKER_MAX = 256
 """No worker has more requests in flight at one store: each has a connection of its own."""
 BUDGET_MAX = 16_384
-"""Nor have all together. Where workers have less, the budget is not used, and does not grow."""
+"""All workers together. If they have less work, the budget is not used and does not grow."""
 BULK_PER_WORKER = 2
-"""Large bodies in flight for each worker and direction at first; one that is streamed is in flight
-in both. On one core each more costs CPU, over https most: four took about a quarter more there.
-Between stores that pause to write, four were a tenth faster. Trials find more where it pays."""
+"""Large bodies in flight for each worker and direction at first; a streamed one counts in both.
+
+On one core each more costs CPU, most over https: four took about a quarter more there. Between
+stores that pause to write, four were a tenth faster. Trials find more if it pays.
+"""
 SMALL_PER_WORKER = 64
-"""Small requests in flight for each worker and direction at first. A core has time for some 2,000
-a second; at 30 ms each, that takes 60."""
+"""Small requests in flight for each worker and direction at first.
+
+A core has time for some 2,000 a second; at 30 ms each, that takes 60.
+"""
 SMALL_START_MAX = 256
-"""Small requests in flight for the job at first. S3 promises 3,500 writes a second for a prefix: at
-70 ms that is 245, and a larger job may be refused at once. Trials find more within seconds."""
+"""Small requests in flight for the job at first.
+
+S3 promises 3,500 writes a second for a prefix: at 70 ms that is 245, and a larger job may be
+refused at once. Trials find more within seconds.
+"""
 SMALL_BYTES = 1024 * 1024
 """What is below costs more as a request than by its bytes (see PRICE_PRIOR_BYTES)."""
 
@@ -62,9 +68,8 @@ def starting_budget(
 ) -> StartingBudget:
     """What suits the sizes of a plan: `sizes` of manifest.json, rows of {below, objects, bytes}.
 
-    Either kind of request has as many as it can use where it makes up half of the work or more, and
-    in proportion less where it does not; never more than there are requests, never none where there
-    are some.
+    A kind of request that makes up half of the work or more gets as many as it can use, another in
+    proportion fewer; never more than there are requests, and at least one if there are any.
     """
     small, bulk = Window(), Window()
     for row in sizes:
@@ -86,8 +91,10 @@ def _at_first(most: int, share: float, kind: Window) -> int:
 
 
 def shares(budget: int, workers: Collection[str]) -> dict[str, int]:
-    """The budget split evenly, what is left over one by one by name; nobody has less than 1 or more
-    than PER_WORKER_MAX."""
+    """The budget split evenly; each worker has at least 1 and at most PER_WORKER_MAX.
+
+    What is left over goes to the first by name, one each.
+    """
     each, left = divmod(budget, max(1, len(workers)))
     return {
         name: min(max(1, each + (place < left)), PER_WORKER_MAX)
@@ -121,8 +128,7 @@ class Budgets:
     """Hears all workers, and says what each may have in flight. Use one for each run."""
 
     def __init__(self, start: int, *, fixed: Mapping[str, int] | None = None) -> None:
-        """`start`: requests in flight at each store. `fixed`: store -> requests in flight that
-        never change."""
+        """`start`: requests in flight at each store. `fixed`: store -> a fixed number."""
         self._fixed = fixed or {}
         self._searches = {role: self._search(role, start) for role in ROLES}
         self._members: dict[str, _Member] = {}
@@ -151,8 +157,7 @@ class Budgets:
         member.counted = member.counted or totals
 
     def decide(self, now: float) -> dict[str, dict[str, int]]:
-        """Worker -> store -> its share, for those whose share has changed since it was last
-        returned."""
+        """Worker -> store -> its share, for those whose share has changed since the last call."""
         self._see_who_shares(now)
         if self._window_is_whole(now):
             self._turn(self._close_window(now))
@@ -183,7 +188,7 @@ class Budgets:
         news: dict[str, dict[str, int]] = {}
         split = {role: shares(self.budget(role), self._sharing) for role in ROLES}
         for name, member in self._members.items():
-            # Whoever idles has a share too: work may come to it before the next word does.
+            # An idle worker has a share too: work may reach it before its next share does.
             told = {role: of.get(name) or min(of.values()) for role, of in split.items()}
             if told != member.told:
                 member.told = news[name] = told
@@ -206,8 +211,10 @@ class Budgets:
         return {role: added_rates((one[role] for one in since), seconds) for role in ROLES}
 
     def _turn(self, windows: Mapping[str, Window]) -> None:
-        """One store tries at a time. Where a trial has moved its budget, the others look again:
-        what held them back may have been that one."""
+        """Let one store try at a time.
+
+        If a trial has changed its budget, the others look again: that budget may have limited them.
+        """
         for role, search in self._searches.items():
             others = [other for other in self._searches.values() if other is not search]
             tried_from = search.base if search.trying else None

@@ -7,15 +7,15 @@
      +-- worth it: the tried budget is the base; the next step goes the same way, wider
      |
     THROTTLED <--- more than a few 503 or 429 at any time: down by the share that was refused;
-                   then slowly up, until well past where it was refused
+                   then slowly up, until well past the budget that was refused
 
 More requests in flight bring more work until something is full: a queue of the store, a link, our
-CPUs. Beyond that knee they only wait longer. So a wider budget stays only where it brings work in
-proportion, and a narrower one where it costs next to none: one question, asked both ways. Noise is
+CPUs. Beyond that knee they only wait longer. So a wider budget is kept only if it brings work in
+proportion, and a narrower one if it costs next to none: one question, asked both ways. Noise is
 met by asking again: the blocks take turns (A B B A A B B A ..., which cancels a drift) until the
 mean difference of their work is clear of its standard error.
 
-Pure: windows in, a budget out; time is what the windows say.
+Pure: windows in, a budget out; they also tell the time.
 """
 
 from __future__ import annotations
@@ -42,31 +42,36 @@ class SearchOptions:
     """How a knee is looked for. Chosen by simulation (test_search.py); none is a setting."""
 
     steps_up: tuple[float, ...] = (1.5, 2.0)
-    """How far a trial goes; after a success the next step. Where half as much again is not worth
-    it, at most 1.5 ^ worth - 1 = 8.4 % of the work is left untaken: finer steps find no more than
-    that, and are harder to tell from noise."""
+    """How far a trial goes; after a success the next step.
+
+    If half as much again is not worth it, at most 1.5 ^ worth - 1 = 8.4 % of the work is missed:
+    finer steps find no more than that, and are harder to tell from noise.
+    """
     steps_down: tuple[float, ...] = (2.0, 4.0)
-    """Wider, as the gain of these is that nothing is lost, which is hard to tell from noise too. A
-    half that is too little is seen at once."""
+    """Larger steps than upwards: it is hard to tell from noise that a step down loses nothing.
+
+    A budget that is too small by half is seen at once.
+    """
     worth: float = 0.2
-    """A wider budget has to bring step ^ worth: 8.4 % more work for 50 % more in flight, which
-    makes 4.6 % for 25 %."""
+    """A wider budget has to bring step ^ worth: 8.4 % more work for 50 % more in flight."""
     cheap: float = 0.07
-    """A narrower one may cost step ^ -cheap: 4.7 % of the work for half in flight. Between `worth`
-    and `cheap` a budget stands still."""
+    """A narrower one may cost step ^ -cheap: 4.7 % of the work for half in flight.
+
+    Between `worth` and `cheap` a budget stays as it is.
+    """
     errors_to_widen: float = 1.5
     errors_to_narrow: float = 1.0
-    """Standard errors by which it has to be clear that the wider, or the narrower, of both budgets
-    is the better one: wider has to prove itself."""
+    """Standard errors by which the wider, or the narrower, of two budgets has to be better."""
     errors_at_last: float = 0.25
-    """The same for a trial that has had blocks_max at each budget; what is not so clear changes
-    nothing."""
+    """The same for a trial of blocks_max at each budget; if less clear, it is rejected."""
     blocks_max: int = 8
     used_share: float = 0.8
-    """A budget less used than this does not hold the work back. More than 1 / steps_up[0], so that
-    a step that was not taken up at all is not followed by another."""
+    """A budget less used than this does not limit the work.
+
+    More than 1 / steps_up[0], so that a step that was not used at all is not followed by another.
+    """
     low_share: float = 0.5
-    """Work has run low where less than this share is used: a trial says nothing then."""
+    """Work has run low if less than this share is used: a trial says nothing then."""
     settle_seconds: float = 1.5
     """A new budget is with all workers after this, and one latency: they report once a second."""
     block_seconds: float = 2.0
@@ -87,8 +92,10 @@ class SearchOptions:
     throttle_keep_min: float = 0.5
     """No fall goes below this share of what was in flight."""
     throttle_climb: float = 0.005
-    """After a fall: up by this share of the throttled budget in each second. A window that has 3 %
-    refused every half minute makes 0.1 % in all."""
+    """After a fall: up by this share of the throttled budget in each second.
+
+    A window that has 3 % refused every half minute makes 0.1 % in all.
+    """
     throttle_forget: float = 1.3
     """Past this many times the throttled budget the limit has moved, and trials go on."""
 
@@ -114,8 +121,10 @@ class Trial:
 
 
 class ConcurrencySearch:
-    """The budget of one store: requests in flight, all workers together. Floor == ceiling fixes
-    it."""
+    """The budget of one store: requests in flight, all workers together.
+
+    `floor` == `ceiling` fixes it.
+    """
 
     def __init__(
         self, start: int, floor: int, ceiling: int, *, options: SearchOptions | None = None
@@ -141,8 +150,7 @@ class ConcurrencySearch:
         self._upwards = True
         self._step = 0
         self._tried_directions: set[bool] = set()
-        """Directions (True is up) that need no trial: one that was rejected, or the way back after
-        a success."""
+        """Directions (True: up) that need no trial: rejected, or the way back after a success."""
         self._held_from: int | None = None
         self._may_hold = True
         self._throttled_at: int | None = None
@@ -155,8 +163,10 @@ class ConcurrencySearch:
 
     @property
     def trying(self) -> bool:
-        """A trial is under way: no other store should begin one, or neither could tell whose the
-        gain was."""
+        """True if a trial is under way: no other store should begin one.
+
+        Or neither could tell whose the gain was.
+        """
         return self._trial is not None
 
     @property
@@ -170,8 +180,10 @@ class ConcurrencySearch:
         return self._held_from is not None
 
     def set_floor(self, floor: int) -> None:
-        """Workers came or went: each has one request at least. The budget stays where that lets it;
-        it is looked at anew where many did."""
+        """Workers came or went: each has one request at least.
+
+        The budget stays if it can; if many came or went, nothing is known of it any more.
+        """
         many = abs(floor - self._floor) > CHURN * self._floor
         self._floor = min(floor, self._ceiling)
         if many or self._base < self._floor:
@@ -183,7 +195,7 @@ class ConcurrencySearch:
         self._rest_left_seconds, self._rest_seconds = 0.0, self._options.rest_seconds
 
     def confirm_hold(self) -> None:
-        """Keep the wider base for good: another store has gained from it."""
+        """Make the wider base the usual one: another store has gained from it."""
         self._held_from = None
 
     def hear(self, window: Window, *, may_try: bool = True, may_hold: bool = True) -> int:
@@ -281,7 +293,7 @@ class ConcurrencySearch:
     # -- trials ------------------------------------------------------------------------------------
 
     def _try(self, block: Window) -> None:
-        """Begin a trial, the other way round where there is no room this way."""
+        """Begin a trial, in the other direction if there is no room in this one."""
         budget = self._stepped()
         if budget == self._base:
             self._turn_round()
@@ -343,8 +355,11 @@ class ConcurrencySearch:
         self._settle(block)
 
     def _is_unjudgeable(self, trial: Trial, block: Window) -> bool:
-        """True if a trial says nothing: work has run low, no request ended, or the wider budget is
-        not used. The last is judged nevertheless while another store holds its budget for it."""
+        """True if a trial says nothing.
+
+        Work has run low, no request ended, or the wider budget is not used. The last is judged
+        nevertheless while another store holds its budget for it.
+        """
         low = block.in_flight < self._options.low_share * min(self.budget, self._base)
         if low or block.requests == 0:
             return True

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 MIB = 1024 * 1024
 
 PRICE_PRIOR_BYTES = float(MIB)
-"""A request costs as much as moving this many bytes, until a fit knows better. On loopback 10^9
-bytes cost 0.25 s of CPU and a request 250 us, which makes 1 MB; a stream of 50 MB/s with 20 ms to
-its first byte makes 1 MB too."""
+"""A request costs as much as moving this many bytes, until a fit knows better.
+
+On loopback 10^9 bytes cost 0.25 s of CPU and a request 250 us, which makes 1 MB; a stream of
+50 MB/s with 20 ms to its first byte makes 1 MB too.
+"""
 PRICE_RANGE = 16.0
 """The fit goes no further from that than by this factor."""
 PRICE_PRIOR_WEIGHT = 0.1
@@ -34,8 +36,11 @@ class Window:
     request_seconds: float = 0.0
     """Time they took: the sum of their latencies."""
     in_flight_seconds: float = 0.0
-    """Requests in flight, integrated over the window. The same in the long run, by Little's law;
-    but a request of a minute is here in the minute that it takes, there in the second it ends."""
+    """Requests in flight, integrated over the window.
+
+    By Little's law the same as request_seconds in the long run; but a request of a minute counts
+    here in the minute that it takes, there in the second in which it ends.
+    """
     throttles: float = 0.0
 
     def __add__(self, other: Window) -> Window:
@@ -76,8 +81,10 @@ class Window:
 
 
 def added_rates(windows: Iterable[Window], seconds: float) -> Window:
-    """What several workers did at the same time, each at the rate of its own window, in `seconds`:
-    they do not report at the same moments."""
+    """What several workers did at the same time, each at the rate of its own window, in `seconds`.
+
+    They do not report at the same moments.
+    """
     total = Window()
     for window in windows:
         if window.seconds > 0:

@@ -2,7 +2,7 @@
 
 A job file may name endpoints and regions, never a secret. Endpoints that only the environment names
 are written down when a job is planned; credentials are read by each worker process from its own
-environment (stores.py), so that none travels between nodes or lies in the job directory.
+environment (stores.py), so that none travels between nodes or is in the job directory.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def parse_size(text: str | int) -> int:
             raise ValueError
         return int(_SIZE.validate_python(text))
     except (ValueError, OverflowError):
-        raise ValueError("this is no size; write a number of bytes, or 8MiB, 1.5GiB") from None
+        raise ValueError("this is not a size; write a number of bytes, or 8MiB, 1.5GiB") from None
 
 
 Url = Annotated[str, AfterValidator(_check_url)]
@@ -89,12 +89,10 @@ class EndConfig(_Section):
 
     url: Url
     endpoint: Endpoint | None = None
-    """Where the service answers. None: AWS_ENDPOINT_URL[_S3], the connection string, or the cloud's
-    own."""
+    """None: AWS_ENDPOINT_URL[_S3], the connection string, or the cloud's own."""
     region: Region | None = None
     provider: str | None = None
-    """Whose limits hold (see manifests/plan/providers.py). None: told from the endpoint and the
-    probe."""
+    """Whose limits hold: see manifests/plan/providers.py. None: as endpoint and probe tell."""
     profile: Printable | None = None
     """Section of AWS's shared credentials and config files. None: the whole chain."""
     ca_bundle: Printable | None = None
@@ -107,7 +105,7 @@ class EndConfig(_Section):
     def _known_provider(cls, value: str | None) -> str | None:
         if value is not None and value not in PROVIDERS:
             # A word is most likely a typing error, anything else may be a secret in a wrong place.
-            what = f"unknown provider {value!r}" if value.isalnum() else "this is no provider"
+            what = f"unknown provider {value!r}" if value.isalnum() else "this is not a provider"
             raise ValueError(f"{what}; choose one of {', '.join(PROVIDERS)}")
         return value
 
@@ -131,8 +129,7 @@ class PlanConfig(_Section):
     """[plan]: fixed when the job is planned."""
 
     part_bytes: Size = 64 * MIB
-    """What is sent at once; larger objects go in parts of this size, or larger where limits ask for
-    it."""
+    """What is sent at once; larger objects go in parts of this size, or larger if limits ask."""
     chunk_bytes: Size = 8 * MIB
     """Bytes under one digest of a receipt; parts are whole numbers of chunks."""
     shard_bytes: Size = 64 * GIB
@@ -160,19 +157,25 @@ class RunConfig(_Section):
     streams: Annotated[int, Field(ge=1, le=1024)] = 32
     """Most large bodies that each worker has in flight: each has a thread and a buffer."""
     small_requests: Annotated[int, Field(ge=1, le=4096)] = 256
-    """Most small objects that each worker has in flight besides; they need no thread each."""
+    """Most small objects that each worker has in flight as well; they need no thread each."""
     source_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Requests in flight at the source, of all workers together. 0: found while running."""
     target_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """The same at the target."""
     bytes_in_flight: Size = 512 * MIB
-    """Most buffer memory of each worker. A part that is streamed needs 1 MiB; one below 16 MiB, an
-    object of one request, and any part for a target that takes no checksum behind it, its size."""
+    """Most buffer memory of each worker.
+
+    A part that is streamed needs 1 MiB. Its whole size is needed by a part below 16 MiB, by an
+    object of one request, and by any part for a target that takes no checksum behind the bytes.
+    """
     range_bytes: Size = 64 * MIB
     """Most bytes asked for in one read."""
     source_crc64: bool = True
-    """Ask a source in Azure for the CRC64 of all that is read (a structured message). Without it, a
-    move from there reaches `ingested` at most. An endpoint that knows none is read all the same."""
+    """Ask a source in Azure for the CRC64 of all that is read (a structured message).
+
+    Without it, a move from there reaches `ingested` at most. An endpoint that does not know such
+    messages is read without.
+    """
     leases: Annotated[int, Field(ge=1, le=16)] = 2
     """Leases a worker holds at a time."""
     journal_seconds: Seconds = 1.0
@@ -183,8 +186,10 @@ class RunConfig(_Section):
     start_seconds: Seconds = 120.0
     """How long to wait for the first worker."""
     drain_seconds: Seconds = 20.0
-    """How long in-flight parts may take to end after Ctrl-C or SIGTERM. With what follows it has to
-    fit into the half a minute that a spot machine is given."""
+    """How long parts in flight may take to end after Ctrl-C or SIGTERM.
+
+    Together with what follows it has to fit into the half a minute that a spot machine is given.
+    """
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
     """How often a span of a shard may fail in one run before it is quarantined."""
     metrics_address: str | None = METRICS_ADDRESS
@@ -222,8 +227,7 @@ class JobConfig(_Section):
 
 
 def read_job_file(path: Path) -> JobConfig:
-    """Parse and validate a job file. Raises ConfigurationError with one line that names the
-    field."""
+    """Parse and validate a job file. Raises ConfigurationError: one line that names the field."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -234,7 +238,11 @@ def read_job_file(path: Path) -> JobConfig:
         raise ConfigurationError(f"{path} is not valid TOML: it is not UTF-8") from error
     except (ValueError, RecursionError) as error:
         # A number of too many digits is a ValueError, lists in lists in lists a RecursionError.
-        what = error if isinstance(error, tomllib.TOMLDecodeError) else "a value beyond all bounds"
+        what = (
+            error
+            if isinstance(error, tomllib.TOMLDecodeError)
+            else "a value that is too large or too deeply nested"
+        )
         raise ConfigurationError(f"{path} is not valid TOML: {what}") from error
     for end in ("source", "target"):
         if isinstance(values.get(end), str):
@@ -243,8 +251,7 @@ def read_job_file(path: Path) -> JobConfig:
 
 
 def job_config(values: Mapping[str, Any], where: str) -> JobConfig:
-    """Validate the values of a job. Raises ConfigurationError; the message never repeats a
-    value."""
+    """Validate the values of a job. Raises ConfigurationError, which never repeats a value."""
     try:
         return JobConfig.model_validate(values)
     except ValidationError as error:
@@ -256,8 +263,10 @@ def job_config(values: Mapping[str, Any], where: str) -> JobConfig:
 
 
 def with_endpoints(config: JobConfig, environment: Mapping[str, str] = os.environ) -> JobConfig:
-    """The job with the endpoints that this environment gives written down: every node and every
-    later run goes to the same stores."""
+    """The job with the endpoints of this environment written down.
+
+    So every node and every later run uses the same stores.
+    """
     ends = {
         name: end.model_copy(update={"endpoint": s3_endpoint(end, environment)})
         for name, end in (("source", config.source), ("target", config.target))

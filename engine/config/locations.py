@@ -95,18 +95,18 @@ def provider_of(end: End, environment: Mapping[str, str] = os.environ) -> str:
 def parse_location(url: str) -> Location:
     """az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX or file:///PATH. Raises ConfigurationError.
 
-    Everything after the container is a name as it stands: no percent-decoding, `?` and `#`
-    included.
+    Everything after the container is a name as it is written: `?` and `#` are part of it, and
+    nothing is percent-decoded.
     """
     scheme, separator, rest = url.partition("://")
     if any(mark in url for mark in _SIGNED):
         raise ConfigurationError(
-            f"{_shown(url)} holds a signature; write the location alone and put a SAS in "
+            f"{_shown(url)} contains a signature; write the location alone and put a SAS in "
             "AZURE_STORAGE_SAS_TOKEN"
         )
     if not separator or scheme not in list(Scheme):
         raise ConfigurationError(
-            f"{_shown(url)} is no location; write az://ACCOUNT/CONTAINER/PREFIX, "
+            f"{_shown(url)} is not a location; write az://ACCOUNT/CONTAINER/PREFIX, "
             "s3://BUCKET/PREFIX or file:///PATH"
         )
     if scheme == Scheme.FILE:
@@ -114,7 +114,7 @@ def parse_location(url: str) -> Location:
             raise ConfigurationError(f"{_shown(url)} needs an absolute path: file:///PATH")
         path = os.path.normpath(unquote(rest))
         if "\0" in path:
-            raise ConfigurationError("a file URL holds a NUL, which no path does; correct it")
+            raise ConfigurationError("a file URL contains a NUL, which no path may; correct it")
         return Location(scheme=Scheme.FILE, account="", container=path, path="")
     return _cloud_location(url, Scheme(scheme), rest)
 
@@ -128,7 +128,7 @@ def _cloud_location(url: str, scheme: Scheme, rest: str) -> Location:
         raise ConfigurationError(f"{_shown(url)} is not of the form {form}")
     if (account and not _ACCOUNT.fullmatch(account)) or not _CONTAINER.fullmatch(container):
         raise ConfigurationError(
-            f"{_shown(url)} holds a name that no account, container or bucket has; correct it"
+            f"{_shown(url)} has a name that no account, container or bucket can have; correct it"
         )
     return Location(
         scheme=scheme, account=account, container=container, path=names[0] if names else ""

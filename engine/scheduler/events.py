@@ -14,7 +14,7 @@ from noria.manifests.model import Lease, LeaseKind, LeaseProgress, LeaseResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerOptions:
-    """The scheduler's bounds. Times are in seconds; 0 is refused where its meaning is not given."""
+    """The scheduler's bounds. Times are in seconds; 0 is refused unless its meaning is given."""
 
     leases_per_worker: int = 16
     """The widest window: a worker holds no more leases than this, whatever slots it offers."""
@@ -37,8 +37,10 @@ class SchedulerOptions:
     split_timeout_seconds: float = 60.0
     """A split that is not answered, or refused, may be asked for again after this."""
     max_clock_gap_seconds: float = 20.0
-    """No more time than this counts between two events: while the driver itself stood still (its
-    job directory hung, it was stopped), nobody was late."""
+    """No more time than this counts between two events.
+
+    While the driver itself stood still (its job directory hung, it was stopped), nobody was late.
+    """
     drain_timeout_seconds: float = 300.0
     """How long a draining run waits for live leases before it revokes them; 0 means not at all."""
 

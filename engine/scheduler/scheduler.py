@@ -1,7 +1,7 @@
 """Who works on what: a pure state machine, without clock, network or chance.
 
 The driver runs it for real, the simulator runs the same object for thousands of workers. Nothing
-in it is durable: which units are settled is what seals say, all else is made anew from the plan.
+in it is durable: seals say which units are settled, and all else is made again from the plan.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Scheduler:
         │                                                           ╎
         └╌╌╌╌╌╌╌╌╌╌ UPLOAD_LOST: NewGeneration of the whole shard ╌╌┘
 
-    A lost worker costs no attempt where it was leaving, or its lease got well ahead of all before.
+    A lost worker costs no attempt if it was leaving, or if its lease got well ahead of all before.
     What a cut or an early end leaves over is a new PENDING span. Once all units of a PARTS shard
-    are settled, a span without units (ASSEMBLE, first = end = 0) completes it on the same ways.
+    are settled, a span without units (ASSEMBLE, first = end = 0) completes it in the same states.
 
     Promises, whatever the order, number or truth of the events:
     - a unit has at most one live lease, and is sealed at most once in a generation of its shard;
@@ -253,9 +253,11 @@ class Scheduler:
         self._note_room(worker)
 
     def _lose(self, worker: WorkerState, cause: str) -> None:
-        """The worker is gone. A span may have killed it, so each that it held has failed once: but
-        where it was about to leave anyway, or the span got well ahead. Nodes may be lost more often
-        than a span takes."""
+        """The worker is gone. A span may have killed it, so each that it held has failed once.
+
+        Not if the worker was about to leave anyway, or if the span got well ahead: nodes may be
+        lost more often than a span may fail.
+        """
         expected = worker.leaving
         del self._workers[worker.name]
         self._leave(worker)
@@ -266,7 +268,7 @@ class Scheduler:
                 self._fail(live_lease, cause, rest=False)
 
     def _expel(self, worker: WorkerState, cause: str) -> None:
-        """End a worker for what it did itself: what it holds besides has not failed."""
+        """End a worker for what it did itself: the other leases that it holds have not failed."""
         del self._workers[worker.name]
         self._leave(worker)
         self._commands.append(LoseWorker(worker=worker.name, cause=cause))
@@ -336,8 +338,10 @@ class Scheduler:
         self._note_room(worker)
         for live_lease in missing.values():
             self._miss(live_lease)
-        deaf = any(self._now - since >= self._options.revoke_seconds for since in fenced.values())
-        if deaf and worker.name in self._workers:
+        ignores_us = any(
+            self._now - since >= self._options.revoke_seconds for since in fenced.values()
+        )
+        if ignores_us and worker.name in self._workers:
             self._expel(worker, "revoke_ignored")
 
     def _miss(self, live_lease: LiveLease) -> None:

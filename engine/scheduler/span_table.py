@@ -26,7 +26,7 @@ class SpanTable:
         settled: Iterable[SettledSpan],
         generations: Mapping[int, int],
     ) -> None:
-        """Raises JobDirectoryError where settled spans overlap, or lie outside of the plan."""
+        """Raises JobDirectoryError if settled spans overlap, or are outside the plan."""
         self.backlog = Backlog()
         self.spans = dict.fromkeys(SpanState, 0)
         self.units = dict.fromkeys(SpanState, 0)
@@ -92,7 +92,7 @@ class SpanTable:
     # -- the arrows of the diagram -----------------------------------------------------------------
 
     def _move(self, span: Span, state: SpanState | None) -> None:
-        """The only place where a span changes its state."""
+        """The only method that changes the state of a span."""
         assert (span.state, state) in STEPS, f"no arrow leads from {span.state} to {state}"
         if span.state is not None:
             self.spans[span.state] -= 1
@@ -143,7 +143,7 @@ class SpanTable:
         self.make_pending(rest)
 
     def void(self, shard: Shard) -> None:
-        """A new generation: spans are gone, but quarantined ones; their units are pending anew."""
+        """A new generation: all spans but quarantined ones go; their units are pending again."""
         self._clear(shard)
         self._open_gaps(shard)
 

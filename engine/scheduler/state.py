@@ -10,8 +10,10 @@ from enum import StrEnum
 from noria.manifests.model import Lease, LeaseKind, LeaseProgress, ShardPlan
 
 GAIN_PARTS = 8
-"""An attempt has gained where it did one of so many parts of what was left to do. Of a span of
-100,000 units not more than 8 * ln(100,000) = 92 can."""
+"""An attempt has gained if it did one of so many parts of what was left to do.
+
+Of a span of 100,000 units not more than 8 * ln(100,000) = 92 attempts can.
+"""
 
 
 class SpanState(StrEnum):
@@ -62,8 +64,7 @@ class Span:
     failures: int = 0
     """Of this span and of those that it was cut from."""
     units_best: int = 0
-    """The most of its units that any attempt so far was seen to have done, journalled ones
-    included."""
+    """The most of its units that any attempt is known to have done, journalled ones included."""
     state: SpanState | None = None
     live_lease: LiveLease | None = None
     """Set while the span is leased."""
@@ -134,8 +135,11 @@ class LiveLease:
 
     @property
     def gained(self) -> bool:
-        """Whether it got well ahead of all attempts before it. A span that kills its workers stops
-        to gain; one whose workers die for other reasons is done in ever shorter rests."""
+        """True if this attempt did at least 1/GAIN_PARTS of what earlier attempts left to do.
+
+        A span that kills its workers stops gaining, and is quarantined; one whose workers die for
+        other reasons keeps shrinking.
+        """
         best = self.span.units_best
         gain = min(self.units_done, self.span.units) - best
         return gain > 0 and gain * GAIN_PARTS >= self.span.units - best

@@ -1,4 +1,4 @@
-"""What all commands share: how they speak, and how they end, as cli.py promises."""
+"""What all commands share: how they print, and how they exit, as cli.py promises."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def exit_codes(as_json: bool) -> Iterator[None]:
     except (typer.Exit, SystemExit):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the job can be gone on with
-        message = f"unexpected {type(error).__name__}; the job is as it was, run it again to go on"
+        message = f"unexpected {type(error).__name__}; the job is as it was; run it again to resume"
         if as_json:
             print(json.dumps({"error": message, "cause": "internal", "exit_code": 3}))
         frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -97,7 +97,7 @@ def exit_codes(as_json: bool) -> Iterator[None]:
         print(f"noria: {message} (at {place})", file=sys.stderr)
         raise typer.Exit(3) from None
     except KeyboardInterrupt:
-        print("noria: stopped; run it again to go on", file=sys.stderr)
+        print("noria: stopped; run it again to resume", file=sys.stderr)
         raise typer.Exit(3) from None
 
 

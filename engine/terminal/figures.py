@@ -32,8 +32,7 @@ def fit(cells: Sequence[str], columns: int) -> str:
 
 
 def fraction(status: JobStatus) -> float:
-    """How much is done, 0 to 1, by bytes; by objects where there are no bytes. 1 only where nothing
-    is left."""
+    """How much is done, 0 to 1, by bytes, or by objects if there are none. 1: nothing is left."""
     if not status.objects_total:
         return 1.0 if status.phase is Phase.FINISHED else 0.0
     if status.bytes_total:
@@ -84,7 +83,7 @@ def worker_cells(status: JobStatus) -> list[str]:
 
 
 def percent_text(part: float) -> str:
-    """Cut, not rounded: 100 % is said where all is done, and not before."""
+    """Cut, not rounded: 100 % is said if all is done, and not before."""
     return f"{int(part * 1000) / 10:.1f} %"
 
 

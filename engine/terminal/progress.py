@@ -1,4 +1,4 @@
-"""The terminal: a live display where somebody looks on, plain lines where a log is kept.
+"""The terminal: a live display on a terminal, plain lines in a log.
 
 Both show the figures of one JobStatus, on standard error. No object names: what is shown is counts.
 """
@@ -20,7 +20,7 @@ from noria.engine.status import JobStatus
 from noria.engine.terminal.figures import describe
 
 LINE_SECONDS: Final = 10.0
-"""Plain lines come at most this often, but for those that tell of a new phase."""
+"""Plain lines come at most this often, except those that tell of a new phase."""
 
 QUEUED_LINES: Final = 100
 """What waits for a stream that takes nothing in; the oldest is dropped."""
@@ -56,7 +56,7 @@ class Progress:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`stream` is where to write; None: what sys.stderr is at this moment."""
+        """`stream` is what to write to; None: what sys.stderr is at this moment."""
         self._stream = stream or sys.stderr
         self._clock = clock
         self._lock = threading.Lock()
@@ -97,8 +97,10 @@ class Progress:
                 self._writer.put(lambda view: view.message(text))
 
     def close(self) -> None:
-        """Show the latest status if it is not there yet, and let go of the stream. A repeat does
-        nothing."""
+        """Show the latest status if it is not shown yet, and let go of the stream.
+
+        A repeat does nothing.
+        """
         if self._log in _LOGGER.handlers:
             _LOGGER.removeHandler(self._log)
             _LOGGER.propagate = True

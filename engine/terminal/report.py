@@ -1,5 +1,4 @@
-"""Reports for people and for programs: the JSON documents of every command, and their plain
-rendering."""
+"""Reports of every command: the JSON document for programs, and how people see it."""
 
 from __future__ import annotations
 
@@ -99,7 +98,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
     _print_failures(console, summary["failures"], summary["failed"])
     if not summary["complete"]:
         console.print(f"stopped before the end: {summary['stopped'] or 'see log'}", soft_wrap=True)
-        console.print(f"go on with: noria run {summary['directory']}", soft_wrap=True)
+        console.print(f"resume it: noria run {summary['directory']}", soft_wrap=True)
     elif summary["reconciled"]:
         extra = summary["differences"].get("extra", 0)
         others = f"{extra:,} of others, expected" if extra else "nothing extra"

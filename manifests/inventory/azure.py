@@ -84,7 +84,7 @@ FIELDS_OF_FILTER = {
 """A rule's filter that adds rows, and the fields without which they look like current blobs."""
 
 FOLDER_IN_METADATA = r'(?i)"hdi_isfolder":"true"'
-"""In canonical JSON, where a quote inside of a value would be escaped."""
+"""In canonical JSON, in which a quote inside a value would be escaped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +244,7 @@ def _inventory_batch(rows: ReportRows, filters: frozenset[str]) -> pa.RecordBatc
 
 
 def _is_folder(rows: ReportRows, metadata: pa.Array) -> pa.Array:
-    """From the column of a hierarchical account or from metadata; null where there is neither."""
+    """From the column of a hierarchical account or from metadata; null if there is neither."""
     if column(rows, "hdi_isfolder") is None and column(rows, "Metadata") is None:
         return pa.nulls(rows.count, pa.bool_())
     marked = pc.fill_null(pc.match_substring_regex(metadata, FOLDER_IN_METADATA), False)
@@ -263,7 +263,7 @@ def _sizes(rows: ReportRows, is_folder: pa.Array) -> pa.Array:
 
 
 def _not_current(rows: ReportRows, filters: frozenset[str]) -> pa.Array:
-    """Why a row is no current blob. A blob older than versioning has neither version nor flag."""
+    """Why a row is not a current blob. One older than versioning has neither version nor flag."""
     deleted = pc.fill_null(flags(rows, "Deleted"), False)
     snapshot = _is_known(rows, "Snapshot")
     current = flags(rows, "IsCurrentVersion")

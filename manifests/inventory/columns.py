@@ -32,11 +32,11 @@ HEX_BYTES = pa.array([bytes.fromhex(pair) for pair in HEX_PAIRS], pa.binary())
 JSON_LINES = json.JSONEncoder(sort_keys=True, separators=(",\n", ":"), ensure_ascii=False)
 
 Convert = Callable[[pa.Array], pa.Array]
-"""Works on each value alone, and raises ValueError (as Arrow does) where one does not fit."""
+"""Works on each value alone, and raises ValueError (as Arrow does) if one does not fit."""
 
 
 def column(rows: ReportRows, *names: str) -> pa.Array | None:
-    """The first of these columns that the report has, None where it has none.
+    """The first of these columns that the report has, or None.
 
     Text comes as pa.string(), checked to be UTF-8, with null for an empty value.
     """
@@ -95,8 +95,11 @@ def whole_numbers(rows: ReportRows, name: str) -> pa.Array:
 
 
 def moments(rows: ReportRows, name: str) -> pa.Array:
-    """Points in time: ISO 8601 text with its zone, timestamps (UTC where they name no zone), or
-    integers, Unix time in milliseconds."""
+    """Points in time, from text, timestamps or integers.
+
+    Text is ISO 8601 with its zone; timestamps without a zone are UTC; integers are Unix time in
+    milliseconds.
+    """
     found = column(rows, name)
     if found is None:
         return pa.nulls(rows.count, MOMENT)

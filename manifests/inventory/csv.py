@@ -74,7 +74,7 @@ def csv_rows(
 ) -> Iterator[ReportRows]:
     """The records of a CSV file (RFC 4180, UTF-8); empty fields are null, empty lines are nothing.
 
-    `names` are the columns; None where the file's first record has them. Only columns whose folded
+    `names` are the columns; None if the file's first record names them. Only columns whose folded
     name is in `wanted` are read.
     """
     columns = None if names is None else folded_names(names, file, wanted)
@@ -97,7 +97,7 @@ def _read_full(source: TextSource) -> bytes:
 
 
 def _end_of_records(block: TextBlock, file: str, *, quoted: bool, last: bool) -> int:
-    """Where the last whole record of the block ends; 0 where none does."""
+    """The offset at which the last whole record of the block ends; 0 if none does."""
     data = block.data
     before = _checked_quotes(block, file) if quoted else 0
     if last:
@@ -109,7 +109,7 @@ def _end_of_records(block: TextBlock, file: str, *, quoted: bool, last: bool) ->
         before -= data.count(b'"', end, behind) if quoted else 0
         if before % 2 == 0:
             return end
-        # An odd number of quotes before a line end: it lies in the field that the last one opens.
+        # An odd number of quotes before a line end: it is in the field that the last one opens.
         behind = data.rfind(b'"', 0, end)
         before -= 1
     return 0

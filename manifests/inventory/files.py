@@ -1,4 +1,4 @@
-"""Where an inventory report lies, and the checks that its bytes are the ones its writer meant.
+"""The files of an inventory report, and the checks that their bytes are what its writer meant.
 
 A report is a manifest (JSON), a checksum file with the manifest's MD5, and the data files that the
 manifest lists. Names are paths below one root: the container or bucket that holds the report, or a
@@ -59,7 +59,7 @@ class LocalReportFiles:
             path = (self.root / name).resolve()
             # A manifest is input: it must not make us read other files of this machine.
             if not path.is_relative_to(self.root.resolve()):
-                raise InventoryError(f"{name}: lies outside the report's directory")
+                raise InventoryError(f"{name}: is outside the report's directory")
             if path.is_file():
                 return path
         except (OSError, ValueError):  # too long, or of characters that no name has
@@ -69,7 +69,7 @@ class LocalReportFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
-    """A data file as the manifest states it. `md5` is 16 bytes, None where none is stated."""
+    """A data file as the manifest states it. `md5` is 16 bytes, None if none is stated."""
 
     name: str
     size: int
@@ -86,11 +86,11 @@ class ReportManifest:
     """Where these fields stand in the manifest, for messages: empty, or such as `files[3].`"""
 
     def get(self, kind: type[T], *steps: str) -> T:
-        """The value at `steps`. Raises InventoryError where it is missing or of another type."""
+        """The value at `steps`. Raises InventoryError if it is missing or of another type."""
         value: Any = self.fields
         for step in steps:
             value = value.get(step) if isinstance(value, Mapping) else None
-        # bool is an int to isinstance, and `true` is no count.
+        # bool is an int to isinstance, and `true` is not a count.
         if type(value) is not kind:
             raise self.refuse(f"{self.path}{'.'.join(steps)} is missing or of the wrong type")
         return value
@@ -132,7 +132,7 @@ def read_manifest(files: ReportFiles, name: str) -> ReportManifest:
 
 
 def parse_md5(text: bytes) -> bytes | None:
-    """An MD5 written as 32 hex digits or as base64. None where it is neither."""
+    """An MD5 written as 32 hex digits or as base64. None if it is neither."""
     text = text.strip()
     try:
         return bytes.fromhex(text.decode("ascii"))
@@ -165,7 +165,7 @@ def check_data_files(
 
 @contextmanager
 def open_file(files: ReportFiles, name: str) -> Iterator[BinaryIO]:
-    """The file, closed at the end of the block. Raises InventoryError where it is missing."""
+    """The file, closed at the end of the block. Raises InventoryError if it is missing."""
     try:
         stream = files.open(name)
     except FileNotFoundError:
@@ -202,7 +202,7 @@ class CheckedStream:
 
 
 class PlainText:
-    """The text of a file, unpacked where the file is gzip (told by its first bytes)."""
+    """The text of a file, unpacked if the file is gzip (told by its first bytes)."""
 
     def __init__(self, stream: BinaryIO | CheckedStream, name: str) -> None:
         self._name = name

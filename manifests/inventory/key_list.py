@@ -50,7 +50,7 @@ class KeyList:
 
 
 def open_key_list(files: ReportFiles, name: str, *, prefix: str) -> KeyList:
-    """Raises InventoryError where the file is missing."""
+    """Raises InventoryError if the file is missing."""
     with open_file(files, name):
         pass
     return KeyList(files=files, name=name, prefix=prefix, summary=ReportSummary())

@@ -1,4 +1,4 @@
-"""Inventories: what lies in a container or bucket, as its cloud or a person wrote it down.
+"""Inventories: what a container or bucket holds, as its cloud or a person wrote it down.
 
 `read_inventory` is the one door. Whatever it hands out has passed the checks that its format
 allows; the rest is refused with InventoryError, which names the file and the line.

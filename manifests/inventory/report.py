@@ -16,7 +16,7 @@ class ReportSummary:
     """Counts of a report, before rows are merged. The read ones grow while `batches` runs."""
 
     stated_rows: int | None = None
-    """As the manifest states them. None where it states none."""
+    """As the manifest states them. None if it states none."""
     stated_bytes: int | None = None
     rows: int = 0
     """All rows read, wanted or not."""
@@ -58,7 +58,7 @@ class InventoryReport(Protocol):
     def created(self) -> datetime | None:
         """When its writer began to look at the container: later changes may be missing.
 
-        None where the inventory does not say.
+        None if the inventory does not say.
         """
         ...
 

@@ -39,7 +39,7 @@ def fold(name: str) -> str:
 
 
 def folded_names(names: Sequence[str], file: str, wanted: frozenset[str]) -> tuple[str, ...]:
-    """The columns of a file. Raises InventoryError where a wanted one is there twice."""
+    """The columns of a file. Raises InventoryError if a wanted one is there twice."""
     columns = tuple(fold(name.strip()) for name in names)
     for name in wanted:
         if columns.count(name) > 1:
@@ -56,8 +56,10 @@ DAMAGED = (
     OverflowError,
     MemoryError,
 )
-"""What the readers raise for a damaged file; names of columns that are not UTF-8 are ValueErrors.
-Errors of a store are none of these, and pass through."""
+"""What the readers raise for a damaged file; a column name that is not UTF-8 is a ValueError.
+
+Errors of a store are not among these, and propagate.
+"""
 
 ColumnarFile = tuple[Sequence[str], Callable[[list[str]], Iterator[pa.RecordBatch]]]
 """The names of all columns, and how to read some of them."""

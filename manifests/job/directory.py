@@ -1,18 +1,18 @@
-"""The job directory: the only truth of a job. Immutable files, their names, and how they are
-written.
+"""The job directory: the only truth of a job.
 
-    job.json                              what was asked; the job's id; no secret
-    manifest/                             the frozen manifest (manifests/manifest/freeze.py)
-    epochs/0000000001.json                one for each driver that ever held the job
-    uploads/SHARD/GENERATION.json         the multipart upload that a PARTS shard feeds
-    journal/SHARD/ATTEMPT.jsonl           what an attempt did so far, appended; dropped when the
-    shard is settled results/SHARD/KIND-FIRST-ATTEMPT.parquet   receipts or part records of one
-    lease
+    job.json                                   what was asked; the job's id; no secret
+    manifest/                                  the frozen manifest (manifests/manifest/freeze.py)
+    epochs/0000000001.json                     one for each driver that ever held the job
+    uploads/SHARD/GENERATION.json              the multipart upload that a PARTS shard feeds
+    journal/SHARD/ATTEMPT.journal              what an attempt has done so far, appended; dropped
+                                               when the shard is settled
+    results/SHARD/KIND-FIRST-ATTEMPT.parquet   receipts or part records of one lease
     sealed/SHARD/KIND-GENERATION-FIRST.json    names the one result that counts
-    verified/SHARD/...                    the same two for a later verification: results and seals
-    status.json                           a cache for people and metrics, replaced every few seconds
-    reconcile.json, failures.parquet      reports, made again by every run
-    driver.lock                           held by the living driver
+    verified/EPOCH/                            results and seals of a later verification
+    status.json, verify-status.json            caches for people and metrics, replaced every second
+    reconcile.json, failures.parquet           reports, made again by every run
+    pseudonyms.key                             makes the names that reports show instead of keys
+    driver.lock                                held by the living driver
 
 Everything but journals, caches and reports is written once, put-if-absent, and flushed to disk
 before its name appears: a reader sees a whole file or none. A full or failing disk is a
@@ -39,8 +39,7 @@ from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirecto
 from noria.manifests.schema import SCHEMA_VERSION
 
 ATTEMPTS_PER_EPOCH = 1_000_000_000
-"""Attempts of epoch E are E * ATTEMPTS_PER_EPOCH + 1, 2, ...: unique without a write for each
-lease."""
+"""Attempts of epoch E are E * ATTEMPTS_PER_EPOCH + 1, 2, ...: unique, without a write a lease."""
 EPOCHS_MAX = 2**63 // ATTEMPTS_PER_EPOCH - 1
 """Attempts are stored as int64."""
 _EPOCH = re.compile(r"epochs/([0-9]{10})\.json")
@@ -59,7 +58,7 @@ class JobDirectory:
 
     @classmethod
     def create(cls, root: Path, job: dict[str, Any]) -> JobDirectory:
-        """Make a new job directory. Raises JobDirectoryError where another job lies there."""
+        """Make a new job directory. Raises JobDirectoryError if there is another job."""
         with _disk_errors(root):
             root.mkdir(parents=True, exist_ok=True)
         directory = cls(root)
@@ -72,8 +71,10 @@ class JobDirectory:
 
     @classmethod
     def open(cls, root: Path) -> JobDirectory:
-        """Open an existing one. Raises JobDirectoryError where there is none, or of another
-        version."""
+        """Open an existing one.
+
+        Raises ConfigurationError if there is none, JobDirectoryError if it is of another version.
+        """
         directory = cls(root)
         job = directory.job()
         if job.get("schema") != SCHEMA_VERSION:
@@ -92,7 +93,7 @@ class JobDirectory:
         text = self.read("job.json")
         if text is None:
             raise ConfigurationError(
-                f"{self.root} is no job directory: it has no job.json; name the one of --job"
+                f"{self.root} is not a job directory: it has no job.json; name the one of --job"
             )
         try:
             job = json.loads(text)
@@ -121,7 +122,7 @@ class JobDirectory:
             raise _disk_error(self.root, error) from error
 
     def write_once(self, name: str, data: bytes) -> bool:
-        """Durable put-if-absent. True where this call wrote it, False where it was there."""
+        """Durable put-if-absent. True if this call wrote the file, False if it was there."""
         target = self.root / name
         with _disk_errors(self.root):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,8 +137,7 @@ class JobDirectory:
         return True
 
     def publish(self, scratch: Path, name: str) -> None:
-        """Give a finished scratch file its name, durably. The name is unique to the caller's
-        attempt."""
+        """Give a finished scratch file its name, durably; no other attempt uses that name."""
         target = self.root / name
         with _disk_errors(self.root):
             descriptor = os.open(scratch, os.O_RDONLY)
@@ -157,8 +157,7 @@ class JobDirectory:
             os.replace(_write_scratch(target, data), target)
 
     def names(self, directory: str) -> Iterator[str]:
-        """Names below a directory of this job, in order, two levels deep at most; scratch left
-        out."""
+        """Names below a directory of this job, in order, without scratch files."""
         try:
             entries = sorted(os.scandir(self.root / directory), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
@@ -231,12 +230,12 @@ class DriverHold:
 
     @staticmethod
     def _next_epoch(directory: JobDirectory) -> int:
-        # Other files that lie there are not ours, and say nothing.
+        # Files of other names are not Noria's, and are ignored.
         known = filter(None, map(_EPOCH.fullmatch, directory.names("epochs")))
         epoch = 1 + max((int(found[1]) for found in known), default=0)
         if epoch > EPOCHS_MAX:
             raise JobDirectoryError(
-                f"epochs/{epoch - 1:010d}.json is none of a driver's; remove it, then run again"
+                f"epochs/{epoch - 1:010d}.json was written by no driver; remove it, then run again"
             )
         who = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
         while not directory.write_once(f"epochs/{epoch:010d}.json", _json(who)):
@@ -260,8 +259,7 @@ class DriverHold:
 
 
 class JournalFile:
-    """An append-only file; append() returns once the bytes are on disk. The file appears with the
-    first."""
+    """An append-only file, made by the first append(), which returns once the bytes are on disk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -79,8 +79,11 @@ def _frame(payload: bytes) -> bytes:
 
 
 def decode_journal(data: bytes) -> Iterator[Record]:
-    """The records of one journal, up to the first that is torn or damaged: a crash leaves such a
-    tail. A record whose checksum fits and whose content says nothing ends it as well."""
+    """The records of one journal, up to the first that is torn or damaged.
+
+    A crash leaves such a tail. A record whose checksum fits but whose content is not one of ours
+    ends the journal too.
+    """
     place = 0
     while (payload := _payload(data, place)) is not None:
         start, end = payload
@@ -120,8 +123,7 @@ def _check(payload: bytes, kind: str, values: dict[str, Any]) -> None:
 
 
 def _payload(data: bytes, place: int) -> tuple[int, int] | None:
-    """Where the payload of the record at `place` starts and ends; None where there is no whole
-    one."""
+    """The start and end of the payload of the record at `place`, or None if it is not whole."""
     line_end = data.find(b"\n", place, place + 32)
     if line_end < 0:
         return None
@@ -137,8 +139,7 @@ def _payload(data: bytes, place: int) -> tuple[int, int] | None:
 
 
 def read_journals(directory: JobDirectory, shard: int, first: int, end: int) -> JournalState:
-    """What all attempts at a shard have journalled for rows [first, end), the newest word
-    winning."""
+    """What all attempts at a shard have journalled for rows [first, end); the newest wins."""
     state = JournalState()
     tables: list[pa.Table] = []
     for data in directory.journals(shard):

@@ -81,8 +81,7 @@ def parts_of(table: pa.Table) -> Iterator[PartRecord]:
 
 
 def failures_of(table: pa.Table) -> pa.Table:
-    """The receipts of a result that someone has to look at: neither landed nor skipped by
-    policy."""
+    """The receipts that someone has to look at: neither landed nor skipped by policy."""
     policy = [reason for reason in Reason if not reason.refused]
     landed = pc.is_in(
         table["outcome"],

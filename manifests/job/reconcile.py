@@ -1,11 +1,11 @@
-"""Reconcile: manifest against receipts against a fresh listing of the target. The proof a job ends
-with.
+"""Reconcile: the proof that a job ends with.
 
+The manifest is compared with the receipts, and those with a fresh listing of the target.
 Three sets are joined out of core, in DuckDB with bounded memory:
 
     manifest   what should have been decided: every entry
     receipts   what was decided: the sealed results, checked against their seals
-    listing    what stands at the target now
+    listing    what is at the target now
 
 Every manifest entry has exactly one receipt, of the same size; every entry that landed is listed
 under its target key with its size and ETag; no two landed under one key; and nothing else is
@@ -45,8 +45,7 @@ _LISTING = pa.schema([("target_key", pa.string()), ("size", pa.int64()), ("etag"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """Counts of entries or objects; all the differences are listed in
-    reconcile-differences.parquet."""
+    """Counts of entries or objects. All differences are in reconcile-differences.parquet."""
 
     entries: int
     """In the manifest."""
@@ -85,7 +84,7 @@ def reconcile(
     """Compare all three; writes reconcile.json and the differences. May be repeated at any time.
 
     `listing` yields INVENTORY_SCHEMA batches of everything below the target's prefix. Raises
-    JobDirectoryError where seals overlap, or a sealed result is not the file that was sealed.
+    JobDirectoryError if seals overlap, or a sealed result is not the file that was sealed.
     """
     scratch = directory.path(".reconcile").absolute()
     shutil.rmtree(scratch, ignore_errors=True)
@@ -115,8 +114,7 @@ def _spool_listing(listing: Iterable[pa.RecordBatch], target_prefix: str, path: 
 
 
 def _spool_receipts(directory: JobDirectory, manifest: Manifest, path: Path) -> None:
-    """All sealed receipts in one file, without chunk digests; one sealed result in memory at a
-    time."""
+    """All sealed receipts in one file, without chunk digests; one result in memory at a time."""
     names = ["key", "target_key", "outcome", "size", "target_etag"]
     schema = pa.schema([RECEIPT_SCHEMA.field(name) for name in names])
     kinds = {plan.shard: plan.kind for plan in manifest.shards()}
@@ -190,7 +188,7 @@ def _compare(
             database.execute("set preserve_insertion_order=false")
             database.execute(
                 _TABLES.format(
-                    # Those that were frozen and verified, whatever else lies there.
+                    # Those that were frozen and verified, whatever else is in the folder.
                     manifest=", ".join(map(_pattern, files or [_write_empty_manifest(scratch)])),
                     receipts=_pattern(scratch / "receipts.parquet"),
                     listing=_pattern(scratch / "listing.parquet"),

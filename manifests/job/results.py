@@ -64,8 +64,10 @@ def _file_sha256(path: Path) -> str:
 def read_result(
     directory: JobDirectory, sealed: Seal, columns: list[str] | None = None
 ) -> pa.Table:
-    """The result that a seal names, or some columns of it. Raises JobDirectoryError where it is not
-    what was sealed."""
+    """The result that a seal names, or some columns of it.
+
+    Raises JobDirectoryError if it is not what was sealed.
+    """
     parts = (PART_SCHEMA, FIRST_PART_SCHEMA)
     schemas = parts if sealed.kind is LeaseKind.PARTS else (RECEIPT_SCHEMA,)
     path = directory.path(sealed.result_name)

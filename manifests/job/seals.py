@@ -26,7 +26,7 @@ from noria.manifests.model import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seal:
-    """The one word that counts on units [first, end) of a shard."""
+    """What counts for units [first, end) of a shard."""
 
     shard: int
     kind: LeaseKind
@@ -51,8 +51,7 @@ _FLAT_KEYS = {
 
 
 def seal(directory: JobDirectory, result: LeaseResult, area: str = "sealed") -> Seal:
-    """Write the seal of an accepted result; of two, the first stands. Returns the one that
-    stands."""
+    """Write the seal of an accepted result. The first of two wins; returns the one that counts."""
     name = f"{area}/{_seal_name(result)}"
     values = {
         item.name: getattr(result, item.name) for item in fields(Seal) if item.name != "summary"

@@ -21,8 +21,7 @@ _NAME = re.compile(r"uploads/([0-9]{8,10})/([0-9]{6,9})\.json")
 
 
 def write_upload(directory: JobDirectory, shard: int, generation: int, upload: Upload) -> Upload:
-    """Journal the upload of a PARTS shard. Of several workers the first wins; returns the one that
-    stands."""
+    """Record the upload of a PARTS shard. The first of several workers wins; returns its upload."""
     name = upload_name(shard, generation)
     if directory.write_once(name, json.dumps(asdict(upload)).encode()):
         return upload

@@ -52,14 +52,14 @@ def freeze(
     """Rows of INVENTORY_SCHEMA, in any order and batching, become the manifest `directory`.
 
     Keys lose source_prefix; rows without it are left out and counted. Of rows that share a key one
-    stays (sorting.py says which). The same rows give the same digest. memory_limit_bytes
+    is kept (sorting.py says which). The same rows give the same digest. memory_limit_bytes
     bounds the sort; some 400 MB come on top. The sort needs memory by the square root of the rows:
     about 160 MB for ten million, 1.6 GB for a billion. Disk space beside `directory`: about four
     times the manifest.
 
-    Raises InventoryError where a row has no size or another schema or sizes add up beyond 4 EiB,
-    and JobDirectoryError where a manifest stands there already or the disk is full. What `batches`
-    raises passes through. Nothing is published then, and it may be called again.
+    Raises InventoryError if a row has no size or another schema, or sizes add up to more than
+    4 EiB, and JobDirectoryError if `directory` holds a manifest already or the disk is full. Errors
+    of `batches` propagate. Nothing is published then, and it may be called again.
     """
     with disk_errors(directory):
         if directory.exists() and any(directory.iterdir()):

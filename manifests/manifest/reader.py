@@ -76,8 +76,7 @@ _ENTRY_COLUMNS = ["key", "target_key", "size", "etag", "version_id", "crc64nvme"
 
 
 def open_manifest(directory: Path) -> Manifest:
-    """The manifest in `directory`. Raises JobDirectoryError where it is missing, incomplete or too
-    new."""
+    """Open a manifest. Raises JobDirectoryError if it is missing, incomplete or too new."""
     try:
         text = (directory / "manifest.json").read_bytes()
         facts = json.loads(text)
@@ -98,12 +97,12 @@ def open_manifest(directory: Path) -> Manifest:
         said = isinstance(error, OSError | pa.ArrowException) or type(error) is ValueError
         what = first_line(error) if said else "manifest.json is damaged"
         raise JobDirectoryError(
-            f"cannot read the manifest {directory}: {what}; restore it, or plan anew"
+            f"cannot read the manifest {directory}: {what}; restore it, or plan again"
         ) from error
 
 
 def _read_shards(directory: Path, stated: _Facts) -> pa.Table:
-    """shards.parquet, if it is what was frozen and fits what manifest.json says besides."""
+    """shards.parquet. Raises ValueError unless it was frozen so and agrees with manifest.json."""
     data = (directory / stated.shards.file.name).read_bytes()
     if hashlib.sha256(data).hexdigest() != stated.shards.file.sha256:
         raise ValueError("shards.parquet is not what was frozen")
@@ -118,8 +117,7 @@ def _read_shards(directory: Path, stated: _Facts) -> pa.Table:
 
 
 class Manifest:
-    """A manifest on disk. Reading holds at most one row group; methods may be called from
-    threads."""
+    """A manifest on disk. Reading holds at most one row group; threads may call any method."""
 
     def __init__(self, directory: Path, facts: dict[str, Any], shards: pa.Table) -> None:
         self.directory = directory
@@ -161,7 +159,7 @@ class Manifest:
         return [_shard_plan(row) for row in self._shards.to_pylist()]
 
     def shard(self, shard: int) -> ShardPlan:
-        """The plan of one shard. Raises IndexError where there is none of that number."""
+        """The plan of one shard. Raises IndexError if there is none of that number."""
         return _shard_plan(self._row(shard))
 
     def fit(self, size: int) -> PartPlan:
@@ -172,14 +170,15 @@ class Manifest:
         )
 
     def read_shard(self, shard: int) -> pa.Table:
-        """All rows of a shard, MANIFEST_SCHEMA. Raises JobDirectoryError where the file is
-        damaged."""
+        """All rows of a shard, MANIFEST_SCHEMA. Raises JobDirectoryError if the file is damaged."""
         with self._file(shard) as (file, row_group):
             return file.read_row_group(row_group)
 
     def entries(self, shard: int, first: int = 0, end: int | None = None) -> Iterator[ObjectEntry]:
-        """Rows [first, end) of a shard, in order, read as they are asked for. end None: all the
-        rest."""
+        """Rows [first, end) of a shard, in order, read as they are asked for.
+
+        `end` None: to the last row. Raises JobDirectoryError if the file is damaged.
+        """
         rows = self._row(shard)["rows"]
         end = rows if end is None else min(end, rows)
         row = 0
@@ -198,7 +197,9 @@ class Manifest:
 
     def target_keys_among(self, names: pa.Array) -> set[str]:
         """Those of `names` that entries of this manifest have at the target, below its prefix.
-        Reads the keys of all shards."""
+
+        Reads the keys of all shards.
+        """
         found: set[str] = set()
         for shard in range(len(self._shards)) if len(names) else ():
             with self._file(shard) as (file, row_group):

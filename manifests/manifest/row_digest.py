@@ -1,5 +1,4 @@
-"""The digest of a manifest's rows: SHA-256 in a form that anyone can make again from the Parquet
-files.
+"""The digest of a manifest's rows: a SHA-256 that anyone can compute from the Parquet files.
 
 Rows are taken in manifest order in blocks of 65,536 (the last may be shorter). A block is hashed
 column by column, in the order of MANIFEST_SCHEMA:

@@ -1,7 +1,7 @@
 """Rows in any order -> rows sorted by the UTF-8 bytes of key, each key once. Out of core: DuckDB.
 
 RowSpool.append   rows go to one Parquet file; whether they came in order is noted
-RowSpool.sorted   the rows in order, clashes of names settled; no sort where they came in order
+RowSpool.sorted   the rows in order, clashes of names settled; not sorted if they came in order
 unique            equal keys collapse to one row
 """
 
@@ -195,9 +195,9 @@ class RowSpool:
 
 
 def _settle_names(database: duckdb.DuckDBPyConnection, options: PlanOptions) -> None:
-    """Make a view `settled` of `rows` where no two landing rows exclude one another at the target.
+    """Make a view `settled` of `rows` in which no two rows exclude one another at the target.
 
-    Where the target cannot hold `f` and `f/g`, `f` is refused or escaped: one object rather than
+    If the target cannot hold both `f` and `f/g`, `f` is refused or escaped: one object rather than
     many. An escaped name that another row has too is given up: an earlier move may have made it.
     """
     database.execute("CREATE TABLE verdicts (key VARCHAR, target_key VARCHAR, reason VARCHAR)")
@@ -256,15 +256,15 @@ def _verdicts(keys: pa.Array, options: PlanOptions) -> pa.Table:
 def unique(batches: Iterable[pa.RecordBatch], dropped: Dropped) -> Iterator[pa.RecordBatch]:
     """One row for each key of sorted batches; the others are counted in `dropped`.
 
-    The current row with the newest Last-Modified stays, else the newest row that is not current;
-    where that does not decide, the other columns do, so that the order of the input never does.
+    The current row with the newest Last-Modified is kept, else the newest row that is not current;
+    if that does not decide, the other columns do, so that the order of the input never does.
     """
     for batch in _whole_keys(batches):
         yield _one_row_a_key(batch, dropped)
 
 
 def _whole_keys(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows, cut so that no key stands in two batches."""
+    """The same rows, cut so that no key is in two batches."""
     held: pa.RecordBatch | None = None
     for batch in batches:
         if held is None:
@@ -349,5 +349,5 @@ def _complete(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _literal(path: str) -> str:
-    """A path as DuckDB's read_parquet takes it, where quotes and glob signs mean themselves."""
+    """A path as DuckDB's read_parquet takes it, with quotes and glob signs escaped."""
     return "".join(f"[{sign}]" if sign in "[*?" else sign for sign in path).replace("'", "''")

@@ -1,5 +1,4 @@
-"""Sorted, unique rows -> the files of a manifest: counted, digested, cut, one row group for each
-shard."""
+"""Sorted, unique rows become the files of a manifest: counted, digested, one row group a shard."""
 
 from __future__ import annotations
 
@@ -26,8 +25,10 @@ from noria.manifests.schema import MANIFEST_SCHEMA, SHARD_SCHEMA, SHARDS_PER_FIL
 
 
 class ManifestWriter:
-    """Writes part files and shards.parquet into a new folder; a context manager. Methods raise
-    OSError."""
+    """Writes part files and shards.parquet into a new folder; a context manager.
+
+    Methods raise OSError.
+    """
 
     def __init__(self, folder: Path, options: PlanOptions, caps: ShardCaps) -> None:
         folder.mkdir()
@@ -64,8 +65,7 @@ class ManifestWriter:
             self._cut(last=False)
 
     def finish(self) -> dict[str, Any]:
-        """No more rows come: every file is on disk then. Returns what manifest.json says of
-        them."""
+        """Flush every file to disk, after the last row. Returns what manifest.json says of them."""
         self._cut(last=True)
         self._behind.submit(self._close_file)
         self._behind.drain()
@@ -204,7 +204,7 @@ def _moved_bytes(batch: pa.RecordBatch) -> pa.Array:
 
 
 def _bit_length(size: pa.Array) -> pa.Array:
-    """Bits of each size: a size of n bits lies in [2^(n-1), 2^n); 0 has none."""
+    """Bits of each size: a size of n bits is in [2^(n-1), 2^n); 0 has none."""
     rounded = pc.log2(pc.max_element_wise(size, 1).cast(pa.float64(), safe=False))
     bits = pc.floor(rounded).cast(pa.int64())
     # Above 2^48 the logarithm may round up to the next power.

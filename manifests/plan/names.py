@@ -20,7 +20,7 @@ TAG_DIGITS = 32
 
 
 def name_faults(names: pa.Array, limits: ProviderLimits, rules: NameRules) -> pa.Array:
-    """For each name NAME_TOO_LONG, NAME_REFUSED or NAME_MERGED, or null where it lands as it is."""
+    """For each name NAME_TOO_LONG, NAME_REFUSED or NAME_MERGED, or null if it lands as it is."""
     odd = _odd(names, limits, rules)
     faults = pa.nulls(len(names), pa.string())
     if not pc.any(odd).as_py():
@@ -52,12 +52,12 @@ def escape_name(
 ) -> str:
     """A name below target_prefix for a key that the target cannot hold: safe, and the key's alone.
 
-    Each segment is percent-encoded where it could be misread: `%`, backslash and control characters
+    Each segment is percent-encoded if it could be misread: `%`, backslash and control characters
     always; dots that end a segment; the first character of a reserved segment. An empty segment
     becomes `%2F`. What is too long is cut. Then `~` and the first 32 hex digits of the SHA-256 of
     the key follow. Two keys never share a name: what is not cut can be decoded, and the digits tell
-    apart what is. That no other object bears the name already is for the caller to check: it may,
-    where an earlier move made it.
+    apart what is. The caller checks that no other object has the name already: it may, if an
+    earlier move made it.
     """
     tag = "~" + hashlib.sha256(key.encode()).hexdigest()[:TAG_DIGITS]
     reserved = re.compile(_reserved_pattern(rules))
@@ -134,7 +134,7 @@ def _odd(names: pa.Array, limits: ProviderLimits, rules: NameRules) -> pa.Array:
 
 
 def _refused_patterns(rules: NameRules) -> list[str]:
-    """RE2. `^` and `\\z` are the ends of the name, also where it holds line ends."""
+    """RE2. `^` and `\\z` are the ends of the name, even if it holds line ends."""
     patterns = {
         r"//|^/": rules.refuses_empty_segments,
         r"(?:^|/)\.\.?(?:/|\z)": rules.refuses_dot_segments,

@@ -12,18 +12,16 @@ from noria.manifests.plan.providers import GIB, MIB, NameRules, ProviderLimits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
-    """How entries become shards and parts. Stored in manifest.json: a worker plans with the
-    same."""
+    """How entries become shards and parts; stored in manifest.json for the workers."""
 
     limits: ProviderLimits
     rules: NameRules
     target_prefix: str = ""
-    """Stands before every target_key; its length counts, its slashes count."""
+    """Comes before every target_key; its length and its slashes count."""
     names: Literal["refuse", "escape"] = "refuse"
     """What becomes of a key that the target cannot hold: left out with its reason, or renamed."""
     part_bytes: int = 64 * MIB
-    """Objects up to this size go in one PUT; larger ones in parts of this size or, if need be,
-    more."""
+    """Objects up to this size go in one PUT; larger ones in parts of this size, or larger."""
     chunk_bytes: int = 8 * MIB
     """Unit of hashing; every part but the last is a multiple of it."""
     segment_bytes: int = 4 * GIB
@@ -41,7 +39,7 @@ class PlanOptions:
             raise ConfigurationError("every size and count of a plan is at least 1")
         if self.part_bytes % self.chunk_bytes:
             raise ConfigurationError(
-                f"part_bytes {self.part_bytes} is no multiple of chunk_bytes {self.chunk_bytes}"
+                f"part_bytes {self.part_bytes} is not a multiple of chunk_bytes {self.chunk_bytes}"
             )
         if self.names not in ("refuse", "escape"):
             raise ConfigurationError(f"names is 'refuse' or 'escape', not {self.names!r}")

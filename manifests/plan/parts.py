@@ -20,10 +20,9 @@ class PartPlan:
 
 
 def fit_parts(size: int, limits: ProviderLimits, *, part_bytes: int, chunk_bytes: int) -> PartPlan:
-    """Parts for an object of `size` bytes: part_bytes, or the least multiple of chunk_bytes that
-    fits.
+    """Parts for an object of `size` bytes: part_bytes, or the least multiple of chunk_bytes.
 
-    Raises TargetRefused where the target cannot hold the object, or only in parts that are no
+    Raises TargetRefused if the target cannot hold the object, or only in parts that are not a
     multiple of chunk_bytes (at Scaleway the last 0.01 % below 5 TB, with chunks of 8 MiB).
     """
     if size <= min(part_bytes, limits.max_put_bytes):

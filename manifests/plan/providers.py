@@ -1,9 +1,8 @@
-"""What each store can hold: sizes, parts, names. A fact is here with its source, or as the careful
-guess.
+"""What each store can hold: sizes, parts, names.
 
-Where a document says MB, GB or TB, the decimal reading is taken for an upper bound and the binary
-one for a lower bound. What a target really does to odd names is best found by a probe;
-known_name_rules() is the answer before that.
+A fact is here with its source, or as a careful guess. If a document says MB, GB or TB, the decimal
+reading is taken for an upper bound and the binary one for a lower bound. What a target really does
+to odd names is best found by a probe; known_name_rules() is the answer before that.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ class ProviderLimits:
     """Of every part but the last."""
     max_part_bytes: int
     max_key_bytes: int | None = 1024
-    """UTF-8 bytes; None where only characters are counted."""
+    """UTF-8 bytes; None if only characters are counted."""
     max_key_characters: int | None = None
-    """Unicode characters; None where only bytes are counted."""
+    """Unicode characters; None if only bytes are counted."""
     max_segments: int | None = None
     """Pieces of a name between slashes; None: no limit."""
     max_segment_bytes: int | None = None
@@ -45,7 +44,7 @@ class ProviderLimits:
     max_upload_seconds: int | None = None
     """A request that carries a body must end within this; None: nothing is stated."""
     writes_per_second: int | None = None
-    """Per bucket, where a number is published."""
+    """Per bucket, if a number is published."""
     reads_per_second: int | None = None
     sources: tuple[str, ...] = ()
     """Where the facts come from: title, then address."""
@@ -223,8 +222,7 @@ _LIMITS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameRules:
-    """What a target does to names that are not plain. All False: it stores every name as it is
-    given."""
+    """What a target does to names that are not plain. All False: it stores names unchanged."""
 
     merges_slashes: bool = False
     """Stores `a//b` as `a/b`."""
@@ -249,9 +247,9 @@ class NameRules:
     file_and_directory_conflict: bool = False
     """Cannot hold `f` and `f/g` together."""
     reserved_segments: tuple[str, ...] = ()
-    """Segments, at any depth, that the target keeps for itself; a last `*` stands for any rest."""
+    """Segments, at any depth, that the target keeps for itself; a last `*` matches any rest."""
     max_segment_bytes: int | None = None
-    """As ProviderLimits.max_segment_bytes, where a probe found it."""
+    """As ProviderLimits.max_segment_bytes, if a probe found it."""
 
 
 CAREFUL_RULES = NameRules(
@@ -263,8 +261,7 @@ CAREFUL_RULES = NameRules(
     refuses_control_characters=True,
     refuses_nul=True,
 )
-"""For a target of which nothing is known: every name that some store is known to spoil is left
-out."""
+"""For a target of which nothing is known: leaves out every name that some store spoils."""
 
 _RULES = {
     # Naming Amazon S3 objects: any UTF-8; `../` only as far as it does not climb above the bucket,
@@ -332,15 +329,16 @@ _DOMAINS = {
     "blob.core.usgovcloudapi.net": "azure",
     "blob.storage.azure.net": "azure",
 }
-"""Endpoints as the providers publish them; see https://github.com/rclone/rclone
-backend/s3/provider/."""
+"""Endpoints as the providers publish them.
+
+See https://github.com/rclone/rclone, backend/s3/provider/.
+"""
 
 PROVIDERS = tuple(_BY_NAME)
 
 
 def limits_for(name: str) -> ProviderLimits:
-    """The limits of a provider by its name. Raises ConfigurationError for a name that is not
-    known."""
+    """The limits of a provider by its name. Raises ConfigurationError for an unknown name."""
     try:
         return _BY_NAME[name]
     except KeyError:
@@ -350,7 +348,7 @@ def limits_for(name: str) -> ProviderLimits:
 
 
 def known_name_rules(name: str) -> NameRules:
-    """What is known of a provider's handling of names; CAREFUL_RULES where nothing is.
+    """What is known of a provider's handling of names; CAREFUL_RULES if nothing is.
 
     Raises ConfigurationError for a name that is not known.
     """

@@ -20,25 +20,24 @@ from noria.manifests.plan.parts import largest_object
 from noria.manifests.plan.providers import MIB, ProviderLimits
 
 OWN_METADATA_BYTES = 256
-"""User metadata kept free for Noria's own two entries, `noriatxid` and `mtime`, names included: as
-much as MARK_BYTES_MAX of workers/stores/metadata.py."""
+"""User metadata kept free for Noria's own two entries, `noriatxid` and `mtime`, names included.
+
+As much as MARK_BYTES_MAX of workers/stores/metadata.py.
+"""
 
 MIN_SHARD_BYTES = 64 * MIB
 MIN_SHARD_OBJECTS = 64
-"""target_shards never makes shards smaller than this: a lease costs a few round trips of its
-own."""
+"""target_shards makes no shard smaller than this: a lease costs a few round trips of its own."""
 
 ARCHIVE_TIERS = ("archive", "glacier", "deep_archive")
 ARCHIVE_STATUSES = ("archive", "deep_archive", "archive_access", "deep_archive_access")
-"""Archive tiers of S3 Intelligent-Tiering, which an S3 Inventory states apart from the storage
-class."""
+"""Archive tiers of S3 Intelligent-Tiering, which an S3 Inventory states beside the class."""
 RESTORED = "restored"
 """The archive_status of an archived S3 object that has a readable copy for now."""
 
 
 def classify(batch: pa.RecordBatch, options: PlanOptions) -> pa.RecordBatch:
-    """The batch with two more columns, `target_key` and `reason`, as MANIFEST_SCHEMA describes
-    them.
+    """The batch with two more columns of MANIFEST_SCHEMA, `target_key` and `reason`.
 
     The batch has the columns of INVENTORY_SCHEMA, key relative to the source's prefix. A row gets
     the first Reason that applies, in this order: folder stub, not current, archived, customer key,
@@ -94,8 +93,10 @@ def _whole(keys: pa.Array, prefix: str) -> pa.Array:
 
 
 def _archived(tier: pa.Array, status: pa.Array) -> pa.Array:
-    """Azure changes the tier when rehydration is done; S3 keeps the class and states the restored
-    copy."""
+    """True if an object has to be restored before it can be read.
+
+    Azure changes the tier when rehydration is done; S3 keeps the class and states the copy.
+    """
     if tier.null_count == len(tier) and status.null_count == len(status):
         return pc.is_valid(tier)
     tier, status = pc.utf8_lower(tier), pc.utf8_lower(status)
@@ -108,7 +109,7 @@ def _archived(tier: pa.Array, status: pa.Array) -> pa.Array:
 
 
 def _metadata_too_large(metadata: pa.Array, limits: ProviderLimits) -> pa.Array:
-    """True where names and values take more UTF-8 bytes than the target leaves us."""
+    """True if names and values take more UTF-8 bytes than the target leaves us."""
     room = limits.max_metadata_bytes - OWN_METADATA_BYTES
     # JSON is never shorter than the names and values in it, so that most rows need no closer look.
     suspect = pc.fill_null(pc.greater(pc.binary_length(metadata), room), False)
@@ -136,7 +137,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardCaps:
-    """Where a shard ends. An object of more than huge_bytes stands alone, in a PARTS shard."""
+    """How large a shard may be. An object of more than huge_bytes has a PARTS shard of its own."""
 
     shard_bytes: int
     shard_objects: int
@@ -158,7 +159,7 @@ def shard_caps(options: PlanOptions, *, total_bytes: int, total_objects: int) ->
 def cut_shards(sizes: pa.Array, caps: ShardCaps, *, last: bool) -> list[Cut]:
     """Cut consecutive rows into shards: greedily, in order, each as large as the caps allow.
 
-    `sizes` holds the bytes to move for each row, 0 where it stays. The cuts cover [0, n) without a
+    `sizes` holds the bytes to move for each row, 0 if it stays. The cuts cover [0, n) without a
     gap; unless `last`, rows after n are left over, since the row that closes their shard is not
     known yet: give them again, in front of the next ones. Boundaries are the same however the rows
     are handed in.

@@ -125,7 +125,7 @@ def test_a_plan_that_is_interrupted_leaves_no_process(
             process.send_signal(signal.Signals[way])
         out, err = process.communicate(timeout=30)
     assert process.returncode == 3, (out, err)
-    assert "noria: stopped; run it again to go on" in err.splitlines()
+    assert "noria: stopped; run it again to resume" in err.splitlines()
     assert "Traceback" not in err
     wait_until(lambda: marked.processes() == {}, "the end of the last worker", seconds=20)
 

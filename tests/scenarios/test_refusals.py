@@ -60,7 +60,7 @@ def test_a_wrong_key_at_the_source(move: Move) -> None:
 
 
 def test_a_source_prefix_below_which_nothing_lies(move: Move) -> None:
-    assert "nothing lies below" in copy(move, source=f"{move.source}/typo")
+    assert "there is nothing below" in copy(move, source=f"{move.source}/typo")
 
 
 def test_an_endpoint_where_nobody_answers(move: Move) -> None:

@@ -312,7 +312,7 @@ class TestAzureManifest:
         for name in ("../outside.csv", str(outside)):
             changes = {"files": [{"blob": name, "size": len(self.ROW)}]}
             write_azure_report(root, objects=1, total=7, changes=changes)
-            assert refusal(open_azure, root) == f"{name}: lies outside the report's directory"
+            assert refusal(open_azure, root) == f"{name}: is outside the report's directory"
 
     @pytest.mark.parametrize(
         ("objects", "total", "what"),

@@ -36,7 +36,7 @@ def test_a_second_job_does_not_take_over_a_directory(directory: JobDirectory) ->
 
 
 def test_opening_says_what_is_wrong(directory: JobDirectory, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no job directory"):
+    with pytest.raises(ConfigurationError, match="not a job directory"):
         JobDirectory.open(tmp_path)
     directory.replace("job.json", b'{"schema": 99}')
     with pytest.raises(JobDirectoryError, match="schema 99"):
