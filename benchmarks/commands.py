@@ -40,7 +40,10 @@ def bench(
         bool, typer.Option("--keep", help="Keep what the runs wrote at the target.")
     ] = False,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster to run on: HOST:PORT or auto.")
+        str | None,
+        typer.Option(
+            help="Ray cluster to run on: HOST:PORT or auto. Default: processes of this machine."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
