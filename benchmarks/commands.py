@@ -40,7 +40,10 @@ def bench(
         bool, typer.Option("--keep", help="Keep what the runs wrote at the target.")
     ] = False,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster to run on: HOST:PORT or auto.")
+        str | None,
+        typer.Option(
+            help="Ray cluster to run on: HOST:PORT or auto. Default: processes of this machine."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -78,58 +81,72 @@ def bench(
         raise typer.Exit(found.exit_code)
 
 
+# -- the options of `noria simulate` ---------------------------------------------------------------
+
+PlannedJob = Annotated[
+    Path | None,
+    typer.Argument(metavar="[JOB.toml|DIR]", help="A planned job. Or use --bytes and --objects."),
+]
+TotalBytes = Annotated[
+    str | None, typer.Option("--bytes", metavar="SIZE", help="What to move: 10PB.")
+]
+TotalObjects = Annotated[
+    str | None, typer.Option(metavar="NUMBER", help="How many objects that is: 1e9.")
+]
+Shards = Annotated[
+    int | None,
+    typer.Option(min=1, max=1_000_000, help="About how many shards. Default: as planned."),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=10_000, help="Worker processes. Default: 400.")
+]
+WorkersPerNode = Annotated[
+    int | None,
+    typer.Option(min=1, max=1000, help="Workers that are lost together. Default: 4."),
+]
+WorkerRate = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Bytes a second of a worker, the median. Default: 150MB."),
+]
+NodeRate = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Bytes a second of a node. Default: 3.1GB.")
+]
+StoreRate = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Bytes a second of each store. Default: 12.5GB."),
+]
+FaultFactor = Annotated[
+    float, typer.Option(help="How often faults happen, times the usual rate; 0: never.")
+]
+NodeLoss = Annotated[
+    float | None,
+    typer.Option(metavar="HOURS", help="Mean time between node losses. Default: 1."),
+]
+DriverRestart = Annotated[
+    float | None,
+    typer.Option(metavar="HOURS", help="Mean time between driver restarts. Default: 24."),
+]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same run.")]
+PlotFile = Annotated[
+    Path | None, typer.Option(metavar="FILE.png", help="Draw throughput and faults over time.")
+]
+
+
 def simulate(
-    job: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[JOB.toml|DIR]", help="A planned job. Or use --bytes and --objects."
-        ),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option("--bytes", metavar="SIZE", help="What to move: 10PB.")
-    ] = None,
-    objects: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="How many objects that is: 1e9.")
-    ] = None,
-    shards: Annotated[
-        int | None,
-        typer.Option(min=1, max=1_000_000, help="About how many shards. Default: as planned."),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Worker processes. Default: 400.")
-    ] = None,
-    workers_per_node: Annotated[
-        int | None,
-        typer.Option(min=1, max=1000, help="Workers that are lost together. Default: 4."),
-    ] = None,
-    worker_rate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="Bytes a second of a worker, the median. Default: 150MB."
-        ),
-    ] = None,
-    node_rate: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Bytes a second of a node. Default: 3.1GB.")
-    ] = None,
-    store_rate: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Bytes a second of each store. Default: 12.5GB."),
-    ] = None,
-    faults: Annotated[
-        float, typer.Option(help="How often faults happen, times the usual rate; 0: never.")
-    ] = 1.0,
-    node_loss: Annotated[
-        float | None,
-        typer.Option(metavar="HOURS", help="Mean time between node losses. Default: 1."),
-    ] = None,
-    driver_restart: Annotated[
-        float | None,
-        typer.Option(metavar="HOURS", help="Mean time between driver restarts. Default: 24."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 1,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw throughput and faults over time.")
-    ] = None,
+    job: PlannedJob = None,
+    size: TotalBytes = None,
+    objects: TotalObjects = None,
+    shards: Shards = None,
+    workers: Workers = None,
+    workers_per_node: WorkersPerNode = None,
+    worker_rate: WorkerRate = None,
+    node_rate: NodeRate = None,
+    store_rate: StoreRate = None,
+    faults: FaultFactor = 1.0,
+    node_loss: NodeLoss = None,
+    driver_restart: DriverRestart = None,
+    seed: Seed = 1,
+    plot: PlotFile = None,
     as_json: Json = False,
 ) -> None:
     """Run the scheduler on a simulated cluster.

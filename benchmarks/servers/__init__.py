@@ -1,13 +1,4 @@
-"""Real servers on free loopback ports, each one child process with its data in a temporary folder.
-
-    with run_seaweedfs() as seaweedfs:
-        seaweedfs.client().create_bucket(Bucket="reads")
-
-A `run_...` returns when the server answers, and raises `ServerFailed` with its log if it does not.
-When the block ends, the process is killed and the folder removed. A server also dies with the
-*thread* that started it, however that thread ends: the kernel sees to it. So start servers from
-the main thread. dataset.py has what they are filled with.
-"""
+"""Real servers on free loopback ports, for tests and benchmarks."""
 
 from noria.benchmarks.servers.azurite import AZURITE_BLOB, NODE, Azurite, run_azurite
 from noria.benchmarks.servers.process import (

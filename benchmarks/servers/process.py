@@ -1,4 +1,13 @@
-"""A server as one child process on a free port of loopback, with its data in a temporary folder."""
+"""A server as one child process on a free port, with its data in a temporary folder.
+
+    with run_seaweedfs() as seaweedfs:
+        seaweedfs.client().create_bucket(Bucket="reads")
+
+A `run_...` returns when the server answers, and raises `ServerFailed` with its log if it does not.
+When the block ends, the process is killed and the folder removed. A server also dies with the
+*thread* that started it, however that thread ends: the kernel sees to it. So start servers from
+the main thread.
+"""
 
 from __future__ import annotations
 

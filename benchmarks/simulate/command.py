@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.util
 import random
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -170,9 +169,6 @@ def _check_plot(path: Path | None) -> None:
         return
     if path.suffix.lower() != ".png" or path.is_dir() or not path.absolute().parent.is_dir():
         raise ConfigurationError(f"--plot {path}: name a FILE.png in a directory that exists")
-    # The command hides numpy from Ray (engine/cluster/imports.py); matplotlib cannot do without.
-    if sys.modules.get("numpy", sys) is None:
-        del sys.modules["numpy"]
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigurationError(
             "--plot needs matplotlib; install noria[bench], or leave --plot out"

@@ -328,7 +328,7 @@ class SimulationLedger:
 
     def _check_assembly(self, shard: _Shard) -> None:
         plan = shard.plan
-        _check(plan.kind is ShardKind.PARTS, "what is no upload is completed")
+        _check(plan.kind is ShardKind.PARTS, "a shard without an upload is completed")
         _check(shard.settled.size == plan.units, "an upload is completed before its last part")
         _check(not shard.assembled, "an upload is completed twice")
         _check(not shard.live, "an upload is completed while leases are live")
@@ -343,7 +343,7 @@ class SimulationLedger:
             raise Violation(f"{place} are leased, and quarantined")
         for live in shard.live.values():
             if live.lease.first < lease.end and lease.first < live.end:
-                raise Violation(f"{place} are leased twice, to {live.worker} and anew")
+                raise Violation(f"{place} are leased twice, to {live.worker} and again")
 
     def _seal(self, result: LeaseResult) -> None:
         shard = self._shards[result.shard]

@@ -331,9 +331,6 @@ class _Bench:
 
 def _plotting() -> ModuleType | None:
     """benchmarks/sweep/plots.py, or None if matplotlib is not installed."""
-    # The command hides numpy from Ray (engine/cluster/imports.py); matplotlib cannot do without.
-    if sys.modules.get("numpy", sys) is None:
-        del sys.modules["numpy"]
     try:
         from noria.benchmarks.sweep import plots as sweep_plots
     except ImportError:
