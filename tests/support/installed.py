@@ -68,7 +68,7 @@ def install(wheel: Path, folder: Path) -> Installation:
     here = Installation(python=folder / "bin" / "python", command=folder / "bin" / "noria")
     pip = [sys.executable, "-m", "pip", "--isolated", "--python", str(here.python), "install"]
     run([*pip, "--quiet", "--no-deps", "--no-index", str(wheel)], folder)
-    metadata = next(importlib.metadata.distributions(name="noria", path=[str(here.site_packages)]))
+    (metadata,) = importlib.metadata.distributions(name="noria", path=[str(here.site_packages)])
     for name in required(metadata.requires or []):
         _link(importlib.metadata.distribution(name), here.site_packages)
     return here
