@@ -1,4 +1,4 @@
-"""Whose modules a process of Noria imports: the interpreter's and the installed ones, nobody else's.
+"""Whose modules a process of Noria imports: the interpreter's and the installed ones, no others.
 
 Each test starts Noria from a folder that has a module of every name that it, Ray, its dependencies
 or the standard library import. `noria` and `python -m noria` import none of them. A script in such
