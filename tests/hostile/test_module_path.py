@@ -11,6 +11,7 @@ import io
 import os
 import subprocess
 import tarfile
+import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +177,21 @@ def test_workers_import_nothing_that_pythonpath_names(
     settings = environment(traps) | {"PYTHONPATH": path.format(folder=traps.folder)}
     driver, _ = move.run([str(noria.command), *move.command()], traps.folder, settings)
     assert others(traps.sprung(), driver) == set()
+
+
+def test_what_workers_take_from_a_folder_is_asked_for_by_name(
+    installed: Installation, move: Move, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "bare", symlinks=True, with_pip=False)
+    command = [str(tmp_path / "bare" / "bin" / "python"), "-m", "noria", *move.command()]
+    asked = {"PYTHONPATH": str(installed.site_packages)}
+    refused = subprocess.run(
+        command, cwd=tmp_path, env=asked, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert refused.returncode == 3, refused.stderr
+    assert "3 workers in a row died while they started: No module named" in refused.stdout
+    assert "PYTHONPATH does not count here, name its folder in NORIA_PYTHONPATH" in refused.stdout
+    move.run(command, tmp_path, asked | {"NORIA_PYTHONPATH": asked["PYTHONPATH"]})
 
 
 @pytest.mark.parametrize("how", ["noria", "python -m noria"])
