@@ -26,6 +26,8 @@ help:  ## list the targets
 setup: .venv/.installed $(AZURITE) prometheus  ## install what the tests and the demo need: .venv, Azurite, Prometheus
 
 .venv/.installed: requirements.lock pyproject.toml
+	@for link in src/noria/{benchmarks,engine,manifests,workers}; do test -L $$link || { \
+		echo "$$link is not a link: git config core.symlinks true, then git checkout src" >&2; exit 1; }; done
 	$(PYTHON) -c 'import sys; sys.exit("Noria needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { echo 'On Debian: apt-get install python3-venv' >&2; exit 1; }
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock

@@ -28,6 +28,7 @@ from noria.engine.terminal.console import (
     shown,
 )
 from noria.manifests.errors import ConfigurationError
+from noria.version import VERSION
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
@@ -145,9 +146,7 @@ def _with_run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _show_version(asked: bool) -> None:
     if asked:
-        import importlib.metadata
-
-        typer.echo(f"noria {importlib.metadata.version('noria')}")
+        typer.echo(f"noria {VERSION}")
         raise typer.Exit(0)
 
 

@@ -20,6 +20,7 @@ from noria.benchmarks.servers import (
     run_rclone_s3,
     run_seaweedfs,
 )
+from tests.support.installed import Installation, build, copy_tree, install
 from tests.support.lease_jobs import BucketShelf
 
 SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory"}
@@ -67,6 +68,19 @@ def needs_server(item: pytest.Item) -> bool:
         return False  # the conformance suite in a folder
     here = Path(__file__).parent
     return any(item.path.is_relative_to(here / folder) for folder in SERVER_FOLDERS)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    return build(copy_tree(folder / "tree"), "wheel", folder / "dist")
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The wheel, installed beside its dependencies and nothing else."""
+    return install(wheel, tmp_path_factory.mktemp("installed") / "venv")
 
 
 @pytest.fixture(scope="session")

@@ -31,9 +31,20 @@ def main(package: str, module: str, channel: int, parent: int, signal_number: in
     assert spec.loader is not None, "a file has a loader"
     sys.modules["noria"] = loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
-    from noria.engine.cluster.child import Channel
+    try:
+        from noria.engine.cluster.child import Channel
 
-    importlib.import_module(module).main(Channel(socket.socket(fileno=channel)))
+        importlib.import_module(module).main(Channel(socket.socket(fileno=channel)))
+    except ModuleNotFoundError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.exit(_explain(error))
+
+
+def _explain(error: ModuleNotFoundError) -> str:
+    """The last words of a process that lacks a module."""
+    if "PYTHONPATH" not in os.environ:
+        return str(error)
+    return f"{error}: PYTHONPATH does not count here, name its folder in NORIA_PYTHONPATH as well"
 
 
 def _end_with(parent: int, signal_number: int) -> None:

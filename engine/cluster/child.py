@@ -149,6 +149,8 @@ def print_to(path: Path) -> None:
 def _interpreter() -> list[str]:
     """This interpreter, in the same mode, but deaf to PYTHONPATH and the current folder."""
     flags = ["-P", "-E"]
+    if sys.flags.no_user_site:
+        flags.append("-s")
     if sys.flags.dont_write_bytecode:
         flags.append("-B")
     if sys.flags.utf8_mode:

@@ -2,9 +2,16 @@
 
 import sys
 
-if not sys.flags.safe_path and __spec__ is not None and sys.argv[0] == __file__:
+if sys.argv[0] == __file__ and not sys.flags.safe_path:
     # `python -m noria` puts the current folder first; what lies there is nobody's but the user's.
-    del sys.path[0]
+    # A folder that was deleted is not put there. `os` is part of the interpreter's own program.
+    import os
+
+    try:
+        if sys.path[0] == os.getcwd():
+            del sys.path[0]
+    except FileNotFoundError:
+        pass
 
 from noria.benchmarks.commands import add_commands
 from noria.engine.cli import app, run_command

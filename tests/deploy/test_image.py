@@ -14,6 +14,7 @@ import yaml
 import noria
 from noria.benchmarks.servers import ROOT
 from noria.engine.cli import app
+from tests.support.installed import PACKAGES, SOURCES
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
@@ -46,8 +47,8 @@ def instructions(word: str) -> list[str]:
 
 
 def test_the_entrypoint_is_a_command_of_ours() -> None:
-    noria, command, job, *options = shlex.split(rayjob()["spec"]["entrypoint"])
-    assert noria == "noria"
+    program, command, job, *options = shlex.split(rayjob()["spec"]["entrypoint"])
+    assert program == "noria"
     run = typer.main.get_group(app).commands[command]
     known = {name for parameter in run.params for name in parameter.opts}
     assert {word for word in options if word.startswith("--")} <= known
@@ -101,6 +102,13 @@ def test_pods_take_secrets_from_a_secret_and_run_as_the_user_of_the_image() -> N
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
 
 
+def test_ray_asks_for_a_token_which_no_file_here_holds() -> None:
+    assert rayjob()["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    for file in DEPLOY.rglob("*"):
+        text = file.read_text() if file.is_file() else ""
+        assert not re.search(r"RAY_AUTH_(MODE|TOKEN)\W+(disabled|value)|mode: disabled", text), file
+
+
 def test_pods_start_ray_under_tini_which_the_image_has() -> None:
     (packages,) = (line for line in instructions("RUN") if "apt-get install" in line)
     assert {"bash", "tini", "wget"} <= set(packages.split())
@@ -133,7 +141,7 @@ def test_the_image_copies_what_is_there_and_what_the_build_context_holds() -> No
         if not line.startswith("--from")
         for source in line.split()[:-1]
     }
-    assert copied == kept
+    assert copied == kept == {*SOURCES, *PACKAGES, "deploy/requirements.lock"}
     assert all((ROOT / source).exists() for source in copied)
     minimum = re.findall(r"\d+", PROJECT["requires-python"])
     for image in instructions("FROM"):
