@@ -35,16 +35,16 @@ INVENTORY_SCHEMA = pa.schema(
 )
 """One row for each object that an inventory or a listing names.
 
-key            whole name in the container or bucket; freeze() makes it relative
-size           bytes; -1 where the inventory does not know it (key lists): such rows are looked up
-               before they are frozen
-etag           without quotes or W/
-metadata, tags JSON object with sorted keys, compact separators; null if the inventory states none
-content_md5    16 bytes
-crc64nvme      whole object, as the source states it (Azure's Content-CRC64 is the same function)
-tier           as the store spells it: Hot, Cool, Cold, Archive, STANDARD, GLACIER, ...
-is_folder      hdi_isfolder stub
-not_current    null for a current object; else snapshot, version, deleted or delete_marker
+    key             whole name in the container or bucket; freeze() makes it relative
+    size            bytes; -1 if the inventory does not know it (key lists): such rows are looked
+                    up before they are frozen
+    etag            without quotes or W/
+    metadata, tags  JSON object with sorted keys, compact separators; null if none are stated
+    content_md5     16 bytes
+    crc64nvme       whole object, as the source states it (Azure's Content-CRC64 is the same)
+    tier            as the store spells it: Hot, Cool, Cold, Archive, STANDARD, GLACIER, ...
+    is_folder       hdi_isfolder stub
+    not_current     null for a current object; else snapshot, version, deleted or delete_marker
 """
 
 MANIFEST_SCHEMA = pa.schema(
@@ -56,8 +56,9 @@ MANIFEST_SCHEMA = pa.schema(
 )
 """A manifest file: INVENTORY_SCHEMA with `key` relative to the source's prefix, and two more.
 
-target_key  name below the target's prefix; null if it is the same as key
-reason      a manifests.model.Reason; null if the entry is to be moved
+    target_key  name below the target's prefix; null if it is the same as key
+    reason      a manifests.model.Reason; null if the entry is to be moved
+
 Rows are sorted by the UTF-8 bytes of key and unique; row group N of file M is one shard.
 """
 

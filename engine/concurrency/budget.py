@@ -103,7 +103,7 @@ def shares(budget: int, workers: Collection[str]) -> dict[str, int]:
 
 
 @dataclass(slots=True)
-class _Member:
+class _SharingWorker:
     """A worker: its totals by store, as last heard and as last counted, and what it was told."""
 
     worked_at: float
@@ -131,7 +131,7 @@ class Budgets:
         """`start`: requests in flight at each store. `fixed`: store -> a fixed number."""
         self._fixed = fixed or {}
         self._searches = {role: self._search(role, start) for role in ROLES}
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, _SharingWorker] = {}
         self._sharing: frozenset[str] = frozenset()
         self._window_began: float | None = None
 
@@ -140,7 +140,7 @@ class Budgets:
         return self._searches[role].budget
 
     def join(self, worker: str, now: float) -> None:
-        self._members[worker] = _Member(worked_at=now)
+        self._members[worker] = _SharingWorker(worked_at=now)
 
     def leave(self, worker: str) -> None:
         self._members.pop(worker, None)
