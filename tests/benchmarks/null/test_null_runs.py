@@ -43,7 +43,7 @@ def test_noria_moves_everything_from_one_to_the_other(tls: bool, tmp_path: Path)
     objects = {**OBJECTS, "several parts": 150_000_000}
     with run_null_source(objects.items(), tls=tls) as source, run_null_sink(tls=tls) as sink:
         environment = {**os.environ, **source.env(), **sink.env()}
-        command = [NORIA, "copy", source.url, sink.url, "--job", tmp_path / "job"]
+        command: list[str | Path] = [NORIA, "copy", source.url, sink.url, "--job", tmp_path / "job"]
         done = run_tool([*command, "--metrics-address", "off", "--quiet", "--json"], environment)
         report = json.loads(done.stdout)
         assert (report["exit_code"], report["reconciled"], report["failed"]) == (0, True, 0)
@@ -106,7 +106,7 @@ def test_juicefs_moves_everything(tls: bool, tmp_path: Path) -> None:
         environment = {**os.environ, **source.env(), "HOME": str(tmp_path)}
         keys = f"{null_stores.ACCESS_KEY}:{null_stores.SECRET_KEY}"
         target = f"s3://{keys}@127.0.0.1:{sink.port}/{BUCKET}/"
-        command = [juicefs, "sync", f"wasb://{CONTAINER}/", target, "--check-new"]
+        command: list[str | Path] = [juicefs, "sync", f"wasb://{CONTAINER}/", target, "--check-new"]
         plain = [] if tls else ["--no-https"]
         run_tool([*command, *plain, "--metrics", "127.0.0.1:0"], environment)
         assert sizes_in(sink, BUCKET) == OBJECTS
