@@ -60,9 +60,13 @@ lint: .venv/.installed  ## style, formatting, types, and who may import whom
 
 .PHONY: test
 test: setup lint  ## lint, then every test, against real servers on loopback
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -m 'not servers' $(PYTEST_ARGS) || test $$? -eq $(NONE_CHOSEN)
+	$(BIN)/pytest -m servers $(PYTEST_ARGS) || test $$? -eq $(NONE_CHOSEN)
 
-FAST := -m 'not servers and not slow'
+# What needs a server stays in one process: two of them would start two of each, and disturb each other.
+FAST := -n 2 -m 'not servers and not slow'
+# pytest's exit code if PYTEST_ARGS chooses none of the tests.
+NONE_CHOSEN := 5
 
 .PHONY: test-fast
 test-fast: .venv/.installed  ## the tests that need no server, in less than two minutes

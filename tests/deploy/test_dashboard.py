@@ -148,8 +148,10 @@ def _watch_a_copy(
 
 
 def _check_last_figures(prometheus: Prometheus, objects: int) -> None:
-    """The driver ended only after its last figures had been fetched; Prometheus may still be at
-    writing them down."""
+    """Wait until Prometheus has written down the last figures.
+
+    The driver ended only after they had been fetched.
+    """
     finished = 'last_over_time(noria_job_phase{phase="finished"}[1m]) == 1'
     deadline = time.monotonic() + 5
     while not prometheus.query(finished) and time.monotonic() < deadline:

@@ -120,8 +120,10 @@ class Scene:
     def case(
         self, way: str = "azure-s3", sizes: dict[str, int] | None = None, **options: Any
     ) -> Case:
-        """A lease between two proxies. Without sizes: small objects and one of two parts or three,
-        of drawn sizes."""
+        """A lease between two proxies.
+
+        Without sizes: small objects and one of two parts or three, of drawn sizes.
+        """
         ends = case_ends(way, self.stage.shelf, self.stage.azurite, self.stack)
         sizes = sizes or self.drawn_sizes(ends[1].part_bytes)
         self._jobs += 1
@@ -144,9 +146,11 @@ class Scene:
         streams: int = 4,
         opening_may_be_lost: bool = False,
     ) -> dict[str, Receipt]:
-        """Run the lease to its end and ask what must hold in every cell. Not `exact`: a fault keeps
-        bytes from the proxy, or hides from us that they arrived. Not `vouched`: bits were flipped
-        where nobody can see it, and no level may say otherwise."""
+        """Run the lease to its end and ask what must hold in every cell.
+
+        Not `exact`: a fault keeps bytes from the proxy, or hides from us that they arrived. Not
+        `vouched`: bits were flipped where nobody can see it, and no level may say otherwise.
+        """
         receipts = case.job.receipts(case.run(streams=streams))
         self.request(
             case, receipts, exact=exact, vouched=vouched, opening_may_be_lost=opening_may_be_lost

@@ -1,4 +1,4 @@
-"""One blob of 20 GiB over two Ray nodes, one of which is killed half-way, by hand:
+"""One blob of 20 GiB over two Ray nodes, one of which is killed half-way; run by hand.
 
     .venv/bin/python -m tests.faults.huge [--gib 20]
 

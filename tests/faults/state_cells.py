@@ -159,8 +159,10 @@ def journal_disk_full(scene: Scene) -> None:
 
 @cell("F52", "a worker stands still, and wakes up after its leases went to another", whole=True)
 def zombie(scene: Scene) -> None:
-    """What it does then counts for nothing: it neither seals, nor completes, nor aborts what the
-    other one has."""
+    """What it does then counts for nothing.
+
+    It neither seals, nor completes, nor aborts what the other one has.
+    """
     proxied = drawn_move(scene, workers=1, heartbeat_timeout_seconds=3)
     stopped: list[int] = []
     started: list[subprocess.Popen[str]] = []

@@ -1,7 +1,6 @@
-"""From Azure with its CRC64s: source and target agree on every byte, or the receipt says why that
-is not known.
+"""From Azure with its CRC64s: both ends agree on every byte, or the receipt says why not.
 
-Azurite states none, so the proxy before it does (tests/azure_message_shim.py).
+Azurite states none, so the proxy before it does (tests/support/fault_proxy/azure_message_shim.py).
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""SIGKILL in the middle of a multipart object, then the same command again: right, and little is
-sent twice.
+"""SIGKILL in the middle of a multipart object: the next run is right, and sends little twice.
 
 What reaches the target is counted by a proxy in front of it, not by Noria.
 """

@@ -66,8 +66,10 @@ class Case:
         return self.job.run(self.job.lease(), streams=streams)
 
     def finish(self, *, streams: int = STREAMS, exact: bool = True) -> dict[str, Receipt]:
-        """Run a lease to its end and ask the questions of every case. Not `exact`: a fault hides
-        from the target what was sent, or the other way round."""
+        """Run a lease to its end and ask the questions of every case.
+
+        Not `exact`: a fault hides from the target what was sent, or the other way round.
+        """
         receipts = self.job.receipts(self.run(streams=streams))
         assert receipts.keys() == self.job.sizes.keys()
         self.check_landed(receipts)
@@ -78,8 +80,11 @@ class Case:
         return receipts
 
     def check_landed(self, receipts: dict[str, Receipt], *, most_writes: int = 1) -> None:
-        """What is said to have moved is there, whole, ours, and written once, or by so many
-        attempts at the same moment as a server's own race between them lets through."""
+        """What is said to have moved is there, whole, ours, and written once.
+
+        `most_writes`: by so many attempts at the same moment as a server's own race between them
+        lets through.
+        """
         for key, receipt in receipts.items():
             writes = [e for e in self.target.seen(*WRITES, name=f"/to/{key}") if e.happened]
             if receipt.outcome is not Outcome.TRANSFERRED:

@@ -88,7 +88,8 @@ class Container(Protocol):
 
     def open_uploads(self) -> list[str]:
         """Keys with an open multipart upload. None in Azure, which drops uncommitted blocks by
-        itself."""
+        itself.
+        """
 
     def drop_uploads(self) -> None:
         """As a third party that aborts what open_uploads() says."""
@@ -346,8 +347,11 @@ def lease_job(
     idle_seconds: float = 60.0,
     **options: Any,
 ) -> Iterator[Job]:
-    """Fill the source, freeze its listing, open both ends. Endpoints are those of proxies,
-    `options` those of TransferOptions, and with `retry_` before their name, of RetryPolicy."""
+    """Fill the source, freeze its listing, open both ends.
+
+    Endpoints are those of proxies, `options` those of TransferOptions, and with `retry_` before
+    their name, of RetryPolicy.
+    """
     for key, size in sizes.items():
         source.put(f"from/{key}", object_bytes(SEED, key, 0, size), states_crc=states_crc)
     ends = (

@@ -184,8 +184,10 @@ def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 60.
 
 
 def expect_no_worker_left(family: list[tuple[int, str]], *, seconds: float = 30.0) -> None:
-    """Workers of a killed run end by themselves, and soon. Agents of Ray may linger for a minute
-    or more without doing anything; these are ended here."""
+    """Workers of a killed run end by themselves, and soon.
+
+    Agents of Ray may linger for a minute or more without doing anything; these are ended here.
+    """
     workers = [pid for pid, command in family if "ray::" in command and "Agent" not in command]
     wait_until(lambda: not any(map(_alive, workers)), "the end of its workers", seconds=seconds)
     for pid, command in family:

@@ -261,9 +261,11 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 class FairWorkers:
-    """Two workers that do what they are told; but the first grant of one is lost on its way, the
-    first lease of the other hangs until it is revoked, and half of all splits are not heard. One
-    that is ended comes back."""
+    """Two workers that do what they are told, with some bad luck.
+
+    The first grant of one is lost on its way, the first lease of the other hangs until it is
+    revoked, and half of all splits are not heard. A worker that is ended comes back.
+    """
 
     def __init__(self, machine: SchedulerMachine) -> None:
         self.machine = machine

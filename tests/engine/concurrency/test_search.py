@@ -82,8 +82,10 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
 
 def simulate_with_a_lull() -> tuple[list[int], ScenarioOutcome]:
-    """Work for 100 s, then a fifth of it for 200 s, then work again: the budgets of the lull, and
-    how it went on."""
+    """Work for 100 s, then a fifth of it for 200 s, then work again.
+
+    The budgets of the lull, and how it went on.
+    """
     scenario = replace(SCENARIOS["small"], seconds=400, settled_after=320)
     budgets = Budgets(scenario.start)
     taken = 0

@@ -39,8 +39,11 @@ def asking(name: str = "") -> Callable[[ProxiedRequest], bool]:
 def message_of(
     body: bytes, segment_bytes: int = SEGMENT_BYTES, *, lies: int = 0, trailer_lies: int = 0
 ) -> bytes:
-    """`lies` are the bits in which each segment's CRC64 is not that of its bytes, `trailer_lies`
-    those of the whole."""
+    """Wrap the answer in a structured message.
+
+    `lies` are the bits in which each segment's CRC64 is not that of its bytes, `trailer_lies` those
+    of the whole.
+    """
     starts = range(0, max(1, len(body)), segment_bytes)
     size = 13 + 18 * len(starts) + len(body) + 8
     message = [struct.pack("<BQHH", 1, size, 1, len(starts))]

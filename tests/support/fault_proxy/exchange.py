@@ -147,8 +147,10 @@ class Conversation:
     def _forward(
         self, upstream: Stream, head: Head, entry: Exchange, action: Action, draw: random.Random
     ) -> Head:
-        """Send the request on. Returns the head of the answer; it says `close` where not all of
-        the request was taken."""
+        """Send the request on, and return the head of the answer.
+
+        The head says `close` if not all of the request was taken.
+        """
         headers = dict(entry.request.headers)
         if action.drop_range:
             headers.pop("range", None)
@@ -226,8 +228,10 @@ class Conversation:
     def _relay(
         self, upstream: Stream, head: Head, entry: Exchange, action: Action, draw: random.Random
     ) -> bool:
-        """Pass the upstream's answer on, as far as the action lets it. True where both connections
-        can go on."""
+        """Pass the upstream's answer on, as far as the action lets it.
+
+        True if both connections can be used again.
+        """
         if action.stall_at == "answer":
             self._stall(action.stall_seconds)
         headers = head.headers()

@@ -85,8 +85,10 @@ class Stream:
         raise MalformedStream("no answer")
 
     def body(self, headers: dict[str, str], *, to_end: bool) -> Iterator[bytes]:
-        """The body that these headers announce, in blocks, without framing. `to_end`: what
-        announces none ends with the stream."""
+        """The body that these headers announce, in blocks, without framing.
+
+        `to_end`: a body of which nothing is announced ends with the stream.
+        """
         if "chunked" in headers.get("transfer-encoding", ""):
             while size := int(self._line().split(b";")[0], 16):
                 yield from self._exactly(size)

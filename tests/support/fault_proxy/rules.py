@@ -91,8 +91,10 @@ class CannedResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What is done to one exchange. The fields apply in this order; the functions below make
-    them."""
+    """What is done to one exchange.
+
+    The fields apply in this order; the functions below make them.
+    """
 
     name: str
     meanwhile: Callable[[], object] | None = None
@@ -142,8 +144,10 @@ class Fault:
 
 
 def on(*operations: Operation, name: str = "", part: int | None = None) -> Callable[..., bool]:
-    """Matches requests for one of the operations (none: any), whose path ends in `name`, for one
-    part."""
+    """Match requests for one of the operations, whose path ends in `name`, for one part.
+
+    No operation means any.
+    """
 
     def match(request: ProxiedRequest) -> bool:
         return (
@@ -233,8 +237,10 @@ def replace_answer(
     headers: Mapping[str, str | None] | None = None,
     body: bytes | Callable[[bytes], bytes] | None = None,
 ) -> Action:
-    """The upstream does its work; of its answer, what is given here is another. A header that is
-    None is dropped."""
+    """The upstream does its work; what is given here replaces that of its answer.
+
+    A header that is None is dropped.
+    """
 
     def edit(
         said: int, fields: dict[str, str], content: bytes
