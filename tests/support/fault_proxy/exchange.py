@@ -29,7 +29,7 @@ Resign = Callable[[ProxiedRequest], dict[str, str]]
 
 
 @dataclass(slots=True, kw_only=True)
-class Exchange:
+class ProxiedExchange:
     """One request and what became of it: the evidence."""
 
     request: ProxiedRequest
@@ -73,7 +73,7 @@ class Script(Protocol):
 
     def exchange(
         self, request: ProxiedRequest
-    ) -> AbstractContextManager[tuple[Exchange, Action, random.Random]]:
+    ) -> AbstractContextManager[tuple[ProxiedExchange, Action, random.Random]]:
         """Enter a request in the log; says what to do with it, and gives chance its seed."""
 
 
@@ -145,7 +145,12 @@ class Conversation:
             self._upstream = None
 
     def _forward(
-        self, upstream: Stream, head: Head, entry: Exchange, action: Action, draw: random.Random
+        self,
+        upstream: Stream,
+        head: Head,
+        entry: ProxiedExchange,
+        action: Action,
+        draw: random.Random,
     ) -> Head:
         """Send the request on, and return the head of the answer.
 
@@ -183,7 +188,7 @@ class Conversation:
         self,
         upstream: Stream,
         headers: dict[str, str],
-        entry: Exchange,
+        entry: ProxiedExchange,
         action: Action,
         draw: random.Random,
     ) -> bool:
@@ -206,7 +211,7 @@ class Conversation:
 
     # -- towards the client ------------------------------------------------------------------------
 
-    def _answer_alone(self, entry: Exchange, action: Action) -> bool:
+    def _answer_alone(self, entry: ProxiedExchange, action: Action) -> bool:
         """The proxy's own answer. A body that was announced by Expect is not asked for."""
         response = action.response
         assert response is not None
@@ -226,7 +231,12 @@ class Conversation:
         return not unread
 
     def _relay(
-        self, upstream: Stream, head: Head, entry: Exchange, action: Action, draw: random.Random
+        self,
+        upstream: Stream,
+        head: Head,
+        entry: ProxiedExchange,
+        action: Action,
+        draw: random.Random,
     ) -> bool:
         """Pass the upstream's answer on, as far as the action lets it.
 
@@ -257,7 +267,7 @@ class Conversation:
         self,
         body: Iterator[bytes],
         headers: dict[str, str],
-        entry: Exchange,
+        entry: ProxiedExchange,
         action: Action,
         draw: random.Random,
     ) -> None:
@@ -327,7 +337,7 @@ def _sent(upstream: Stream, data: bytes) -> bool:
     return True
 
 
-def _counted(blocks: Iterable[bytes], entry: Exchange) -> Iterator[bytes]:
+def _counted(blocks: Iterable[bytes], entry: ProxiedExchange) -> Iterator[bytes]:
     for block in blocks:
         entry.request_bytes += len(block)
         yield block

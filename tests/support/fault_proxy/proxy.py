@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from tests.support.fault_proxy.exchange import Conversation, Exchange, Resign
+from tests.support.fault_proxy.exchange import Conversation, ProxiedExchange, Resign
 from tests.support.fault_proxy.http_streams import IO_SECONDS
 from tests.support.fault_proxy.rules import Action, Fault, Operation, ProxiedRequest
 
@@ -43,7 +43,7 @@ class FaultProxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=CONNECTIONS_MAX)
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}{address.path}"
         self._faults: list[Fault] = []
-        self._log: list[Exchange] = []
+        self._log: list[ProxiedExchange] = []
         self._under_way = 0
         self._changed = threading.Condition()
         self._room = threading.BoundedSemaphore(CONNECTIONS_MAX)
@@ -69,14 +69,14 @@ class FaultProxy:
     # -- evidence ----------------------------------------------------------------------------------
 
     @property
-    def log(self) -> list[Exchange]:
+    def log(self) -> list[ProxiedExchange]:
         """All exchanges so far, in the order in which they began, once none is under way."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._under_way == 0, SETTLE_SECONDS):
                 raise TimeoutError("an exchange does not end")
             return list(self._log)
 
-    def seen(self, *operations: Operation, name: str = "") -> list[Exchange]:
+    def seen(self, *operations: Operation, name: str = "") -> list[ProxiedExchange]:
         """Exchanges of one of the operations (none: any) whose path ends in `name`."""
         return [
             exchange
@@ -151,12 +151,16 @@ class FaultProxy:
             self._room.release()
 
     @contextlib.contextmanager
-    def exchange(self, request: ProxiedRequest) -> Iterator[tuple[Exchange, Action, random.Random]]:
+    def exchange(
+        self, request: ProxiedRequest
+    ) -> Iterator[tuple[ProxiedExchange, Action, random.Random]]:
         """Enter a request in the log; says what to do with it, and gives chance its seed."""
         with self._changed:
             fault = next((fault for fault in self._faults if fault.claims(request)), None)
             place = "" if fault is None else f"{self._faults.index(fault)} {fault.hits}"
-            entry = Exchange(request=request, fault=None if fault is None else fault.action.name)
+            entry = ProxiedExchange(
+                request=request, fault=None if fault is None else fault.action.name
+            )
             self._log.append(entry)
             self._under_way += 1
         try:
