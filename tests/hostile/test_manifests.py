@@ -129,7 +129,7 @@ def test_shards_that_are_damaged_are_noticed(finished: FinishedJob, data: st.Dat
         {"key": pa.array([None], pa.string()), "size": pa.array([1])},
         {"key": ["a"], "size": ["1"]},
     ],
-    ids=str,
+    ids=["none", "key", "null", "text"],
 )
 def test_rows_of_another_schema(
     tmp_path: Path, finished: FinishedJob, columns: dict[str, Any]

@@ -97,7 +97,7 @@ class NeverWakes(Scheduler):
     """Spans that rest after a failure rest for ever."""
 
     def _advance(self, clock: float) -> None:
-        self._table.backlog.wake = lambda now: None  # type: ignore[method-assign]
+        self._table.backlog.wake = lambda now: None  # type: ignore[method-assign]  # a fault on purpose
         super()._advance(clock)
 
 
