@@ -21,6 +21,7 @@ from noria.benchmarks.servers import (
     run_seaweedfs,
 )
 from tests.support.lease_jobs import BucketShelf
+from tests.support.nodes import Head, head_node, new_token
 
 
 def pytest_configure() -> None:
@@ -62,6 +63,13 @@ def prometheus_factory() -> Iterator[Callable[..., Prometheus]]:
             return servers.enter_context(run_prometheus(targets=targets, rule_files=rule_files))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def ray_head() -> Iterator[Head]:
+    """A Ray cluster of one node, as `ray start --head` makes it, with a token of its own."""
+    with head_node(new_token(), cpus=6) as head:
+        yield head
 
 
 @pytest.fixture
