@@ -316,18 +316,25 @@ def _drive(
         return Ending(complete=True)
     show(_idle_status(prepared, totals, Phase.STARTING))
     config = prepared.config.model_copy(update={"run": run_config})
-    spec = WorkerSpec(
+    spec = worker_spec(prepared, run_config, mode=mode, area=area)
+    sizes = prepared.manifest.sizes
+    return drive(directory, scheduler, totals, spec, config, sizes, cluster=cluster, show=show)
+
+
+def worker_spec(
+    prepared: Prepared, run: RunConfig, *, mode: Mode = Mode.MOVE, area: str = "sealed"
+) -> WorkerSpec:
+    """What the workers of a job are told, but for their names. `area` is where results go."""
+    return WorkerSpec(
         name="",
-        directory=str(directory.root.absolute()),
-        source=WorkerEnd.of(config.source),
-        target=WorkerEnd.of(config.target),
-        settings=WorkerSettings.of(config.plan, run_config),
+        directory=str(prepared.directory.root.absolute()),
+        source=WorkerEnd.of(prepared.config.source),
+        target=WorkerEnd.of(prepared.config.target),
+        settings=WorkerSettings.of(prepared.config.plan, run),
         facts=prepared.facts,
         mode=mode,
         area=area,
     )
-    sizes = prepared.manifest.sizes
-    return drive(directory, scheduler, totals, spec, config, sizes, cluster=cluster, show=show)
 
 
 def _close(

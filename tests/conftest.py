@@ -22,6 +22,7 @@ from noria.benchmarks.servers import (
 )
 from tests.support.installed import Installation, build, copy_tree, install
 from tests.support.lease_jobs import BucketShelf
+from tests.support.nodes import Head, head_node, new_token
 
 SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory"}
 """Fixtures that start one."""
@@ -117,6 +118,13 @@ def prometheus_factory() -> Iterator[Callable[..., Prometheus]]:
             return servers.enter_context(run_prometheus(targets=targets, rule_files=rule_files))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def ray_head() -> Iterator[Head]:
+    """A Ray cluster of one node, as `ray start --head` makes it, with a token of its own."""
+    with head_node(new_token(), cpus=6) as head:
+        yield head
 
 
 @pytest.fixture

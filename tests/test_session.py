@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from noria.benchmarks.servers import ROOT
-from tests.support.moves import wait_until
+from tests.support.processes import wait_until
 
 TESTS = """
 import pathlib, time

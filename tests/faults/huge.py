@@ -26,8 +26,9 @@ from noria.benchmarks.null.stores import run_null_source
 from noria.benchmarks.servers import run_seaweedfs
 from tests.support.fault_proxy.proxy import run_fault_proxy
 from tests.support.fault_proxy.rules import Operation
-from tests.support.moves import NORIA, kill_one, wait_until
+from tests.support.moves import NORIA, kill_one
 from tests.support.nodes import node_pair, workers_of
+from tests.support.processes import wait_until
 
 GIB = 1 << 30
 PART = 64 << 20

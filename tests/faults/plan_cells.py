@@ -24,7 +24,8 @@ from tests.support.inventory_reports import (
     open_azure,
     write_azure_rows,
 )
-from tests.support.moves import descendants, expect_no_worker_left, plain
+from tests.support.moves import expect_no_worker_left, plain
+from tests.support.processes import descendants
 from tests.support.rows import inventory, plan
 
 

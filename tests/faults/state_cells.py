@@ -20,13 +20,8 @@ from tests.support.fault_proxy.rules import (
     refuse,
     stall,
 )
-from tests.support.moves import (
-    descendants,
-    expect_no_worker_left,
-    kill_one,
-    plain,
-    wait_until,
-)
+from tests.support.moves import expect_no_worker_left, kill_one, plain
+from tests.support.processes import descendants, wait_until
 
 MIB = 1 << 20
 PART = 8 * MIB

@@ -12,8 +12,9 @@ import pytest
 
 from tests.faults.cells import PART, ProxiedMove, Scene, Stage
 from tests.support.fault_proxy.rules import Fault, Operation, cap, on, stall
-from tests.support.moves import plain, wait_until
+from tests.support.moves import plain
 from tests.support.nodes import drain, node_pair, workers_of
+from tests.support.processes import wait_until
 
 SEED = 1
 SPOT_SECONDS = 30.0

@@ -10,7 +10,8 @@ import pytest
 from noria.benchmarks.servers import S3Server
 from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
 from tests.support.fault_proxy.rules import Fault, Operation, lose_answer, on, refuse, stall
-from tests.support.moves import Move, plain, wait_until
+from tests.support.moves import Move, plain
+from tests.support.processes import wait_until
 
 MIB = 1024 * 1024
 PART = 8 * MIB

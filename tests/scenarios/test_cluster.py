@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.moves import Move, kill_one, plain, wait_until
+from tests.support.moves import Move, kill_one, plain
 from tests.support.nodes import node_pair, workers_of
+from tests.support.processes import wait_until
 
 MIB = 1024 * 1024
 SPECS = [

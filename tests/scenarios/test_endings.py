@@ -17,7 +17,8 @@ import pytest
 from noria.benchmarks.servers import S3Server
 from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
 from tests.support.fault_proxy.rules import Fault, Operation, meanwhile, on, refuse
-from tests.support.moves import Move, plain, wait_until
+from tests.support.moves import Move, plain
+from tests.support.processes import wait_until
 
 MARK = "NORIA_TEST_MARK"
 RAY = {"gcs_server", "raylet", "tether.py"}

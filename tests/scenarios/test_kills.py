@@ -18,14 +18,8 @@ import pytest
 
 from noria.benchmarks.servers import S3Server
 from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
-from tests.support.moves import (
-    Move,
-    descendants,
-    expect_no_worker_left,
-    kill_one,
-    plain,
-    wait_until,
-)
+from tests.support.moves import Move, expect_no_worker_left, kill_one, plain
+from tests.support.processes import descendants, wait_until
 
 MIB = 1024 * 1024
 PART = 8 * MIB

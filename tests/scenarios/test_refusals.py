@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.moves import Move, plain, wait_until
+from tests.support.moves import Move, plain
+from tests.support.processes import wait_until
 
 
 @pytest.fixture

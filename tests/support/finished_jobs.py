@@ -14,7 +14,6 @@ from noria.engine import job
 from noria.engine.config.jobfile import JobConfig, job_config
 from noria.engine.planning import Prepared, open_prepared
 from noria.engine.worker_factory import make_context
-from noria.engine.worker_spec import Mode, WorkerEnd, WorkerSettings, WorkerSpec
 from noria.manifests.job.seals import seal
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, ShardKind, ShardPlan
 from noria.workers.context import TransferContext
@@ -102,16 +101,7 @@ def finish_job(folder: Path) -> FinishedJob:
     write_source(folder)
     job.plan(config_of(folder), folder / "job")
     prepared = open_prepared(folder / "job")
-    spec = WorkerSpec(
-        name="w",
-        directory=str(prepared.directory.root),
-        source=WorkerEnd.of(prepared.config.source),
-        target=WorkerEnd.of(prepared.config.target),
-        settings=WorkerSettings.of(prepared.config.plan, prepared.config.run),
-        facts=prepared.facts,
-        mode=Mode.MOVE,
-        area="sealed",
-    )
+    spec = job.worker_spec(prepared, prepared.config.run)
     buffers = BufferPool(spec.settings.bytes_in_flight)
     context = make_context(spec, CounterRegistry(), buffers)
     with contextlib.closing(Executors(4, 0)) as executors, prepared.directory.hold() as hold:

@@ -7,18 +7,28 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from noria.benchmarks.servers import Azurite, S3Server, find_tool
 from noria.benchmarks.servers.dataset import ObjectSpec, object_bytes
+from tests.support.processes import (
+    GATEWAY,
+    LOCAL_WORKER,
+    RAY_WORKER,
+    command_of,
+    descendants,
+    is_alive,
+    wait_until,
+)
 
 NORIA = Path(sys.executable).with_name("noria")
 SEED = 5
 RUN_SECONDS = 100
+RAY_ITSELF = ("gcs_server", "raylet/raylet")
+"""In the command lines of Ray's own processes."""
 
 
 @dataclass
@@ -146,25 +156,6 @@ def plain(key: str, size: int) -> ObjectSpec:
     return ObjectSpec(key=key, size=size, content_type="application/octet-stream")
 
 
-def descendants(pid: int) -> Iterator[tuple[int, str]]:
-    """Children of a process and theirs: pid and command line."""
-    parents: dict[int, list[tuple[int, str]]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-                command = (entry / "cmdline").read_text().replace("\0", " ").strip()
-            except OSError:
-                continue
-            parent = int(stat[stat.rindex(")") + 2 :].split()[1])
-            parents.setdefault(parent, []).append((int(entry.name), command))
-    waiting = [pid]
-    while waiting:
-        for child, command in parents.get(waiting.pop(), []):
-            waiting.append(child)
-            yield child, command
-
-
 def kill_one(driver: subprocess.Popen[Any], title: str) -> None:
     """SIGKILL "driver", or the first of its descendants whose command line has the title."""
     if title == "driver":
@@ -175,36 +166,15 @@ def kill_one(driver: subprocess.Popen[Any], title: str) -> None:
     os.kill(victims[0], signal.SIGKILL)
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 60.0) -> None:
-    """Look again and again, at bounded cost, until it holds."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"never happened: {what}"
-        time.sleep(0.02)
-
-
 def expect_no_worker_left(family: list[tuple[int, str]], *, seconds: float = 30.0) -> None:
-    """Workers of a killed run end by themselves, and soon.
+    """Workers of a killed run, and a Ray of its own, end by themselves, and soon."""
+    left = [pid for pid, command in family if _is_ours(command)]
 
-    Agents of Ray may linger for a minute or more without doing anything; these are ended here.
-    """
-    workers = [pid for pid, command in family if "ray::" in command and "Agent" not in command]
-    wait_until(lambda: not any(map(_alive, workers)), "the end of its workers", seconds=seconds)
-    for pid, command in family:
-        if _alive(pid) and _command(pid) == command:
-            os.kill(pid, signal.SIGKILL)
+    def is_over() -> bool:
+        return not any(is_alive(pid) and _is_ours(command_of(pid) or "") for pid in left)
+
+    wait_until(is_over, "the end of its processes", seconds=seconds)
 
 
-def _command(pid: int) -> str | None:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
-    except OSError:
-        return None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat[stat.rindex(")") + 2] != "Z"
+def _is_ours(command: str) -> bool:
+    return any(part in command for part in (LOCAL_WORKER, GATEWAY, RAY_WORKER, *RAY_ITSELF))

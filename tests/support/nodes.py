@@ -1,45 +1,64 @@
-"""Two Ray nodes on this machine, started as a person would, and ended by their pids."""
+"""Ray nodes on this machine, started as a person would, and ended by their pids."""
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from noria.benchmarks.servers import free_ports
-from tests.support.moves import descendants, wait_until
+from tests.support.processes import descendants, wait_until
 
 RAY = Path(sys.executable).with_name("ray")
+STORE = "--object-store-memory=100000000"
+NO_TOKEN = {"RAY_AUTH_MODE": "disabled"}
+"""What makes a cluster that lets everybody in."""
+
+
+def new_token() -> dict[str, str]:
+    """What lets a driver into the cluster that is started with it, and nobody else."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A cluster of one node."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    access: dict[str, str]
+    """What a driver needs in its environment."""
+
+    @property
+    def token(self) -> str:
+        return self.access["RAY_AUTH_TOKEN"]
 
 
 class Nodes:
     """A head and a worker node, each with one CPU."""
 
-    def __init__(self, head: subprocess.Popen[bytes], worker: subprocess.Popen[bytes], port: int):
+    def __init__(
+        self, head: subprocess.Popen[bytes], worker: subprocess.Popen[bytes], address: str
+    ):
         self.head = head
         self.worker = worker
-        self.address = f"127.0.0.1:{port}"
+        self.address = address
 
 
 @contextmanager
 def node(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """`ray start --block` in a process group of its own, which ends with the block."""
-    command: list[str | Path] = [
-        RAY,
-        "start",
-        "--block",
-        "--num-cpus=1",
-        "--disable-usage-stats",
-        *arguments,
-    ]
+    command: list[str | Path] = [RAY, "start", "--block", "--disable-usage-stats", *arguments]
     process = subprocess.Popen(
-        [*command, *arguments],
+        command,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -58,29 +77,47 @@ def node(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Po
 
 
 @contextmanager
-def node_pair(environment: dict[str, str]) -> Iterator[Nodes]:
-    """Both nodes, once they are up."""
+def head_node(access: dict[str, str], *, cpus: int = 1) -> Iterator[Head]:
+    """A head, once it is up. `access` is its token, or NO_TOKEN."""
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
+    environment = {**without_ray_settings(), **access}
     with (
-        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder,
+        tempfile.TemporaryDirectory(
+            prefix="ray-", dir="/tmp", ignore_cleanup_errors=True
+        ) as folder,
         node(
             environment,
             "--head",
+            f"--num-cpus={cpus}",
             f"--port={port}",
             "--node-ip-address=127.0.0.1",
             "--include-dashboard=false",
             f"--temp-dir={folder}",
-            "--object-store-memory=100000000",
-        ) as head,
+            STORE,
+        ) as process,
     ):
-        wait_until(lambda: is_up(address, environment, 1), "the head", seconds=60)
-        with node(environment, f"--address={address}", "--object-store-memory=100000000") as worker:
-            wait_until(lambda: is_up(address, environment, 2), "the second node", seconds=60)
-            yield Nodes(head, worker, port)
+        wait_until(lambda: is_up(address, environment, cpus), "the head", seconds=60)
+        yield Head(process, address, access)
 
 
-def is_up(address: str, environment: dict[str, str], nodes: int) -> bool:
+@contextmanager
+def node_pair(access: dict[str, str]) -> Iterator[Nodes]:
+    """Two nodes of one cluster, once they are up."""
+    with head_node(access) as head:
+        environment = {**without_ray_settings(), **access}
+        join = ("--num-cpus=1", f"--address={head.address}", STORE)
+        with node(environment, *join) as worker:
+            wait_until(lambda: is_up(head.address, environment, 2), "the second node", seconds=60)
+            yield Nodes(head.process, worker, head.address)
+
+
+def without_ray_settings() -> dict[str, str]:
+    """This process's environment, but for what is said to Ray."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+
+def is_up(address: str, environment: dict[str, str], cpus: int) -> bool:
     ended = subprocess.run(
         [RAY, "status", f"--address={address}"],
         env=environment,
@@ -89,14 +126,14 @@ def is_up(address: str, environment: dict[str, str], nodes: int) -> bool:
         timeout=60,
         check=False,
     )
-    return ended.returncode == 0 and f"0.0/{nodes}.0 CPU" in ended.stdout
+    return ended.returncode == 0 and f"0.0/{cpus}.0 CPU" in ended.stdout
 
 
 def workers_of(node: subprocess.Popen[bytes]) -> list[int]:
     return [pid for pid, command in descendants(node.pid) if "ray::WorkerActor" in command]
 
 
-def drain(node: subprocess.Popen[bytes], address: str, environment: dict[str, str]) -> None:
+def drain(node: subprocess.Popen[bytes], address: str, access: dict[str, str]) -> None:
     """As an autoscaler that is told of a pre-emption."""
     commands = [command for _, command in descendants(node.pid)]
     (node_id,) = {found[1] for c in commands if (found := re.search(r"--node_id=(\w+)", c))}
@@ -106,7 +143,7 @@ def drain(node: subprocess.Popen[bytes], address: str, environment: dict[str, st
             *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"),
             *("--deadline-remaining-seconds", "600"),
         ],
-        env=environment,
+        env={**without_ray_settings(), **access},
         check=True,
         capture_output=True,
         timeout=60,

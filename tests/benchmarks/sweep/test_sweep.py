@@ -24,7 +24,8 @@ from noria.engine.planning import open_prepared
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.model import Attributes
 from noria.workers.digest import crc64nvme
-from tests.support.moves import NORIA, RUN_SECONDS, SEED, plain, wait_until
+from tests.support.moves import NORIA, RUN_SECONDS, SEED, plain
+from tests.support.processes import wait_until
 
 MIB = 1024 * 1024
 PNG = b"\x89PNG\r\n"
