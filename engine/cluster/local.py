@@ -31,7 +31,7 @@ _MODULE = "noria.engine.cluster.worker_process"
 
 
 @dataclass(slots=True)
-class _Member:
+class _LocalWorker:
     spec: WorkerSpec
     child: Child | None
     """None: there was no room for its process."""
@@ -49,7 +49,7 @@ class LocalCluster:
     def __init__(self, *, report_seconds: float = 1.0) -> None:
         """`report_seconds` is how long a worker may wait for news before it reports."""
         self._report_seconds = report_seconds
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, _LocalWorker] = {}
         self._spares: list[Child] = []
         self._threads: dict[str, threading.Thread] = {}
         self._events: queue.SimpleQueue[ClusterEvent] = queue.SimpleQueue()
@@ -71,11 +71,11 @@ class LocalCluster:
         try:
             child = self._spares.pop() if self._spares else Child(_MODULE)
         except OSError as error:
-            self._members[spec.name] = _Member(spec, None)
+            self._members[spec.name] = _LocalWorker(spec, None)
             words = f"this machine starts no more processes ({error.strerror})"
             self._events.put(Lost(worker=spec.name, cause=START_FAILED, last_words=words))
             return
-        self._members[spec.name] = member = _Member(spec, child)
+        self._members[spec.name] = member = _LocalWorker(spec, child)
         self._threads[spec.name] = threading.Thread(
             target=self._attend, args=(member, child), name=f"worker-{spec.name}", daemon=True
         )
@@ -135,7 +135,7 @@ class LocalCluster:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _attend(self, member: _Member, child: Child) -> None:
+    def _attend(self, member: _LocalWorker, child: Child) -> None:
         """Wait for one worker, from its first word to its end; on a thread of its own."""
         name, channel = member.spec.name, child.channel
         cause = START_FAILED

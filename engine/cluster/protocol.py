@@ -79,7 +79,7 @@ class Cluster(Protocol):
         Raises ConfigurationError."""
 
     def trouble(self) -> str | None:
-        """Why this cluster is of no more use, or None."""
+        """Why this cluster is no longer usable, or None."""
 
     def cpus(self) -> int:
         """CPUs that workers may take, on all nodes that are alive and stay; seconds old at most."""

@@ -103,7 +103,7 @@ class Leave:
 
 
 @dataclass(slots=True)
-class _Member:
+class _RemoteWorker:
     is_up: bool = False
     outbox: list[Instruction] = field(default_factory=list)
 
@@ -123,7 +123,7 @@ class RayCluster:
         self._report_seconds = report_seconds
         self._gateway: Child | None = None
         self._thread: threading.Thread | None = None
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, _RemoteWorker] = {}
         self._events: queue.SimpleQueue[ClusterEvent] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Joined | NotJoined] = queue.SimpleQueue()
         self._state = ClusterState(cpus=1, nodes=1, leaving=frozenset())
@@ -175,7 +175,7 @@ class RayCluster:
         return self._state.cpus
 
     def start_worker(self, spec: WorkerSpec) -> None:
-        self._members[spec.name] = _Member()
+        self._members[spec.name] = _RemoteWorker()
         self._tell(StartWorker(spec=spec))
 
     def waiting(self) -> list[str]:

@@ -103,7 +103,7 @@ class WorkerActor:
 
 
 @dataclass(slots=True)
-class _Member:
+class _Placed:
     actor: Any
     spec: WorkerSpec
     node: str | None = None
@@ -191,7 +191,7 @@ class Gateway:
     def __init__(self, channel: Channel, report_seconds: float) -> None:
         self._channel = channel
         self._report_seconds = report_seconds
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, _Placed] = {}
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._leaving_nodes: frozenset[str] = frozenset()
         self._nodes = 1
@@ -244,7 +244,7 @@ class Gateway:
         import ray
 
         remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(WorkerActor)
-        self._members[spec.name] = _Member(remote.remote(), spec)
+        self._members[spec.name] = _Placed(remote.remote(), spec)
         self._call(spec.name, "build")
 
     def _call(self, worker: str, call: str, *arguments: Any) -> None:
