@@ -16,13 +16,13 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from noria.engine.cluster.child import Channel, print_to
+from noria.engine.cluster.ports import listening_ports
 from noria.engine.cluster.protocol import (
     START_FAILED,
     Build,
@@ -346,35 +346,6 @@ def closed_nodes() -> frozenset[str]:
         for group in groups.values():
             remove_placement_group(group)
     return frozenset(closed) if len(closed) < len(groups) else frozenset()
-
-
-def listening_ports(pid: int) -> list[int]:
-    """TCP ports on which the processes below `pid` listen, as the kernel has them."""
-    children: dict[int, list[int]] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError):
-            parent = int(status.read_text().rpartition(") ")[2].split()[1])
-            children.setdefault(parent, []).append(int(status.parent.name))
-    family, look = set[int](), [pid]
-    while look:
-        family.update(below := children.get(look.pop(), []))
-        look += below
-    sockets = Counter[str]()
-    for one in (*family, pid):
-        with contextlib.suppress(OSError):
-            sockets.update(os.readlink(file) for file in Path(f"/proc/{one}/fd").iterdir())
-    ports = set[int]()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for row in Path(table).read_text().splitlines()[1:]:
-                _, local, _, state, *_, inode = row.split()[:10]
-                if state == _LISTEN and f"socket:[{inode}]" in sockets:
-                    ports.add(int(local.rpartition(":")[2], 16))
-    return sorted(ports)
-
-
-_LISTEN: Final = "0A"
-"""As /proc/net/tcp writes it."""
 
 
 def _first_line(error: BaseException) -> str:
