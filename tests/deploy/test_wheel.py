@@ -84,6 +84,7 @@ def test_it_holds_what_the_commands_need_and_no_more(contents: dict[str, bytes])
         "noria/__init__.py",
         "noria/__main__.py",
         "noria/py.typed",
+        "noria/version.py",
     }
     parts = {name.split("/")[2] for name in benchmarks}
     assert parts == {"__init__.py", "commands.py", "measure", "simulate", "sweep"}

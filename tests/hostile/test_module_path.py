@@ -171,11 +171,11 @@ def test_workers_import_nothing_from_the_folder_of_a_script(
 
 @pytest.mark.parametrize("path", ["{folder}", ".", os.pathsep], ids=["folder", "dot", "empty"])
 def test_workers_import_nothing_that_pythonpath_names(
-    noria: Installation, move: Move, tmp_path: Path, path: str
+    installed: Installation, move: Move, tmp_path: Path, path: str
 ) -> None:
     traps = Traps(tmp_path / "traps", tmp_path / "evidence")
     settings = environment(traps) | {"PYTHONPATH": path.format(folder=traps.folder)}
-    driver, _ = move.run([str(noria.command), *move.command()], traps.folder, settings)
+    driver, _ = move.run([str(installed.command), *move.command()], traps.folder, settings)
     assert others(traps.sprung(), driver) == set()
 
 
