@@ -11,7 +11,7 @@ from noria.manifests.model import PartRecord
 from noria.workers.digest import PartDigest, combine_parts, crc64nvme, tree_root
 
 
-def test_crc64nvme_has_the_published_check_value():
+def test_crc64nvme_has_the_published_check_value() -> None:
     assert crc64nvme(b"123456789") == 0xAE8B14860A799888
 
 
@@ -20,7 +20,9 @@ def test_crc64nvme_has_the_published_check_value():
     st.integers(1, 700),
     st.lists(st.integers(1, 900), max_size=20),
 )
-def test_any_slicing_of_a_part_gives_the_same_digests(body, chunk_bytes, slices):
+def test_any_slicing_of_a_part_gives_the_same_digests(
+    body: bytes, chunk_bytes: int, slices: list[int]
+) -> None:
     digest, offset = PartDigest(chunk_bytes), 0
     for size in [*slices, len(body)]:
         digest.update(memoryview(body)[offset : offset + size])
@@ -35,7 +37,9 @@ def test_any_slicing_of_a_part_gives_the_same_digests(body, chunk_bytes, slices)
 
 
 @given(st.binary(min_size=1, max_size=4000), st.integers(1, 9))
-def test_parts_of_whole_chunks_combine_to_the_digests_of_the_object(body, chunks_a_part):
+def test_parts_of_whole_chunks_combine_to_the_digests_of_the_object(
+    body: bytes, chunks_a_part: int
+) -> None:
     chunk_bytes = 64
     part_bytes = chunk_bytes * chunks_a_part
     parts = []
@@ -56,7 +60,7 @@ def test_parts_of_whole_chunks_combine_to_the_digests_of_the_object(body, chunks
     assert combine_parts(parts) == (crc64nvme(body), whole.chunks())
 
 
-def test_the_root_depends_on_size_chunk_size_and_every_chunk():
+def test_the_root_depends_on_size_chunk_size_and_every_chunk() -> None:
     chunks = os.urandom(48)
     root = tree_root(20, 8, chunks)
     header = b"noria.tree.1\0" + (20).to_bytes(8, "big") + (8).to_bytes(8, "big")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,14 +15,18 @@ from noria.manifests.counters import Counter
 from noria.manifests.job.journals import read_journals
 from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseEnd, LeaseKind, Level, Outcome
-from tests.support.lease_jobs import MIB, Job, lease_job, open_lanes
+from tests.support.lease_jobs import MIB, BucketShelf, Job, lease_job, open_lanes
+from tests.support.moves import wait_until
+
+MakeJob = Callable[..., Job]
+"""make_job(sizes, **options): two new buckets, the first one filled."""
 
 
 @pytest.fixture
-def make_job(buckets, tmp_path):
+def make_job(buckets: BucketShelf, tmp_path: Path) -> Iterator[MakeJob]:
     with contextlib.ExitStack() as stack:
 
-        def make(sizes: dict[str, int], **options) -> Job:
+        def make(sizes: dict[str, int], **options: Any) -> Job:
             source, target = (stack.enter_context(buckets.take()) for _ in range(2))
             return stack.enter_context(
                 lease_job(tmp_path / "job", source, target, sizes, **options)
@@ -33,7 +40,7 @@ def expect_all(job: Job) -> None:
         assert job.target_bytes(key) == job.source_bytes(key), key
 
 
-def test_small_and_multipart_objects_arrive_whole(make_job):
+def test_small_and_multipart_objects_arrive_whole(make_job: MakeJob) -> None:
     sizes = {"a": 0, "b/ c": 1, "d": 5 * MIB, "e": 5 * MIB + 1, "f": 17 * MIB}
     job = make_job(sizes)
     receipts = job.receipts(job.run(job.lease()))
@@ -53,35 +60,34 @@ def test_small_and_multipart_objects_arrive_whole(make_job):
     assert job.sent() == sum(sizes.values())
 
 
-def test_a_part_larger_than_a_buffer_is_streamed(make_job):
+def test_a_part_larger_than_a_buffer_is_streamed(make_job: MakeJob) -> None:
     sizes = {"large": 12 * MIB + 7}
     job = make_job(sizes, range_bytes=2 * MIB)
     receipts = job.receipts(job.run(job.lease()))
     expect_all(job)
     assert receipts["large"].parts == 3
-    assert len(receipts["large"].chunks) == 16 * 13
+    assert len(receipts["large"].chunks or b"") == 16 * 13
 
 
-def test_what_is_journalled_is_not_done_again(make_job):
-    sizes = {f"k{n}": 1000 + n for n in range(10)} | {"z": 20 * MIB}
+def test_what_is_journalled_is_not_done_again(make_job: MakeJob) -> None:
+    sizes = {f"k{n}": 1000 + n for n in range(10)} | {"z": 40 * MIB}
     job = make_job(sizes)
     with open_lanes(1) as executors:
         run = job.start(job.lease(), executors)
         thread = threading.Thread(target=run.run)
         thread.start()
-        while job.context.counters.total(Counter.PARTS) < 2:
-            assert thread.is_alive()
+        wait_until(lambda: job.context.counters.total(Counter.PARTS) >= 2, "two parts")
         run.tasks.stop()
         thread.join(timeout=30)
     done = job.context.counters.total(Counter.PARTS)
-    assert 2 <= done < 4
+    assert 2 <= done < 8
     before = job.sent()
     job.receipts(job.run(job.lease()))
     expect_all(job)
-    assert job.sent() - before == 20 * MIB - done * 5 * MIB
+    assert job.sent() - before == 40 * MIB - done * 5 * MIB
 
 
-def test_a_cut_lease_ends_early_and_the_rest_can_be_leased(make_job):
+def test_a_cut_lease_ends_early_and_the_rest_can_be_leased(make_job: MakeJob) -> None:
     sizes = {f"k{n:02}": 100 for n in range(20)}
     job = make_job(sizes)
     with open_lanes(1) as executors:
@@ -95,7 +101,7 @@ def test_a_cut_lease_ends_early_and_the_rest_can_be_leased(make_job):
     expect_all(job)
 
 
-def test_a_source_that_changed_or_went_is_reported_and_nothing_is_left(make_job):
+def test_a_source_that_changed_or_went_is_reported_and_nothing_is_left(make_job: MakeJob) -> None:
     sizes = {"changed": 9 * MIB, "changed-small": 10, "gone": 10, "gone-large": 9 * MIB, "ok": 1}
     job = make_job(sizes)
     for key in ("changed", "changed-small"):
@@ -114,7 +120,7 @@ def test_a_source_that_changed_or_went_is_reported_and_nothing_is_left(make_job)
     assert job.target.open_uploads() == []
 
 
-def test_a_foreign_object_is_never_overwritten(make_job):
+def test_a_foreign_object_is_never_overwritten(make_job: MakeJob) -> None:
     sizes = {"equal": 30, "equal-large": 9 * MIB, "other": 30, "other-large": 9 * MIB}
     job = make_job(sizes)
     for key, size in sizes.items():
@@ -132,7 +138,7 @@ def test_a_foreign_object_is_never_overwritten(make_job):
     assert job.target.open_uploads() == []
 
 
-def test_looking_first_spares_what_is_there(make_job):
+def test_looking_first_spares_what_is_there(make_job: MakeJob) -> None:
     sizes = {"equal": 30, "equal-large": 9 * MIB, "other-large": 9 * MIB}
     job = make_job(sizes, look_first=True)
     for key, size in sizes.items():
@@ -147,15 +153,14 @@ def test_looking_first_spares_what_is_there(make_job):
     assert job.sent() == 0
 
 
-def test_an_upload_that_a_third_party_aborted_is_opened_anew(make_job):
+def test_an_upload_that_a_third_party_aborted_is_opened_anew(make_job: MakeJob) -> None:
     sizes = {"large": 20 * MIB}
     job = make_job(sizes)
     with open_lanes(1) as executors:
         run = job.start(job.lease(), executors)
         thread = threading.Thread(target=run.run)
         thread.start()
-        while job.context.counters.total(Counter.PARTS) < 1:
-            assert thread.is_alive()
+        wait_until(lambda: job.context.counters.total(Counter.PARTS) >= 1, "a part")
         run.tasks.stop()
         thread.join(timeout=30)
     assert len(job.target.open_uploads()) == 1
@@ -164,7 +169,7 @@ def test_an_upload_that_a_third_party_aborted_is_opened_anew(make_job):
     expect_all(job)
 
 
-def test_a_huge_object_is_moved_in_segments_and_assembled(make_job):
+def test_a_huge_object_is_moved_in_segments_and_assembled(make_job: MakeJob) -> None:
     sizes = {"huge": 32 * MIB + 5}
     job = make_job(sizes, segment_bytes=10 * MIB)
     plan = job.manifest.shard(0)
@@ -187,7 +192,7 @@ def test_a_huge_object_is_moved_in_segments_and_assembled(make_job):
     assert again.summary.outcomes[Outcome.TRANSFERRED] == 1
 
 
-def test_a_lost_upload_of_a_huge_object_voids_its_generation(make_job):
+def test_a_lost_upload_of_a_huge_object_voids_its_generation(make_job: MakeJob) -> None:
     sizes = {"huge": 16 * MIB}
     job = make_job(sizes, segment_bytes=8 * MIB)
     result = job.run(job.lease(kind=LeaseKind.PARTS, first=0, end=1))
@@ -202,7 +207,9 @@ def test_a_lost_upload_of_a_huge_object_voids_its_generation(make_job):
     expect_all(job)
 
 
-def test_a_journal_that_cannot_be_written_stops_the_run(make_job, monkeypatch):
+def test_a_journal_that_cannot_be_written_stops_the_run(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = {"large": 9 * MIB}
     job = make_job(sizes)
     lease = job.lease()

@@ -10,7 +10,9 @@ from tests.support.slots import slot
 
 
 @given(st.integers(1, 60), st.floats(0, 1), st.floats(0, 100))
-def test_backoff_is_jittered_capped_and_never_below_retry_after(tries, jitter, floor):
+def test_backoff_is_jittered_capped_and_never_below_retry_after(
+    tries: int, jitter: float, floor: float
+) -> None:
     seconds = backoff_seconds(
         tries, base_seconds=0.2, cap_seconds=20, jitter=jitter, floor_seconds=floor
     )
@@ -18,7 +20,7 @@ def test_backoff_is_jittered_capped_and_never_below_retry_after(tries, jitter, f
     assert seconds >= jitter * min(20, 0.2 * 2 ** (tries - 1)) or seconds == floor
 
 
-def test_a_storm_of_throttles_within_one_moment_falls_once():
+def test_a_storm_of_throttles_within_one_moment_falls_once() -> None:
     limit = AdaptiveLimit(limit=64, ceiling=64)
     for _ in range(50):
         limit.on_throttle(now=10.0)
@@ -27,7 +29,7 @@ def test_a_storm_of_throttles_within_one_moment_falls_once():
     assert limit.limit == 64 * 0.7 * 0.7
 
 
-def test_it_never_falls_below_one_nor_rises_above_its_ceiling():
+def test_it_never_falls_below_one_nor_rises_above_its_ceiling() -> None:
     limit = AdaptiveLimit(limit=2, ceiling=4)
     for second in range(100):
         limit.on_throttle(now=2.0 * second)
@@ -37,7 +39,7 @@ def test_it_never_falls_below_one_nor_rises_above_its_ceiling():
     assert limit.limit == 4
 
 
-def test_the_pacer_lets_no_more_in_than_its_limit():
+def test_the_pacer_lets_no_more_in_than_its_limit() -> None:
     pacer = Pacer(3)
     inside, most, lock = 0, 0, threading.Lock()
     gate = threading.Barrier(3)
@@ -60,7 +62,7 @@ def test_the_pacer_lets_no_more_in_than_its_limit():
     assert most == 3
 
 
-def test_a_new_ceiling_takes_a_full_limit_along_and_lets_a_fallen_one_climb():
+def test_a_new_ceiling_takes_a_full_limit_along_and_lets_a_fallen_one_climb() -> None:
     limit = AdaptiveLimit(limit=10, ceiling=10)
     limit.set_ceiling(20)
     assert limit.limit == 20
@@ -71,7 +73,7 @@ def test_a_new_ceiling_takes_a_full_limit_along_and_lets_a_fallen_one_climb():
     assert limit.limit == 5
 
 
-def test_a_raised_ceiling_lets_in_who_waits():
+def test_a_raised_ceiling_lets_in_who_waits() -> None:
     pacer = Pacer(1)
     entered = threading.Event()
 
@@ -88,7 +90,7 @@ def test_a_raised_ceiling_lets_in_who_waits():
     thread.join(10)
 
 
-def test_seconds_in_flight_are_those_of_all_requests_together():
+def test_seconds_in_flight_are_those_of_all_requests_together() -> None:
     now = 0.0
     pacer = Pacer(2, clock=lambda: now)
     with slot(pacer):

@@ -18,7 +18,7 @@ from noria.workers.stores.metadata import (
 )
 
 CONTROLS = [chr(number) for number in (*range(32), 127)]
-PRINTABLE = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=CONTROLS))
+PRINTABLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=CONTROLS))
 
 
 @given(PRINTABLE)

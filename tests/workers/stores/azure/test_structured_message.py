@@ -8,6 +8,9 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.storage.blob._shared import streams
@@ -85,13 +88,17 @@ splits = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 
 
 @given(bodies, segments, splits)
-def test_any_message_however_it_is_split_gives_its_bytes(body, segment_bytes, pieces):
+def test_any_message_however_it_is_split_gives_its_bytes(
+    body: bytes, segment_bytes: int, pieces: list[int]
+) -> None:
     message = message_of(body, segment_bytes)
     assert read(message, len(body), pieces) == (body, crc64nvme(body))
 
 
 @given(bodies, segments, splits, st.data())
-def test_a_message_with_any_other_byte_is_refused(body, segment_bytes, pieces, data):
+def test_a_message_with_any_other_byte_is_refused(
+    body: bytes, segment_bytes: int, pieces: list[int], data: st.DataObject
+) -> None:
     message = bytearray(message_of(body, segment_bytes))
     place = data.draw(st.integers(0, len(message) - 1))
     message[place] ^= data.draw(st.integers(1, 255))
@@ -100,7 +107,9 @@ def test_a_message_with_any_other_byte_is_refused(body, segment_bytes, pieces, d
 
 
 @given(bodies, segments, st.data())
-def test_a_message_with_any_of_it_missing_repeated_or_moved_is_refused(body, segment_bytes, data):
+def test_a_message_with_any_of_it_missing_repeated_or_moved_is_refused(
+    body: bytes, segment_bytes: int, data: st.DataObject
+) -> None:
     message = message_of(body, segment_bytes)
     first, end = sorted(data.draw(st.tuples(*[st.integers(0, len(message))] * 2)))
     slice_ = message[first:end]
@@ -117,20 +126,20 @@ def test_a_message_with_any_of_it_missing_repeated_or_moved_is_refused(body, seg
 @given(st.binary(max_size=200), st.integers(0, 100))
 @example(b"", 0)
 @example(struct.pack("<BQHH", 1, 21, 1, 0) + bytes(8), 0)
-def test_what_is_no_message_is_refused(garbage, size):
+def test_what_is_no_message_is_refused(garbage: bytes, size: int) -> None:
     with pytest.raises((DigestRefused, ShortBody, ProtocolError)):
         read(garbage, size)
 
 
 @given(st.binary(min_size=1, max_size=200), segments, st.integers(1, 40))
-def test_a_message_of_another_size_is_not_read(body, segment_bytes, more):
+def test_a_message_of_another_size_is_not_read(body: bytes, segment_bytes: int, more: int) -> None:
     message = message_of(body, segment_bytes)
     for size in (len(body) + more, max(0, len(body) - more)):
         with pytest.raises((DigestRefused, ShortBody, ProtocolError)):
             read(message, size)
 
 
-def test_segments_in_another_order_are_refused_although_their_checksums_are_right():
+def test_segments_in_another_order_are_refused_although_their_checksums_are_right() -> None:
     body = os.urandom(30)
     message = message_of(body, 10)
     pieces = [message[13 + 28 * n : 13 + 28 * (n + 1)] for n in range(3)]
@@ -143,7 +152,9 @@ def test_segments_in_another_order_are_refused_although_their_checksums_are_righ
 
 
 @pytest.mark.parametrize("size", [25, 30 - 18, 30])
-def test_a_message_that_is_shorter_than_it_says_is_refused_although_its_checksums_are_right(size):
+def test_a_message_that_is_shorter_than_it_says_is_refused_although_its_checksums_are_right(
+    size: int,
+) -> None:
     body = os.urandom(size)
     message = message_of(body, 10)
     for more in (1, 5, 17, 18):
@@ -155,7 +166,7 @@ def test_a_message_that_is_shorter_than_it_says_is_refused_although_its_checksum
 
 
 @given(bodies, segments)
-def test_the_sdks_own_encoder_makes_the_same_messages(body, segment_bytes):
+def test_the_sdks_own_encoder_makes_the_same_messages(body: bytes, segment_bytes: int) -> None:
     with pytest.MonkeyPatch.context() as patch:  # its own CRC64 is in a package of its own
         patch.setattr(streams, "calculate_crc64", lambda data, crc: crc64nvme(data, crc))
         encoder = streams.StructuredMessageEncodeStream(
@@ -167,7 +178,7 @@ def test_the_sdks_own_encoder_makes_the_same_messages(body, segment_bytes):
         assert encoder.read() == message_of(body, segment_bytes)
 
 
-def test_another_form_than_was_asked_for_is_refused():
+def test_another_form_than_was_asked_for_is_refused() -> None:
     assert not StructuredBody("key").wraps({})
     assert StructuredBody("key").wraps({"x-ms-structured-body": "xsm/1.0;properties=CRC64"})
     for form in ("XSM/2.0; properties=crc64", "XSM/1.0", ""):
@@ -204,20 +215,22 @@ def structured(size: int) -> tuple[str, str]:
 
 
 @contextmanager
-def opened(play: Play, **settings: object) -> Iterator[AzureStore]:
+def opened(
+    play: Play, *, authority: Authority | None = None, **changes: Any
+) -> Iterator[AzureStore]:
     """The host ends last, when the store's connections are closed."""
-    authority = settings.pop("authority", None)
     if authority is not None:
-        settings["ca_bundle"] = str(authority.path)
-    with scripted(play, authority and authority.context()) as host:
-        place = {"account": "acc", "container": "c", "endpoint": host.url, "sas": "sig=x"}
-        with closing(AzureStore(AzureSettings(**place, **settings))) as store:
+        changes["ca_bundle"] = str(authority.path)
+    context = authority.context() if authority is not None else None
+    with scripted(play, context) as host:
+        settings = AzureSettings(account="acc", container="c", endpoint=host.url, sas="sig=x")
+        with closing(AzureStore(replace(settings, **changes))) as store:
             yield store
 
 
 @pytest.mark.parametrize("way", ["plain", "chunks", "tls"])
 @pytest.mark.parametrize("size", [1, HEARD_BYTES + 1, 4 * WAKE_BYTES, 9 * WAKE_BYTES + 17])
-def test_a_range_comes_out_of_its_message(tmp_path, size, way):
+def test_a_range_comes_out_of_its_message(tmp_path: Path, size: int, way: str) -> None:
     body = os.urandom(size)
     asked: list[bytes] = []
     chunks = 70_000 if way == "chunks" else 0
@@ -238,7 +251,7 @@ def test_a_range_comes_out_of_its_message(tmp_path, size, way):
     assert all(b"\r\nx-ms-version: 2025-01-05" in head for head in asked)
 
 
-def test_a_body_that_comes_plain_is_taken_plain_and_nothing_is_stated():
+def test_a_body_that_comes_plain_is_taken_plain_and_nothing_is_stated() -> None:
     body = os.urandom(50_000)
     with opened(serving(body)) as store:
         into = memoryview(bytearray(len(body)))
@@ -248,7 +261,7 @@ def test_a_body_that_comes_plain_is_taken_plain_and_nothing_is_stated():
         assert store.read_object("a", into=into, etag=ETAG).crc64nvme is None
 
 
-def test_nothing_is_asked_where_that_is_not_wanted():
+def test_nothing_is_asked_where_that_is_not_wanted() -> None:
     asked: list[bytes] = []
     with opened(serving(b"body", asked=asked), ask_crc64=False) as store:
         store.read_range("a", offset=0, into=memoryview(bytearray(4)), etag=ETAG)
@@ -258,7 +271,7 @@ def test_nothing_is_asked_where_that_is_not_wanted():
 
 
 @pytest.mark.parametrize("stated", [True, False])
-def test_another_length_in_a_message_is_told_as_that_of_a_plain_body(stated):
+def test_another_length_in_a_message_is_told_as_that_of_a_plain_body(stated: bool) -> None:
     body = os.urandom(1000)
     headers = structured(len(body))[: 2 if stated else 1]
     with opened(serving(message_of(body), *headers)) as store:
@@ -273,7 +286,7 @@ def test_another_length_in_a_message_is_told_as_that_of_a_plain_body(stated):
                 store.read_object("a", into=memoryview(bytearray(1018)), etag=None)
 
 
-def test_a_message_that_ends_early_is_no_answer_and_leaves_no_connection():
+def test_a_message_that_ends_early_is_no_answer_and_leaves_no_connection() -> None:
     body = os.urandom(5 * WAKE_BYTES)
     message = message_of(body)
 
@@ -296,7 +309,7 @@ def test_a_message_that_ends_early_is_no_answer_and_leaves_no_connection():
         assert store.read_object("a", into=into, etag=ETAG).crc64nvme == crc64nvme(body)
 
 
-def test_an_endpoint_that_knows_no_messages_is_asked_once():
+def test_an_endpoint_that_knows_no_messages_is_asked_once() -> None:
     """As Azure answers a version or header that it does not know, and as Azurite does."""
     asked: list[bytes] = []
     body = b"<Error><Code>InvalidHeaderValue</Code><HeaderName>x-ms-version</HeaderName></Error>"
