@@ -7,6 +7,7 @@ standard error.
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import inspect
 import logging
@@ -346,21 +347,22 @@ def run_command(app: typer.Typer) -> None:
 
 
 def _plan_and_run(config: JobConfig | None, root: Path, options: RunOptions) -> None:
-    from noria.engine import job
     from noria.engine.cluster.opening import open_cluster
-    from noria.engine.terminal import report
 
     overrides, metrics_address = options.overrides, options.metrics_address
-    say = say_unless(options.silent)
-    with (
-        ending_on_sigterm(),
-        open_cluster(options.address, ray=options.ray) as cluster,
-    ):
+    with ending_on_sigterm(), open_cluster(options.address, ray=options.ray) as cluster:
+        # A worker comes up while all this is loaded, which takes as long here as there.
+        cluster.prestart()
+        from noria.engine import job
+        from noria.engine.terminal import report
+
+        # What is loaded stays: nobody has to look through it again, not even at the end.
+        gc.freeze()
         if config is not None:
             in_file = config.run.model_dump(exclude_unset=True)
             overrides = {**in_file, **overrides}
             metrics_address = metrics_address or in_file.get("metrics_address")
-            job.plan(config, root, say, accepted=cluster.prestart)
+            job.plan(config, root, say_unless(options.silent))
         with shown(root, metrics_address, options.silent) as show:
             ended = job.run(
                 root, cluster=cluster, overrides=overrides, show=show, show_keys=options.show_keys

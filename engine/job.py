@@ -130,13 +130,9 @@ def plan(
     config: JobConfig,
     root: Path,
     say: Say = lambda line: None,
-    accepted: Callable[[], None] = lambda: None,
 ) -> Prepared:
-    """Inventory -> frozen manifest -> shards, in a job directory at root.
-
-    `accepted` is called once a new plan will very likely succeed.
-    """
-    return prepare(config, root, say, accepted)
+    """Inventory -> frozen manifest -> shards, in a job directory at root."""
+    return prepare(config, root, say)
 
 
 def run(

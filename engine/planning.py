@@ -61,21 +61,18 @@ class Prepared:
     manifest: Manifest
 
 
-def prepare(
-    config: JobConfig, root: Path, say: Say, accepted: Callable[[], None] = lambda: None
-) -> Prepared:
+def prepare(config: JobConfig, root: Path, say: Say) -> Prepared:
     """Plan a job, or open the plan at root. May be repeated.
 
-    `accepted` is called once a new plan will very likely succeed: both ends have answered. Raises
-    ConfigurationError, AccessDenied or InventoryError before anything is written if an end cannot
-    be used; ConfigurationError if root holds another job; AnotherDriver.
+    Raises ConfigurationError, AccessDenied or InventoryError before anything is written if an end
+    cannot be used; ConfigurationError if root holds another job; AnotherDriver.
     """
     config = with_endpoints(config)
     if JobDirectory.exists(root):
         directory = JobDirectory.open(root)
         _refuse_other_job(directory, config)
     else:
-        directory = _create(config, root, say, accepted)
+        directory = _create(config, root, say)
     with directory.hold():
         return finish_plan(directory, say)
 
@@ -124,14 +121,13 @@ def _asked(config: JobConfig) -> dict[str, Any]:
     }
 
 
-def _create(config: JobConfig, root: Path, say: Say, accepted: Callable[[], None]) -> JobDirectory:
+def _create(config: JobConfig, root: Path, say: Say) -> JobDirectory:
     source, target = open_end(config.source, read_only=True), open_end(config.target)
     say("checking both ends")
     _check_access(source, "source", config.source)
     _check_access(target, "target", config.target)
     if config.inventory.kind != "listing":
         _open_report(config, config.source.location.prefix)
-    accepted()
     facts, rules = _find_facts(config, source, target)
     # What this refuses must not become a job that can neither run nor be planned again.
     config.plan_options(limits_for(facts.provider), rules, facts.target_prefix)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from noria.engine.clean import Cleaning
 from noria.engine.failures import Failure
@@ -28,11 +25,6 @@ _REASONS = {
     "name_merged": "the target would store it under another name (plan.names = escape maps it)",
     "name_refused": "the target refuses the name (plan.names = escape maps it)",
 }
-
-
-def _console() -> Console:
-    """Prints text as it is: brackets in a name are no markup."""
-    return Console(markup=False, emoji=False)
 
 
 def plan_summary(prepared: Prepared) -> dict[str, Any]:
@@ -60,24 +52,22 @@ def plan_summary(prepared: Prepared) -> dict[str, Any]:
 
 
 def print_plan(summary: Mapping[str, Any]) -> None:
-    console = _console()
-    console.print(
+    print(
         f"{summary['objects_to_move']:,} of {summary['objects']:,} objects, "
         f"{size_text(summary['bytes_to_move'])}, will move in {summary['shards']:,} shards"
     )
     target = summary["target"]
-    console.print(
+    print(
         f"target: {target['provider']}; verifies {target['checksum']} at ingest; "
         + ("writes only if absent" if target["if_absent"] else "cannot write only if absent")
         + ("" if target["was_empty"] else "; was not empty, so each object is looked for first")
     )
     if summary["left_out"]:
-        table = Table("objects", "left out because", box=None, pad_edge=False)
-        for reason, count in summary["left_out"].items():
-            table.add_row(f"{count:,}", _REASONS.get(reason, reason))
-        console.print(table)
-    console.print(f"manifest digest {summary['digest']}")
-    console.print(f"run it: noria run {summary['directory']}", soft_wrap=True)
+        left_out = summary["left_out"].items()
+        rows = [(f"{count:,}", _REASONS.get(reason, reason)) for reason, count in left_out]
+        _print_table(rows, "objects", "left out because")
+    print(f"manifest digest {summary['digest']}")
+    print(f"run it: noria run {summary['directory']}")
 
 
 def run_summary(ended: RunReport, root: Path) -> dict[str, Any]:
@@ -85,36 +75,33 @@ def run_summary(ended: RunReport, root: Path) -> dict[str, Any]:
 
 
 def print_run(summary: Mapping[str, Any]) -> None:
-    console = _console()
     outcomes = ", ".join(f"{count:,} {name}" for name, count in summary["outcomes"].items())
-    console.print(
+    print(
         f"{outcomes or 'nothing'}: {size_text(summary['bytes'])} "
         f"in {duration_text(summary['seconds'])}"
     )
     if summary["levels"]:
         levels = ", ".join(f"{count:,} {name}" for name, count in summary["levels"].items())
-        console.print(f"verified: {levels}")
-    _print_causes(console, summary["causes"])
-    _print_failures(console, summary["failures"], summary["failed"])
+        print(f"verified: {levels}")
+    _print_causes(summary["causes"])
+    _print_failures(summary["failures"], summary["failed"])
     if not summary["complete"]:
-        console.print(f"stopped before the end: {summary['stopped'] or 'see log'}", soft_wrap=True)
-        console.print(f"resume it: noria run {summary['directory']}", soft_wrap=True)
+        print(f"stopped before the end: {summary['stopped'] or 'see log'}")
+        print(f"resume it: noria run {summary['directory']}")
     elif summary["reconciled"]:
         extra = summary["differences"].get("extra", 0)
         others = f"{extra:,} of others, expected" if extra else "nothing extra"
-        console.print(f"reconciled: nothing missing, {others}, nothing merged")
+        print(f"reconciled: nothing missing, {others}, nothing merged")
     else:
         found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
-        console.print(
-            f"NOT reconciled: {found}; see reconcile-differences.parquet in the job directory"
-        )
+        print(f"NOT reconciled: {found}; see reconcile-differences.parquet in the job directory")
     if summary["open_uploads"]:
-        console.print(
+        print(
             f"{summary['open_uploads']:,} multipart uploads could not be aborted: "
             f"noria clean {summary['directory']}",
             soft_wrap=True,
         )
-    console.print(f"job directory: {summary['directory']}", soft_wrap=True)
+    print(f"job directory: {summary['directory']}")
 
 
 def status_summary(status: JobStatus, failures: list[Failure]) -> dict[str, Any]:
@@ -126,23 +113,22 @@ def status_summary(status: JobStatus, failures: list[Failure]) -> dict[str, Any]
 
 
 def print_status(summary: Mapping[str, Any]) -> None:
-    console = _console()
     total = summary["bytes_total"]
     share = 100 * summary["bytes_done"] / total if total else 100.0
-    console.print(f"job {summary['job']}: {summary['phase']}")
-    console.print(
+    print(f"job {summary['job']}: {summary['phase']}")
+    print(
         f"{summary['objects_done']:,} of {summary['objects_total']:,} objects, "
         f"{size_text(summary['bytes_done'])} of {size_text(total)} ({share:.1f} %)"
     )
     if summary["workers"]:
         eta = summary["eta_seconds"]
-        console.print(
+        print(
             f"{size_text(summary['bytes_per_second'])}/s, "
             f"{summary['objects_per_second']:,.0f} objects/s, {summary['workers']} workers, "
             f"ETA {'unknown' if eta is None else duration_text(eta)}"
         )
-    _print_causes(console, summary["causes"])
-    _print_failures(console, summary["failures"], summary["failed"])
+    _print_causes(summary["causes"])
+    _print_failures(summary["failures"], summary["failed"])
 
 
 def verify_summary(found: VerifyReport) -> dict[str, Any]:
@@ -150,27 +136,25 @@ def verify_summary(found: VerifyReport) -> dict[str, Any]:
 
 
 def print_verify(summary: Mapping[str, Any]) -> None:
-    console = _console()
-    console.print(
+    print(
         f"{summary['reread']:,} objects, {size_text(summary['bytes'])}, read back and equal "
         f"to their receipts in {duration_text(summary['seconds'])}"
     )
     if summary["unsettled"]:
-        console.print(f"{summary['unsettled']:,} entries have no receipt yet: run the job first")
+        print(f"{summary['unsettled']:,} entries have no receipt yet: run the job first")
     if summary["damaged"]:
-        console.print(f"DAMAGED: {summary['damaged']:,}")
-    _print_causes(console, summary["causes"])
-    _print_failures(console, summary["failures"], summary["damaged"])
+        print(f"DAMAGED: {summary['damaged']:,}")
+    _print_causes(summary["causes"])
+    _print_failures(summary["failures"], summary["damaged"])
     if not summary["complete"]:
-        console.print(f"stopped before the end: {summary['stopped'] or 'see log'}")
+        print(f"stopped before the end: {summary['stopped'] or 'see log'}")
 
 
 def print_reconciliation(summary: Mapping[str, Any]) -> None:
-    console = _console()
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in summary.items():
-        table.add_row(name, str(value) if isinstance(value, bool) else f"{value:,}")
-    console.print(table)
+    _print_table(
+        (name, str(value) if isinstance(value, bool) else f"{value:,}")
+        for name, value in summary.items()
+    )
 
 
 def clean_summary(found: Cleaning) -> dict[str, Any]:
@@ -178,30 +162,40 @@ def clean_summary(found: Cleaning) -> dict[str, Any]:
 
 
 def print_clean(summary: Mapping[str, Any]) -> None:
-    console = _console()
-    console.print(f"{summary['aborted']:,} open multipart uploads of this job aborted")
+    print(f"{summary['aborted']:,} open multipart uploads of this job aborted")
     if summary["failed"]:
-        console.print(f"{summary['failed']:,} could not be aborted: see that the credentials may")
+        print(f"{summary['failed']:,} could not be aborted: see that the credentials may")
     if summary["unclaimed"]:
-        console.print(
+        print(
             f"{summary['unclaimed']:,} on names of this job, younger than it, and not in its "
             "journals: its own most likely; abort them too with --unclaimed"
         )
     if summary["foreign"]:
-        console.print(f"{summary['foreign']:,} of others, left alone")
+        print(f"{summary['foreign']:,} of others, left alone")
 
 
-def _print_causes(console: Console, causes: Mapping[str, int]) -> None:
+def _print_causes(causes: Mapping[str, int]) -> None:
     for cause, count in causes.items():
-        console.print(f"  {count:,} {cause}: {_REASONS.get(cause, 'see failures.parquet')}")
+        print(f"  {count:,} {cause}: {_REASONS.get(cause, 'see failures.parquet')}")
 
 
-def _print_failures(console: Console, failures: list[Mapping[str, Any]], total: int) -> None:
+def _print_failures(failures: list[Mapping[str, Any]], total: int) -> None:
     if not failures:
         return
-    table = Table("object", "outcome", "cause", "what to do", box=None, pad_edge=False)
-    for failure in failures:
-        table.add_row(failure["name"], failure["outcome"], failure["cause"], failure["message"])
-    console.print(table)
+    shown = ("name", "outcome", "cause", "message")
+    rows = [[failure[field] for field in shown] for failure in failures]
+    _print_table(rows, "object", "outcome", "cause", "what to do")
     if total > len(failures):
-        console.print(f"... {total - len(failures):,} more in failures.parquet")
+        print(f"... {total - len(failures):,} more in failures.parquet")
+
+
+def _print_table(rows: Iterable[Sequence[str]], *columns: str) -> None:
+    # Most reports need no table, and rich takes 40 ms to load.
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=None, pad_edge=False, show_header=bool(columns))
+    for row in rows:
+        table.add_row(*row)
+    # Text is printed as it is: brackets in a name are not markup.
+    Console(markup=False, emoji=False).print(table)
