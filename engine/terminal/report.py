@@ -99,7 +99,6 @@ def print_run(summary: Mapping[str, Any]) -> None:
         print(
             f"{summary['open_uploads']:,} multipart uploads could not be aborted: "
             f"noria clean {summary['directory']}",
-            soft_wrap=True,
         )
     print(f"job directory: {summary['directory']}")
 
