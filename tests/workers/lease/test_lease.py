@@ -16,7 +16,7 @@ from noria.manifests.job.journals import read_journals
 from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseEnd, LeaseKind, Level, Outcome
 from tests.support.lease_jobs import MIB, BucketShelf, Job, lease_job, open_lanes
-from tests.support.moves import wait_until
+from tests.support.processes import wait_until
 
 MakeJob = Callable[..., Job]
 """make_job(sizes, **options): two new buckets, the first one filled."""
