@@ -24,7 +24,7 @@ from tests.support.installed import Installation, build, copy_tree, install
 from tests.support.lease_jobs import BucketShelf
 from tests.support.nodes import Head, head_node, new_token
 
-SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory"}
+SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory", "ray_head"}
 """Fixtures that start one."""
 SERVER_FOLDERS = (
     "conformance",
