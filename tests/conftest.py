@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from hypothesis import settings
 
 from noria.benchmarks.servers import (
     Azurite,
@@ -36,6 +37,11 @@ SERVER_FOLDERS = (
     "benchmarks/test_servers.py",
 )
 """Tests that take such a fixture by its name at run time, or start a server of their own."""
+
+
+# A busy machine is no failure: pytest's own time-out bounds a test.
+settings.register_profile("noria", deadline=None)
+settings.load_profile("noria")
 
 
 class Terminated(KeyboardInterrupt):
