@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from hypothesis import settings
 
 from noria.benchmarks.servers import (
     Azurite,
@@ -24,7 +25,7 @@ from tests.support.installed import Installation, build, copy_tree, install
 from tests.support.lease_jobs import BucketShelf
 from tests.support.nodes import Head, head_node, new_token
 
-SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory"}
+SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory", "ray_head"}
 """Fixtures that start one."""
 SERVER_FOLDERS = (
     "conformance",
@@ -36,6 +37,11 @@ SERVER_FOLDERS = (
     "benchmarks/test_servers.py",
 )
 """Tests that take such a fixture by its name at run time, or start a server of their own."""
+
+
+# A busy machine is no failure: pytest's own time-out bounds a test.
+settings.register_profile("noria", deadline=None)
+settings.load_profile("noria")
 
 
 class Terminated(KeyboardInterrupt):

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.credentials import Credentials
@@ -175,9 +176,9 @@ def _azure_open(server: Azurite, container: str) -> Open:
 def _s3_open(server: S3Server, bucket: str) -> Open:
     settings = S3Settings(bucket=bucket, endpoint_url=server.endpoint, region="us-east-1")
 
-    def open_store(*, secret_key: str = server.secret_key, **changes: object) -> TargetStore:
+    def open_store(*, secret_key: str = server.secret_key, **changes: Any) -> TargetStore:
         credentials = Credentials(server.access_key, secret_key)
-        return S3Store(replace(settings, **changes), credentials)  # type: ignore[arg-type]
+        return S3Store(replace(settings, **changes), credentials)
 
     return open_store
 
@@ -196,6 +197,11 @@ def _open_at(kind: str, request: pytest.FixtureRequest, folder: Path) -> Open:
     client.create_bucket(Bucket=name)
     client.close()
     return _s3_open(server, name)
+
+
+def private(store: object) -> Any:
+    """A store, for a look at what it keeps to itself."""
+    return store
 
 
 @pytest.fixture(scope="session", params=SERVERS)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from noria.manifests.model import Attributes
 from noria.manifests.schema import INVENTORY_SCHEMA
 from noria.workers.stores.listing import list_objects
 from noria.workers.stores.protocol import TargetStore
-from tests.conformance.conftest import Place
+from tests.conformance.conftest import Place, private
 from tests.conformance.test_reading import FULL
 
 SMALL_PAGES = 300
@@ -99,7 +100,8 @@ def test_a_listing_that_is_left_ends_its_threads(home: Place, many: dict[str, in
     store = home.store if home.kind == "local" else home.open(page_keys=SMALL_PAGES)
     batches = list_objects(store, "listed/", streams=8)
     next(batches)
-    batches.close()  # type: ignore[attr-defined]
+    assert isinstance(batches, Generator)
+    batches.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("list-")]
     home.close()
 
@@ -114,7 +116,7 @@ def test_a_missing_container_ends_the_listing(place: Place, tmp_path: object) ->
         "azurite": {"container": "missing"},
         "seaweedfs": {"bucket": "missing"},
         "rclone_s3": {"bucket": "missing"},
-        "local": {"root": place.store._root / "missing"} if place.kind == "local" else {},  # type: ignore[attr-defined]
+        "local": {"root": private(place.store)._root / "missing"} if place.kind == "local" else {},
     }[place.kind]
     with pytest.raises(ConfigurationError):
         list(list_objects(place.open(**missing), ""))

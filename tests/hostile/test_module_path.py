@@ -47,7 +47,7 @@ UNGUARDED = SCRIPT.format(guard="")
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class TrappedMove:
     """A small job from folder to folder, and the process that drives it."""
 
     root: Path
@@ -86,13 +86,13 @@ class Move:
 
 
 @pytest.fixture
-def move(tmp_path: Path) -> Move:
+def move(tmp_path: Path) -> TrappedMove:
     root = tmp_path / "move"
     for name in ("source", "target"):
         (root / name).mkdir(parents=True)
     for number in range(OBJECTS):
         (root / "source" / str(number)).write_bytes(str(number).encode())
-    return Move(root)
+    return TrappedMove(root)
 
 
 @pytest.fixture(params=["wheel", "editable"])
@@ -137,7 +137,7 @@ def test_traps_spring(noria: Installation, tmp_path: Path) -> None:
 
 
 def test_the_command_imports_nothing_from_the_current_folder(
-    noria: Installation, move: Move, tmp_path: Path
+    noria: Installation, move: TrappedMove, tmp_path: Path
 ) -> None:
     traps = Traps(tmp_path / "traps", tmp_path / "evidence")
     move.run([str(noria.command), *move.command()], traps.folder, environment(traps))
@@ -145,7 +145,7 @@ def test_the_command_imports_nothing_from_the_current_folder(
 
 
 def test_python_m_noria_imports_nothing_from_the_current_folder(
-    noria: Installation, move: Move, tmp_path: Path
+    noria: Installation, move: TrappedMove, tmp_path: Path
 ) -> None:
     traps = Traps(tmp_path / "traps", tmp_path / "evidence", without={"noria"})
     known = loaded_by_python(noria, traps)
@@ -158,7 +158,7 @@ def test_python_m_noria_imports_nothing_from_the_current_folder(
 
 @pytest.mark.parametrize("script", [GUARDED, UNGUARDED], ids=["guarded", "unguarded"])
 def test_workers_import_nothing_from_the_folder_of_a_script(
-    noria: Installation, move: Move, tmp_path: Path, script: str
+    noria: Installation, move: TrappedMove, tmp_path: Path, script: str
 ) -> None:
     traps = Traps(tmp_path / "traps", tmp_path / "evidence")
     (traps.folder / "a_script_of_mine.py").write_text(script)
@@ -171,7 +171,7 @@ def test_workers_import_nothing_from_the_folder_of_a_script(
 
 @pytest.mark.parametrize("path", ["{folder}", ".", os.pathsep], ids=["folder", "dot", "empty"])
 def test_workers_import_nothing_that_pythonpath_names(
-    installed: Installation, move: Move, tmp_path: Path, path: str
+    installed: Installation, move: TrappedMove, tmp_path: Path, path: str
 ) -> None:
     traps = Traps(tmp_path / "traps", tmp_path / "evidence")
     settings = environment(traps) | {"PYTHONPATH": path.format(folder=traps.folder)}
@@ -180,7 +180,7 @@ def test_workers_import_nothing_that_pythonpath_names(
 
 
 def test_what_workers_take_from_a_folder_is_asked_for_by_name(
-    installed: Installation, move: Move, tmp_path: Path
+    installed: Installation, move: TrappedMove, tmp_path: Path
 ) -> None:
     venv.create(tmp_path / "bare", symlinks=True, with_pip=False)
     command = [str(tmp_path / "bare" / "bin" / "python"), "-m", "noria", *move.command()]
@@ -196,7 +196,7 @@ def test_what_workers_take_from_a_folder_is_asked_for_by_name(
 
 @pytest.mark.parametrize("how", ["noria", "python -m noria"])
 def test_nothing_comes_from_the_checkout_of_another_revision(
-    noria: Installation, move: Move, tmp_path: Path, how: str
+    noria: Installation, move: TrappedMove, tmp_path: Path, how: str
 ) -> None:
     tree = tmp_path / "tree"
     archive = subprocess.run(
@@ -216,7 +216,7 @@ def test_nothing_comes_from_the_checkout_of_another_revision(
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["noria", "script"])
 def test_nor_does_a_process_of_ray(
-    installed: Installation, move: Move, tmp_path: Path, how: str
+    installed: Installation, move: TrappedMove, tmp_path: Path, how: str
 ) -> None:
     traps = Traps(tmp_path / "traps", tmp_path / "evidence")
     (traps.folder / "a_script_of_mine.py").write_text(GUARDED)

@@ -45,8 +45,11 @@ def ends(buckets: BucketShelf) -> Iterator[tuple[str, str]]:
 def test_a_job_is_finished_and_verified(
     seaweedfs: S3Server, ends: tuple[str, str], tmp_path: Path, moment: str
 ) -> None:
-    """Killed in the middle of a large object, whose upload is gone since; in the middle of small
-    ones, of which some are journalled."""
+    """A job that was killed in the middle.
+
+    In the middle of a large object, whose upload is gone since, and of small ones, of which some
+    are journalled.
+    """
     landed = json.loads((DATA / f"{moment}-landed.json").read_text())
     with contextlib.closing(seaweedfs.client()) as client:
         _fill(client, *ends, landed)

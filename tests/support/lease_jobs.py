@@ -87,8 +87,9 @@ class Container(Protocol):
     def listed(self) -> list[str]: ...
 
     def open_uploads(self) -> list[str]:
-        """Keys with an open multipart upload. None in Azure, which drops uncommitted blocks by
-        itself.
+        """Keys with an open multipart upload.
+
+        None in Azure, which drops uncommitted blocks by itself.
         """
 
     def drop_uploads(self) -> None:

@@ -69,8 +69,11 @@ def is_alive(pid: int) -> bool:
 
 
 def listening(pids: Iterable[int]) -> set[str]:
-    """Sockets of these processes on which strangers can reach them: tcp ports that listen, udp
-    ports, unix sockets with a name that listen; as "tcp 8080" and "unix /run/x"."""
+    """Sockets of these processes on which strangers can reach them.
+
+    Tcp ports that listen, udp ports, unix sockets with a name that listen; as "tcp 8080" and
+    "unix /run/x".
+    """
     owned = set[str]()
     for pid in pids:
         try:

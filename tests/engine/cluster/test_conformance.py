@@ -49,7 +49,7 @@ MARK = "NORIA_TEST_MARK"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Implementation:
     """One implementation, and where its processes are to be found."""
 
     head: Head | None
@@ -75,8 +75,8 @@ class Kind:
 
 
 @pytest.fixture(scope="module", params=["local", "ray"])
-def kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
-    kind = Kind(request.getfixturevalue("ray_head") if request.param == "ray" else None)
+def kind(request: pytest.FixtureRequest) -> Iterator[Implementation]:
+    kind = Implementation(request.getfixturevalue("ray_head") if request.param == "ray" else None)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in kind.access.items():
             patch.setenv(name, value)
@@ -84,7 +84,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
 
 
 @pytest.fixture(scope="module")
-def cluster(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(kind: Implementation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """For tests that leave it usable."""
     with open_cluster(kind.address) as cluster:
         cluster.start(tmp_path_factory.mktemp("log"))
@@ -99,7 +99,7 @@ def team(cluster: Cluster, tmp_path: Path) -> Iterator[Team]:
     assert cluster.trouble() is None
 
 
-def test_a_worker_says_where_it_is(team: Team, kind: Kind) -> None:
+def test_a_worker_says_where_it_is(team: Team, kind: Implementation) -> None:
     started = team.start()
     assert started.node
     assert started.pid in kind.workers()
@@ -144,7 +144,7 @@ def test_a_killed_worker_is_lost_and_the_others_are_not(team: Team) -> None:
 
 
 def test_a_worker_that_hangs_holds_up_nobody_and_is_killed_in_silence(
-    team: Team, kind: Kind
+    team: Team, kind: Implementation
 ) -> None:
     victim, other = team.start(), team.start()
     os.kill(victim.pid, signal.SIGSTOP)
@@ -194,7 +194,9 @@ def test_a_worker_that_cannot_work_says_why(team: Team, tmp_path: Path, wrong: s
     assert team.start().pid, "the next one may work"
 
 
-def test_a_worker_that_dies_before_it_is_up_has_not_started(team: Team, kind: Kind) -> None:
+def test_a_worker_that_dies_before_it_is_up_has_not_started(
+    team: Team, kind: Implementation
+) -> None:
     with held_start(team.spec) as spec:
         before = kind.workers()
         name = team.ask_for_worker(spec)
@@ -208,7 +210,9 @@ def test_a_worker_that_dies_before_it_is_up_has_not_started(team: Team, kind: Ki
     assert team.cluster.waiting() == []
 
 
-def test_a_worker_that_is_killed_before_it_is_up_is_never_heard_of(team: Team, kind: Kind) -> None:
+def test_a_worker_that_is_killed_before_it_is_up_is_never_heard_of(
+    team: Team, kind: Implementation
+) -> None:
     with held_start(team.spec) as spec:
         before = kind.workers()
         name = team.ask_for_worker(spec)
@@ -221,7 +225,7 @@ def test_a_worker_that_is_killed_before_it_is_up_is_never_heard_of(team: Team, k
 
 
 def test_close_ends_all_that_was_started_and_leaves_no_file(
-    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Implementation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers that are up, that hang and that are on their way; a second time does nothing."""
     temporary, log = tmp_path / "tmp", tmp_path / "log"
@@ -293,7 +297,7 @@ DRIVER = textwrap.dedent(
 
 @pytest.mark.parametrize("moment", ["a spare", "joining", "asking", "starting", "up"])
 def test_all_processes_end_with_a_driver_that_is_killed(
-    kind: Kind, tmp_path: Path, moment: str
+    kind: Implementation, tmp_path: Path, moment: str
 ) -> None:
     before = kind.workers()
     spec = planned_spec(tmp_path / "job")
@@ -323,7 +327,7 @@ def test_all_processes_end_with_a_driver_that_is_killed(
         )
 
 
-def _workers(kind: Kind, mark: str) -> set[int]:
+def _workers(kind: Implementation, mark: str) -> set[int]:
     """Of a driver that is another process: on this machine its children inherit the mark."""
     if kind.head is not None:
         return kind.workers()
@@ -354,7 +358,7 @@ MIXED = textwrap.dedent(
 )
 
 
-def test_a_worker_of_another_build_is_refused(kind: Kind, tmp_path: Path) -> None:
+def test_a_worker_of_another_build_is_refused(kind: Implementation, tmp_path: Path) -> None:
     """The driver runs a copy of Noria elsewhere, which changes while it runs."""
     copy = copy_of_noria(tmp_path / "copy")
     spec = planned_spec(tmp_path / "job")

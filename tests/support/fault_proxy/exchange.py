@@ -13,7 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tests.support.fault_proxy.http_streams import IO_SECONDS, Head, MalformedStream, Stream, chunk
+from tests.support.fault_proxy.http_streams import (
+    IO_SECONDS,
+    MalformedStream,
+    MessageHead,
+    Stream,
+    chunk,
+)
 from tests.support.fault_proxy.rules import Action, Operation, ProxiedRequest
 
 EDITED_BYTES_MAX = 64 * 1024 * 1024
@@ -107,7 +113,7 @@ class Conversation:
                 with contextlib.suppress(OSError):
                     stream.sock.shutdown(socket.SHUT_RDWR)
 
-    def _exchange(self, head: Head) -> bool:
+    def _exchange(self, head: MessageHead) -> bool:
         """Serve one request. True where the connection may serve another."""
         method, target, _ = head.start.split(" ")
         request = ProxiedRequest(method=method, target=target, headers=head.headers())
@@ -147,11 +153,11 @@ class Conversation:
     def _forward(
         self,
         upstream: Stream,
-        head: Head,
+        head: MessageHead,
         entry: ProxiedExchange,
         action: Action,
         draw: random.Random,
-    ) -> Head:
+    ) -> MessageHead:
         """Send the request on, and return the head of the answer.
 
         The head says `close` if not all of the request was taken.
@@ -161,7 +167,7 @@ class Conversation:
             headers.pop("range", None)
             request = replace(entry.request, headers=headers)
             headers = headers if self._script.resign is None else self._script.resign(request)
-            head = Head(head.start, list(headers.items()))
+            head = MessageHead(head.start, list(headers.items()))
         upstream.sock.sendall(head.without(HOP_HEADERS).encode())
         entry.forwarded = True
         if "expect" in headers:
@@ -175,7 +181,7 @@ class Conversation:
         entry.upstream_status = response.status
         return response if taken else response.closing()
 
-    def _await_continue(self, upstream: Stream) -> Head | None:
+    def _await_continue(self, upstream: Stream) -> MessageHead | None:
         """The answer by which the upstream refused the body unread, if it did."""
         if not upstream.speaks(CONTINUE_SECONDS):
             return None
@@ -225,7 +231,7 @@ class Conversation:
         if unread:
             fields["connection"] = "close"
         entry.status = response.status
-        head = Head(f"HTTP/1.1 {response.status} Scripted", list(fields.items()))
+        head = MessageHead(f"HTTP/1.1 {response.status} Scripted", list(fields.items()))
         self._client.sock.sendall(head.encode() + content)
         entry.answer_bytes += len(content)
         return not unread
@@ -233,7 +239,7 @@ class Conversation:
     def _relay(
         self,
         upstream: Stream,
-        head: Head,
+        head: MessageHead,
         entry: ProxiedExchange,
         action: Action,
         draw: random.Random,
@@ -370,8 +376,8 @@ def _split(blocks: Iterable[bytes], offset: int) -> Iterator[bytes]:
 
 
 def _edited(
-    head: Head, blocks: Iterator[bytes], action: Action, *, bodiless: bool
-) -> tuple[Head, Iterator[bytes]]:
+    head: MessageHead, blocks: Iterator[bytes], action: Action, *, bodiless: bool
+) -> tuple[MessageHead, Iterator[bytes]]:
     """The answer with a body of known length, changed as the action says."""
     body = b"".join(blocks)
     if len(body) > EDITED_BYTES_MAX:
@@ -382,4 +388,4 @@ def _edited(
     headers.pop("transfer-encoding", None)
     if not bodiless:
         headers["content-length"] = str(len(body))
-    return Head(f"HTTP/1.1 {status} Passed", list(headers.items())), iter((body,))
+    return MessageHead(f"HTTP/1.1 {status} Passed", list(headers.items())), iter((body,))

@@ -18,7 +18,7 @@ class MalformedStream(Exception):
 
 
 @dataclass(slots=True)
-class Head:
+class MessageHead:
     """The first line and the fields of a request or an answer, as they came."""
 
     start: str
@@ -32,12 +32,14 @@ class Head:
     def headers(self) -> dict[str, str]:
         return {name.lower(): value for name, value in self.fields}
 
-    def without(self, names: tuple[str, ...]) -> Head:
-        return Head(self.start, [field for field in self.fields if field[0].lower() not in names])
+    def without(self, names: tuple[str, ...]) -> MessageHead:
+        return MessageHead(
+            self.start, [field for field in self.fields if field[0].lower() not in names]
+        )
 
-    def closing(self) -> Head:
+    def closing(self) -> MessageHead:
         """The same, and the last one on its connection."""
-        return Head(self.start, [*self.fields, ("connection", "close")])
+        return MessageHead(self.start, [*self.fields, ("connection", "close")])
 
     def encode(self) -> bytes:
         lines = [self.start, *(f"{name}: {value}" for name, value in self.fields)]
@@ -62,7 +64,7 @@ class Stream:
             return taken
         return self.sock.recv(size)
 
-    def head(self) -> Head | None:
+    def head(self) -> MessageHead | None:
         """The next head, or None where the stream ends before one."""
         data = b""
         while (end := data.find(b"\r\n\r\n")) < 0:
@@ -75,9 +77,9 @@ class Stream:
         self.pending = data[end + 4 :] + self.pending
         start, *lines = data[:end].decode("latin-1").split("\r\n")
         parted = (line.partition(":") for line in lines)
-        return Head(start, [(name, value.strip()) for name, _, value in parted])
+        return MessageHead(start, [(name, value.strip()) for name, _, value in parted])
 
-    def final_head(self) -> Head:
+    def final_head(self) -> MessageHead:
         """The head of an answer, interim ones (1xx) passed over."""
         while (head := self.head()) is not None:
             if head.status >= 200:

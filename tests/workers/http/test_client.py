@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -33,10 +34,10 @@ LARGE = EXPECT_BYTES + 1
 
 
 @contextmanager
-def wired(play: Play, **settings: object) -> Iterator[HttpClient]:
+def wired(play: Play, **settings: Any) -> Iterator[HttpClient]:
     """The host ends last, when the client's connections are closed."""
     with scripted(play) as host:
-        client = HttpClient(HttpSettings(url=host.url, **settings))  # type: ignore[arg-type]
+        client = HttpClient(HttpSettings(url=host.url, **settings))
         try:
             yield client
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from noria.manifests.model import Lease, LeaseKind
 from noria.workers.lease.in_flight import TaskGroup
@@ -45,7 +46,7 @@ def test_no_more_is_queued_than_the_window_and_a_full_one_is_refilled_in_one_go(
 
     def submit_all() -> None:
         for number in range(20):
-            tasks.submit(lambda number=number: done.append(number), executor)  # type: ignore[misc]
+            tasks.submit(partial(done.append, number), executor)
 
     thread = threading.Thread(target=submit_all)
     thread.start()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import SimpleNamespace
 from typing import cast
 
@@ -129,7 +129,8 @@ def test_what_waits_for_the_caller_is_bounded() -> None:
     while fetched.acquire(timeout=0.2):
         taken += 1
     assert taken <= 2 * listing.BATCHES_AHEAD + 2 + 1
-    batches.close()  # type: ignore[attr-defined]
+    assert isinstance(batches, Generator)
+    batches.close()
 
 
 def test_a_listing_that_is_left_waits_for_no_retry() -> None:
@@ -145,5 +146,6 @@ def test_a_listing_that_is_left_waits_for_no_retry() -> None:
     next(batches)
     assert failing.wait(5)
     began = time.monotonic()
-    batches.close()  # type: ignore[attr-defined]
+    assert isinstance(batches, Generator)
+    batches.close()
     assert time.monotonic() - began < 5
