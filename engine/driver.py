@@ -85,8 +85,7 @@ five seconds of a core, or half a second of one."""
 
 
 def worthwhile_workers(objects: int, size: int) -> int:
-    """How many workers a job of so many objects and bytes keeps busy for longer than they take to
-    start."""
+    """How many workers a job of that size keeps busy for longer than they take to start."""
     return 1 + max(objects // WORKER_OBJECTS, size // WORKER_BYTES)
 
 
@@ -164,8 +163,7 @@ class Driver:
         self._starved_since: float | None = self._started
 
     def run(self) -> Ending:
-        """Blocks until the job is complete, drained or stopped. Errors of the job directory come
-        out."""
+        """Block until the job is complete, drained or stopped. Raises JobDirectoryError."""
         self._dispatch(Tick(now=self._now()))
         self._budgets, self._spec = self._begin_budgets()
         for _ in range(self._workers_wanted()):
@@ -179,8 +177,10 @@ class Driver:
         return self._ending
 
     def _begin_budgets(self) -> tuple[Budgets, WorkerSpec]:
-        """Budgets that begin with what suits the plan, or stay at what is set; and what a worker
-        begins with."""
+        """The budgets, and the spec of workers that start with their share.
+
+        Budgets start with what suits the plan, or stay at what is set.
+        """
         run, workers = self._run, self._workers_wanted()
         start = starting_budget(self._sizes, workers=workers, part_bytes=self._part_bytes)
         fixed = {"source": run.source_requests, "target": run.target_requests}
@@ -193,9 +193,12 @@ class Driver:
         )
 
     def _limits(self, shares: Mapping[str, int]) -> Limits:
-        """Of a worker's share of both budgets, large bodies keep the part that the plan's sizes
-        gave them. A body that is buffered is at one store at a time: with fewer than both shares
-        together neither budget would ever be used, and one that is not used is never judged."""
+        """What one worker may have in flight, given its shares of both budgets.
+
+        Large bodies keep the part of them that the plan's sizes gave them. A buffered body is at
+        one store at a time: with fewer streams than both shares together, neither budget would
+        ever be used up, and a budget that is not used up is never judged.
+        """
         streams = math.ceil(sum(shares.values()) * self._bulk_share)
         return Limits(streams=max(1, streams), **shares)
 
@@ -315,8 +318,7 @@ class Driver:
         self._cluster.start_worker(replace(self._spec, name=name))
 
     def _workers_wanted(self) -> int:
-        """As many as asked for; else one for each CPU, as nodes come and go, where they are worth
-        it."""
+        """As many as asked for; otherwise one for each CPU, if there is enough work for them."""
         worth = worthwhile_workers(self._totals.objects_total, self._totals.bytes_total)
         return self._run.workers or max(1, min(worth, self._cluster.cpus()))
 

@@ -72,8 +72,11 @@ class Child:
     """A process that runs main(channel) of a module of Noria."""
 
     def __init__(self, module: str, *, death_signal: signal.Signals = signal.SIGKILL) -> None:
-        """Start it; returns at once. The kernel sends `death_signal` to it when the thread that
-        calls this ends. Raises OSError if there is no room for another process."""
+        """Start it; returns at once.
+
+        The kernel sends `death_signal` to it when the thread that calls this ends. Raises OSError
+        if there is no room for another process.
+        """
         ours, theirs = socket.socketpair()
         self.channel = Channel(ours)
         self._said = os.memfd_create("noria-child")
@@ -130,8 +133,10 @@ class Child:
 
 
 def spare_start_up() -> None:
-    """Save a fifth of the CPU of imports. For processes that are Noria's alone: the command, and
-    its children. May be repeated."""
+    """Save a fifth of the CPU of imports.
+
+    For processes that are Noria's alone: the command, and its children. May be repeated.
+    """
     gc.set_threshold(GARBAGE_OBJECTS, *gc.get_threshold()[1:])
     # Pydantic would look for plugins of its own in all that is installed.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -9,9 +9,12 @@ from noria.manifests.errors import ConfigurationError
 
 
 def open_cluster(address: str | None, *, ray: bool = False) -> Cluster:
-    """Nothing is started yet. `address` names a Ray cluster that stands; `ray` asks for one on this
-    machine, for the time of the run; else workers are processes of this machine. Raises
-    ConfigurationError if both are asked for."""
+    """The cluster of a job; nothing is started yet.
+
+    `address` names a running Ray cluster; `ray` asks for one on this machine for the time of the
+    run; otherwise workers are processes of this machine. Raises ConfigurationError if both are
+    asked for.
+    """
     if address is not None and ray:
         raise ConfigurationError(
             "--ray starts a Ray on this machine, --address joins one: give one of the two"

@@ -75,8 +75,10 @@ class Cluster(Protocol):
         """Have what a first worker needs come up meanwhile: a plan takes its time. A hint."""
 
     def start(self, log_directory: Path) -> None:
-        """Make the cluster usable; a repeat does nothing. `log_directory` takes what others print.
-        Raises ConfigurationError."""
+        """Make the cluster usable; a repeat does nothing.
+
+        `log_directory` takes what its processes print. Raises ConfigurationError.
+        """
 
     def trouble(self) -> str | None:
         """Why this cluster is no longer usable, or None."""

@@ -117,8 +117,11 @@ class RayCluster:
         *,
         report_seconds: float = 1.0,
     ) -> None:
-        """`address` names a cluster that stands: HOST:PORT or auto. None: a Ray on this machine,
-        which ends with close()."""
+        """Nothing is started yet.
+
+        `address` names a running cluster: HOST:PORT or auto. None: a Ray on this machine, which
+        ends with close().
+        """
         self._address = address
         self._report_seconds = report_seconds
         self._gateway: Child | None = None
@@ -257,8 +260,10 @@ class RayCluster:
 
 
 def _reach(address: str) -> None:
-    """Raises ConfigurationError at once if nobody listens at HOST:PORT. What is not written so is
-    for Ray to understand."""
+    """Raise ConfigurationError at once if nobody listens at HOST:PORT.
+
+    What is not written so is for Ray to understand.
+    """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         return

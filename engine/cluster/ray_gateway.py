@@ -306,8 +306,10 @@ class Gateway:
             self._inbox.put(Leave())
 
     def _feel_pulse(self) -> None:
-        """Look at the nodes again and again; on a thread of its own: each look waits as long as
-        the control store is silent, and the driver counts the seconds."""
+        """Look at the nodes again and again; on a thread of its own.
+
+        Each look waits as long as the control store is silent, and the driver counts the seconds.
+        """
         while True:
             try:
                 self._leaving_nodes = closed_nodes()
