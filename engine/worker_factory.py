@@ -14,9 +14,10 @@ from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import Lease, Limits
 from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import CounterRegistry
-from noria.workers.lease.lease import LeaseRun
+from noria.workers.lease.lease import LeaseRun, WorkerResources
 from noria.workers.lease.reread import RereadRun
-from noria.workers.lease.worker import Run, Worker
+from noria.workers.lease.runs import moving_run
+from noria.workers.lease.worker import Worker
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executors
 from noria.workers.runtime.pacing import Pacer
@@ -41,10 +42,14 @@ def make_worker(spec: WorkerSpec) -> Worker:
     counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: float(buffers.bytes_in_flight))
     counters.gauge(Gauge.STREAMS, read=lambda: float(settings.streams))
 
-    def start_run(lease: Lease) -> Run:
+    resources = WorkerResources(
+        directory=directory, manifest=manifest, context=context, executors=executors
+    )
+
+    def start_run(lease: Lease) -> LeaseRun:
         if spec.mode is Mode.REREAD:
-            return RereadRun(directory, manifest, context, executors, lease, area=spec.area)
-        return LeaseRun(directory, manifest, context, executors, lease)
+            return RereadRun(resources, lease, spec.area)
+        return moving_run(resources, lease)
 
     _watch(context.source)
     _watch(context.target)

@@ -45,7 +45,7 @@ class TransferContext:
     options: TransferOptions
     buffers: BufferPool
     on_left_open: Callable[[], None] = lambda: None
-    """Called if an upload of no more use could not be aborted."""
+    """Called if an upload that is no longer needed could not be aborted."""
 
     @property
     def counters(self) -> CounterRegistry:

@@ -145,14 +145,7 @@ def wrong_whole(scene: Scene) -> None:
 def verified(scene: Scene, case: Case) -> dict[str, Outcome]:
     """What a verification says of each object."""
     with open_lanes() as executors:
-        run = RereadRun(
-            case.job.directory,
-            case.job.manifest,
-            case.job.context,
-            executors,
-            case.job.lease(),
-            area="verified/1",
-        )
+        run = RereadRun(case.job.resources(executors), case.job.lease(), "verified/1")
         result: LeaseResult = run.run()
     assert result.how is LeaseEnd.FINISHED, (result.cause, result.message)
     table = read_result(case.job.directory, seal(case.job.directory, result, "verified/1"))

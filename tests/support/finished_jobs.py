@@ -18,7 +18,8 @@ from noria.manifests.job.seals import seal
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, ShardKind, ShardPlan
 from noria.workers.context import TransferContext
 from noria.workers.counters import CounterRegistry
-from noria.workers.lease.lease import LeaseRun
+from noria.workers.lease.lease import WorkerResources
+from noria.workers.lease.runs import moving_run
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executors
 
@@ -136,6 +137,12 @@ def _spans(shard: ShardPlan) -> list[tuple[LeaseKind, int, int]]:
 def _run_lease(
     prepared: Prepared, context: TransferContext, executors: Executors, lease: Lease
 ) -> None:
-    result = LeaseRun(prepared.directory, prepared.manifest, context, executors, lease).run()
+    resources = WorkerResources(
+        directory=prepared.directory,
+        manifest=prepared.manifest,
+        context=context,
+        executors=executors,
+    )
+    result = moving_run(resources, lease).run()
     assert result.how is LeaseEnd.FINISHED, (result.cause, result.message)
     seal(prepared.directory, result)

@@ -36,7 +36,8 @@ from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.providers import NameRules, limits_for
 from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import CounterRegistry
-from noria.workers.lease.lease import LeaseRun
+from noria.workers.lease.lease import LeaseRun, WorkerResources
+from noria.workers.lease.runs import moving_run
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executors
 from noria.workers.runtime.pacing import Pacer
@@ -310,7 +311,15 @@ class Job:
         self.context = replace(self.context, target=target.with_capabilities(known))
 
     def start(self, lease: Lease, executors: Executors) -> LeaseRun:
-        return LeaseRun(self.directory, self.manifest, self.context, executors, lease)
+        return moving_run(self.resources(executors), lease)
+
+    def resources(self, executors: Executors) -> WorkerResources:
+        return WorkerResources(
+            directory=self.directory,
+            manifest=self.manifest,
+            context=self.context,
+            executors=executors,
+        )
 
     def run(self, lease: Lease, *, streams: int = STREAMS) -> LeaseResult:
         with open_lanes(streams) as executors:

@@ -17,11 +17,9 @@ import pyarrow as pa
 
 from noria.manifests.counters import Counter
 from noria.manifests.errors import Retryable, Skippable, SourceChanged, SourceMissing
-from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import receipt_batch, receipts_of
 from noria.manifests.job.results import read_result, write_receipts
 from noria.manifests.job.seals import read_seals
-from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import (
     Lease,
     LeaseKind,
@@ -31,12 +29,9 @@ from noria.manifests.model import (
     Receipt,
     ShardKind,
 )
-from noria.workers.context import TransferContext
 from noria.workers.digest import DIGEST_BYTES, PartDigest
 from noria.workers.existing import StoredObject
-from noria.workers.lease.in_flight import TaskGroup
-from noria.workers.lease.journal import Journal
-from noria.workers.runtime.executors import Executors
+from noria.workers.lease.lease import LeaseRun, WorkerResources
 
 _MESSAGES = {
     "damaged": "the bytes at the target are not those of the receipt",
@@ -45,49 +40,27 @@ _MESSAGES = {
 }
 
 
-class RereadRun:
-    """One lease of a verification; the same shape as shard.LeaseRun."""
+class RereadRun(LeaseRun):
+    """Reads back the objects of a lease side by side. `area`: where its results go."""
 
-    def __init__(
-        self,
-        directory: JobDirectory,
-        manifest: Manifest,
-        context: TransferContext,
-        executors: Executors,
-        lease: Lease,
-        *,
-        area: str,
-    ) -> None:
-        self.lease = lease
-        self.tasks = TaskGroup(lease)
-        self.journal = Journal(directory, lease.shard, lease.attempt)
-        self._executors = executors
-        self._directory = directory
-        self._manifest = manifest
-        self._plan = manifest.shard(lease.shard)
-        self._context = context.for_lease(self.tasks.stopping, lambda: None)
+    def __init__(self, resources: WorkerResources, lease: Lease, area: str) -> None:
+        super().__init__(resources, lease)
         self._area = area
         self._lock = threading.Lock()
         self._verdicts: dict[int, Receipt] = {}
 
-    def run(self) -> LeaseResult:
-        try:
-            for receipt, first_byte, end_byte in self._slices():
-                executor = self._executors.of(end_byte - first_byte)
-                self.tasks.submit(partial(self._check, receipt, first_byte, end_byte), executor)
-            self.tasks.wait_until_idle()
-            if not self.tasks.interrupted:
-                return self._finish()
-        except Exception as error:  # noqa: BLE001 - every way a lease can end is told to the scheduler
-            self.tasks.fail(error)
-            self.tasks.wait_until_idle()
-        return self.tasks.ended_early()
+    def work(self) -> LeaseResult:
+        for receipt, first_byte, end_byte in self._slices():
+            executor = self.executors.of(end_byte - first_byte)
+            self.tasks.submit(partial(self._check, receipt, first_byte, end_byte), executor)
+        self.tasks.wait_until_idle()
+        return self.tasks.ended_early() if self.tasks.interrupted else self._finish()
 
     def _slices(self) -> Iterator[tuple[Receipt, int, int]]:
         """What to read, in order: a receipt and the bytes [first, end) of its object."""
-        if self._plan.kind is ShardKind.PARTS:
+        if self.manifest.shard(self.lease.shard).kind is ShardKind.PARTS:
             (receipt,) = self._receipts(0, 1)
-            part_bytes = self._manifest.fit(receipt.size).part_bytes
+            part_bytes = self.manifest.fit(receipt.size).part_bytes
             for unit in range(self.lease.first, self.lease.end):
                 if not self.tasks.begin(unit):
                     return
@@ -103,10 +76,10 @@ class RereadRun:
                 self.tasks.count_done(0)
 
     def _receipts(self, first: int, end: int) -> Iterator[Receipt]:
-        for sealed in read_seals(self._directory, shard=self.lease.shard):
+        for sealed in read_seals(self.directory, shard=self.lease.shard):
             if sealed.kind is LeaseKind.PARTS:
                 continue
-            for receipt in receipts_of(read_result(self._directory, sealed)):
+            for receipt in receipts_of(read_result(self.directory, sealed)):
                 if first <= receipt.row < end:
                     yield receipt
 
@@ -138,7 +111,7 @@ class RereadRun:
     def _equal(self, receipt: Receipt, first_byte: int, end_byte: int) -> bool:
         assert receipt.chunks is not None, "what landed has digests"
         assert receipt.chunk_bytes is not None, "what landed has digests"
-        context = self._context
+        context = self.context
         name = context.target_prefix + receipt.target_key
         stored = StoredObject(
             context,
@@ -167,10 +140,8 @@ class RereadRun:
             self._verdicts[verdict.row] = verdict
 
     def _finish(self) -> LeaseResult:
-        lease = self.lease
-        where = f"{lease.shard:08d}/{lease.kind}-{lease.first:08d}-{lease.attempt:018d}"
-        name = f"{self._area}/results/{where}.parquet"
         verdicts = sorted(self._verdicts.values(), key=lambda verdict: verdict.row)
         receipts = pa.Table.from_batches([receipt_batch(verdicts)])
-        digest, summary = write_receipts(self._directory, name, receipts)
+        name = f"{self._area}/{self.result_name()}"
+        digest, summary = write_receipts(self.directory, name, receipts)
         return self.tasks.finished(name, digest, summary)

@@ -11,39 +11,27 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Protocol
 
 from noria.manifests.errors import NoriaError
 from noria.manifests.model import Lease, LeaseResult, Limits, WorkerReport
 from noria.workers.counters import CounterRegistry
-from noria.workers.lease.in_flight import TaskGroup
-from noria.workers.lease.journal import Journal
+from noria.workers.lease.lease import LeaseRun
 
 log = logging.getLogger("noria.worker")
-
-
-class Run(Protocol):
-    """A lease being worked on: shard.LeaseRun moves bytes, reread.RereadRun reads them back."""
-
-    lease: Lease
-    tasks: TaskGroup
-    journal: Journal
-
-    def run(self) -> LeaseResult: ...
 
 
 class Worker:
     """Holds leases and works on them; thread-safe.
 
-    `start_run` makes a Run of a lease; `set_limits` is told of new limits. Results wait until a
-    report carries them away; a report that is lost with its worker loses them too, and the leases
+    `start_run` makes a LeaseRun of a lease; `set_limits` is told of new limits. Results wait until
+    a report carries them away; a report that is lost with its worker loses them too, and the leases
     are given out again.
     """
 
     def __init__(
         self,
         name: str,
-        start_run: Callable[[Lease], Run],
+        start_run: Callable[[Lease], LeaseRun],
         counters: CounterRegistry,
         set_limits: Callable[[Limits], None],
         *,
@@ -55,7 +43,7 @@ class Worker:
         self._counters = counters
         self._set_limits = set_limits
         self._journal_seconds = journal_seconds
-        self._runs: dict[tuple[int, int, int], Run] = {}
+        self._runs: dict[tuple[int, int, int], LeaseRun] = {}
         self._results: list[LeaseResult] = []
         self._changed = threading.Condition()
         threading.Thread(target=self._flush_journals, name="journal", daemon=True).start()
@@ -108,7 +96,7 @@ class Worker:
             metrics=self._counters.snapshot(),
         )
 
-    def _work(self, run: Run) -> None:
+    def _work(self, run: LeaseRun) -> None:
         result = run.run()
         with self._changed:
             del self._runs[_place(run.lease)]

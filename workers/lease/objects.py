@@ -1,0 +1,184 @@
+"""OBJECTS: rows of a shard. Small objects by one GET and one PUT, larger ones in parts."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+
+from noria.manifests.errors import DigestRefused, NoriaError, Retryable, Skippable, UploadLost
+from noria.manifests.job.journals import (
+    JournalState,
+    encode_abandoned,
+    encode_part,
+    encode_upload,
+    read_journals,
+)
+from noria.manifests.job.results import write_receipts
+from noria.manifests.model import Lease, LeaseResult, ObjectEntry, Part, PartRecord, Receipt, Upload
+from noria.manifests.plan.parts import part_at
+from noria.workers.lease.lease import LeaseRun, WorkerResources
+from noria.workers.stores.paced import Stopped
+from noria.workers.transfer import OpenUpload
+from noria.workers.verification import failed_receipt, skipped_receipt
+
+UPLOAD_ROUNDS = 3
+"""How many multipart uploads one lease opens for an object before the object has failed."""
+
+
+@dataclass(slots=True)
+class MovingObject:
+    """A multipart object while its parts are in flight."""
+
+    entry: ObjectEntry
+    opened: OpenUpload
+    parts: list[Part]
+    round: int
+    records: dict[int, PartRecord] = field(default_factory=dict)
+    waiting: int = 0
+    error: NoriaError | None = None
+    sent_bytes: int = 0
+
+
+class ObjectsRun(LeaseRun):
+    """Moves the objects of a lease side by side."""
+
+    def __init__(self, resources: WorkerResources, lease: Lease) -> None:
+        super().__init__(resources, lease)
+        self._lock = threading.Lock()
+        self._again: deque[MovingObject] = deque()
+
+    def work(self) -> LeaseResult:
+        lease = self.lease
+        state = read_journals(self.directory, lease.shard, lease.first, lease.end)
+        done = state.rows()
+        for entry in self.manifest.entries(lease.shard, lease.first, lease.end):
+            if not self.tasks.begin(entry.row):
+                break
+            if entry.row in done:
+                self.tasks.count_done(entry.size)
+            elif entry.reason is not None:
+                self.finish_entry(skipped_receipt(entry, lease.attempt), 0)
+            elif self.manifest.fit(entry.size).parts == 0:
+                self.tasks.submit(partial(self._move_whole, entry), self.executors.of(entry.size))
+            else:
+                self._begin_multipart(entry, state)
+        self._finish_multiparts()
+        if self.tasks.interrupted:
+            return self.tasks.ended_early()
+        return self._finish()
+
+    def _move_whole(self, entry: ObjectEntry) -> None:
+        if self.tasks.stopping.is_set():
+            raise Stopped
+        try:
+            receipt = self.transfer(entry).move()
+        except (Skippable, Retryable) as error:
+            receipt = failed_receipt(entry, self.lease.attempt, error)
+        self.finish_entry(receipt, entry.size)
+
+    def _begin_multipart(self, entry: ObjectEntry, state: JournalState, rounds: int = 1) -> None:
+        try:
+            opened = self._open(entry, state)
+        except (Skippable, Retryable) as error:
+            self.finish_entry(failed_receipt(entry, self.lease.attempt, error), entry.size)
+            return
+        if isinstance(opened, Receipt):
+            self.finish_entry(opened, entry.size)
+            return
+        self._send_parts(entry, opened, rounds)
+
+    def _open(self, entry: ObjectEntry, state: JournalState) -> OpenUpload | Receipt:
+        """Go on with the journalled upload, or open another where there is none or it is gone."""
+        open_one = partial(
+            self.transfer(entry).open_upload,
+            self.manifest.fit(entry.size).part_bytes,
+            on_created=self._journal_upload,
+        )
+        earlier = state.uploads.get(entry.row)
+        if earlier is not None:
+            with contextlib.suppress(UploadLost):
+                return open_one(earlier=earlier, acknowledged=state.parts.get(earlier.upload_id))
+        return open_one()
+
+    def _journal_upload(self, upload: Upload) -> Upload:
+        self.journal.add(encode_upload(upload))
+        self.journal.flush()
+        return upload
+
+    def _send_parts(self, entry: ObjectEntry, opened: OpenUpload, rounds: int) -> None:
+        part_bytes = opened.upload.part_bytes
+        count = -(-entry.size // part_bytes)
+        parts = [part_at(entry.size, part_bytes, number) for number in range(1, count + 1)]
+        todo = [part for part in parts if part.number not in opened.kept]
+        moving = MovingObject(entry=entry, opened=opened, parts=parts, round=rounds)
+        moving.records.update(opened.kept)
+        moving.waiting = max(1, len(todo))
+        if not todo:
+            self.tasks.submit(partial(self._part_ended, moving), self.executors.bulk)
+        for part in todo:
+            self.tasks.submit(partial(self._move_part, moving, part), self.executors.bulk)
+
+    def _move_part(self, moving: MovingObject, part: Part) -> None:
+        try:
+            if moving.error is None and not self.tasks.stopping.is_set():
+                upload = moving.opened.upload
+                record, sent_bytes = self.transfer(moving.entry).send_part(upload, part)
+                self.journal.add(encode_part(upload.upload_id, record))
+                with self._lock:
+                    moving.records[part.number] = record
+                    moving.sent_bytes += sent_bytes
+        except (Skippable, Retryable) as error:
+            moving.error = error
+        self._part_ended(moving)
+
+    def _part_ended(self, moving: MovingObject) -> None:
+        with self._lock:
+            moving.waiting -= 1
+            if moving.waiting:
+                return
+        if moving.error is None and len(moving.records) < len(moving.parts):
+            raise Stopped
+        try:
+            if moving.error is not None:
+                raise moving.error
+            records = [moving.records[part.number] for part in moving.parts]
+            receipt = self.transfer(moving.entry).complete(
+                moving.opened, records, bytes_moved=moving.sent_bytes
+            )
+        except (Skippable, Retryable) as error:
+            self._multipart_failed(moving, error)
+            return
+        self.finish_entry(receipt, moving.entry.size)
+
+    def _multipart_failed(self, moving: MovingObject, error: NoriaError) -> None:
+        """Give its upload up; another one is tried if the object itself may still land."""
+        entry, upload = moving.entry, moving.opened.upload
+        self.transfer(entry).abandon(upload)
+        self.journal.add(encode_abandoned(entry.row, upload.upload_id))
+        lost = isinstance(error, UploadLost | DigestRefused)
+        if lost and moving.round < UPLOAD_ROUNDS:
+            with self._lock:
+                self._again.append(moving)
+        else:
+            self.finish_entry(failed_receipt(entry, self.lease.attempt, error), entry.size)
+
+    def _finish_multiparts(self) -> None:
+        """Wait for everything in flight, and start again what lost its upload."""
+        while True:
+            self.tasks.wait_until_idle()
+            if not self._again or self.tasks.interrupted:
+                return
+            moving = self._again.popleft()
+            self._begin_multipart(moving.entry, JournalState(), moving.round + 1)
+
+    def _finish(self) -> LeaseResult:
+        lease, end = self.lease, self.tasks.end
+        self.journal.flush()
+        receipts = read_journals(self.directory, lease.shard, lease.first, end).receipts
+        assert len(receipts) == end - lease.first, "every row of a finished lease has a receipt"
+        name = self.result_name()
+        digest, summary = write_receipts(self.directory, name, receipts)
+        return self.tasks.finished(name, digest, summary)
