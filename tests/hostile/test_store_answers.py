@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from noria.manifests.errors import NoriaError, StoreUnavailable
 from noria.manifests.schema import INVENTORY_SCHEMA
 from noria.workers.http.connection import Connection, ProtocolError
-from noria.workers.http.response import HEAD_BYTES_MAX, Response, read_body, read_head
+from noria.workers.http.response import HEAD_BYTES_MAX, Response, Sink, read_body, read_head
 from noria.workers.runtime.greenlets import Readiness
 from noria.workers.stores.azure import headers as azure_headers
 from noria.workers.stores.azure import xml as azure_xml
@@ -51,8 +51,8 @@ def exchange(data: bytes, *, into: int | None = None, method: str = "GET") -> Re
         ours.setblocking(False)
         connection = Connection(ours, Readiness(ours), IDLE_SECONDS)
         status, headers = read_head(connection)
-        view = None if into is None else memoryview(bytearray(into))
-        return read_body(connection, method, status, headers, view)[0]
+        sink = None if into is None else Sink(into=memoryview(bytearray(into)))
+        return read_body(connection, method, status, headers, sink)[0]
 
 
 def answered(data: bytes, **options: Any) -> Response | None:

@@ -16,20 +16,18 @@ import ssl
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from noria.manifests.errors import ConfigurationError
-from noria.workers.http.connection import Connection, OnBytes, ProtocolError, TlsConnection
-from noria.workers.http.response import Response, Wrapping, read_body, read_head, read_one_head
-from noria.workers.runtime.buffers import BodyBuffer
+from noria.workers.http.connection import Connection, ProtocolError, TlsConnection
+from noria.workers.http.response import Response, Sink, read_body, read_head, read_one_head
 from noria.workers.runtime.greenlets import FiberPool, Readiness, current_pool
 
 Send: TypeAlias = Callable[[memoryview | bytes], None]
 BodyWriter: TypeAlias = Callable[[Send], None]
 """A body that comes in pieces: sends each of them by the function it is given."""
-Body: TypeAlias = memoryview | bytes | BodyWriter
 _Address: TypeAlias = tuple[socket.AddressFamily, Any]
 """Family, and the place as its sockets take it."""
 
@@ -41,6 +39,18 @@ EXPECT_SECONDS: Final = 1.0
 """How long it waits before it goes out all the same: hosts may ignore Expect (RFC 9110, 10.1.1)."""
 
 
+@dataclass(frozen=True, slots=True)
+class StreamedBody:
+    """A body that is sent as it comes. What `write` raises passes through."""
+
+    write: BodyWriter
+    size: int
+    """In bytes. Another number is refused before the last of them has gone out."""
+
+
+Body: TypeAlias = memoryview | bytes | StreamedBody
+
+
 class TransportError(Exception):
     """The exchange ended without an answer. Stores turn it into an error of manifests.errors."""
 
@@ -48,6 +58,20 @@ class TransportError(Exception):
         super().__init__(reason)
         self.sent = sent
         """True where the whole request went out: the host may have acted on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked of a host."""
+
+    method: str
+    target: str
+    """Path and query, encoded."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Without host, content-length and expect, which the client adds."""
+    body: Body | None = None
+    wait_seconds: float | None = None
+    """How long the answer may take to begin. None: idle_seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,47 +119,28 @@ class HttpClient:
         self.host = url.netloc
         """The Host header, which signatures cover."""
 
-    def exchange(
-        self,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        *,
-        body: Body | None = None,
-        body_bytes: int = 0,
-        into: BodyBuffer | None = None,
-        on_bytes: OnBytes | None = None,
-        wrapping: Wrapping | None = None,
-        wait_seconds: float | None = None,
-    ) -> Response:
-        """Send one request, read its answer.
+    def exchange(self, request: Request, sink: Sink | None = None) -> Response:
+        """Send one request, read its answer; the body of a 200 or 206 goes into the sink.
 
-        `target` is path and query, encoded. `body_bytes` is the length of a body that is poured,
-        which is sent as it comes; what it raises passes through. `into` takes the body of a 200 or
-        206 if the lengths agree, and `on_bytes` gets its pieces as they come; out of its
-        `wrapping`, if it comes in one. What these two raise passes through, an OSError as a
-        TransportError. `wait_seconds` is how long the answer may take to
-        begin (None: idle_seconds). Raises TransportError, or ConfigurationError where the host's
-        certificate is not trusted.
+        What a body and a sink raise passes through, an OSError of a sink as a TransportError.
+        Raises TransportError, or ConfigurationError if the host's certificate is not trusted.
         """
-        if isinstance(body, bytes | memoryview):
-            body_bytes = len(body)
-        head = self._head(method, target, headers, None if body is None else body_bytes)
+        body = request.body
+        body_bytes = _length(body)
+        head = self._head(request, body_bytes)
         connection = self._take()
         sent = False
         try:
-            refusal = self._send(connection, head, body, body_bytes)
+            refusal = self._send(connection, head, body)
             if refusal is not None:
                 connection.close()
                 return refusal
             sent = True
-            if wait_seconds is not None:
-                connection.idle_seconds = wait_seconds
+            if request.wait_seconds is not None:
+                connection.idle_seconds = request.wait_seconds
             status, answered = read_head(connection)
             connection.idle_seconds = self._settings.idle_seconds
-            response, reusable = read_body(
-                connection, method, status, answered, into, on_bytes, wrapping
-            )
+            response, reusable = read_body(connection, request.method, status, answered, sink)
         except (OSError, ProtocolError) as error:
             connection.close()
             raise TransportError(f"{type(error).__name__}: {error}", sent=sent) from error
@@ -155,11 +160,11 @@ class HttpClient:
             while resting:
                 resting.pop().close()
 
-    def _head(
-        self, method: str, target: str, headers: Mapping[str, str], body_bytes: int | None
-    ) -> bytes:
-        lines = [f"{method} {target} HTTP/1.1", f"host: {self.host}", "user-agent: noria"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+    def _head(self, request: Request, body_bytes: int | None) -> bytes:
+        """`body_bytes`: None if there is no body."""
+        first = f"{request.method} {request.target} HTTP/1.1"
+        lines = [first, f"host: {self.host}", "user-agent: noria"]
+        lines += [f"{name}: {value}" for name, value in request.headers.items()]
         if body_bytes is not None:
             lines.append(f"content-length: {body_bytes}")
             if body_bytes >= EXPECT_BYTES:
@@ -247,14 +252,13 @@ class HttpClient:
         shuffled = random.sample(addresses, len(addresses))
         return sorted(shuffled, key=lambda address: address[0] != preferred)
 
-    def _send(
-        self, connection: Connection, head: bytes, body: Body | None, body_bytes: int
-    ) -> Response | None:
+    def _send(self, connection: Connection, head: bytes, body: Body | None) -> Response | None:
         """Send all of it. Returns an answer where the host refused the body unread."""
         if body is None:
             connection.request(head)
             return None
-        if isinstance(body, bytes | memoryview) and body_bytes <= JOINED_BYTES:
+        body_bytes = _length(body) or 0
+        if body_bytes <= JOINED_BYTES and not isinstance(body, StreamedBody):
             connection.request(b"".join((head, body)))
             return None
         connection.send(head)
@@ -263,7 +267,7 @@ class HttpClient:
             if refusal is not None:
                 return refusal
         try:
-            _send_body(connection, body, body_bytes)
+            _send_body(connection, body)
         except (BrokenPipeError, ConnectionResetError):
             return _last_words(connection)
         return None
@@ -275,7 +279,7 @@ def _await_continue(connection: Connection, idle_seconds: float) -> Response | N
         status, headers = read_one_head(connection)
         if status < 200:
             return None
-        return read_body(connection, "PUT", status, headers, None)[0]
+        return read_body(connection, "PUT", status, headers)[0]
     except TimeoutError:
         return None
     finally:
@@ -288,25 +292,31 @@ def _last_words(connection: Connection) -> Response:
     status, headers = read_head(connection)
     if status < 300:
         raise ProtocolError(f"{status} before the body had ended")
-    return read_body(connection, "PUT", status, headers, None)[0]
+    return read_body(connection, "PUT", status, headers)[0]
 
 
-def _send_body(connection: Connection, body: Body, body_bytes: int) -> None:
-    if isinstance(body, bytes | memoryview):
+def _length(body: Body | None) -> int | None:
+    if body is None:
+        return None
+    return body.size if isinstance(body, StreamedBody) else len(body)
+
+
+def _send_body(connection: Connection, body: Body) -> None:
+    if not isinstance(body, StreamedBody):
         connection.send(body)
         return
-    left = body_bytes
+    left = body.size
 
     def send(piece: memoryview | bytes) -> None:
         nonlocal left
         left -= len(piece)
         if left < 0:
-            raise ValueError(f"the body is longer than the announced {body_bytes} bytes")
+            raise ValueError(f"the body is longer than the announced {body.size} bytes")
         connection.send(piece)
 
-    body(send)
+    body.write(send)
     if left:
-        raise ValueError(f"the body is not of the announced {body_bytes} bytes")
+        raise ValueError(f"the body is not of the announced {body.size} bytes")
 
 
 def _is_loopback(name: str) -> bool:

@@ -75,6 +75,17 @@ class Wrapping(Protocol):
         nothing is read, where the lengths do not agree."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sink:
+    """Where the body of a 200 or 206 goes, if the lengths agree."""
+
+    into: BodyBuffer
+    on_bytes: OnBytes | None = None
+    """Gets the pieces of `into` as they come, in order."""
+    wrapping: Wrapping | None = None
+    """The form that the body is taken out of, if it comes in it."""
+
+
 def read_head(connection: Connection) -> tuple[int, dict[str, str]]:
     """Status and headers of the final answer, interim ones (1xx) passed over."""
     for _ in range(INTERIM_MAX + 1):
@@ -116,39 +127,38 @@ def read_body(
     method: str,
     status: int,
     headers: dict[str, str],
-    into: BodyBuffer | None,
-    on_bytes: OnBytes | None = None,
-    wrapping: Wrapping | None = None,
+    sink: Sink | None = None,
 ) -> tuple[Response, bool]:
     """The answer, and whether its connection may serve another exchange."""
     reusable = "close" not in headers.get("connection", "").lower()
     if method == "HEAD" or status in (204, 304):
         return Response(status=status, headers=headers), reusable
-    room = into if status in (200, 206) else None
-    if room is not None and wrapping is not None and wrapping.wraps(headers):
-        if not _read_wrapped(connection, headers, room, on_bytes, wrapping):
+    if status not in (200, 206):
+        sink = None
+    if sink is not None and sink.wrapping is not None and sink.wrapping.wraps(headers):
+        if not _read_wrapped(connection, headers, sink, sink.wrapping):
             return Response(status=status, headers=headers), False
         return Response(status=status, headers=headers, filled=True), reusable
     if "transfer-encoding" in headers:
         body = _read_chunks(connection)
     elif "content-length" in headers:
         length = _length(headers)
-        if length > ANSWER_BYTES_MAX if room is None else length != len(room):
+        if length > ANSWER_BYTES_MAX if sink is None else length != len(sink.into):
             return Response(status=status, headers=headers), False
-        if room is not None:
-            fill_room(connection.fill, room, 0, length, on_bytes)
+        if sink is not None:
+            fill_room(connection.fill, sink.into, 0, length, sink.on_bytes)
             return Response(status=status, headers=headers, filled=True), reusable
         buffer = bytearray(length)
         connection.fill(memoryview(buffer))
         body = bytes(buffer)
     else:
         body, reusable = _read_to_end(connection), False
-    if room is None:
+    if sink is None:
         return Response(status=status, headers=headers, body=body), reusable
-    if len(body) != len(room):
+    if len(body) != len(sink.into):
         return Response(status=status, headers=headers), reusable
     # Stores state a length with what they serve; the copy is for a proxy that dropped it.
-    fill_room(_Held(body).fill, room, 0, len(body), on_bytes)
+    fill_room(_Held(body).fill, sink.into, 0, len(body), sink.on_bytes)
     return Response(status=status, headers=headers, filled=True), reusable
 
 
@@ -161,18 +171,18 @@ def _length(headers: Mapping[str, str]) -> int:
 def _read_wrapped(
     connection: Connection,
     headers: Mapping[str, str],
-    into: BodyBuffer,
-    on_bytes: OnBytes | None,
+    sink: Sink,
     wrapping: Wrapping,
 ) -> bool:
     """False where the lengths do not agree. A form with more around it comes with its length, or
     in chunks, which are held before they are unwrapped."""
     if "transfer-encoding" in headers:
-        held = _Held(_read_chunks(connection, len(into) + ANSWER_BYTES_MAX))
-        return wrapping.unwrap(headers, len(held.body), held.fill, into, on_bytes)
+        held = _Held(_read_chunks(connection, len(sink.into) + ANSWER_BYTES_MAX))
+        return wrapping.unwrap(headers, len(held.body), held.fill, sink.into, sink.on_bytes)
     if "content-length" not in headers:
         return False
-    return wrapping.unwrap(headers, _length(headers), connection.fill, into, on_bytes)
+    fill = connection.fill
+    return wrapping.unwrap(headers, _length(headers), fill, sink.into, sink.on_bytes)
 
 
 class _Held:

@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,14 +18,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from noria.manifests.errors import ConfigurationError
 from noria.workers.http.client import (
     EXPECT_BYTES,
+    Body,
     HttpClient,
     HttpSettings,
+    Request,
     Send,
+    StreamedBody,
     TransportError,
 )
-from noria.workers.http.connection import WAKE_BYTES
-from noria.workers.http.response import HEAD_BYTES_MAX
-from noria.workers.runtime.buffers import ScratchBuffer
+from noria.workers.http.connection import WAKE_BYTES, OnBytes
+from noria.workers.http.response import HEAD_BYTES_MAX, Response, Sink
+from noria.workers.runtime.buffers import BodyBuffer, ScratchBuffer
 from tests.support.poured import poured
 from tests.support.scripted import Caller, Play, scripted
 
@@ -43,6 +46,25 @@ def wired(play: Play, **settings: object) -> Iterator[HttpClient]:
             client.close()
 
 
+def ask(
+    client: HttpClient,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    *,
+    body: Body | None = None,
+    into: BodyBuffer | None = None,
+    on_bytes: OnBytes | None = None,
+    wait_seconds: float | None = None,
+) -> Response:
+    """One exchange."""
+    request = Request(
+        method=method, target=target, headers=headers, body=body, wait_seconds=wait_seconds
+    )
+    sink = None if into is None else Sink(into=into, on_bytes=on_bytes)
+    return client.exchange(request, sink)
+
+
 def test_a_connection_serves_many_exchanges() -> None:
     seen: list[tuple[int, bytes]] = []
 
@@ -53,7 +75,7 @@ def test_a_connection_serves_many_exchanges() -> None:
 
     with wired(play) as client:
         for _ in range(3):
-            response = client.exchange("GET", "/a?b", {})
+            response = ask(client, "GET", "/a?b", {})
             assert (response.status, response.body, response.headers["x-a"]) == (200, b"ok", "1, 2")
     assert seen == [(1, b"GET /a?b HTTP/1.1")] * 3
 
@@ -65,7 +87,7 @@ def test_a_connection_that_the_host_closed_is_not_used_again() -> None:
 
     with wired(play) as client:
         for number in ("1", "2", "3"):
-            assert client.exchange("GET", "/", {}).headers["n"] == number
+            assert ask(client, "GET", "/", {}).headers["n"] == number
             (resting,) = client._idle[None]
             resting.readiness.await_reading(10)  # the host's word that it has closed
 
@@ -77,7 +99,7 @@ def test_a_connection_that_rested_too_long_is_not_used_again() -> None:
         caller.request()
 
     with wired(play, keep_seconds=0.0) as client:
-        assert [client.exchange("GET", "/", {}).headers["n"] for _ in range(2)] == ["1", "2"]
+        assert [ask(client, "GET", "/", {}).headers["n"] for _ in range(2)] == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -95,11 +117,11 @@ def test_a_body_in_every_framing(framing: str) -> None:
                 return
 
     with wired(play) as client:
-        assert client.exchange("GET", "/", {}).body == b"hello world"
+        assert ask(client, "GET", "/", {}).body == b"hello world"
         into = memoryview(bytearray(11))
-        response = client.exchange("GET", "/", {}, into=into)
+        response = ask(client, "GET", "/", {}, into=into)
         assert (response.filled, response.body, bytes(into)) == (True, b"", b"hello world")
-        assert not client.exchange("GET", "/", {}, into=into[:5]).filled
+        assert not ask(client, "GET", "/", {}, into=into[:5]).filled
         assert bytes(into) == b"hello world"
 
 
@@ -110,7 +132,7 @@ def test_an_error_does_not_go_into_the_callers_buffer() -> None:
 
     with wired(play) as client:
         into = memoryview(bytearray(b"kept"))
-        response = client.exchange("GET", "/", {}, into=into)
+        response = ask(client, "GET", "/", {}, into=into)
         assert (response.body, response.filled, bytes(into)) == (b"none", False, b"kept")
 
 
@@ -121,7 +143,7 @@ def test_an_answer_to_head_has_no_body() -> None:
 
     with wired(play) as client:
         for _ in range(2):
-            response = client.exchange("HEAD", "/", {})
+            response = ask(client, "HEAD", "/", {})
             assert (response.headers["content-length"], response.body) == ("1000000", b"")
 
 
@@ -147,10 +169,10 @@ def test_what_is_cut_or_no_http_is_no_answer(response: bytes) -> None:
 
     with wired(play) as client:
         with pytest.raises(TransportError) as caught:
-            client.exchange("GET", "/", {})
+            ask(client, "GET", "/", {})
         assert caught.value.sent
         with pytest.raises(TransportError):
-            client.exchange("GET", "/", {}, into=memoryview(bytearray(10)))
+            ask(client, "GET", "/", {}, into=memoryview(bytearray(10)))
 
 
 @pytest.mark.parametrize("size", [3 * WAKE_BYTES - 1, 5 * WAKE_BYTES // 2, WAKE_BYTES, 0])
@@ -162,7 +184,7 @@ def test_a_large_body_that_is_cut_is_noticed_at_once(size: int) -> None:
         caller.say("HTTP/1.1 200 OK", f"content-length: {3 * WAKE_BYTES}", body=bytes(size))
 
     with wired(play) as client, pytest.raises(TransportError, match=r"ended|closed"):
-        client.exchange("GET", "/", {}, into=memoryview(bytearray(3 * WAKE_BYTES)))
+        ask(client, "GET", "/", {}, into=memoryview(bytearray(3 * WAKE_BYTES)))
 
 
 def test_a_large_body_in_small_pieces() -> None:
@@ -178,7 +200,7 @@ def test_a_large_body_in_small_pieces() -> None:
     with wired(play) as client:
         for _ in range(2):
             into = memoryview(bytearray(len(body)))
-            assert client.exchange("GET", "/", {}, into=into).filled
+            assert ask(client, "GET", "/", {}, into=into).filled
             assert into == body
 
 
@@ -189,7 +211,7 @@ def test_a_silent_host_is_given_up() -> None:
 
     with wired(play, idle_seconds=0.1) as client:
         with pytest.raises(TransportError) as caught:
-            client.exchange("GET", "/", {})
+            ask(client, "GET", "/", {})
         assert caught.value.sent
 
 
@@ -202,7 +224,7 @@ def test_an_answer_may_be_given_longer() -> None:
         caller.say("HTTP/1.1 200 OK", "content-length: 0")
 
     with wired(play, idle_seconds=0.1) as client:
-        assert client.exchange("GET", "/", {}, wait_seconds=10).status == 200
+        assert ask(client, "GET", "/", {}, wait_seconds=10).status == 200
 
 
 @pytest.mark.parametrize("form", ["length", "chunks"])
@@ -220,8 +242,8 @@ def test_a_body_passes_through_a_window(form: str) -> None:
     with wired(play) as client:
         memory, came = memoryview(bytearray(64 * 1024)), bytearray()
         window = ScratchBuffer(memory, len(body))
-        response = client.exchange(
-            "GET", "/", {}, into=window, on_bytes=lambda view, _=None: came.extend(view)
+        response = ask(
+            client, "GET", "/", {}, into=window, on_bytes=lambda view, _=None: came.extend(view)
         )
         assert response.filled
     assert came == body
@@ -244,9 +266,10 @@ def test_a_body_arrives_whole(size: int, streamed: bool) -> None:
 
     with wired(play) as client:
         view = memoryview(sent)
-        body = poured([view[:1], view[1:77_777], view[77_777:]]) if streamed else view
-        assert client.exchange("PUT", "/", {}, body=body, body_bytes=size).status == 200
-        assert client.exchange("PUT", "/", {}, body=sent).status == 200
+        pieces = poured([view[:1], view[1:77_777], view[77_777:]])
+        body = StreamedBody(pieces, size) if streamed else view
+        assert ask(client, "PUT", "/", {}, body=body).status == 200
+        assert ask(client, "PUT", "/", {}, body=sent).status == 200
     assert arrived == [sent, sent]
 
 
@@ -258,7 +281,7 @@ def test_a_host_that_ignores_expect_gets_the_body() -> None:
         caller.say("HTTP/1.1 200 OK", "content-length: 0")
 
     with wired(play) as client:
-        assert client.exchange("PUT", "/", {}, body=bytes(LARGE)).status == 200
+        assert ask(client, "PUT", "/", {}, body=bytes(LARGE)).status == 200
 
 
 def test_a_refusal_arrives_before_the_body_is_sent() -> None:
@@ -270,13 +293,13 @@ def test_a_refusal_arrives_before_the_body_is_sent() -> None:
         got.append(caller.body(1))
 
     with wired(play) as client:
-        response = client.exchange("PUT", "/", {}, body=bytes(LARGE))
+        response = ask(client, "PUT", "/", {}, body=bytes(LARGE))
         assert (response.status, response.body, response.headers["retry-after"]) == (
             503,
             b"slow",
             "3",
         )
-        assert client.exchange("PUT", "/", {}, body=bytes(LARGE)).status == 503
+        assert ask(client, "PUT", "/", {}, body=bytes(LARGE)).status == 503
     assert got == [b"", b""]
 
 
@@ -291,7 +314,7 @@ def test_a_refusal_in_mid_body_is_heard() -> None:
             pass
 
     with wired(play) as client:
-        response = client.exchange("PUT", "/", {}, body=bytes(64 << 20))
+        response = ask(client, "PUT", "/", {}, body=bytes(64 << 20))
         assert (response.status, response.body) == (403, b"no")
 
 
@@ -304,7 +327,7 @@ def test_a_reset_in_mid_body_says_that_the_request_was_not_whole() -> None:
 
     with wired(play) as client:
         with pytest.raises(TransportError) as caught:
-            client.exchange("PUT", "/", {}, body=bytes(64 << 20))
+            ask(client, "PUT", "/", {}, body=bytes(64 << 20))
         assert not caught.value.sent
 
 
@@ -326,11 +349,11 @@ def test_what_the_body_raises_passes_through_and_ends_the_connection() -> None:
 
     with wired(play) as client:
         with pytest.raises(LookupError):
-            client.exchange("PUT", "/", {}, body=failing, body_bytes=LARGE)
+            ask(client, "PUT", "/", {}, body=StreamedBody(failing, LARGE))
         for wrong in ([b"short"], [bytes(LARGE - 1), b"long"]):
             with pytest.raises(ValueError, match="announced"):
-                client.exchange("PUT", "/", {}, body=poured(wrong), body_bytes=LARGE)
-        assert client.exchange("GET", "/", {}).status == 200
+                ask(client, "PUT", "/", {}, body=StreamedBody(poured(wrong), LARGE))
+        assert ask(client, "GET", "/", {}).status == 200
     assert numbers == [1, 2, 3, 4]
 
 
@@ -340,13 +363,13 @@ def test_redirects_are_not_followed() -> None:
         caller.say("HTTP/1.1 307 Go", "location: http://127.0.0.1:9/", "content-length: 0")
 
     with wired(play) as client:
-        assert client.exchange("GET", "/", {}).status == 307
+        assert ask(client, "GET", "/", {}).status == 307
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\rb", "a\0b"])
 def test_a_line_break_in_a_header_is_refused(value: str) -> None:
     with wired(lambda caller: None) as client, pytest.raises(ValueError, match="line break"):
-        client.exchange("GET", "/", {"a": value})
+        ask(client, "GET", "/", {"a": value})
 
 
 def test_headers_beyond_ascii_travel_as_utf8() -> None:
@@ -358,8 +381,8 @@ def test_headers_beyond_ascii_travel_as_utf8() -> None:
         caller.sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx: \xe9\r\n\r\n")
 
     with wired(play) as client:
-        assert client.exchange("GET", "/", {"x": "é漢"}).headers["x"] == "é"
-        assert client.exchange("GET", "/", {}).headers["x"] == "é"
+        assert ask(client, "GET", "/", {"x": "é漢"}).headers["x"] == "é"
+        assert ask(client, "GET", "/", {}).headers["x"] == "é"
 
 
 @pytest.mark.parametrize(
@@ -424,9 +447,9 @@ def test_tls_with_the_roots_that_were_named(tmp_path: Path) -> None:
         client = HttpClient(HttpSettings(url=host.url, ca_bundle=str(authority.path)))
         for _ in range(2):
             into = memoryview(bytearray(len(body)))
-            assert client.exchange("GET", "/", {}, into=into).filled
+            assert ask(client, "GET", "/", {}, into=into).filled
             assert into == body
-            assert client.exchange("PUT", "/", {}, body=memoryview(body)).status == 200
+            assert ask(client, "PUT", "/", {}, body=memoryview(body)).status == 200
         client.close()
 
 
@@ -442,7 +465,7 @@ def test_certificates_that_are_refused(tmp_path: Path) -> None:
             bundle = str(trusted.path) if trusted else None
             client = HttpClient(HttpSettings(url=host.url, ca_bundle=bundle))
             with pytest.raises(ConfigurationError, match="certificate"):
-                client.exchange("GET", "/", {})
+                ask(client, "GET", "/", {})
     with pytest.raises(ConfigurationError, match="ca_bundle"):
         HttpClient(HttpSettings(url="https://127.0.0.1", ca_bundle=str(tmp_path / "none.pem")))
 
@@ -457,4 +480,4 @@ def test_old_tls_is_refused(tmp_path: Path) -> None:
     with scripted(lambda caller: None, context) as host:
         client = HttpClient(HttpSettings(url=host.url, ca_bundle=str(authority.path)))
         with pytest.raises(TransportError, match=r"(?i)version|alert"):
-            client.exchange("GET", "/", {})
+            ask(client, "GET", "/", {})

@@ -22,9 +22,16 @@ from xml.etree import ElementTree
 
 from noria.manifests.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from noria.manifests.model import Attributes, PartRecord
-from noria.workers.http.client import Body, BodyWriter, HttpClient, HttpSettings, TransportError
-from noria.workers.http.connection import OnBytes
-from noria.workers.http.response import Response, Wrapping
+from noria.workers.http.client import (
+    Body,
+    BodyWriter,
+    HttpClient,
+    HttpSettings,
+    Request,
+    StreamedBody,
+    TransportError,
+)
+from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.azure import xml as azure_xml
 from noria.workers.stores.azure.auth import (
@@ -194,10 +201,11 @@ class AzureStore:
         listener: ReadListener | None = None,
     ) -> ObjectHead:
         if not into:
-            return whole_head(self._read(key, "HEAD", {}, None, etag, version_id).headers)
+            return whole_head(self._read(key, {}, None, etag, version_id).headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
         body = StructuredBody(key)
-        response = self._read(key, "GET", headers, into, etag, version_id, hearing(listener), body)
+        sink = Sink(into=into, on_bytes=hearing(listener), wrapping=body)
+        response = self._read(key, headers, sink, etag, version_id)
         size = check_range(response, offset=offset, size=len(into), key=key)
         head = blob_head(response.headers, size=size, crc64nvme=None)
         return replace(head, range_crc64nvme=body.crc64nvme)
@@ -212,7 +220,8 @@ class AzureStore:
         listener: ReadListener | None = None,
     ) -> ObjectHead:
         body = StructuredBody(key)
-        response = self._read(key, "GET", {}, into, etag, version_id, hearing(listener), body)
+        sink = Sink(into=into, on_bytes=hearing(listener), wrapping=body)
+        response = self._read(key, {}, sink, etag, version_id)
         carried = response.headers.get(LENGTH_HEADER)
         check_whole(response, size=len(into), pinned=etag is not None, key=key, carried=carried)
         return read_head(response.headers, size=len(into), crc64nvme=body.crc64nvme)
@@ -252,10 +261,13 @@ class AzureStore:
         crc64nvme: Callable[[], int],
     ) -> Written:
         query = _block_query(upload_id, number)
-        headers = self._checksum_headers(body, crc64nvme()) if isinstance(body, memoryview) else {}
-        response = self._call(
-            Purpose.PART, "PUT", key, query=query, headers=headers, body=body, body_bytes=size
-        )
+        headers: Mapping[str, str] = {}
+        sent: Body
+        if isinstance(body, memoryview):
+            sent, headers = body, self._checksum_headers(body, crc64nvme())
+        else:
+            sent = StreamedBody(body, size)
+        response = self._call(Purpose.PART, "PUT", key, query=query, headers=headers, body=sent)
         stated = self._accept(response, Purpose.PART, key).headers.get(CRC64_HEADER)
         return Written(etag=block_name(upload_id, number), crc64nvme=decode_crc(stated))
 
@@ -301,7 +313,6 @@ class AzureStore:
             query=[("comp", "blocklist")],
             headers=self._object_headers(key, attributes, txid),
             body=azure_xml.block_list(block_ids),
-            wait_seconds=COMMIT_SECONDS,
         )
         # The checksum in this answer is that of the list, not of the blob.
         return self._written(self._accept(response, Purpose.COMMIT, key), Purpose.COMMIT, key, None)
@@ -350,31 +361,26 @@ class AzureStore:
     def _read(
         self,
         key: str,
-        method: str,
         headers: Mapping[str, str],
-        into: BodyBuffer | None,
+        sink: Sink | None,
         etag: str | None,
         version_id: str | None,
-        on_bytes: OnBytes | None = None,
-        wrapping: Wrapping | None = None,
     ) -> Response:
-        """One GET or HEAD of a blob that has to be the pinned one; as a structured message, if
-        there is something to take one out of its `wrapping`."""
+        """One GET into the sink, or HEAD without one, of a blob that has to be the pinned one; a
+        GET asks for a structured message."""
         sent = dict(headers)
         if etag is not None:
             sent["if-match"] = f'"{etag}"'
-        requests = wrapping is not None and self._ask_crc64
+        requests = sink is not None and self._ask_crc64
         if requests:
             sent |= {"x-ms-version": MESSAGE_API_VERSION, MESSAGE_HEADER: MESSAGE_FORM}
         response = self._call(
             Purpose.READ,
-            method,
+            "HEAD" if sink is None else "GET",
             key,
             query=_version(version_id),
             headers=sent,
-            into=into,
-            on_bytes=on_bytes,
-            wrapping=wrapping,
+            sink=sink,
         )
         if requests and refuses_message(response):
             self._ask_crc64 = False
@@ -410,13 +416,10 @@ class AzureStore:
         query: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
         body: Body | None = None,
-        body_bytes: int = 0,
-        into: BodyBuffer | None = None,
-        on_bytes: OnBytes | None = None,
-        wrapping: Wrapping | None = None,
-        wait_seconds: float | None = None,
+        sink: Sink | None = None,
         right: Right = Right.BLOBS,
     ) -> Response:
+        """One request for a key, or for the container. Whatever its status, the answer."""
         authorization = self._authorizations.get(right)
         path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
         words = [f"{name}={quote(value, safe='')}" for name, value in query]
@@ -425,18 +428,15 @@ class AzureStore:
         sent = {"x-ms-version": API_VERSION, **(headers or {})}
         if authorization.authorization is not None:
             sent["authorization"] = authorization.authorization
+        request = Request(
+            method=method,
+            target=f"{path}?{'&'.join(words)}" if words else path,
+            headers=sent,
+            body=body,
+            wait_seconds=COMMIT_SECONDS if purpose is Purpose.COMMIT else None,
+        )
         try:
-            response = self._client.exchange(
-                method,
-                f"{path}?{'&'.join(words)}" if words else path,
-                sent,
-                body=body,
-                body_bytes=body_bytes,
-                into=into,
-                on_bytes=on_bytes,
-                wrapping=wrapping,
-                wait_seconds=wait_seconds,
-            )
+            response = self._client.exchange(request, sink)
         except TransportError as error:
             raise from_broken(error, purpose, key) from error
         if response.headers.get("x-ms-error-code") in RENEWABLE and self._authorizations.drop(

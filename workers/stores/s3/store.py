@@ -17,9 +17,16 @@ from xml.etree import ElementTree
 
 from noria.manifests.errors import StoreUnavailable
 from noria.manifests.model import Attributes, PartRecord
-from noria.workers.http.client import Body, BodyWriter, HttpClient, HttpSettings, TransportError
-from noria.workers.http.connection import OnBytes
-from noria.workers.http.response import Response
+from noria.workers.http.client import (
+    Body,
+    BodyWriter,
+    HttpClient,
+    HttpSettings,
+    Request,
+    StreamedBody,
+    TransportError,
+)
+from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
@@ -166,10 +173,11 @@ class S3Store:
         listener: ReadListener | None = None,
     ) -> ObjectHead:
         if not into:
-            response = self._read(key, "HEAD", STATE_CRC, None, etag, version_id)
+            response = self._read(key, STATE_CRC, None, etag, version_id)
             return whole_head(response.headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
-        response = self._read(key, "GET", headers, into, etag, version_id, hearing(listener))
+        sink = Sink(into=into, on_bytes=hearing(listener))
+        response = self._read(key, headers, sink, etag, version_id)
         size = check_range(response, offset=offset, size=len(into), key=key)
         return object_head(response.headers, size=size, crc64nvme=None)
 
@@ -182,7 +190,8 @@ class S3Store:
         version_id: str | None = None,
         listener: ReadListener | None = None,
     ) -> ObjectHead:
-        response = self._read(key, "GET", STATE_CRC, into, etag, version_id, hearing(listener))
+        sink = Sink(into=into, on_bytes=hearing(listener))
+        response = self._read(key, STATE_CRC, sink, etag, version_id)
         check_whole(response, size=len(into), pinned=etag is not None, key=key)
         return whole_head(response.headers)
 
@@ -229,33 +238,24 @@ class S3Store:
     ) -> Written:
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
         headers = dict(self._key_headers)
-        sent: Body = body
-        sent_bytes = size
-        payload = UNSIGNED_PAYLOAD
+        sent: Body
         if isinstance(body, memoryview):
+            sent = body
             headers |= self._checksum_headers(body, crc64nvme())
         elif (
             self.capabilities.checksum_in_trailer
             and self.capabilities.checksum is Checksum.CRC64NVME
         ):
-            payload = UNSIGNED_TRAILER
             headers["content-encoding"] = "aws-chunked"
             headers["x-amz-decoded-content-length"] = str(size)
             headers["x-amz-trailer"] = CRC64NVME_HEADER
-            sent, sent_bytes = (
+            sent = StreamedBody(
                 with_trailer(body, size, CRC64NVME_HEADER, crc64nvme),
                 encoded_bytes(size, CRC64NVME_HEADER),
             )
-        response = self._call(
-            Purpose.PART,
-            "PUT",
-            key,
-            query=query,
-            headers=headers,
-            body=sent,
-            body_bytes=sent_bytes,
-            payload=payload,
-        )
+        else:
+            sent = StreamedBody(body, size)
+        response = self._call(Purpose.PART, "PUT", key, query=query, headers=headers, body=sent)
         return _written(self._accept(response, Purpose.PART, key), Purpose.PART, key)
 
     def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
@@ -318,7 +318,6 @@ class S3Store:
             query=[("uploadId", upload_id)],
             headers=headers,
             body=s3_xml.complete_body(parts),
-            wait_seconds=COMPLETE_SECONDS,
         )
         # 200 is sent before the work is done: only the body says how it ended.
         result = self._result(response, Purpose.COMMIT, key)
@@ -364,21 +363,19 @@ class S3Store:
     def _read(
         self,
         key: str,
-        method: str,
         headers: Mapping[str, str],
-        into: BodyBuffer | None,
+        sink: Sink | None,
         etag: str | None,
         version_id: str | None,
-        on_bytes: OnBytes | None = None,
     ) -> Response:
-        """One GET or HEAD of an object that has to be the pinned one."""
+        """One GET into the sink, or HEAD without one, of an object that has to be the pinned
+        one."""
         sent = {**headers, **self._key_headers}
         if etag is not None:
             sent["if-match"] = f'"{etag}"'
         query = [("versionId", version_id)] if version_id else []
-        response = self._call(
-            Purpose.READ, method, key, query=query, headers=sent, into=into, on_bytes=on_bytes
-        )
+        method = "HEAD" if sink is None else "GET"
+        response = self._call(Purpose.READ, method, key, query=query, headers=sent, sink=sink)
         check_pinned(self._accept(response, Purpose.READ, key), etag, key)
         return response
 
@@ -404,26 +401,22 @@ class S3Store:
         query: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
         body: Body | None = None,
-        body_bytes: int = 0,
-        payload: str = UNSIGNED_PAYLOAD,
-        into: BodyBuffer | None = None,
-        on_bytes: OnBytes | None = None,
-        wait_seconds: float | None = None,
+        sink: Sink | None = None,
     ) -> Response:
+        """One request for a key, or for the bucket. Whatever its status, the answer."""
         path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
         text = s3_xml.query(query) if query else ""
-        signed = self._signer.sign(method, path or "/", text, headers or {}, payload)
+        headers = headers or {}
+        payload = UNSIGNED_TRAILER if "x-amz-trailer" in headers else UNSIGNED_PAYLOAD
+        request = Request(
+            method=method,
+            target=f"{path or '/'}?{text}" if text else path or "/",
+            headers=self._signer.sign(method, path or "/", text, headers, payload),
+            body=body,
+            wait_seconds=COMPLETE_SECONDS if purpose is Purpose.COMMIT else None,
+        )
         try:
-            return self._client.exchange(
-                method,
-                f"{path or '/'}?{text}" if text else path or "/",
-                signed,
-                body=body,
-                body_bytes=body_bytes,
-                into=into,
-                on_bytes=on_bytes,
-                wait_seconds=wait_seconds,
-            )
+            return self._client.exchange(request, sink)
         except TransportError as error:
             raise from_broken(error, purpose, key) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import botocore.session
 import pytest
 
-from noria.workers.stores.s3.environment import environment_keys, environment_region
+from noria.workers.stores.s3.credentials import environment_keys, environment_region
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "secret"}
 
