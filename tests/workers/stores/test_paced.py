@@ -1,0 +1,305 @@
+"""The wrapper around a store: what is tried again, for how long, and what is counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from noria.manifests.counters import Counter, Histogram, StoreOperation
+from noria.manifests.errors import (
+    AccessDenied,
+    ConfigurationError,
+    DigestRefused,
+    NoriaError,
+    OutcomeUnknown,
+    ShortBody,
+    SourceMissing,
+    SourceUnreadable,
+    StoreUnavailable,
+    Throttled,
+    UploadLost,
+)
+from noria.manifests.model import Attributes
+from noria.workers.counters import CounterRegistry
+from noria.workers.digest import PartDigest
+from noria.workers.http.client import BodyWriter
+from noria.workers.runtime.pacing import Pacer
+from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy, Stopped
+from noria.workers.stores.protocol import (
+    Checksum,
+    ObjectHead,
+    PageRequest,
+    TargetStore,
+    Written,
+)
+from tests.support.poured import poured
+
+AT_ONCE = RetryPolicy(tries=4, base_seconds=0.0)
+HEAD = ObjectHead(size=1, etag="e")
+BODY = memoryview(b"twelve bytes")
+
+
+@dataclass
+class Failing:
+    """A store each of whose verbs raises these errors in turn, then answers."""
+
+    errors: list[Exception]
+    calls: list[str] = field(default_factory=list)
+    access: NoriaError | None = None
+
+    def __getattr__(self, verb: str) -> Callable[..., object]:
+        def answer(*arguments: object, **named: object) -> object:
+            self.calls.append(verb)
+            if self.errors:
+                raise self.errors.pop(0)
+            return [] if verb == "list_uploads" else None
+
+        return answer
+
+    def check_access(self) -> None:
+        if self.access is not None:
+            raise self.access
+
+
+def target(*errors: Exception, policy: RetryPolicy = AT_ONCE, **named: Any) -> PacedTarget:
+    inner = named.pop("inner", None) or Failing(list(errors))
+    return PacedTarget(inner=cast(TargetStore, inner), policy=policy, **named)
+
+
+def put(store: PacedTarget, body: memoryview = BODY) -> Written:
+    return store.put_object("k", body, attributes=Attributes(), txid="t", crc64nvme=0)
+
+
+VERBS: dict[str, tuple[StoreOperation, Callable[[PacedTarget], object]]] = {
+    "list_page": (StoreOperation.LIST, lambda store: store.list_page(PageRequest(prefix=""))),
+    "head": (StoreOperation.HEAD, lambda store: store.head("k")),
+    "read_range": (
+        StoreOperation.GET,
+        lambda store: store.read_range("k", offset=0, into=BODY, etag=None),
+    ),
+    "read_object": (
+        StoreOperation.GET,
+        lambda store: store.read_object("k", into=BODY, etag=None),
+    ),
+    "read_tags": (StoreOperation.TAGS, lambda store: store.read_tags("k")),
+    "put_object": (StoreOperation.PUT, put),
+    "create_upload": (
+        StoreOperation.CREATE_UPLOAD,
+        lambda store: store.create_upload("k", attributes=Attributes(), txid="t", size=1),
+    ),
+    "put_part": (
+        StoreOperation.PUT_PART,
+        lambda store: store.put_part("k", "u", 1, BODY, size=12, crc64nvme=lambda: 0),
+    ),
+    "send_damaged": (
+        StoreOperation.PUT,
+        lambda store: store.send_damaged("k", Checksum.MD5),
+    ),
+    "answered_as": (StoreOperation.LIST, lambda store: store.answered_as()),
+    "list_parts": (StoreOperation.LIST_PARTS, lambda store: store.list_parts("k", "u")),
+    "complete_upload": (
+        StoreOperation.COMPLETE,
+        lambda store: store.complete_upload(
+            "k", "u", [], size=1, crc64nvme=0, attributes=Attributes(), txid="t"
+        ),
+    ),
+    "abort_upload": (StoreOperation.ABORT, lambda store: store.abort_upload("k", "u")),
+    "list_uploads": (StoreOperation.LIST, lambda store: store.list_uploads("")),
+    "delete_object": (StoreOperation.DELETE, lambda store: store.delete_object("k")),
+}
+ONCE = {"check_access", "close", "with_capabilities", "capabilities", "provider"}
+"""What sends no request, or is to be answered at once."""
+
+
+def test_every_verb_is_here() -> None:
+    verbs = {name for name in dir(TargetStore) if not name.startswith("_")}
+    assert verbs - ONCE == VERBS.keys()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_that_fails_is_tried_again_and_counted(verb: str) -> None:
+    operation, call = VERBS[verb]
+    store = target(Throttled("slow down"), StoreUnavailable("reset"), ShortBody("cut"))
+    call(store)
+    assert cast(Failing, store.inner).calls == [verb] * 4
+    for cause in ("throttled", "unavailable", "short_body"):
+        assert store.counters.total(Counter.ERRORS, cause) == 1
+        assert store.counters.total(Counter.RETRIES, cause) == 1
+    assert store.counters.total(Counter.THROTTLES, "target") == 1
+    histograms = store.counters.snapshot().histograms
+    assert sum(histograms[Histogram.REQUEST_SECONDS, "target", operation][:-1]) == 1
+
+
+@pytest.mark.parametrize("kind", [DigestRefused, OutcomeUnknown, UploadLost])
+def test_what_needs_more_than_the_same_again_reaches_the_caller(kind: type[NoriaError]) -> None:
+    store = target(kind("no"))
+    with pytest.raises(kind):
+        put(store)
+    assert cast(Failing, store.inner).calls == ["put_object"]
+    assert store.counters.total(Counter.ERRORS, kind.cause) == 1
+    assert store.counters.total(Counter.RETRIES, kind.cause) == 0
+
+
+@pytest.mark.parametrize("error", [SourceMissing("gone"), ConfigurationError("no"), KeyError("x")])
+def test_what_is_permanent_is_neither_tried_again_nor_counted(error: Exception) -> None:
+    store = target(error)
+    with pytest.raises(type(error)):
+        store.head("k")
+    assert cast(Failing, store.inner).calls == ["head"]
+    assert not store.counters.snapshot().counters
+
+
+def test_tries_have_an_end() -> None:
+    store = target(*(StoreUnavailable(str(number)) for number in range(9)))
+    with pytest.raises(StoreUnavailable, match="3"):
+        store.head("k")
+    assert store.counters.total(Counter.ERRORS, "unavailable") == 4
+    assert store.counters.total(Counter.RETRIES, "unavailable") == 3
+
+
+def test_no_seconds_allow_one_try() -> None:
+    store = target(StoreUnavailable("down"), policy=RetryPolicy(seconds=0.0))
+    with pytest.raises(StoreUnavailable):
+        store.head("k")
+    assert cast(Failing, store.inner).calls == ["head"]
+
+
+def test_a_store_says_how_long_it_wants_to_be_left_alone() -> None:
+    began = time.monotonic()
+    target(Throttled("slow down", retry_after_seconds=0.2)).head("k")
+    assert time.monotonic() - began >= 0.2
+    short = RetryPolicy(seconds=0.05, base_seconds=0.0)
+    began = time.monotonic()
+    target(Throttled("slow down", retry_after_seconds=600.0), policy=short).head("k")
+    assert time.monotonic() - began < 10
+
+
+def test_a_throttle_lowers_the_limit() -> None:
+    pacer = Pacer(10)
+    target(Throttled("slow down"), pacer=pacer).head("k")
+    assert pacer.limit < 8
+
+
+def test_stopping_ends_a_pause_at_once() -> None:
+    stopping = threading.Event()
+    patient = RetryPolicy(tries=4, base_seconds=1000.0, cap_seconds=1000.0)
+    errors = [Throttled("slow down", retry_after_seconds=600.0)] * 4
+    store = target(*errors, policy=patient, stopping=stopping)
+    threading.Timer(0.1, stopping.set).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        store.head("k")
+    assert time.monotonic() - began < 10
+    assert cast(Failing, store.inner).calls == ["head"]
+
+
+def test_a_slot_is_given_back_whatever_happens() -> None:
+    pacer = Pacer(1)
+    for error in (StoreUnavailable("reset"), DigestRefused("no"), KeyError("bug")):
+        store = target(error, policy=RetryPolicy(tries=1), pacer=pacer)
+        with pytest.raises(type(error)):
+            store.head("k")
+    target(pacer=pacer).head("k")
+
+
+# -- what one object is refused --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "access", "raised"),
+    [
+        ("k", None, SourceUnreadable),
+        ("k", AccessDenied("all of it"), AccessDenied),
+        (None, None, AccessDenied),
+    ],
+)
+def test_a_source_may_refuse_one_object_alone(
+    key: str | None, access: NoriaError | None, raised: type[NoriaError]
+) -> None:
+    inner = Failing([AccessDenied("no", key=key)], access=access)
+    store = PacedStore(inner=cast(TargetStore, inner), policy=AT_ONCE)
+    with pytest.raises(raised) as caught:
+        store.head("k")
+    assert caught.value.key == key
+
+
+def test_a_target_that_refuses_one_object_refuses_all() -> None:
+    with pytest.raises(AccessDenied):
+        target(AccessDenied("no", key="k")).head("k")
+
+
+# -- bodies ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Torn:
+    """A source whose first answers break off in the middle."""
+
+    errors: int
+
+    def read_object(self, key: str, *, into: memoryview, listener: Any, **_: object) -> ObjectHead:
+        listener.update(into[:5])
+        if self.errors:
+            self.errors -= 1
+            raise ShortBody("cut")
+        listener.update(into[5:])
+        return HEAD
+
+
+class OneWay:
+    """Cannot take back what it heard."""
+
+    def update(self, piece: memoryview, crc64nvme: int | None = None) -> None:
+        """It has gone out."""
+
+    def restart(self) -> bool:
+        return False
+
+
+def test_a_listener_hears_a_torn_read_again_from_its_start() -> None:
+    store = PacedStore(inner=cast(TargetStore, Torn(2)), policy=AT_ONCE)
+    torn, whole = PartDigest(4), PartDigest(4)
+    store.read_object("k", into=BODY, etag=None, listener=torn)
+    whole.update(BODY)
+    assert (torn.crc64nvme, torn.size, torn.chunks()) == (whole.crc64nvme, 12, whole.chunks())
+
+
+def test_a_read_that_cannot_be_taken_back_is_not_tried_again() -> None:
+    store = PacedStore(inner=cast(TargetStore, Torn(1)), policy=AT_ONCE)
+    with pytest.raises(ShortBody):
+        store.read_object("k", into=BODY, etag=None, listener=OneWay())
+    assert not store.counters.snapshot().counters, "whoever sends it counts it"
+
+
+@dataclass
+class Writing:
+    """A target that takes a streamed body, and refuses the first."""
+
+    refusals: int
+
+    def put_part(
+        self, key: str, upload_id: str, number: int, body: BodyWriter, **_: object
+    ) -> Written:
+        taken: list[int] = []
+        body(lambda piece: taken.append(len(piece)))
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreUnavailable("reset")
+        return Written(etag="e")
+
+
+def test_what_is_sent_is_counted_with_each_try() -> None:
+    counters = CounterRegistry()
+    whole = target(StoreUnavailable("reset"), counters=counters)
+    one, other = whole.metered(), whole.metered()
+    put(one)
+    assert (one.sent.total, other.sent.total) == (24, 0)
+    streaming = target(inner=Writing(1), counters=counters).metered()
+    streaming.put_part("k", "u", 1, poured([BODY[:5], BODY[5:]]), size=12, crc64nvme=lambda: 0)
+    assert streaming.sent.total == 24
+    assert counters.total(Counter.BYTES_WRITTEN) == 48
