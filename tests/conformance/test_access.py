@@ -35,7 +35,7 @@ def test_a_missing_container(place: Place) -> None:
 
 def wrong_secret(place: Place) -> dict[str, str]:
     if place.kind == "azurite":
-        text = place.store._settings.connection_string  # type: ignore[attr-defined]
+        text = place.store._settings.connection_string  # type: ignore[attr-defined]  # not of the protocol
         key = text.partition("AccountKey=")[2].partition(";")[0]
         return {"connection_string": text.replace(key, "d3Jvbmctc2VjcmV0")}
     return {"secret_key": "wrong-secret"}
@@ -62,7 +62,7 @@ def test_a_wrong_secret_stops_the_run_and_is_not_told(
         assert "d3Jvbmctc2VjcmV0" not in told
         assert "wrong-secret" not in told
         assert "sig=" not in told
-    settings = repr(store._settings)  # type: ignore[attr-defined]
+    settings = repr(store._settings)  # type: ignore[attr-defined]  # not of the protocol
     assert not any(value in settings for value in secret.values())
 
 
@@ -83,7 +83,7 @@ def test_nobody_answers(place: Place) -> None:
         pytest.skip("a folder has no address")
     closed = "http://127.0.0.1:9"
     changes = (
-        {"endpoint": f"{closed}/{place.store._settings.account}"}  # type: ignore[attr-defined]
+        {"endpoint": f"{closed}/{place.store._settings.account}"}  # type: ignore[attr-defined]  # not of the protocol
         if place.kind == "azurite"
         else {"endpoint_url": closed}
     )
@@ -123,7 +123,7 @@ def test_an_archived_blob(place: Place, request: pytest.FixtureRequest) -> None:
     if place.kind != "azurite":
         pytest.skip("of these servers, Azurite alone has an archive")
     place.put("a", b"cold")
-    container = place.store._settings.container  # type: ignore[attr-defined]
+    container = place.store._settings.container  # type: ignore[attr-defined]  # not of the protocol
     with request.getfixturevalue("azurite").client() as client:
         client.get_blob_client(container, place.key("a")).set_standard_blob_tier("Archive")
     with pytest.raises(SourceUnreadable, match="BlobArchived"):

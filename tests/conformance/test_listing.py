@@ -99,7 +99,7 @@ def test_a_listing_that_is_left_ends_its_threads(home: Place, many: dict[str, in
     store = home.store if home.kind == "local" else home.open(page_keys=SMALL_PAGES)
     batches = list_objects(store, "listed/", streams=8)
     next(batches)
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()  # type: ignore[attr-defined]  # it is a generator
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("list-")]
     home.close()
 
@@ -114,7 +114,7 @@ def test_a_missing_container_ends_the_listing(place: Place, tmp_path: object) ->
         "azurite": {"container": "missing"},
         "seaweedfs": {"bucket": "missing"},
         "rclone_s3": {"bucket": "missing"},
-        "local": {"root": place.store._root / "missing"} if place.kind == "local" else {},  # type: ignore[attr-defined]
+        "local": {"root": place.store._root / "missing"} if place.kind == "local" else {},  # type: ignore[attr-defined]  # not of the protocol
     }[place.kind]
     with pytest.raises(ConfigurationError):
         list(list_objects(place.open(**missing), ""))

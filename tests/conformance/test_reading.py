@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -23,8 +24,8 @@ FULL = Attributes(
 )
 
 
-def by_lower_name(metadata: object) -> dict[str, str]:
-    return {name.lower(): value for name, value in dict(metadata).items()}  # type: ignore[call-overload]
+def by_lower_name(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in metadata.items()}
 
 
 def test_what_is_written_comes_back(place: Place) -> None:

@@ -39,7 +39,7 @@ LARGE = EXPECT_BYTES + 1
 def wired(play: Play, **settings: object) -> Iterator[HttpClient]:
     """The host ends last, when the client's connections are closed."""
     with scripted(play) as host:
-        client = HttpClient(HttpSettings(url=host.url, **settings))  # type: ignore[arg-type]
+        client = HttpClient(HttpSettings(url=host.url, **settings))  # type: ignore[arg-type]  # a test's own
         try:
             yield client
         finally:

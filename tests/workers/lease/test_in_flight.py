@@ -45,7 +45,7 @@ def test_no_more_is_queued_than_the_window_and_a_full_one_is_refilled_in_one_go(
 
     def submit_all() -> None:
         for number in range(20):
-            tasks.submit(lambda number=number: done.append(number), executor)  # type: ignore[misc]
+            tasks.submit(lambda number=number: done.append(number), executor)  # type: ignore[misc]  # mypy: no type for it
 
     thread = threading.Thread(target=submit_all)
     thread.start()

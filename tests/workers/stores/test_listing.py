@@ -129,7 +129,7 @@ def test_what_waits_for_the_caller_is_bounded() -> None:
     while fetched.acquire(timeout=0.2):
         taken += 1
     assert taken <= 2 * listing.BATCHES_AHEAD + 2 + 1
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()  # type: ignore[attr-defined]  # it is a generator
 
 
 def test_a_listing_that_is_left_waits_for_no_retry() -> None:
@@ -145,5 +145,5 @@ def test_a_listing_that_is_left_waits_for_no_retry() -> None:
     next(batches)
     assert failing.wait(5)
     began = time.monotonic()
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()  # type: ignore[attr-defined]  # it is a generator
     assert time.monotonic() - began < 5
