@@ -17,7 +17,7 @@ from noria.workers.stores.paced import PacedStore, Stopped
 from noria.workers.stores.protocol import ObjectHead, Written
 from noria.workers.verification import LandingEvidence, landed_receipt
 
-CONFLICT = "another object stands at the target: move it away, then plan it anew"
+CONFLICT = "another object stands at the target: move it away, then plan it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Comparison:
         context, entry = self.context, self.entry
         if existing.size != entry.size:
             raise TargetConflict(
-                "an object of another size stands at the target: move it away, then plan it anew",
+                "an object of another size stands at the target: move it away, then plan it again",
                 key=entry.key,
             )
         source = context.pin_source(entry)

@@ -188,7 +188,7 @@ class TlsConnection(Connection):
         read, size, filled = self._tls.read, len(view), 0
         while filled < size:
             try:
-                filled += read(size - filled, view[filled:])  # type: ignore[operator]  # a count
+                filled += read(size - filled, view[filled:])  # type: ignore[operator]  # an int, given a view
             except ssl.SSLWantReadError:
                 if filled:
                     break

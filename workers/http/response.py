@@ -164,7 +164,7 @@ def read_body(
 
 def _length(headers: Mapping[str, str]) -> int:
     if not _LENGTH.fullmatch(headers["content-length"]):
-        raise ProtocolError("Content-Length is no number")
+        raise ProtocolError("Content-Length is not a number")
     return int(headers["content-length"])
 
 

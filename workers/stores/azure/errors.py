@@ -49,7 +49,7 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     ),
     **dict.fromkeys(
         ("BlobArchived", "BlobBeingRehydrated"),
-        (SourceUnreadable, "rehydrate it, then plan it anew"),
+        (SourceUnreadable, "rehydrate it, then plan it again"),
     ),
     "BlobUsesCustomerSpecifiedEncryption": (
         SourceUnreadable,

@@ -36,7 +36,9 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
             headers[header] = require_ascii(header, value, key=key)
     for name, value in with_marks(attributes, txid, key=key).items():
         if not _IDENTIFIER.fullmatch(name):
-            raise TargetRefused("a metadata name is no C# identifier, as Azure wants it", key=key)
+            raise TargetRefused(
+                "a metadata name is not a C# identifier, as Azure wants it", key=key
+            )
         headers[_META + name] = require_ascii("metadata", value, key=key)
     if attributes.tags:
         headers["x-ms-tags"] = "&".join(

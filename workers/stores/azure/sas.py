@@ -28,7 +28,7 @@ def container_sas(
     """The query of a SAS that allows `permissions` until `expiry`, which has a zone.
 
     `permissions` are letters in the order that Azure asks for, racwdxyltmeop; `version` is that of
-    the API, 2020-12-06 or later. Raises AccessDenied where the key is no base64.
+    the API, 2020-12-06 or later. Raises AccessDenied if the key is not base64.
     """
     until = expiry.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     start = identifier = address = protocol = snapshot = encryption_scope = ""
@@ -52,7 +52,7 @@ def container_sas(
     try:
         key = base64.b64decode(account_key, validate=True)
     except binascii.Error as error:
-        raise AccessDenied("the account key is no base64: copy it again") from error
+        raise AccessDenied("the account key is not base64: copy it again") from error
     signature = base64.b64encode(hmac.digest(key, string_to_sign.encode(), hashlib.sha256)).decode()
     values = {"se": until, "sp": permissions, "sv": version, "sr": "c", "sig": signature}
     return "&".join(f"{name}={quote(value)}" for name, value in values.items())

@@ -132,7 +132,7 @@ class AzureSettings:
 
 
 class AzureStore:
-    """A container. See workers.store for the contract of every verb."""
+    """A container. See protocol.py for the contract of every verb."""
 
     provider = "azure"
 
@@ -287,7 +287,7 @@ class AzureStore:
         return self.provider
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
-        """As in workers.store; never None, since blocks may be sent under any id at any time."""
+        """As in protocol.py; never None, since blocks may be sent under any id at any time."""
         return {
             number: (size, name)
             for name, size in self._uncommitted(key)

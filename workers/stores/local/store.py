@@ -83,7 +83,7 @@ class LocalSettings:
 
 
 class LocalStore:
-    """A folder. See workers.store for the contract of every verb."""
+    """A folder. See protocol.py for the contract of every verb."""
 
     provider = "local"
 
@@ -103,7 +103,7 @@ class LocalStore:
     def check_access(self) -> None:
         with mapped(Purpose.CONTROL, None):
             if not self._root.is_dir():
-                raise ConfigurationError("the root is no folder: create it, or correct the path")
+                raise ConfigurationError("the root is not a folder: create it, or correct the path")
             os.scandir(self._root).close()
 
     def list_page(self, request: PageRequest) -> Page:
@@ -325,7 +325,7 @@ class LocalStore:
         segments = key.split("/")
         if "\0" in key or any(segment in ("", ".", "..") for segment in segments):
             raise TargetRefused(
-                "the name is no path below a folder: map it, then plan again", key=key
+                "the name is not a path below a folder: map it, then plan again", key=key
             )
         if segments[0].startswith((_UPLOAD, _DRAFT)):
             raise TargetRefused(f"names that begin with {HIDDEN} are kept for Noria", key=key)
@@ -352,7 +352,7 @@ class LocalStore:
                 if stat.S_ISDIR(kind):
                     raise SourceMissing("a folder stands there", key=key)
                 if not stat.S_ISREG(kind):
-                    raise SourceUnreadable("it is no regular file", key=key)
+                    raise SourceUnreadable("it is not a regular file", key=key)
                 yield file
             finally:
                 os.close(file)

@@ -70,7 +70,10 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
         ConfigurationError,
         "a part is below the store's minimum: plan larger parts",
     ),
-    "InvalidObjectState": (SourceUnreadable, "restore it from its archive tier, then plan it anew"),
+    "InvalidObjectState": (
+        SourceUnreadable,
+        "restore it from its archive tier, then plan it again",
+    ),
     **dict.fromkeys(
         (
             "EntityTooLarge",

@@ -104,7 +104,7 @@ class S3Settings:
 
 
 class S3Store:
-    """A bucket. See workers.store for the contract of every verb."""
+    """A bucket. See protocol.py for the contract of every verb."""
 
     def __init__(
         self,
@@ -427,7 +427,7 @@ class S3Store:
         raise refusal(response, purpose, key)
 
     def _result(self, response: Response, purpose: Purpose, key: str | None) -> ElementTree.Element:
-        """The document of a success. What is none, or says <Error> after a 200, is no success."""
+        """The document of a success. One that says <Error> after a 200 is a refusal."""
         try:
             root = s3_xml.parse_root(self._accept(response, purpose, key).body)
         except ElementTree.ParseError:
