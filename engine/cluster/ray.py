@@ -8,6 +8,7 @@ with the driver, and Ray ends the workers with the gateway.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -220,19 +221,16 @@ class RayCluster:
 
     def close(self) -> None:
         gateway, self._gateway = self._gateway, None
-        if gateway is None:
+        if gateway is None or self._thread is None:
             return
         if self.trouble() is None:
-            try:
+            with contextlib.suppress(OSError):
                 gateway.channel.send(Leave())
-                gateway.wait(CLOSE_SECONDS)
-            except OSError:
-                pass
+                self._thread.join(CLOSE_SECONDS)
         gateway.channel.hang_up()
-        gateway.wait(HANG_UP_SECONDS)
+        self._thread.join(HANG_UP_SECONDS)
         gateway.kill()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()  # it has the gateway's last words, which wait() throws away
         gateway.wait()
 
     def __enter__(self) -> Self:

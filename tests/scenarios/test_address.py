@@ -34,6 +34,8 @@ ANSWER_SECONDS = 10.0
 ATTEMPTS = 3
 """The machine may be busy with something else: the best counts."""
 STOP_SECONDS = 2.0
+GONE_SECONDS = 2.0
+"""Within this a Ray of one's own is gone, whatever ended its driver."""
 CPP_LINE = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,|\bgcs_\w+\.cc:\d+|\braylet\b")
 
 
@@ -243,7 +245,7 @@ def test_a_ray_of_ones_own_says_which_ports_it_listens_on(
     assert "listens on every interface of this machine, with a token: ports " in line
     assert {int(port) for port in re.findall(r"\d+", line.partition("ports ")[2])} == ports
     assert not [line for line in err.splitlines() if CPP_LINE.search(line)]
-    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray", seconds=5)
+    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray", seconds=GONE_SECONDS)
     assert not any(map(is_alive, family))
 
 
@@ -254,9 +256,7 @@ def test_a_ray_of_ones_own_ends_with_its_driver(
     own_ray.send_signal(way)
     own_ray.communicate(timeout=30)
     assert own_ray.returncode == (-9 if way is signal.SIGKILL else 3)
-    started = time.monotonic()
-    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray", seconds=10)
-    print(f"Ray was gone {_since(started):.1f} s after its driver")
+    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray", seconds=GONE_SECONDS)
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM])
@@ -272,4 +272,4 @@ def test_a_ray_that_is_starting_ends_with_its_driver(
     if way is signal.SIGTERM:
         assert process.returncode == 3, (out, err)
         assert err.splitlines() == ["noria: stopped; run it again to go on"]
-    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray", seconds=10)
+    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray", seconds=GONE_SECONDS)
