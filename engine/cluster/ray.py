@@ -8,6 +8,7 @@ with the driver, and Ray ends the workers with the gateway.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -35,13 +36,16 @@ log = logging.getLogger("noria.ray")
 _MODULE: Final = "noria.engine.cluster.ray_gateway"
 REACH_SECONDS: Final = 3.0
 """How long a host may take to accept a connection."""
-JOIN_SECONDS: Final = 9.0
-"""How long a cluster may take to let the gateway in. It is the gateway's own two seconds to load
-Ray, and far more than a cluster that stands ever took."""
+JOIN_SECONDS: Final = 8.0
+"""How long a cluster may take to let the gateway in, so that a command says within ten seconds that
+there is none. It is the gateway's own two seconds to load Ray, and far more than a cluster that
+stands ever took."""
 START_SECONDS: Final = 60.0
 """How long a Ray on this machine may take to come up."""
 CLOSE_SECONDS: Final = 5.0
 """How long the gateway may take to leave the cluster."""
+HANG_UP_SECONDS: Final = 1.0
+"""How long it may take to end at once, with a Ray of its own."""
 SILENCE_SECONDS: Final = 20.0
 """A gateway that has not found the control store for so long counts as cut off."""
 
@@ -142,7 +146,7 @@ class RayCluster:
         if self._address is not None:
             _reach(self._address)
         log_file = str(log_directory / "ray.txt")
-        self._gateway = Child(_MODULE, death_signal=signal.SIGTERM)
+        self._gateway = Child(_MODULE, death_signal=signal.SIGHUP)
         self._thread = threading.Thread(
             target=self._listen, args=(self._gateway,), name="gateway", daemon=True
         )
@@ -206,6 +210,9 @@ class RayCluster:
             elif isinstance(event, Started):
                 member.is_up = True
             found.append(event)
+        if self._is_gone:  # and with the gateway all workers
+            found += [Lost(worker=worker, cause="cluster_lost") for worker in self._members]
+            self._members.clear()
         return found
 
     def kill(self, worker: str) -> None:
@@ -217,17 +224,16 @@ class RayCluster:
 
     def close(self) -> None:
         gateway, self._gateway = self._gateway, None
-        if gateway is None:
+        if gateway is None or self._thread is None:
             return
         if self.trouble() is None:
-            try:
+            with contextlib.suppress(OSError):
                 gateway.channel.send(Leave())
-                gateway.wait(CLOSE_SECONDS)
-            except OSError:
-                pass
+                self._thread.join(CLOSE_SECONDS)
+        gateway.channel.hang_up()
+        self._thread.join(HANG_UP_SECONDS)
         gateway.kill()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()  # it has the gateway's last words, which wait() throws away
         gateway.wait()
 
     def __enter__(self) -> Self:

@@ -13,16 +13,16 @@ import os
 import queue
 import secrets
 import signal
-import sys
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from noria.engine.cluster.child import Channel, print_to
-from noria.engine.cluster.ports import listening_ports
+from noria.engine.cluster.processes import descendants, listening_ports
 from noria.engine.cluster.protocol import (
     START_FAILED,
     Build,
@@ -120,10 +120,13 @@ class _Done:
 
 
 def main(channel: Channel) -> None:
-    """Serve a driver until it says Leave, or is gone."""
+    """Serve a driver until it says Leave. Once it is gone this process is, too."""
     options: GatewayOptions = channel.receive()
     print_to(Path(options.log))
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # The driver's end. Not SIGTERM: Ray takes that for itself, and takes its time.
+    signal.signal(signal.SIGHUP, lambda number, frame: _end_at_once())
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(channel, inbox), name="listen", daemon=True).start()
     # Ray puts the current folder on the module path of all workers; this one is there anyway.
     os.chdir(os.path.dirname(os.__file__))
     os.environ.pop("PYTHONPATH", None)
@@ -132,10 +135,36 @@ def main(channel: Channel) -> None:
     except Exception as error:  # noqa: BLE001 - whatever Ray raises, the driver is told
         channel.send(NotJoined(reason=_first_line(error)))
         return
-    gateway = Gateway(channel, options.report_seconds)
+    gateway = Gateway(channel, inbox, options.report_seconds)
     gateway.look()
     channel.send(Joined(notes=notes))
     gateway.serve()
+
+
+def _listen(channel: Channel, inbox: queue.SimpleQueue[Any]) -> None:
+    """Hear the driver; on a thread of its own, while Ray waits as well."""
+    try:
+        while True:
+            inbox.put(channel.receive())
+    except (EOFError, OSError):
+        _end_at_once()
+
+
+def _end_at_once() -> None:
+    """End this process and a Ray of its own. A Ray that is asked to end takes some seconds, and its
+    agents notice only after twenty that it was killed. A cluster that was joined ends the workers
+    of a driver that is gone by itself."""
+    family: list[int] = []
+    while found := set(descendants(os.getpid())).difference(family):
+        family += found
+        _send(signal.SIGSTOP, found)  # what stands still starts nothing more
+    _send(signal.SIGKILL, [*family, os.getpid()])
+
+
+def _send(number: signal.Signals, pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _join(options: GatewayOptions) -> tuple[str, ...]:
@@ -188,18 +217,19 @@ def _find_token() -> bool:
 class Gateway:
     """Actors by the names of their workers. One thread acts; others put what they hear in line."""
 
-    def __init__(self, channel: Channel, report_seconds: float) -> None:
+    def __init__(
+        self, channel: Channel, inbox: queue.SimpleQueue[Any], report_seconds: float
+    ) -> None:
         self._channel = channel
+        self._inbox = inbox
         self._report_seconds = report_seconds
         self._members: dict[str, _Placed] = {}
-        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._leaving_nodes: frozenset[str] = frozenset()
         self._nodes = 1
 
     def serve(self) -> None:
-        """Until the driver says Leave, or is gone."""
-        for work in (self._listen, self._feel_pulse):
-            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+        """Until the driver says Leave."""
+        threading.Thread(target=self._feel_pulse, name="pulse", daemon=True).start()
         while True:
             match self._inbox.get():
                 case StartWorker(spec=spec):
@@ -296,14 +326,6 @@ class Gateway:
         if member is not None:
             with contextlib.suppress(RayError):
                 ray.kill(member.actor)
-
-    def _listen(self) -> None:
-        """Hear the driver; on a thread of its own."""
-        try:
-            while True:
-                self._inbox.put(self._channel.receive())
-        except (EOFError, OSError):
-            self._inbox.put(Leave())
 
     def _feel_pulse(self) -> None:
         """Look at the nodes again and again; on a thread of its own.

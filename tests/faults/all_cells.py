@@ -8,4 +8,4 @@ __all__ = ["CELLS", "Cell"]
 MODULES = (plan_cells, read_cells, write_cells, commit_cells, state_cells)
 """Importing them has entered their cells."""
 
-CELLS.sort(key=lambda cell: (int(cell.number[1:].rstrip("abc")), cell.number))
+CELLS.sort(key=lambda cell: (int(cell.number[1:].rstrip("abcd")), cell.number))

@@ -27,7 +27,7 @@ from noria.benchmarks.servers import run_seaweedfs
 from tests.support.fault_proxy.proxy import run_fault_proxy
 from tests.support.fault_proxy.rules import Operation
 from tests.support.moves import NORIA, kill_one
-from tests.support.nodes import node_pair, workers_of
+from tests.support.nodes import new_token, node_pair, workers_of
 from tests.support.processes import wait_until
 
 GIB = 1 << 30
@@ -48,12 +48,13 @@ def main() -> int:
         bucket = f"huge-{uuid.uuid4().hex[:8]}"
         client = seaweedfs.client()
         client.create_bucket(Bucket=bucket)
+        access = new_token()
         environment = {
             **os.environ,
             **source.env(),
             **seaweedfs.env(),
             "AWS_ENDPOINT_URL_S3": target.endpoint,
-            "RAY_AUTH_MODE": "disabled",
+            **access,
         }
         job_file = folder / "huge.toml"
         job_file.write_text(
@@ -61,7 +62,7 @@ def main() -> int:
             f"[plan]\npart_bytes = {PART}\nsegment_bytes = {8 * PART}\n"
             f"[run]\nworkers = 2\nstreams = {STREAMS}\nheartbeat_timeout_seconds = 15\n"
         )
-        nodes = stack.enter_context(node_pair(environment))
+        nodes = stack.enter_context(node_pair(access))
         process = stack.enter_context(
             subprocess.Popen(
                 [NORIA, "run", job_file, "--address", nodes.address, "--json", "--quiet"],

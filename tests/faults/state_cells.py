@@ -21,7 +21,13 @@ from tests.support.fault_proxy.rules import (
     stall,
 )
 from tests.support.moves import expect_no_worker_left, kill_one, plain
-from tests.support.processes import descendants, wait_until
+from tests.support.processes import (
+    GATEWAY,
+    LOCAL_WORKER,
+    RAY_WORKER,
+    descendants,
+    wait_until,
+)
 
 MIB = 1 << 20
 PART = 8 * MIB
@@ -42,7 +48,12 @@ def drawn_move(scene: Scene, **run: object) -> ProxiedMove:
 
 
 def run_until_hit(
-    scene: Scene, proxied: ProxiedMove, operation: Operation, what: str, *, skip: int = 0
+    scene: Scene,
+    proxied: ProxiedMove,
+    operation: Operation,
+    what: str,
+    *options: str,
+    skip: int = 0,
 ) -> tuple[int, str, str]:
     """Start a run; when that request of the large object comes, kill `what` before it goes on."""
     started: list[subprocess.Popen[str]] = []
@@ -55,7 +66,7 @@ def run_until_hit(
 
     fault = Fault(match=on(operation, name="/large"), action=meanwhile(kill), skip=skip)
     proxied.target.add(fault)
-    started.append(proxied.move.start("run", proxied.job_file, "--json"))
+    started.append(proxied.move.start("run", proxied.job_file, "--json", *options))
     out, err = started[0].communicate(timeout=100)
     expect_no_worker_left(families)
     assert fault.hits == 1, "the fault point was reached"
@@ -64,10 +75,10 @@ def run_until_hit(
     return started[0].returncode, out, err
 
 
-def killed_at(scene: Scene, operation: Operation, what: str, *, skip: int = 0) -> None:
+def killed_at(scene: Scene, operation: Operation, what: str, *options: str, skip: int = 0) -> None:
     """Killed at one point, then run again: right, and little is sent twice."""
     proxied = drawn_move(scene)
-    run_until_hit(scene, proxied, operation, what, skip=skip)
+    run_until_hit(scene, proxied, operation, what, *options, skip=skip)
     done = proxied.run()
     proxied.expect_all(done, kills=1)
     again = proxied.moved_bytes() - sum(spec.size for spec in proxied.move.specs)
@@ -78,17 +89,22 @@ def killed_at(scene: Scene, operation: Operation, what: str, *, skip: int = 0) -
 
 @cell("F47a", "a worker is killed when it opens an upload", whole=True)
 def worker_killed_at_create(scene: Scene) -> None:
-    killed_at(scene, Operation.CREATE, "ray::WorkerActor")
+    killed_at(scene, Operation.CREATE, LOCAL_WORKER)
 
 
 @cell("F47b", "a worker is killed when it sends a part", whole=True)
 def worker_killed_at_part(scene: Scene) -> None:
-    killed_at(scene, Operation.PART, "ray::WorkerActor", skip=scene.dice.randrange(4))
+    killed_at(scene, Operation.PART, LOCAL_WORKER, skip=scene.dice.randrange(4))
 
 
 @cell("F47c", "a worker is killed when it completes an object", whole=True)
 def worker_killed_at_complete(scene: Scene) -> None:
-    killed_at(scene, Operation.COMPLETE, "ray::WorkerActor")
+    killed_at(scene, Operation.COMPLETE, LOCAL_WORKER)
+
+
+@cell("F47d", "a worker on Ray is killed when it sends a part", whole=True)
+def ray_worker_killed_at_part(scene: Scene) -> None:
+    killed_at(scene, Operation.PART, RAY_WORKER, "--ray", skip=scene.dice.randrange(4))
 
 
 @cell("F48a", "the driver is killed", whole=True)
@@ -110,12 +126,17 @@ def power_cut(scene: Scene) -> None:
 
 @cell("F49a", "the raylet is killed", whole=True)
 def raylet_killed(scene: Scene) -> None:
-    killed_at(scene, Operation.PART, "raylet/raylet", skip=scene.dice.randrange(4))
+    killed_at(scene, Operation.PART, "raylet/raylet", "--ray", skip=scene.dice.randrange(4))
 
 
 @cell("F49b", "Ray's control store is killed", whole=True)
 def control_store_killed(scene: Scene) -> None:
-    killed_at(scene, Operation.PART, "gcs_server", skip=scene.dice.randrange(4))
+    killed_at(scene, Operation.PART, "gcs_server", "--ray", skip=scene.dice.randrange(4))
+
+
+@cell("F49c", "the process that speaks to Ray is killed", whole=True)
+def gateway_killed(scene: Scene) -> None:
+    killed_at(scene, Operation.PART, GATEWAY, "--ray", skip=scene.dice.randrange(4))
 
 
 @cell("F50", "two drivers on one job", whole=True)
@@ -164,7 +185,7 @@ def zombie(scene: Scene) -> None:
 
     def stop() -> None:
         family = descendants(started[0].pid)
-        stopped.extend(pid for pid, command in family if "ray::WorkerActor" in command)
+        stopped.extend(pid for pid, command in family if LOCAL_WORKER in command)
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
 

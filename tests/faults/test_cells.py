@@ -16,7 +16,7 @@ NUMBERS = {f"F{number}" for number in range(1, 55)}
 
 
 def test_every_fault_of_the_matrix_has_a_cell() -> None:
-    assert {cell.number.rstrip("abc") for cell in CELLS} == NUMBERS
+    assert {cell.number.rstrip("abcd") for cell in CELLS} == NUMBERS
     assert len({cell.number for cell in CELLS}) == len(CELLS)
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.cells import PART, ProxiedMove, Scene, Stage
 from tests.support.fault_proxy.rules import Fault, Operation, cap, on, stall
 from tests.support.moves import plain
-from tests.support.nodes import drain, node_pair, workers_of
+from tests.support.nodes import drain, new_token, node_pair, workers_of
 from tests.support.processes import wait_until
 
 SEED = 1
@@ -75,12 +75,13 @@ def test_a_node_that_is_drained_hands_its_leases_back(scene: Scene) -> None:
     proxied.target.add(
         Fault(match=on(Operation.PART, name="/large"), action=cap(PART / 3), times=None),
     )
-    proxied.move.environment["RAY_AUTH_MODE"] = "disabled"
-    with node_pair(proxied.move.environment) as nodes:
+    access = new_token()
+    proxied.move.environment.update(access)
+    with node_pair(access) as nodes:
         process = proxied.move.start("run", proxied.job_file, "--address", nodes.address, "--json")
         wait_until(lambda: len(workers_of(nodes.worker)) == 1, "a worker on the second node")
         wait_until(lambda: proxied.target.written_bytes_so_far() >= PART, "parts on their way")
-        drain(nodes.worker, nodes.address, proxied.move.environment)
+        drain(nodes.worker, nodes.address, access)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, (out, err)
     status = json.loads((proxied.move.job / "status.json").read_text())

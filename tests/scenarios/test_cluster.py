@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.moves import Move, kill_one, plain
-from tests.support.nodes import node_pair, workers_of
+from tests.support.nodes import new_token, node_pair, workers_of
 from tests.support.processes import wait_until
 
 MIB = 1024 * 1024
@@ -21,12 +21,13 @@ SPECS = [
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("fate", ["both live", "one dies"])
 def test_two_nodes_share_a_job(make_move: Callable[..., Move], fate: str) -> None:
-    move = make_move(SPECS, RAY_AUTH_MODE="disabled")
+    access = new_token()
+    move = make_move(SPECS, **access)
     job_file = move.job_file(
         plan={"part_bytes": 16 * MIB, "segment_bytes": 48 * MIB},
         run={"workers": 2, "streams": 2, "heartbeat_timeout_seconds": 15},
     )
-    with node_pair(move.environment) as nodes:
+    with node_pair(access) as nodes:
         process = move.start("run", job_file, "--address", nodes.address, "--json")
         wait_until(lambda: any(move.job.glob("sealed/*/*.json")), "a first seal", seconds=90)
         wait_until(

@@ -1,4 +1,4 @@
-"""However a command ends, and however early: its processes end with it, those of its Ray too."""
+"""However a command ends, and however early: its processes end with it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from noria.benchmarks.servers import S3Server
 from tests.support.fault_proxy.proxy import FaultProxy, run_fault_proxy
 from tests.support.fault_proxy.rules import Fault, Operation, meanwhile, on, refuse
 from tests.support.moves import Move, plain
-from tests.support.processes import wait_until
+from tests.support.processes import LOCAL_WORKER, marked, wait_until
 
 MARK = "NORIA_TEST_MARK"
-RAY = {"gcs_server", "raylet", "tether.py"}
 WAIT_SECONDS = 30.0
 
 
@@ -40,22 +39,11 @@ class Marked:
         return self.start("copy", self.move.source, self.move.target, "--job", self.move.job)
 
     def processes(self) -> dict[int, str]:
-        wanted = f"{MARK}={self.mark}".encode()
-        found = {}
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                        command = (folder / "cmdline").read_text().replace("\0", " ").strip()
-                        found[int(folder.name)] = command
-                except OSError:
-                    continue
-        # An ended process that nobody has waited for yet has no command line.
-        return {pid: command for pid, command in found.items() if command}
+        return marked(MARK, self.mark)
 
-    def has(self, *parts: str) -> bool:
-        commands = list(self.processes().values())
-        return all(any(part in command for command in commands) for part in parts)
+    def has_a_spare(self) -> bool:
+        """A worker process waits for the plan."""
+        return any(LOCAL_WORKER in command for command in self.processes().values())
 
 
 @pytest.fixture
@@ -65,7 +53,7 @@ def proxy(seaweedfs: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def marked(make_move: Callable[..., Move], proxy: FaultProxy) -> Marked:
+def command(make_move: Callable[..., Move], proxy: FaultProxy) -> Marked:
     return Marked(make_move([plain("a", 10)], AWS_ENDPOINT_URL_S3=proxy.endpoint))
 
 
@@ -87,39 +75,39 @@ def held_in_planning(
         released.set()
 
 
-def test_a_copy_leaves_no_process(marked: Marked) -> None:
-    process = marked.copy()
+def test_a_copy_leaves_no_process(command: Marked) -> None:
+    process = command.copy()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, (out, err)
-    wait_until(lambda: marked.processes() == {}, "the end of the last worker", seconds=20)
+    wait_until(lambda: command.processes() == {}, "the end of the last worker", seconds=2)
 
 
 def test_a_plan_that_is_refused_late_says_so_in_one_line_and_leaves_no_process(
-    marked: Marked, proxy: FaultProxy
+    command: Marked, proxy: FaultProxy
 ) -> None:
     with held_in_planning(proxy) as came:
         proxy.add(Fault(match=on(Operation.PUT), action=refuse(403, "AccessDenied"), times=None))
-        process = marked.start(
-            "copy", marked.move.source, marked.move.target, "--job", marked.move.job, "--json"
+        process = command.start(
+            "copy", command.move.source, command.move.target, "--job", command.move.job, "--json"
         )
         assert came.wait(WAIT_SECONDS)
-        wait_until(lambda: marked.has(*RAY), "Ray, while the plan is made")
+        wait_until(command.has_a_spare, "a worker process, while the plan is made")
     out, err = process.communicate(timeout=30)
     assert process.returncode == 2, (out, err)
     assert len(err.strip().splitlines()) == 1, err
-    wait_until(lambda: marked.processes() == {}, "the end of the last worker", seconds=20)
+    wait_until(lambda: command.processes() == {}, "the end of the last worker", seconds=2)
 
 
 @pytest.mark.parametrize("way", ["SIGTERM", "SIGINT", "SIGINT to all, as a terminal does"])
-@pytest.mark.parametrize("ray_is_up", [False, True], ids=["Ray starting", "Ray up"])
+@pytest.mark.parametrize("spare_is_up", [False, True], ids=["at once", "with a spare"])
 def test_a_plan_that_is_interrupted_leaves_no_process(
-    marked: Marked, proxy: FaultProxy, way: str, ray_is_up: bool
+    command: Marked, proxy: FaultProxy, way: str, spare_is_up: bool
 ) -> None:
     with held_in_planning(proxy) as came:
-        process = marked.copy()
+        process = command.copy()
         assert came.wait(WAIT_SECONDS)
-        if ray_is_up:
-            wait_until(lambda: marked.has(*RAY, "ray::WorkerActor"), "a worker on standby")
+        if spare_is_up:
+            wait_until(command.has_a_spare, "a worker on standby")
         if "all" in way:
             os.killpg(process.pid, signal.SIGINT)
         else:
@@ -128,42 +116,41 @@ def test_a_plan_that_is_interrupted_leaves_no_process(
     assert process.returncode == 3, (out, err)
     assert "noria: stopped; run it again to resume" in err.splitlines()
     assert "Traceback" not in err
-    wait_until(lambda: marked.processes() == {}, "the end of the last worker", seconds=20)
+    wait_until(lambda: command.processes() == {}, "the end of the last worker", seconds=2)
 
 
-def test_a_plan_that_is_interrupted_leaves_no_upload(marked: Marked, proxy: FaultProxy) -> None:
+def test_a_plan_that_is_interrupted_leaves_no_upload(command: Marked, proxy: FaultProxy) -> None:
     with held_in_planning(proxy, Operation.PART) as came:
-        process = marked.copy()
+        process = command.copy()
         assert came.wait(WAIT_SECONDS)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 3, (out, err)
-    client = marked.move.seaweedfs.client()
+    client = command.move.seaweedfs.client()
     try:
-        assert not client.list_multipart_uploads(Bucket=marked.move.bucket).get("Uploads")
-        assert not client.list_objects_v2(Bucket=marked.move.bucket).get("Contents")
+        assert not client.list_multipart_uploads(Bucket=command.move.bucket).get("Uploads")
+        assert not client.list_objects_v2(Bucket=command.move.bucket).get("Contents")
     finally:
         client.close()
 
 
-def test_a_driver_that_is_killed_takes_a_ray_on_standby_with_it(
-    marked: Marked, proxy: FaultProxy
+def test_a_driver_that_is_killed_takes_a_worker_on_standby_with_it(
+    command: Marked, proxy: FaultProxy
 ) -> None:
     with held_in_planning(proxy) as came:
-        process = marked.copy()
+        process = command.copy()
         assert came.wait(WAIT_SECONDS)
-        wait_until(lambda: marked.has(*RAY, "ray::WorkerActor"), "a worker on standby")
+        wait_until(command.has_a_spare, "a worker on standby")
         process.kill()
         process.communicate(timeout=10)
-        wait_until(lambda: not marked.has("gcs_server"), "the end of Ray", seconds=5)
-        wait_until(lambda: marked.processes() == {}, "the end of the worker", seconds=20)
+        wait_until(lambda: command.processes() == {}, "the end of the worker", seconds=2)
 
 
-def test_a_plan_goes_on_where_it_was_interrupted(marked: Marked, proxy: FaultProxy) -> None:
+def test_a_plan_goes_on_where_it_was_interrupted(command: Marked, proxy: FaultProxy) -> None:
     with held_in_planning(proxy) as came:
-        process = marked.copy()
+        process = command.copy()
         assert came.wait(WAIT_SECONDS)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
-    assert marked.move.copy()["outcomes"] == {"TRANSFERRED": 1}
-    wait_until(lambda: marked.processes() == {}, "the end of the last worker", seconds=20)
+    assert command.move.copy()["outcomes"] == {"TRANSFERRED": 1}
+    wait_until(lambda: command.processes() == {}, "the end of the last worker", seconds=2)

@@ -397,6 +397,8 @@ def test_ray_does_not_outlive_its_gateway(
         os.kill(gateway, signal.SIGKILL)
         wait_until(lambda: cluster.trouble() is not None, "the news", seconds=GONE_SECONDS)
         wait_until(lambda: not is_alive(worker.pid), "its end", seconds=GONE_SECONDS)
+        assert team.lost(worker.worker).cause == "cluster_lost"
+        assert cluster.waiting() == []
         assert cluster.poll(0.1) == []
 
 

@@ -1,4 +1,4 @@
-"""Which TCP ports processes of this machine listen on, as the kernel has them."""
+"""Processes of this machine as the kernel has them: who is below whom, and who listens where."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Final
 
 
-def listening_ports(pid: int) -> list[int]:
-    """TCP ports on which the processes below `pid` listen, as the kernel has them."""
+def descendants(pid: int) -> list[int]:
+    """Processes below `pid`, each after its parent."""
     children: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError):
             parent = int(status.read_text().rpartition(") ")[2].split()[1])
             children.setdefault(parent, []).append(int(status.parent.name))
-    family, look = set[int](), [pid]
-    while look:
-        family.update(below := children.get(look.pop(), []))
-        look += below
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found[1:]
+
+
+def listening_ports(pid: int) -> list[int]:
+    """TCP ports on which a process and those below it listen, as the kernel has them."""
     sockets = set[str]()
-    for one in (*family, pid):
+    for one in (pid, *descendants(pid)):
         with contextlib.suppress(OSError):
             sockets.update(os.readlink(file) for file in Path(f"/proc/{one}/fd").iterdir())
     ports = set[int]()
