@@ -54,7 +54,7 @@ class Copy:
         return subprocess.Popen(
             [
                 *(NORIA, "copy", f"file://{self.folder}/source", f"file://{self.folder}/target"),
-                *("--job", self.job, "--metrics-address", "off", *arguments),
+                *("--job", str(self.job), "--metrics-address", "off", *arguments),
             ],
             env=self.environment,
             text=True,
