@@ -106,7 +106,9 @@ def make_context(
     room = settings.streams + settings.small_requests
     return TransferContext(
         job_id=facts.job_id,
-        source=PacedStore(inner=source, policy=policy, pacer=Pacer(room), counters=counters),
+        source=PacedStore(
+            inner=source, policy=policy, pacer=Pacer(room), counters=counters, denied_alone=True
+        ),
         target=PacedTarget(inner=target, policy=policy, pacer=Pacer(room), counters=counters),
         source_prefix=facts.source_prefix,
         target_prefix=facts.target_prefix,

@@ -92,10 +92,6 @@ class TransferContext:
             raise SourceChanged("the source has another size than planned", key=entry.key)
         return head
 
-    def find_existing(self, entry: ObjectEntry) -> ObjectHead | None:
-        """What is at the target under the entry's name."""
-        return self.target.head(self.target_name(entry))
-
     def refuse_flipped(self, entry: ObjectEntry, stated: int | None, read: int) -> None:
         """Raises DigestRefused if the source states another CRC64NVME than that of what was
         read."""

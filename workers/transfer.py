@@ -92,17 +92,18 @@ class ObjectTransfer:
     def _read_and_put(self, body: memoryview) -> Receipt | ObjectHead:
         """The receipt of an object that landed, or what is in its place and has to be compared."""
         target = self.context.target.metered()
+        ours = self.txid
         resends = Resends(self.context)
         while True:
             head, digest = self._read_whole(body)
             attributes = self._attributes(head)
-            txid: str | None = self.txid
+            txid: str | None = ours
             try:
                 written = target.put_object(
                     self.target_name,
                     body,
                     attributes=attributes,
-                    txid=self.txid,
+                    txid=ours,
                     crc64nvme=digest.crc64nvme,
                 )
                 self._refuse_other_bytes(written, digest.crc64nvme)
@@ -110,7 +111,7 @@ class ObjectTransfer:
                 resends.again(error)
                 continue
             except (OutcomeUnknown, TargetConflict) as error:
-                existing = self._look()
+                existing = self.look()
                 if existing is None:
                     resends.again(error)
                     continue
@@ -197,7 +198,7 @@ class ObjectTransfer:
             if held is None or len(held) < len(acknowledged):
                 # What makes an object of an upload takes its parts away, and the receipt may be
                 # lost.
-                existing = self._look()
+                existing = self.look()
                 if existing is not None and self.context.is_ours(existing, entry):
                     return self._compare(existing)
             if held is None:
@@ -357,17 +358,18 @@ class ObjectTransfer:
         tags = self.context.source.read_tags(self.source_name, version_id=self.entry.version_id)
         return replace(head.attributes, tags=tags)
 
-    def _look(self) -> ObjectHead | None:
-        return self.context.find_existing(self.entry)
+    def look(self) -> ObjectHead | None:
+        """What is at the target under the entry's name."""
+        return self.context.target.head(self.target_name)
 
     def _look_first(self) -> ObjectHead | None:
         """What is at the target before anything was sent; unless there can be nothing."""
-        return self._look() if self.context.options.look_first else None
+        return self.look() if self.context.options.look_first else None
 
     def _settle(self, crc64nvme: int) -> ObjectHead | None:
         """After a write of unknown outcome: what is there, if it is ours and whole; None if there
         is nothing. Raises TargetConflict for anything else."""
-        head = self._look()
+        head = self.look()
         if head is not None:
             self._accept(head, crc64nvme)
         return head

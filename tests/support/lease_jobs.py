@@ -391,7 +391,11 @@ def lease_job(
     context = TransferContext(
         job_id="job",
         source=PacedStore(
-            inner=ends[0], policy=policy, pacer=WatchedPacer(PACER_LIMIT), counters=counters
+            inner=ends[0],
+            policy=policy,
+            pacer=WatchedPacer(PACER_LIMIT),
+            counters=counters,
+            denied_alone=True,
         ),
         target=PacedTarget(
             inner=ends[1], policy=policy, pacer=WatchedPacer(PACER_LIMIT), counters=counters

@@ -51,7 +51,7 @@ class AssembleRun(LeaseRun):
         upload = read_upload(self.directory, lease.shard, lease.generation)
         if upload is None or len(parts) < count:
             self.context.pin_source(entry)
-            existing = self.context.find_existing(entry)
+            existing = transfer.look()
             if existing is None:
                 raise UploadLost("what stood at the target is gone", key=entry.key)
             self._abandon_generation(entry)

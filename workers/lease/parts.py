@@ -94,7 +94,7 @@ class PartsRun(LeaseRun):
     def _exists_already(self, entry: ObjectEntry) -> bool:
         if not self.context.options.look_first:
             return False
-        return self.context.find_existing(entry) is not None
+        return self.transfer(entry).look() is not None
 
     def _finish(self, records: list[PartRecord]) -> LeaseResult:
         name = self.result_name()

@@ -112,6 +112,9 @@ class PacedStore(SourceStore):
     pacer: Pacer = field(default_factory=lambda: Pacer(NO_LIMIT))
     counters: CounterRegistry = field(default_factory=CounterRegistry)
     stopping: threading.Event = field(default_factory=threading.Event)
+    denied_alone: bool = False
+    """True: an object that is refused, while its container is not, raises SourceUnreadable; it has
+    a key or a list of its own, and fails alone. False: AccessDenied, which concerns everything."""
 
     @property
     def provider(self) -> str:
@@ -222,6 +225,7 @@ class PacedTarget(PacedStore, TargetStore):
             pacer=self.pacer,
             counters=self.counters,
             stopping=self.stopping,
+            denied_alone=self.denied_alone,
         )
 
     def put_object(
@@ -403,9 +407,7 @@ class _Tries:
         return True
 
     def _refuses_this_object_alone(self, error: AccessDenied) -> bool:
-        """True where a source refuses one object but not its container: that has a key or a list
-        of its own. Anything else concerns the whole run."""
-        if self._store.role is not StoreRole.SOURCE or error.key is None:
+        if not self._store.denied_alone or error.key is None:
             return False
         try:
             self._store.inner.check_access()

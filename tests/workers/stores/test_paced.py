@@ -222,13 +222,13 @@ def test_a_source_may_refuse_one_object_alone(
     key: str | None, access: NoriaError | None, raised: type[NoriaError]
 ) -> None:
     inner = Failing([AccessDenied("no", key=key)], access=access)
-    store = PacedStore(inner=cast(TargetStore, inner), policy=AT_ONCE)
+    store = PacedStore(inner=cast(TargetStore, inner), policy=AT_ONCE, denied_alone=True)
     with pytest.raises(raised) as caught:
         store.head("k")
     assert caught.value.key == key
 
 
-def test_a_target_that_refuses_one_object_refuses_all() -> None:
+def test_else_a_refusal_concerns_everything() -> None:
     with pytest.raises(AccessDenied):
         target(AccessDenied("no", key="k")).head("k")
 
