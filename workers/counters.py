@@ -1,6 +1,6 @@
 """Counters of one worker process. Totals only grow; the driver takes differences and exports them.
 
-Labels are from bounded sets: store roles, operations, causes, outcomes. Never a key, never a shard.
+Labels come from bounded sets: store roles, operations, causes, outcomes; never a key or a shard.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from noria.manifests.model import LATENCY_BUCKETS, MetricsSnapshot
 
 
 class CounterRegistry:
-    """Thread-safe counters, gauges and latency histograms; manifests.counters says which."""
+    """Thread-safe counters, gauges and latency histograms; manifests.counters names them all."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,7 +37,7 @@ class CounterRegistry:
             counts[-1] += seconds
 
     def gauge(self, metric: Gauge, *labels: str, read: Callable[[], float]) -> None:
-        """A value that is read at each snapshot."""
+        """Register a value that is read at each snapshot."""
         self._gauges[metric, *labels] = read
 
     def total(self, metric: Counter, *labels: str) -> float:

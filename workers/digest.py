@@ -2,9 +2,10 @@
 
 CRC64NVME (width 64, polynomial 0xad93d23594c93659, reflected, init and xorout all ones; check value
 0xae8b14860a799888) is also Azure's storage CRC64. Two values combine to that of the joined bytes,
-so parts give the value of the whole object without another pass. xxh3 does not combine: hence fixed
-chunks, whose borders do not depend on part sizes, so that anyone may check a receipt with other
-parts.
+so the parts give the value of the whole object without another pass.
+
+xxh3 does not combine. So it is taken over fixed chunks, whose borders do not depend on part sizes:
+a receipt can be checked with parts of any size.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from awscrt import checksums
 from noria.manifests.model import PartRecord
 
 DIGEST_BYTES = 16
-"""Of one chunk: xxh3_128, big endian."""
+"""The digest of one chunk: xxh3_128, big endian."""
 
 
 class PartDigest:
-    """Both checksums of one part, fed in any slices. A part starts at a chunk's border."""
+    """Both checksums of one part, from pieces of any size. A part starts at a chunk's border."""
 
     def __init__(self, chunk_bytes: int) -> None:
         self._chunk_bytes = chunk_bytes
         self.restart()
 
     def restart(self) -> bool:
-        """Forget what came: all of it comes again. True, as for any stores.ReadListener."""
+        """Forget everything and start again; returns True, as ReadListener.restart promises."""
         self._room = self._chunk_bytes
         self._hash = xxhash.xxh3_128()
         self._chunks: list[bytes] = []
@@ -40,7 +41,7 @@ class PartDigest:
         return True
 
     def update(self, view: memoryview, crc64nvme: int | None = None) -> None:
-        """`crc64nvme` is that of the view, where it is known already."""
+        """Add the next bytes. `crc64nvme` is their checksum, if it is known already."""
         if crc64nvme is None:
             self.crc64nvme = checksums.crc64nvme(view, self.crc64nvme)
         else:
@@ -55,15 +56,20 @@ class PartDigest:
                 self._close_chunk()
 
     def add_stated(self, crc64nvme: int | None, size: int) -> None:
-        """Note what the source states of the next `size` bytes, in order; None: nothing."""
+        """Add the CRC64NVME that the source states for the next `size` bytes; None: it states none.
+
+        Calls follow the order of the bytes.
+        """
         if crc64nvme is not None:
             self._stated = combine(self._stated, crc64nvme, size)
             self._stated_bytes += size
 
     @property
     def stated_crc64nvme(self) -> int | None:
-        """Of the same bytes, put together from what the source states; None where that leaves any
-        out, or there are none."""
+        """The CRC64NVME that the source states for all bytes added so far, combined.
+
+        None if there are no bytes, or if the source states none for some of them.
+        """
         return self._stated if 0 < self.size == self._stated_bytes else None
 
     def _close_chunk(self) -> None:
@@ -72,24 +78,24 @@ class PartDigest:
         self._room = self._chunk_bytes
 
     def chunks(self) -> bytes:
-        """Digests so far, the last and shorter chunk included. Call once, at the end."""
+        """Return all digests, including that of a shorter last chunk. Call once, at the end."""
         if self._room < self._chunk_bytes:
             self._close_chunk()
         return b"".join(self._chunks)
 
 
 def crc64nvme(view: memoryview | bytes, so_far: int = 0) -> int:
-    """Of the bytes before (`so_far`) and these."""
+    """Return the CRC64NVME of bytes whose checksum is `so_far`, followed by `view`."""
     return int(checksums.crc64nvme(view, so_far))
 
 
 def combine(first: int, second: int, second_bytes: int) -> int:
-    """CRC64NVME of bytes with that of `first`, followed by so many with that of `second`."""
+    """Return the CRC64NVME of two joined pieces from their checksums and the second's size."""
     return int(checksums.combine_crc64nvme(first, second, second_bytes))
 
 
 def combine_parts(parts: Iterable[PartRecord]) -> tuple[int, bytes]:
-    """Whole-object CRC64NVME and chunk digests out of all parts in order."""
+    """Return the whole object's CRC64NVME and chunk digests from all parts in order."""
     whole = 0
     chunks: list[bytes] = []
     for part in parts:
@@ -99,7 +105,9 @@ def combine_parts(parts: Iterable[PartRecord]) -> tuple[int, bytes]:
 
 
 def tree_root(size: int, chunk_bytes: int, chunks: bytes) -> bytes:
-    """SHA-256 over a domain tag, size and chunk size (big endian, 8 bytes each) and the chunk
-    digests."""
+    """Return the SHA-256 over a domain tag, the size, the chunk size and the chunk digests.
+
+    Both sizes are in bytes, as 8 bytes big endian.
+    """
     header = b"noria.tree.1\0" + size.to_bytes(8, "big") + chunk_bytes.to_bytes(8, "big")
     return hashlib.sha256(header + chunks).digest()

@@ -1,7 +1,7 @@
-"""The second, read-only transfer: an object that is at the target already is compared, not moved.
+"""Compare an object that is at the target already with the source, instead of moving it.
 
-Both ends are read and hashed, as far as they do not state a checksum; nothing is written. What is
-equal gets a receipt; anything else is a conflict, which a person settles.
+The source is read and hashed. The target is read only if it does not state a checksum. Nothing is
+written. An equal object gets a receipt; any other is a conflict, which a person has to settle.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ from noria.workers.stores.paced import PacedStore, Stopped
 from noria.workers.stores.protocol import ObjectHead, Written
 from noria.workers.verification import LandingEvidence, landed_receipt
 
-CONFLICT = "another object stands at the target: move it away, then plan it again"
+CONFLICT = "another object is at the target under this name: move it away, then plan the job again"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One entry and what is in its place at the target, in one attempt."""
+    """The comparison of one entry with the object at the target, in one attempt."""
 
     context: TransferContext
     entry: ObjectEntry
     attempt: int
 
     def receipt_of(self, existing: ObjectHead) -> Receipt:
-        """Raises TargetConflict if the object is not equal, and what reading either end raises.
+        """Return the receipt of an equal object; raise TargetConflict if it is not equal.
 
-        Equal means the target's own CRC64NVME is that of the source's bytes as read now; a target
-        that states none is read back, by this worker, which is worth no more than `counted`.
+        Equal means that the target states the CRC64NVME of the source's bytes as they are read now.
+        If the target states none, this worker reads the object back and compares the digests; that
+        alone supports no higher level than `counted`. Reading errors of both ends are raised too.
         """
         context, entry = self.context, self.entry
         if existing.size != entry.size:
             raise TargetConflict(
-                "an object of another size stands at the target: move it away, then plan it again",
+                "an object of another size is at the target under this name: move it away, then "
+                "plan the job again",
                 key=entry.key,
             )
         source = context.pin_source(entry)
@@ -74,14 +76,14 @@ class Comparison:
         )
 
     def _hash_target(self, etag: str) -> bytes | None:
-        """The digests of the target's chunks; None if the object has changed or gone meanwhile."""
+        """Return the digests of the target's chunks; None if the object has changed or is gone."""
         context, entry = self.context, self.entry
         name = context.target_name(entry)
         try:
             return self._hash(
                 StoredObject(context, context.target, name, etag, entry.size)
             ).chunks()
-        except (SourceChanged, SourceMissing):  # as the target's read says it
+        except (SourceChanged, SourceMissing):  # here the target is the one that is read
             return None
 
     def _hash(self, stored: StoredObject) -> PartDigest:
@@ -92,7 +94,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as a store serves it now, of the size that it should have."""
+    """An object in a store, with the size and ETag that it should have."""
 
     context: TransferContext
     store: PacedStore
@@ -101,11 +103,13 @@ class StoredObject:
     size: int
     version_id: str | None = None
     counted_as: Counter | None = None
-    """What grows with each byte that is read; None: nothing."""
+    """The counter that grows with each byte read; None: no counter."""
 
     def hash(self, first: int, end: int, digest: PartDigest) -> None:
-        """Add the bytes [first, end), through one buffer. Raises Stopped between two ranges, and as
-        read()."""
+        """Read the bytes [first, end) through one buffer and add them to `digest`.
+
+        Raises Stopped between two ranges if the lease is handed back, and what read() raises.
+        """
         range_bytes = self.context.options.range_bytes
         with self.context.buffers.take(min(end - first, range_bytes)) as buffer:
             for offset in range(first, end, max(1, len(buffer))):
@@ -119,8 +123,10 @@ class StoredObject:
                     self.context.counters.add(self.counted_as, by=len(view))
 
     def read(self, offset: int, into: memoryview) -> ObjectHead:
-        """Read a range, again if the store says that what came are not its bytes. Raises
-        SourceChanged for another size."""
+        """Fill `into` from `offset` on; read again if the bytes do not have the stated checksum.
+
+        Raises SourceChanged if the object has another size than expected.
+        """
         resends = Resends(self.context)
         while True:
             try:
@@ -135,5 +141,5 @@ class StoredObject:
                 resends.again(error)
                 continue
             if head.size != self.size:
-                raise SourceChanged("it has another size now: plan again")
+                raise SourceChanged("the object has another size now: plan the job again")
             return head

@@ -1,13 +1,13 @@
-"""One part on its way: read, hashed and sent, out of one buffer or streamed through a small one.
+"""The transfer of one part: read it, hash it and send it, buffered or streamed.
 
-    buffered    all of it is read, then all of it is sent, its checksum in the head of the request
-    streamed    each piece is sent on while it still lies in a core's cache; the checksum follows
+    buffered    the whole part is read, then sent; its checksum is in the request's headers
+    streamed    each piece is sent while it is still in a core's cache; the checksum follows it
 
-A streamed part costs less CPU over http (benchmarks/README.md), needs 1 MiB of memory, and keeps
-both directions busy at once. It takes a target that checks what comes behind a body. If its source
-fails in the middle, the part is sent again from its start.
+A streamed part costs less CPU over http (benchmarks/README.md), needs only 1 MiB of memory, and
+keeps both directions busy at once. It needs a target that verifies a checksum in the trailer. If
+the source fails in the middle, the part is sent again from its start.
 
-transfer.py says when a part is sent again.
+transfer.py decides when a part is sent again.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from noria.workers.stores.paced import PacedTarget
 from noria.workers.stores.protocol import Checksum, Written
 
 STREAM_BYTES: Final = 16 * 1024 * 1024
-"""Smaller parts are read before they are sent: what a source breaks off costs nothing then."""
+"""Smaller parts are read before they are sent: a failed read then wastes nothing that was sent."""
 WINDOW_BYTES: Final = 1024 * 1024
-"""What a part is streamed through."""
+"""The buffer that a part is streamed through."""
 
 
 def is_streamed(context: TransferContext, part: Part) -> bool:
-    """Whether the part is sent while it is read."""
+    """Return True if the part is to be sent while it is read."""
     target = context.target.capabilities
     follows = target.checksum is Checksum.CRC64NVME and target.checksum_in_trailer
     loses_nothing = follows or target.checksum is Checksum.NONE
@@ -41,24 +41,27 @@ def is_streamed(context: TransferContext, part: Part) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PartTransfer:
-    """One part between its source and its upload."""
+    """The transfer of one part from its source to its upload."""
 
     context: TransferContext
     entry: ObjectEntry
     upload: Upload
     part: Part
     target: PacedTarget
-    """The context's, metered for this part."""
+    """The context's target, metered for this part."""
 
     def send(self) -> PartRecord:
-        """One try. Raises what either end raises; OutcomeUnknown or DigestRefused if the part
-        should be sent again."""
+        """Send the part once.
+
+        Raises OutcomeUnknown or DigestRefused if the part should be sent again, and anything else
+        that the source or the target raises.
+        """
         if is_streamed(self.context, self.part):
             return self._send_streamed()
         return self._send_buffered()
 
     def _send_buffered(self) -> PartRecord:
-        """A part that fits a buffer: its checksum goes out with it."""
+        """Read the whole part, then send it with its checksum."""
         with self.context.buffers.take(self.part.size) as body:
             digest = self._read(body)
             written = self.target.put_part(
@@ -73,7 +76,7 @@ class PartTransfer:
         return self._record(digest, written, checked=checked)
 
     def _read(self, into: memoryview) -> PartDigest:
-        """Fill `into`; returns the digest of it."""
+        """Fill `into` with the part and return its digest."""
         digest = PartDigest(self.context.options.chunk_bytes)
         head = self.context.source.read_range(
             self.context.source_name(self.entry),
@@ -89,9 +92,9 @@ class PartTransfer:
         return digest
 
     def _send_streamed(self) -> PartRecord:
-        """A part that is sent while it is read: its checksum is known after the last byte."""
-        # First the buffer, then the target's slot, as everywhere: or two streams could wait for
-        # each other.
+        """Send the part while it is read; its checksum is known after the last byte."""
+        # The buffer is taken before the target's slot, as everywhere else. In another order, two
+        # streams could wait for each other.
         with self.context.buffers.take(min(self.part.size, WINDOW_BYTES)) as window:
             stream = _Stream(self, window)
             written = self.target.put_part(
@@ -119,17 +122,20 @@ class PartTransfer:
 
 
 class _Stream:
-    """A body that is read while it is sent, range by range."""
+    """A request body that is read from the source while it is sent, range by range."""
 
     def __init__(self, transfer: PartTransfer, window: memoryview) -> None:
         self._transfer = transfer
         self._window = window
         self.digest = PartDigest(transfer.context.options.chunk_bytes)
-        """Of what has gone out in this try."""
+        """Of the bytes sent in this try."""
 
     def write_body(self, send: Send) -> None:
-        """All of it, from its start. Raises what `send` raises, and what the source does once bytes
-        of the range have gone out: the target's store then asks for all of it again."""
+        """Send the whole body, from its start.
+
+        Raises what `send` raises, and the source's error if it fails after some bytes of a range
+        were sent. The target's store then calls this again.
+        """
         self.digest.restart()
         part, range_bytes = self._transfer.part, self._transfer.context.options.range_bytes
         try:
@@ -139,7 +145,8 @@ class _Stream:
             raise failed.error from failed
         if self.digest.stated_crc64nvme not in (None, self.digest.crc64nvme):
             raise DigestRefused(
-                "the bytes read are not those the source states", key=self._transfer.entry.key
+                "the bytes read do not have the checksum that the source states",
+                key=self._transfer.entry.key,
             )
 
     def _pass_on(self, offset: int, size: int, send: Send) -> None:
@@ -158,7 +165,7 @@ class _Stream:
 
 
 class _Relay:
-    """Hears one range, and sends it on."""
+    """Listens to the read of one range, and sends each piece on."""
 
     def __init__(self, digest: PartDigest, send: Send) -> None:
         self._digest = digest
@@ -169,16 +176,16 @@ class _Relay:
         self._digest.update(piece, crc64nvme)
         try:
             self._send(piece)
-        except Exception as error:  # the target's, and no fault of the source
+        except Exception as error:  # the target failed, not the source
             raise _SendFailed(error) from error
 
     def restart(self) -> bool:
-        """What has gone out cannot be taken back: the whole part has to be sent again."""
+        """True if nothing of this range was sent; otherwise the whole part must be sent again."""
         return self._digest.size == self._before
 
 
 class _SendFailed(Exception):
-    """The target's error on its way past the source, which would take it for its own."""
+    """Wraps the target's error, which the source would otherwise take for its own."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()

@@ -2,18 +2,19 @@
 
     small   move           one GET, one PUT
     bulk    open_upload    pin the source, open or resume the multipart upload
-            send_part      range(s) -> chunk hashes and CRC -> part; the unit of resending
-            complete       combine, complete, settle by looking
+            send_part      read range(s), hash them, send a part; the unit of resending
+            complete       combine the checksums, complete, look at the result
 
-Every range is read with If-Match on the planned ETag. The checksum is taken once, from the bytes as
-they came from the source, and travels: the part goes out with it, the whole is combined from the
-parts, and the target's own word for the whole is compared with it. A write whose outcome is unknown
-is settled by looking at the target: our transfer id, the size, the checksum; never by hope, and
-never by "an object is there".
+Every range is read with If-Match on the planned ETag. The checksum is computed once, from the bytes
+as they come from the source. Each part is sent with it, the parts' checksums combine to that of the
+whole object, and the target's own checksum of the whole is compared with the result.
 
-The stores try a request again by themselves (stores/paced.py); here a step is, from its first byte.
-Nothing is remembered between calls, and each may be repeated at any point; what must be remembered
-is journalled by the lease.
+If the outcome of a write is unknown, it is settled by looking at the target. The object counts as
+ours only if its transfer id, size and checksum fit; that some object is there proves nothing.
+
+The stores retry single requests (stores/paced.py). This file retries a whole step, from its first
+byte. Nothing is remembered between calls, and each call may be repeated at any point. The lease
+journals what must be remembered.
 """
 
 from __future__ import annotations
@@ -43,19 +44,19 @@ from noria.workers.verification import LandingEvidence, landed_receipt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenUpload:
-    """A multipart upload that is ready to take parts."""
+    """A multipart upload that is ready for parts."""
 
     upload: Upload
     attributes: Attributes
     source_crc64nvme: int | None
     source_version: str | None
     kept: Mapping[int, PartRecord]
-    """Parts that are journalled and that the target still holds."""
+    """Parts that are in the journal and that the target still holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectTransfer:
-    """One object on its way, in one attempt."""
+    """The transfer of one object in one attempt."""
 
     context: TransferContext
     entry: ObjectEntry
@@ -71,14 +72,17 @@ class ObjectTransfer:
 
     @property
     def txid(self) -> str:
-        """The transfer id that this attempt leaves on what it writes."""
+        """The transfer id that this attempt stores with the object."""
         return self.context.transfer_id(self.entry, self.attempt)
 
     # -- one GET, one PUT --------------------------------------------------------------------------
 
     def move(self) -> Receipt:
-        """Move the object with one GET and one PUT. Raises Skippable, Fatal, Stopped, or Retryable
-        past its budget."""
+        """Move the object with one GET and one PUT.
+
+        If an object is at the target already, it is compared instead. Raises Skippable, Fatal,
+        Stopped, or a Retryable whose budget is spent.
+        """
         existing = self._look_first()
         if existing is None:
             with self.context.buffers.take(self.entry.size) as body:
@@ -86,11 +90,11 @@ class ObjectTransfer:
             if isinstance(moved, Receipt):
                 return moved
             existing = moved
-        # This takes a buffer of its own: so the first one is given back before.
+        # The comparison takes a buffer of its own, so ours must be back in the pool by now.
         return self._compare(existing)
 
     def _read_and_put(self, body: memoryview) -> Receipt | ObjectHead:
-        """The receipt of an object that landed, or what is in its place and has to be compared."""
+        """Return the receipt if the object landed, else the existing object to compare with."""
         target = self.context.target.metered()
         ours = self.txid
         resends = Resends(self.context)
@@ -131,8 +135,10 @@ class ObjectTransfer:
             return landed_receipt(self.entry, self.attempt, evidence)
 
     def _read_whole(self, body: memoryview) -> tuple[ObjectHead, PartDigest]:
-        """Fill body with the object and hash it, again while the source's own CRC64 says that the
-        bytes are wrong."""
+        """Fill `body` with the object and hash it.
+
+        Reads again if the bytes do not have the CRC64 that the source states.
+        """
         resends = Resends(self.context)
         while True:
             try:
@@ -160,8 +166,8 @@ class ObjectTransfer:
     def _refuse_other_bytes(self, written: Written, crc64nvme: int) -> None:
         if written.crc64nvme not in (None, crc64nvme):
             raise TargetRefused(
-                "the target says it stored other bytes than were sent: look at it before anything "
-                "else",
+                "the target states a checksum of other bytes than were sent: look at the object "
+                "there before you run the job again",
                 key=self.entry.key,
             )
 
@@ -175,11 +181,11 @@ class ObjectTransfer:
         acknowledged: Mapping[int, PartRecord] | None = None,
         on_created: Callable[[Upload], Upload] = lambda upload: upload,
     ) -> OpenUpload | Receipt:
-        """Pin the source and open a multipart upload, or go on with an earlier one.
+        """Pin the source and open a multipart upload, or resume an earlier one.
 
-        `on_created` journals a new upload before its first part; if it returns another upload than
-        the one it was given (someone else's came first), that one is used and ours is aborted. A
-        Receipt comes back if the target already holds the object. Raises UploadLost if an upload
+        `on_created` journals a new upload before its first part. If it returns another upload than
+        the one it was given, another worker was first: that upload is used and ours is aborted.
+        Returns a Receipt if the target already holds the object. Raises UploadLost if an upload
         that must be resumed is gone and the object has not landed.
         """
         entry = self.entry
@@ -196,8 +202,7 @@ class ObjectTransfer:
         if acknowledged:
             held = self._still_held(upload, acknowledged)
             if held is None or len(held) < len(acknowledged):
-                # What makes an object of an upload takes its parts away, and the receipt may be
-                # lost.
+                # A completed upload has no parts left, and its receipt may have been lost.
                 existing = self.look()
                 if existing is not None and self.context.is_ours(existing, entry):
                     return self._compare(existing)
@@ -213,8 +218,10 @@ class ObjectTransfer:
         )
 
     def send_part(self, upload: Upload, part: Part) -> tuple[PartRecord, int]:
-        """Read one part's bytes, hash them, send them; also says how many bytes were sent for it.
-        Raises as move, and UploadLost."""
+        """Read, hash and send one part. Returns its record and the bytes that were sent for it.
+
+        The bytes of repeated requests are included. Raises UploadLost, and what move() raises.
+        """
         target = self.context.target.metered()
         transfer = PartTransfer(self.context, self.entry, upload, part, target)
         resends = Resends(self.context)
@@ -229,11 +236,10 @@ class ObjectTransfer:
     def complete(
         self, opened: OpenUpload, parts: Sequence[PartRecord], *, bytes_moved: int
     ) -> Receipt:
-        """Make the object out of its parts and settle that it is there. `parts` in order, all of
-        them.
+        """Complete the upload from all its `parts`, in order, and see that the object is there.
 
-        Raises UploadLost if the upload is gone and the object has not landed; DigestRefused if the
-        target's word for the whole differs from what was read.
+        Raises UploadLost if the upload is gone and the object has not landed, and DigestRefused if
+        the checksum of the whole object is not that of the bytes read.
         """
         crc64nvme, chunks = combine_parts(parts)
         stated = opened.source_crc64nvme
@@ -263,8 +269,10 @@ class ObjectTransfer:
         return landed_receipt(self.entry, self.attempt, evidence)
 
     def abandon(self, upload: Upload) -> None:
-        """Drop an upload whose object will not be made. If that fails the upload stays open, and is
-        counted and remembered."""
+        """Abort an upload that will not be completed.
+
+        If that fails, the upload stays open; this is counted, and `on_left_open` is called.
+        """
         try:
             self._abort(upload)
         except (NoriaError, Stopped):
@@ -299,8 +307,10 @@ class ObjectTransfer:
     def _still_held(
         self, upload: Upload, acknowledged: Mapping[int, PartRecord]
     ) -> dict[int, PartRecord] | None:
-        """Of the journalled parts, those that the target lists with the same size and ETag. None if
-        the upload is gone."""
+        """Return the journalled parts that the target lists with the same size and ETag.
+
+        None if the upload is gone.
+        """
         listed = self.context.target.list_parts(self.target_name, upload.upload_id)
         if listed is None:
             return None
@@ -313,11 +323,13 @@ class ObjectTransfer:
     def _complete_and_settle(
         self, opened: OpenUpload, parts: Sequence[PartRecord], crc64nvme: int
     ) -> ObjectHead:
-        """Complete, and return what is there then: the whole object, by this upload or by an
-        earlier one of ours."""
+        """Complete the upload and return the whole object that is at the target then.
+
+        The object may come from an earlier upload of this job.
+        """
         upload = opened.upload
         if not self.context.target.capabilities.if_absent:
-            # Only a look keeps Complete from replacing what came since the upload was opened.
+            # Without If-None-Match, only this look protects an object that came in the meantime.
             before = self._settle(crc64nvme)
             if before is not None:
                 self.abandon(upload)
@@ -336,7 +348,10 @@ class ObjectTransfer:
                 )
                 existing = self._settle(crc64nvme)
                 if existing is None:
-                    raise OutcomeUnknown("completed, yet nothing is there", key=self.entry.key)
+                    raise OutcomeUnknown(
+                        "the upload was completed, but the object is not there",
+                        key=self.entry.key,
+                    )
                 return replace(existing, version_id=existing.version_id or written.version_id)
             except (OutcomeUnknown, UploadLost, TargetConflict) as error:
                 existing = self._settle(crc64nvme)
@@ -348,11 +363,13 @@ class ObjectTransfer:
                     raise
                 resends.again(error)
 
-    # -- what is at both ends ----------------------------------------------------------------------
+    # -- looking at the source and the target ------------------------------------------------------
 
     def _attributes(self, head: ObjectHead) -> Attributes:
-        """What travels with the object; tags cost a request, so only if the source announces
-        some."""
+        """Return the attributes to write with the object.
+
+        Tags cost a request, so they are read only if the source announces some.
+        """
         if head.tag_count == 0:
             return head.attributes
         tags = self.context.source.read_tags(self.source_name, version_id=self.entry.version_id)
@@ -363,28 +380,36 @@ class ObjectTransfer:
         return self.context.target.head(self.target_name)
 
     def _look_first(self) -> ObjectHead | None:
-        """What is at the target before anything was sent; unless there can be nothing."""
+        """Look at the target before anything is sent, if an object may be there."""
         return self.look() if self.context.options.look_first else None
 
     def _settle(self, crc64nvme: int) -> ObjectHead | None:
-        """After a write of unknown outcome: what is there, if it is ours and whole; None if there
-        is nothing. Raises TargetConflict for anything else."""
+        """Look at the target after a write whose outcome is unknown.
+
+        Returns the object if it is ours and whole, None if there is no object. Raises
+        TargetConflict if any other object is there.
+        """
         head = self.look()
         if head is not None:
             self._accept(head, crc64nvme)
         return head
 
     def _accept(self, head: ObjectHead, crc64nvme: int) -> Written:
-        """What is there as a write of ours, by this attempt or an earlier one. Raises
-        TargetConflict if it is not ours, or not whole."""
+        """Accept the object at the target as written by this attempt or an earlier one.
+
+        Raises TargetConflict if it is not ours or not whole.
+        """
         whole = head.size == self.entry.size and head.crc64nvme in (None, crc64nvme)
         if not self.context.is_ours(head, self.entry) or not whole:
             raise TargetConflict(CONFLICT, key=self.entry.key)
         return Written(etag=head.etag, version_id=head.version_id, crc64nvme=head.crc64nvme)
 
     def _is_settled_by(self, existing: ObjectHead) -> bool:
-        """True if what is there is ours, and either of this attempt or told by its checksum: an
-        earlier attempt may have read other bytes."""
+        """Return True if the object at the target settles the outcome of our write.
+
+        It must be ours. If an earlier attempt wrote it, it must state a checksum too, because that
+        attempt may have read other bytes.
+        """
         if not self.context.is_ours(existing, self.entry):
             return False
         return existing.txid == self.txid or existing.crc64nvme is not None

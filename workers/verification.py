@@ -1,4 +1,4 @@
-"""From evidence to receipts: what became of an entry, and at which level that is known."""
+"""Make receipts from evidence: the outcome of an entry, and the level at which it is verified."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from noria.workers.stores.protocol import ObjectHead, Written
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LandingEvidence:
-    """What is known of an object that is at the target."""
+    """What is known about an object that is at the target."""
 
     source: ObjectHead
-    """As it was read; with the checksum that the source, or the plan, states of the whole."""
+    """The source as it was read, with the full-object checksum that it or the plan states."""
     crc64nvme: int
-    """Of the whole, as it was read."""
+    """Of the whole object, computed from the bytes read."""
     chunk_bytes: int
     chunks: bytes
-    """The digest of each chunk that was read."""
+    """The digest of each chunk, from the bytes read."""
     written: Written
-    """As it is at the target."""
+    """The object at the target."""
     txid: str | None
-    """Who wrote it; None for an object that Noria did not write."""
+    """The transfer that wrote it; None if Noria did not write it."""
     checked: bool
-    """The target has verified all that it took in."""
+    """The target verified a checksum of everything that was sent to it."""
     stated_in_part: bool = False
-    """The source stated a checksum of some of its parts, and not of the others."""
+    """The source stated a checksum for some of its parts only."""
     parts: int = 0
     bytes_moved: int = 0
 
@@ -40,7 +40,7 @@ def landed_receipt(
     evidence: LandingEvidence,
     outcome: Outcome = Outcome.TRANSFERRED,
 ) -> Receipt:
-    """The receipt of an entry that is at the target, with the level that the evidence supports."""
+    """Return the receipt of an entry that is at the target, at the level the evidence supports."""
     source, written = evidence.source, evidence.written
     level, reason = reached_level(evidence)
     return Receipt(
@@ -68,7 +68,10 @@ def landed_receipt(
 
 
 def reached_level(evidence: LandingEvidence) -> tuple[Level, str | None]:
-    """The level that the evidence supports, and why it is not `chained`; never rounded up."""
+    """Return the level that the evidence supports, and the reason if that is not `chained`.
+
+    The level is never rounded up.
+    """
     read = evidence.crc64nvme
     source, target = evidence.source.crc64nvme, evidence.written.crc64nvme
     if source not in (None, read) or target not in (None, read):
@@ -85,7 +88,7 @@ def reached_level(evidence: LandingEvidence) -> tuple[Level, str | None]:
 
 
 def failed_receipt(entry: ObjectEntry, attempt: int, error: NoriaError) -> Receipt:
-    """The final word on an entry that did not land."""
+    """Return the receipt of an entry that did not land."""
     outcome = Outcome.FAILED
     if isinstance(error, SourceChanged):
         outcome = Outcome.SOURCE_CHANGED
@@ -105,7 +108,7 @@ def failed_receipt(entry: ObjectEntry, attempt: int, error: NoriaError) -> Recei
 
 
 def skipped_receipt(entry: ObjectEntry, attempt: int) -> Receipt:
-    """The final word on an entry that the plan does not move."""
+    """Return the receipt of an entry that the plan does not move."""
     assert entry.reason is not None, "only the plan skips an entry"
     return Receipt(
         row=entry.row,

@@ -42,9 +42,10 @@ def main(package: str, module: str, channel: int, parent: int, signal_number: in
 
 def _explain(error: ModuleNotFoundError) -> str:
     """The last words of a process that lacks a module."""
+    words = f"{type(error).__name__}: {error}"
     if "PYTHONPATH" not in os.environ:
-        return str(error)
-    return f"{error}: PYTHONPATH does not count here, name its folder in NORIA_PYTHONPATH as well"
+        return words
+    return f"{words}; PYTHONPATH does not count here, name its folder in NORIA_PYTHONPATH as well"
 
 
 def _end_with(parent: int, signal_number: int) -> None:

@@ -1,8 +1,8 @@
 """HTTP/1.1 to one host, made for large bodies: no copy, no retry, no redirect, no decoding.
 
-An object mover needs little of HTTP and needs it cheap. Bodies go from and into the caller's
-buffers, and a small request costs about 100 us of CPU, where urllib3 takes about 400. One call is
-one exchange; what its status means is for the stores to say.
+An object mover needs little of HTTP, and needs it cheap. Bodies are sent from the caller's buffers
+and received into them. A small request costs about 100 us of CPU; urllib3 takes about 400. One call
+is one exchange; the stores decide what its status means.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ from noria.workers.runtime.greenlets import FiberPool, Readiness, current_pool
 
 Send: TypeAlias = Callable[[memoryview | bytes], None]
 BodyWriter: TypeAlias = Callable[[Send], None]
-"""A body that comes in pieces: sends each of them by the function it is given."""
+"""Sends a body in pieces, each by a call of the function it is given."""
 _Address: TypeAlias = tuple[socket.AddressFamily, Any]
-"""Family, and the place as its sockets take it."""
+"""The family, and the address as sockets of that family take it."""
 
 JOINED_BYTES: Final = 64 * 1024
-"""A body up to this size leaves together with its head, in one system call."""
+"""A body up to this size is sent together with its head, in one system call."""
 EXPECT_BYTES: Final = 1024 * 1024
-"""From this size on a body waits for `100 Continue`, so that a refusal comes as an answer."""
+"""A body of this size or more waits for `100 Continue`, so that a refusal comes as a response."""
 EXPECT_SECONDS: Final = 1.0
-"""How long it waits before it goes out all the same: hosts may ignore Expect (RFC 9110, 10.1.1)."""
+"""The body is sent after this wait in any case: hosts may ignore Expect (RFC 9110, 10.1.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamedBody:
-    """A body that is sent as it comes. What `write` raises passes through."""
+    """A body that is sent as it is written. Errors of `write` propagate."""
 
     write: BodyWriter
     size: int
-    """In bytes. Another number is refused before the last of them has gone out."""
+    """In bytes. If `write` sends another number, the request fails before it is complete."""
 
 
 Body: TypeAlias = memoryview | bytes | StreamedBody
 
 
 class TransportError(Exception):
-    """The exchange ended without an answer. Stores turn it into an error of manifests.errors."""
+    """The exchange ended without a response. Stores turn it into an error of manifests.errors."""
 
     def __init__(self, reason: str, *, sent: bool) -> None:
         super().__init__(reason)
         self.sent = sent
-        """True where the whole request went out: the host may have acted on it."""
+        """True if the whole request was sent: the host may have acted on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked of a host."""
+    """One request to a host."""
 
     method: str
     target: str
@@ -71,7 +71,7 @@ class Request:
     """Without host, content-length and expect, which the client adds."""
     body: Body | None = None
     wait_seconds: float | None = None
-    """How long the answer may take to begin. None: idle_seconds."""
+    """Longest wait for the start of the response. None: idle_seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,23 +81,24 @@ class HttpSettings:
     url: str
     """scheme://host[:port]. Plain http: for this machine only, unless `allow_plain_http`."""
     ca_bundle: str | None = None
-    """PEM file with the only roots to trust. None: those of the system."""
+    """PEM file with the only root certificates to trust. None: those of the system."""
     allow_plain_http: bool = False
     connect_seconds: float = 10.0
     idle_seconds: float = 60.0
     """Longest wait for the next byte, in both directions."""
     keep_seconds: float = 15.0
-    """A connection that rested longer is not used: many hosts close theirs after 20 seconds."""
+    """A connection idle for longer is not used: many hosts close theirs after 20 seconds."""
     keep_connections: int = 512
-    """Resting connections at most. 0: every exchange opens its own."""
+    """Most idle connections. 0: every exchange opens its own."""
     resolve_seconds: float = 5.0
-    """How long the addresses behind the host's name are taken to hold. Each new connection goes to
-    one of them at random, since large stores answer with many."""
+    """How long the addresses of the host's name are cached.
+
+    Each new connection goes to one of them at random, since large stores have many.
+    """
 
 
 class HttpClient:
-    """A pool of connections to one host. Every method may be called from many threads and
-    fibers."""
+    """A pool of connections to one host, for many threads and fibers at once."""
 
     def __init__(self, settings: HttpSettings) -> None:
         url = urlsplit(settings.url)
@@ -106,23 +107,23 @@ class HttpClient:
         if url.scheme == "http" and not (settings.allow_plain_http or _is_loopback(url.hostname)):
             raise ConfigurationError(
                 f"plain http to {url.hostname} is refused: use https, or set allow_plain_http "
-                "where the network in between is trusted"
+                "if you trust the network in between"
             )
         self._settings = settings
         self._name = url.hostname
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._tls = _tls_context(settings.ca_bundle) if url.scheme == "https" else None
         self._idle: defaultdict[FiberPool | None, deque[Connection]] = defaultdict(deque)
-        """By who waits for them: the threads' own, and those of each pool of fibers."""
+        """Those used by threads (None), and those of each pool of fibers."""
         self._addresses: tuple[float, list[_Address]] = (float("-inf"), [])
         self._closed = False
         self.host = url.netloc
         """The Host header, which signatures cover."""
 
     def exchange(self, request: Request, sink: Sink | None = None) -> Response:
-        """Send one request, read its answer; the body of a 200 or 206 goes into the sink.
+        """Send one request and read the response; the body of a 200 or 206 goes into the sink.
 
-        What a body and a sink raise passes through, an OSError of a sink as a TransportError.
+        Errors of the body writer and the sink propagate, an OSError of a sink as a TransportError.
         Raises TransportError, or ConfigurationError if the host's certificate is not trusted.
         """
         body = request.body
@@ -154,14 +155,14 @@ class HttpClient:
         return response
 
     def close(self) -> None:
-        """Close the resting connections. Those in use are closed by their exchange."""
+        """Close the idle connections. Those in use are closed when their exchange ends."""
         self._closed = True
         for resting in self._idle.values():
             while resting:
                 resting.pop().close()
 
     def _head(self, request: Request, body_bytes: int | None) -> bytes:
-        """`body_bytes`: None if there is no body."""
+        """Return the request's head. `body_bytes` is None if there is no body."""
         first = f"{request.method} {request.target} HTTP/1.1"
         lines = [first, f"host: {self.host}", "user-agent: noria"]
         lines += [f"{name}: {value}" for name, value in request.headers.items()]
@@ -172,11 +173,11 @@ class HttpClient:
         text = "\r\n".join(lines)
         breaks = len(lines) - 1
         if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
-            raise ValueError("a header holds a line break")
+            raise ValueError("a header contains a line break or a NUL")
         return (text + "\r\n\r\n").encode()
 
     def _take(self) -> Connection:
-        """The connection that rested last, if it is fit; else a new one."""
+        """Return the connection that was used last, if it is usable; else a new one."""
         resting = self._idle[current_pool()]
         now = time.monotonic()
         while True:
@@ -218,7 +219,7 @@ class HttpClient:
                 raise
             except OSError as error:
                 failure = error
-        raise failure or OSError("its name has no address")
+        raise failure or OSError("the name has no address")
 
     def _connect_to(self, address: _Address) -> Connection:
         family, place = address
@@ -241,7 +242,7 @@ class HttpClient:
             raise
 
     def _resolve(self) -> list[_Address]:
-        """Where the host is, one of its addresses at random first."""
+        """Return the host's addresses in random order, those of the preferred family first."""
         now = time.monotonic()
         since, addresses = self._addresses
         if now - since > self._settings.resolve_seconds:
@@ -253,7 +254,7 @@ class HttpClient:
         return sorted(shuffled, key=lambda address: address[0] != preferred)
 
     def _send(self, connection: Connection, head: bytes, body: Body | None) -> Response | None:
-        """Send all of it. Returns an answer where the host refused the body unread."""
+        """Send the request. Returns a response if the host refused the body before its end."""
         if body is None:
             connection.request(head)
             return None
@@ -287,7 +288,7 @@ def _await_continue(connection: Connection, idle_seconds: float) -> Response | N
 
 
 def _last_words(connection: Connection) -> Response:
-    """What the host said before it closed on a body it did not want."""
+    """Read what the host sent before it closed the connection on an unwanted body."""
     connection.idle_seconds = EXPECT_SECONDS
     status, headers = read_head(connection)
     if status < 300:
@@ -311,12 +312,12 @@ def _send_body(connection: Connection, body: Body) -> None:
         nonlocal left
         left -= len(piece)
         if left < 0:
-            raise ValueError(f"the body is longer than the announced {body.size} bytes")
+            raise ValueError(f"the body is longer than its announced {body.size} bytes")
         connection.send(piece)
 
     body.write(send)
     if left:
-        raise ValueError(f"the body is not of the announced {body.size} bytes")
+        raise ValueError(f"the body is {left} bytes shorter than its announced {body.size} bytes")
 
 
 def _is_loopback(name: str) -> bool:
@@ -327,10 +328,10 @@ def _is_loopback(name: str) -> bool:
 
 
 def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer; chain and host name checked, against `ca_bundle` alone if given."""
+    """Require TLS 1.2, a trusted chain and the host's name; trust `ca_bundle` alone if given."""
     try:
         context = ssl.create_default_context(cafile=ca_bundle)
     except OSError as error:
-        raise ConfigurationError(f"ca_bundle cannot be read: {error}") from error
+        raise ConfigurationError(f"ca_bundle cannot be read ({error}): check its path") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

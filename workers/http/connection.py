@@ -1,7 +1,7 @@
 """One connection to a host, plain or TLS: bytes in and out of the caller's buffers.
 
-Sockets never block. What has to wait does so through `Readiness`, on a stream thread or on a fiber,
-and no longer than `idle_seconds`.
+Sockets never block. All waiting is done by `Readiness`, on a stream thread or on a fiber, for at
+most `idle_seconds`.
 """
 
 from __future__ import annotations
@@ -15,45 +15,52 @@ from typing import Final, Protocol
 from noria.workers.runtime.greenlets import Readiness
 
 RECEIVE_BYTES: Final = 32 * 1024
-"""Asked of the socket while the length is unknown."""
+"""Bytes to receive in one call while the length is unknown."""
 SEND_BYTES: Final = 1024 * 1024
-"""Handed to the socket in one call."""
+"""Bytes to send in one call."""
 WAKE_BYTES: Final = 1024 * 1024
-"""While more than twice this is still to come, the kernel wakes us for no less (SO_RCVLOWAT, see
-socket(7)): a body then costs half the CPU. It also keeps the receive window above 2 MiB."""
+"""The kernel wakes us for no less than this (SO_RCVLOWAT, see socket(7)).
+
+It is set while more than twice as much is still to come. A body then costs half the CPU. It also
+keeps the receive window above 2 MiB.
+"""
 HEARD_BYTES: Final = 512 * 1024
-"""Bytes that came are passed on in pieces of at least this size: they still lie in a core's own
-cache then, and the calls cost nothing."""
+"""Received bytes are passed on in pieces of at least this size.
+
+They are still in the core's own cache then, and the cost of the calls is negligible.
+"""
 RECORDS_BYTES: Final = 256 * 1024
-"""TLS records taken off, or handed to, a socket at once: the ssl module alone would need two system
-calls for each 16 KiB."""
+"""TLS records received or sent in one system call.
+
+The ssl module alone would need two system calls for each 16 KiB.
+"""
 
 
 class OnBytes(Protocol):
     """Gets the pieces of a body, in order."""
 
     def __call__(self, piece: memoryview, crc64nvme: int | None = None, /) -> None:
-        """`crc64nvme` is that of the piece, where it had to be taken on the way."""
+        """Take the next piece. `crc64nvme` is its checksum, if it has been computed anyway."""
 
 
 class ProtocolError(Exception):
-    """What came is not HTTP/1.1, or ended early."""
+    """The response is not HTTP/1.1, or it ended early."""
 
 
 class Connection:
-    """A plain connection. For one exchange at a time."""
+    """A plain connection, for one exchange at a time."""
 
     def __init__(self, sock: socket.socket, readiness: Readiness, idle_seconds: float) -> None:
         self.sock = sock
         self.readiness = readiness
         self.idle_seconds = idle_seconds
-        """Longest wait for the next byte, in both directions. TimeoutError after that."""
+        """Longest wait for the next byte, in both directions; TimeoutError after that."""
         self.idle_since = 0.0
         self.pending = b""
-        """Received, and not yet taken."""
+        """Bytes received but not yet taken."""
         self._waking_bytes = 1
         self._answer_is_due = False
-        """A whole request went out just now, without a wait: its answer cannot be there yet."""
+        """A whole request was sent just now, without a wait: the response cannot be there yet."""
 
     def receive(self) -> None:
         """Wait for more bytes and add them to `pending`."""
@@ -63,15 +70,17 @@ class Connection:
         self.pending = self.pending + more if self.pending else more
 
     def take(self, size: int) -> bytes:
-        """Up to `size` pending bytes."""
+        """Take up to `size` pending bytes."""
         taken, self.pending = self.pending[:size], self.pending[size:]
         return taken
 
     def fill(
         self, view: memoryview, on_bytes: OnBytes | None = None, *, more_bytes: int = 0
     ) -> None:
-        """Read exactly len(view) bytes; `on_bytes` gets them in order, in pieces of `view`. So many
-        `more_bytes` of the same body are read right after them."""
+        """Read exactly len(view) bytes; `on_bytes` gets them in order, in pieces of `view`.
+
+        `more_bytes` says how many bytes of the same body the caller reads right after this call.
+        """
         early = self.take(len(view))
         view[: len(early)] = early
         filled, heard, size = len(early), 0, len(view)
@@ -84,7 +93,7 @@ class Connection:
                 raise ProtocolError(f"the body ended {last - filled} bytes early")
             filled += count
             if patient and last - filled <= 2 * WAKE_BYTES:
-                # TLS may hold records back: so this ends well before the last byte.
+                # Stop well before the last byte, because TLS may hold records back.
                 self._wake_at(1)
                 patient = False
             if on_bytes is not None and filled - heard >= HEARD_BYTES:
@@ -94,23 +103,26 @@ class Connection:
             on_bytes(view[heard:])
 
     def read_to_end(self) -> bytes:
-        """One more piece of a body that ends with the connection; empty at its end."""
+        """Read the next piece of a body that ends with the connection; empty at its end."""
         return self._recv(RECEIVE_BYTES)
 
     def send(self, data: memoryview | bytes) -> None:
-        """All of it."""
+        """Send all of `data`."""
         view = memoryview(data)
         while view:
             view = view[self._send_some(view) :]
 
     def request(self, request: bytes) -> None:
-        """Send all of a request. Its answer takes a while, so it is waited for before it is looked
-        for."""
+        """Send a whole request.
+
+        The next read polls before it calls recv(): the response cannot be there yet, and this saves
+        a system call.
+        """
         self._answer_is_due = True
         self.send(request)
 
     def is_stale(self) -> bool:
-        """Readable while nothing was asked: the host has closed it, or speaks out of turn."""
+        """Return True if an idle connection is readable: the host closed it, or sent something."""
         return bool(self.pending) or self.readiness.is_readable()
 
     def close(self) -> None:
@@ -137,7 +149,7 @@ class Connection:
             try:
                 return self.sock.send(view[:SEND_BYTES])
             except BlockingIOError:
-                # What wakes us may be the answer: that will not be announced again.
+                # The response may be what wakes us; it would not be announced a second time.
                 self._answer_is_due = False
                 self.readiness.await_writing(self.idle_seconds)
 
@@ -150,12 +162,12 @@ class Connection:
         if size == self._waking_bytes:
             return
         self._waking_bytes = size
-        with contextlib.suppress(OSError):  # a kernel without it works as well, at more CPU
+        with contextlib.suppress(OSError):  # a kernel without it only costs more CPU
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
 
 class TlsConnection(Connection):
-    """The same over TLS. Records pass through memory, many in one system call."""
+    """A connection over TLS. Many records are received or sent in one system call."""
 
     def __init__(
         self,
@@ -165,7 +177,7 @@ class TlsConnection(Connection):
         context: ssl.SSLContext,
         host: str,
     ) -> None:
-        """Shakes hands. Raises ssl.SSLError, and OSError as any other exchange."""
+        """Do the TLS handshake. Raises ssl.SSLError, or OSError as any exchange does."""
         super().__init__(sock, readiness, idle_seconds)
         self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._came, self._goes, server_hostname=host)
@@ -184,7 +196,7 @@ class TlsConnection(Connection):
         return bytes(buffer[: self._recv_into(memoryview(buffer))])
 
     def _recv_into(self, view: memoryview) -> int:
-        """All records that are at hand: each read() takes one, of 16 KiB at most."""
+        """Read all records that have come; each read() takes one, of 16 KiB at most."""
         read, size, filled = self._tls.read, len(view), 0
         while filled < size:
             try:
@@ -204,7 +216,7 @@ class TlsConnection(Connection):
         return count
 
     def _feed(self) -> None:
-        """Records off the socket."""
+        """Receive records from the socket."""
         records = _scratch()
         count = super()._recv_into(records)
         if count == 0:
@@ -220,7 +232,7 @@ class TlsConnection(Connection):
 
 
 class _Scratch(threading.local):
-    """Memory for records that are on their way from a socket to their connection."""
+    """A thread's memory for records on their way from a socket to the TLS layer."""
 
     def __init__(self) -> None:
         self.records = memoryview(bytearray(RECORDS_BYTES))
@@ -230,5 +242,8 @@ _SCRATCH: Final = _Scratch()
 
 
 def _scratch() -> memoryview:
-    """Nothing waits between its filling and its emptying: so one for each thread is enough."""
+    """Return this thread's memory for records.
+
+    One for each thread is enough, since no other fiber runs between filling and emptying it.
+    """
     return _SCRATCH.records

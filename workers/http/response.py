@@ -1,4 +1,4 @@
-"""The reading half of HTTP/1.1 (RFC 9112): answers off a connection, bodies into given buffers."""
+"""The reading half of HTTP/1.1 (RFC 9112): responses from a connection, bodies into buffers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from noria.workers.http.connection import Connection, OnBytes, ProtocolError
 from noria.workers.runtime.buffers import BodyBuffer, views
 
 HEAD_BYTES_MAX: Final = 256 * 1024
-"""Longest head of an answer. 8 KiB of metadata fits many times."""
-ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Longest answer that goes into no given buffer. A page of 5,000 blobs with metadata fits."""
+"""Longest head of a response. 8 KiB of metadata fits many times."""
+RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Longest body without a buffer of the caller's. A page of 5,000 blobs with metadata fits."""
 INTERIM_MAX: Final = 16
-"""Interim answers before the final one. Stores send one, 100 Continue, or a proxy some 102."""
+"""Most interim responses before the final one. Stores send one 100, and proxies may send 102s."""
 
 _STATUS = re.compile(r"[1-9][0-9]{2}(?: |$)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -23,19 +23,19 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """What came back."""
+    """The response to one request."""
 
     status: int
     headers: Mapping[str, str]
-    """Names in lower case; the values of repeated ones joined by a comma."""
+    """Names in lower case; the values of repeated names are joined by a comma."""
     body: bytes = b""
-    """Empty where the body went into the caller's buffer."""
+    """Empty if the body went into the caller's buffer."""
     filled: bool = False
-    """True where the body went into the caller's buffer: both are of the same length."""
+    """True if the body went into the caller's buffer: both have the same length."""
 
 
 class Fill(Protocol):
-    """As Connection.fill: the next bytes of a body, exactly as many as there is room for."""
+    """Reads exactly len(view) bytes of a body into `view`, as Connection.fill does."""
 
     def __call__(
         self, view: memoryview, on_bytes: OnBytes | None = None, *, more_bytes: int = 0
@@ -51,17 +51,17 @@ def fill_room(
     *,
     more_bytes: int = 0,
 ) -> None:
-    """As `fill`, for the bytes [start, end) of what goes into the room."""
+    """Read the bytes [start, end) of a body into `room` by calls of `fill`."""
     for view in views(room, start, end):
         start += len(view)
         fill(view, on_bytes, more_bytes=end - start + more_bytes)
 
 
 class Wrapping(Protocol):
-    """A form of body that a host may choose: what was asked for, and more around it."""
+    """A format that a host may wrap around the bytes of a body, such as checksums."""
 
     def wraps(self, headers: Mapping[str, str]) -> bool:
-        """Whether the answer with these headers has that form."""
+        """Return True if the response with these headers has a body in this format."""
 
     def unwrap(
         self,
@@ -71,39 +71,41 @@ class Wrapping(Protocol):
         into: BodyBuffer,
         on_bytes: OnBytes | None,
     ) -> bool:
-        """Read all of a body of so many bytes, and fill `into` with what was asked for. False, and
-        nothing is read, where the lengths do not agree."""
+        """Read a wrapped body of `body_bytes` bytes and fill `into` with what it contains.
+
+        Returns False, and reads nothing, if the lengths do not agree.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sink:
-    """Where the body of a 200 or 206 goes, if the lengths agree."""
+    """The buffer for the body of a 200 or 206. It is filled only if the lengths agree."""
 
     into: BodyBuffer
     on_bytes: OnBytes | None = None
     """Gets the pieces of `into` as they come, in order."""
     wrapping: Wrapping | None = None
-    """The form that the body is taken out of, if it comes in it."""
+    """The format to unwrap if the host uses it."""
 
 
 def read_head(connection: Connection) -> tuple[int, dict[str, str]]:
-    """Status and headers of the final answer, interim ones (1xx) passed over."""
+    """Return the status and headers of the final response; interim ones (1xx) are skipped."""
     for _ in range(INTERIM_MAX + 1):
         status, headers = read_one_head(connection)
         if status >= 200:
             return status, headers
-    raise ProtocolError("interim answers, and no final one")
+    raise ProtocolError("too many interim responses without a final one")
 
 
 def read_one_head(connection: Connection) -> tuple[int, dict[str, str]]:
     while (end := connection.pending.find(b"\r\n\r\n")) < 0:
         if len(connection.pending) > HEAD_BYTES_MAX:
-            raise ProtocolError("the head of the answer does not end")
+            raise ProtocolError("the head of the response does not end")
         connection.receive()
     lines = _decode(connection.take(end + 4)[:end]).split("\r\n")
     version, _, rest = lines[0].partition(" ")
     if version not in ("HTTP/1.1", "HTTP/1.0") or not _STATUS.match(rest):
-        raise ProtocolError("the answer is not HTTP/1.1")
+        raise ProtocolError("the response is not HTTP/1.1")
     headers: dict[str, str] = {"connection": "close"} if version == "HTTP/1.0" else {}
     for line in lines[1:]:
         name, _, value = line.partition(":")
@@ -114,8 +116,10 @@ def read_one_head(connection: Connection) -> tuple[int, dict[str, str]]:
 
 
 def _decode(head: bytes) -> str:
-    """UTF-8 where it is that, as stores send metadata back; else one character a byte (RFC 9110,
-    5.5)."""
+    """Decode as UTF-8 if possible, else as Latin-1, one character for each byte (RFC 9110, 5.5).
+
+    Stores return metadata in UTF-8.
+    """
     try:
         return head.decode()
     except UnicodeDecodeError:
@@ -129,7 +133,7 @@ def read_body(
     headers: dict[str, str],
     sink: Sink | None = None,
 ) -> tuple[Response, bool]:
-    """The answer, and whether its connection may serve another exchange."""
+    """Return the response, and whether its connection may be used for another exchange."""
     reusable = "close" not in headers.get("connection", "").lower()
     if method == "HEAD" or status in (204, 304):
         return Response(status=status, headers=headers), reusable
@@ -143,7 +147,7 @@ def read_body(
         body = _read_chunks(connection)
     elif "content-length" in headers:
         length = _length(headers)
-        if length > ANSWER_BYTES_MAX if sink is None else length != len(sink.into):
+        if length > RESPONSE_BYTES_MAX if sink is None else length != len(sink.into):
             return Response(status=status, headers=headers), False
         if sink is not None:
             fill_room(connection.fill, sink.into, 0, length, sink.on_bytes)
@@ -157,7 +161,7 @@ def read_body(
         return Response(status=status, headers=headers, body=body), reusable
     if len(body) != len(sink.into):
         return Response(status=status, headers=headers), reusable
-    # Stores state a length with what they serve; the copy is for a proxy that dropped it.
+    # Stores state the length of an object; this copy is for a proxy that dropped the header.
     fill_room(_Held(body).fill, sink.into, 0, len(body), sink.on_bytes)
     return Response(status=status, headers=headers, filled=True), reusable
 
@@ -174,10 +178,12 @@ def _read_wrapped(
     sink: Sink,
     wrapping: Wrapping,
 ) -> bool:
-    """False where the lengths do not agree. A form with more around it comes with its length, or
-    in chunks, which are held before they are unwrapped."""
+    """Unwrap the body into the sink. Returns False if the lengths do not agree.
+
+    A wrapped body has a Content-Length, or comes in chunks, which are held in memory first.
+    """
     if "transfer-encoding" in headers:
-        held = _Held(_read_chunks(connection, len(sink.into) + ANSWER_BYTES_MAX))
+        held = _Held(_read_chunks(connection, len(sink.into) + RESPONSE_BYTES_MAX))
         return wrapping.unwrap(headers, len(held.body), held.fill, sink.into, sink.on_bytes)
     if "content-length" not in headers:
         return False
@@ -186,7 +192,7 @@ def _read_wrapped(
 
 
 class _Held:
-    """A body that has come already, as Fill."""
+    """A body that is in memory already, with the `fill` of a connection."""
 
     def __init__(self, body: bytes) -> None:
         self.body = memoryview(body)
@@ -204,25 +210,25 @@ class _Held:
             on_bytes(view)
 
 
-def _read_chunks(connection: Connection, most_bytes: int = ANSWER_BYTES_MAX) -> bytes:
-    """A chunked body (RFC 9112, 7.1); its trailers are passed over."""
+def _read_chunks(connection: Connection, most_bytes: int = RESPONSE_BYTES_MAX) -> bytes:
+    """Read a chunked body (RFC 9112, 7.1); its trailers are skipped."""
     body = bytearray()
     while True:
         size_text, _, _ = _read_line(connection).partition(b";")
         try:
             size = int(size_text, 16)
         except ValueError:
-            raise ProtocolError("a chunk without a size") from None
+            raise ProtocolError("a chunk has no size") from None
         if size == 0:
             _pass_trailers(connection)
             return bytes(body)
         if size < 0 or len(body) + size > most_bytes:
-            raise ProtocolError("the answer is too long")
+            raise ProtocolError("the response is too long")
         start = len(body)
         body += bytes(size)
         connection.fill(memoryview(body)[start:])
         if _read_line(connection):
-            raise ProtocolError("a chunk longer than its size")
+            raise ProtocolError("a chunk is longer than its size")
 
 
 def _pass_trailers(connection: Connection) -> None:
@@ -236,7 +242,7 @@ def _pass_trailers(connection: Connection) -> None:
 def _read_line(connection: Connection) -> bytes:
     while (end := connection.pending.find(b"\r\n")) < 0:
         if len(connection.pending) > HEAD_BYTES_MAX:
-            raise ProtocolError("a line that does not end")
+            raise ProtocolError("a line does not end")
         connection.receive()
     return connection.take(end + 2)[:end]
 
@@ -245,6 +251,6 @@ def _read_to_end(connection: Connection) -> bytes:
     body = bytearray(connection.take(len(connection.pending)))
     while more := connection.read_to_end():
         body += more
-        if len(body) > ANSWER_BYTES_MAX:
-            raise ProtocolError("the answer is too long")
+        if len(body) > RESPONSE_BYTES_MAX:
+            raise ProtocolError("the response is too long")
     return bytes(body)

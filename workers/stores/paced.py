@@ -1,15 +1,15 @@
-"""A store that waits its turn, tries again and counts, around one that does neither.
+"""A store around another store: it paces requests, retries them and counts them.
 
-This is the only retry layer. It keeps the contract of protocol.py, so that whoever holds a store
-need not know which one; a verb that is missing here is a type error.
+This is the only retry layer. It keeps the contract of protocol.py, so that callers need not know
+which store they hold. A verb that is missing here is a type error.
 
     while True:
-        with tries:                          waits for a slot of the pacer
-            return self.inner.verb(...)      an answer ends it; so does an error that stands
+        with tries:                          wait for a slot of the pacer
+            return self.inner.verb(...)      ends with a result, or an error that is not retried
 
-What fails with a Retryable is tried again after a pause, as long as the policy allows. Not so three
-of them: DigestRefused, OutcomeUnknown and UploadLost need more than the same request once more, and
-reach the caller at once.
+A request that fails with a Retryable is tried again after a pause, as long as the policy allows.
+Three of these errors reach the caller at once, because repeating the request alone would not help:
+DigestRefused, OutcomeUnknown and UploadLost.
 """
 
 from __future__ import annotations
@@ -52,57 +52,57 @@ from noria.workers.stores.protocol import (
 )
 
 NO_LIMIT: Final = 1_000_000
-"""Requests at a time for a store that nobody paces: more than there are threads."""
+"""Requests at a time to a store that is not paced: more than there are threads."""
 
 _FOR_THE_CALLER: Final = (DigestRefused, OutcomeUnknown, UploadLost)
 
 
 class Stopped(Exception):
-    """The work is being handed back: nothing is final, everything may be done again."""
+    """The lease is being handed back: nothing is final, and everything may be done again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How long one request is tried again, and how long the pauses are."""
+    """How long one request is retried, and how long the pauses are."""
 
     tries: int | None = None
-    """At most; 1 means once. None: as many as fit into `seconds`."""
+    """Tries at most; 1 means no retry. None: as many as fit into `seconds`."""
     seconds: float | None = None
-    """Given up after it has kept failing for so long; 0 allows one try. None: see `tries`."""
+    """Give up once the request has failed for this long; 0 allows one try. None: see `tries`."""
     base_seconds: float = 0.5
     """The longest first pause; each later one may be twice as long."""
     cap_seconds: float = 60.0
-    """The longest pause that nobody asks for."""
+    """The longest pause, unless the store asks for a longer one."""
 
     def gives_up(self, tries: int, failing_seconds: float) -> bool:
-        """True after the last try."""
+        """Return True after the last try."""
         return (self.tries is not None and tries >= self.tries) or (
             self.seconds is not None and failing_seconds >= self.seconds
         )
 
     def asked_seconds(self, error: Retryable) -> float:
-        """The pause that a store asks for (Retry-After), no longer than all tries may take."""
+        """Return the pause that the store asks for (Retry-After), `seconds` at most."""
         seconds = error.retry_after_seconds or 0.0 if isinstance(error, Throttled) else 0.0
         return seconds if self.seconds is None else min(seconds, self.seconds)
 
 
 PATIENT: Final = RetryPolicy(tries=8)
-"""For the few requests of who plans or cleans up: with the pauses about two minutes."""
+"""For the few requests of planning and cleaning up: about two minutes with the pauses."""
 
 
 @dataclass(slots=True)
 class SentBytes:
-    """Bytes sent through one PacedTarget, those of repeated requests included."""
+    """Bytes sent through one PacedTarget, including those of repeated requests."""
 
     total: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacedStore(SourceStore):
-    """A source. Every verb as in protocol.py, and raises Stopped between tries where `stopping` is
-    set; that ends a pause at once.
+    """A paced source. Its verbs are those of protocol.py.
 
-    By itself it has no limit of requests, nobody sees its counters, and nothing stops it.
+    If `stopping` is set, a verb raises Stopped before its next try; a pause ends at once. By
+    default there is no limit on requests, the counters are private, and nothing sets `stopping`.
     """
 
     role: ClassVar[StoreRole] = StoreRole.SOURCE
@@ -121,7 +121,7 @@ class PacedStore(SourceStore):
         return self.inner.provider
 
     def check_access(self) -> None:
-        """One try, as the store says it: whoever asks wants to know now."""
+        """Try once, without retries: the caller wants to know now."""
         self.inner.check_access()
 
     def list_page(self, request: PageRequest) -> Page:
@@ -184,11 +184,11 @@ class PacedStore(SourceStore):
         self.inner.close()
 
     def stopped_by(self, stopping: threading.Event) -> PacedStore:
-        """The same store for work that this event ends."""
+        """Return the same store for work that this event ends."""
         return replace(self, stopping=stopping)
 
     def back_off(self, tries: int, asked_seconds: float = 0.0) -> None:
-        """Pause after so many tries have failed, at least for as long as was asked for."""
+        """Pause after `tries` failed tries, for at least `asked_seconds`."""
         seconds = self.pacer.backoff(
             tries,
             base_seconds=self.policy.base_seconds,
@@ -200,7 +200,7 @@ class PacedStore(SourceStore):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacedTarget(PacedStore, TargetStore):
-    """The same for a target, which also counts what is sent to it."""
+    """A paced target. It also counts the bytes that are sent to it."""
 
     role: ClassVar[StoreRole] = StoreRole.TARGET
 
@@ -218,7 +218,7 @@ class PacedTarget(PacedStore, TargetStore):
         return replace(self, stopping=stopping)
 
     def metered(self) -> PacedTarget:
-        """The same target, whose `sent` begins at nothing: for one object or part."""
+        """Return the same target with `sent` at 0, for one object or part."""
         return PacedTarget(
             inner=self.inner,
             policy=self.policy,
@@ -312,7 +312,7 @@ class PacedTarget(PacedStore, TargetStore):
                 return self.inner.abort_upload(key, upload_id)
 
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
-        """As in protocol.py, and held in memory: a page that fails begins the list again."""
+        """As in protocol.py, but held in memory: if a page fails, the list starts again."""
         tries = _Tries(self, StoreOperation.LIST)
         while True:
             with tries:
@@ -325,7 +325,7 @@ class PacedTarget(PacedStore, TargetStore):
                 return self.inner.delete_object(key)
 
     def _counted(self, body: memoryview | BodyWriter) -> memoryview | BodyWriter:
-        """The body of one try."""
+        """Return the body of one try, so that its bytes are counted."""
         if isinstance(body, memoryview):
             self._count_sent(len(body))
             return body
@@ -346,7 +346,7 @@ class PacedTarget(PacedStore, TargetStore):
 
 
 class _Tries:
-    """The tries of one verb: a block that is entered again until it returns or its error stands."""
+    """The tries of one verb: a block that is entered until it returns or must not be retried."""
 
     __slots__ = ("_failing_since", "_listener", "_operation", "_started", "_store", "_tries")
 
@@ -387,7 +387,7 @@ class _Tries:
         return False
 
     def _tries_again(self, error: Retryable) -> bool:
-        """After a pause; False after the last try."""
+        """Pause and return True; return False if the error is not to be retried."""
         store = self._store
         if self._listener is not None and not self._listener.restart():
             return False
@@ -407,6 +407,11 @@ class _Tries:
         return True
 
     def _refuses_this_object_alone(self, error: AccessDenied) -> bool:
+        """Return True if the source refuses one object but not its container.
+
+        Such an object has a key or an access list of its own. Any other refusal concerns the whole
+        run.
+        """
         if not self._store.denied_alone or error.key is None:
             return False
         try:

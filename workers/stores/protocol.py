@@ -1,11 +1,11 @@
-"""What a store must do. Two roles, few verbs; one class for each store plays both.
+"""The contract of a store: two roles and a few verbs. One class for each store plays both roles.
 
-The contract, for every verb and every store:
+For every verb and every store:
 
 - A store is opened on one container or bucket; names are whole keys in it, exactly as listed.
 - A verb makes at most one try. paced.py retries; transfer.py settles unknown outcomes.
-- Failures are errors of manifests.errors, chosen in one function of each store's file; a status
-  that is not known is permanent. Errors carry the key apart from the message.
+- Failures are errors of manifests.errors, chosen in one function for each store. An unknown status
+  is permanent. Errors carry the key apart from the message.
 - A verb may be called from many threads and fibers at once. Connections are pooled and kept.
 - No verb changes a source: only GET, HEAD and LIST are sent in the source role.
 """
@@ -25,7 +25,7 @@ from noria.workers.runtime.buffers import BodyBuffer
 
 
 class Checksum(StrEnum):
-    """What a target is known to verify while it takes a body in."""
+    """The checksum that a target is known to verify when it receives a body."""
 
     CRC64NVME = "crc64nvme"
     MD5 = "md5"
@@ -34,14 +34,14 @@ class Checksum(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetCapabilities:
-    """What a target is known to do. Without a probe, nothing."""
+    """What a target is known to do. Without a probe, nothing is known."""
 
     checksum: Checksum = Checksum.NONE
-    """What put_object and put_part send along, and the target refuses if it is wrong."""
+    """Sent by put_object and put_part; the target refuses a body that does not have it."""
     if_absent: bool = False
-    """If-None-Match:* is honoured for a PUT and for a completed upload."""
+    """The target honours If-None-Match:* for a PUT and for completing an upload."""
     checksum_in_trailer: bool = False
-    """A streamed part may end with its checksum."""
+    """The target verifies a checksum that follows a streamed part."""
 
 
 NOTHING_KNOWN: Final = TargetCapabilities()
@@ -49,24 +49,26 @@ NOTHING_KNOWN: Final = TargetCapabilities()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectHead:
-    """What a store says of an object, from HEAD or from the answer to a GET."""
+    """What a store states about an object, in the response to a HEAD or a GET."""
 
     size: int
-    """Of the whole object, also where a range was read."""
+    """Of the whole object, even if only a range was read."""
     etag: str
     """Without quotes or W/."""
     version_id: str | None = None
     crc64nvme: int | None = None
-    """Full-object CRC64NVME as the store states it; None where it states none or a composite."""
+    """Full-object CRC64NVME as the store states it; None if it states none or a composite."""
     range_crc64nvme: int | None = None
-    """Of the bytes that a read_range brought, as the source states it and they were found to have
-    it; None where it states none, or a whole object was read."""
+    """CRC64NVME of the range read, as the source states it and as the bytes were found to have it.
+
+    None if the source states none, or if a whole object was read.
+    """
     txid: str | None = None
-    """The transfer id that put_object or create_upload left there; None for a foreign object."""
+    """The transfer id that put_object or create_upload stored; None for a foreign object."""
     tag_count: int = 0
-    """How many tags the answer announces; read_tags fetches them."""
+    """The number of tags that the response announces; read_tags fetches them."""
     attributes: Attributes = field(default_factory=Attributes)
-    """Without tags. Without the marks that Noria itself adds (txid, mtime)."""
+    """Without tags, and without the metadata that Noria itself adds (txid, mtime)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ class Written:
     etag: str
     version_id: str | None = None
     crc64nvme: int | None = None
-    """Full-object value as the answer states it, else None."""
+    """Of the whole body or object, as the response states it; None if it states none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,17 +90,17 @@ class ListedUpload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRequest:
-    """One page of a listing to fetch."""
+    """Which page of a listing to fetch."""
 
     prefix: str
     marker: str | None = None
     deep: bool = False
-    """True: all names below prefix. False: those up to the next slash, and the prefixes there."""
+    """True: all names below `prefix`. False: the names up to the next slash, and the prefixes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What came for a PageRequest."""
+    """The response to a PageRequest."""
 
     batch: pa.RecordBatch
     """Of INVENTORY_SCHEMA."""
@@ -107,35 +109,42 @@ class Page:
 
 
 class ReadListener(Protocol):
-    """Hears the bytes of a read as they come."""
+    """Gets the bytes of a read as they come."""
 
     def update(self, piece: memoryview, crc64nvme: int | None = None, /) -> None:
-        """The next piece. `crc64nvme` is that of the piece, if it had to be taken on the way."""
+        """Take the next piece. `crc64nvme` is its checksum, if the store has computed it anyway."""
 
     def restart(self) -> bool:
-        """The read has failed: forget what came of it, all of it comes again. False where that
-        cannot be, and the read is not to be tried again."""
+        """Forget all pieces of a read that failed; the read then starts from its first byte.
+
+        Return False if that is impossible; the read is then not tried again.
+        """
 
 
 class SourceStore(Protocol):
-    """Where bytes come from; also how a target is read back."""
+    """A store that is read: the source, and a target that is read back."""
 
     @property
     def provider(self) -> str:
         """A name in manifests.plan.providers."""
 
     def check_access(self) -> None:
-        """See that the container exists and may be listed. Raises ConfigurationError or
-        AccessDenied."""
+        """Check that the container exists and may be listed.
+
+        Raises ConfigurationError or AccessDenied.
+        """
 
     def list_page(self, request: PageRequest) -> Page:
-        """One page of a listing; listing.list_objects puts all of them together.
+        """Return one page of a listing; listing.list_objects reads all pages.
 
         Attributes, metadata and tags are filled if the listing states them for free.
         """
 
     def head(self, key: str) -> ObjectHead | None:
-        """What stands under key, or None. Raises AccessDenied, Retryable."""
+        """Return the head of the object `key`, None if it is missing.
+
+        Raises AccessDenied, Retryable.
+        """
 
     def read_range(
         self,
@@ -147,16 +156,16 @@ class SourceStore(Protocol):
         version_id: str | None = None,
         listener: ReadListener | None = None,
     ) -> ObjectHead:
-        """Fill `into` with the bytes [offset, offset + len(into)), pinned to etag by If-Match.
+        """Fill `into` with the bytes [offset, offset + len(into)), pinned to `etag` by If-Match.
 
-        Answers without that exact Content-Range or of another length are refused (ShortBody). An
-        empty `into` reads the head alone. `listener` hears the pieces of `into` in order, while
-        the processor still has them at hand; what it heard counts only once this returns. What it
-        raises passes through, unless it is an OSError.
+        A response without that exact Content-Range, or of another length, is refused (ShortBody).
+        An empty `into` reads the head alone. `listener` gets the pieces of `into` in order, while
+        they are still in the processor's cache; they count only once this method has returned. The
+        listener's errors propagate, unless they are OSErrors.
 
-        Raises SourceChanged (412, or another ETag in the answer), SourceMissing (404),
-        SourceUnreadable (archived, customer key), DigestRefused (the bytes are not those that the
-        source states), other Retryable, AccessDenied.
+        Raises SourceChanged (412, or another ETag in the response), SourceMissing (404),
+        SourceUnreadable (archived, customer key), DigestRefused (the bytes do not have the checksum
+        that the source states), other Retryable, AccessDenied.
         """
 
     def read_object(
@@ -168,38 +177,40 @@ class SourceStore(Protocol):
         version_id: str | None = None,
         listener: ReadListener | None = None,
     ) -> ObjectHead:
-        """As read_range for a whole object of exactly len(into) bytes, in one GET without a Range.
-        What the source states of them is the head's `crc64nvme`."""
+        """Fill `into` with a whole object of exactly len(into) bytes, by one GET without a Range.
+
+        Otherwise as read_range. The checksum that the source states is the head's `crc64nvme`.
+        """
 
     def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
-        """The object's tags."""
+        """Return the object's tags."""
 
     def close(self) -> None:
         """Drop pooled connections."""
 
 
 class TargetStore(SourceStore, Protocol):
-    """Where bytes go, by means of what the target is known to do."""
+    """A store that is written to. It uses no more than the target is known to do."""
 
     @property
     def capabilities(self) -> TargetCapabilities:
-        """What writes make use of: given to the store when it was made."""
+        """What writes may rely on; given to the store when it is made."""
 
     def with_capabilities(self, capabilities: TargetCapabilities) -> TargetStore:
-        """The same target with other capabilities; both share their connections."""
+        """Return the same target with other capabilities; both share their connections."""
 
     def put_object(
         self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
     ) -> Written:
         """Write a whole object in one request, with its tags.
 
-        Raises TargetConflict where something stands there already (412: look with head(), it may be
-        ours), DigestRefused, OutcomeUnknown (5xx, reset, timeout after the body was sent),
-        TargetRefused, Throttled, AccessDenied. A 507 or quota answer is StoreUnavailable.
+        Raises TargetConflict if an object exists already (412: look with head(), it may be ours),
+        DigestRefused, OutcomeUnknown (5xx, reset, timeout after the body was sent), TargetRefused,
+        Throttled, AccessDenied. A 507 or a full quota is StoreUnavailable.
         """
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
-        """Open a multipart upload that leaves txid and attributes on the object; returns its id."""
+        """Open a multipart upload whose object will have `txid` and `attributes`; return its id."""
 
     def put_part(
         self,
@@ -211,27 +222,28 @@ class TargetStore(SourceStore, Protocol):
         size: int,
         crc64nvme: Callable[[], int],
     ) -> Written:
-        """Send one part; the same number again replaces it. Written.crc64nvme is the target's word.
+        """Send one part; sending the same number again replaces it.
 
-        `crc64nvme` is asked for when it goes out: that of a body at hand with its head, that of a
-        body that is poured, and so sent while it is read, behind it, where the store takes one.
-        What the body raises passes through, and no part is left. Raises UploadLost (NoSuchUpload),
-        DigestRefused, Retryable, AccessDenied.
+        `crc64nvme` is called when the checksum is sent: with the headers if the body is in memory;
+        after the body if that is written while it is read, and if the target takes a trailer.
+        Written.crc64nvme is the checksum that the target states. The body writer's errors
+        propagate, and no part is left then. Raises UploadLost (NoSuchUpload), DigestRefused,
+        Retryable, AccessDenied.
         """
 
     def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
-        """Send a body under a checksum of other bytes, as an object or as part 1 of an upload.
+        """Send a body with a checksum of other bytes, as an object or as part 1 of an upload.
 
-        For the probe alone. Raises DigestRefused where the target verifies what it takes in.
+        For the probe alone. Raises DigestRefused if the target verifies the checksum.
         """
 
     def answered_as(self) -> str | None:
-        """A name in manifests.providers, where the target's answers give it away."""
+        """Return the name in manifests.plan.providers that the target's responses give away."""
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
-        """Part number -> (size, etag) of what the target holds; None where the upload is gone.
+        """Return part number -> (size, etag) of the parts that the target holds, from all pages.
 
-        All pages. Where a part was sent twice, the newest.
+        If a part was sent twice, the newest counts. None if the upload is gone.
         """
 
     def complete_upload(
@@ -245,20 +257,22 @@ class TargetStore(SourceStore, Protocol):
         attributes: Attributes,
         txid: str,
     ) -> Written:
-        """Make the object out of its parts, if absent, stating size and full-object CRC64NVME.
+        """Make the object from its parts, if absent, and state its size and CRC64NVME.
 
-        `attributes` and `txid` are those of create_upload: some stores take them only now.
+        `attributes` and `txid` are those of create_upload, because some stores take them only now.
 
         Raises TargetConflict (412), UploadLost, DigestRefused, and OutcomeUnknown for everything
         that is neither a clear yes (200 and an ETag) nor a clear no.
         """
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """Drop an upload and its parts. An upload that is gone already is fine."""
+        """Drop an upload and its parts. Do nothing if the upload is gone already."""
 
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
-        """Open multipart uploads below prefix, all pages."""
+        """Yield the open multipart uploads below `prefix`, from all pages."""
 
     def delete_object(self, key: str) -> None:
-        """Remove a canary of the probe, or what a run of `noria bench` wrote. Used for nothing
-        else. Missing is fine."""
+        """Delete an object; do nothing if it is missing.
+
+        Used only for a probe's canaries and for what `noria bench` wrote.
+        """

@@ -343,7 +343,7 @@ MIXED = textwrap.dedent(
     from noria.engine.cluster.opening import open_cluster
 
     address, log, spec, own = sys.argv[1:]
-    code = Path(noria.__file__)
+    code = Path(noria.__file__).with_name("version.py")
     assert str(code).startswith(own), code
     # As an upgrade does while a driver runs.
     code.write_text(code.read_text().replace(noria.__version__, "9.9.9"))
