@@ -40,6 +40,9 @@ SPECS = [
 TOTAL = sum(spec.size for spec in SPECS)
 PLAN = {"part_bytes": PART}
 RUN = {"streams": STREAMS, "workers": WORKERS, "journal_seconds": 0.2}
+EXIT_CODES = {LOCAL_WORKER: (0,), RAY_WORKER: (0,), GATEWAY: (3,)}
+"""One worker of several is replaced; without its cluster a run has to stop. Where Ray loses a
+process of its own it may get to the end all the same."""
 JOURNAL_BYTES = PART * STREAMS
 """At most this was sent in one journal interval of a worker: every stream ends a part."""
 
@@ -93,8 +96,7 @@ def test_whatever_is_killed_every_object_is_right(
         assert process.returncode == -signal.SIGKILL
     else:
         assert json.loads(out)["complete"] is (process.returncode == 0)
-        # One worker of several is replaced; without its cluster a run has to stop.
-        assert process.returncode == (0 if title in (LOCAL_WORKER, RAY_WORKER) else 3), err
+        assert process.returncode in EXIT_CODES.get(title, (0, 3)), err
     assert "Traceback" not in err
     done = move.noria("run", move.job)
     assert done["outcomes"] == {"TRANSFERRED": len(SPECS)}
@@ -106,14 +108,14 @@ def test_whatever_is_killed_every_object_is_right(
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("options", [[], ["--ray"]], ids=["local", "ray"])
-def test_ten_times_everything_killed_at_random_and_no_difference(
-    move: Move, counter: FaultProxy, options: list[str]
+@pytest.mark.parametrize(("times", "options"), [(10, []), (3, ["--ray"])], ids=["local", "ray"])
+def test_everything_killed_at_random_again_and_again_and_no_difference(
+    move: Move, counter: FaultProxy, times: int, options: list[str]
 ) -> None:
     seed = 77
     dice = random.Random(seed)
     kills = 0
-    for _ in range(10):
+    for _ in range(times):
         process = move.start("run", move.job.with_suffix(".toml"), "--json", *options)
         enough = counter.written_bytes_so_far() + int(dice.random() * TOTAL / 20)
         wait_until(partial(has_moved, counter, process, enough), "some progress")
@@ -129,7 +131,7 @@ def test_ten_times_everything_killed_at_random_and_no_difference(
         expect_no_worker_left(family)
         kills += 1
     done = move.noria("run", move.job.with_suffix(".toml"))
-    assert kills == 10, f"seed {seed}: the move ended after {kills} kills, which says too little"
+    assert kills == times, f"seed {seed}: the move ended after {kills} kills, which says too little"
     assert done["outcomes"] == {"TRANSFERRED": len(SPECS)}
     move.expect_all_arrived()
     move.expect_rclone_finds_no_difference()
