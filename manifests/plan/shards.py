@@ -22,7 +22,7 @@ from noria.manifests.plan.providers import MIB, ProviderLimits
 OWN_METADATA_BYTES = 256
 """User metadata kept free for Noria's own two entries, `noriatxid` and `mtime`, names included.
 
-As much as MARK_BYTES_MAX of workers/stores/metadata.py.
+workers/stores/metadata.py adds them.
 """
 
 MIN_SHARD_BYTES = 64 * MIB

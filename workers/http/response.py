@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from noria.workers.http.connection import Connection, OnBytes, ProtocolError
-from noria.workers.runtime.buffers import BodyBuffer, views
+from noria.workers.runtime.buffers import BodyBuffer, body_slices
 
 HEAD_BYTES_MAX: Final = 256 * 1024
 """Longest head of a response. 8 KiB of metadata fits many times."""
@@ -52,12 +52,12 @@ def fill_room(
     more_bytes: int = 0,
 ) -> None:
     """Read the bytes [start, end) of a body into `room` by calls of `fill`."""
-    for view in views(room, start, end):
+    for view in body_slices(room, start, end):
         start += len(view)
         fill(view, on_bytes, more_bytes=end - start + more_bytes)
 
 
-class Wrapping(Protocol):
+class BodyFormat(Protocol):
     """A format that a host may wrap around the bytes of a body, such as checksums."""
 
     def wraps(self, headers: Mapping[str, str]) -> bool:
@@ -84,7 +84,7 @@ class Sink:
     into: BodyBuffer
     on_bytes: OnBytes | None = None
     """Gets the pieces of `into` as they come, in order."""
-    wrapping: Wrapping | None = None
+    body_format: BodyFormat | None = None
     """The format to unwrap if the host uses it."""
 
 
@@ -139,8 +139,8 @@ def read_body(
         return Response(status=status, headers=headers), reusable
     if status not in (200, 206):
         sink = None
-    if sink is not None and sink.wrapping is not None and sink.wrapping.wraps(headers):
-        if not _read_wrapped(connection, headers, sink, sink.wrapping):
+    if sink is not None and sink.body_format is not None and sink.body_format.wraps(headers):
+        if not _read_wrapped(connection, headers, sink, sink.body_format):
             return Response(status=status, headers=headers), False
         return Response(status=status, headers=headers, filled=True), reusable
     if "transfer-encoding" in headers:
@@ -176,7 +176,7 @@ def _read_wrapped(
     connection: Connection,
     headers: Mapping[str, str],
     sink: Sink,
-    wrapping: Wrapping,
+    body_format: BodyFormat,
 ) -> bool:
     """Unwrap the body into the sink. Returns False if the lengths do not agree.
 
@@ -184,11 +184,11 @@ def _read_wrapped(
     """
     if "transfer-encoding" in headers:
         held = _Held(_read_chunks(connection, len(sink.into) + RESPONSE_BYTES_MAX))
-        return wrapping.unwrap(headers, len(held.body), held.fill, sink.into, sink.on_bytes)
+        return body_format.unwrap(headers, len(held.body), held.fill, sink.into, sink.on_bytes)
     if "content-length" not in headers:
         return False
     fill = connection.fill
-    return wrapping.unwrap(headers, _length(headers), fill, sink.into, sink.on_bytes)
+    return body_format.unwrap(headers, _length(headers), fill, sink.into, sink.on_bytes)
 
 
 class _Held:

@@ -1,8 +1,7 @@
-"""Memory for bytes in flight: bounded in bytes for the whole process, and used again.
+"""Memory for bytes in flight: reused, and bounded in bytes for the whole process.
 
-Fresh memory costs a page fault for each page, in all as much as hashing it some ten times; so
-buffers go back to a shelf for their size and are handed out again, and large ones are made of
-large pages.
+New memory costs a page fault for each page, in total as much as hashing it about ten times. So
+buffers are kept on a free list for their size and handed out again, and large ones use large pages.
 """
 
 from __future__ import annotations
@@ -24,38 +23,40 @@ _Memory = bytearray | mmap.mmap
 
 
 class ScratchBuffer:
-    """Memory that a longer body passes through: a piece is used up before the next one comes."""
+    """Memory that a longer body passes through: each piece is used before the next one is read."""
 
     def __init__(self, memory: memoryview, size: int) -> None:
         self.memory = memory
         self._size = size
 
     def __len__(self) -> int:
-        """Of the body."""
+        """The size of the body in bytes."""
         return self._size
 
 
 BodyBuffer: TypeAlias = memoryview | ScratchBuffer
-"""Where the bytes of a body go."""
+"""The memory that receives the bytes of a body."""
 
 
-def views(room: BodyBuffer, start: int, end: int) -> Iterator[memoryview]:
-    """Where the bytes [start, end) of the body go, in order; each view is to be filled before the
-    next is asked for."""
-    if isinstance(room, memoryview):
-        yield room[start:end]
+def body_slices(buffer: BodyBuffer, start: int, end: int) -> Iterator[memoryview]:
+    """Yield the memory for the bytes [start, end) of the body, in order.
+
+    Fill each slice before you take the next one.
+    """
+    if isinstance(buffer, memoryview):
+        yield buffer[start:end]
         return
     while start < end:
-        view = room.memory[: end - start]
+        view = buffer.memory[: end - start]
         yield view
         start += len(view)
 
 
 class BufferPool:
-    """Hands out writable memoryviews; at most `capacity_bytes` are out at a time, who asks for more
-    waits, in the order they came.
+    """Hands out writable memoryviews of at most `capacity_bytes` in total.
 
-    One request never waits for itself: asking for more than the capacity is a programming error.
+    Requests beyond that wait, in the order they came. A single request for more than the capacity
+    is a programming error (ValueError).
     """
 
     def __init__(self, capacity_bytes: int) -> None:
@@ -72,7 +73,7 @@ class BufferPool:
 
     @contextmanager
     def take(self, size: int) -> Iterator[memoryview]:
-        """A view of exactly `size` bytes, with whatever content the last user left."""
+        """Take a buffer of exactly `size` bytes for the block; its content is undefined."""
         room = _size_class(size)
         if room > self.capacity_bytes:
             raise ValueError(f"a buffer of {room} bytes exceeds the pool of {self.capacity_bytes}")
@@ -96,7 +97,7 @@ class BufferPool:
                 self._admit()
 
     def _admit(self) -> None:
-        """Whoever's turn it is gets the room, the large as the small: or they would never."""
+        """Admit strictly in order, so that small requests cannot starve large ones."""
         while self._queue and self._out_bytes + self._queue[0][0] <= self.capacity_bytes:
             room, waiter = self._queue.popleft()
             self._out_bytes += room
@@ -134,8 +135,10 @@ def _fresh(room: int) -> _Memory:
 
 
 def _size_class(size: int) -> int:
-    """The power of two, or one and a half of it, at or above size: at most a third of it is
-    waste."""
+    """Round `size` up to a power of two, or to one and a half of one.
+
+    At most a third of the result is wasted.
+    """
     power = MIN_BUFFER_BYTES
     while power < size:
         if power + power // 2 >= size:

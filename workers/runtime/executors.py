@@ -1,7 +1,7 @@
-"""Where a process does its work: stream threads for bodies, fibers for small requests.
+"""The executors of a process: stream threads for bodies, fibers for small requests.
 
 A body keeps a thread and a core busy; a small request mostly waits. So bodies get a few threads,
-and small objects get hundreds of fibers on one more thread.
+and small objects share hundreds of fibers on one more thread.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Final, Protocol
 from noria.workers.runtime.greenlets import FiberPool, Work
 
 SMALL_BYTES: Final = 1024 * 1024
-"""Larger bodies would keep the other fibers of their thread waiting while they are hashed."""
+"""Larger objects are not moved on fibers: hashing them would hold up the thread's other fibers."""
 WINDOW_WIDTH: Final = 2
-"""A lease may have so many pieces of work queued for each that can run."""
+"""Pieces of work that a lease may have queued or running, for each that can run."""
 
 
 class _Runs(Protocol):
@@ -28,11 +28,11 @@ class _Runs(Protocol):
 class Executor:
     runs: _Runs
     running_max: Callable[[], int]
-    """How many pieces of work may run here now."""
+    """Returns how many pieces of work may run here now."""
 
     @property
     def window(self) -> int:
-        """Most pieces of work of one lease that may be queued here or running."""
+        """The most pieces of work that one lease may have queued or running here."""
         return WINDOW_WIDTH * self.running_max()
 
     def submit(self, work: Work) -> None:
@@ -40,8 +40,10 @@ class Executor:
 
 
 class StreamPool:
-    """Runs work on at most `limit` of its threads, in the order it came. The limit may change at
-    any time; what runs by then is not held up."""
+    """Runs work on at most `limit` threads, in the order it came.
+
+    The limit may change at any time; work that runs already is not interrupted.
+    """
 
     def __init__(self, threads: int) -> None:
         self._threads_max = threads
@@ -53,7 +55,7 @@ class StreamPool:
         self._changed = threading.Condition()
 
     def submit(self, work: Work) -> None:
-        """From any thread. `work` keeps its exceptions to itself: they would end the thread."""
+        """Queue work, from any thread. `work` must not raise: that would end the thread."""
         with self._changed:
             self._work.append(work)
             self._start_threads()
@@ -78,7 +80,7 @@ class StreamPool:
             thread.join()
 
     def _start_threads(self) -> None:
-        """As many as there is work for, beyond those that are about to take some."""
+        """Start a thread for each piece of work that no idle thread will take."""
         while (
             len(self._work) > len(self._threads) - self._busy and len(self._threads) < self._limit
         ):
@@ -104,8 +106,10 @@ class StreamPool:
 
 
 class Executors:
-    """Both lanes of one process. `requests` 0 leaves the small lane out: where stores are files,
-    calls block and have to have threads."""
+    """Both executors of one process: `bulk` on threads and `small` on fibers.
+
+    If `requests` is 0, `small` is `bulk`: stores that are files block, so they need threads.
+    """
 
     def __init__(self, streams: int, requests: int) -> None:
         self._streams = StreamPool(streams)
@@ -118,15 +122,15 @@ class Executors:
         )
 
     def of(self, size: int) -> Executor:
-        """Where an object of `size` bytes that goes in one request is moved."""
+        """Return the executor for an object of `size` bytes that is moved in one request."""
         return self.small if size <= SMALL_BYTES else self.bulk
 
     def limit_streams(self, streams: int) -> None:
-        """Large bodies that may be in flight from now on: each takes a buffer and cache."""
+        """Set how many large bodies may be in flight: each takes a buffer and processor cache."""
         self._streams.set_limit(streams)
 
     def close(self) -> None:
-        """Wait for what was submitted, then end all threads."""
+        """Wait for all submitted work, then end all threads."""
         self._streams.close()
         if self._fibers is not None:
             self._fibers.close()

@@ -1,12 +1,12 @@
-"""Hundreds of small requests in flight on one thread: who waits steps aside for the others.
+"""Hundreds of small requests in flight on one thread: a fiber that waits lets the others run.
 
-What moves an object is written once, as if it blocked. On a stream thread it does block. On a
-fiber, the same calls switch to the loop of the fiber's thread, which goes on with another fiber
-and comes back when the socket is ready. So whatever waits on a fiber has to wait by means of this
-file (Readiness, Waiter, pause), or it holds up all fibers of its thread.
+The code that moves an object is written once, as if it blocked. On a stream thread it does block.
+On a fiber, the same calls switch to the loop of the fiber's thread; the loop runs other fibers and
+returns to this one when its socket is ready. So code on a fiber must wait through this file alone
+(Readiness, Waiter, pause). Any other wait holds up all fibers of the thread.
 
-greenlet switches stacks, in half a microsecond, where a thread takes some thirty to be woken; which
-fiber runs, and when, is decided here.
+The greenlet library only switches stacks, in half a microsecond; waking a thread takes about
+thirty. This file decides which fiber runs, and when.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from typing import Final
 from greenlet import getcurrent, greenlet
 
 SCAN_SECONDS: Final = 0.25
-"""How late a wait may be found to have lasted too long."""
+"""A timeout of a wait is noticed at most this late."""
 PAUSE_SECONDS: Final = 0.1
-"""How late a pause may notice that it should end early."""
+"""A pause that should end early notices it at most this late."""
 
 _EDGES: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
-"""Edge-triggered and registered once for each socket: a wait then costs no system call."""
+"""Edge-triggered, and registered once for each socket: a wait then costs no system call."""
 
 Work = Callable[[], None]
 
@@ -49,35 +49,37 @@ class FiberPool:
         self._serial = itertools.count()
         self._next_scan = 0.0
         self._epoll = select.epoll()
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._bell, select.EPOLLIN)
+        self._wakeup_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wakeup_fd, select.EPOLLIN)
         self._asleep = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, work: Work) -> None:
-        """From any thread. `work` keeps its exceptions to itself: they would end the pool."""
+        """Queue work, from any thread. `work` must not raise: that would end the pool."""
         self._work.append(work)
-        self._ring()
+        self._wake_loop()
 
     def close(self) -> None:
         """Wait until all work is done, then end the thread."""
         self._closed = True
-        self._ring()
+        self._wake_loop()
         self._thread.join()
         self._epoll.close()
-        os.close(self._bell)
+        os.close(self._wakeup_fd)
 
-    # -- what fibers call --------------------------------------------------------------------------
+    # -- called by fibers --------------------------------------------------------------------------
 
     def watch(self, descriptor: int) -> None:
-        """Once for each socket, before the first wait for it; its closing ends that."""
+        """Register a socket once, before the first wait for it; closing the socket ends it."""
         self._epoll.register(descriptor, _EDGES)
 
     def wait_for(self, fiber: Fiber, descriptor: int, seconds: float) -> bool:
-        """Step aside until something happened to the socket: perhaps not what was hoped for.
-        False when it took too long."""
+        """Wait until something happens on the socket, which may not be what the caller needs.
+
+        Returns False after a timeout.
+        """
         fiber.deadline = time.monotonic() + seconds
         self._waiting[descriptor] = fiber
         return self._loop.switch() is True
@@ -88,17 +90,19 @@ class FiberPool:
         self._loop.switch()
 
     def step_aside(self) -> None:
-        """Until wake(), which may have been called already."""
+        """Wait until wake(), which may have been called already."""
         self._loop.switch()
 
     def wake(self, fiber: Fiber) -> None:
-        """Let a fiber that stepped aside, or is about to, go on. From any thread; once for each
-        step_aside()."""
+        """End a fiber's step_aside(), from any thread, also if it has not begun.
+
+        Call it once for each step_aside().
+        """
         self._woken.append(fiber)
-        self._ring()
+        self._wake_loop()
 
     def next_work(self, fiber: Fiber) -> Work | None:
-        """What a fiber does next; it steps aside while there is nothing. None: it is to end."""
+        """Wait for the next work of a fiber and return it; None if the fiber must end."""
         while not self._work:
             if self._closed:
                 self._fibers -= 1
@@ -136,12 +140,13 @@ class FiberPool:
             self._end_long_waits(now)
 
     def _sleep(self) -> None:
-        """Until a socket is ready, the bell rings, or it is time for something."""
+        """Sleep until a socket is ready, the wake-up fd is written, or the next timeout is due."""
         self._asleep = True
-        # What was added before we were seen to be asleep has rung no bell.
+        # Work that was added before this flag was set did not write the wake-up fd, so the sleep
+        # is computed only now.
         for descriptor, _ in self._epoll.poll(self._sleep_seconds()):
-            if descriptor == self._bell:
-                os.eventfd_read(self._bell)
+            if descriptor == self._wakeup_fd:
+                os.eventfd_read(self._wakeup_fd)
                 continue
             fiber = self._waiting.pop(descriptor, None)
             if fiber is not None:
@@ -150,7 +155,7 @@ class FiberPool:
         self._asleep = False
 
     def _sleep_seconds(self) -> float:
-        """-1: for ever."""
+        """Return how long to sleep at most; -1: without limit."""
         room = self._idle or self._fibers < self._fibers_max
         if self._woken or (self._work and room):
             return 0.0
@@ -166,13 +171,13 @@ class FiberPool:
             if fiber is not None:
                 fiber.switch(False)
 
-    def _ring(self) -> None:
+    def _wake_loop(self) -> None:
         if self._asleep:
-            os.eventfd_write(self._bell, 1)
+            os.eventfd_write(self._wakeup_fd, 1)
 
 
 class Fiber(greenlet):
-    """Does one piece of work after the other."""
+    """Does one piece of work after another."""
 
     deadline = 0.0
 
@@ -186,19 +191,19 @@ class Fiber(greenlet):
 
 
 def current_fiber() -> Fiber | None:
-    """The fiber that calls; None on a thread of its own."""
+    """Return the calling fiber; None if the caller is a plain thread."""
     fiber = getcurrent()
     return fiber if isinstance(fiber, Fiber) else None
 
 
 def current_pool() -> FiberPool | None:
-    """The pool whose fiber calls; None on a thread of its own."""
+    """Return the pool of the calling fiber; None if the caller is a plain thread."""
     fiber = getcurrent()
     return fiber.pool if isinstance(fiber, Fiber) else None
 
 
 class Readiness:
-    """How one socket is waited for: by a thread, or by fibers of the pool where it was made."""
+    """Waits for one socket: on a thread, or on fibers of the pool where it was made."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._descriptor = sock.fileno()
@@ -210,16 +215,16 @@ class Readiness:
             pool.watch(self._descriptor)
 
     def is_readable(self) -> bool:
-        """Now, without waiting."""
+        """Return at once whether the socket is readable."""
         self._ask(select.POLLIN)
         return bool(self._poll.poll(0))
 
     def await_reading(self, seconds: float) -> None:
-        """Raises TimeoutError. May return early: try again."""
+        """Wait until the socket may be readable; it may return early. Raises TimeoutError."""
         self._await(select.POLLIN, seconds)
 
     def await_writing(self, seconds: float) -> None:
-        """As await_reading."""
+        """Wait until the socket may be writable, as await_reading does."""
         self._await(select.POLLOUT, seconds)
 
     def _await(self, mask: int, seconds: float) -> None:
@@ -230,7 +235,7 @@ class Readiness:
             self._ask(mask)
             ready = bool(self._poll.poll(seconds * 1000))
         if not ready:
-            raise TimeoutError(f"nothing within {seconds:g} s")
+            raise TimeoutError(f"no progress within {seconds:g} s")
 
     def _ask(self, mask: int) -> None:
         if self._mask != mask:
@@ -239,7 +244,7 @@ class Readiness:
 
 
 class Waiter:
-    """One wait of one thread or fiber, and the wake-up that ends it."""
+    """One wait of one thread or fiber, ended by one wake-up."""
 
     def __init__(self) -> None:
         self._fiber = current_fiber()
@@ -248,14 +253,14 @@ class Waiter:
             self._lock.acquire()
 
     def wait(self) -> None:
-        """Call once, from where the Waiter was made."""
+        """Wait for wake(). Call once, on the thread or fiber that made the Waiter."""
         if self._lock is not None:
             self._lock.acquire()
         elif self._fiber is not None:
             self._fiber.pool.step_aside()
 
     def wake(self) -> None:
-        """Call once, from anywhere, before or after wait()."""
+        """End the wait. Call once, from any thread, before or after wait()."""
         if self._lock is not None:
             self._lock.release()
         elif self._fiber is not None:
@@ -263,7 +268,7 @@ class Waiter:
 
 
 def pause(seconds: float, stopping: threading.Event) -> None:
-    """Wait, though no longer than until `stopping` is set, or little longer."""
+    """Wait for `seconds`, or until `stopping` is set; a fiber notices that PAUSE_SECONDS late."""
     fiber = current_fiber()
     if fiber is None:
         stopping.wait(seconds)

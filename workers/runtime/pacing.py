@@ -1,9 +1,8 @@
-"""How fast to go: pure calculators for backoff and concurrency, and the pacer that makes threads
-wait.
+"""Backoff and concurrency: pure calculators, and the pacer that makes requests wait.
 
-Concurrency follows AIMD, as TCP does: up by one for each round of requests without a throttle, down
-to a fraction at once when the store says 429 or 503, and no second time within one latency of the
-last fall, since answers to requests sent before it still come in.
+Concurrency follows AIMD, as TCP does. The limit grows by one for each round of requests without a
+throttle. It falls to a fraction at once if the store answers 429 or 503. It does not fall a second
+time within `quiet_seconds`, because requests sent before the first fall are still being answered.
 """
 
 from __future__ import annotations
@@ -26,29 +25,31 @@ def backoff_seconds(
     jitter: float,
     floor_seconds: float = 0.0,
 ) -> float:
-    """Full jitter: a share `jitter` (0 to 1) of the doubled base, capped; never below the floor
-    that a Retry-After asks for. `tries` is how many tries have failed, from 1."""
+    """Return the pause after `tries` failed tries (from 1), with full jitter.
+
+    It is the share `jitter` (0 to 1) of the base, which doubles with each try up to the cap. It is
+    never below the floor, which a Retry-After sets.
+    """
     return max(floor_seconds, jitter * min(cap_seconds, base_seconds * 2.0 ** (tries - 1)))
 
 
 @dataclass(slots=True)
 class AdaptiveLimit:
-    """AIMD over the number of requests in flight. Pure: time comes in with each call, in
-    seconds."""
+    """AIMD over the number of requests in flight. Pure: callers pass the time, in seconds."""
 
     limit: float
     floor: float = 1.0
     ceiling: float = 256.0
     fall: float = 0.7
     quiet_seconds: float = 1.0
-    """A second fall waits this long after the first."""
+    """The shortest time between two falls."""
     _last_fall: float = float("-inf")
 
     def on_success(self) -> None:
         self.limit = min(self.ceiling, self.limit + 1.0 / max(1.0, self.limit))
 
     def set_ceiling(self, ceiling: float) -> None:
-        """A limit that stands at its ceiling goes along with it; one that has fallen climbs."""
+        """Set the ceiling. A limit at the old ceiling moves to the new one; a lower one stays."""
         if self.limit >= self.ceiling or self.limit > ceiling:
             self.limit = ceiling
         self.ceiling = ceiling
@@ -60,8 +61,10 @@ class AdaptiveLimit:
 
 
 class Pacer:
-    """Lets at most `limit` requests to one store run at a time in this process, in the order they
-    came."""
+    """Lets at most `limit` requests to one store run at a time, in the order they came.
+
+    One Pacer serves all threads and fibers of a process.
+    """
 
     def __init__(
         self,
@@ -85,20 +88,19 @@ class Pacer:
 
     @property
     def in_flight_seconds(self) -> float:
-        """Seconds that all requests together have been in flight so far, unfinished ones
-        included."""
+        """Seconds that all requests have been in flight so far, summed, including running ones."""
         with self._lock:
             self._count_running(0)
             return self._in_flight_seconds
 
     def set_ceiling(self, requests: int) -> None:
-        """The limit from now on, below which throttles may push it."""
+        """Set the ceiling of the limit; throttles may push the limit below it."""
         with self._lock:
             self._adaptive.set_ceiling(float(requests))
             self._admit()
 
     def acquire(self) -> None:
-        """Wait for room for one request; release() gives it back."""
+        """Wait for a slot for one request; release() frees it."""
         waiter = None
         with self._lock:
             if self._queue or self._running >= int(self._adaptive.limit):
@@ -110,7 +112,7 @@ class Pacer:
             waiter.wait()
 
     def release(self, *, succeeded: bool) -> None:
-        """The request has ended. A success lets one more in, sooner or later."""
+        """Free the slot of a request that has ended. Successes raise the limit slowly."""
         with self._lock:
             self._count_running(-1)
             if succeeded:
@@ -122,7 +124,7 @@ class Pacer:
             self._adaptive.on_throttle(self._clock())
 
     def _admit(self) -> None:
-        """Whoever's turn it is gets the room that was left to it."""
+        """Give free slots to the waiting requests, in order."""
         while self._queue and self._running < int(self._adaptive.limit):
             self._count_running(1)
             self._queue.popleft().wake()
@@ -136,7 +138,7 @@ class Pacer:
     def backoff(
         self, tries: int, *, base_seconds: float, cap_seconds: float, floor_seconds: float = 0.0
     ) -> float:
-        """Seconds to wait after `tries` failed tries."""
+        """Return the seconds to wait after `tries` failed tries."""
         return backoff_seconds(
             tries,
             base_seconds=base_seconds,

@@ -1,8 +1,8 @@
-"""Listing a store on several threads: prefixes side by side, pages one after another.
+"""List a store on several threads: prefixes side by side, the pages of a prefix one by one.
 
-A prefix is first listed by its directories; each becomes work of its own until there is enough for
-all threads, and from then on prefixes are listed to the bottom. Pages are the unit of work and wait
-on a stack, so what is held does not grow with the number of objects.
+At first, a prefix is listed up to the next slash, and each prefix below it becomes work of its own.
+Once there is enough work for all threads, prefixes are listed with everything below them. Pages are
+the unit of work and wait on a stack, so memory does not grow with the number of objects.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from noria.workers.stores.paced import PacedStore, RetryPolicy, Stopped
 from noria.workers.stores.protocol import Page, PageRequest, SourceStore
 
 PAGES: Final = RetryPolicy(tries=8, base_seconds=0.2, cap_seconds=20.0)
-"""For one page. A listing repeats pages itself: its caller could only start again."""
+"""For one page. A listing retries pages itself, because its caller could only start again."""
 BATCH_ROWS: Final = 65_536
 SPREAD: Final = 4
-"""Prefixes in waiting for each thread, above which they are no longer split."""
+"""With this many prefixes waiting for each thread, prefixes are no longer split."""
 BATCHES_AHEAD: Final = 4
-"""Pages for each thread that may wait for the caller."""
+"""Batches for each thread that may wait for the caller."""
 
 
 def inventory_batch(
     columns: Mapping[str, Sequence[object] | pa.Array], rows: int
 ) -> pa.RecordBatch:
-    """A batch of INVENTORY_SCHEMA: text is cast to each column's type, missing columns are null."""
+    """Make an INVENTORY_SCHEMA batch: text is cast to each type, missing columns are null."""
     arrays = []
     for column in INVENTORY_SCHEMA:
         values = columns.get(column.name)
@@ -46,7 +46,7 @@ def inventory_batch(
 
 
 def check_names_and_sizes(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch. Raises ValueError where an object has no name, or no size of 0 or more."""
+    """Return the batch; raise ValueError if an object has no name, or no size of 0 or more."""
     known = pc.and_(pc.not_equal(batch["key"], ""), pc.greater_equal(batch["size"], 0))
     if not pc.all(pc.fill_null(known, False), min_count=0).as_py():
         raise ValueError("an object without a name or a size")
@@ -56,10 +56,10 @@ def check_names_and_sizes(batch: pa.RecordBatch) -> pa.RecordBatch:
 def list_objects(
     store: SourceStore, prefix: str, *, streams: int = 8, policy: RetryPolicy = PAGES
 ) -> Iterator[pa.RecordBatch]:
-    """Every object below prefix, as INVENTORY_SCHEMA batches of at most BATCH_ROWS, in no order.
+    """Yield all objects below `prefix` as INVENTORY_SCHEMA batches of at most BATCH_ROWS rows.
 
-    Prefixes are listed side by side on `streams` threads, which end with the iterator. A page that
-    fails is fetched again; what it raises for good passes through.
+    They come in no particular order. Prefixes are listed side by side on `streams` threads, which
+    end with the iterator. A page that fails is retried; errors left after retries propagate.
     """
     stopping = threading.Event()
     paced = PacedStore(inner=store, policy=policy, stopping=stopping)
@@ -69,8 +69,10 @@ def list_objects(
 def walk(
     fetch: Callable[[PageRequest], Page], prefix: str, *, streams: int, stopping: threading.Event
 ) -> Iterator[pa.RecordBatch]:
-    """Every page below prefix, in no order. What `fetch` raises passes through. `stopping` is set
-    at the end."""
+    """Yield all batches below `prefix`, in no particular order.
+
+    Errors of `fetch` propagate. `stopping` is set at the end.
+    """
     state = _Walk(fetch, streams, PageRequest(prefix=prefix, deep=streams <= 1), stopping)
     threads = [
         threading.Thread(target=state.work, name=f"list-{number}", daemon=True)
@@ -129,7 +131,7 @@ class _Walk:
                 self._add(request, self._fetch(request))
         except Stopped:
             return
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
+        except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
             with self._changed:
                 self._error = self._error or error
                 self._stopped.set()
@@ -157,8 +159,8 @@ class _Walk:
             if page.next_marker is not None:
                 if page.next_marker == request.marker:
                     raise StoreUnavailable(
-                        "the store's listing goes round in circles: try again, or read an "
-                        "inventory instead"
+                        "the store's listing returns the same page marker twice: try again, or "
+                        "use an inventory instead"
                     )
                 self._stack.append(
                     PageRequest(prefix=request.prefix, marker=page.next_marker, deep=request.deep)

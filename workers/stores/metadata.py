@@ -1,12 +1,13 @@
-"""What Noria writes beside an object's own metadata, and how metadata travels in headers.
+"""The metadata that Noria adds to an object, and the form of all metadata in headers.
 
-Two marks: `noriatxid`, by which a transfer knows its own work, and `mtime`, the source's
-Last-Modified as Unix seconds, which rclone reads the same way. A source that has an `mtime` of its
-own keeps it. Marks come off again only where a noriatxid says that they are ours. Names compare
-without case: Azure keeps it, S3 lowers it, rclone capitalises it.
+Noria adds two entries of provenance metadata: `noriatxid`, by which a transfer recognises its own
+work, and `mtime`, the source's Last-Modified as Unix seconds, which rclone reads too. If the source
+has an `mtime` of its own, that is kept. When an object is read, the entries are removed only if a
+noriatxid shows that Noria wrote them. Names compare without case: Azure keeps the case, S3 lowers
+it, rclone capitalises it.
 
-S3 takes non-ASCII values as RFC 2047 encoded words and gives them back so ("Working with object
-metadata", Amazon S3 User Guide). Azure takes ASCII alone. What cannot travel is refused, never cut.
+S3 takes and returns non-ASCII values as RFC 2047 encoded words ("Working with object metadata",
+Amazon S3 User Guide). Azure takes ASCII alone. Metadata that cannot be sent is refused, never cut.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from noria.manifests.model import Attributes
 
 TXID: Final = "noriatxid"
 MTIME: Final = "mtime"
-MARK_BYTES_MAX: Final = 256
-"""Room that a plan leaves for both marks, names included."""
-
-_MARKS: Final = (TXID, MTIME)
+_OWN: Final = (TXID, MTIME)
 _WORD_BYTES: Final = 45
-"""UTF-8 bytes in one encoded word: 60 characters of base64; RFC 2047 allows 75 in all."""
+"""UTF-8 bytes in one encoded word: 60 characters of base64; RFC 2047 allows 75 in total."""
 _SAFE = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
-"""Single spaces alone: signatures fold runs of them."""
+"""Single spaces only, because signatures fold runs of spaces."""
 _ASCII = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def with_marks(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]:
-    """Metadata to write: its own, and the marks. Raises TargetRefused for names that collide."""
+def with_provenance(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]:
+    """Return the metadata to write: the object's own and Noria's.
+
+    Raises TargetRefused if two names differ in case alone.
+    """
     metadata: dict[str, str] = {}
     seen: set[str] = set()
     for name, value in attributes.metadata.items():
@@ -52,25 +53,30 @@ def with_marks(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]
     return metadata
 
 
-def without_marks(metadata: Mapping[str, str]) -> tuple[dict[str, str], str | None, float | None]:
-    """An object's own metadata, its transfer id, and the source's Last-Modified if stated."""
+def split_provenance(
+    metadata: Mapping[str, str],
+) -> tuple[dict[str, str], str | None, float | None]:
+    """Return an object's own metadata, its transfer id, and the source's Last-Modified if stated.
+
+    Last-Modified is in Unix seconds.
+    """
     if not metadata:
         return {}, None, None
-    marks = {name.lower(): value for name, value in metadata.items() if name.lower() in _MARKS}
-    own = {name: value for name, value in metadata.items() if name.lower() not in _MARKS}
-    txid = marks.get(TXID)
-    modified = _number(marks.get(MTIME))
-    if MTIME in marks and (txid is None or modified is None):
-        return {**own, MTIME: marks[MTIME]}, txid, None
-    return own, txid, modified
+    added = {name.lower(): value for name, value in metadata.items() if name.lower() in _OWN}
+    kept = {name: value for name, value in metadata.items() if name.lower() not in _OWN}
+    txid = added.get(TXID)
+    modified = _number(added.get(MTIME))
+    if MTIME in added and (txid is None or modified is None):
+        return {**kept, MTIME: added[MTIME]}, txid, None
+    return kept, txid, modified
 
 
 def encode_words(value: str, *, key: str) -> str:
-    """A metadata value as an S3 header: itself where that is safe, else RFC 2047 encoded words."""
+    """Return a metadata value as an S3 header: unchanged if safe, else as encoded words."""
     if _SAFE.fullmatch(value) and "=?" not in value:
         return value
     if _CONTROL.search(value):
-        raise TargetRefused("a metadata value holds a control character: change it", key=key)
+        raise TargetRefused("a metadata value contains a control character: remove it", key=key)
     words: list[bytes] = [b""]
     for character in value:
         encoded = character.encode()
@@ -81,7 +87,7 @@ def encode_words(value: str, *, key: str) -> str:
 
 
 def decode_words(value: str) -> str:
-    """The inverse of encode_words, for whatever words a store gives back."""
+    """Undo encode_words, for any encoded words that a store returns."""
     if not (value.startswith("=?") and value.endswith("?=")):
         return value
     try:
@@ -91,16 +97,23 @@ def decode_words(value: str) -> str:
 
 
 def require_ascii(name: str, value: str, *, key: str) -> str:
-    """A header value that travels as it is, or TargetRefused."""
+    """Return a header value that can be sent unchanged; else raise TargetRefused."""
     if value and not _ASCII.fullmatch(value):
-        raise TargetRefused(f"its {name} holds characters that no header can carry", key=key)
+        raise TargetRefused(
+            f"its {name} contains characters that no header can carry: change it", key=key
+        )
     return value
 
 
 def require_token(name: str, *, key: str) -> str:
-    """A metadata name that may be part of a header's name (RFC 9110, 5.6.2), or TargetRefused."""
+    """Return a metadata name that may be part of a header's name; else raise TargetRefused.
+
+    RFC 9110, 5.6.2 lists the characters.
+    """
     if not _TOKEN.fullmatch(name):
-        raise TargetRefused("a metadata name holds characters that no header can carry", key=key)
+        raise TargetRefused(
+            "a metadata name contains characters that no header can carry: rename it", key=key
+        )
     return name
 
 

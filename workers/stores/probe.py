@@ -1,10 +1,9 @@
-"""What a target really does, found out before a job is planned: canaries under one name, removed
-again.
+"""Find out what a target really does, before a job is planned, by canaries that are removed again.
 
-Servers that speak S3 differ in what they verify and in what they do to odd names; none of it is
-announced. So a checksum counts only where a wrong one was refused, If-None-Match only where it was
-honoured for a PUT and for a completed upload, and a name only where it comes back in a listing as
-it was given. It takes some forty requests.
+Servers that speak S3 differ in what they verify and in how they treat odd names, and announce none
+of it. So a checksum counts only if a wrong one was refused, If-None-Match only if it was honoured
+for a PUT and for a completed upload, and a name only if a listing returns it unchanged. A probe
+takes about forty requests.
 """
 
 from __future__ import annotations
@@ -43,10 +42,12 @@ from noria.workers.stores.protocol import (
 T = TypeVar("T")
 
 POLICY: Final = RetryPolicy(tries=5, base_seconds=1.0, cap_seconds=4.0)
-"""Some five seconds in all: a person waits, and some servers answer 500 to names that they cannot
-hold. For the same reason a write of unknown outcome is sent once more."""
+"""About five seconds in total: a person waits, and some servers answer 500 to names they refuse.
+
+For the same reason a write of unknown outcome is sent only once more.
+"""
 LONG_SEGMENT: Final = "n" * 256
-"""One more than what a file system holds (255 bytes), and with it stores built on one."""
+"""One byte more than file systems take (255 bytes), and stores built on them."""
 CONTROL: Final = "control\x01\x1f\x7fx"
 _NOTHING: Final = memoryview(b"")
 _BODY: Final = memoryview(b"canary")
@@ -57,19 +58,19 @@ _ATTRIBUTES: Final = Attributes(metadata={"canary": "yes"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFacts:
-    """What was found out."""
+    """What the probe found out."""
 
     capabilities: TargetCapabilities
     name_rules: NameRules
     provider: str | None
-    """A name in manifests.providers, where the target gives it away."""
+    """A name in manifests.plan.providers, if the target's responses give it away."""
 
 
 def probe_target(store: TargetStore, prefix: str, token: str) -> TargetFacts:
-    """Try the target with canaries below `prefix`.noria-probe-`token`/.
+    """Probe the target with canaries below `prefix`.noria-probe-`token`/.
 
-    Raises what a plain PUT or a plain upload raises: then nothing could be moved there. A repeat
-    with the same token removes the canaries that a killed one left.
+    Raises what a plain PUT or a plain upload raises, because then nothing can be moved there. A
+    repeat with the same token removes the canaries that a killed probe left.
     """
     probe = _Probe(store, prefix, token)
     try:
@@ -94,41 +95,44 @@ class _Probe:
 
     def __init__(self, store: TargetStore, prefix: str, token: str) -> None:
         self._store = store
-        """Asked once."""
+        """The target without retries."""
         self._paced = PacedTarget(inner=store, policy=POLICY)
-        """The same, asked again if it is busy or away."""
+        """The target with retries, if it is busy or unavailable."""
         self._base = f"{prefix}.noria-probe-{token}/"
         self._at_root = None if prefix else f".noria-probe-{token}-slash"
         self._txid = f"probe.{token}"
         self._tried: set[str] = set()
-        self._standing = f"{self._base}standing"
+        self._existing = f"{self._base}standing"
+        """An object that is there when another write to it is tried."""
 
     def _suppose(self, capabilities: TargetCapabilities) -> None:
-        """Write as to a target that can do this."""
+        """Write from now on as if the target had these capabilities."""
         self._store = self._store.with_capabilities(capabilities)
         self._paced = self._paced.with_capabilities(capabilities)
 
     def find_checksum(self) -> TargetCapabilities:
-        """The best checksum that is taken when it is right and refused when it is wrong, and
-        whether it may come in a trailer."""
+        """Find the best checksum that the target verifies, and whether it may be in a trailer.
+
+        Verifies means: it accepts the right checksum and refuses a wrong one.
+        """
         for checksum in (Checksum.CRC64NVME, Checksum.MD5):
             found = self._verifies(checksum)
             if found is not None:
                 return found
         self._suppose(NOTHING_KNOWN)
-        self._put(self._standing)
+        self._put(self._existing)
         self._upload(self._key("parts"))
         return NOTHING_KNOWN
 
     def _verifies(self, checksum: Checksum) -> TargetCapabilities | None:
-        """What the target does with this checksum; None where it does not verify it."""
+        """Return the capabilities with this checksum; None if the target does not verify it."""
         parts = self._key("parts")
         in_head = TargetCapabilities(checksum=checksum)
         self._suppose(in_head)
         if not (
-            _raises(DigestRefused, lambda: self._send_damaged(self._standing, checksum))
+            _raises(DigestRefused, lambda: self._send_damaged(self._existing, checksum))
             and _raises(DigestRefused, lambda: self._send_damaged_part(parts, checksum))
-            and _works(lambda: self._put(self._standing))
+            and _works(lambda: self._put(self._existing))
         ):
             return None
         if checksum is Checksum.CRC64NVME:
@@ -140,10 +144,14 @@ class _Probe:
         return in_head if _works(lambda: self._upload(parts)) else None
 
     def _takes_trailers(self, key: str) -> bool:
-        """True where the target says what it took in of a part whose checksum comes behind it, or
-        refuses the part where that is wrong; and a right one arrives."""
+        """Return True if a part may be followed by its checksum in a trailer.
+
+        The target must state the CRC64NVME that it computed, or refuse a part whose trailer is
+        wrong. A part with the right one must be stored.
+        """
         into = memoryview(bytearray(len(_BODY)))
-        # Any refusal will do: but for its checksum it is the part that is taken.
+        # Any refusal of the damaged part counts, since it differs from the good one only in its
+        # checksum.
         return (
             _answers(lambda: self._upload(key, streamed=True)) == [_CRC]
             and _answers(lambda: self._send_damaged_stream(key)) in ([], [_CRC])
@@ -152,14 +160,14 @@ class _Probe:
         )
 
     def honours_if_absent(self, checked: TargetCapabilities) -> bool:
-        """True where neither a PUT nor a completed upload replaces what stands there."""
+        """Return True if neither a PUT nor a completed upload replaces an existing object."""
         self._suppose(replace(checked, if_absent=True))
-        return _raises(TargetConflict, lambda: self._put(self._standing)) and _raises(
-            TargetConflict, lambda: self._upload(self._standing)
+        return _raises(TargetConflict, lambda: self._put(self._existing)) and _raises(
+            TargetConflict, lambda: self._upload(self._existing)
         )
 
     def find_name_rules(self, checked: TargetCapabilities, known: NameRules) -> NameRules:
-        """The known rules, corrected by what became of the canaries."""
+        """Return the known rules, corrected by what the target did with the canaries."""
         self._suppose(checked)
         names = [
             "empty//x",
@@ -172,7 +180,7 @@ class _Probe:
             "both/x",
             LONG_SEGMENT,
         ]
-        # Azurite 3.37 cannot list what it stored under such a name; Azure's own rule is known.
+        # Azurite 3.37 cannot list an object with such a name; Azure's own rule is known.
         tells_control = self._store.provider != "azure"
         if tells_control:
             names.append(CONTROL)
@@ -199,10 +207,10 @@ class _Probe:
         )
 
     def clear(self) -> None:
-        """Remove every canary, under the name it was given and under what the target made of it.
+        """Remove every canary, under its own name and under the name that the target gave it.
 
-        A target that makes folders of its own shows them only when they are empty: hence the
-        second and third look.
+        Some targets make folders and list them only once they are empty, so the listing is repeated
+        up to three times.
         """
         for _ in range(3):
             listed = self._listed(self._base)
@@ -246,7 +254,7 @@ class _Probe:
             self._paced.send_damaged(key, checksum, upload_id)
 
     def _send_damaged_stream(self, key: str) -> int | None:
-        """Send the canary as a part that is poured, under another checksum; that in the answer."""
+        """Stream the canary as a part with a wrong checksum; return the one that is answered."""
         with self._dropped(key) as upload_id:
             return self._put_part(key, upload_id, _write_body, _OTHER_CRC).crc64nvme
 
@@ -258,7 +266,7 @@ class _Probe:
         )
 
     def _upload(self, key: str, *, streamed: bool = False) -> int | None:
-        """Leave a canary in one part; the checksum in the answer to that."""
+        """Upload a canary in one part; return the checksum in the response to that part."""
         size = len(_BODY)
         with self._opened(key) as upload_id:
             written = self._put_part(key, upload_id, _write_body if streamed else _BODY, _CRC)
@@ -281,7 +289,7 @@ class _Probe:
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[str]:
-        """An upload for the block to complete; gone where it does not."""
+        """Open an upload for the block to complete; abort it if the block raises."""
         upload_id = self._paced.create_upload(
             key, attributes=_ATTRIBUTES, txid=self._txid, size=len(_BODY)
         )
@@ -294,18 +302,21 @@ class _Probe:
 
     @contextmanager
     def _dropped(self, key: str) -> Iterator[str]:
-        """An upload that is gone afterwards."""
+        """Open an upload for the block, and abort it afterwards."""
         with self._opened(key) as upload_id:
             yield upload_id
         self._paced.abort_upload(key, upload_id)
 
     def _is_whole(self, name: str, size: int) -> bool:
-        """True where a canary's bytes and metadata are what they were."""
+        """Return True if a canary has the size and the transfer id it was written with."""
         head = self._paced.head(self._base + name)
         return head is not None and (head.size, head.txid) == (size, self._txid)
 
     def _leading_slash(self) -> _Leading:
-        """What becomes of `/x`. Seen at the root alone: below a prefix, no name begins so."""
+        """Return what the target does with `/x`.
+
+        That is seen only at the container's root: below a prefix, no name begins with a slash.
+        """
         name = self._at_root
         if name is None:
             return _Leading.KEPT
@@ -322,7 +333,7 @@ class _Probe:
 
 
 def _works(call: Callable[[], object]) -> bool:
-    """False where the target refuses. What says nothing about its ways goes through."""
+    """Return False if the target refuses. Errors that say nothing about its rules propagate."""
     try:
         call()
     except (StoreUnavailable, Throttled, ClockSkewed):
@@ -333,14 +344,14 @@ def _works(call: Callable[[], object]) -> bool:
 
 
 def _answers(call: Callable[[], T]) -> list[T]:
-    """What the target answers; empty where it refuses."""
+    """Return the result in a list of one; an empty list if the target refuses."""
     responses: list[T] = []
     _works(lambda: responses.append(call()))
     return responses
 
 
 def _raises(kind: type[NoriaError], call: Callable[[], object]) -> bool:
-    """True where the target refuses in just that way."""
+    """Return True if the target refuses with exactly this error."""
     try:
         call()
     except (StoreUnavailable, Throttled, ClockSkewed):

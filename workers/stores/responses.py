@@ -1,4 +1,4 @@
-"""What S3 and Azure Blob answers have in common: who asked, what broke, which bytes came."""
+"""Checks and errors that responses of S3 and of Azure Blob have in common."""
 
 from __future__ import annotations
 
@@ -42,30 +42,32 @@ CLOCK_LIMIT_SECONDS: Final = 60.0
 """Stores refuse signatures from 15 minutes on; a clock that is a minute off is already broken."""
 
 DATES_KEPT: Final = 4096
-"""Objects that were written together have their time in common."""
+"""Parsed dates to cache: objects that were written together have the same time."""
 
 _HTTP_DATE = re.compile(r"\w{3}, (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
-"""As servers have to write it (RFC 9110, 5.6.7). email.utils reads that and all older forms, at
-twice the time."""
+"""The form that servers must write (RFC 9110, 5.6.7).
+
+email.utils also reads all older forms, but takes twice the time.
+"""
 _MONTHS: Final = {name: number for number, name in enumerate(month_abbr) if name}
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
 class Purpose(Enum):
-    """What a request was for, as far as its failure means something else."""
+    """What a request was for, as far as that changes the meaning of a failure."""
 
     READ = "read"
     WRITE = "write"
-    """Makes an object out of one body."""
+    """Makes an object from one body."""
     PART = "part"
-    """May be repeated: the same part again replaces it."""
+    """Sends a part. May be repeated: the same part replaces the first one."""
     COMMIT = "commit"
-    """Makes an object out of parts."""
+    """Makes an object from parts."""
     OPEN = "open"
-    """Opens a multipart upload: a lost answer leaves one without parts."""
+    """Opens a multipart upload. If the response is lost, an upload without parts stays open."""
     CONTROL = "control"
-    """Lists and drops: may be repeated."""
+    """Lists and deletes. May be repeated."""
 
     @property
     def makes_object(self) -> bool:
@@ -73,7 +75,10 @@ class Purpose(Enum):
 
 
 def from_broken(error: TransportError, purpose: Purpose, key: str | None) -> NoriaError:
-    """What it means that no answer came: nothing happened, unless a whole write had gone out."""
+    """Return the error for a request without a response.
+
+    The outcome is unknown if a whole write was sent; otherwise nothing happened.
+    """
     if purpose.makes_object and error.sent:
         return OutcomeUnknown(
             f"no answer to a {purpose.value} that was sent ({error}): look at the target", key=key
@@ -82,19 +87,21 @@ def from_broken(error: TransportError, purpose: Purpose, key: str | None) -> Nor
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds; None where it is absent or a date."""
+    """Return Retry-After in seconds; None if it is absent or a date."""
     value = headers.get("retry-after", "")
     return min(float(value), RETRY_AFTER_MAX_SECONDS) if value.isdecimal() else None
 
 
 def hearing(listener: ReadListener | None) -> OnBytes | None:
-    """What an exchange calls with the pieces of a body."""
+    """Return the function that an exchange calls with the pieces of a body."""
     return None if listener is None else listener.update
 
 
 def malformed_is_unavailable(of: str) -> Callable[[Callable[Given, Read]], Callable[Given, Read]]:
-    """A decorator of what reads a success. Raises StoreUnavailable where it does not say what a
-    success says: that counts as no answer."""
+    """Decorate a function that parses a successful response.
+
+    If the response cannot be parsed, it raises StoreUnavailable, as if there were no response.
+    """
 
     def decorate(read: Callable[Given, Read]) -> Callable[Given, Read]:
         @wraps(read)
@@ -102,10 +109,10 @@ def malformed_is_unavailable(of: str) -> Callable[[Callable[Given, Read]], Calla
             try:
                 return read(*args, **named)
             except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-                # Some of their messages repeat what came, which may be an object's name.
+                # Some of these messages repeat their input, which may be an object's name.
                 raise StoreUnavailable(
-                    f"the store's answer makes no sense as {of} ({type(error).__name__}): try "
-                    "again, or check that the endpoint is a store's"
+                    f"the store's answer cannot be read as {of} ({type(error).__name__}): try "
+                    "again, or check that the endpoint is that of a store"
                 ) from None
 
         return reading
@@ -114,17 +121,17 @@ def malformed_is_unavailable(of: str) -> Callable[[Callable[Given, Read]], Calla
 
 
 def md5_header(body: memoryview | bytes) -> str:
-    """Content-MD5 (RFC 1864): not against an attacker, against damage on the way."""
+    """Return Content-MD5 (RFC 1864), which protects against damage, not against attackers."""
     return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 def plain_etag(value: str) -> str:
-    """Without quotes and W/."""
+    """Return an ETag without quotes and W/."""
     return value.removeprefix("W/").strip('"')
 
 
 def modified_seconds(headers: Mapping[str, str]) -> float | None:
-    """Last-Modified as Unix time. None where it is absent or no date."""
+    """Return Last-Modified as Unix time; None if it is absent or not a date."""
     value = headers.get("last-modified")
     return _unix_seconds(value) if value else None
 
@@ -143,7 +150,7 @@ def _unix_seconds(date: str) -> float | None:
 
 
 def check_clock(response: Response, now: float) -> None:
-    """Compare the answer's Date with ours. Raises ClockSkewed."""
+    """Raise ClockSkewed if the response's Date is too far from `now` (Unix time)."""
     value = response.headers.get("date")
     if value is None:
         return
@@ -158,57 +165,65 @@ def check_clock(response: Response, now: float) -> None:
 
 
 def check_range(response: Response, *, offset: int, size: int, key: str) -> int:
-    """The size of the whole object, where the answer is exactly the range that was asked for.
+    """Check that the response is exactly the requested range; return the size of the whole object.
 
     Content-Range decides, not the status: `rclone serve s3` answers ranges with 200. Raises
-    ShortBody where the range was ignored, shifted or cut, SourceChanged where the object is too
-    short for it.
+    ShortBody if the range was ignored, shifted or cut, and SourceChanged if the object is too short
+    for it.
     """
     found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     if found is None:
         raise ShortBody(
-            f"a range was asked for, and {response.status} without one came: try again", key=key
+            f"a range was requested, but the answer ({response.status}) has none: try again",
+            key=key,
         )
     first, last, whole = map(int, found.groups())
     if whole < offset + size:
-        raise SourceChanged(f"it has {whole} bytes, fewer than planned: plan again", key=key)
+        raise SourceChanged(
+            f"the object has {whole} bytes, fewer than planned: plan again", key=key
+        )
     if (first, last) != (offset, offset + size - 1):
         raise ShortBody(
-            f"bytes {first}-{last} came, {offset}-{offset + size - 1} were asked for: try again",
+            f"bytes {offset}-{offset + size - 1} were requested, {first}-{last} came: try again",
             key=key,
         )
     if not response.filled:
-        raise ShortBody(f"a range of {size} bytes was asked for, another length came", key=key)
+        raise ShortBody(
+            f"a range of {size} bytes was requested, another length came: try again", key=key
+        )
     return whole
 
 
 def check_whole(
     response: Response, *, size: int, pinned: bool, key: str, carried: str | None = None
 ) -> None:
-    """See that a GET without Range brought exactly `size` bytes. `carried`: what the answer says
-    its body carries, where that is not its length.
+    """Check that a GET without Range brought exactly `size` bytes.
 
-    Raises SourceChanged where the object has another size than planned, ShortBody where the pinned
-    one came in another length.
+    `carried` is the number of bytes that the response states, if it differs from Content-Length.
+    Raises SourceChanged if the object has another size than planned, and ShortBody if it is the
+    pinned object but came in another length.
     """
     if response.filled:
         return
     came = carried or response.headers.get("content-length", "an unknown number of")
     if pinned:
         raise ShortBody(f"{came} bytes came, {size} were planned: try again", key=key)
-    raise SourceChanged(f"it has {came} bytes, the plan says {size}: plan again", key=key)
+    raise SourceChanged(f"the object has {came} bytes, the plan says {size}: plan again", key=key)
 
 
 def check_pinned(response: Response, etag: str | None, key: str) -> None:
-    """See that what was read is what was planned, also where the store ignores If-Match."""
+    """Check that the object read has the planned ETag, even if the store ignores If-Match."""
     if etag is not None and plain_etag(response.headers.get("etag", "")) != etag:
-        raise SourceChanged("its ETag is no longer the planned one: plan again", key=key)
+        raise SourceChanged("the object's ETag is not the planned one: plan again", key=key)
 
 
 def by_status(status: int, purpose: Purpose) -> tuple[type[NoriaError], str]:
-    """The error for a status whose code says no more, and the next step. Unknown: permanent."""
+    """Return the error and the next step for a status whose error code is not known.
+
+    An unknown status is permanent.
+    """
     if 300 <= status < 400:
-        return ConfigurationError, "redirects are not followed: correct region and endpoint"
+        return ConfigurationError, "redirects are not followed: correct the region and the endpoint"
     if status in (401, 403):
         return AccessDenied, "check the credentials and their rights here"
     if status == 404:
@@ -216,12 +231,12 @@ def by_status(status: int, purpose: Purpose) -> tuple[type[NoriaError], str]:
     if status == 412:
         return _precondition(purpose)
     if status == 416:
-        return SourceChanged, "it is shorter than planned: plan again"
+        return SourceChanged, "the object is shorter than planned: plan again"
     if status in (429, 503):
         return Throttled, "slow down"
     if status in (408, 423, 507):
         return StoreUnavailable, "try again"
-    # A success that does not say what a success says counts as no answer.
+    # A success whose content cannot be right counts as no response.
     if status < 300 or (status >= 500 and status != 501):
         if purpose.makes_object:
             return OutcomeUnknown, "look at the target"
@@ -231,7 +246,7 @@ def by_status(status: int, purpose: Purpose) -> tuple[type[NoriaError], str]:
 
 def _missing(purpose: Purpose) -> tuple[type[NoriaError], str]:
     if purpose is Purpose.READ:
-        return SourceMissing, "plan again if that was not meant"
+        return SourceMissing, "plan again if it was not meant to be deleted"
     if purpose in (Purpose.PART, Purpose.COMMIT):
         return UploadLost, "start another upload"
     return ConfigurationError, "check the endpoint and the bucket's or container's name"
@@ -239,16 +254,16 @@ def _missing(purpose: Purpose) -> tuple[type[NoriaError], str]:
 
 def _precondition(purpose: Purpose) -> tuple[type[NoriaError], str]:
     if purpose.makes_object:
-        return TargetConflict, "an object stands there already"
+        return TargetConflict, "an object exists there already"
     if purpose is Purpose.READ:
         return SourceChanged, "plan again"
     return permanent(purpose)
 
 
 def permanent(purpose: Purpose) -> tuple[type[NoriaError], str]:
-    """The error for a refusal that another try would not change."""
+    """Return the error and the next step for a refusal that another try would not change."""
     if purpose is Purpose.READ:
-        return SourceUnreadable, "it may be archived or have a key of its own: see the code"
+        return SourceUnreadable, "the object may be archived or have its own key: see the code"
     if purpose is Purpose.CONTROL:
         return ConfigurationError, "check the endpoint and what the store supports"
     return TargetRefused, "the target cannot take this object: see the code"

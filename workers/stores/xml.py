@@ -1,4 +1,4 @@
-"""XML as bytes: the document, and nothing but ParseError where it is none. For both dialects."""
+"""Parse XML from bytes, for the S3 and the Azure dialect; ParseError is the only error."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from xml.etree import ElementTree
 
 
 def parse_document(body: bytes) -> ElementTree.Element:
-    """The root. Raises ParseError, also for encodings that expat does not know.
+    """Return the root. Raises ParseError, also for encodings that expat does not know.
 
-    Entities are expanded within expat's bounds; none is ever read from elsewhere.
+    Entities are expanded within expat's bounds; external ones are never read.
     """
     try:
         return ElementTree.fromstring(body)
     except (ValueError, LookupError) as error:
-        raise ElementTree.ParseError(f"no XML: {error}") from None
+        raise ElementTree.ParseError(f"not XML: {error}") from None
 
 
 def check_root(root: ElementTree.Element, tag: str) -> None:
-    """Raises ValueError for another document: a page of a proxy's would list nothing."""
+    """Raise ValueError if it is another document: a proxy's page would otherwise list nothing."""
     if root.tag != tag:
-        raise ValueError(f"another document than {tag}")
+        raise ValueError(f"not a {tag} document")

@@ -13,8 +13,8 @@ from noria.workers.stores.metadata import (
     encode_words,
     require_ascii,
     require_token,
-    with_marks,
-    without_marks,
+    split_provenance,
+    with_provenance,
 )
 
 CONTROLS = [chr(number) for number in (*range(32), 127)]
@@ -51,9 +51,9 @@ def test_control_characters_are_refused(value: str) -> None:
 
 def test_marks_go_on_and_come_off() -> None:
     own = {"Study": "S-17"}
-    written = with_marks(Attributes(metadata=own, modified_seconds=1.5), "job.1", key="k")
+    written = with_provenance(Attributes(metadata=own, modified_seconds=1.5), "job.1", key="k")
     assert written == {"Study": "S-17", "noriatxid": "job.1", "mtime": "1.5"}
-    assert without_marks({name.upper(): value for name, value in written.items()}) == (
+    assert split_provenance({name.upper(): value for name, value in written.items()}) == (
         {"STUDY": "S-17"},
         "job.1",
         1.5,
@@ -62,18 +62,20 @@ def test_marks_go_on_and_come_off() -> None:
 
 def test_an_mtime_of_another_writer_stays() -> None:
     foreign = {"mtime": "1.5"}
-    assert without_marks(foreign) == (foreign, None, None)
-    written = with_marks(Attributes(metadata={"Mtime": "x"}, modified_seconds=2.0), "t", key="k")
+    assert split_provenance(foreign) == (foreign, None, None)
+    written = with_provenance(
+        Attributes(metadata={"Mtime": "x"}, modified_seconds=2.0), "t", key="k"
+    )
     assert written == {"Mtime": "x", "noriatxid": "t"}
-    assert without_marks(written) == ({"mtime": "x"}, "t", None)
+    assert split_provenance(written) == ({"mtime": "x"}, "t", None)
 
 
 def test_an_older_transfers_id_is_replaced() -> None:
-    assert with_marks(Attributes(metadata={"NoriaTxid": "old"}), "new", key="k") == {
+    assert with_provenance(Attributes(metadata={"NoriaTxid": "old"}), "new", key="k") == {
         "noriatxid": "new"
     }
 
 
 def test_names_that_differ_in_case_alone_are_refused() -> None:
     with pytest.raises(TargetRefused):
-        with_marks(Attributes(metadata={"a": "1", "A": "2"}), "t", key="k")
+        with_provenance(Attributes(metadata={"a": "1", "A": "2"}), "t", key="k")

@@ -1,4 +1,4 @@
-"""What authorises a request to Azure, kept fresh: a SAS as query, or a bearer token as header."""
+"""Authorise requests to Azure by a SAS or a bearer token, and renew both in time."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Final
 from noria.manifests.errors import AccessDenied, ConfigurationError
 
 RENEW_SHARE: Final = 0.8
-"""A grant is renewed after this share of its life."""
+"""An authorization is renewed after this share of its life."""
 SETTLE_SECONDS: Final = 60.0
-"""A grant younger than this is not renewed because of a refusal: a new one would fare no better."""
+"""If a younger authorization is refused it is not renewed: a new one would be refused too."""
 
 
 class Right(Enum):
-    """What a grant has to allow beyond reading and listing (or writing, for a target)."""
+    """What an authorization must allow: reading and listing (writing, for a target), or tags."""
 
     BLOBS = "blobs"
     TAGS = "tags"
-    """Tags have a permission of their own, which also allows writing them."""
+    """The same and tags, which have a permission of their own that also allows writing them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization:
-    """Leave to send requests, until `expires_at` (Unix time)."""
+    """Permission to send requests until `expires_at` (Unix time)."""
 
     query: str = field(default="", repr=False)
     authorization: str | None = field(default=None, repr=False)
@@ -35,17 +35,17 @@ class Authorization:
 
 
 class Authorizations:
-    """Hands out grants and renews them in time. May be called from many threads."""
+    """Hands out authorizations and renews them in time. May be called from many threads."""
 
     def __init__(self, issue: Callable[[Right], Authorization], clock: Callable[[], float]) -> None:
-        """`issue` makes a grant, and raises AccessDenied where it cannot."""
+        """`issue` makes an authorization, and raises AccessDenied if it cannot."""
         self._issue = issue
         self._clock = clock
         self._lock = threading.Lock()
         self._held: dict[Right, tuple[Authorization, float]] = {}
 
     def get(self, right: Right) -> Authorization:
-        """A grant that is good now. Raises AccessDenied."""
+        """Return an authorization that is valid now. Raises AccessDenied."""
         now = self._clock()
         held = self._held.get(right)
         if held is not None and now < _renew_at(*held):
@@ -64,7 +64,11 @@ class Authorizations:
             return authorization
 
     def drop(self, right: Right, authorization: Authorization) -> bool:
-        """Forget a grant that a store refused. False where it is too young for that to help."""
+        """Forget an authorization that a store refused.
+
+        Returns False if a new one would not help: it never expires, or it is younger than
+        SETTLE_SECONDS.
+        """
         with self._lock:
             held = self._held.get(right)
             if held is None or held[0] is not authorization:
@@ -81,7 +85,7 @@ def _renew_at(authorization: Authorization, issued_at: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionString:
-    """What a storage account's connection string holds."""
+    """The values in a storage account's connection string."""
 
     account: str
     endpoint: str
@@ -90,7 +94,7 @@ class ConnectionString:
 
 
 def parse_connection_string(text: str) -> ConnectionString:
-    """Raises ConfigurationError; the message never repeats a value."""
+    """Parse a connection string. Raises ConfigurationError, whose message repeats no value."""
     pairs = (pair.partition("=") for pair in text.strip().strip(";").split(";") if pair.strip())
     values: Mapping[str, str] = {name.strip().lower(): value for name, _, value in pairs}
     account = values.get("accountname", "")
@@ -98,8 +102,7 @@ def parse_connection_string(text: str) -> ConnectionString:
     sas = values.get("sharedaccesssignature")
     if not (key or sas):
         raise ConfigurationError(
-            "the connection string holds neither AccountKey nor SharedAccessSignature: "
-            "copy it again"
+            "the connection string has neither AccountKey nor SharedAccessSignature: copy it again"
         )
     scheme = values.get("defaultendpointsprotocol", "https")
     suffix = values.get("endpointsuffix", "core.windows.net")

@@ -1,5 +1,8 @@
-"""What Azure Blob Storage's refusal means. The codes are those of "Status and error codes" and
-"Blob service error codes" in the Azure Storage REST API reference."""
+"""The error for each refusal of Azure Blob Storage.
+
+The codes are those of "Status and error codes" and "Blob service error codes" in the Azure Storage
+REST API reference.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ from noria.workers.http.response import Response
 from noria.workers.stores.responses import Purpose, by_status, retry_after_seconds
 
 RENEWABLE: Final = ("AuthenticationFailed", "InvalidAuthenticationInfo")
-"""Codes of a credential that may just have run out."""
+"""Codes of a credential that may only have expired."""
 _OF_MESSAGES: Final = (b"x-ms-structured-body", b"x-ms-version", b"API version")
-"""What such a refusal names: a header, by Azure; the version, by Azurite."""
+"""Named in a refusal of a structured message: by Azure a header, by Azurite the version."""
 _RIGHTS: Final = "grant Storage Blob Data Reader on a source, Contributor on a target"
 _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     **dict.fromkeys(
@@ -41,19 +44,19 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     ),
     "KeyBasedAuthenticationNotPermitted": (
         AccessDenied,
-        "the account takes no keys: leave the connection string out and use an identity",
+        "the account does not accept keys: remove the connection string and use an identity",
     ),
     **dict.fromkeys(
         ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled", "AccountBeingCreated"),
-        (ConfigurationError, "check the names of account and container"),
+        (ConfigurationError, "check the names of the account and the container"),
     ),
     **dict.fromkeys(
         ("BlobArchived", "BlobBeingRehydrated"),
-        (SourceUnreadable, "rehydrate it, then plan it again"),
+        (SourceUnreadable, "rehydrate the blob, then plan again"),
     ),
     "BlobUsesCustomerSpecifiedEncryption": (
         SourceUnreadable,
-        "it is encrypted with a key that the customer holds: copy it to a blob without one",
+        "the blob is encrypted with a customer's key: copy it to a blob without one",
     ),
     **dict.fromkeys(
         ("Md5Mismatch", "InvalidMd5", "Crc64Mismatch", "InvalidCrc64"),
@@ -62,13 +65,13 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     "InvalidBlockList": (UploadLost, "start another upload"),
     **dict.fromkeys(
         ("BlobAlreadyExists", "InvalidBlobType", "UnauthorizedBlobOverwrite"),
-        (TargetConflict, "a blob stands there already"),
+        (TargetConflict, "a blob exists there already"),
     ),
     **dict.fromkeys(
         ("InvalidBlobOrBlock", "InvalidBlockId"),
         (
             TargetRefused,
-            "another uploader's blocks lie there: write that blob once, or wait a week",
+            "another program has uploaded blocks there: write that blob once, or wait a week",
         ),
     ),
     **dict.fromkeys(
@@ -91,12 +94,12 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
 
 
 def refuses_message(response: Response) -> bool:
-    """True where an endpoint that is older than structured messages refuses a request for one."""
+    """Return True if an endpoint refuses a structured message because it is too old for them."""
     return response.status == 400 and any(name in response.body for name in _OF_MESSAGES)
 
 
 def refusal(response: Response, purpose: Purpose, key: str | None) -> NoriaError:
-    """The error for an answer that is not a success. A status that is not known is permanent."""
+    """Return the error for a response that is not a success. An unknown status is permanent."""
     code = response.headers.get("x-ms-error-code", "")
     kind, advice = _BY_CODE.get(code) or by_status(response.status, purpose)
     said = " ".join(filter(None, (str(response.status), code)))

@@ -1,4 +1,4 @@
-"""What a blob's headers say, in and out. Pure functions."""
+"""Write and read a blob's headers. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from noria.manifests.errors import TargetRefused
 from noria.manifests.model import Attributes
-from noria.workers.stores.metadata import require_ascii, with_marks, without_marks
+from noria.workers.stores.metadata import require_ascii, split_provenance, with_provenance
 from noria.workers.stores.protocol import ObjectHead
 from noria.workers.stores.responses import malformed_is_unavailable, modified_seconds, plain_etag
 
@@ -20,9 +20,10 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]:
-    """The headers that leave attributes, tags and marks on a blob. Raises TargetRefused.
+    """Return the headers that store attributes, tags and Noria's own metadata with a blob.
 
-    Azure takes metadata in ASCII, under names that are C# identifiers.
+    Raises TargetRefused if Azure cannot take them: metadata must be ASCII, and its names C#
+    identifiers.
     """
     headers: dict[str, str] = {}
     for header, value in (
@@ -34,10 +35,10 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
     ):
         if value is not None:
             headers[header] = require_ascii(header, value, key=key)
-    for name, value in with_marks(attributes, txid, key=key).items():
+    for name, value in with_provenance(attributes, txid, key=key).items():
         if not _IDENTIFIER.fullmatch(name):
             raise TargetRefused(
-                "a metadata name is not a C# identifier, as Azure wants it", key=key
+                "a metadata name is not a C# identifier, as Azure requires: rename it", key=key
             )
         headers[_META + name] = require_ascii("metadata", value, key=key)
     if attributes.tags:
@@ -50,7 +51,7 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
 
 @malformed_is_unavailable("a blob's headers")
 def whole_head(headers: Mapping[str, str]) -> ObjectHead:
-    """The blob, where the answer is to a HEAD or a GET without Range."""
+    """Return the head of a blob from the response to a HEAD or a GET without Range."""
     return blob_head(
         headers,
         size=int(headers.get("content-length", "0")),
@@ -59,7 +60,10 @@ def whole_head(headers: Mapping[str, str]) -> ObjectHead:
 
 
 def read_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
-    """The blob, where a GET without Range brought its `size` bytes and this CRC64 of them."""
+    """Return the head of a blob after a GET without Range of `size` bytes.
+
+    `crc64nvme` is the one stated with the bytes. The header's, if there is one, goes before it.
+    """
     stated = decode_crc(headers.get(CRC64_HEADER))
     return blob_head(headers, size=size, crc64nvme=crc64nvme if stated is None else stated)
 
@@ -69,7 +73,7 @@ def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -
     said = {
         name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
     }
-    metadata, txid, modified = without_marks(said)
+    metadata, txid, modified = split_provenance(said)
     return ObjectHead(
         size=size,
         etag=plain_etag(headers.get("etag", "")),
@@ -90,7 +94,7 @@ def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -
 
 
 def encode_crc(crc64nvme: int) -> str:
-    """As Azure writes it: base64 of 8 bytes, little endian."""
+    """Return the checksum as Azure writes it: base64 of 8 bytes, little endian."""
     return base64.b64encode(crc64nvme.to_bytes(8, "little")).decode()
 
 

@@ -1,7 +1,7 @@
-"""A service SAS for a container, signed with an account key. The SDK's own takes 0.2 s to import.
+"""A service SAS for a container, signed with an account key. Importing the SDK's takes 0.2 s.
 
-See "Create a service SAS" in the Azure Storage reference, string-to-sign of version 2020-12-06 and
-later.
+See "Create a service SAS" in the Azure Storage reference; the string-to-sign is that of version
+2020-12-06 and later.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def container_sas(
     expiry: datetime,
     version: str,
 ) -> str:
-    """The query of a SAS that allows `permissions` until `expiry`, which has a zone.
+    """Return the query of a SAS that allows `permissions` until `expiry`, which must have a zone.
 
-    `permissions` are letters in the order that Azure asks for, racwdxyltmeop; `version` is that of
+    `permissions` are letters in the order that Azure requires, racwdxyltmeop. `version` is that of
     the API, 2020-12-06 or later. Raises AccessDenied if the key is not base64.
     """
     until = expiry.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

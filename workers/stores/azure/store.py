@@ -1,12 +1,13 @@
 """Azure Blob Storage as source and as target: the contract of protocol.py over raw HTTP.
 
-azure-identity is here for what is hard to get right; a GET through the SDK costs six times the
-CPU. See "Blob service REST API" in the Azure Storage reference for every verb.
+azure-identity finds the credentials, which is hard to get right. The rest of the SDK is not used: a
+GET through it costs six times the CPU. See "Blob service REST API" in the Azure Storage reference
+for every verb.
 
-Azure knows no uploads, only blocks under the name of a blob to be. An upload id of ours is part of
-the names of its blocks, so that two uploads never mix; attributes are set when the list of blocks
-is committed. What is never committed, Azure drops after a week, or when another write to that name
-succeeds.
+Azure does not have uploads, only uncommitted blocks under the name of a future blob. Noria puts an
+upload id into the names of the blocks, so that two uploads never mix. Attributes are set when the
+list of blocks is committed. Azure drops uncommitted blocks after a week, or when another write to
+that name succeeds.
 """
 
 from __future__ import annotations
@@ -91,41 +92,39 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
 API_VERSION: Final = "2023-11-03"
-"""Old enough for every endpoint that speaks of Azure today; has all that is used here."""
+"""Has everything that is used here, and every endpoint of today knows it."""
 MESSAGE_API_VERSION: Final = "2025-01-05"
-"""The first that has structured messages; only reads that ask for one speak it."""
+"""The first with structured messages; only reads that request one use it."""
 TOKEN_SCOPE: Final = "https://storage.azure.com/.default"
 SAS_HOURS: Final = 12
 COMMIT_SECONDS: Final = 600.0
-"""A list of 50,000 blocks takes its time."""
+"""Longest wait for the response to a block list, which may have 50,000 blocks."""
 _READ_RIGHTS: Final = {Right.BLOBS: "rl", Right.TAGS: "rlt"}
 _WRITE_RIGHTS: Final = dict.fromkeys(Right, "rcwdlt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureSettings:
-    """One container and the way to it.
+    """One container and how to reach it.
 
-    Authorised by, in this order: `sas`; the SAS or the key of `connection_string`, where it is of
-    this account; an identity (azure-identity's DefaultAzureCredential).
+    Requests are authorised by the first of these that is set: `sas`; the SAS or the key of
+    `connection_string`, if it is of this account; an identity (DefaultAzureCredential).
     """
 
     account: str
     container: str
     endpoint: str | None = None
-    """URL of the account's blob service. None: of the connection string, else the public
-    cloud's."""
+    """URL of the account's blob service. None: the connection string's, else the public cloud's."""
     connection_string: str | None = field(default=None, repr=False)
     sas: str | None = field(default=None, repr=False)
     read_only: bool = False
-    """True: a signature made from an account key allows no more than reading (the source role)."""
+    """True: a SAS made from an account key allows no more than reading (the source role)."""
     ask_crc64: bool = True
-    """Ask for the CRC64 of all that is read, as a structured message. Where none comes, reads are
-    as good as without."""
+    """Request the CRC64 of all bytes read, as a structured message. Reads work without it too."""
     tier: str | None = None
     """Access tier of written blobs. None: the account's default."""
     page_keys: int = 5000
-    """Entries asked for in one page of a list."""
+    """Most entries in one page of a list."""
     ca_bundle: str | None = None
     allow_plain_http: bool = False
     idle_seconds: float = 60.0
@@ -175,7 +174,8 @@ class AzureStore:
             try:
                 return self._list(request, "metadata,tags", Right.TAGS)
             except (AccessDenied, ConfigurationError):
-                # No right to tags, or an account with folders, which has none. Else it fails again.
+                # The right to tags may be missing, or the account has folders and thus no tags.
+                # For any other reason, this fails again.
                 page = self._list(request, "metadata", Right.BLOBS)
                 self._list_tags = False
                 return page
@@ -204,7 +204,7 @@ class AzureStore:
             return whole_head(self._read(key, {}, None, etag, version_id).headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
         body = StructuredBody(key)
-        sink = Sink(into=into, on_bytes=hearing(listener), wrapping=body)
+        sink = Sink(into=into, on_bytes=hearing(listener), body_format=body)
         response = self._read(key, headers, sink, etag, version_id)
         size = check_range(response, offset=offset, size=len(into), key=key)
         head = blob_head(response.headers, size=size, crc64nvme=None)
@@ -220,7 +220,7 @@ class AzureStore:
         listener: ReadListener | None = None,
     ) -> ObjectHead:
         body = StructuredBody(key)
-        sink = Sink(into=into, on_bytes=hearing(listener), wrapping=body)
+        sink = Sink(into=into, on_bytes=hearing(listener), body_format=body)
         response = self._read(key, {}, sink, etag, version_id)
         carried = response.headers.get(LENGTH_HEADER)
         check_whole(response, size=len(into), pinned=etag is not None, key=key, carried=carried)
@@ -247,7 +247,7 @@ class AzureStore:
         )
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
-        self._object_headers(key, attributes, txid)  # refused now rather than after the last part
+        self._object_headers(key, attributes, txid)  # refuse now rather than after the last part
         return new_upload_id()
 
     def put_part(
@@ -314,11 +314,11 @@ class AzureStore:
             headers=self._object_headers(key, attributes, txid),
             body=azure_xml.block_list(block_ids),
         )
-        # The checksum in this answer is that of the list, not of the blob.
+        # The checksum in this response is that of the list, not of the blob.
         return self._written(self._accept(response, Purpose.COMMIT, key), Purpose.COMMIT, key, None)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """Nothing: see above."""
+        """Do nothing: Azure drops uncommitted blocks by itself."""
 
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
         marker: str | None = ""
@@ -366,8 +366,10 @@ class AzureStore:
         etag: str | None,
         version_id: str | None,
     ) -> Response:
-        """One GET into the sink, or HEAD without one, of a blob that has to be the pinned one; a
-        GET asks for a structured message."""
+        """Send a GET into the sink, or a HEAD if there is none; check that it is the pinned blob.
+
+        A GET requests a structured message.
+        """
         sent = dict(headers)
         if etag is not None:
             sent["if-match"] = f'"{etag}"'
@@ -385,7 +387,7 @@ class AzureStore:
         if requests and refuses_message(response):
             self._ask_crc64 = False
             raise StoreUnavailable(
-                "the source takes no request for a structured message, and is asked for none from "
+                "the source refuses to send a structured message, and none will be requested from "
                 "now on: try again",
                 key=key,
             )
@@ -419,7 +421,7 @@ class AzureStore:
         sink: Sink | None = None,
         right: Right = Right.BLOBS,
     ) -> Response:
-        """One request for a key, or for the container. Whatever its status, the answer."""
+        """Send one request for a key, or for the container; return the response of any status."""
         authorization = self._authorizations.get(right)
         path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
         words = [f"{name}={quote(value, safe='')}" for name, value in query]
@@ -442,19 +444,19 @@ class AzureStore:
         if response.headers.get("x-ms-error-code") in RENEWABLE and self._authorizations.drop(
             right, authorization
         ):
-            raise StoreUnavailable("the credential had run out and is renewed: try again", key=key)
+            raise StoreUnavailable("the credential has expired and is renewed: try again", key=key)
         return response
 
     def _accept(
         self, response: Response, purpose: Purpose = Purpose.CONTROL, key: str | None = None
     ) -> Response:
-        """The answer, if its status is a success."""
+        """Return the response if it is a success; raise the error for a refusal otherwise."""
         if 200 <= response.status < 300:
             return response
         raise refusal(response, purpose, key)
 
     def _result(self, response: Response, purpose: Purpose, key: str | None) -> ElementTree.Element:
-        """The document of a success."""
+        """Return the XML document of a successful response."""
         try:
             return azure_xml.parse_root(self._accept(response, purpose, key).body)
         except ElementTree.ParseError:
@@ -481,7 +483,10 @@ def _block_query(upload_id: str, number: int) -> list[tuple[str, str]]:
 def _way_in(
     settings: AzureSettings, credential: TokenCredential | None
 ) -> tuple[str, Callable[[Right], Authorization]]:
-    """The account's URL, and what makes grants for it. Credentials stay inside."""
+    """Return the account's URL and the function that makes authorizations for it.
+
+    Credentials stay inside the function.
+    """
     endpoint = settings.endpoint or f"https://{settings.account}.blob.core.windows.net"
     if credential is not None:
         return endpoint, _tokens(credential)

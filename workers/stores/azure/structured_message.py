@@ -1,13 +1,12 @@
-"""Azure's structured message: the bytes of a read in segments, each with the CRC64 that the source
-states of it.
+"""Azure's structured message: the bytes of a read in segments, each with the CRC64 of the source.
 
-    message    version u8 (1), length of all of it u64, properties u16 (1: CRC64), segments u16
+    message    version u8 (1), length of the message u64, properties u16 (1: CRC64), segments u16
     segment    number u16 (from 1), bytes u64; those bytes; their CRC64 u64
     trailer    CRC64 of the bytes of all segments u64
 
-All little endian. A read asks for it by a header, and the answer has the same header where it came
-in that form; Content-Range and ETag are those of the bytes inside. The format is that of
-StructuredMessageEncodeStream in the SDK (azure-storage-blob 12.31), which calls it XSM/1.0.
+All numbers are little endian. A read requests this format by a header. If the response uses it, the
+response has the same header; Content-Range and ETag are those of the bytes inside. The format is
+that of StructuredMessageEncodeStream in the SDK (azure-storage-blob 12.31), called XSM/1.0 there.
 """
 
 from __future__ import annotations
@@ -25,41 +24,42 @@ from noria.workers.runtime.buffers import BodyBuffer
 MESSAGE_HEADER: Final = "x-ms-structured-body"
 MESSAGE_FORM: Final = "XSM/1.0; properties=crc64"
 LENGTH_HEADER: Final = "x-ms-structured-content-length"
-"""Of an answer: how many bytes lie in the segments."""
+"""In a response: the number of bytes in all segments."""
 
 _MESSAGE: Final = Struct("<BQHH")
 _SEGMENT: Final = Struct("<HQ")
 _CRC64: Final = Struct("<Q")
 _AROUND_BYTES: Final = _MESSAGE.size + _CRC64.size
 _SEGMENT_BYTES: Final = _SEGMENT.size + _CRC64.size
-"""Around the bytes of one segment."""
+"""The bytes around those of one segment."""
 _VERSION: Final = 1
 _WITH_CRC64: Final = 1
 
 
 class StructuredBody:
-    """The body of one answer: a workers.http1.Wrapping. For one read.
+    """The BodyFormat of one response (http/response.py), for one read.
 
-    What is inside goes straight to where it was asked for, and is believed only when every number
-    in the message is right.
+    The bytes inside go straight into the caller's buffer. They count only once every number in the
+    message was found to be right.
     """
 
     def __init__(self, key: str) -> None:
         self.crc64nvme: int | None = None
-        """Of the bytes read, as the source states it. None where it states none, and before the
-        end."""
+        """Of the bytes read, as the source states it; None if it states none, or before the end."""
         self._key = key
         self._segment_crc = 0
         self._on_bytes: OnBytes | None = None
 
     def wraps(self, headers: Mapping[str, str]) -> bool:
-        """Whether the body has this form. Raises ShortBody where it has another than was asked
-        for."""
+        """Return True if the body is a structured message.
+
+        Raises ShortBody if it is one of another form than was requested.
+        """
         form = headers.get(MESSAGE_HEADER)
         if form is None or headers.get("content-length") == "0":
             return False
         if form.replace(" ", "").lower() != MESSAGE_FORM.replace(" ", "").lower():
-            raise self._malformed("it is of another form than was asked for")
+            raise self._malformed("it has another form than was requested")
         return True
 
     def unwrap(
@@ -70,11 +70,11 @@ class StructuredBody:
         into: BodyBuffer,
         on_bytes: OnBytes | None,
     ) -> bool:
-        """Fill `into` from a message of `body_bytes`. False, and nothing is read, where another
-        number of bytes lies in it.
+        """Fill `into` from a message of `body_bytes` bytes.
 
-        Raises DigestRefused where a checksum is not that of the bytes that came, ShortBody where
-        the message contradicts itself.
+        Returns False, and reads nothing, if the message contains another number of bytes. Raises
+        DigestRefused if a checksum is not that of the bytes, and ShortBody if the message
+        contradicts itself.
         """
         if headers.get(LENGTH_HEADER, str(len(into))) != str(len(into)):
             return False
@@ -83,8 +83,8 @@ class StructuredBody:
         if segments < 1 or room % _SEGMENT_BYTES:
             return False
         self._on_bytes = on_bytes
-        # What lies between the bytes of two segments is read at once: so this costs one more
-        # system call for each segment.
+        # The CRC64 of a segment and the header of the next one are read together, so a segment
+        # costs only one more system call.
         frame = memoryview(bytearray(_MESSAGE.size + _SEGMENT.size))
         left = body_bytes - len(frame)
         fill(frame, more_bytes=left)
@@ -112,7 +112,7 @@ class StructuredBody:
         if self._on_bytes is None:
             self._segment_crc = crc64nvme(piece, self._segment_crc)
             return
-        # One pass for both: it costs as much as all else that is done here.
+        # The listener gets the checksum too: a second pass would double the cost of this method.
         crc = crc64nvme(piece)
         self._segment_crc = combine(self._segment_crc, crc, len(piece))
         self._on_bytes(piece, crc)
@@ -137,7 +137,7 @@ class StructuredBody:
         (stated,) = _CRC64.unpack_from(frame)
         if stated != came:
             raise DigestRefused(
-                "the bytes that came are not those whose CRC64 the source states: read them again",
+                "the bytes read do not have the CRC64 that the source states: read them again",
                 key=self._key,
             )
 

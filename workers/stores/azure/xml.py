@@ -1,4 +1,4 @@
-"""The XML of the Blob service REST API, in and out. Pure functions over bytes."""
+"""Write and parse the XML of the Blob service REST API. Pure functions over bytes."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _COLUMNS: Final = {
     "blob_type": "BlobType",
     "customer_key_sha256": "CustomerProvidedKeySha256",
 }
-"""Of an inventory row, as the listing spells them; the others take a conversion."""
+"""Inventory columns and their names in a listing; all other columns need a conversion."""
 _RFC1123: Final = "%a, %d %b %Y %H:%M:%S GMT"
 
 
 def parse_root(body: bytes) -> ElementTree.Element:
-    """The document. A literal CR, which a parser would turn into a line feed, is kept as it is.
+    """Return the document's root. Raises ElementTree.ParseError.
 
-    Raises ElementTree.ParseError.
+    A literal CR is kept, which a parser would otherwise turn into a line feed.
     """
     body = body.removeprefix(b"\xef\xbb\xbf").strip()
     if b"\r" in body:
@@ -49,7 +49,7 @@ def parse_root(body: bytes) -> ElementTree.Element:
 
 @malformed_is_unavailable("a listing")
 def parse_blobs(root: ElementTree.Element) -> Page:
-    """A page of List Blobs. Directories of a hierarchical account count as folder stubs."""
+    """Parse a page of List Blobs. Directories of a hierarchical account count as folder stubs."""
     check_root(root, "EnumerationResults")
     blobs = root.find("Blobs")
     rows: list[dict[str, str | None]] = []
@@ -108,7 +108,7 @@ def parse_tags(root: ElementTree.Element) -> dict[str, str]:
 
 @malformed_is_unavailable("a list of blocks")
 def parse_uncommitted(root: ElementTree.Element) -> list[tuple[str, int]]:
-    """Block name (decoded) and size, in the order of the answer."""
+    """Return each block's decoded name and its size, in the order of the response."""
     check_root(root, "BlockList")
     return [
         (_block_name(item.findtext("Name", "")), int(item.findtext("Size", "0")))
@@ -117,13 +117,13 @@ def parse_uncommitted(root: ElementTree.Element) -> list[tuple[str, int]]:
 
 
 def block_list(block_ids: Iterable[str]) -> bytes:
-    """The request of Put Block List, out of blocks that are not committed yet."""
+    """Return the body of Put Block List for blocks that are not committed yet."""
     items = "".join(f"<Uncommitted>{block_id}</Uncommitted>" for block_id in block_ids)
     return f'<?xml version="1.0" encoding="utf-8"?><BlockList>{items}</BlockList>'.encode()
 
 
 def _name(item: ElementTree.Element) -> str:
-    """Names that XML cannot hold come percent-encoded, and say so."""
+    """Return an item's name. Names that XML cannot contain are percent-encoded and marked so."""
     element = item.find("Name")
     if element is None:
         return ""

@@ -1,10 +1,11 @@
-"""A folder as source and as target: the contract of workers/stores/protocol.py over files.
+"""A folder as source and as target: the contract of protocol.py over files.
 
-An object is a file below the root; what a file cannot say (type, metadata, tags, transfer id) is
-kept in its extended attribute `user.noria`, and lost on a file system without those.
-Writes appear whole or not at all: a hidden file is written, synced and linked to its name. Parts of
-an upload are files in a hidden folder of the root, put together when the upload completes; that
-writes their bytes twice.
+An object is a file below the root. What a plain file does not have (type, metadata, tags, transfer
+id) is kept in the extended attribute `user.noria`; a file system without those loses it.
+
+Writes appear whole or not at all: a hidden file is written, synced and linked to its name. The
+parts of an upload are files in a hidden folder of the root. Completing the upload joins them, which
+writes their bytes a second time.
 """
 
 from __future__ import annotations
@@ -41,19 +42,19 @@ from noria.workers.http.client import BodyWriter
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.listing import inventory_batch
 from noria.workers.stores.local.files import (
-    Beside,
+    FileMetadata,
     UploadFile,
     check_file_pinned,
     draft,
     file_etag,
     file_head,
-    keep_beside,
     make_folders,
     mapped,
-    read_beside,
     read_exactly,
+    read_file_metadata,
     read_pieces,
     sync_folder,
+    write_file_metadata,
 )
 from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
@@ -69,7 +70,7 @@ from noria.workers.stores.protocol import (
 from noria.workers.stores.responses import Purpose
 
 HIDDEN: Final = ".noria-"
-"""Names of ours, which are never listed."""
+"""Begins the names of Noria's own files, which are never listed."""
 _UPLOAD: Final = HIDDEN + "upload-"
 _DRAFT: Final = HIDDEN + "draft-"
 _ABOUT: Final = "upload.json"
@@ -93,7 +94,7 @@ class LocalStore:
         self._root = settings.root
         self.capabilities = capabilities
         self.left_out = 0
-        """Entries that listings met and passed over: links, sockets and the like."""
+        """Entries that listings skipped: links, sockets and the like."""
 
     def with_capabilities(self, capabilities: TargetCapabilities) -> LocalStore:
         other = copy.copy(self)
@@ -107,7 +108,7 @@ class LocalStore:
             os.scandir(self._root).close()
 
     def list_page(self, request: PageRequest) -> Page:
-        """One folder: its files that begin as the prefix ends, and the folders that do."""
+        """Return one folder: the files and folders whose keys begin with the prefix."""
         above, slash, start = request.prefix.rpartition("/")
         names: list[str] = []
         found: list[os.stat_result] = []
@@ -155,7 +156,9 @@ class LocalStore:
             status = os.fstat(file)
             check_file_pinned(status, etag, key)
             if status.st_size < offset + len(into):
-                raise SourceChanged(f"it has {status.st_size} bytes, fewer than planned", key=key)
+                raise SourceChanged(
+                    f"the file has {status.st_size} bytes, fewer than planned: plan again", key=key
+                )
             read_exactly(file, offset, into, key, listener)
             check_file_pinned(os.fstat(file), file_etag(status), key)
             return file_head(file, status)
@@ -174,7 +177,8 @@ class LocalStore:
             check_file_pinned(status, etag, key)
             if status.st_size != len(into):
                 raise SourceChanged(
-                    f"it has {status.st_size} bytes, the plan says {len(into)}: plan again", key=key
+                    f"the file has {status.st_size} bytes, the plan says {len(into)}: plan again",
+                    key=key,
                 )
             read_exactly(file, 0, into, key, listener)
             check_file_pinned(os.fstat(file), file_etag(status), key)
@@ -182,11 +186,11 @@ class LocalStore:
 
     def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
         with self._open(key) as file:
-            beside = read_beside(file)
-        return beside.attributes.tags if beside else {}
+            metadata = read_file_metadata(file)
+        return metadata.attributes.tags if metadata else {}
 
     def close(self) -> None:
-        """Nothing: no file stays open between verbs."""
+        """Do nothing: no file stays open between verbs."""
 
     def put_object(
         self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
@@ -196,8 +200,8 @@ class LocalStore:
             appender = UploadFile(file)
             appender.write(body)
             self._check_crc(appender.crc64nvme, crc64nvme, key)
-            beside = Beside(txid=txid, attributes=attributes)
-            return self._publish(file, name, path, beside, key)
+            metadata = FileMetadata(txid=txid, attributes=attributes)
+            return self._publish(file, name, path, metadata, key)
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
         self._path(key)
@@ -228,7 +232,7 @@ class LocalStore:
             else:
                 body(appender.write)
             if appender.size != size:
-                raise ShortBody("the part is not of the size that was announced", key=key)
+                raise ShortBody("the part has another size than announced: try again", key=key)
             self._check_crc(appender.crc64nvme, crc64nvme(), key)
             os.fsync(file)
             name.replace(folder / f"{number:05}")
@@ -275,7 +279,7 @@ class LocalStore:
         folder = self._upload_folder(key, upload_id)
         held = self.list_parts(key, upload_id) or {}
         if any(held.get(part.number) != (part.size, part.etag) for part in parts):
-            raise UploadLost("a part is missing or another one: start another upload", key=key)
+            raise UploadLost("a part is missing or has changed: start another upload", key=key)
         path = self._path(key)
         pieces = read_pieces(folder / f"{part.number:05}" for part in parts)
         with mapped(Purpose.COMMIT, key), draft(folder, "draft-") as (file, name):
@@ -283,10 +287,12 @@ class LocalStore:
             for piece in pieces:
                 appender.write(piece)
             if appender.size != size:
-                raise UploadLost("the parts are not of the object's size", key=key)
+                raise UploadLost(
+                    "the parts do not add up to the object's size: start another upload", key=key
+                )
             self._check_crc(appender.crc64nvme, crc64nvme, key)
-            beside = Beside(txid=txid, attributes=attributes)
-            written = self._publish(file, name, path, beside, key)
+            metadata = FileMetadata(txid=txid, attributes=attributes)
+            written = self._publish(file, name, path, metadata, key)
         shutil.rmtree(folder, ignore_errors=True)
         return written
 
@@ -321,7 +327,7 @@ class LocalStore:
                 path.rmdir()
 
     def _path(self, key: str) -> Path:
-        """Where an object's file is. Raises TargetRefused where that is not below the root."""
+        """Return the path of an object's file. Raises TargetRefused if it is not below the root."""
         segments = key.split("/")
         if "\0" in key or any(segment in ("", ".", "..") for segment in segments):
             raise TargetRefused(
@@ -340,7 +346,7 @@ class LocalStore:
 
     @contextmanager
     def _open(self, key: str) -> Iterator[int]:
-        """The object's file, open for reading. Raises SourceMissing, SourceUnreadable."""
+        """Open the object's file for reading. Raises SourceMissing, SourceUnreadable."""
         try:
             path = self._path(key)
         except TargetRefused:
@@ -350,7 +356,7 @@ class LocalStore:
             try:
                 kind = os.fstat(file).st_mode
                 if stat.S_ISDIR(kind):
-                    raise SourceMissing("a folder stands there", key=key)
+                    raise SourceMissing("a folder has that name", key=key)
                 if not stat.S_ISREG(kind):
                     raise SourceUnreadable("it is not a regular file", key=key)
                 yield file
@@ -359,11 +365,13 @@ class LocalStore:
 
     def _check_crc(self, took: int, sent: int, key: str) -> None:
         if self.capabilities.checksum is Checksum.CRC64NVME and took != sent:
-            raise DigestRefused("the bytes are not those the checksum is of: read again", key=key)
+            raise DigestRefused("the bytes do not have their checksum: read them again", key=key)
 
-    def _publish(self, file: int, name: Path, path: Path, beside: Beside, key: str) -> Written:
-        """Make a draft last and give it its name, all at once."""
-        keep_beside(file, beside, key)
+    def _publish(
+        self, file: int, name: Path, path: Path, metadata: FileMetadata, key: str
+    ) -> Written:
+        """Make a draft durable, then give it its name in one step."""
+        write_file_metadata(file, metadata, key)
         os.fsync(file)
         make_folders(path.parent, self._root)
         if self.capabilities.if_absent:
@@ -392,19 +400,20 @@ class LocalStore:
 
 
 def _checked(entry: os.DirEntry[str]) -> str:
-    """The entry's name, which keys need as UTF-8."""
+    """Return the entry's name. Raises InventoryError if it is not UTF-8, as keys must be."""
     try:
         entry.name.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(entry.name).decode(errors="backslashreplace")
         raise InventoryError(
-            "a file name is not UTF-8: rename it (convmv does), then list again", key=shown
+            "a file name is not UTF-8: rename the file (convmv does that), then list again",
+            key=shown,
         ) from None
     return entry.name
 
 
 def _about(folder: Path) -> dict[str, Any] | None:
-    """What create_upload wrote; None where there is no upload."""
+    """Return what create_upload wrote; None if there is no upload."""
     try:
         about = json.loads((folder / _ABOUT).read_bytes())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):

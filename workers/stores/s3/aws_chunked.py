@@ -1,8 +1,8 @@
-"""A body whose checksum follows it: aws-chunked coding with an unsigned trailer.
+"""A body that is followed by its checksum: aws-chunked coding with an unsigned trailer.
 
-Where a part is streamed, its CRC64NVME is known only after the last byte. See "Signature
-calculations for the authorization header: transferring a payload in multiple chunks", with trailing
-headers, in the Amazon S3 API Reference.
+The CRC64NVME of a streamed part is known only after its last byte. See "Signature calculations for
+the authorization header: transferring a payload in multiple chunks", with trailing headers, in the
+Amazon S3 API Reference.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from noria.workers.http.client import BodyWriter, Send
 from noria.workers.stores.s3.headers import encode_crc
 
 FRAME_BYTES: Final = 1024 * 1024
-"""One chunk of the coding. AWS asks for 8 KiB at least; a larger one costs less."""
+"""The bytes of one chunk of the coding. AWS requires at least 8 KiB; larger chunks cost less."""
 
 
 def with_trailer(
     body: BodyWriter, size: int, header: str, crc64nvme: Callable[[], int]
 ) -> BodyWriter:
-    """The body, uncopied, in frames of FRAME_BYTES; then its CRC64NVME as trailer `header`, asked
-    for when all of it is gone."""
+    """Return a writer of the coded body: frames of FRAME_BYTES, uncopied, then the trailer.
+
+    The trailer `header` has the CRC64NVME; `crc64nvme` is called when the whole body was sent.
+    """
 
     def write_body(send: Send) -> None:
         left, room = size, 0
@@ -33,7 +35,7 @@ def with_trailer(
                 if room == 0:
                     room = min(FRAME_BYTES, left)
                     if room == 0:
-                        raise ValueError(f"the body is longer than the announced {size} bytes")
+                        raise ValueError(f"the body is longer than its announced {size} bytes")
                     send(b"%x\r\n" % room)
                 taken = view[:room]
                 send(taken)
@@ -50,7 +52,7 @@ def with_trailer(
 
 
 def encoded_bytes(size: int, header: str) -> int:
-    """How long the coded body is."""
+    """Return the size in bytes of the coded body."""
     frames, rest = divmod(size, FRAME_BYTES)
     coded = size + frames * len(b"%x\r\n\r\n" % FRAME_BYTES)
     if rest:

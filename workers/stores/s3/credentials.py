@@ -1,7 +1,7 @@
-"""Where S3's keys and region come from: the environment if it states both, else botocore.
+"""Find S3's keys and region: in the environment if it states both, else through botocore.
 
-botocore takes 0.1 s of CPU to import, and would find the same there. Everything else (profiles,
-roles, keys that expire) is its own.
+Importing botocore takes 0.1 s of CPU, and it would find the same keys in the environment. It is
+used for everything else: profiles, roles, and keys that expire.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _TOKENS = ("AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 """In botocore's order."""
 
 Keys = Callable[[], SigningKeys]
-"""The keys as they are now. Raises AccessDenied where they cannot be renewed."""
+"""Returns the current keys. Raises AccessDenied if they cannot be renewed."""
 
 
 def find_access(
     profile: str | None, region: str | None, credentials: Credentials | None
 ) -> tuple[Keys, str]:
-    """Keys and region; what is given goes first. Raises ConfigurationError if there are no keys."""
+    """Return keys and region; arguments go first. Raises ConfigurationError without any keys."""
     if credentials is None and profile is None:
         own = environment_keys(os.environ)
         known = region or environment_region(os.environ)
@@ -38,9 +38,9 @@ def find_access(
 
 
 def environment_keys(environment: Mapping[str, str]) -> SigningKeys | None:
-    """Keys that hold for as long as the process lives; None where the whole chain has to be asked.
+    """Return keys that do not expire; None if botocore has to search all its sources.
 
-    With these, and without a profile that was asked for by name, botocore looks no further.
+    If these keys are set and no profile is named, botocore uses them too.
     """
     access_key = environment.get("AWS_ACCESS_KEY_ID")
     secret_key = environment.get("AWS_SECRET_ACCESS_KEY")
@@ -53,7 +53,7 @@ def environment_keys(environment: Mapping[str, str]) -> SigningKeys | None:
 
 
 def environment_region(environment: Mapping[str, str]) -> str | None:
-    """None where a configuration file may name one."""
+    """Return the region; None if only a configuration file may name one."""
     return environment.get("AWS_DEFAULT_REGION") or None
 
 
@@ -68,7 +68,9 @@ def _from_botocore(
         region = region or session.get_config_variable("region") or DEFAULT_REGION
         found = credentials or session.get_credentials()
     except BotoCoreError as error:
-        raise ConfigurationError(f"the AWS configuration cannot be used: {error}") from error
+        raise ConfigurationError(
+            f"the AWS configuration cannot be used ({error}): correct it"
+        ) from error
     if found is None:
         raise ConfigurationError(
             "no S3 credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a "
@@ -79,7 +81,9 @@ def _from_botocore(
         try:
             frozen = found.get_frozen_credentials()
         except BotoCoreError as error:
-            raise AccessDenied(f"the S3 credentials cannot be renewed: {error}") from error
+            raise AccessDenied(
+                f"the S3 credentials cannot be renewed ({error}): renew them, then run again"
+            ) from error
         return SigningKeys(
             access_key=frozen.access_key, secret_key=frozen.secret_key, token=frozen.token
         )

@@ -1,5 +1,8 @@
-"""What an S3 store's refusal means. The codes are those of "Error responses" in the Amazon S3 API
-Reference, and what MinIO, Ceph, SeaweedFS and rclone say in their place."""
+"""The error for each refusal of an S3 store.
+
+The codes are those of "Error responses" in the Amazon S3 API Reference, and those that MinIO, Ceph,
+SeaweedFS and rclone use instead.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from noria.workers.stores.s3.xml import error_code
 _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     **dict.fromkeys(
         ("AccessDenied", "AccountProblem", "AllAccessDisabled", "NotSignedUp"),
-        (AccessDenied, "grant the rights that README names, on this bucket"),
+        (AccessDenied, "grant the rights that the README lists, on this bucket"),
     ),
     **dict.fromkeys(
         ("InvalidAccessKeyId", "SignatureDoesNotMatch"),
@@ -72,7 +75,7 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     ),
     "InvalidObjectState": (
         SourceUnreadable,
-        "restore it from its archive tier, then plan it again",
+        "restore the object from its archive tier, then plan again",
     ),
     **dict.fromkeys(
         (
@@ -82,7 +85,7 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
             "MetadataTooLarge",
             "XMinioInvalidObjectName",
         ),
-        (TargetRefused, "map its name or drop what is too large, then plan again"),
+        (TargetRefused, "map its name, or drop the attributes that are too large; then plan again"),
     ),
     **dict.fromkeys(
         ("QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "RequestTimeout"),
@@ -106,7 +109,7 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
 
 
 def refusal(response: Response, purpose: Purpose, key: str | None) -> NoriaError:
-    """The error for an answer that is not a success. A status that is not known is permanent."""
+    """Return the error for a response that is not a success. An unknown status is permanent."""
     code = error_code(response.body)
     kind, advice = _BY_CODE.get(code) or by_status(response.status, purpose)
     if (code, purpose) == ("ConditionalRequestConflict", Purpose.COMMIT):

@@ -1,4 +1,4 @@
-"""What an S3 object's headers say, in and out. Pure functions."""
+"""Write and read an S3 object's headers. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from noria.workers.stores.metadata import (
     encode_words,
     require_ascii,
     require_token,
-    with_marks,
-    without_marks,
+    split_provenance,
+    with_provenance,
 )
 from noria.workers.stores.protocol import ObjectHead
 from noria.workers.stores.responses import malformed_is_unavailable, modified_seconds, plain_etag
@@ -24,18 +24,20 @@ from noria.workers.stores.responses import malformed_is_unavailable, modified_se
 CRC64NVME_HEADER: Final = "x-amz-checksum-crc64nvme"
 CHECKSUM_TYPE_HEADER: Final = "x-amz-checksum-type"
 STATE_CRC: Final = {"x-amz-checksum-mode": "ENABLED"}
-"""Asks for the stored checksum, where the whole object is meant: with a range it may be a
-part's."""
+"""Requests the stored checksum. Only for whole objects: with a range, it may be that of a part."""
 
 _META: Final = "x-amz-meta-"
 
 
 def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]:
-    """The headers that leave attributes, tags and marks on an object. Raises TargetRefused."""
+    """Return the headers that store attributes, tags and Noria's own metadata with an object.
+
+    Raises TargetRefused if a header cannot carry them.
+    """
     headers: dict[str, str] = {}
     for header, value in _system_headers(attributes).items():
         headers[header] = require_ascii(header, value, key=key)
-    for name, value in with_marks(attributes, txid, key=key).items():
+    for name, value in with_provenance(attributes, txid, key=key).items():
         headers[_META + require_token(name, key=key).lower()] = encode_words(value, key=key)
     if attributes.tags:
         headers["x-amz-tagging"] = "&".join(
@@ -47,7 +49,7 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
 
 @malformed_is_unavailable("an object's headers")
 def whole_head(headers: Mapping[str, str]) -> ObjectHead:
-    """The object, where STATE_CRC was asked with a HEAD, or a GET without Range."""
+    """Return the head of an object from a HEAD or a GET without Range, sent with STATE_CRC."""
     size = int(headers.get("content-length", "0"))
     return object_head(headers, size=size, crc64nvme=stated_crc(headers))
 
@@ -59,7 +61,7 @@ def object_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None)
         for name, value in headers.items()
         if name.startswith(_META)
     }
-    metadata, txid, modified = without_marks(said)
+    metadata, txid, modified = split_provenance(said)
     return ObjectHead(
         size=size,
         etag=plain_etag(headers.get("etag", "")),
@@ -85,26 +87,30 @@ def stated_crc(headers: Mapping[str, str]) -> int | None:
 
 @malformed_is_unavailable("a CRC64NVME")
 def full_object_crc(text: str | None, kind: str | None) -> int | None:
-    """A CRC64NVME as stated. None where it is a composite: one over its parts' values, ending in
-    -N."""
+    """Return a stated CRC64NVME; None if it is a composite.
+
+    A composite is a checksum over the parts' checksums; it ends in -N.
+    """
     if not text or "-" in text or kind == "COMPOSITE":
         return None
     return int.from_bytes(base64.b64decode(text), "big")
 
 
 def encode_crc(crc64nvme: int) -> str:
-    """As S3 writes it: base64 of 8 bytes, big endian."""
+    """Return the checksum as S3 writes it: base64 of 8 bytes, big endian."""
     return base64.b64encode(crc64nvme.to_bytes(8, "big")).decode()
 
 
 def provider_of_answer(headers: Mapping[str, str]) -> str | None:
-    """A name in manifests.providers for servers that say who they are. Many claim to be
-    AmazonS3."""
+    """Return the name in manifests.plan.providers that a response gives away, else None.
+
+    Many servers claim to be AmazonS3, so that name proves nothing.
+    """
     server = headers.get("server", "").lower()
     for name in ("seaweedfs", "minio", "ceph"):
         if server.startswith(name):
             return name
-    # gofakes3, which `rclone serve s3` is built on, has this list in all its answers.
+    # gofakes3, which `rclone serve s3` is built on, sends this header with every response.
     if "x-amz-meta-filename" in headers.get("access-control-allow-headers", ""):
         return "rclone"
     return None
@@ -122,11 +128,11 @@ def _system_headers(attributes: Attributes) -> dict[str, str]:
 
 
 def customer_key_headers(key: bytes | None) -> dict[str, str]:
-    """SSE-C: the store encrypts with our key and forgets it."""
+    """Return the headers of SSE-C, by which the store encrypts with our key and forgets it."""
     if key is None:
         return {}
     if len(key) != 32:
-        raise ConfigurationError("customer_key has to be 32 bytes (AES-256)")
+        raise ConfigurationError("customer_key must have 32 bytes (AES-256): check the key")
     prefix = "x-amz-server-side-encryption-customer"
     md5 = hashlib.md5(key, usedforsecurity=False).digest()
     return {

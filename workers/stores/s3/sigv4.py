@@ -1,8 +1,8 @@
-"""AWS Signature Version 4 for S3, with the signing key kept for the day and the body left unsigned.
+"""AWS Signature Version 4 for S3. The signing key is kept for a day; bodies are not signed.
 
-A body's integrity is carried by its checksum, which the store verifies, and by TLS: a SHA-256 over
-every body would cost as much CPU as all the rest of a transfer together. See "Signature
-Calculations for the Authorization Header" in the Amazon S3 API Reference.
+A body is protected by its checksum, which the store verifies, and by TLS. A SHA-256 over every body
+would cost as much CPU as the rest of a transfer. See "Signature Calculations for the Authorization
+Header" in the Amazon S3 API Reference.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNSIGNED_TRAILER: Final = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKeys:
-    """Credentials as they are for one request."""
+    """The credentials for one request."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -46,10 +46,10 @@ class Signer:
         headers: Mapping[str, str],
         payload: str = UNSIGNED_PAYLOAD,
     ) -> dict[str, str]:
-        """The headers to send, Authorization included.
+        """Return the headers to send, including Authorization.
 
-        `path` is encoded, `query` encoded and sorted. All of `headers` are signed; names are lower
-        case.
+        `path` must be encoded, `query` encoded and sorted. All `headers` are signed; their names
+        must be in lower case.
         """
         keys = self._keys()
         now = self._now()
@@ -76,7 +76,7 @@ class Signer:
         return signed
 
     def _now(self) -> str:
-        """The time of this second as signatures write it."""
+        """Return the current time as signatures write it, made once a second."""
         second, text = self._moment
         now = int(time.time())
         if now != second:
@@ -85,8 +85,10 @@ class Signer:
         return text
 
     def _mac_of(self, day: str, secret: str) -> hmac.HMAC:
-        """With the day's key in it, and nothing else yet: a copy of one that is kept costs less
-        than half of what the key does."""
+        """Return a new HMAC with the key of the day.
+
+        It is a copy of one that is kept: that costs less than half of making it from the key.
+        """
         known_day, known_secret, mac = self._day_mac
         if mac is None or (known_day, known_secret) != (day, secret):
             key = ("AWS4" + secret).encode()

@@ -1,8 +1,7 @@
-"""S3 and what speaks like it, as source and as target: the contract of protocol.py over raw HTTP.
+"""S3 and compatible stores as source and as target: the contract of protocol.py over raw HTTP.
 
-boto3 is here for its credentials alone: a request through it costs about 1,300 us of CPU, and it
-repeats, redirects and computes checksums of its own accord. See the Amazon S3 API Reference for
-every verb.
+botocore is used for credentials alone: a request through boto3 costs about 1,300 us of CPU, and it
+retries, redirects and computes checksums by itself. See the Amazon S3 API Reference for every verb.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ Marker = TypeVar("Marker", str, tuple[str, str])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Settings:
-    """One bucket and the way to it."""
+    """One bucket and how to reach it."""
 
     bucket: str
     endpoint_url: str | None = None
@@ -87,17 +86,17 @@ class S3Settings:
     region: str | None = None
     """None: the region of the profile, else us-east-1."""
     provider: str = "s3"
-    """A name in manifests.providers."""
+    """A name in manifests.plan.providers."""
     profile: str | None = None
     """Section of the shared credentials file. None: botocore's whole chain of credentials."""
     path_style: bool | None = None
-    """True: host/bucket/key. False: bucket.host/key. None: True where endpoint_url is given."""
+    """True: host/bucket/key. False: bucket.host/key. None: True if endpoint_url is given."""
     storage_class: str | None = None
     """Of written objects. None: the bucket's default."""
     customer_key: bytes | None = field(default=None, repr=False)
     """32 bytes of SSE-C key, sent with every request for an object. None: no SSE-C."""
     page_keys: int = 1000
-    """Entries asked for in one page of any list."""
+    """Most entries in one page of any list."""
     ca_bundle: str | None = None
     allow_plain_http: bool = False
     idle_seconds: float = 60.0
@@ -319,7 +318,7 @@ class S3Store:
             headers=headers,
             body=s3_xml.complete_body(parts),
         )
-        # 200 is sent before the work is done: only the body says how it ended.
+        # S3 sends the 200 before it has done the work; only the body says how that ended.
         result = self._result(response, Purpose.COMMIT, key)
         etag = plain_etag(result.findtext("ETag") or "")
         if result.tag != "CompleteMultipartUploadResult" or not etag:
@@ -368,8 +367,7 @@ class S3Store:
         etag: str | None,
         version_id: str | None,
     ) -> Response:
-        """One GET into the sink, or HEAD without one, of an object that has to be the pinned
-        one."""
+        """Send a GET into the sink, or a HEAD without one; check that it is the pinned object."""
         sent = {**headers, **self._key_headers}
         if etag is not None:
             sent["if-match"] = f'"{etag}"'
@@ -403,7 +401,7 @@ class S3Store:
         body: Body | None = None,
         sink: Sink | None = None,
     ) -> Response:
-        """One request for a key, or for the bucket. Whatever its status, the answer."""
+        """Send one request for a key, or for the bucket; return the response of any status."""
         path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
         text = s3_xml.query(query) if query else ""
         headers = headers or {}
@@ -421,13 +419,13 @@ class S3Store:
             raise from_broken(error, purpose, key) from error
 
     def _accept(self, response: Response, purpose: Purpose, key: str | None) -> Response:
-        """The answer, if its status is a success."""
+        """Return the response if it is a success; raise the error for a refusal otherwise."""
         if 200 <= response.status < 300:
             return response
         raise refusal(response, purpose, key)
 
     def _result(self, response: Response, purpose: Purpose, key: str | None) -> ElementTree.Element:
-        """The document of a success. One that says <Error> after a 200 is a refusal."""
+        """Return the XML document of a successful response. An <Error> after a 200 is a refusal."""
         try:
             root = s3_xml.parse_root(self._accept(response, purpose, key).body)
         except ElementTree.ParseError:
@@ -438,14 +436,14 @@ class S3Store:
 
 
 def _further(marker: Marker | None, following: Marker | None) -> Marker | None:
-    """The marker of the next page. Raises StoreUnavailable where it is the last one again."""
+    """Return the marker of the next page. Raises StoreUnavailable if it is the last one again."""
     if following is not None and following == marker:
-        raise StoreUnavailable("the store's list goes round in circles: try again")
+        raise StoreUnavailable("the store's list returns the same page marker twice: try again")
     return following
 
 
 def _address(settings: S3Settings, region: str) -> tuple[str, str]:
-    """The URL of the host, and the path in front of a key."""
+    """Return the URL of the host, and the path before a key."""
     endpoint = urlsplit(settings.endpoint_url or f"https://s3.{region}.amazonaws.com")
     path_style = settings.path_style
     if path_style is None:

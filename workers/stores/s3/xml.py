@@ -1,4 +1,4 @@
-"""The XML of S3, in and out. Pure functions over bytes; see the Amazon S3 API Reference."""
+"""Write and parse the XML of S3. Pure functions over bytes; see the Amazon S3 API Reference."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class ListedPart:
 
 
 def error_code(body: bytes) -> str:
-    """<Code> of an error document, or nothing."""
+    """Return the <Code> of an error document, or an empty string."""
     found = _CODE.search(body)
     return found[1].decode(errors="replace") if found else ""
 
 
 def parse_root(body: bytes) -> ElementTree.Element:
-    """The document, its namespace and white space around it dropped. Raises ParseError."""
+    """Return the document's root, without its namespace. Raises ParseError."""
     return parse_document(_NAMESPACE.sub(b"", body.strip(), count=1))
 
 
 @malformed_is_unavailable("a listing")
 def parse_keys(root: ElementTree.Element) -> Page:
-    """A page of ListObjectsV2 that was asked for with encoding-type=url."""
-    # A space comes as a plus. A store that does not know encoding-type says nothing of it, and
+    """Parse a page of ListObjectsV2 that was requested with encoding-type=url."""
+    # A space is encoded as a plus. A store that does not know encoding-type does not return it, and
     # its names are literal.
     check_root(root, "ListBucketResult")
     decode = unquote_plus if root.findtext("EncodingType") == "url" else str
@@ -58,7 +58,7 @@ def parse_keys(root: ElementTree.Element) -> Page:
     }
     next_marker = root.findtext("NextContinuationToken") or None
     if next_marker is None and root.findtext("IsTruncated") == "true":
-        raise ValueError("a page that is not the last, and no way to the next")
+        raise ValueError("a page is not the last one, but has no marker of the next")
     return Page(
         batch=check_names_and_sizes(inventory_batch(columns, len(rows))),
         prefixes=[decode(item.text or "") for item in root.iterfind("CommonPrefixes/Prefix")],
@@ -67,15 +67,17 @@ def parse_keys(root: ElementTree.Element) -> Page:
 
 
 def without_folder(page: Page, prefix: str) -> Page:
-    """SeaweedFS 4.48 lists an empty folder of its own as an object, though only when the folder's
-    very name is the prefix; what it says of that object's ETag is not what a GET finds."""
+    """Drop the empty folder that SeaweedFS 4.48 lists as an object if its name is the prefix.
+
+    The ETag in that listing is not the one that a GET returns.
+    """
     kept = pc.or_(pc.not_equal(page.batch["key"], prefix), pc.greater(page.batch["size"], 0))
     return replace(page, batch=page.batch.filter(kept))
 
 
 @malformed_is_unavailable("a list of parts")
 def parse_parts(root: ElementTree.Element) -> tuple[list[ListedPart], str | None]:
-    """A page of ListParts and the marker of the next one."""
+    """Parse a page of ListParts; return the parts and the marker of the next page."""
     check_root(root, "ListPartsResult")
     parts = [
         ListedPart(
@@ -93,7 +95,7 @@ def parse_parts(root: ElementTree.Element) -> tuple[list[ListedPart], str | None
 
 @malformed_is_unavailable("a list of uploads")
 def parse_uploads(root: ElementTree.Element) -> tuple[list[ListedUpload], tuple[str, str] | None]:
-    """A page of ListMultipartUploads and the (key, upload id) markers of the next one."""
+    """Parse a page of ListMultipartUploads; return it and the next page's (key, upload id)."""
     check_root(root, "ListMultipartUploadsResult")
     decode = unquote_plus if root.findtext("EncodingType") == "url" else str
     uploads = [
@@ -121,12 +123,12 @@ def parse_tags(root: ElementTree.Element) -> dict[str, str]:
 
 
 def complete_body(parts: Sequence[PartRecord]) -> bytes:
-    """The request of CompleteMultipartUpload."""
+    """Return the body of CompleteMultipartUpload."""
     return "".join(_complete_lines(parts)).encode()
 
 
 def query(pairs: Iterable[tuple[str, str]]) -> str:
-    """Names and values encoded as signatures want them, in the order of the names."""
+    """Return a query of the pairs, encoded and sorted by name as signatures require."""
     return "&".join(
         f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(pairs)
     )

@@ -31,7 +31,7 @@ ETAG = "0x8DC"
 
 
 class Arriving:
-    """A body that comes in pieces of the given sizes, over and over; as workers.http1.Fill."""
+    """A body that comes in pieces of the given sizes, over and over; a Fill of http.response."""
 
     def __init__(self, body: bytes, pieces: list[int]) -> None:
         self.body, self.place, self.pieces = body, 0, pieces
@@ -282,7 +282,7 @@ def test_another_length_in_a_message_is_told_as_that_of_a_plain_body(stated: boo
             with pytest.raises(ShortBody):
                 store.read_object("a", into=into, etag=ETAG)
         if stated:
-            with pytest.raises(SourceChanged, match="it has 1000 bytes"):
+            with pytest.raises(SourceChanged, match="the object has 1000 bytes"):
                 store.read_object("a", into=memoryview(bytearray(1018)), etag=None)
 
 
