@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import queue
+import re
 import signal
 import socket
 import threading
@@ -42,6 +43,8 @@ there is none. It is the gateway's own two seconds to load Ray, and far more tha
 stands ever took."""
 START_SECONDS: Final = 60.0
 """How long a Ray on this machine may take to come up."""
+LOOK_SECONDS: Final = 0.25
+_TOKEN_REFUSED: Final = re.compile(rb"AuthToken|AuthenticationError|Unauthenticated", re.IGNORECASE)
 CLOSE_SECONDS: Final = 5.0
 """How long the gateway may take to leave the cluster."""
 HANG_UP_SECONDS: Final = 1.0
@@ -145,7 +148,8 @@ class RayCluster:
             return
         if self._address is not None:
             _reach(self._address)
-        log_file = str(log_directory / "ray.txt")
+        log_file = log_directory / "ray.txt"
+        said_before = log_file.stat().st_size if log_file.exists() else 0
         self._gateway = Child(_MODULE, death_signal=signal.SIGHUP)
         self._thread = threading.Thread(
             target=self._listen, args=(self._gateway,), name="gateway", daemon=True
@@ -155,15 +159,11 @@ class RayCluster:
             GatewayOptions(
                 address=self._address,
                 cpus=len(os.sched_getaffinity(0)),
-                log=log_file,
+                log=str(log_file),
                 report_seconds=self._report_seconds,
             )
         )
-        seconds = START_SECONDS if self._address is None else JOIN_SECONDS
-        try:
-            answer = self._answers.get(timeout=seconds)
-        except queue.Empty:
-            answer = NotJoined(reason=f"no answer within {seconds:.0f} s")
+        answer = self._wait_for_answer(log_file, said_before)
         if isinstance(answer, NotJoined):
             self.close()
             raise ConfigurationError(_not_joined(self._address, answer.reason, log_file))
@@ -242,6 +242,22 @@ class RayCluster:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _wait_for_answer(self, log_file: Path, said_before: int) -> Joined | NotJoined:
+        """What the gateway says, or why it says nothing.
+
+        Ray repeats a token that is refused for twenty seconds; only its log tells that it was.
+        """
+        seconds = START_SECONDS if self._address is None else JOIN_SECONDS
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                return self._answers.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                with contextlib.suppress(OSError):
+                    if _TOKEN_REFUSED.search(log_file.read_bytes()[said_before:]):
+                        return NotJoined(reason="it does not take this driver's token")
+        return NotJoined(reason=f"no answer within {seconds:.0f} s")
+
     def _tell(self, message: object) -> None:
         if self._gateway is not None and not self._is_gone:
             try:
@@ -281,7 +297,7 @@ def _reach(address: str) -> None:
         raise ConfigurationError(_not_joined(address, reason, None)) from None
 
 
-def _not_joined(address: str | None, reason: str, log: str | None) -> str:
+def _not_joined(address: str | None, reason: str, log: Path | None) -> str:
     if address is None:
         return f"cannot start a Ray on this machine: {reason}; see {log}"
     hint = "see that it is up (`ray status`)"
