@@ -1,4 +1,4 @@
-"""Both ends of a job as a process holds them, and what its transfers share."""
+"""The source and the target of a job in one process, and what its transfers share."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ class TransferOptions:
     chunk_bytes: int
     """Bytes under one xxh3_128 digest."""
     range_bytes: int
-    """Most bytes asked for in one read; a larger part is streamed from several."""
+    """Most bytes to request in one read; a larger part is streamed from several reads."""
     resend_limit: int = 4
-    """How often bytes are read and sent again after a checksum was refused; after an unknown
-    outcome, how often at least."""
+    """How often bytes are read and sent again after a checksum was refused.
+
+    After an unknown outcome, it is the least number of times.
+    """
     look_first: bool = False
-    """Look at the target before reading: it was not empty, or it cannot write only-if-absent."""
+    """Look at the target before reading: it was not empty, or it does not honour If-None-Match."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferContext:
-    """Both ends of a job and what a process shares between its transfers."""
+    """The source and the target of a job, and what a process shares between its transfers."""
 
     job_id: str
     source: PacedStore
@@ -58,7 +60,7 @@ class TransferContext:
     def for_lease(
         self, stopping: threading.Event, on_left_open: Callable[[], None]
     ) -> TransferContext:
-        """The same for the transfers of one lease, which `stopping` ends."""
+        """Return the same context for the transfers of one lease, which `stopping` ends."""
         return replace(
             self,
             source=self.source.stopped_by(stopping),
@@ -76,11 +78,14 @@ class TransferContext:
         return f"{self.job_id}.{entry.object_id}.{attempt}"
 
     def is_ours(self, head: ObjectHead, entry: ObjectEntry) -> bool:
-        """True if some attempt of this job at this entry wrote the object."""
+        """Return True if any attempt of this job at this entry wrote the object."""
         return (head.txid or "").startswith(f"{self.job_id}.{entry.object_id}.")
 
     def pin_source(self, entry: ObjectEntry) -> ObjectHead:
-        """The source's head, pinned to the planned ETag. Raises SourceChanged for another size."""
+        """Return the source's head, pinned to the planned ETag.
+
+        Raises SourceChanged if the size is not the planned one, and what read_range raises.
+        """
         head = self.source.read_range(
             self.source_name(entry),
             offset=0,
@@ -89,21 +94,28 @@ class TransferContext:
             version_id=entry.version_id,
         )
         if head.size != entry.size:
-            raise SourceChanged("the source has another size than planned", key=entry.key)
+            raise SourceChanged(
+                "the source has another size than planned: plan again", key=entry.key
+            )
         return head
 
     def refuse_flipped(self, entry: ObjectEntry, stated: int | None, read: int) -> None:
-        """Raises DigestRefused if the source states another CRC64NVME than that of what was
-        read."""
+        """Raise DigestRefused if the source states another CRC64NVME than that of the bytes read.
+
+        None states nothing.
+        """
         if stated is not None and stated != read:
             self.counters.add(Counter.ERRORS, DigestRefused.cause)
-            raise DigestRefused("the bytes read are not those the source states", key=entry.key)
+            raise DigestRefused(
+                "the bytes read do not have the checksum that the source states: read them again",
+                key=entry.key,
+            )
 
 
 class Resends:
-    """How often, and for how long, the bytes of one object or part are read and sent again.
+    """The budget for reading and sending the bytes of one object or part again.
 
-    A request alone is tried again by its store; here a whole step is, from its first byte.
+    A store retries single requests. This is for a whole step, from its first byte.
     """
 
     def __init__(self, context: TransferContext) -> None:
@@ -114,11 +126,11 @@ class Resends:
         self._failing_since: float | None = None
 
     def again(self, error: NoriaError) -> None:
-        """Allow one more, after a little wait; raises the error if the last one is spent.
+        """Pause, then allow one more try. Raises `error` if the budget is spent.
 
-        A refused checksum has resend_limit more. What an outage brings (an unknown outcome) has as
-        many at least, and more until it has lasted as long as one request may fail. Raises Stopped
-        when the lease is handed back.
+        After refused checksums, the budget is resend_limit tries. After other errors (an unknown
+        outcome) it is at least as many, and lasts at least as long as one request may fail. Raises
+        Stopped if the lease is handed back.
         """
         now = time.monotonic()
         if self._failing_since is None:

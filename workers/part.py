@@ -109,7 +109,9 @@ class PartTransfer:
 
     def _record(self, digest: PartDigest, written: Written, *, checked: bool) -> PartRecord:
         if written.crc64nvme not in (None, digest.crc64nvme):
-            raise DigestRefused("the target states another checksum for a part", key=self.entry.key)
+            raise DigestRefused(
+                "the target states another checksum for a part: send it again", key=self.entry.key
+            )
         return PartRecord(
             number=self.part.number,
             size=self.part.size,
@@ -145,7 +147,7 @@ class _Stream:
             raise failed.error from failed
         if self.digest.stated_crc64nvme not in (None, self.digest.crc64nvme):
             raise DigestRefused(
-                "the bytes read do not have the checksum that the source states",
+                "the bytes read do not have the checksum that the source states: read them again",
                 key=self._transfer.entry.key,
             )
 

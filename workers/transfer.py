@@ -376,7 +376,7 @@ class ObjectTransfer:
         return replace(head.attributes, tags=tags)
 
     def look(self) -> ObjectHead | None:
-        """What is at the target under the entry's name."""
+        """Return the head of the object under the entry's name at the target, or None."""
         return self.context.target.head(self.target_name)
 
     def _look_first(self) -> ObjectHead | None:

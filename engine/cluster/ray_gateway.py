@@ -151,9 +151,11 @@ def _listen(channel: Channel, inbox: queue.SimpleQueue[Any]) -> None:
 
 
 def _end_at_once() -> None:
-    """End this process and a Ray of its own. A Ray that is asked to end takes some seconds, and its
-    agents notice only after twenty that it was killed. A cluster that was joined ends the workers
-    of a driver that is gone by itself."""
+    """End this process and, if it started a Ray of its own, all processes of that Ray.
+
+    A Ray that is shut down takes some seconds, and its agents notice only after twenty seconds that
+    it was killed. A cluster that was joined ends the workers of a lost driver by itself.
+    """
     family: list[int] = []
     while found := set(descendants(os.getpid())).difference(family):
         family += found

@@ -1,1 +1,1 @@
-"""One lease at work: objects, parts, assembly, re-reading."""
+"""The work on one lease: objects, parts, assembly, reading back."""

@@ -1,4 +1,4 @@
-"""ASSEMBLE: make one huge object out of the parts that the leases of its shard have sent."""
+"""ASSEMBLE: make one huge object from the parts that the leases of its shard have sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from noria.workers.verification import failed_receipt
 
 
 class AssembleRun(LeaseRun):
-    """Completes the upload of a shard's generation, and says what became of its object."""
+    """Completes the upload of a shard's generation, and writes the receipt of its object."""
 
     def work(self) -> LeaseResult:
         lease = self.lease
@@ -53,7 +53,7 @@ class AssembleRun(LeaseRun):
             self.context.pin_source(entry)
             existing = transfer.look()
             if existing is None:
-                raise UploadLost("what stood at the target is gone", key=entry.key)
+                raise UploadLost("the object at the target is gone again", key=entry.key)
             self._abandon_generation(entry)
             return Comparison(self.context, entry, lease.attempt).receipt_of(existing)
         opened = transfer.open_upload(upload.part_bytes, earlier=upload)

@@ -1,5 +1,7 @@
-"""What one lease has in flight: units are claimed, work runs on lanes that all leases share, the
-first failure ends it."""
+"""The work that one lease has in flight, on executors that all leases share.
+
+Units are claimed in order. The first failure ends the lease.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ log = logging.getLogger("noria.worker")
 
 
 class TaskGroup:
-    """Thread-safe. At most a lane's window of pieces of work is queued or running there for the
-    lease."""
+    """The units and the running work of one lease. Thread-safe.
+
+    The lease has at most an executor's window of work queued or running there.
+    """
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
@@ -37,7 +41,7 @@ class TaskGroup:
 
     @property
     def end(self) -> int:
-        """The end of the units that this lease still answers for."""
+        """The end of the units that this lease is still responsible for."""
         return self._end
 
     @property
@@ -45,7 +49,7 @@ class TaskGroup:
         return self.failure is not None or self.stopping.is_set()
 
     def begin(self, unit: int) -> bool:
-        """Claim the next unit; False where the lease ends here: cut, stopped or failed."""
+        """Claim the next unit. Returns False if the lease is cut before it, stopped or failed."""
         with self._lock:
             if unit >= self._end or self.interrupted:
                 return False
@@ -53,26 +57,29 @@ class TaskGroup:
             return True
 
     def cut(self, end: int) -> None:
-        """Give up the units from `end` on, as far as they have not begun."""
+        """Give up the units from `end` on, except those that have begun."""
         with self._lock:
             self._end = min(self._end, max(end, self._begun))
 
     def stop(self) -> None:
-        """Begin nothing more; what is in flight ends, or is given up at its next retry."""
+        """Begin no more units. Work in flight ends normally, or at its next retry."""
         self.stopping.set()
 
     def fail(self, error: Exception) -> None:
-        """End the lease for this reason; the first one counts."""
+        """End the lease with this error. Only the first error counts."""
         with self._lock:
             self.failure = self.failure or error
         self.stopping.set()
 
     def submit(self, work: Work, executor: Executor) -> None:
-        """Run work on a lane; waits while its window is full. Called by the lease's own thread
-        alone."""
+        """Run work on an executor; waits while its window is full.
+
+        Only the lease's own thread may call this.
+        """
         with self._eased:
             if self._outstanding[executor] >= executor.window:
-                # Until there is room for many: to be woken for each would cost more than the work.
+                # Wait until there is room for many, since one wake-up for each would cost more
+                # than the work.
                 self._eased.wait_for(lambda: self._outstanding[executor] <= _low(executor))
             self._outstanding[executor] += 1
         executor.submit(partial(self._guarded, work, executor))
@@ -98,7 +105,7 @@ class TaskGroup:
             )
 
     def finished(self, name: str, digest: str, summary: ReceiptSummary) -> LeaseResult:
-        """The result of a lease all of whose units are final."""
+        """Return the result of a lease whose units are all final."""
         return replace(
             self._result(LeaseEnd.FINISHED),
             end=self._end,
@@ -108,7 +115,7 @@ class TaskGroup:
         )
 
     def ended_early(self) -> LeaseResult:
-        """The result of a lease that stopped or failed. The journal holds what was done."""
+        """Return the result of a lease that stopped or failed. The journal has what was done."""
         error = self.failure
         if error is None or isinstance(error, Stopped):
             return self._result(LeaseEnd.RETURNED)
@@ -152,5 +159,5 @@ class TaskGroup:
 
 
 def _low(executor: Executor) -> int:
-    """So much of a window left in use means: fill it again."""
+    """Return the number of pieces still outstanding at which the window is filled again."""
     return executor.window - max(1, executor.window // 4)

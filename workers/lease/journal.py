@@ -10,8 +10,11 @@ from noria.manifests.model import Receipt
 
 
 class Journal:
-    """Thread-safe. What add() took is durable once flush() has returned; flush() is called every
-    journal interval, and before anything that relies on the record."""
+    """The journal of one lease. Thread-safe.
+
+    An added record is durable once a later flush() has returned. flush() is called once in each
+    journal interval, and before any step that relies on a record.
+    """
 
     def __init__(self, directory: JobDirectory, shard: int, attempt: int) -> None:
         self._appender = directory.journal(shard, attempt)
@@ -29,7 +32,7 @@ class Journal:
             self._receipts.append(receipt)
 
     def flush(self) -> None:
-        """Raises JobDirectoryError; the records stay queued then."""
+        """Make all added records durable. Raises JobDirectoryError; then they stay queued."""
         with self._disk_lock:
             with self._lock:
                 records, self._records = self._records, []

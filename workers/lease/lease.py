@@ -1,11 +1,12 @@
-"""One lease of a shard: its units side by side, journalled, ended by a result file.
+"""The work on one lease of a shard: its units side by side, journalled, ended by a result file.
 
-A lease is worked on by one thread of its own, which walks the units and decides; the bytes are
-moved by the executors that all leases of a process share. What is done is journalled as it
-happens, and a lease starts by reading what earlier attempts journalled, so that any of this may
-stop at any line and be done again by another worker.
+Each lease has a thread of its own, which walks the units and decides. The bytes are moved by the
+executors that all leases of a process share. Everything done is journalled at once, and a lease
+starts by reading what earlier attempts journalled. So a lease may stop at any line, and another
+worker may do it again.
 
-How is up to a strategy: objects.py, parts.py and assemble.py move, reread.py reads back.
+The strategies are objects.py, parts.py and assemble.py, which move, and reread.py, which reads
+back.
 """
 
 from __future__ import annotations
@@ -40,8 +41,7 @@ class WorkerResources:
 
 
 class LeaseRun(ABC):
-    """Works on one lease; run() blocks until it has ended and says how; `tasks` steers it
-    meanwhile."""
+    """The work on one lease. Other threads may stop or cut it through `tasks` while run() runs."""
 
     def __init__(self, resources: WorkerResources, lease: Lease) -> None:
         self.lease = lease
@@ -55,9 +55,10 @@ class LeaseRun(ABC):
         )
 
     def run(self) -> LeaseResult:
+        """Work until the lease has ended; return how it ended. Errors are part of the result."""
         try:
             return self.work()
-        except Exception as error:  # noqa: BLE001 - told to the scheduler
+        except Exception as error:  # noqa: BLE001 - reported to the scheduler
             self.tasks.fail(error)
             self.tasks.wait_until_idle()
             return self.tasks.ended_early()
@@ -66,13 +67,13 @@ class LeaseRun(ABC):
 
     @abstractmethod
     def work(self) -> LeaseResult:
-        """The strategy: blocks until the lease has ended. What it raises ends the lease, too."""
+        """Block until the lease has ended; this is the strategy. An error ends the lease too."""
 
     def transfer(self, entry: ObjectEntry) -> ObjectTransfer:
         return ObjectTransfer(self.context, entry, self.lease.attempt)
 
     def finish_entry(self, receipt: Receipt, size: int) -> None:
-        """Journal the final word on an entry, and count it."""
+        """Journal the receipt of an entry, and count the entry as done."""
         self.journal.add_receipt(receipt)
         self.context.counters.add(Counter.OBJECTS, receipt.outcome.value)
         self.tasks.count_done(size)

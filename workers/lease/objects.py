@@ -1,4 +1,4 @@
-"""OBJECTS: rows of a shard. Small objects by one GET and one PUT, larger ones in parts."""
+"""OBJECTS: move rows of a shard, small objects by one GET and one PUT, larger ones in parts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from noria.workers.transfer import OpenUpload
 from noria.workers.verification import failed_receipt, skipped_receipt
 
 UPLOAD_ROUNDS = 3
-"""How many multipart uploads one lease opens for an object before the object has failed."""
+"""Multipart uploads that one lease opens for an object before the object counts as failed."""
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class ObjectsRun(LeaseRun):
         self._send_parts(entry, opened, rounds)
 
     def _open(self, entry: ObjectEntry, state: JournalState) -> OpenUpload | Receipt:
-        """Go on with the journalled upload, or open another where there is none or it is gone."""
+        """Resume the journalled upload; open a new one if there is none or it is gone."""
         open_one = partial(
             self.transfer(entry).open_upload,
             self.manifest.fit(entry.size).part_bytes,
@@ -154,7 +154,7 @@ class ObjectsRun(LeaseRun):
         self.finish_entry(receipt, moving.entry.size)
 
     def _multipart_failed(self, moving: MovingObject, error: NoriaError) -> None:
-        """Give its upload up; another one is tried if the object itself may still land."""
+        """Abandon the upload. If the object may still land, queue it for another upload."""
         entry, upload = moving.entry, moving.opened.upload
         self.transfer(entry).abandon(upload)
         self.journal.add(encode_abandoned(entry.row, upload.upload_id))
@@ -166,7 +166,7 @@ class ObjectsRun(LeaseRun):
             self.finish_entry(failed_receipt(entry, self.lease.attempt, error), entry.size)
 
     def _finish_multiparts(self) -> None:
-        """Wait for everything in flight, and start again what lost its upload."""
+        """Wait for all work in flight, and start the objects again that lost their uploads."""
         while True:
             self.tasks.wait_until_idle()
             if not self._again or self.tasks.interrupted:

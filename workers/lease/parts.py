@@ -1,4 +1,4 @@
-"""PARTS: a span of the parts of one huge object, whose upload several leases feed."""
+"""PARTS: send a range of the parts of one huge object, whose upload several leases share."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from noria.workers.lease.lease import LeaseRun, WorkerResources
 from noria.workers.transfer import ObjectTransfer, OpenUpload
 
 SOURCE_GONE = (SourceChanged, SourceMissing)
-"""What ends a PARTS lease well: the ASSEMBLE lease finds the same, and says so once."""
+"""Errors that finish a PARTS lease: the ASSEMBLE lease meets them too, and reports them once."""
 
 
 class PartsRun(LeaseRun):
-    """Sends parts side by side. What became of the object is for assemble.py to say."""
+    """Sends parts side by side. assemble.py writes the receipt of the object."""
 
     def __init__(self, resources: WorkerResources, lease: Lease) -> None:
         super().__init__(resources, lease)
@@ -41,13 +41,13 @@ class PartsRun(LeaseRun):
         lease = self.lease
         (entry,) = self.manifest.entries(lease.shard, 0, 1)
         if self._exists_already(entry):
-            return self._finish([])  # the ASSEMBLE lease compares it, once
+            return self._finish([])  # the ASSEMBLE lease compares the object, once
         try:
             opened = self._open_shared(entry)
         except SOURCE_GONE:
-            return self._finish([])  # the ASSEMBLE lease says what became of the object
+            return self._finish([])  # the ASSEMBLE lease reports the error
         if isinstance(opened, Receipt):
-            return self._finish([])  # as above: it stands already
+            return self._finish([])  # the object exists already, as above
         for unit in range(lease.first, lease.end):
             if not self.tasks.begin(unit):
                 break
@@ -67,7 +67,7 @@ class PartsRun(LeaseRun):
         return self._finish(list(self._records.values()))
 
     def _open_shared(self, entry: ObjectEntry) -> OpenUpload | Receipt:
-        """The upload that all leases of this shard's generation feed."""
+        """Open or resume the upload that all leases of this shard's generation share."""
         lease = self.lease
         upload = read_upload(self.directory, lease.shard, lease.generation)
         state = read_journals(self.directory, lease.shard, 0, 1)

@@ -1,8 +1,8 @@
-"""Read back what landed and compare it with the receipts: how the level `reread` is reached.
+"""Read landed objects back and compare them with their receipts, to reach the level `reread`.
 
-Units are rows of an OBJECTS shard, or parts of a PARTS shard's one object. Every chunk of every
-byte is hashed as the target serves it now, and compared with the digest that was taken from the
-source's bytes. Nothing is written to either store.
+Units are the rows of an OBJECTS shard, or the parts of a PARTS shard's only object. Every chunk is
+hashed as the target serves it now, and compared with the digest of the source's bytes. Nothing is
+written to either store.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from noria.workers.lease.lease import LeaseRun, WorkerResources
 _MESSAGES = {
     "damaged": "the bytes at the target are not those of the receipt",
     "target_missing": "the object is gone from the target",
-    "target_changed": "another object stands at the target now",
+    "target_changed": "another object is at the target now",
 }
 
 
 class RereadRun(LeaseRun):
-    """Reads back the objects of a lease side by side. `area`: where its results go."""
+    """Reads the objects of a lease back, side by side. `area` is the folder of its results."""
 
     def __init__(self, resources: WorkerResources, lease: Lease, area: str) -> None:
         super().__init__(resources, lease)
@@ -57,7 +57,7 @@ class RereadRun(LeaseRun):
         return self.tasks.ended_early() if self.tasks.interrupted else self._finish()
 
     def _slices(self) -> Iterator[tuple[Receipt, int, int]]:
-        """What to read, in order: a receipt and the bytes [first, end) of its object."""
+        """Yield what to read, in order: a receipt and the bytes [first, end) of its object."""
         if self.manifest.shard(self.lease.shard).kind is ShardKind.PARTS:
             (receipt,) = self._receipts(0, 1)
             part_bytes = self.manifest.fit(receipt.size).part_bytes
@@ -130,7 +130,7 @@ class RereadRun(LeaseRun):
         return found == receipt.chunks[first_chunk : first_chunk + len(found)]
 
     def _add_verdict(self, verdict: Receipt) -> None:
-        """Of several slices of one object the bad one stands; else sizes add up."""
+        """Merge the verdicts on the slices of one object: sizes add up, and a failure wins."""
         with self._lock:
             known = self._verdicts.get(verdict.row)
             if known is not None:

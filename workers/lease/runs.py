@@ -1,4 +1,4 @@
-"""Which strategy works on which lease."""
+"""Choose the strategy for a lease."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ _STRATEGIES: dict[LeaseKind, type[LeaseRun]] = {
 
 
 def moving_run(resources: WorkerResources, lease: Lease) -> LeaseRun:
-    """The work on a lease of a job; reread.RereadRun is that on a lease of a verification."""
+    """Return the work on a lease of a job; a lease of a verification takes reread.RereadRun."""
     return _STRATEGIES[lease.kind](resources, lease)

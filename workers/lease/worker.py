@@ -1,7 +1,7 @@
-"""One process worth of work: the leases it holds, and what it reports.
+"""The worker of one process: the leases it holds, and its reports.
 
-The engine wraps a Worker in whatever runs it (a Ray actor); nothing here knows of that. Calls from
-the engine return at once; only report() may wait, for as long as it is told to.
+The engine runs a Worker in a process or a Ray actor; this file does not depend on either. Calls
+from the engine return at once; only report() may wait, for at most `wait_seconds`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ log = logging.getLogger("noria.worker")
 
 
 class Worker:
-    """Holds leases and works on them; thread-safe.
+    """Holds leases and works on them. Thread-safe.
 
-    `start_run` makes a LeaseRun of a lease; `set_limits` is told of new limits. Results wait until
-    a report carries them away; a report that is lost with its worker loses them too, and the leases
-    are given out again.
+    `start_run` makes the LeaseRun of a lease; `set_limits` gets new limits. Results are kept until
+    the next report returns them. If a report is lost with its worker, its results are lost too, and
+    the leases are granted again.
     """
 
     def __init__(
@@ -58,21 +58,21 @@ class Worker:
         threading.Thread(target=self._work, args=(run,), name="lease", daemon=True).start()
 
     def revoke(self, shard: int, first: int, attempt: int) -> None:
-        """Hand a lease back: its result will be RETURNED, or FINISHED where it was about to be."""
+        """Hand a lease back. Its result will be RETURNED, or FINISHED if it was about to finish."""
         with self._changed:
             run = self._runs.get((shard, first, attempt))
         if run is not None:
             run.tasks.stop()
 
     def split(self, shard: int, first: int, attempt: int, end: int) -> None:
-        """End a lease earlier; the next report's progress shows the end that holds."""
+        """End a lease earlier. The next report's progress has the end that was possible."""
         with self._changed:
             run = self._runs.get((shard, first, attempt))
         if run is not None:
             run.tasks.cut(end)
 
     def limit(self, limits: Limits) -> None:
-        """How much may be in flight here from now on."""
+        """Set how much may be in flight here from now on."""
         self._set_limits(limits)
 
     def drain(self) -> None:
@@ -83,7 +83,7 @@ class Worker:
             run.tasks.stop()
 
     def report(self, wait_seconds: float) -> WorkerReport:
-        """What is new; waits up to wait_seconds for a lease to end."""
+        """Return new results and all progress; waits up to `wait_seconds` for a lease to end."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._results), timeout=wait_seconds)
             results, self._results = tuple(self._results), []

@@ -113,8 +113,11 @@ class PacedStore(SourceStore):
     counters: CounterRegistry = field(default_factory=CounterRegistry)
     stopping: threading.Event = field(default_factory=threading.Event)
     denied_alone: bool = False
-    """True: an object that is refused, while its container is not, raises SourceUnreadable; it has
-    a key or a list of its own, and fails alone. False: AccessDenied, which concerns everything."""
+    """True: if one object is refused but its container is not, raise SourceUnreadable.
+
+    Such an object has a key or an access list of its own, and fails alone. False: every refusal is
+    AccessDenied, which concerns the whole run.
+    """
 
     @property
     def provider(self) -> str:
@@ -407,11 +410,7 @@ class _Tries:
         return True
 
     def _refuses_this_object_alone(self, error: AccessDenied) -> bool:
-        """Return True if the source refuses one object but not its container.
-
-        Such an object has a key or an access list of its own. Any other refusal concerns the whole
-        run.
-        """
+        """Return True if `denied_alone` is set and the container itself may be listed."""
         if not self._store.denied_alone or error.key is None:
             return False
         try:
