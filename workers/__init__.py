@@ -1,1 +1,1 @@
-"""The data plane of Noria: bytes from source to target. Knows nothing of Ray or Prometheus."""
+"""The data plane of Noria: it moves bytes from source to target, without Ray and Prometheus."""

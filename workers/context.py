@@ -99,7 +99,7 @@ class TransferContext:
             )
         return head
 
-    def refuse_flipped(self, entry: ObjectEntry, stated: int | None, read: int) -> None:
+    def check_stated_crc(self, entry: ObjectEntry, stated: int | None, read: int) -> None:
         """Raise DigestRefused if the source states another CRC64NVME than that of the bytes read.
 
         None states nothing.

@@ -87,7 +87,7 @@ class PartTransfer:
             listener=digest,
         )
         digest.add_stated(head.range_crc64nvme, len(into))
-        self.context.refuse_flipped(self.entry, digest.stated_crc64nvme, digest.crc64nvme)
+        self.context.check_stated_crc(self.entry, digest.stated_crc64nvme, digest.crc64nvme)
         self.context.counters.add(Counter.BYTES_READ, by=len(into))
         return digest
 

@@ -158,7 +158,7 @@ class ObjectTransfer:
         )
         self.context.counters.add(Counter.BYTES_READ, by=entry.size)
         for stated in (head.crc64nvme, entry.crc64nvme):
-            self.context.refuse_flipped(entry, stated, digest.crc64nvme)
+            self.context.check_stated_crc(entry, stated, digest.crc64nvme)
         if head.crc64nvme is None and entry.crc64nvme is not None:
             head = replace(head, crc64nvme=entry.crc64nvme)
         return head, digest
@@ -243,7 +243,7 @@ class ObjectTransfer:
         """
         crc64nvme, chunks = combine_parts(parts)
         stated = opened.source_crc64nvme
-        self.context.refuse_flipped(self.entry, stated, crc64nvme)
+        self.context.check_stated_crc(self.entry, stated, crc64nvme)
         if stated is None and all(part.stated for part in parts):
             stated = crc64nvme
         existing = self._complete_and_settle(opened, parts, crc64nvme)

@@ -149,7 +149,7 @@ class HttpClient:
             connection.close()
             raise
         if reusable:
-            self._rest(connection)
+            self._keep_idle(connection)
         else:
             connection.close()
         return response
@@ -157,9 +157,9 @@ class HttpClient:
     def close(self) -> None:
         """Close the idle connections. Those in use are closed when their exchange ends."""
         self._closed = True
-        for resting in self._idle.values():
-            while resting:
-                resting.pop().close()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
 
     def _head(self, request: Request, body_bytes: int | None) -> bytes:
         """Return the request's head. `body_bytes` is None if there is no body."""
@@ -178,11 +178,11 @@ class HttpClient:
 
     def _take(self) -> Connection:
         """Return the connection that was used last, if it is usable; else a new one."""
-        resting = self._idle[current_pool()]
+        idle = self._idle[current_pool()]
         now = time.monotonic()
         while True:
             try:
-                connection = resting.pop()
+                connection = idle.pop()
             except IndexError:
                 return self._connect()
             rested_seconds = now - connection.idle_since
@@ -190,14 +190,14 @@ class HttpClient:
                 return connection
             connection.close()
 
-    def _rest(self, connection: Connection) -> None:
-        resting = self._idle[current_pool()]
-        full = len(resting) >= self._settings.keep_connections
+    def _keep_idle(self, connection: Connection) -> None:
+        idle = self._idle[current_pool()]
+        full = len(idle) >= self._settings.keep_connections
         if self._closed or full or connection.pending:
             connection.close()
             return
         connection.idle_since = time.monotonic()
-        resting.append(connection)
+        idle.append(connection)
 
     def _connect(self) -> Connection:
         try:
@@ -270,7 +270,7 @@ class HttpClient:
         try:
             _send_body(connection, body)
         except (BrokenPipeError, ConnectionResetError):
-            return _last_words(connection)
+            return _read_refusal(connection)
         return None
 
 
@@ -287,7 +287,7 @@ def _await_continue(connection: Connection, idle_seconds: float) -> Response | N
         connection.idle_seconds = idle_seconds
 
 
-def _last_words(connection: Connection) -> Response:
+def _read_refusal(connection: Connection) -> Response:
     """Read what the host sent before it closed the connection on an unwanted body."""
     connection.idle_seconds = EXPECT_SECONDS
     status, headers = read_head(connection)

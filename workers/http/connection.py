@@ -24,7 +24,7 @@ WAKE_BYTES: Final = 1024 * 1024
 It is set while more than twice as much is still to come. A body then costs half the CPU. It also
 keeps the receive window above 2 MiB.
 """
-HEARD_BYTES: Final = 512 * 1024
+PIECE_BYTES: Final = 512 * 1024
 """Received bytes are passed on in pieces of at least this size.
 
 They are still in the core's own cache then, and the cost of the calls is negligible.
@@ -83,7 +83,7 @@ class Connection:
         """
         early = self.take(len(view))
         view[: len(early)] = early
-        filled, heard, size = len(early), 0, len(view)
+        filled, passed_on, size = len(early), 0, len(view)
         last = size + more_bytes
         patient = last - filled > 2 * WAKE_BYTES
         self._wake_at(WAKE_BYTES if patient else 1)
@@ -96,11 +96,11 @@ class Connection:
                 # Stop well before the last byte, because TLS may hold records back.
                 self._wake_at(1)
                 patient = False
-            if on_bytes is not None and filled - heard >= HEARD_BYTES:
-                on_bytes(view[heard:filled])
-                heard = filled
-        if on_bytes is not None and heard < size:
-            on_bytes(view[heard:])
+            if on_bytes is not None and filled - passed_on >= PIECE_BYTES:
+                on_bytes(view[passed_on:filled])
+                passed_on = filled
+        if on_bytes is not None and passed_on < size:
+            on_bytes(view[passed_on:])
 
     def read_to_end(self) -> bytes:
         """Read the next piece of a body that ends with the connection; empty at its end."""
@@ -179,8 +179,8 @@ class TlsConnection(Connection):
     ) -> None:
         """Do the TLS handshake. Raises ssl.SSLError, or OSError as any exchange does."""
         super().__init__(sock, readiness, idle_seconds)
-        self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._came, self._goes, server_hostname=host)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         while True:
             try:
                 self._tls.do_handshake()
@@ -220,13 +220,13 @@ class TlsConnection(Connection):
         records = _scratch()
         count = super()._recv_into(records)
         if count == 0:
-            self._came.write_eof()
+            self._incoming.write_eof()
         else:
-            self._came.write(records[:count])
+            self._incoming.write(records[:count])
 
     def _flush(self) -> None:
-        while self._goes.pending:
-            view = memoryview(self._goes.read())
+        while self._outgoing.pending:
+            view = memoryview(self._outgoing.read())
             while view:
                 view = view[super()._send_some(view) :]
 

@@ -137,7 +137,7 @@ class TaskGroup:
             work()
         except Stopped:
             pass
-        except Exception as error:  # noqa: BLE001 - kept for ended_early(), which tells the scheduler
+        except Exception as error:  # noqa: BLE001 - kept for ended_early(), for the scheduler
             self.fail(error)
         finally:
             with self._eased:

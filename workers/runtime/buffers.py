@@ -62,8 +62,8 @@ class BufferPool:
     def __init__(self, capacity_bytes: int) -> None:
         self.capacity_bytes = capacity_bytes
         self._out_bytes = 0
-        self._shelf_bytes = 0
-        self._shelves: dict[int, list[_Memory]] = {}
+        self._free_bytes = 0
+        self._free_lists: dict[int, list[_Memory]] = {}
         self._queue: deque[tuple[int, Waiter]] = deque()
         self._lock = threading.Lock()
 
@@ -87,13 +87,13 @@ class BufferPool:
         if waiter is not None:
             waiter.wait()
         with self._lock:
-            buffer = self._from_shelf(room)
+            buffer = self._take_free(room)
         try:
             yield memoryview(buffer)[:size]
         finally:
             with self._lock:
                 self._out_bytes -= room
-                self._put_on_shelf(room, buffer)
+                self._put_free(room, buffer)
                 self._admit()
 
     def _admit(self) -> None:
@@ -103,26 +103,26 @@ class BufferPool:
             self._out_bytes += room
             waiter.wake()
 
-    def _from_shelf(self, room: int) -> _Memory:
-        shelf = self._shelves.get(room)
-        if shelf:
-            self._shelf_bytes -= room
-            return shelf.pop()
-        while self._shelves and self._out_bytes + self._shelf_bytes > self.capacity_bytes:
+    def _take_free(self, room: int) -> _Memory:
+        free_list = self._free_lists.get(room)
+        if free_list:
+            self._free_bytes -= room
+            return free_list.pop()
+        while self._free_lists and self._out_bytes + self._free_bytes > self.capacity_bytes:
             self._drop_one()
         return _fresh(room)
 
-    def _put_on_shelf(self, room: int, buffer: _Memory) -> None:
-        self._shelves.setdefault(room, []).append(buffer)
-        self._shelf_bytes += room
+    def _put_free(self, room: int, buffer: _Memory) -> None:
+        self._free_lists.setdefault(room, []).append(buffer)
+        self._free_bytes += room
 
     def _drop_one(self) -> None:
-        room, shelf = next(iter(self._shelves.items()))
-        if shelf:
-            shelf.pop()
-            self._shelf_bytes -= room
-        if not shelf:
-            del self._shelves[room]
+        room, free_list = next(iter(self._free_lists.items()))
+        if free_list:
+            free_list.pop()
+            self._free_bytes -= room
+        if not free_list:
+            del self._free_lists[room]
 
 
 def _fresh(room: int) -> _Memory:

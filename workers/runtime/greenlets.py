@@ -216,7 +216,7 @@ class Readiness:
 
     def is_readable(self) -> bool:
         """Return at once whether the socket is readable."""
-        self._ask(select.POLLIN)
+        self._watch_for(select.POLLIN)
         return bool(self._poll.poll(0))
 
     def await_reading(self, seconds: float) -> None:
@@ -232,12 +232,12 @@ class Readiness:
         if fiber is not None:
             ready = fiber.pool.wait_for(fiber, self._descriptor, seconds)
         else:
-            self._ask(mask)
+            self._watch_for(mask)
             ready = bool(self._poll.poll(seconds * 1000))
         if not ready:
             raise TimeoutError(f"no progress within {seconds:g} s")
 
-    def _ask(self, mask: int) -> None:
+    def _watch_for(self, mask: int) -> None:
         if self._mask != mask:
             self._poll.modify(self._descriptor, mask)
             self._mask = mask

@@ -74,7 +74,7 @@ class Purpose(Enum):
         return self in (Purpose.WRITE, Purpose.COMMIT)
 
 
-def from_broken(error: TransportError, purpose: Purpose, key: str | None) -> NoriaError:
+def error_without_response(error: TransportError, purpose: Purpose, key: str | None) -> NoriaError:
     """Return the error for a request without a response.
 
     The outcome is unknown if a whole write was sent; otherwise nothing happened.
@@ -92,7 +92,7 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     return min(float(value), RETRY_AFTER_MAX_SECONDS) if value.isdecimal() else None
 
 
-def hearing(listener: ReadListener | None) -> OnBytes | None:
+def on_bytes_of(listener: ReadListener | None) -> OnBytes | None:
     """Return the function that an exchange calls with the pieces of a body."""
     return None if listener is None else listener.update
 
@@ -184,12 +184,12 @@ def check_range(response: Response, *, offset: int, size: int, key: str) -> int:
         )
     if (first, last) != (offset, offset + size - 1):
         raise ShortBody(
-            f"bytes {offset}-{offset + size - 1} were requested, {first}-{last} came: try again",
+            f"bytes {offset}-{offset + size - 1} were requested, not {first}-{last}: try again",
             key=key,
         )
     if not response.filled:
         raise ShortBody(
-            f"a range of {size} bytes was requested, another length came: try again", key=key
+            f"{size} bytes were requested, the answer has another length: try again", key=key
         )
     return whole
 
@@ -207,7 +207,7 @@ def check_whole(
         return
     came = carried or response.headers.get("content-length", "an unknown number of")
     if pinned:
-        raise ShortBody(f"{came} bytes came, {size} were planned: try again", key=key)
+        raise ShortBody(f"the answer has {came} bytes, the plan says {size}: try again", key=key)
     raise SourceChanged(f"the object has {came} bytes, the plan says {size}: plan again", key=key)
 
 

@@ -45,7 +45,7 @@ def test_shelved_and_used_memory_together_stay_within_the_capacity() -> None:
     pool = BufferPool(4 * MIB)
     for size in (MIB, 2 * MIB, 3 * MIB, 4 * MIB, MIB):
         with pool.take(size):
-            assert pool.bytes_in_flight + pool._shelf_bytes <= 4 * MIB
+            assert pool.bytes_in_flight + pool._free_bytes <= 4 * MIB
 
 
 def test_more_than_the_capacity_is_refused_rather_than_waited_for() -> None:

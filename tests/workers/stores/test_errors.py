@@ -23,7 +23,7 @@ from noria.manifests.errors import (
 from noria.workers.http.client import TransportError
 from noria.workers.http.response import Response
 from noria.workers.stores.azure import errors as azure_refusals
-from noria.workers.stores.responses import Purpose, check_clock, check_range, from_broken
+from noria.workers.stores.responses import Purpose, check_clock, check_range, error_without_response
 from noria.workers.stores.s3 import errors as s3_refusals
 
 S3 = [
@@ -139,9 +139,9 @@ def _check(error: NoriaError, kind: type[NoriaError], code: str) -> None:
 
 @pytest.mark.parametrize("purpose", list(Purpose))
 def test_an_exchange_that_broke(purpose: Purpose) -> None:
-    before = from_broken(TransportError("reset", sent=False), purpose, "private-7")
+    before = error_without_response(TransportError("reset", sent=False), purpose, "private-7")
     assert type(before) is StoreUnavailable
-    after = from_broken(TransportError("reset", sent=True), purpose, "private-7")
+    after = error_without_response(TransportError("reset", sent=True), purpose, "private-7")
     expected = OutcomeUnknown if purpose in (Purpose.WRITE, Purpose.COMMIT) else StoreUnavailable
     assert type(after) is expected
 

@@ -102,9 +102,9 @@ def refusal(response: Response, purpose: Purpose, key: str | None) -> NoriaError
     """Return the error for a response that is not a success. An unknown status is permanent."""
     code = response.headers.get("x-ms-error-code", "")
     kind, advice = _BY_CODE.get(code) or by_status(response.status, purpose)
-    said = " ".join(filter(None, (str(response.status), code)))
+    answer = " ".join(filter(None, (str(response.status), code)))
     request_id = response.headers.get("x-ms-request-id", "none")
-    message = f"Azure answered a {purpose.value} with {said}: {advice} (request {request_id})"
+    message = f"Azure answered a {purpose.value} with {answer}: {advice} (request {request_id})"
     if kind is Throttled:
         return Throttled(
             message, key=key, retry_after_seconds=retry_after_seconds(response.headers)

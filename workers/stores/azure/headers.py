@@ -70,10 +70,10 @@ def read_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -
 
 @malformed_is_unavailable("a blob's headers")
 def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
-    said = {
+    stored = {
         name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
     }
-    metadata, txid, modified = split_provenance(said)
+    metadata, txid, modified = split_provenance(stored)
     return ObjectHead(
         size=size,
         etag=plain_etag(headers.get("etag", "")),

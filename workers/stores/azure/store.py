@@ -82,9 +82,9 @@ from noria.workers.stores.responses import (
     check_pinned,
     check_range,
     check_whole,
-    from_broken,
-    hearing,
+    error_without_response,
     md5_header,
+    on_bytes_of,
     plain_etag,
 )
 
@@ -142,7 +142,7 @@ class AzureStore:
         capabilities: TargetCapabilities = NOTHING_KNOWN,
     ) -> None:
         """`credential` replaces DefaultAzureCredential. Raises ConfigurationError."""
-        endpoint, issue = _way_in(settings, credential)
+        endpoint, issue = _endpoint_and_issuer(settings, credential)
         url = urlsplit(endpoint)
         container = quote(settings.container, safe="$")
         self._base = f"{url.path.rstrip('/')}/{container}"
@@ -204,7 +204,7 @@ class AzureStore:
             return whole_head(self._read(key, {}, None, etag, version_id).headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
         body = StructuredBody(key)
-        sink = Sink(into=into, on_bytes=hearing(listener), body_format=body)
+        sink = Sink(into=into, on_bytes=on_bytes_of(listener), body_format=body)
         response = self._read(key, headers, sink, etag, version_id)
         size = check_range(response, offset=offset, size=len(into), key=key)
         head = blob_head(response.headers, size=size, crc64nvme=None)
@@ -220,7 +220,7 @@ class AzureStore:
         listener: ReadListener | None = None,
     ) -> ObjectHead:
         body = StructuredBody(key)
-        sink = Sink(into=into, on_bytes=hearing(listener), body_format=body)
+        sink = Sink(into=into, on_bytes=on_bytes_of(listener), body_format=body)
         response = self._read(key, {}, sink, etag, version_id)
         carried = response.headers.get(LENGTH_HEADER)
         check_whole(response, size=len(into), pinned=etag is not None, key=key, carried=carried)
@@ -440,7 +440,7 @@ class AzureStore:
         try:
             response = self._client.exchange(request, sink)
         except TransportError as error:
-            raise from_broken(error, purpose, key) from error
+            raise error_without_response(error, purpose, key) from error
         if response.headers.get("x-ms-error-code") in RENEWABLE and self._authorizations.drop(
             right, authorization
         ):
@@ -480,7 +480,7 @@ def _block_query(upload_id: str, number: int) -> list[tuple[str, str]]:
     return [("comp", "block"), ("blockid", block_id(block_name(upload_id, number)))]
 
 
-def _way_in(
+def _endpoint_and_issuer(
     settings: AzureSettings, credential: TokenCredential | None
 ) -> tuple[str, Callable[[Right], Authorization]]:
     """Return the account's URL and the function that makes authorizations for it.

@@ -95,7 +95,7 @@ class StructuredBody:
             end = place + self._segment_size(announced, number, len(into) - place)
             left -= end - place
             self._segment_crc = 0
-            fill_room(fill, into, place, end, self._hear, more_bytes=left)
+            fill_room(fill, into, place, end, self._on_piece, more_bytes=left)
             between = frame[: _CRC64.size + (_SEGMENT.size if number < segments else _CRC64.size)]
             left -= len(between)
             fill(between, more_bytes=left)
@@ -108,7 +108,7 @@ class StructuredBody:
         self.crc64nvme = whole
         return True
 
-    def _hear(self, piece: memoryview, _: int | None = None) -> None:
+    def _on_piece(self, piece: memoryview, _: int | None = None) -> None:
         if self._on_bytes is None:
             self._segment_crc = crc64nvme(piece, self._segment_crc)
             return
@@ -118,17 +118,17 @@ class StructuredBody:
         self._on_bytes(piece, crc)
 
     def _check_message(self, frame: memoryview, body_bytes: int, segments: int) -> None:
-        said = _MESSAGE.unpack_from(frame)
-        if said != (_VERSION, body_bytes, _WITH_CRC64, segments):
+        stated = _MESSAGE.unpack_from(frame)
+        if stated != (_VERSION, body_bytes, _WITH_CRC64, segments):
             raise self._malformed(
-                f"it says version, length, properties and segments are {said}, of {body_bytes} "
+                f"it states version, length, properties, segments {stated}, but has {body_bytes} "
                 f"bytes and {segments} segments"
             )
 
     def _segment_size(self, frame: memoryview, number: int, room_bytes: int) -> int:
-        said, size = _SEGMENT.unpack_from(frame)
-        if said != number:
-            raise self._malformed(f"segment {said} came in place of {number}")
+        stated, size = _SEGMENT.unpack_from(frame)
+        if stated != number:
+            raise self._malformed(f"segment {stated} came in place of {number}")
         if size > room_bytes:
             raise self._malformed(f"segment {number} is longer than what is left")
         return int(size)

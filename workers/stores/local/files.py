@@ -105,9 +105,9 @@ def read_exactly(
 
 def write_file_metadata(file: int, metadata: FileMetadata, key: str) -> None:
     """Store the metadata, if the file system has extended attributes, and the modification time."""
-    said = {"txid": metadata.txid, **asdict(metadata.attributes)}
+    fields = {"txid": metadata.txid, **asdict(metadata.attributes)}
     try:
-        os.setxattr(file, XATTR, json.dumps(said).encode())
+        os.setxattr(file, XATTR, json.dumps(fields).encode())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
             raise TargetRefused(
@@ -123,12 +123,12 @@ def write_file_metadata(file: int, metadata: FileMetadata, key: str) -> None:
 def read_file_metadata(file: int) -> FileMetadata | None:
     """Return a file's metadata; None if Noria did not write the file."""
     try:
-        said = json.loads(os.getxattr(file, XATTR))
+        fields = json.loads(os.getxattr(file, XATTR))
     except OSError as error:
         if error.errno in _NO_ATTRIBUTES:
             return None
         raise
-    return FileMetadata(txid=said.pop("txid"), attributes=Attributes(**said))
+    return FileMetadata(txid=fields.pop("txid"), attributes=Attributes(**fields))
 
 
 def file_head(file: int, status: os.stat_result) -> ObjectHead:
@@ -136,13 +136,13 @@ def file_head(file: int, status: os.stat_result) -> ObjectHead:
     if metadata is None:
         plain = Attributes(modified_seconds=status.st_mtime)
         return ObjectHead(size=status.st_size, etag=file_etag(status), attributes=plain)
-    said = {**asdict(metadata.attributes), "tags": {}}
+    fields = {**asdict(metadata.attributes), "tags": {}}
     return ObjectHead(
         size=status.st_size,
         etag=file_etag(status),
         txid=metadata.txid,
         tag_count=len(metadata.attributes.tags),
-        attributes=Attributes(**said),
+        attributes=Attributes(**fields),
     )
 
 

@@ -116,9 +116,9 @@ def refusal(response: Response, purpose: Purpose, key: str | None) -> NoriaError
         kind, advice = UploadLost, "another write was under way: start another upload"
     elif (response.status, purpose) == (501, Purpose.PART):
         kind, advice = UploadLost, "the store cannot replace a part: start another upload"
-    said = " ".join(filter(None, (str(response.status), code)))
+    answer = " ".join(filter(None, (str(response.status), code)))
     request_id = response.headers.get("x-amz-request-id", "none")
-    message = f"the store answered a {purpose.value} with {said}: {advice} (request {request_id})"
+    message = f"the store answered a {purpose.value} with {answer}: {advice} (request {request_id})"
     if kind is Throttled:
         return Throttled(
             message, key=key, retry_after_seconds=retry_after_seconds(response.headers)

@@ -56,12 +56,12 @@ def whole_head(headers: Mapping[str, str]) -> ObjectHead:
 
 @malformed_is_unavailable("an object's headers")
 def object_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
-    said = {
+    stored = {
         name.removeprefix(_META): decode_words(value)
         for name, value in headers.items()
         if name.startswith(_META)
     }
-    metadata, txid, modified = split_provenance(said)
+    metadata, txid, modified = split_provenance(stored)
     return ObjectHead(
         size=size,
         etag=plain_etag(headers.get("etag", "")),
@@ -117,14 +117,14 @@ def provider_of_answer(headers: Mapping[str, str]) -> str | None:
 
 
 def _system_headers(attributes: Attributes) -> dict[str, str]:
-    said = {
+    stored = {
         "content-type": attributes.content_type,
         "content-encoding": attributes.content_encoding,
         "content-language": attributes.content_language,
         "content-disposition": attributes.content_disposition,
         "cache-control": attributes.cache_control,
     }
-    return {header: value for header, value in said.items() if value is not None}
+    return {header: value for header, value in stored.items() if value is not None}
 
 
 def customer_key_headers(key: bytes | None) -> dict[str, str]:

@@ -44,9 +44,9 @@ from noria.workers.stores.responses import (
     check_pinned,
     check_range,
     check_whole,
-    from_broken,
-    hearing,
+    error_without_response,
     md5_header,
+    on_bytes_of,
     plain_etag,
 )
 from noria.workers.stores.s3 import xml as s3_xml
@@ -175,7 +175,7 @@ class S3Store:
             response = self._read(key, STATE_CRC, None, etag, version_id)
             return whole_head(response.headers)
         headers = {"range": f"bytes={offset}-{offset + len(into) - 1}"}
-        sink = Sink(into=into, on_bytes=hearing(listener))
+        sink = Sink(into=into, on_bytes=on_bytes_of(listener))
         response = self._read(key, headers, sink, etag, version_id)
         size = check_range(response, offset=offset, size=len(into), key=key)
         return object_head(response.headers, size=size, crc64nvme=None)
@@ -189,7 +189,7 @@ class S3Store:
         version_id: str | None = None,
         listener: ReadListener | None = None,
     ) -> ObjectHead:
-        sink = Sink(into=into, on_bytes=hearing(listener))
+        sink = Sink(into=into, on_bytes=on_bytes_of(listener))
         response = self._read(key, STATE_CRC, sink, etag, version_id)
         check_whole(response, size=len(into), pinned=etag is not None, key=key)
         return whole_head(response.headers)
@@ -284,7 +284,7 @@ class S3Store:
             if response.status == 404 and s3_xml.error_code(response.body) != "NoSuchBucket":
                 return None
             parts, following = s3_xml.parse_parts(self._result(response, Purpose.PART, key))
-            marker = _further(marker, following)
+            marker = _checked_marker(marker, following)
             for part in parts:
                 known = newest.get(part.number)
                 if known is None or part.modified >= known.modified:
@@ -349,7 +349,7 @@ class S3Store:
                 query += [("key-marker", markers[0]), ("upload-id-marker", markers[1])]
             response = self._call(Purpose.CONTROL, "GET", query=query)
             uploads, following = s3_xml.parse_uploads(self._result(response, Purpose.CONTROL, None))
-            markers = _further(markers, following)
+            markers = _checked_marker(markers, following)
             yield from uploads
             if markers is None:
                 return
@@ -416,7 +416,7 @@ class S3Store:
         try:
             return self._client.exchange(request, sink)
         except TransportError as error:
-            raise from_broken(error, purpose, key) from error
+            raise error_without_response(error, purpose, key) from error
 
     def _accept(self, response: Response, purpose: Purpose, key: str | None) -> Response:
         """Return the response if it is a success; raise the error for a refusal otherwise."""
@@ -435,7 +435,7 @@ class S3Store:
         return root
 
 
-def _further(marker: Marker | None, following: Marker | None) -> Marker | None:
+def _checked_marker(marker: Marker | None, following: Marker | None) -> Marker | None:
     """Return the marker of the next page. Raises StoreUnavailable if it is the last one again."""
     if following is not None and following == marker:
         raise StoreUnavailable("the store's list returns the same page marker twice: try again")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from noria.manifests.errors import DigestRefused, ShortBody, SourceChanged, StoreUnavailable
 from noria.workers.digest import crc64nvme
-from noria.workers.http.connection import HEARD_BYTES, WAKE_BYTES, OnBytes, ProtocolError
+from noria.workers.http.connection import PIECE_BYTES, WAKE_BYTES, OnBytes, ProtocolError
 from noria.workers.stores.azure.store import AzureSettings, AzureStore
 from noria.workers.stores.azure.structured_message import StructuredBody
 from tests.support.fault_proxy.azure_message_shim import FORM, message_of
@@ -229,7 +229,7 @@ def opened(
 
 
 @pytest.mark.parametrize("way", ["plain", "chunks", "tls"])
-@pytest.mark.parametrize("size", [1, HEARD_BYTES + 1, 4 * WAKE_BYTES, 9 * WAKE_BYTES + 17])
+@pytest.mark.parametrize("size", [1, PIECE_BYTES + 1, 4 * WAKE_BYTES, 9 * WAKE_BYTES + 17])
 def test_a_range_comes_out_of_its_message(tmp_path: Path, size: int, way: str) -> None:
     body = os.urandom(size)
     asked: list[bytes] = []
