@@ -141,5 +141,5 @@ class StoredObject:
                 resends.again(error)
                 continue
             if head.size != self.size:
-                raise SourceChanged("the object has another size now: plan the job again")
+                raise SourceChanged("the object has another size now: plan again")
             return head

@@ -4,8 +4,9 @@
     streamed    each piece is sent while it is still in a core's cache; the checksum follows it
 
 A streamed part costs less CPU over http (benchmarks/README.md), needs only 1 MiB of memory, and
-keeps both directions busy at once. It needs a target that verifies a checksum in the trailer. If
-the source fails in the middle, the part is sent again from its start.
+keeps both directions busy at once. A large part is streamed unless the target would then not verify
+its checksum; a part that does not fit one read is always streamed. If the source fails in the
+middle, the part is sent again from its start.
 
 transfer.py decides when a part is sent again.
 """
@@ -34,9 +35,9 @@ WINDOW_BYTES: Final = 1024 * 1024
 def is_streamed(context: TransferContext, part: Part) -> bool:
     """Return True if the part is to be sent while it is read."""
     target = context.target.capabilities
-    follows = target.checksum is Checksum.CRC64NVME and target.checksum_in_trailer
-    loses_nothing = follows or target.checksum is Checksum.NONE
-    return part.size > context.options.range_bytes or (part.size >= STREAM_BYTES and loses_nothing)
+    in_trailer = target.checksum is Checksum.CRC64NVME and target.checksum_in_trailer
+    keeps_checksum = in_trailer or target.checksum is Checksum.NONE
+    return part.size > context.options.range_bytes or (part.size >= STREAM_BYTES and keeps_checksum)
 
 
 @dataclass(frozen=True, slots=True)

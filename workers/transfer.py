@@ -10,7 +10,8 @@ as they come from the source. Each part is sent with it, the parts' checksums co
 whole object, and the target's own checksum of the whole is compared with the result.
 
 If the outcome of a write is unknown, it is settled by looking at the target. The object counts as
-ours only if its transfer id, size and checksum fit; that some object is there proves nothing.
+ours only if its transfer id, its size and any checksum that the target states are right. That some
+object is there proves nothing.
 
 The stores retry single requests (stores/paced.py). This file retries a whole step, from its first
 byte. Nothing is remembered between calls, and each call may be repeated at any point. The lease
@@ -197,7 +198,9 @@ class ObjectTransfer:
         attributes = self._attributes(head)
         upload = earlier or self._create_upload(part_bytes, attributes, head.etag, on_created)
         if upload.etag != head.etag:
-            raise SourceChanged("the source changed since its upload was opened", key=entry.key)
+            raise SourceChanged(
+                "the source changed after its upload was opened: plan again", key=entry.key
+            )
         kept: Mapping[int, PartRecord] = {}
         if acknowledged:
             held = self._still_held(upload, acknowledged)
@@ -207,7 +210,9 @@ class ObjectTransfer:
                 if existing is not None and self.context.is_ours(existing, entry):
                     return self._compare(existing)
             if held is None:
-                raise UploadLost("the upload of an earlier attempt is gone", key=entry.key)
+                raise UploadLost(
+                    "the upload of an earlier attempt is gone: start another one", key=entry.key
+                )
             kept = held
         return OpenUpload(
             upload=upload,
@@ -239,7 +244,7 @@ class ObjectTransfer:
         """Complete the upload from all its `parts`, in order, and see that the object is there.
 
         Raises UploadLost if the upload is gone and the object has not landed, and DigestRefused if
-        the checksum of the whole object is not that of the bytes read.
+        the source or the target states another checksum for the whole object.
         """
         crc64nvme, chunks = combine_parts(parts)
         stated = opened.source_crc64nvme

@@ -53,7 +53,9 @@ class AssembleRun(LeaseRun):
             self.context.pin_source(entry)
             existing = transfer.look()
             if existing is None:
-                raise UploadLost("the object at the target is gone again", key=entry.key)
+                raise UploadLost(
+                    "the object at the target is gone again: start an upload", key=entry.key
+                )
             self._abandon_generation(entry)
             return Comparison(self.context, entry, lease.attempt).receipt_of(existing)
         opened = transfer.open_upload(upload.part_bytes, earlier=upload)

@@ -334,7 +334,10 @@ class LocalStore:
                 "the name is not a path below a folder: map it, then plan again", key=key
             )
         if segments[0].startswith((_UPLOAD, _DRAFT)):
-            raise TargetRefused(f"names that begin with {HIDDEN} are kept for Noria", key=key)
+            raise TargetRefused(
+                f"names that begin with {HIDDEN} are kept for Noria: map it, then plan again",
+                key=key,
+            )
         return self._root.joinpath(*segments)
 
     def _upload_folder(self, key: str, upload_id: str) -> Path:
@@ -350,15 +353,15 @@ class LocalStore:
         try:
             path = self._path(key)
         except TargetRefused:
-            raise SourceMissing("no file can have that name", key=key) from None
+            raise SourceMissing("no file can have that name: plan again", key=key) from None
         with mapped(Purpose.READ, key):
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 kind = os.fstat(file).st_mode
                 if stat.S_ISDIR(kind):
-                    raise SourceMissing("a folder has that name", key=key)
+                    raise SourceMissing("a folder has that name now: plan again", key=key)
                 if not stat.S_ISREG(kind):
-                    raise SourceUnreadable("it is not a regular file", key=key)
+                    raise SourceUnreadable("it is not a regular file: plan again", key=key)
                 yield file
             finally:
                 os.close(file)
