@@ -106,7 +106,9 @@ def _read_shards(directory: Path, stated: _Facts) -> pa.Table:
     data = (directory / stated.shards.file.name).read_bytes()
     if hashlib.sha256(data).hexdigest() != stated.shards.file.sha256:
         raise ValueError("shards.parquet is not what was frozen")
-    shards = pq.ParquetFile(pa.BufferReader(data)).read()
+    # On this thread alone: one of Arrow's that lets go of Python's memory while the interpreter ends
+    # aborts the process.
+    shards = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
     if not shards.schema.equals(SHARD_SCHEMA):
         raise ValueError("shards.parquet has other columns")
     said = (stated.shards.count, stated.objects, stated.to_move.bytes, len(stated.files))

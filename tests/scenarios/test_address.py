@@ -195,7 +195,7 @@ def test_waiting_for_a_cluster_ends_at_once_when_asked_to(copy: Copy, way: signa
         seconds = _since(asked)
     assert process.returncode == 3, (out, err)
     assert seconds < STOP_SECONDS
-    assert err.splitlines() == ["noria: stopped; run it again to go on"]
+    assert err.splitlines() == ["noria: stopped; run it again to resume"]
 
 
 # -- a Ray of one's own ----------------------------------------------------------------------------
@@ -271,5 +271,5 @@ def test_a_ray_that_is_starting_ends_with_its_driver(
     out, err = process.communicate(timeout=30)
     if way is signal.SIGTERM:
         assert process.returncode == 3, (out, err)
-        assert err.splitlines() == ["noria: stopped; run it again to go on"]
+        assert err.splitlines() == ["noria: stopped; run it again to resume"]
     wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray", seconds=GONE_SECONDS)
