@@ -62,7 +62,7 @@ def main() -> int:
             f"[plan]\npart_bytes = {PART}\nsegment_bytes = {8 * PART}\n"
             f"[run]\nworkers = 2\nstreams = {STREAMS}\nheartbeat_timeout_seconds = 15\n"
         )
-        nodes = stack.enter_context(node_pair(access))
+        nodes = stack.enter_context(node_pair(environment))
         process = stack.enter_context(
             subprocess.Popen(
                 [NORIA, "run", job_file, "--address", nodes.address, "--json", "--quiet"],

@@ -77,7 +77,7 @@ def test_a_node_that_is_drained_hands_its_leases_back(scene: Scene) -> None:
     )
     access = new_token()
     proxied.move.environment.update(access)
-    with node_pair(access) as nodes:
+    with node_pair(proxied.move.environment) as nodes:
         process = proxied.move.start("run", proxied.job_file, "--address", nodes.address, "--json")
         wait_until(lambda: len(workers_of(nodes.worker)) == 1, "a worker on the second node")
         wait_until(lambda: proxied.target.written_bytes_so_far() >= PART, "parts on their way")

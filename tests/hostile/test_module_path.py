@@ -189,7 +189,10 @@ def test_what_workers_take_from_a_folder_is_asked_for_by_name(
         command, cwd=tmp_path, env=asked, capture_output=True, text=True, timeout=SECONDS
     )
     assert refused.returncode == 3, refused.stderr
-    assert "3 workers in a row died while they started: ModuleNotFoundError: No module named" in refused.stdout
+    assert (
+        "3 workers in a row died while they started: ModuleNotFoundError: No module named"
+        in refused.stdout
+    )
     assert "PYTHONPATH does not count here, name its folder in NORIA_PYTHONPATH" in refused.stdout
     move.run(command, tmp_path, asked | {"NORIA_PYTHONPATH": asked["PYTHONPATH"]})
 

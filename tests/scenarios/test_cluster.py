@@ -27,7 +27,7 @@ def test_two_nodes_share_a_job(make_move: Callable[..., Move], fate: str) -> Non
         plan={"part_bytes": 16 * MIB, "segment_bytes": 48 * MIB},
         run={"workers": 2, "streams": 2, "heartbeat_timeout_seconds": 15},
     )
-    with node_pair(access) as nodes:
+    with node_pair(move.environment) as nodes:
         process = move.start("run", job_file, "--address", nodes.address, "--json")
         wait_until(lambda: any(move.job.glob("sealed/*/*.json")), "a first seal", seconds=90)
         wait_until(

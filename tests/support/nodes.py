@@ -102,10 +102,13 @@ def head_node(access: dict[str, str], *, cpus: int = 1) -> Iterator[Head]:
 
 
 @contextmanager
-def node_pair(access: dict[str, str]) -> Iterator[Nodes]:
-    """Two nodes of one cluster, once they are up."""
-    with head_node(access) as head:
-        environment = {**without_ray_settings(), **access}
+def node_pair(environment: dict[str, str]) -> Iterator[Nodes]:
+    """Two nodes of one cluster, once they are up.
+
+    Their workers read their credentials from `environment`; it holds the cluster's token, too.
+    """
+    with head_node(environment) as head:
+        environment = {**without_ray_settings(), **environment}
         join = ("--num-cpus=1", f"--address={head.address}", STORE)
         with node(environment, *join) as worker:
             wait_until(lambda: is_up(head.address, environment, 2), "the second node", seconds=60)
