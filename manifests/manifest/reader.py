@@ -106,8 +106,8 @@ def _read_shards(directory: Path, stated: _Facts) -> pa.Table:
     data = (directory / stated.shards.file.name).read_bytes()
     if hashlib.sha256(data).hexdigest() != stated.shards.file.sha256:
         raise ValueError("shards.parquet is not what was frozen")
-    # On this thread alone: one of Arrow's that lets go of Python's memory while the interpreter ends
-    # aborts the process.
+    # On this thread alone: a thread of Arrow's that frees Python's memory while the interpreter
+    # ends aborts the process.
     shards = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
     if not shards.schema.equals(SHARD_SCHEMA):
         raise ValueError("shards.parquet has other columns")
