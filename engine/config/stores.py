@@ -48,7 +48,8 @@ def _open_folder(path: Path) -> TargetStore:
 def _open_azure(
     end: End, environment: Mapping[str, str], *, read_only: bool, ask_crc64: bool
 ) -> TargetStore:
-    from noria.workers.stores.azure.store import AzureSettings, AzureStore
+    from noria.workers.stores.azure.settings import AzureSettings
+    from noria.workers.stores.azure.store import AzureStore
 
     own = "NORIA_SOURCE_" if read_only else "NORIA_TARGET_"
     names = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN")

@@ -14,7 +14,8 @@ from botocore.credentials import Credentials
 from noria.benchmarks.servers import Azurite, S3Server
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.digest import crc64nvme
-from noria.workers.stores.azure.store import AzureSettings, AzureStore
+from noria.workers.stores.azure.settings import AzureSettings
+from noria.workers.stores.azure.store import AzureStore
 from noria.workers.stores.local.store import LocalSettings, LocalStore
 from noria.workers.stores.probe import TargetFacts, probe_target
 from noria.workers.stores.protocol import Checksum, TargetCapabilities, TargetStore, Written

@@ -41,7 +41,8 @@ from noria.workers.lease.runs import moving_run
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executors
 from noria.workers.runtime.pacing import Pacer
-from noria.workers.stores.azure.store import AzureSettings, AzureStore
+from noria.workers.stores.azure.settings import AzureSettings
+from noria.workers.stores.azure.store import AzureStore
 from noria.workers.stores.listing import list_objects
 from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy
 from noria.workers.stores.protocol import Checksum, TargetCapabilities, TargetStore

@@ -15,8 +15,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
@@ -36,10 +35,8 @@ from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.azure import xml as azure_xml
 from noria.workers.stores.azure.auth import (
-    Authorization,
     Authorizations,
     Right,
-    parse_connection_string,
 )
 from noria.workers.stores.azure.blocks import (
     block_id,
@@ -58,7 +55,8 @@ from noria.workers.stores.azure.headers import (
     read_head,
     whole_head,
 )
-from noria.workers.stores.azure.sas import container_sas
+from noria.workers.stores.azure.issuing import endpoint_and_issuer
+from noria.workers.stores.azure.settings import API_VERSION, AzureSettings
 from noria.workers.stores.azure.structured_message import (
     LENGTH_HEADER,
     MESSAGE_FORM,
@@ -91,43 +89,10 @@ from noria.workers.stores.responses import (
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
-API_VERSION: Final = "2023-11-03"
-"""Has everything that is used here, and every endpoint of today knows it."""
 MESSAGE_API_VERSION: Final = "2025-01-05"
 """The first with structured messages; only reads that request one use it."""
-TOKEN_SCOPE: Final = "https://storage.azure.com/.default"
-SAS_HOURS: Final = 12
 COMMIT_SECONDS: Final = 600.0
 """Longest wait for the response to a block list, which may have 50,000 blocks."""
-_READ_RIGHTS: Final = {Right.BLOBS: "rl", Right.TAGS: "rlt"}
-_WRITE_RIGHTS: Final = dict.fromkeys(Right, "rcwdlt")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AzureSettings:
-    """One container and how to reach it.
-
-    Requests are authorised by the first of these that is set: `sas`; the SAS or the key of
-    `connection_string`, if it is of this account; an identity (DefaultAzureCredential).
-    """
-
-    account: str
-    container: str
-    endpoint: str | None = None
-    """URL of the account's blob service. None: the connection string's, else the public cloud's."""
-    connection_string: str | None = field(default=None, repr=False)
-    sas: str | None = field(default=None, repr=False)
-    read_only: bool = False
-    """True: a SAS made from an account key allows no more than reading (the source role)."""
-    ask_crc64: bool = True
-    """Request the CRC64 of all bytes read, as a structured message. Reads work without it too."""
-    tier: str | None = None
-    """Access tier of written blobs. None: the account's default."""
-    page_keys: int = 5000
-    """Most entries in one page of a list."""
-    ca_bundle: str | None = None
-    allow_plain_http: bool = False
-    idle_seconds: float = 60.0
 
 
 class AzureStore:
@@ -142,7 +107,7 @@ class AzureStore:
         capabilities: TargetCapabilities = NOTHING_KNOWN,
     ) -> None:
         """`credential` replaces DefaultAzureCredential. Raises ConfigurationError."""
-        endpoint, issue = _endpoint_and_issuer(settings, credential)
+        endpoint, issue = endpoint_and_issuer(settings, credential)
         url = urlsplit(endpoint)
         container = quote(settings.container, safe="$")
         self._base = f"{url.path.rstrip('/')}/{container}"
@@ -478,69 +443,3 @@ def _version(version_id: str | None) -> list[tuple[str, str]]:
 
 def _block_query(upload_id: str, number: int) -> list[tuple[str, str]]:
     return [("comp", "block"), ("blockid", block_id(block_name(upload_id, number)))]
-
-
-def _endpoint_and_issuer(
-    settings: AzureSettings, credential: TokenCredential | None
-) -> tuple[str, Callable[[Right], Authorization]]:
-    """Return the account's URL and the function that makes authorizations for it.
-
-    Credentials stay inside the function.
-    """
-    endpoint = settings.endpoint or f"https://{settings.account}.blob.core.windows.net"
-    if credential is not None:
-        return endpoint, _tokens(credential)
-    sas, key = settings.sas, None
-    if settings.connection_string:
-        parsed = parse_connection_string(settings.connection_string)
-        if parsed.account == settings.account:
-            endpoint = settings.endpoint or parsed.endpoint
-            sas, key = sas or parsed.sas, parsed.key
-    if sas:
-        fixed = Authorization(query=sas.removeprefix("?"))
-        return endpoint, lambda _: fixed
-    if key:
-        return endpoint, _signatures(settings, key)
-    return endpoint, _tokens(_default_credential())
-
-
-def _signatures(settings: AzureSettings, account_key: str) -> Callable[[Right], Authorization]:
-    rights = _READ_RIGHTS if settings.read_only else _WRITE_RIGHTS
-
-    def issue(right: Right) -> Authorization:
-        expiry = datetime.now(UTC) + timedelta(hours=SAS_HOURS)
-        query = container_sas(
-            settings.account,
-            settings.container,
-            account_key,
-            permissions=rights[right],
-            expiry=expiry,
-            version=API_VERSION,
-        )
-        return Authorization(query=query, expires_at=expiry.timestamp())
-
-    return issue
-
-
-def _tokens(credential: TokenCredential) -> Callable[[Right], Authorization]:
-    from azure.core.exceptions import AzureError
-
-    def issue(right: Right) -> Authorization:
-        try:
-            token = credential.get_token(TOKEN_SCOPE)
-        except AzureError as error:
-            raise AccessDenied(
-                f"no token for Azure ({type(error).__name__}): log in, set the connection string, "
-                "or give this machine an identity"
-            ) from error
-        return Authorization(
-            authorization=f"Bearer {token.token}", expires_at=float(token.expires_on)
-        )
-
-    return issue
-
-
-def _default_credential() -> TokenCredential:
-    from azure.identity import DefaultAzureCredential
-
-    return DefaultAzureCredential()

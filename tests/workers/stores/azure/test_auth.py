@@ -15,7 +15,9 @@ from noria.workers.stores.azure.auth import (
     Right,
     parse_connection_string,
 )
-from noria.workers.stores.azure.store import TOKEN_SCOPE, AzureSettings, AzureStore
+from noria.workers.stores.azure.issuing import TOKEN_SCOPE
+from noria.workers.stores.azure.settings import AzureSettings
+from noria.workers.stores.azure.store import AzureStore
 from noria.workers.stores.listing import list_objects
 from tests.support.scripted import Caller, scripted
 

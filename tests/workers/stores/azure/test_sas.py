@@ -11,7 +11,7 @@ from azure.storage.blob._shared_access_signature import BlobSharedAccessSignatur
 
 from noria.manifests.errors import AccessDenied
 from noria.workers.stores.azure.sas import container_sas
-from noria.workers.stores.azure.store import API_VERSION
+from noria.workers.stores.azure.settings import API_VERSION
 
 ACCOUNT = "noriatests"
 KEYS = [base64.b64encode(bytes(range(start, start + 64))).decode() for start in range(0, 192, 48)]

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from noria.manifests.errors import DigestRefused, ShortBody, SourceChanged, StoreUnavailable
 from noria.workers.digest import crc64nvme
 from noria.workers.http.connection import PIECE_BYTES, WAKE_BYTES, OnBytes, ProtocolError
-from noria.workers.stores.azure.store import AzureSettings, AzureStore
+from noria.workers.stores.azure.settings import AzureSettings
+from noria.workers.stores.azure.store import AzureStore
 from noria.workers.stores.azure.structured_message import StructuredBody
 from tests.support.fault_proxy.azure_message_shim import FORM, message_of
 from tests.support.scripted import Caller, Play, scripted
