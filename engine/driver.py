@@ -73,7 +73,7 @@ POLL_SECONDS = 0.25
 TICK_SECONDS = 1.0
 BUDGET_SECONDS = 0.5
 SHOW_SECONDS = 1.0
-NODE_CHECK_SECONDS = 5.0
+NODE_CHECK_SECONDS = 1.0
 FAILED_STARTS = 3
 """So many workers that die in a row before they are up end the run: another would die too."""
 RESTART_SECONDS = 1.0

@@ -8,7 +8,9 @@ changes.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -128,7 +130,7 @@ def _create(config: JobConfig, root: Path, say: Say) -> JobDirectory:
     _check_access(target, "target", config.target)
     if config.inventory.kind != "listing":
         _open_report(config, config.source.location.prefix)
-    facts, rules = _find_facts(config, source, target)
+    facts, rules = _find_facts(config, source, target, _probe_token(root, config))
     # What this refuses must not become a job that can neither run nor be planned again.
     config.plan_options(limits_for(facts.provider), rules, facts.target_prefix)
     job = {
@@ -150,8 +152,14 @@ def _check_access(store: SourceStore, role: str, end: EndConfig) -> None:
         raise ConfigurationError(f"{role} {end.location}: {error.message}") from error
 
 
+def _probe_token(root: Path, config: JobConfig) -> str:
+    """The same each time that a job is planned: a probe removes what a killed one has left."""
+    place = f"{root.absolute()}\0{config.target.url}"
+    return hashlib.sha256(os.fsencode(place)).hexdigest()[:12]
+
+
 def _find_facts(
-    config: JobConfig, source: SourceStore, target: TargetStore
+    config: JobConfig, source: SourceStore, target: TargetStore, token: str
 ) -> tuple[JobFacts, NameRules]:
     source_prefix = config.source.location.prefix
     single = _single_object(config, source)
@@ -162,14 +170,13 @@ def _find_facts(
             f"there is nothing below {config.source.location}; check the container and the prefix"
         )
     target_prefix = config.target.location.prefix
+    found = probe_target(target, target_prefix, token)
     was_empty = _holds_no_objects(target, target_prefix)
-    job_id = secrets.token_hex(6)
-    found = probe_target(target, target_prefix, job_id)
     provider = provider_of(config.target)
     if provider == "s3" and found.provider is not None:
         provider = found.provider
     facts = JobFacts(
-        job_id=job_id,
+        job_id=secrets.token_hex(6),
         source_prefix=source_prefix,
         target_prefix=target_prefix,
         provider=provider,

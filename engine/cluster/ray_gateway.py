@@ -65,8 +65,8 @@ TOKEN_FILE: Final = Path("~/.ray/auth_token")
 """Where `ray get-auth-token --generate` leaves a token, and `ray start` finds it."""
 OBJECT_STORE_BYTES: Final = 80 * 1024 * 1024
 """Ray's minimum is 75 MiB; nothing of ours goes in."""
-PULSE_SECONDS: Final = 3.0
-RESERVE_SECONDS: Final = 2.0
+PULSE_SECONDS: Final = 2.0
+RESERVE_SECONDS: Final = 1.0
 """How long a node that takes new work may take to reserve next to nothing: it takes 3 ms."""
 NODE_PULSE_SECONDS: Final = 0.02
 """The pulse is no faster than this for each node: a reservation costs the control store 3 ms."""

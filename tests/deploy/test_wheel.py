@@ -196,7 +196,7 @@ def test_a_checkout_without_links_says_so(tmp_path: Path) -> None:
     (tree / "src" / "noria" / "engine").write_text("../../engine")
     for name in ("Makefile", "requirements.lock"):
         shutil.copy2(ROOT / name, tree)
-    said = run(["sh", "-c", "make setup PYTHON=false 2>&1 || true"], tree)
+    said = run(["sh", "-c", "make --no-print-directory setup PYTHON=false 2>&1 || true"], tree)
     assert said.splitlines()[0] == (
         "src/noria/engine is not a link: git config core.symlinks true, then git checkout src"
     )

@@ -73,7 +73,7 @@ def test_a_node_that_is_drained_hands_its_leases_back(scene: Scene) -> None:
     """Its worker is told, sends what it has begun, and gets nothing more; nothing is sent twice."""
     proxied = one_large(scene)
     proxied.target.add(
-        Fault(match=on(Operation.PART, name="/large"), action=cap(PART / 3), times=None),
+        Fault(match=on(Operation.PART, name="/large"), action=cap(PART / 5), times=None),
     )
     access = new_token()
     proxied.move.environment.update(access)

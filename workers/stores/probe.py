@@ -207,11 +207,14 @@ class _Probe:
         )
 
     def clear(self) -> None:
-        """Remove every canary, under its own name and under the name that the target gave it.
+        """Remove every canary and upload, under its own name and that which the target gave it.
 
         Some targets make folders and list them only once they are empty, so the listing is repeated
         up to three times.
         """
+        with contextlib.suppress(NoriaError):
+            for upload in list(self._store.list_uploads(self._base)):
+                self._store.abort_upload(upload.key, upload.upload_id)
         for _ in range(3):
             listed = self._listed(self._base)
             for key in sorted(listed | self._tried, reverse=True):
