@@ -23,6 +23,7 @@ from tests.support.fault_proxy.rules import (
     stall,
 )
 from tests.support.faulty import Case
+from tests.support.lease_jobs import STREAMS
 
 ONLY_MOVED = {Outcome.TRANSFERRED}
 
@@ -169,7 +170,8 @@ def archived(scene: Scene) -> None:
     receipts = scene.finish(case)
     assert receipts.pop(key).cause == "source_unreadable"
     expect_all_moved(receipts)
-    assert case.source.count(Operation.READ, name=f"/{key}") == 1, "I11: no loop"
+    # Of a large object, each part that was in flight is refused once.
+    assert 1 <= case.source.count(Operation.READ, name=f"/{key}") <= STREAMS, "I11: no loop"
 
 
 @cell("F21", "nobody answers at the source for a while")
