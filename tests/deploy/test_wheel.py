@@ -19,6 +19,8 @@ from packaging.utils import canonicalize_name
 from noria.benchmarks.servers import ROOT
 from tests.support.installed import Installation, build, copy_tree, run
 
+pytestmark = pytest.mark.slow
+"""The wheel is built and installed first."""
 NOT_IMPORTED = {
     "azure-storage-blob": "its users know it: tests check our own requests and signatures with it",
     "boto3": "its users know it: tests check our own requests and signatures with it",

@@ -22,6 +22,8 @@ from noria.benchmarks.servers import ROOT
 from tests.support.installed import Installation, editable
 from tests.support.traps import Sprung, Traps, mine
 
+pytestmark = pytest.mark.slow
+"""The wheel is built and installed first."""
 OLD_LAYOUT = "586b44f"
 """A revision whose `engine`, `workers` and `manifests` were names of their own."""
 OBJECTS = 20
