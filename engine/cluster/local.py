@@ -6,6 +6,7 @@ the driver waits for each: none of them can hold up another, nor the driver.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -56,7 +57,9 @@ class LocalCluster:
 
     def prestart(self) -> None:
         if not self._spares and not self._members:
-            self._spares.append(Child(_MODULE))
+            # A hint: if there is no room for a process now, start_worker() says so.
+            with contextlib.suppress(OSError):
+                self._spares.append(Child(_MODULE))
 
     def start(self, log_directory: Path) -> None:
         """Nothing to do: workers write to the log of the job that they are told of."""

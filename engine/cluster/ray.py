@@ -253,8 +253,9 @@ class RayCluster:
             try:
                 return self._answers.get(timeout=LOOK_SECONDS)
             except queue.Empty:
-                with contextlib.suppress(OSError):
-                    if _TOKEN_REFUSED.search(log_file.read_bytes()[said_before:]):
+                with contextlib.suppress(OSError), log_file.open("rb") as said:
+                    said.seek(said_before)
+                    if _TOKEN_REFUSED.search(said.read()):
                         return NotJoined(reason="it does not take this driver's token")
         return NotJoined(reason=f"no answer within {seconds:.0f} s")
 
