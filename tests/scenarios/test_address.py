@@ -33,9 +33,8 @@ ANSWER_SECONDS = 10.0
 """Within this a cluster that cannot be joined is named."""
 ATTEMPTS = 3
 """The machine may be busy with something else: the best counts."""
-STOP_SECONDS = 2.0
-GONE_SECONDS = 2.0
-"""Within this a Ray of one's own is gone, whatever ended its driver."""
+STOP_SECONDS = 6.0
+"""Well before a cluster that does not answer is given up."""
 CPP_LINE = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,|\bgcs_\w+\.cc:\d+|\braylet\b")
 
 
@@ -245,7 +244,7 @@ def test_a_ray_of_ones_own_says_which_ports_it_listens_on(
     assert "listens on every interface of this machine, with a token: ports " in line
     assert {int(port) for port in re.findall(r"\d+", line.partition("ports ")[2])} == ports
     assert not [line for line in err.splitlines() if CPP_LINE.search(line)]
-    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray", seconds=GONE_SECONDS)
+    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray")
     assert not any(map(is_alive, family))
 
 
@@ -256,7 +255,7 @@ def test_a_ray_of_ones_own_ends_with_its_driver(
     own_ray.send_signal(way)
     own_ray.communicate(timeout=30)
     assert own_ray.returncode == (-9 if way is signal.SIGKILL else 3)
-    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray", seconds=GONE_SECONDS)
+    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray")
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM])
@@ -272,4 +271,4 @@ def test_a_ray_that_is_starting_ends_with_its_driver(
     if way is signal.SIGTERM:
         assert process.returncode == 3, (out, err)
         assert err.splitlines() == ["noria: stopped; run it again to resume"]
-    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray", seconds=GONE_SECONDS)
+    wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray")

@@ -79,7 +79,7 @@ def test_a_copy_leaves_no_process(command: Marked) -> None:
     process = command.copy()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, (out, err)
-    wait_until(lambda: command.processes() == {}, "the end of the last worker", seconds=2)
+    wait_until(lambda: command.processes() == {}, "the end of the last worker")
 
 
 def test_a_plan_that_is_refused_late_says_so_in_one_line_and_leaves_no_process(
@@ -95,7 +95,7 @@ def test_a_plan_that_is_refused_late_says_so_in_one_line_and_leaves_no_process(
     out, err = process.communicate(timeout=30)
     assert process.returncode == 2, (out, err)
     assert len(err.strip().splitlines()) == 1, err
-    wait_until(lambda: command.processes() == {}, "the end of the last worker", seconds=2)
+    wait_until(lambda: command.processes() == {}, "the end of the last worker")
 
 
 @pytest.mark.parametrize("way", ["SIGTERM", "SIGINT", "SIGINT to all, as a terminal does"])
@@ -116,7 +116,7 @@ def test_a_plan_that_is_interrupted_leaves_no_process(
     assert process.returncode == 3, (out, err)
     assert "noria: stopped; run it again to resume" in err.splitlines()
     assert "Traceback" not in err
-    wait_until(lambda: command.processes() == {}, "the end of the last worker", seconds=2)
+    wait_until(lambda: command.processes() == {}, "the end of the last worker")
 
 
 def test_a_plan_that_is_interrupted_leaves_no_upload(command: Marked, proxy: FaultProxy) -> None:
@@ -143,7 +143,7 @@ def test_a_driver_that_is_killed_takes_a_worker_on_standby_with_it(
         wait_until(command.has_a_spare, "a worker on standby")
         process.kill()
         process.communicate(timeout=10)
-        wait_until(lambda: command.processes() == {}, "the end of the worker", seconds=2)
+        wait_until(lambda: command.processes() == {}, "the end of the worker")
 
 
 def test_a_plan_goes_on_where_it_was_interrupted(command: Marked, proxy: FaultProxy) -> None:
@@ -153,4 +153,4 @@ def test_a_plan_goes_on_where_it_was_interrupted(command: Marked, proxy: FaultPr
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert command.move.copy()["outcomes"] == {"TRANSFERRED": 1}
-    wait_until(lambda: command.processes() == {}, "the end of the last worker", seconds=2)
+    wait_until(lambda: command.processes() == {}, "the end of the last worker")

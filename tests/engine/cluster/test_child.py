@@ -23,7 +23,6 @@ from tests.support.packages import copy_of_noria
 from tests.support.processes import descendants, is_alive, wait_until
 
 MIB = 1 << 20
-GONE_SECONDS = 2.0
 
 
 @pytest.fixture
@@ -284,7 +283,7 @@ def test_a_child_ends_with_its_parent(modules: Path, number: signal.Signals) -> 
     with parent_process("child = begin(); time.sleep(100)") as (parent, pid):
         os.kill(pid, signal.SIGSTOP)
         parent.send_signal(number)
-        wait_until(lambda: not is_alive(pid), "its end", seconds=GONE_SECONDS)
+        wait_until(lambda: not is_alive(pid), "its end")
 
 
 def test_a_child_whose_parent_has_ended_before_it_looks_ends(modules: Path) -> None:
@@ -299,7 +298,7 @@ def test_a_child_whose_parent_has_ended_before_it_looks_ends(modules: Path) -> N
         text=True,
     )
     out, _ = parent.communicate(timeout=20)
-    wait_until(lambda: not is_alive(int(out)), "its end", seconds=GONE_SECONDS)
+    wait_until(lambda: not is_alive(int(out)), "its end")
 
 
 def test_ctrl_c_in_a_terminal_does_not_reach_a_child(modules: Path) -> None:

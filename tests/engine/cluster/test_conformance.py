@@ -43,8 +43,6 @@ from tests.support.processes import (
 )
 from tests.support.teams import Team, content, held_start, planned_spec
 
-GONE_SECONDS = 2.0
-"""Within this all is gone that a driver has started, whatever ended it."""
 MARK = "NORIA_TEST_MARK"
 
 
@@ -61,11 +59,6 @@ class Implementation:
     @property
     def access(self) -> dict[str, str]:
         return {} if self.head is None else self.head.access
-
-    @property
-    def kill_seconds(self) -> float:
-        """Within this a worker that hangs is gone: Ray asks it first, and waits five seconds."""
-        return GONE_SECONDS if self.head is None else 15.0
 
     def workers(self) -> set[int]:
         """Worker processes of this machine."""
@@ -153,7 +146,7 @@ def test_a_worker_that_hangs_holds_up_nobody_and_is_killed_in_silence(
         assert team.exchange(other.worker).worker == other.worker
     assert is_alive(victim.pid)
     team.cluster.kill(victim.worker)
-    wait_until(lambda: not is_alive(victim.pid), "its end", seconds=kind.kill_seconds)
+    wait_until(lambda: not is_alive(victim.pid), "its end")
     team.listen(1.0)
     assert [event for event in team.heard if event.worker == victim.worker] == []
     assert team.exchange(other.worker).worker == other.worker
@@ -218,7 +211,7 @@ def test_a_worker_that_is_killed_before_it_is_up_is_never_heard_of(
         name = team.ask_for_worker(spec)
         wait_until(lambda: bool(kind.workers() - before), "its process")
         team.cluster.kill(name)
-        wait_until(lambda: kind.workers() <= before, "its end", seconds=GONE_SECONDS)
+        wait_until(lambda: kind.workers() <= before, "its end")
     team.listen(0.5)
     assert team.heard == []
     assert team.cluster.waiting() == []
@@ -246,9 +239,9 @@ def test_close_ends_all_that_was_started_and_leaves_no_file(
         started = kind.workers() - before
         team.ask_for_worker()
         cluster.close()
-    wait_until(lambda: not any(map(is_alive, started)), "their end", seconds=kind.kill_seconds)
+    wait_until(lambda: not any(map(is_alive, started)), "their end")
     # Ray may be about to place the one that was asked for last.
-    wait_until(lambda: kind.workers() <= before, "the end of the last", seconds=GONE_SECONDS)
+    wait_until(lambda: kind.workers() <= before, "the end of the last")
     assert _children() == others
     if kind.address is None:  # Ray may leave a folder of its own
         assert list(temporary.iterdir()) == []
@@ -324,7 +317,6 @@ def test_all_processes_end_with_a_driver_that_is_killed(
         wait_until(
             lambda: not marked(MARK, mark) and not (_workers(kind, mark) - before),
             "the end of all",
-            seconds=GONE_SECONDS,
         )
 
 
@@ -396,8 +388,8 @@ def test_ray_does_not_outlive_its_gateway(
         worker = team.start()
         (gateway,) = _children() - others
         os.kill(gateway, signal.SIGKILL)
-        wait_until(lambda: cluster.trouble() is not None, "the news", seconds=GONE_SECONDS)
-        wait_until(lambda: not is_alive(worker.pid), "its end", seconds=GONE_SECONDS)
+        wait_until(lambda: cluster.trouble() is not None, "the news")
+        wait_until(lambda: not is_alive(worker.pid), "its end")
         assert team.lost(worker.worker).cause == "cluster_lost"
         assert cluster.waiting() == []
         assert cluster.poll(0.1) == []
