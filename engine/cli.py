@@ -103,7 +103,11 @@ class RunOptions:
         int | None, typer.Option(min=0, help="Worker processes. Default: up to one for each CPU.")
     ] = None
     streams: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Large transfers at a time in each worker.")
+        int | None, typer.Option(min=1, max=4096, help="Most transfers at a time in each worker.")
+    ] = None
+    transfers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Transfers at a time in all workers. Default: found by itself."),
     ] = None
     metrics_address: Annotated[
         str | None,
@@ -116,7 +120,11 @@ class RunOptions:
     @property
     def overrides(self) -> dict[str, Any]:
         """Settings of [run] that were given."""
-        given = {"workers": self.workers, "streams": self.streams}
+        given = {
+            "workers": self.workers,
+            "streams": self.streams,
+            "transfers": self.transfers,
+        }
         return {name: value for name, value in given.items() if value is not None}
 
     @property

@@ -7,7 +7,6 @@ job directory may be lost with it; the next driver starts from the seals.
 from __future__ import annotations
 
 import logging
-import math
 import signal
 import threading
 import time
@@ -25,7 +24,7 @@ from noria.engine.cluster.protocol import (
     Reported,
     Started,
 )
-from noria.engine.concurrency.budget import ROLES, Budgets, starting_budget
+from noria.engine.concurrency.sharing import TransferBudget, starting_number
 from noria.engine.config.jobfile import JobConfig
 from noria.engine.scheduler.events import (
     Command,
@@ -156,6 +155,8 @@ class Driver:
         self._lease_ends: dict[tuple[int, int, int], int] = {}
         self._drain_began: float | None = None
         self._start_error: NoriaError | None = None
+        self._crew = 0
+        """Workers that the work needs, as far as is known."""
         self._failed_starts = 0
         """Workers in a row that died before they were up."""
         self._started = time.monotonic()
@@ -165,7 +166,7 @@ class Driver:
     def run(self) -> Ending:
         """Block until the job is complete, drained or stopped. Raises JobDirectoryError."""
         self._dispatch(Tick(now=self._now()))
-        self._budgets, self._spec = self._begin_budgets()
+        self._budget, self._spec = self._begin_budget()
         for _ in range(self._workers_wanted()):
             self._start_worker()
         while not self._finished:
@@ -176,31 +177,30 @@ class Driver:
         self._report()
         return self._ending
 
-    def _begin_budgets(self) -> tuple[Budgets, WorkerSpec]:
-        """The budgets, and the spec of workers that start with their share.
+    def _begin_budget(self) -> tuple[TransferBudget, WorkerSpec]:
+        """The budget of transfers, and the spec of workers that start with their share.
 
-        Budgets start with what suits the plan, or stay at what is set.
+        It starts with what suits the plan, or stays at what is set.
         """
-        run, workers = self._run, self._workers_wanted()
-        start = starting_budget(self._sizes, workers=workers, part_bytes=self._part_bytes)
-        fixed = {"source": run.source_requests, "target": run.target_requests}
-        fixed = {role: requests for role, requests in fixed.items() if requests}
-        shares = {role: -(-fixed.get(role, start.requests) // workers) for role in ROLES}
-        self._bulk_share = start.bulk / max(1, start.requests)
-        return (
-            Budgets(start.requests, fixed=fixed),
-            replace(self._spec, limits=self._limits(shares)),
+        workers, fixed = self._workers_wanted(), self._run.transfers
+        start = fixed or starting_number(self._sizes, workers=workers, part_bytes=self._part_bytes)
+        limits = self._limits(-(-start // workers), workers)
+        return TransferBudget(start, fixed=fixed), replace(self._spec, limits=limits)
+
+    def _limits(self, transfers: int, workers: int) -> Limits:
+        """What one of so many workers may have in flight.
+
+        A transfer has one request at a time at each store, unless a person allows fewer.
+        """
+        run = self._run
+        asked = {"source": run.source_requests, "target": run.target_requests}
+        return Limits(
+            transfers=transfers,
+            **{
+                end: max(1, -(-most // workers)) if most else transfers
+                for end, most in asked.items()
+            },
         )
-
-    def _limits(self, shares: Mapping[str, int]) -> Limits:
-        """What one worker may have in flight, given its shares of both budgets.
-
-        Large bodies keep the part of them that the plan's sizes gave them. A buffered body is at
-        one store at a time: with fewer streams than both shares together, neither budget would
-        ever be used up, and a budget that is not used up is never judged.
-        """
-        streams = math.ceil(sum(shares.values()) * self._bulk_share)
-        return Limits(streams=max(1, streams), **shares)
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ class Driver:
                 self._alive.add(worker)
                 self._starved_since = None
                 self._failed_starts = 0
-                self._budgets.join(worker, now)
+                self._budget.join(worker)
                 self._dispatch(WorkerJoined(now=now, worker=worker, slots=self._run.leases))
                 self._cluster.exchange(worker)
             case Reported(worker=worker):
@@ -253,7 +253,7 @@ class Driver:
                     )
                 )
         self._totals.add_report(worker, report.progress, report.metrics)
-        self._budgets.hear(worker, now, report.metrics)
+        self._budget.hear(worker, now, report.metrics)
         self._dispatch(WorkerReported(now=now, worker=worker, progress=report.progress))
 
     def _dispatch(self, event: Event) -> None:
@@ -291,11 +291,13 @@ class Driver:
     def _keep_time(self) -> None:
         now = self._now()
         if self._due("budgets", BUDGET_SECONDS, now):
-            for worker, requests in self._budgets.decide(now).items():
-                self._cluster.send(worker, self._limits(requests))
+            for worker, transfers in self._budget.decide(now).items():
+                self._cluster.send(worker, self._limits(transfers, len(self._alive)))
         if self._due("tick", TICK_SECONDS, now):
             self._dispatch(Tick(now=now))
-            self._replace_workers(now)
+            if self._drain_began is None:
+                self._replace_workers(now)
+                self._add_workers()
             self._watch_start(now)
         if self._due("nodes", NODE_CHECK_SECONDS, now):
             for worker in (self._cluster.leaving() & self._alive) - self._leaving:
@@ -318,13 +320,26 @@ class Driver:
         self._cluster.start_worker(replace(self._spec, name=name))
 
     def _workers_wanted(self) -> int:
-        """As many as asked for; otherwise one for each CPU, if there is enough work for them."""
+        """As many as asked for; otherwise one for each machine at first, and more if CPU is short.
+
+        Never more than there are CPUs, nor than there is work for.
+        """
+        if self._run.workers:
+            return self._run.workers
+        self._crew = self._crew or self._cluster.machines()
         worth = worthwhile_workers(self._totals.objects_total, self._totals.bytes_total)
-        return self._run.workers or max(1, min(worth, self._cluster.cpus()))
+        return max(1, min(worth, self._cluster.cpus(), self._crew))
+
+    def _add_workers(self) -> None:
+        """Twice as many, if all are up and their processors are full."""
+        before = self._workers_wanted()
+        if not self._budget.busy or len(self._alive - self._leaving) < before:
+            return
+        self._crew = 2 * before
+        for _ in range(self._workers_wanted() - before):
+            self._start_worker()
 
     def _replace_workers(self, now: float) -> None:
-        if self._drain_began is not None:
-            return
         staying = len(self._alive - self._leaving)
         missing = self._workers_wanted() - staying - len(self._cluster.waiting())
         if missing > 0 and self._due("restart", RESTART_SECONDS, now):
@@ -378,7 +393,7 @@ class Driver:
     def _forget(self, worker: str, *, lost: bool) -> None:
         self._alive.discard(worker)
         self._leaving.discard(worker)
-        self._budgets.leave(worker)
+        self._budget.leave(worker)
         self._totals.drop_worker(worker, lost=lost)
 
     # -- what is shown -----------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import time
 from pathlib import Path
 
 from noria.engine.config.locations import Scheme
@@ -19,10 +21,14 @@ from noria.workers.lease.reread import RereadRun
 from noria.workers.lease.runs import moving_run
 from noria.workers.lease.worker import Worker
 from noria.workers.runtime.buffers import BufferPool
-from noria.workers.runtime.executors import Executors
+from noria.workers.runtime.executors import make_executor
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy
 
+THREADS_MAX = 32
+"""Transfers in flight where a store is files: each needs a thread."""
+FILES_BESIDE = 128
+"""File descriptors that are left for everything but connections."""
 RETRY_BASE_SECONDS = 0.2
 RETRY_CAP_SECONDS = 20.0
 
@@ -36,14 +42,18 @@ def make_worker(spec: WorkerSpec) -> Worker:
     manifest = open_manifest(directory.manifest_path)
     settings = spec.settings
     counters, buffers = CounterRegistry(), BufferPool(settings.bytes_in_flight)
-    small = settings.small_requests if _over_network(spec) else 0
-    executors = Executors(settings.streams, small)
+    over_network = _over_network(spec)
+    executor = make_executor(_room(settings.streams, over_network), over_network=over_network)
+    places = executor.places
     context = make_context(spec, counters, buffers)
     counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: float(buffers.bytes_in_flight))
-    counters.gauge(Gauge.STREAMS, read=lambda: float(settings.streams))
+    counters.gauge(Gauge.TRANSFERS, read=lambda: float(places.limit))
+    counters.gauge(Gauge.TRANSFER_SECONDS, read=lambda: places.seconds)
+    counters.gauge(Gauge.TRANSFERS_ENDED, read=lambda: float(places.ended))
+    counters.gauge(Gauge.CPU_SECONDS, read=time.process_time)
 
     resources = WorkerResources(
-        directory=directory, manifest=manifest, context=context, executors=executors
+        directory=directory, manifest=manifest, context=context, executor=executor
     )
 
     def start_run(lease: Lease) -> LeaseRun:
@@ -57,7 +67,7 @@ def make_worker(spec: WorkerSpec) -> Worker:
     def set_limits(limits: Limits) -> None:
         context.source.pacer.set_ceiling(limits.source)
         context.target.pacer.set_ceiling(limits.target)
-        executors.limit_streams(limits.streams)
+        executor.set_limit(limits.transfers)
 
     if spec.limits is not None:
         set_limits(spec.limits)
@@ -70,6 +80,19 @@ def _watch(store: PacedStore) -> None:
     pacer, counters = store.pacer, store.counters
     counters.gauge(Gauge.CONCURRENCY, store.role, read=lambda: pacer.limit)
     counters.gauge(Gauge.IN_FLIGHT_SECONDS, store.role, read=lambda: pacer.in_flight_seconds)
+
+
+def _room(streams: int, over_network: bool) -> int:
+    """Most transfers for which this process has threads, or two connections each."""
+    if not over_network:
+        return min(streams, THREADS_MAX)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * streams + FILES_BESIDE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(1, min(streams, (soft - FILES_BESIDE) // 2))
+    return streams
 
 
 def _over_network(spec: WorkerSpec) -> bool:
@@ -103,13 +126,18 @@ def make_context(
         base_seconds=RETRY_BASE_SECONDS,
         cap_seconds=RETRY_CAP_SECONDS,
     )
-    room = settings.streams + settings.small_requests
     return TransferContext(
         job_id=facts.job_id,
         source=PacedStore(
-            inner=source, policy=policy, pacer=Pacer(room), counters=counters, denied_alone=True
+            inner=source,
+            policy=policy,
+            pacer=Pacer(settings.streams),
+            counters=counters,
+            denied_alone=True,
         ),
-        target=PacedTarget(inner=target, policy=policy, pacer=Pacer(room), counters=counters),
+        target=PacedTarget(
+            inner=target, policy=policy, pacer=Pacer(settings.streams), counters=counters
+        ),
         source_prefix=facts.source_prefix,
         target_prefix=facts.target_prefix,
         options=TransferOptions(

@@ -87,7 +87,6 @@ class WorkerSettings:
 
     chunk_bytes: int
     streams: int
-    small_requests: int
     bytes_in_flight: int
     range_bytes: int
     source_crc64: bool

@@ -361,11 +361,11 @@ LATENCY_BUCKETS = (
 class Limits:
     """What one worker may have in flight."""
 
+    transfers: int
+    """Objects and parts that are being moved."""
     source: int
-    """Requests at the source, small ones and bodies."""
+    """Requests at the source, if that is to be fewer: each transfer has one at most."""
     target: int
-    streams: int
-    """Of these, large bodies: each is read, then written, by one stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

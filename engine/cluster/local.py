@@ -70,6 +70,9 @@ class LocalCluster:
     def cpus(self) -> int:
         return len(os.sched_getaffinity(0))
 
+    def machines(self) -> int:
+        return 1
+
     def start_worker(self, spec: WorkerSpec) -> None:
         try:
             child = self._spares.pop() if self._spares else Child(_MODULE)

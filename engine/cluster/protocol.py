@@ -86,6 +86,9 @@ class Cluster(Protocol):
     def cpus(self) -> int:
         """CPUs that workers may take, on all nodes that are alive and stay; seconds old at most."""
 
+    def machines(self) -> int:
+        """Machines on which workers may run: at least 1."""
+
     def start_worker(self, spec: WorkerSpec) -> None:
         """Ask for one more worker; Started or Lost tells how it went, when there is room."""
 

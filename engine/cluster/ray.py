@@ -181,6 +181,9 @@ class RayCluster:
     def cpus(self) -> int:
         return self._state.cpus
 
+    def machines(self) -> int:
+        return max(1, self._state.nodes)
+
     def start_worker(self, spec: WorkerSpec) -> None:
         self._members[spec.name] = _RemoteWorker()
         self._tell(StartWorker(spec=spec))

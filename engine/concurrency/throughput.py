@@ -1,15 +1,14 @@
-"""How much was done at a store in some time, in one measure for small and large requests."""
+"""How much was done in some time, in one measure for small and large transfers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 MIB = 1024 * 1024
 
 PRICE_PRIOR_BYTES = float(MIB)
-"""A request costs as much as moving this many bytes, until a fit knows better.
+"""A transfer costs as much as moving this many bytes, until a fit knows better.
 
 On loopback 10^9 bytes cost 0.25 s of CPU and a request 250 us, which makes 1 MB; a stream of
 50 MB/s with 20 ms to its first byte makes 1 MB too.
@@ -20,64 +19,51 @@ PRICE_PRIOR_WEIGHT = 0.1
 """Against the rows of the fit, each of which weighs 1: it decides while sizes hardly differ."""
 PRICE_MEMORY = 0.99
 """What a window weighs after the next one: it is forgotten within minutes."""
-SECONDS_MIN = 1e-6
-"""No request was ever answered sooner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """What all workers together did at one store, in `seconds`."""
+    """What all workers together did in `seconds`."""
 
     seconds: float = 0.0
-    requests: float = 0.0
-    """Answered, other than by a throttle."""
+    transfers: float = 0.0
+    """Objects and parts that ended."""
     bytes: float = 0.0
-    """In their bodies, read or written."""
-    request_seconds: float = 0.0
-    """Time they took: the sum of their latencies."""
-    in_flight_seconds: float = 0.0
-    """Requests in flight, integrated over the window.
-
-    By Little's law the same as request_seconds in the long run; but a request of a minute counts
-    here in the minute that it takes, there in the second in which it ends.
-    """
+    """Sent to the target, or read back from it."""
+    transfer_seconds: float = 0.0
+    """Transfers in flight, integrated over the window: one of a minute counts in each second."""
+    cpu_seconds: float = 0.0
+    """Processor time of the workers."""
+    requests: float = 0.0
+    """Answered, other than by a throttle, at both stores."""
     throttles: float = 0.0
+    trip_seconds: float = 0.0
+    """A round trip to the store that is further away; not a sum."""
 
     def __add__(self, other: Window) -> Window:
-        return Window(
-            seconds=self.seconds + other.seconds,
-            requests=self.requests + other.requests,
-            bytes=self.bytes + other.bytes,
-            request_seconds=self.request_seconds + other.request_seconds,
-            in_flight_seconds=self.in_flight_seconds + other.in_flight_seconds,
-            throttles=self.throttles + other.throttles,
-        )
+        return self._with(other, 1.0)
 
     def __sub__(self, other: Window) -> Window:
-        return self + other.times(-1.0)
+        return self._with(other, -1.0)
+
+    def _with(self, other: Window, factor: float) -> Window:
+        sums = {name: getattr(self, name) + factor * getattr(other, name) for name in _SUMS}
+        return Window(**sums, trip_seconds=max(self.trip_seconds, other.trip_seconds))
 
     def times(self, factor: float) -> Window:
-        return Window(
-            seconds=self.seconds * factor,
-            requests=self.requests * factor,
-            bytes=self.bytes * factor,
-            request_seconds=self.request_seconds * factor,
-            in_flight_seconds=self.in_flight_seconds * factor,
-            throttles=self.throttles * factor,
-        )
+        return Window()._with(self, factor)
 
     @property
     def in_flight(self) -> float:
-        """Requests in flight on average."""
-        return self.in_flight_seconds / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def latency_seconds(self) -> float:
-        return self.request_seconds / self.requests if self.requests > 0 else 0.0
+        """Transfers in flight on average."""
+        return self.transfer_seconds / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def throttle_share(self) -> float:
         return self.throttles / (self.requests + self.throttles) if self.throttles > 0 else 0.0
+
+
+_SUMS = tuple(field.name for field in fields(Window) if field.name != "trip_seconds")
 
 
 def added_rates(windows: Iterable[Window], seconds: float) -> Window:
@@ -93,10 +79,10 @@ def added_rates(windows: Iterable[Window], seconds: float) -> Window:
 
 
 class Prices:
-    """What a request costs beside its bytes, told from how long requests of different sizes take.
+    """What a transfer costs beside its bytes, told from how long those of different sizes take.
 
-    Least squares for `request_seconds = a x requests + b x bytes`, each window weighed alike. With
-    as many requests in flight, the work a x requests + b x bytes is the same in each second whether
+    Least squares for `transfer_seconds = a x transfers + b x bytes`, each window weighed alike.
+    With as many in flight, the work a x transfers + b x bytes is the same in each second whether
     objects are small or large; so a change of their sizes does not look like a change of speed.
     Only a / b counts, in bytes.
     """
@@ -105,9 +91,10 @@ class Prices:
         self._rows = self._x = self._y = self._xx = self._xy = self._yy = 0.0
 
     def learn(self, window: Window) -> None:
-        if window.requests < 1 or window.request_seconds < SECONDS_MIN:
+        if window.transfer_seconds <= 0:
             return
-        x, y = window.requests / window.request_seconds, window.bytes / window.request_seconds
+        x = window.transfers / window.transfer_seconds
+        y = window.bytes / window.transfer_seconds
         self._rows = PRICE_MEMORY * self._rows + 1
         self._x = PRICE_MEMORY * self._x + x
         self._y = PRICE_MEMORY * self._y + y
@@ -116,8 +103,8 @@ class Prices:
         self._yy = PRICE_MEMORY * self._yy + y * y
 
     @property
-    def request_bytes(self) -> float:
-        """Bytes whose moving costs as much as a request."""
+    def transfer_bytes(self) -> float:
+        """Bytes whose moving costs as much as a transfer."""
         if self._rows == 0:
             return PRICE_PRIOR_BYTES
         # The prior is one row more: `a - prior x b = 0`, in the scale of a mean row.
@@ -131,7 +118,7 @@ class Prices:
         most, least = PRICE_PRIOR_BYTES * PRICE_RANGE, PRICE_PRIOR_BYTES / PRICE_RANGE
         return most if b <= 0 else min(max(a / b, least), most)
 
-    def work(self, window: Window) -> float:
-        """Work a second, as a logarithm: differences are shares."""
-        done = window.bytes + window.requests * self.request_bytes
-        return math.log(max(1.0, done / window.seconds))
+    def rate(self, window: Window) -> float:
+        """Work a second, in bytes."""
+        done = window.bytes + window.transfers * self.transfer_bytes
+        return done / window.seconds if window.seconds > 0 else 0.0

@@ -154,12 +154,12 @@ class RunConfig(_Section):
 
     workers: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Worker processes. 0: one for each CPU of the cluster."""
-    streams: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Most large bodies that each worker has in flight: each has a thread and a buffer."""
-    small_requests: Annotated[int, Field(ge=1, le=4096)] = 256
-    """Most small objects that each worker has in flight as well; they need no thread each."""
+    transfers: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Objects and parts in flight, of all workers together. 0: found while running."""
+    streams: Annotated[int, Field(ge=1, le=4096)] = 512
+    """Most transfers that each worker has in flight."""
     source_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """Requests in flight at the source, of all workers together. 0: found while running."""
+    """Most requests in flight at the source, of all workers together. 0: one for each transfer."""
     target_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """The same at the target."""
     bytes_in_flight: Size = 512 * MIB
@@ -194,6 +194,17 @@ class RunConfig(_Section):
     """How often a span of a shard may fail in one run before it is quarantined."""
     metrics_address: str | None = METRICS_ADDRESS
     """Where /metrics is served. None or "off": nowhere."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_edition(cls, values: Any) -> Any:
+        """Small objects had places of their own beside `streams` once."""
+        if isinstance(values, dict) and isinstance(values.get("small_requests"), int):
+            values = dict(values)
+            small = values.pop("small_requests")
+            if isinstance(values.get("streams"), int):
+                values["streams"] = min(4096, values["streams"] + small)
+        return values
 
 
 class JobConfig(_Section):

@@ -49,7 +49,7 @@ def a_snapshot() -> MetricsSnapshot:
     counters.add(Counter.THROTTLES, "target")
     counters.add(Counter.ERRORS, "throttled")
     counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: 512.0)
-    counters.gauge(Gauge.STREAMS, read=lambda: 16.0)
+    counters.gauge(Gauge.TRANSFERS, read=lambda: 16.0)
     counters.gauge(Gauge.CONCURRENCY, "source", read=lambda: 11.2)
     counters.observe(Histogram.REQUEST_SECONDS, "source", "get", seconds=0.02)
     return counters.snapshot()

@@ -29,7 +29,7 @@ from tests.support.fault_proxy.rules import (
     stall,
 )
 from tests.support.faulty import Case
-from tests.support.lease_jobs import open_lanes
+from tests.support.lease_jobs import open_executor
 
 ERROR = error_document("InternalError")
 COMMITS = on(Operation.PUT, Operation.COMPLETE)
@@ -144,8 +144,8 @@ def wrong_whole(scene: Scene) -> None:
 
 def verified(scene: Scene, case: Case) -> dict[str, Outcome]:
     """What a verification says of each object."""
-    with open_lanes() as executors:
-        run = RereadRun(case.job.resources(executors), case.job.lease(), "verified/1")
+    with open_executor() as executor:
+        run = RereadRun(case.job.resources(executor), case.job.lease(), "verified/1")
         result: LeaseResult = run.run()
     assert result.how is LeaseEnd.FINISHED, (result.cause, result.message)
     table = read_result(case.job.directory, seal(case.job.directory, result, "verified/1"))

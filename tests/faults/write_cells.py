@@ -24,7 +24,7 @@ from tests.support.fault_proxy.rules import (
     replace_answer,
     reset_in_body,
 )
-from tests.support.lease_jobs import open_lanes
+from tests.support.lease_jobs import open_executor
 
 BODIES = on(Operation.PUT, Operation.PART)
 
@@ -154,8 +154,8 @@ def wrong_part_etag(scene: Scene) -> None:
 def two_attempts(scene: Scene) -> None:
     case = scene.case("azure-s3")
     first, second = case.job.lease(), case.job.lease()
-    with open_lanes() as executors:
-        zombie = case.job.start(first, executors)
+    with open_executor() as executor:
+        zombie = case.job.start(first, executor)
         zombie.tasks.stop()
         result = case.job.run(second)
         late = zombie.run()

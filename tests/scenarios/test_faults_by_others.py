@@ -33,7 +33,7 @@ from tests.support.faulty import (
     large_only,
     to_s3,
 )
-from tests.support.lease_jobs import STREAMS, open_lanes
+from tests.support.lease_jobs import STREAMS, open_executor
 
 # -- others at work --------------------------------------------------------------------------------
 
@@ -139,8 +139,8 @@ def test_a_lease_that_is_handed_back_does_not_wait_out_a_storm(new_case: NewCase
     case = new_case(way, retry_seconds=600)
     slow = refuse(503, "SlowDown", retry_after_seconds=600)
     case.target.add(Fault(match=on(), action=slow, times=None))
-    with open_lanes() as executors, ThreadPoolExecutor(1) as leases:
-        run = case.job.start(case.job.lease(), executors)
+    with open_executor() as executor, ThreadPoolExecutor(1) as leases:
+        run = case.job.start(case.job.lease(), executor)
         result = leases.submit(run.run)
         while case.counters.total(Counter.THROTTLES, "target") == 0:
             assert not result.done()

@@ -21,7 +21,7 @@ from noria.workers.counters import CounterRegistry
 from noria.workers.lease.lease import WorkerResources
 from noria.workers.lease.runs import moving_run
 from noria.workers.runtime.buffers import BufferPool
-from noria.workers.runtime.executors import Executors
+from noria.workers.runtime.executors import Executor, make_executor
 
 KIB = 1024
 OBJECTS: Mapping[str, bytes] = {
@@ -105,7 +105,10 @@ def finish_job(folder: Path) -> FinishedJob:
     spec = job.worker_spec(prepared, prepared.config.run)
     buffers = BufferPool(spec.settings.bytes_in_flight)
     context = make_context(spec, CounterRegistry(), buffers)
-    with contextlib.closing(Executors(4, 0)) as executors, prepared.directory.hold() as hold:
+    with (
+        contextlib.closing(make_executor(4, over_network=False)) as executor,
+        prepared.directory.hold() as hold,
+    ):
         attempt = hold.first_attempt
         for shard in prepared.manifest.shards():
             for kind, first, end in _spans(shard):
@@ -117,7 +120,7 @@ def finish_job(folder: Path) -> FinishedJob:
                     attempt=attempt,
                     generation=0,
                 )
-                _run_lease(prepared, context, executors, lease)
+                _run_lease(prepared, context, executor, lease)
                 attempt += 1
     assert job.reconcile_job(folder / "job").reconciled
     return FinishedJob(folder / "job")
@@ -135,13 +138,13 @@ def _spans(shard: ShardPlan) -> list[tuple[LeaseKind, int, int]]:
 
 
 def _run_lease(
-    prepared: Prepared, context: TransferContext, executors: Executors, lease: Lease
+    prepared: Prepared, context: TransferContext, executor: Executor, lease: Lease
 ) -> None:
     resources = WorkerResources(
         directory=prepared.directory,
         manifest=prepared.manifest,
         context=context,
-        executors=executors,
+        executor=executor,
     )
     result = moving_run(resources, lease).run()
     assert result.how is LeaseEnd.FINISHED, (result.cause, result.message)

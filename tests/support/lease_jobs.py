@@ -39,7 +39,7 @@ from noria.workers.counters import CounterRegistry
 from noria.workers.lease.lease import LeaseRun, WorkerResources
 from noria.workers.lease.runs import moving_run
 from noria.workers.runtime.buffers import BufferPool
-from noria.workers.runtime.executors import Executors
+from noria.workers.runtime.executors import Executor, make_executor
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.stores.azure.settings import AzureSettings
 from noria.workers.stores.azure.store import AzureStore
@@ -269,10 +269,10 @@ class WatchedPacer(Pacer):
 
 
 @contextlib.contextmanager
-def open_lanes(streams: int = STREAMS) -> Iterator[Executors]:
-    """So many stream threads, and as many fibers."""
-    with contextlib.closing(Executors(streams, requests=streams)) as executors:
-        yield executors
+def open_executor(places: int = STREAMS) -> Iterator[Executor]:
+    """So many transfers at a time, on fibers."""
+    with contextlib.closing(make_executor(places, over_network=True)) as executor:
+        yield executor
 
 
 @dataclass
@@ -312,20 +312,20 @@ class Job:
         known = replace(target.capabilities, **changes)
         self.context = replace(self.context, target=target.with_capabilities(known))
 
-    def start(self, lease: Lease, executors: Executors) -> LeaseRun:
-        return moving_run(self.resources(executors), lease)
+    def start(self, lease: Lease, executor: Executor) -> LeaseRun:
+        return moving_run(self.resources(executor), lease)
 
-    def resources(self, executors: Executors) -> WorkerResources:
+    def resources(self, executor: Executor) -> WorkerResources:
         return WorkerResources(
             directory=self.directory,
             manifest=self.manifest,
             context=self.context,
-            executors=executors,
+            executor=executor,
         )
 
     def run(self, lease: Lease, *, streams: int = STREAMS) -> LeaseResult:
-        with open_lanes(streams) as executors:
-            return self.start(lease, executors).run()
+        with open_executor(streams) as executor:
+            return self.start(lease, executor).run()
 
     def receipts(self, result: LeaseResult) -> dict[str, Receipt]:
         """Seal a finished lease; its receipts by key."""

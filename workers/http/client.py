@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from noria.manifests.errors import ConfigurationError
 from noria.workers.http.connection import Connection, ProtocolError, TlsConnection
 from noria.workers.http.response import Response, Sink, read_body, read_head, read_one_head
-from noria.workers.runtime.greenlets import FiberPool, Readiness, current_pool
+from noria.workers.runtime.greenlets import FiberPool, Readiness, apart, current_pool
 
 Send: TypeAlias = Callable[[memoryview | bytes], None]
 BodyWriter: TypeAlias = Callable[[Send], None]
@@ -246,12 +246,17 @@ class HttpClient:
         now = time.monotonic()
         since, addresses = self._addresses
         if now - since > self._settings.resolve_seconds:
-            found = socket.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
-            addresses = [(family, place) for family, _, _, _, place in found]
+            # Meanwhile others use the old ones; at first there are none, and they have to wait.
+            self._addresses = (now if addresses else since, addresses)
+            addresses = apart(self._look_up) if addresses else self._look_up()
             self._addresses = (now, addresses)
         preferred = addresses[0][0]
         shuffled = random.sample(addresses, len(addresses))
         return sorted(shuffled, key=lambda address: address[0] != preferred)
+
+    def _look_up(self) -> list[_Address]:
+        found = socket.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
+        return [(family, place) for family, _, _, _, place in found]
 
     def _send(self, connection: Connection, head: bytes, body: Body | None) -> Response | None:
         """Send the request. Returns a response if the host refused the body before its end."""

@@ -12,7 +12,7 @@ import ssl
 import threading
 from typing import Final, Protocol
 
-from noria.workers.runtime.greenlets import Readiness
+from noria.workers.runtime.greenlets import Readiness, give_way
 
 RECEIVE_BYTES: Final = 32 * 1024
 """Bytes to receive in one call while the length is unknown."""
@@ -99,6 +99,7 @@ class Connection:
             if on_bytes is not None and filled - passed_on >= PIECE_BYTES:
                 on_bytes(view[passed_on:filled])
                 passed_on = filled
+                give_way()
         if on_bytes is not None and passed_on < size:
             on_bytes(view[passed_on:])
 
@@ -111,6 +112,8 @@ class Connection:
         view = memoryview(data)
         while view:
             view = view[self._send_some(view) :]
+            if view:
+                give_way()
 
     def request(self, request: bytes) -> None:
         """Send a whole request.

@@ -1,4 +1,4 @@
-"""The work that one lease has in flight, on executors that all leases share.
+"""The work that one lease has in flight, on the executor that all leases share.
 
 Units are claimed in order. The first failure ends the lease.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from noria.manifests.errors import Fatal, NoriaError, UploadLost
 from noria.manifests.model import Lease, LeaseEnd, LeaseProgress, LeaseResult, ReceiptSummary
@@ -20,20 +21,26 @@ from noria.workers.stores.paced import Stopped
 
 log = logging.getLogger("noria.worker")
 
+WINDOW_WIDTH: Final = 2
+"""Pieces of work that a lease may have queued or running, for each that may run."""
+LOOK_SECONDS: Final = 0.2
+"""A lease with a full window notices at the latest after this that the window has grown."""
+
 
 class TaskGroup:
     """The units and the running work of one lease. Thread-safe.
 
-    The lease has at most an executor's window of work queued or running there.
+    The lease has about twice as much work queued or running as may run at a time.
     """
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, executor: Executor) -> None:
         self.lease = lease
+        self._executor = executor
         self.stopping = threading.Event()
         self.failure: Exception | None = None
         self._lock = threading.Lock()
         self._eased = threading.Condition(self._lock)
-        self._outstanding: defaultdict[Executor, int] = defaultdict(int)
+        self._outstanding = 0
         self._begun = lease.first
         self._end = lease.end
         self._units_done = 0
@@ -71,18 +78,26 @@ class TaskGroup:
             self.failure = self.failure or error
         self.stopping.set()
 
-    def submit(self, work: Work, executor: Executor) -> None:
-        """Run work on an executor; waits while its window is full.
+    def submit(self, work: Work) -> None:
+        """Run work; waits while the lease's window is full.
 
         Only the lease's own thread may call this.
         """
         with self._eased:
-            if self._outstanding[executor] >= executor.window:
+            if self._outstanding >= self._window:
                 # Wait until there is room for many, since one wake-up for each would cost more
                 # than the work.
-                self._eased.wait_for(lambda: self._outstanding[executor] <= _low(executor))
-            self._outstanding[executor] += 1
-        executor.submit(partial(self._guarded, work, executor))
+                while self._outstanding > self._low:
+                    self._eased.wait(LOOK_SECONDS)
+            self._outstanding += 1
+        self._executor.submit(partial(self._guarded, work))
+
+    def submit_next(self, works: Sequence[Work]) -> None:
+        """Run these next, in order, before all that is queued. Work that runs may call this."""
+        with self._lock:
+            self._outstanding += len(works)
+        for work in reversed(works):
+            self._executor.submit(partial(self._guarded, work), first=True)
 
     def count_done(self, size: int) -> None:
         with self._lock:
@@ -91,7 +106,7 @@ class TaskGroup:
 
     def wait_until_idle(self) -> None:
         with self._eased:
-            self._eased.wait_for(lambda: not any(self._outstanding.values()))
+            self._eased.wait_for(lambda: not self._outstanding)
 
     def progress(self) -> LeaseProgress:
         with self._lock:
@@ -132,7 +147,16 @@ class TaskGroup:
             how = LeaseEnd.FATAL
         return replace(self._result(how), cause=error.cause, message=error.message)
 
-    def _guarded(self, work: Work, executor: Executor) -> None:
+    @property
+    def _window(self) -> int:
+        return WINDOW_WIDTH * self._executor.places.limit
+
+    @property
+    def _low(self) -> int:
+        """The number of pieces still outstanding at which the window is filled again."""
+        return self._window - max(1, self._window // 4)
+
+    def _guarded(self, work: Work) -> None:
         try:
             work()
         except Stopped:
@@ -141,8 +165,8 @@ class TaskGroup:
             self.fail(error)
         finally:
             with self._eased:
-                left = self._outstanding[executor] = self._outstanding[executor] - 1
-                if left in (0, _low(executor)):
+                self._outstanding -= 1
+                if self._outstanding in (0, self._low):
                     self._eased.notify_all()
 
     def _result(self, how: LeaseEnd) -> LeaseResult:
@@ -156,8 +180,3 @@ class TaskGroup:
             generation=lease.generation,
             how=how,
         )
-
-
-def _low(executor: Executor) -> int:
-    """Return the number of pieces still outstanding at which the window is filled again."""
-    return executor.window - max(1, executor.window // 4)

@@ -1,7 +1,7 @@
 """The work on one lease of a shard: its units side by side, journalled, ended by a result file.
 
 Each lease has a thread of its own, which walks the units and decides. The bytes are moved by the
-executors that all leases of a process share. Everything done is journalled at once, and a lease
+executor that all leases of a process share. Everything done is journalled at once, and a lease
 starts by reading what earlier attempts journalled. So a lease may stop at any line, and another
 worker may do it again.
 
@@ -24,7 +24,7 @@ from noria.manifests.model import Lease, LeaseResult, ObjectEntry, Receipt
 from noria.workers.context import TransferContext
 from noria.workers.lease.in_flight import TaskGroup
 from noria.workers.lease.journal import Journal
-from noria.workers.runtime.executors import Executors
+from noria.workers.runtime.executors import Executor
 from noria.workers.transfer import ObjectTransfer
 
 log = logging.getLogger("noria.worker")
@@ -37,7 +37,7 @@ class WorkerResources:
     directory: JobDirectory
     manifest: Manifest
     context: TransferContext
-    executors: Executors
+    executor: Executor
 
 
 class LeaseRun(ABC):
@@ -45,10 +45,9 @@ class LeaseRun(ABC):
 
     def __init__(self, resources: WorkerResources, lease: Lease) -> None:
         self.lease = lease
-        self.tasks = TaskGroup(lease)
+        self.tasks = TaskGroup(lease, resources.executor)
         self.directory = resources.directory
         self.manifest = resources.manifest
-        self.executors = resources.executors
         self.journal = Journal(self.directory, lease.shard, lease.attempt)
         self.context = resources.context.for_lease(
             self.tasks.stopping, partial(self.directory.keep_journals, lease.shard)

@@ -20,6 +20,7 @@ from noria.manifests.job.results import write_receipts
 from noria.manifests.model import Lease, LeaseResult, ObjectEntry, Part, PartRecord, Receipt, Upload
 from noria.manifests.plan.parts import part_at
 from noria.workers.lease.lease import LeaseRun, WorkerResources
+from noria.workers.runtime.greenlets import apart
 from noria.workers.stores.paced import Stopped
 from noria.workers.transfer import OpenUpload
 from noria.workers.verification import failed_receipt, skipped_receipt
@@ -62,9 +63,9 @@ class ObjectsRun(LeaseRun):
             elif entry.reason is not None:
                 self.finish_entry(skipped_receipt(entry, lease.attempt), 0)
             elif self.manifest.fit(entry.size).parts == 0:
-                self.tasks.submit(partial(self._move_whole, entry), self.executors.of(entry.size))
+                self.tasks.submit(partial(self._move_whole, entry))
             else:
-                self._begin_multipart(entry, state)
+                self.tasks.submit(partial(self._begin_multipart, entry, state))
         self._finish_multiparts()
         if self.tasks.interrupted:
             return self.tasks.ended_early()
@@ -80,6 +81,9 @@ class ObjectsRun(LeaseRun):
         self.finish_entry(receipt, entry.size)
 
     def _begin_multipart(self, entry: ObjectEntry, state: JournalState, rounds: int = 1) -> None:
+        """Open the upload of an object, and let its parts follow."""
+        if self.tasks.stopping.is_set():
+            raise Stopped
         try:
             opened = self._open(entry, state)
         except (Skippable, Retryable) as error:
@@ -105,7 +109,7 @@ class ObjectsRun(LeaseRun):
 
     def _journal_upload(self, upload: Upload) -> Upload:
         self.journal.add(encode_upload(upload))
-        self.journal.flush()
+        apart(self.journal.flush)
         return upload
 
     def _send_parts(self, entry: ObjectEntry, opened: OpenUpload, rounds: int) -> None:
@@ -116,10 +120,10 @@ class ObjectsRun(LeaseRun):
         moving = MovingObject(entry=entry, opened=opened, parts=parts, round=rounds)
         moving.records.update(opened.kept)
         moving.waiting = max(1, len(todo))
-        if not todo:
-            self.tasks.submit(partial(self._part_ended, moving), self.executors.bulk)
-        for part in todo:
-            self.tasks.submit(partial(self._move_part, moving, part), self.executors.bulk)
+        if todo:
+            self.tasks.submit_next([partial(self._move_part, moving, part) for part in todo])
+        else:
+            self._part_ended(moving)
 
     def _move_part(self, moving: MovingObject, part: Part) -> None:
         try:
@@ -172,7 +176,9 @@ class ObjectsRun(LeaseRun):
             if not self._again or self.tasks.interrupted:
                 return
             moving = self._again.popleft()
-            self._begin_multipart(moving.entry, JournalState(), moving.round + 1)
+            self.tasks.submit(
+                partial(self._begin_multipart, moving.entry, JournalState(), moving.round + 1)
+            )
 
     def _finish(self) -> LeaseResult:
         lease, end = self.lease, self.tasks.end

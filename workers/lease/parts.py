@@ -57,8 +57,7 @@ class PartsRun(LeaseRun):
                 self._records[part.number] = kept
                 self.tasks.count_done(part.size)
             else:
-                move = partial(self._move_part, entry, opened.upload, part)
-                self.tasks.submit(move, self.executors.bulk)
+                self.tasks.submit(partial(self._move_part, entry, opened.upload, part))
         self.tasks.wait_until_idle()
         if isinstance(self.tasks.failure, SOURCE_GONE):
             return self._finish([])

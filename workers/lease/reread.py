@@ -51,8 +51,7 @@ class RereadRun(LeaseRun):
 
     def work(self) -> LeaseResult:
         for receipt, first_byte, end_byte in self._slices():
-            executor = self.executors.of(end_byte - first_byte)
-            self.tasks.submit(partial(self._check, receipt, first_byte, end_byte), executor)
+            self.tasks.submit(partial(self._check, receipt, first_byte, end_byte))
         self.tasks.wait_until_idle()
         return self.tasks.ended_early() if self.tasks.interrupted else self._finish()
 

@@ -1,9 +1,10 @@
-"""Hundreds of small requests in flight on one thread: a fiber that waits lets the others run.
+"""Hundreds of transfers in flight on one thread: a fiber that waits lets the others run.
 
 The code that moves an object is written once, as if it blocked. On a stream thread it does block.
 On a fiber, the same calls switch to the loop of the fiber's thread; the loop runs other fibers and
 returns to this one when its socket is ready. So code on a fiber must wait through this file alone
-(Readiness, Waiter, pause). Any other wait holds up all fibers of the thread.
+(Readiness, Waiter, pause, apart). Any other wait holds up all fibers of the thread. One that never
+has to wait gives way now and then (give_way).
 
 The greenlet library only switches stacks, in half a microsecond; waking a thread takes about
 thirty. This file decides which fiber runs, and when.
@@ -19,10 +20,13 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
 
 from greenlet import getcurrent, greenlet
+
+from noria.workers.runtime.places import Places
 
 SCAN_SECONDS: Final = 0.25
 """A timeout of a wait is noticed at most this late."""
@@ -33,12 +37,17 @@ _EDGES: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EP
 """Edge-triggered, and registered once for each socket: a wait then costs no system call."""
 
 Work = Callable[[], None]
+_T = TypeVar("_T")
 
 
 class FiberPool:
-    """Runs work on at most `fibers` fibers of one thread, in the order it came."""
+    """Runs work on at most `fibers` fibers of one thread, in the order it came.
+
+    No more is begun while as much runs as there are `places`: at first one for each fiber.
+    """
 
     def __init__(self, fibers: int, name: str = "fibers") -> None:
+        self.places = Places(fibers)
         self._work: deque[Work] = deque()
         self._woken: deque[Fiber] = deque()
         self._idle: list[Fiber] = []
@@ -56,9 +65,21 @@ class FiberPool:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work) -> None:
-        """Queue work, from any thread. `work` must not raise: that would end the pool."""
-        self._work.append(work)
+    def submit(self, work: Work, *, first: bool = False) -> None:
+        """Queue work, from any thread; `first` puts it before all that is queued.
+
+        `work` must not raise: that would end the pool.
+        """
+        (self._work.appendleft if first else self._work.append)(work)
+        self._wake_loop()
+
+    @property
+    def queued(self) -> int:
+        return len(self._work)
+
+    def set_limit(self, places: int) -> None:
+        """Set how much may run at a time. What runs already is not interrupted."""
+        self.places.limit = max(1, min(places, self._fibers_max))
         self._wake_loop()
 
     def close(self) -> None:
@@ -101,10 +122,15 @@ class FiberPool:
         self._woken.append(fiber)
         self._wake_loop()
 
+    def give_way(self, fiber: Fiber) -> None:
+        """Let every other fiber that is ready run first."""
+        self._woken.append(fiber)
+        self._loop.switch()
+
     def next_work(self, fiber: Fiber) -> Work | None:
         """Wait for the next work of a fiber and return it; None if the fiber must end."""
-        while not self._work:
-            if self._closed:
+        while not (self._work and self.places.free):
+            if self._closed and not self._work:
                 self._fibers -= 1
                 return None
             self._idle.append(fiber)
@@ -124,13 +150,13 @@ class FiberPool:
             fiber.switch()
 
     def _run_ready(self) -> None:
-        while self._work and (self._idle or self._fibers < self._fibers_max):
+        while self._may_begin():
             if not self._idle:
                 self._fibers += 1
                 Fiber(self).switch()
             else:
                 self._idle.pop().switch()
-        while self._woken:
+        for _ in range(len(self._woken)):  # those that give way come again
             self._woken.popleft().switch()
         now = time.monotonic()
         while self._pausing and self._pausing[0][0] <= now:
@@ -156,13 +182,16 @@ class FiberPool:
 
     def _sleep_seconds(self) -> float:
         """Return how long to sleep at most; -1: without limit."""
-        room = self._idle or self._fibers < self._fibers_max
-        if self._woken or (self._work and room):
+        if self._woken or self._may_begin():
             return 0.0
         due = self._next_scan if self._waiting or self._closed else float("inf")
         if self._pausing:
             due = min(due, self._pausing[0][0])
         return -1.0 if due == float("inf") else max(0.0, due - time.monotonic())
+
+    def _may_begin(self) -> bool:
+        has_fiber = bool(self._idle) or self._fibers < self._fibers_max
+        return bool(self._work) and has_fiber and self.places.free > 0
 
     def _end_long_waits(self, now: float) -> None:
         late = [place for place, fiber in self._waiting.items() if fiber.deadline <= now]
@@ -186,8 +215,11 @@ class Fiber(greenlet):
         self.pool = pool
 
     def run(self) -> None:
+        places = self.pool.places
         while (work := self.pool.next_work(self)) is not None:
+            places.enter()
             work()
+            places.leave()
 
 
 def current_fiber() -> Fiber | None:
@@ -276,3 +308,51 @@ def pause(seconds: float, stopping: threading.Event) -> None:
     end = time.monotonic() + seconds
     while not stopping.is_set() and (left := end - time.monotonic()) > 0:
         fiber.pool.pause(fiber, min(left, PAUSE_SECONDS))
+
+
+def give_way() -> None:
+    """Let the other fibers of this thread run that are ready; on a plain thread, do nothing."""
+    fiber = current_fiber()
+    if fiber is not None:
+        fiber.pool.give_way(fiber)
+
+
+@contextmanager
+def without_place() -> Iterator[None]:
+    """Leave one's place in the pool to other work for the block; a plain thread keeps it.
+
+    For a wait that may be long and says nothing about other work: a store that refuses one prefix.
+    """
+    fiber = current_fiber()
+    if fiber is None:
+        yield
+        return
+    fiber.pool.places.step_out()
+    try:
+        yield
+    finally:
+        fiber.pool.places.step_in()
+
+
+def apart(call: Callable[[], _T]) -> _T:
+    """Return what `call` returns, which may block: on a fiber, it runs on a thread of its own.
+
+    For a disk or a name server. What it raises is raised here.
+    """
+    if current_fiber() is None:
+        return call()
+    waiter, results = Waiter(), list[tuple[_T | None, BaseException | None]]()
+
+    def run() -> None:
+        try:
+            results.append((call(), None))
+        except BaseException as error:  # noqa: BLE001 - raised on the fiber
+            results.append((None, error))
+        waiter.wake()
+
+    threading.Thread(target=run, name="apart", daemon=True).start()
+    waiter.wait()
+    ((result, error),) = results
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]  # what call() returned

@@ -103,7 +103,7 @@ def test_a_worker_says_where_it_is(team: Team, kind: Implementation) -> None:
 
 def test_an_exchange_carries_a_lease_there_and_its_result_back(team: Team, tmp_path: Path) -> None:
     worker = team.start().worker
-    result = team.result(worker, Limits(streams=1, source=4, target=4), team.grant(worker, 20))
+    result = team.result(worker, Limits(transfers=1, source=4, target=4), team.grant(worker, 20))
     assert result.how is LeaseEnd.FINISHED, result
     landed = {path.name: path.read_bytes() for path in (tmp_path / "target").iterdir()}
     assert landed == {f"{number:05}": content(number) for number in range(20)}

@@ -1,4 +1,4 @@
-"""A lease has no more in flight than its lanes' windows, and knows when all of it has ended."""
+"""A lease has no more in flight than its window, and knows when all of it has ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from functools import partial
 
 from noria.manifests.model import Lease, LeaseKind
 from noria.workers.lease.in_flight import TaskGroup
-from noria.workers.runtime.executors import SMALL_BYTES, Executor, Executors, StreamPool
+from noria.workers.runtime.executors import StreamPool
+from noria.workers.runtime.places import Places
 
 LEASE = Lease(shard=0, kind=LeaseKind.OBJECTS, first=0, end=1000, attempt=1, generation=0)
 
@@ -17,16 +18,27 @@ LEASE = Lease(shard=0, kind=LeaseKind.OBJECTS, first=0, end=1000, attempt=1, gen
 class Held:
     """Runs nothing until it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: int) -> None:
+        self.places = Places(places)
         self.work: list[Callable[[], None]] = []
         self.most = 0
         self.grown = threading.Condition()
 
-    def submit(self, work: Callable[[], None]) -> None:
+    @property
+    def queued(self) -> int:
+        return len(self.work)
+
+    def submit(self, work: Callable[[], None], *, first: bool = False) -> None:
         with self.grown:
-            self.work.append(work)
+            self.work.insert(0 if first else len(self.work), work)
             self.most = max(self.most, len(self.work))
             self.grown.notify_all()
+
+    def set_limit(self, places: int) -> None:
+        self.places.limit = places
+
+    def close(self) -> None:
+        assert not self.work
 
     def wait_for(self, count: int) -> None:
         with self.grown:
@@ -38,18 +50,21 @@ class Held:
         work()
 
 
-def test_no_more_is_queued_than_the_window_and_a_full_one_is_refilled_in_one_go() -> None:
-    held = Held()
-    executor = Executor(runs=held, running_max=lambda: 4)
-    tasks = TaskGroup(LEASE)
-    done: list[int] = []
-
-    def submit_all() -> None:
+def submit_all(tasks: TaskGroup, done: list[int]) -> threading.Thread:
+    def submit() -> None:
         for number in range(20):
-            tasks.submit(partial(done.append, number), executor)
+            tasks.submit(partial(done.append, number))
 
-    thread = threading.Thread(target=submit_all)
+    thread = threading.Thread(target=submit)
     thread.start()
+    return thread
+
+
+def test_no_more_is_queued_than_the_window_and_a_full_one_is_refilled_in_one_go() -> None:
+    held = Held(4)
+    tasks = TaskGroup(LEASE, held)
+    done: list[int] = []
+    thread = submit_all(tasks, done)
     held.wait_for(8)
     held.run_one()
     assert len(held.work) == 7, "one free place is not worth a wake-up"
@@ -64,24 +79,29 @@ def test_no_more_is_queued_than_the_window_and_a_full_one_is_refilled_in_one_go(
     assert held.most == 8
 
 
-def test_lanes_do_not_wait_for_each_other() -> None:
-    full, free = Held(), Held()
-    tasks = TaskGroup(LEASE)
-    for held in (full, free):
-        executor = Executor(runs=held, running_max=lambda: 1)
-        for _ in range(executor.window):
-            tasks.submit(lambda: None, executor)
-    assert (len(full.work), len(free.work)) == (2, 2)
+def test_a_window_that_grows_is_filled_though_nothing_ends() -> None:
+    held = Held(4)
+    tasks = TaskGroup(LEASE, held)
+    done: list[int] = []
+    thread = submit_all(tasks, done)
+    held.wait_for(8)
+    held.set_limit(10)
+    held.wait_for(20)
+    thread.join(10)
+    assert not done
 
 
-def test_small_bodies_go_to_fibers_unless_there_are_none() -> None:
-    executors = Executors(1, requests=2)
-    assert executors.of(SMALL_BYTES) is executors.small is not executors.bulk
-    assert executors.of(SMALL_BYTES + 1) is executors.bulk
-    executors.close()
-    files = Executors(1, requests=0)
-    assert files.of(1) is files.bulk
-    files.close()
+def test_what_follows_runs_before_what_is_queued() -> None:
+    held = Held(4)
+    tasks = TaskGroup(LEASE, held)
+    done: list[str] = []
+    parts = [partial(done.append, "part 1"), partial(done.append, "part 2")]
+    tasks.submit(lambda: tasks.submit_next(parts))
+    tasks.submit(partial(done.append, "next object"))
+    for _ in range(4):
+        held.run_one()
+    tasks.wait_until_idle()
+    assert done == ["part 1", "part 2", "next object"]
 
 
 def test_streams_follow_their_limit() -> None:

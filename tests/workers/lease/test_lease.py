@@ -15,7 +15,7 @@ from noria.manifests.counters import Counter
 from noria.manifests.job.journals import read_journals
 from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseEnd, LeaseKind, Level, Outcome
-from tests.support.lease_jobs import MIB, BucketShelf, Job, lease_job, open_lanes
+from tests.support.lease_jobs import MIB, BucketShelf, Job, lease_job, open_executor
 from tests.support.processes import wait_until
 
 MakeJob = Callable[..., Job]
@@ -72,8 +72,8 @@ def test_a_part_larger_than_a_buffer_is_streamed(make_job: MakeJob) -> None:
 def test_what_is_journalled_is_not_done_again(make_job: MakeJob) -> None:
     sizes = {f"k{n}": 1000 + n for n in range(10)} | {"z": 40 * MIB}
     job = make_job(sizes)
-    with open_lanes(1) as executors:
-        run = job.start(job.lease(), executors)
+    with open_executor(1) as executor:
+        run = job.start(job.lease(), executor)
         thread = threading.Thread(target=run.run)
         thread.start()
         wait_until(lambda: job.context.counters.total(Counter.PARTS) >= 2, "two parts")
@@ -90,8 +90,8 @@ def test_what_is_journalled_is_not_done_again(make_job: MakeJob) -> None:
 def test_a_cut_lease_ends_early_and_the_rest_can_be_leased(make_job: MakeJob) -> None:
     sizes = {f"k{n:02}": 100 for n in range(20)}
     job = make_job(sizes)
-    with open_lanes(1) as executors:
-        run = job.start(job.lease(), executors)
+    with open_executor(1) as executor:
+        run = job.start(job.lease(), executor)
         run.tasks.cut(7)
         result = run.run()
     assert (result.first, result.end) == (0, 7)
@@ -156,8 +156,8 @@ def test_looking_first_spares_what_is_there(make_job: MakeJob) -> None:
 def test_an_upload_that_a_third_party_aborted_is_opened_anew(make_job: MakeJob) -> None:
     sizes = {"large": 20 * MIB}
     job = make_job(sizes)
-    with open_lanes(1) as executors:
-        run = job.start(job.lease(), executors)
+    with open_executor(1) as executor:
+        run = job.start(job.lease(), executor)
         thread = threading.Thread(target=run.run)
         thread.start()
         wait_until(lambda: job.context.counters.total(Counter.PARTS) >= 1, "a part")

@@ -1,0 +1,194 @@
+"""The transfers in flight of a run, shared out to its workers.
+
+A worker that cannot use its share leaves it to others; which workers there are, and what they did,
+is told to the search (search.py), which finds how many there are to share.
+
+Pure: time comes in with each call, in seconds on any one clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from noria.engine.concurrency.search import USED, TransferSearch
+from noria.engine.concurrency.throughput import MIB, PRICE_PRIOR_BYTES, Window, added_rates
+from noria.manifests.counters import Counter, Gauge, Histogram, StoreRole
+from noria.manifests.model import MetricsSnapshot
+
+TRANSFERS_MAX = 65_536
+"""All workers together. With less work they are not used, and their number does not grow."""
+BULK_START, SMALL_START = 32, 256
+"""In flight at first, for a job of large bodies and for one of small objects.
+
+A connection carries 10 to 100 MB/s, so 32 fill most lines or show quickly that there is more; S3
+promises 3,500 writes a second for a prefix, which at 70 ms is 245, and more may be refused at once.
+"""
+SMALL_BYTES = MIB
+"""What is below costs more as a transfer than by its bytes (see PRICE_PRIOR_BYTES)."""
+WINDOW_SECONDS, WINDOW_SECONDS_MAX = 1.0, 5.0
+"""A window ends when every worker has reported, and at last after the second of these."""
+CHURN = 0.1
+"""Where fewer workers than this share come and go, the search goes on."""
+BUSY = 0.9
+"""Processors are full where workers use this share of a core each."""
+
+
+def starting_number(sizes: Iterable[Mapping[str, int]], *, workers: int, part_bytes: int) -> int:
+    """Transfers that suit a plan: `sizes` of manifest.json, rows of {below, objects, bytes}.
+
+    Between the two starts as work is large or small; at least two for each worker, and never more
+    than there are transfers.
+    """
+    works, transfers = [0.0, 0.0], 0
+    for row in sizes:
+        count = max(row["objects"], math.ceil(row["bytes"] / part_bytes))
+        works[row["below"] <= SMALL_BYTES] += row["bytes"] + count * PRICE_PRIOR_BYTES
+        transfers += count
+    small = works[True] / max(1.0, sum(works))
+    start = max(2 * workers, round(math.pow(BULK_START, 1 - small) * math.pow(SMALL_START, small)))
+    return max(1, min(start, int(transfers)))
+
+
+@dataclass(slots=True)
+class _Member:
+    """A worker: its totals as last heard and as last counted, what it used, what it was told."""
+
+    heard: Window | None = None
+    counted: Window | None = None
+    used: float | None = None
+    """Transfers that it had in flight. None: not known yet."""
+    told: int = 0
+
+    @property
+    def has_news(self) -> bool:
+        return self.heard is not self.counted
+
+    def take(self) -> Window:
+        """What is new; it counts as taken."""
+        assert self.heard is not None
+        assert self.counted is not None
+        new, self.counted = self.heard - self.counted, self.heard
+        self.used = new.in_flight
+        return new
+
+    @property
+    def wants(self) -> float:
+        """Transfers that it has a use for: without bound if it uses what it has."""
+        if self.used is None or self.used >= USED * self.told:
+            return math.inf
+        return self.used / USED + 1
+
+
+class TransferBudget:
+    """Hears all workers, and says how many transfers each may have in flight. One for each run."""
+
+    def __init__(self, start: int, *, fixed: int | None = None) -> None:
+        self._search = None if fixed else TransferSearch(start, TRANSFERS_MAX)
+        self._fixed = fixed or 0
+        self._members: dict[str, _Member] = {}
+        self._window_began: float | None = None
+        self._woken_with = 0
+        self.busy = False
+        """The processors of the workers are full: more in flight would bring nothing."""
+
+    @property
+    def number(self) -> int:
+        """Transfers in flight, all workers together."""
+        return self._search.number if self._search else self._fixed
+
+    def join(self, worker: str) -> None:
+        self._members[worker] = _Member()
+        self._change()
+
+    def leave(self, worker: str) -> None:
+        if self._members.pop(worker, None) is not None:
+            self._change()
+
+    def _change(self) -> None:
+        if abs(len(self._members) - self._woken_with) <= CHURN * self._woken_with:
+            return
+        self._woken_with, self.busy = len(self._members), False
+        if self._search:
+            self._search.wake()
+
+    def hear(self, worker: str, now: float, metrics: MetricsSnapshot) -> None:
+        """A worker's report: what it has counted since it started."""
+        member = self._members.get(worker)
+        if member is not None:
+            member.heard = totals_of(metrics, now)
+            member.counted = member.counted or member.heard
+
+    def decide(self, now: float) -> dict[str, int]:
+        """Worker -> its share, for those whose share has changed since the last call."""
+        if self._window_is_whole(now):
+            self._close_window(now)
+        split = shares(self.number, {name: one.wants for name, one in self._members.items()})
+        news = {name: share for name, share in split.items() if share != self._members[name].told}
+        for name, share in news.items():
+            self._members[name].told = share
+        return news
+
+    def _window_is_whole(self, now: float) -> bool:
+        if self._window_began is None:
+            self._window_began = now
+        seconds = now - self._window_began
+        return seconds >= WINDOW_SECONDS_MAX or (
+            seconds >= WINDOW_SECONDS and all(member.has_news for member in self._members.values())
+        )
+
+    def _close_window(self, now: float) -> None:
+        assert self._window_began is not None
+        seconds, self._window_began = now - self._window_began, now
+        news = [member.take() for member in self._members.values() if member.has_news]
+        window = added_rates(news, seconds)
+        if news:
+            self.busy = window.cpu_seconds >= BUSY * seconds * len(news)
+        if self._search:
+            self._search.hear(window, busy=self.busy)
+
+
+def shares(number: int, wants: Mapping[str, float]) -> dict[str, int]:
+    """The number split evenly among those who want that much; each has at least 1.
+
+    What some do not want goes to the others; what is left over goes to the first by name.
+    """
+    split: dict[str, int] = {}
+    left = number
+    for place, name in enumerate(sorted(wants, key=lambda name: (wants[name], name))):
+        even = -(-left // (len(wants) - place))
+        split[name] = max(1, min(even, math.ceil(min(wants[name], even))))
+        left = max(0, left - split[name])
+    return split
+
+
+def totals_of(metrics: MetricsSnapshot, now: float) -> Window:
+    """What a worker has done since it started; `now` stands for the seconds."""
+    requests = [
+        (labels, sum(counts[:-1]), counts[-1])
+        for labels, counts in metrics.histograms.items()
+        if labels[0] == Histogram.REQUEST_SECONDS
+    ]
+    return Window(
+        seconds=now,
+        transfers=metrics.gauges.get((Gauge.TRANSFERS_ENDED,), 0.0),
+        bytes=sum(metrics.counters.get((counter,), 0.0) for counter in _BYTES),
+        transfer_seconds=metrics.gauges.get((Gauge.TRANSFER_SECONDS,), 0.0),
+        cpu_seconds=metrics.gauges.get((Gauge.CPU_SECONDS,), 0.0),
+        requests=sum(count for _, count, _ in requests),
+        throttles=sum(metrics.counters.get((Counter.THROTTLES, role), 0.0) for role in StoreRole),
+        trip_seconds=_round_trip(requests),
+    )
+
+
+_BYTES = (Counter.BYTES_WRITTEN, Counter.BYTES_REREAD)
+
+
+def _round_trip(requests: Iterable[tuple[tuple[str, ...], float, float]]) -> float:
+    """The longer of both round trips: what a store's quickest kind of request takes on average."""
+    trips: dict[str, float] = {}
+    for (_, role, _), count, seconds in requests:
+        if count:
+            trips[role] = min(trips.get(role, math.inf), seconds / count)
+    return max(trips.values(), default=0.0)
