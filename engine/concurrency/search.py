@@ -27,16 +27,16 @@ WORTH = 0.08
 """Twice as many have to bring this share of work more; so at most this share is missed."""
 FREE = 0.03
 """Half as many may cost this share; and so many refusals are no accident."""
-CLEAR = 0.5
-"""What brings so much more is kept after one window."""
-WINDOWS_MAX = 6
-"""A trial is judged once two windows agree, and at last after so many."""
+CLEAR = 0.25
+"""What brings so much more in two windows, or twice that in one, is kept without further ado."""
+WINDOWS_MAX = 5
+"""A wider number is given up after so many: on a long way that is when its connections fill."""
 USED = 0.8
 """A number that is used less than this does not limit the work: nothing is learnt about it."""
 CHANGED = 0.25
-"""Two windows whose work is off by this share: the world is not what it was."""
-SETTLE_TRIPS, SETTLE_SECONDS_MAX = 8, 2.0
-"""Round trips until a transfer's first byte: two connections with TLS, and three requests."""
+"""The world is not what it was: work is off by this share, twice, or so much of it is of a kind."""
+SETTLE_SECONDS = 1.0
+"""Until then new transfers connect, and a window belongs to neither number."""
 REST_SECONDS, REST_SECONDS_MAX = 20.0, 160.0
 """From look to look; twice as long after each that changed nothing."""
 
@@ -48,13 +48,12 @@ class _Trial:
 
     @property
     def rate(self) -> float:
-        """Of the last two windows: in the first ones connections still fill."""
-        return sum(self.rates[-2:]) / len(self.rates[-2:])
+        """Of the last windows: in the first ones connections still fill."""
+        return _mean(self.rates[-3:] if len(self.rates) == WINDOWS_MAX else self.rates[-2:])
 
     @property
     def agrees(self) -> bool:
-        before, last = self.rates[-2:] if len(self.rates) > 1 else (0.0, self.rates[-1])
-        return abs(last - before) <= WORTH * self.rate
+        return len(self.rates) > 1 and abs(self.rates[-1] / self.rates[-2] - 1) <= WORTH
 
 
 class TransferSearch:
@@ -73,6 +72,7 @@ class TransferSearch:
         """Look again, knowing nothing: the world has changed."""
         self._trial: _Trial | None = None
         self._rates: list[float] = []
+        self._small_share = 0.0
         self._fastest = 0.0
         self._narrower_known = False
         self._strange = 0
@@ -85,8 +85,7 @@ class TransferSearch:
         self._rest_left -= window.seconds
         draining = window.in_flight > self.number / USED
         self._settled_seconds += 0.0 if draining else window.seconds
-        settle_seconds = min(SETTLE_TRIPS * window.trip_seconds, SETTLE_SECONDS_MAX)
-        if draining or self._settled_seconds <= settle_seconds + window.seconds:
+        if draining or self._settled_seconds < SETTLE_SECONDS + window.seconds:
             return
         if window.in_flight < USED * self.number or window.throttle_share > FREE:
             if self._trial:
@@ -94,28 +93,31 @@ class TransferSearch:
                 self._rest()
             self._rates.clear()
             return
-        rate = self._prices.rate(window)
-        if self._trial:
+        rate = self._prices.work(window) / window.seconds
+        share = self._prices.small_share(window)
+        if self._rates and abs(share - self._small_share) > CHANGED:
+            self.wake()
+        elif self._trial:
             self._judge(self._trial, rate)
         else:
-            self._watch(rate)
+            self._watch(rate, share)
             if self._rest_left <= 0 and len(self._rates) >= 2 and not busy:
                 self._try(2 * self._base)
 
-    def _watch(self, rate: float) -> None:
+    def _watch(self, rate: float, small_share: float) -> None:
         if self._rates and abs(rate / self._level - 1) > CHANGED:
             self._strange += 1
             if self._strange == 2:
                 self.wake()
             return
         self._strange = 0
-        self._rates = [*self._rates[-2:], rate]
+        self._rates, self._small_share = [*self._rates[-2:], rate], small_share
         self._fastest = max(self._fastest, self._level / self._base)
 
     @property
     def _level(self) -> float:
         """Work a second at the base."""
-        return max(1.0, sum(self._rates) / len(self._rates))
+        return max(1.0, _mean(self._rates))
 
     def _try(self, number: int) -> None:
         number = max(1, min(number, self._most))
@@ -130,10 +132,12 @@ class TransferSearch:
         trial.rates.append(rate)
         wider = trial.number > self._base
         growth = trial.rate / self._level - 1
-        clear = wider and rate / self._level - 1 >= CLEAR
-        if not (clear or trial.agrees or len(trial.rates) == WINDOWS_MAX):
+        is_worth = growth >= (WORTH if wider else -FREE)
+        sure = trial.agrees and (growth >= CLEAR or not wider)
+        clear = wider and rate / self._level - 1 >= 2 * CLEAR
+        if not (sure or clear) and len(trial.rates) < WINDOWS_MAX:
             return
-        if growth >= (WORTH if wider else -FREE):
+        if is_worth:
             self._end_trial(trial.number)
             self._rates = [trial.rate] * 2
             self._narrower_known = wider
@@ -149,7 +153,7 @@ class TransferSearch:
 
     @property
     def _may_be_too_many(self) -> bool:
-        slow = self._level / self._base * (1 + CLEAR) < self._fastest
+        slow = self._level / self._base * (1 + 2 * CLEAR) < self._fastest
         return slow or not self._narrower_known
 
     def _end_trial(self, base: int) -> None:
@@ -159,3 +163,7 @@ class TransferSearch:
     def _rest(self) -> None:
         self._rest_left = self._rest_seconds
         self._rest_seconds = min(2 * self._rest_seconds, REST_SECONDS_MAX)
+
+
+def _mean(rates: list[float]) -> float:
+    return sum(rates) / len(rates)

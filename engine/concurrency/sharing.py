@@ -27,6 +27,7 @@ promises 3,500 writes a second for a prefix, which at 70 ms is 245, and more may
 """
 SMALL_BYTES = MIB
 """What is below costs more as a transfer than by its bytes (see PRICE_PRIOR_BYTES)."""
+_BYTES = (Counter.BYTES_WRITTEN, Counter.BYTES_REREAD)
 WINDOW_SECONDS, WINDOW_SECONDS_MAX = 1.0, 5.0
 """A window ends when every worker has reported, and at last after the second of these."""
 CHURN = 0.1
@@ -165,30 +166,17 @@ def shares(number: int, wants: Mapping[str, float]) -> dict[str, int]:
 
 def totals_of(metrics: MetricsSnapshot, now: float) -> Window:
     """What a worker has done since it started; `now` stands for the seconds."""
-    requests = [
-        (labels, sum(counts[:-1]), counts[-1])
+    requests = sum(
+        sum(counts[:-1])
         for labels, counts in metrics.histograms.items()
         if labels[0] == Histogram.REQUEST_SECONDS
-    ]
+    )
     return Window(
         seconds=now,
         transfers=metrics.gauges.get((Gauge.TRANSFERS_ENDED,), 0.0),
         bytes=sum(metrics.counters.get((counter,), 0.0) for counter in _BYTES),
         transfer_seconds=metrics.gauges.get((Gauge.TRANSFER_SECONDS,), 0.0),
         cpu_seconds=metrics.gauges.get((Gauge.CPU_SECONDS,), 0.0),
-        requests=sum(count for _, count, _ in requests),
+        requests=requests,
         throttles=sum(metrics.counters.get((Counter.THROTTLES, role), 0.0) for role in StoreRole),
-        trip_seconds=_round_trip(requests),
     )
-
-
-_BYTES = (Counter.BYTES_WRITTEN, Counter.BYTES_REREAD)
-
-
-def _round_trip(requests: Iterable[tuple[tuple[str, ...], float, float]]) -> float:
-    """The longer of both round trips: what a store's quickest kind of request takes on average."""
-    trips: dict[str, float] = {}
-    for (_, role, _), count, seconds in requests:
-        if count:
-            trips[role] = min(trips.get(role, math.inf), seconds / count)
-    return max(trips.values(), default=0.0)

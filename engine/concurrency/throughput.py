@@ -37,8 +37,6 @@ class Window:
     requests: float = 0.0
     """Answered, other than by a throttle, at both stores."""
     throttles: float = 0.0
-    trip_seconds: float = 0.0
-    """A round trip to the store that is further away; not a sum."""
 
     def __add__(self, other: Window) -> Window:
         return self._with(other, 1.0)
@@ -47,8 +45,12 @@ class Window:
         return self._with(other, -1.0)
 
     def _with(self, other: Window, factor: float) -> Window:
-        sums = {name: getattr(self, name) + factor * getattr(other, name) for name in _SUMS}
-        return Window(**sums, trip_seconds=max(self.trip_seconds, other.trip_seconds))
+        return Window(
+            **{
+                field.name: getattr(self, field.name) + factor * getattr(other, field.name)
+                for field in fields(Window)
+            }
+        )
 
     def times(self, factor: float) -> Window:
         return Window()._with(self, factor)
@@ -61,9 +63,6 @@ class Window:
     @property
     def throttle_share(self) -> float:
         return self.throttles / (self.requests + self.throttles) if self.throttles > 0 else 0.0
-
-
-_SUMS = tuple(field.name for field in fields(Window) if field.name != "trip_seconds")
 
 
 def added_rates(windows: Iterable[Window], seconds: float) -> Window:
@@ -118,7 +117,10 @@ class Prices:
         most, least = PRICE_PRIOR_BYTES * PRICE_RANGE, PRICE_PRIOR_BYTES / PRICE_RANGE
         return most if b <= 0 else min(max(a / b, least), most)
 
-    def rate(self, window: Window) -> float:
-        """Work a second, in bytes."""
-        done = window.bytes + window.transfers * self.transfer_bytes
-        return done / window.seconds if window.seconds > 0 else 0.0
+    def work(self, window: Window) -> float:
+        """What was done, in bytes."""
+        return window.bytes + window.transfers * self.transfer_bytes
+
+    def small_share(self, window: Window) -> float:
+        """The share of the work that transfers cost beside their bytes: 1 for the smallest."""
+        return window.transfers * self.transfer_bytes / max(1.0, self.work(window))
