@@ -4,10 +4,13 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +26,8 @@
 /* Received at once of what is thrown away: it stays in a core's cache. */
 #define DROP_BYTES (256u << 10)
 #define STACK_BYTES (256u << 10)
+/* Of requests that a ceiling lets through at once after a pause. */
+#define CEILING_SECONDS 0.25
 
 struct connection {
     int socket;
@@ -277,6 +282,7 @@ static const char *reason(int status)
     case 404: return "Not Found";
     case 412: return "Precondition Failed";
     case 416: return "Range Not Satisfiable";
+    case 503: return "Service Unavailable";
     default: return "Other";
     }
 }
@@ -375,6 +381,83 @@ void send_pattern(struct request *request, uint64_t offset, uint64_t size)
     request->last |= !sent;
 }
 
+/* --- ceilings and counts --- */
+
+static struct {
+    double ceiling; /* requests a second; 0: none */
+    const char *prefix, *retry_after, *counts;
+} options;
+
+static atomic_uint_fast64_t answered, refused, objects_counted;
+
+bool over_ceiling(const char *key)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static double left, last;
+    if (options.ceiling == 0 ||
+        (options.prefix && (!key || strncmp(key, options.prefix, strlen(options.prefix)) != 0)))
+        return false;
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    double now = time.tv_sec + time.tv_nsec / 1e9, most = options.ceiling * CEILING_SECONDS;
+    most = most < 1 ? 1 : most;
+    pthread_mutex_lock(&lock);
+    left += (now - last) * options.ceiling;
+    left = left < most ? left : most;
+    last = now;
+    bool over = left < 1;
+    left -= !over;
+    pthread_mutex_unlock(&lock);
+    refused += over;
+    return over;
+}
+
+void add_retry_after(struct request *request)
+{
+    if (options.retry_after)
+        add_header(request, "Retry-After: %s", options.retry_after);
+}
+
+void count_object(void)
+{
+    objects_counted++;
+}
+
+static void *write_counts(void *argument)
+{
+    FILE *file = argument;
+    struct timespec next;
+    clock_gettime(CLOCK_REALTIME, &next);
+    for (;; next.tv_sec++) {
+        clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &next, NULL);
+        fprintf(file, "%.3f,%" PRIuFAST64 ",%" PRIuFAST64 ",%" PRIuFAST64 "\n",
+                next.tv_sec + next.tv_nsec / 1e9, answered, refused, objects_counted);
+        fflush(file);
+    }
+}
+
+void parse_options(int *count, char ***words)
+{
+    static const struct option known[] = {{"ceiling", required_argument, NULL, 'c'},
+                                          {"ceiling-prefix", required_argument, NULL, 'p'},
+                                          {"retry-after", required_argument, NULL, 'r'},
+                                          {"counts", required_argument, NULL, 'f'},
+                                          {0}};
+    int option;
+    while ((option = getopt_long(*count, *words, "", known, NULL)) != -1) {
+        switch (option) {
+        case 'c': options.ceiling = strtod(optarg, NULL); break;
+        case 'p': options.prefix = optarg; break;
+        case 'r': options.retry_after = optarg; break;
+        case 'f': options.counts = optarg; break;
+        default: exit(2);
+        }
+    }
+    (*words)[optind - 1] = (*words)[0];
+    *count -= optind - 1;
+    *words += optind - 1;
+}
+
 /* --- connections --- */
 
 static struct {
@@ -402,6 +485,7 @@ static void answer_all(struct connection *connection)
     do {
         if (!read_request(connection, &request))
             return;
+        answered++;
         service.answer(&request);
         if (request.body_left > 0 && !request.last) {
             char tail[TAIL_BYTES + 1];
@@ -445,6 +529,16 @@ static SSL_CTX *load_certificate(const char *certificate, const char *key)
     return tls;
 }
 
+static void start_counts(const pthread_attr_t *attributes)
+{
+    pthread_t thread;
+    if (options.counts == NULL)
+        return;
+    FILE *file = fopen(options.counts, "w");
+    if (file == NULL || pthread_create(&thread, attributes, write_counts, file) != 0)
+        fail(options.counts);
+}
+
 void serve(int port, const char *certificate, const char *key, void (*answer)(struct request *))
 {
     signal(SIGPIPE, SIG_IGN);
@@ -461,6 +555,7 @@ void serve(int port, const char *certificate, const char *key, void (*answer)(st
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    start_counts(&attributes);
     for (;;) {
         pthread_t thread;
         int connected = accept(door, NULL, NULL);

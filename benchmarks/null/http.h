@@ -67,6 +67,24 @@ bool parse_range(const char *text, uint64_t size, uint64_t *first, uint64_t *las
 void http_time(char into[TIME_BYTES], time_t when);
 void iso_time(char into[TIME_BYTES], time_t when);
 
+/* Take what all stores understand from the command line, and leave the rest, the name of the program
+ * first, at its end. Ends the program where something is not understood.
+ *
+ * --ceiling N         refuse what comes faster than N requests a second, see over_ceiling
+ * --ceiling-prefix P  of keys: only these have a ceiling
+ * --retry-after N     seconds that a refusal asks for
+ * --counts FILE       each second a line: seconds since 1970, requests answered, those of them that
+ *                     were refused, objects counted; all since the program began
+ */
+void parse_options(int *count, char ***words);
+
+/* True where a request is one too many, for `key`, or for no key where it is NULL. It should be
+ * refused with 503, which the headers get by add_retry_after. What is asked for is counted. */
+bool over_ceiling(const char *key);
+void add_retry_after(struct request *request);
+
+void count_object(void);
+
 /* Serve on 127.0.0.1 until killed. With a certificate, over TLS alone. Does not return. */
 _Noreturn void serve(int port, const char *certificate, const char *key,
                      void (*answer)(struct request *));

@@ -26,6 +26,7 @@ SOURCES = {
     "null-source": ("source.c", *SERVER),
     "null-sink": (*SINK, "crc64nvme.c", *SERVER),
     "null-loop": ("loop.c", "tls.c"),
+    "null-road": ("road.c", "text.c"),
 }
 
 

@@ -1,6 +1,8 @@
 /* A null sink: S3 as far as a mover writes it, keeping no more than what objects are called.
  *
- *     null-sink PORT [CERTIFICATE KEY]
+ *     null-sink [options] PORT [CERTIFICATE KEY]
+ *
+ * Options: see parse_options in http.h. What is above a ceiling is refused with SlowDown.
  *
  * Every bucket exists: http://127.0.0.1:PORT/BUCKET/KEY. Whatever a request says of who it is, it
  * is let in. Bodies are received and forgotten. What is remembered: size, attributes, tags, and the
@@ -35,6 +37,8 @@ void begin(struct request *request, int status)
 void send_xml(struct request *request, int status, struct text *words)
 {
     begin(request, status);
+    if (status == 503)
+        add_retry_after(request);
     send_text(request, "application/xml", words);
     text_free(words);
 }
@@ -98,7 +102,9 @@ static void answer(struct request *request)
 {
     char *bucket = request->path + (*request->path == '/');
     char *slash = strchrnul(bucket, '/');
-    if (slash == bucket)
+    if (over_ceiling(*slash && slash[1] ? slash + 1 : NULL))
+        refuse(request, 503, "SlowDown");
+    else if (slash == bucket)
         send_document(request, "<ListAllMyBucketsResult" NAMESPACE "><Buckets/>"
                                "</ListAllMyBucketsResult>");
     else if (*slash == 0 || slash[1] == 0) {
@@ -110,8 +116,9 @@ static void answer(struct request *request)
 
 int main(int count, char **words)
 {
+    parse_options(&count, &words);
     if (count != 2 && count != 4) {
-        fprintf(stderr, "usage: null-sink PORT [CERTIFICATE KEY]\n");
+        fprintf(stderr, "usage: null-sink [options] PORT [CERTIFICATE KEY]\n");
         return 2;
     }
     crc64nvme_prepare();

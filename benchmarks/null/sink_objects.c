@@ -60,6 +60,7 @@ unsigned long store(struct request *request, const char *path, struct object *ob
         number = object->number = ++last_number;
         object->written = time(NULL);
         node->value = object;
+        count_object();
     }
     pthread_mutex_unlock(&lock);
     free_object(leaves);

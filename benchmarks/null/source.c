@@ -1,6 +1,8 @@
 /* A null source: Azure Blob Storage as far as a mover reads it, out of memory.
  *
- *     null-source PORT OBJECTS [CERTIFICATE KEY]
+ *     null-source [options] PORT OBJECTS [CERTIFICATE KEY]
+ *
+ * Options: see parse_options in http.h. What is above a ceiling is refused with ServerBusy.
  *
  * OBJECTS is a file of lines `size<TAB>key`. They lie in every container of the account `null`:
  * http://127.0.0.1:PORT/null/CONTAINER/KEY. Whatever a request says of who it is, it is let in.
@@ -71,6 +73,8 @@ static void refuse(struct request *request, int status, const char *code)
                         "<Message>see the code</Message></Error>", code);
     begin(request, status);
     add_header(request, "x-ms-error-code: %s", code);
+    if (status == 503)
+        add_retry_after(request);
     send_text(request, "application/xml", &words);
     text_free(&words);
 }
@@ -254,7 +258,9 @@ static void answer(struct request *request)
     char *key = strchr(container, '/');
     if (key != NULL)
         *key++ = 0;
-    if (!reads)
+    if (over_ceiling(key))
+        refuse(request, 503, "ServerBusy");
+    else if (!reads)
         refuse(request, 403, "AuthorizationPermissionMismatch");
     else if (*container == 0)
         list_containers(request);
@@ -266,8 +272,9 @@ static void answer(struct request *request)
 
 int main(int count, char **words)
 {
+    parse_options(&count, &words);
     if (count != 3 && count != 5) {
-        fprintf(stderr, "usage: null-source PORT OBJECTS [CERTIFICATE KEY]\n");
+        fprintf(stderr, "usage: null-source [options] PORT OBJECTS [CERTIFICATE KEY]\n");
         return 2;
     }
     http_time(started, time(NULL));

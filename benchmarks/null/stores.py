@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,39 @@ PART_BYTES = 64 << 20
 CEILING_STREAMS = (1, 2, 3, 4)
 CEILING_BYTES = 2_000_000_000
 LOOP_KEY = "loop"
+COUNTS = "counts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCeiling:
+    """What a null store refuses: 503 with ServerBusy of the source, with SlowDown of the sink."""
+
+    per_second: float
+    """Requests; what comes faster than that is refused."""
+    retry_after_seconds: int | None = None
+    """What a refusal asks for; None: it does not say."""
+    prefix: str | None = None
+    """Of keys that have this ceiling; the others have none. None: every request has it."""
+
+    def options(self) -> list[str]:
+        said = {
+            "--ceiling": self.per_second,
+            "--retry-after": self.retry_after_seconds,
+            "--ceiling-prefix": self.prefix,
+        }
+        return [str(word) for one in said.items() if one[1] is not None for word in one]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSecond:
+    """What a null store had done at one moment, since it began. It counts once a second."""
+
+    unix_seconds: float
+    requests: int
+    refused: int
+    """Of the requests, because of a ceiling."""
+    objects: int
+    """That were written. Parts are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +100,10 @@ class NullSource:
         """The account's URL; no slash at its end."""
         return f"{_scheme(self.ca_bundle)}://127.0.0.1:{self.port}/{ACCOUNT}"
 
+    def seconds(self) -> list[StoreSecond]:
+        """What it counted so far; the last may be a second old."""
+        return _read_counts(self.process)
+
     @property
     def url(self) -> str:
         """As Noria writes it."""
@@ -85,6 +122,10 @@ class NullSource:
             "AZURE_STORAGE_CONNECTION_STRING": self.connection_string,
             **_trust("SSL_CERT_FILE", self.ca_bundle),
         }
+
+    def through(self, port: int) -> NullSource:
+        """The same store as it is reached by a road's port."""
+        return replace(self, port=port)
 
     def client(self) -> BlobServiceClient:
         """A new client; close it, or use it in a `with`."""
@@ -112,6 +153,10 @@ class NullSink:
         """The URL of the service; no slash at its end."""
         return f"{_scheme(self.ca_bundle)}://127.0.0.1:{self.port}"
 
+    def seconds(self) -> list[StoreSecond]:
+        """What it counted so far; the last may be a second old."""
+        return _read_counts(self.process)
+
     @property
     def url(self) -> str:
         """As Noria writes it."""
@@ -129,6 +174,10 @@ class NullSink:
             **_trust("SSL_CERT_FILE", self.ca_bundle),
         }
 
+    def through(self, port: int) -> NullSink:
+        """The same store as it is reached by a road's port."""
+        return replace(self, port=port)
+
     def client(self) -> Any:
         """A new boto3 client; it tries once, so that a test sees the error."""
         return boto3.client(
@@ -142,6 +191,20 @@ class NullSink:
         )
 
 
+def _read_counts(process: ServerProcess) -> list[StoreSecond]:
+    lines = (process.folder / COUNTS).read_text().splitlines(keepends=True)
+    rows = [line.split(",") for line in lines if line.endswith("\n")]
+    return [
+        StoreSecond(
+            unix_seconds=float(when),
+            requests=int(requests),
+            refused=int(refused),
+            objects=int(objects),
+        )
+        for when, requests, refused, objects in rows
+    ]
+
+
 def _scheme(ca_bundle: Path | None) -> str:
     return "http" if ca_bundle is None else "https"
 
@@ -152,7 +215,10 @@ def _trust(name: str, ca_bundle: Path | None) -> dict[str, str]:
 
 @contextlib.contextmanager
 def run_null_source(
-    objects: Iterable[tuple[str, int]], *, tls: bool = False
+    objects: Iterable[tuple[str, int]],
+    *,
+    tls: bool = False,
+    ceiling: RequestCeiling | None = None,
 ) -> Iterator[NullSource]:
     """A source of `objects`: keys and sizes in bytes. Raises BuildFailed."""
     program = build("null-source")
@@ -163,17 +229,19 @@ def run_null_source(
                 if "\n" in key or "\0" in key:
                     raise ValueError(f"the null source cannot hold {key!r}")
                 lines.write(f"{size}\t{key}\n")
-        with _serving(program, [str(listed)], folder, tls) as (process, port, ca_bundle):
+        with _serving(program, [str(listed)], folder, tls, ceiling) as (process, port, ca_bundle):
             yield NullSource(process=process, port=port, ca_bundle=ca_bundle)
 
 
 @contextlib.contextmanager
-def run_null_sink(*, tls: bool = False) -> Iterator[NullSink]:
+def run_null_sink(
+    *, tls: bool = False, ceiling: RequestCeiling | None = None
+) -> Iterator[NullSink]:
     """An empty sink. Raises BuildFailed."""
     program = build("null-sink")
     with (
         _folder() as folder,
-        _serving(program, [], folder, tls) as (process, port, ca_bundle),
+        _serving(program, [], folder, tls, ceiling) as (process, port, ca_bundle),
     ):
         yield NullSink(process=process, port=port, ca_bundle=ca_bundle)
 
@@ -186,11 +254,16 @@ def _folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _serving(
-    program: Path, words: Sequence[str], folder: Path, tls: bool
+    program: Path,
+    words: Sequence[str],
+    folder: Path,
+    tls: bool,
+    ceiling: RequestCeiling | None,
 ) -> Iterator[tuple[ServerProcess, int, Path | None]]:
     certificate = _certificate() if tls else None
     (port,) = free_ports(1)
-    command: list[str | Path] = [program, str(port), *words]
+    options = ["--counts", COUNTS, *(ceiling.options() if ceiling else ())]
+    command: list[str | Path] = [program, *options, str(port), *words]
     if certificate is not None:
         command += [certificate.certificate, certificate.key]
     # Over TLS too, the server says 400 to plain http: it is there.
