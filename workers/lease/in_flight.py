@@ -78,25 +78,27 @@ class TaskGroup:
             self.failure = self.failure or error
         self.stopping.set()
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: Work, *, followers: int = 0) -> None:
         """Run work; waits while the lease's window is full.
 
-        Only the lease's own thread may call this.
+        `followers`: what it will submit itself, with submit_next(). Only the lease's own thread may
+        call this.
         """
+        weight = 1 + followers
         with self._eased:
             if self._outstanding >= self._window:
                 # Wait until there is room for many, since one wake-up for each would cost more
                 # than the work.
                 while self._outstanding > self._low:
                     self._eased.wait(LOOK_SECONDS)
-            self._outstanding += 1
-        self._executor.submit(partial(self._guarded, work))
+            self._outstanding += weight
+        self._executor.submit(partial(self._guarded, work, weight))
 
     def submit_next(self, works: Sequence[Work]) -> None:
-        """Run these next, in order, before all that is queued. Work that runs may call this."""
+        """Run these before all that submit() has queued. Work that runs may call this."""
         with self._lock:
             self._outstanding += len(works)
-        for work in reversed(works):
+        for work in works:
             self._executor.submit(partial(self._guarded, work), first=True)
 
     def count_done(self, size: int) -> None:
@@ -156,7 +158,7 @@ class TaskGroup:
         """The number of pieces still outstanding at which the window is filled again."""
         return self._window - max(1, self._window // 4)
 
-    def _guarded(self, work: Work) -> None:
+    def _guarded(self, work: Work, weight: int = 1) -> None:
         try:
             work()
         except Stopped:
@@ -165,8 +167,8 @@ class TaskGroup:
             self.fail(error)
         finally:
             with self._eased:
-                self._outstanding -= 1
-                if self._outstanding in (0, self._low):
+                before, self._outstanding = self._outstanding, self._outstanding - weight
+                if not self._outstanding or before > self._low >= self._outstanding:
                     self._eased.notify_all()
 
     def _result(self, how: LeaseEnd) -> LeaseResult:

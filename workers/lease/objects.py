@@ -62,10 +62,10 @@ class ObjectsRun(LeaseRun):
                 self.tasks.count_done(entry.size)
             elif entry.reason is not None:
                 self.finish_entry(skipped_receipt(entry, lease.attempt), 0)
-            elif self.manifest.fit(entry.size).parts == 0:
+            elif (parts := self.manifest.fit(entry.size).parts) == 0:
                 self.tasks.submit(partial(self._move_whole, entry))
             else:
-                self.tasks.submit(partial(self._begin_multipart, entry, state))
+                self.tasks.submit(partial(self._begin_multipart, entry, state), followers=parts)
         self._finish_multiparts()
         if self.tasks.interrupted:
             return self.tasks.ended_early()

@@ -7,10 +7,9 @@ interpreter's lock; a second core is used by a second process. Files block, so t
 from __future__ import annotations
 
 import threading
-from collections import deque
 from typing import Protocol
 
-from noria.workers.runtime.greenlets import FiberPool, Work
+from noria.workers.runtime.greenlets import FiberPool, Work, WorkQueue
 from noria.workers.runtime.places import Places
 
 
@@ -47,17 +46,17 @@ class StreamPool:
         self.places = Places(threads)
         self._threads_max = threads
         self._threads: list[threading.Thread] = []
-        self._work: deque[Work] = deque()
+        self._work = WorkQueue()
         self._closed = False
         self._changed = threading.Condition()
 
     def submit(self, work: Work, *, first: bool = False) -> None:
-        """Queue work, from any thread; `first` puts it before all that is queued.
+        """Queue work, from any thread; what is `first` goes before all that is not.
 
         `work` must not raise: that would end the thread.
         """
         with self._changed:
-            (self._work.appendleft if first else self._work.append)(work)
+            self._work.add(work, first=first)
             self._start_threads()
             self._changed.notify()
 

@@ -40,6 +40,23 @@ Work = Callable[[], None]
 _T = TypeVar("_T")
 
 
+class WorkQueue:
+    """Work in the order it came, what is `first` before all that is not. Any thread may add."""
+
+    def __init__(self) -> None:
+        self._first: deque[Work] = deque()
+        self._others: deque[Work] = deque()
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._others)
+
+    def add(self, work: Work, *, first: bool) -> None:
+        (self._first if first else self._others).append(work)
+
+    def popleft(self) -> Work:
+        return (self._first or self._others).popleft()
+
+
 class FiberPool:
     """Runs work on at most `fibers` fibers of one thread, in the order it came.
 
@@ -48,7 +65,7 @@ class FiberPool:
 
     def __init__(self, fibers: int, name: str = "fibers") -> None:
         self.places = Places(fibers)
-        self._work: deque[Work] = deque()
+        self._work = WorkQueue()
         self._woken: deque[Fiber] = deque()
         self._idle: list[Fiber] = []
         self._fibers_max = fibers
@@ -66,11 +83,11 @@ class FiberPool:
         self._thread.start()
 
     def submit(self, work: Work, *, first: bool = False) -> None:
-        """Queue work, from any thread; `first` puts it before all that is queued.
+        """Queue work, from any thread; what is `first` goes before all that is not.
 
         `work` must not raise: that would end the pool.
         """
-        (self._work.appendleft if first else self._work.append)(work)
+        self._work.add(work, first=first)
         self._wake_loop()
 
     @property

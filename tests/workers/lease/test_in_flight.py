@@ -10,6 +10,7 @@ from functools import partial
 from noria.manifests.model import Lease, LeaseKind
 from noria.workers.lease.in_flight import TaskGroup
 from noria.workers.runtime.executors import StreamPool
+from noria.workers.runtime.greenlets import WorkQueue
 from noria.workers.runtime.places import Places
 
 LEASE = Lease(shard=0, kind=LeaseKind.OBJECTS, first=0, end=1000, attempt=1, generation=0)
@@ -20,7 +21,7 @@ class Held:
 
     def __init__(self, places: int) -> None:
         self.places = Places(places)
-        self.work: list[Callable[[], None]] = []
+        self.work = WorkQueue()
         self.most = 0
         self.grown = threading.Condition()
 
@@ -30,7 +31,7 @@ class Held:
 
     def submit(self, work: Callable[[], None], *, first: bool = False) -> None:
         with self.grown:
-            self.work.insert(0 if first else len(self.work), work)
+            self.work.add(work, first=first)
             self.most = max(self.most, len(self.work))
             self.grown.notify_all()
 
@@ -38,7 +39,7 @@ class Held:
         self.places.limit = places
 
     def close(self) -> None:
-        assert not self.work
+        assert len(self.work) == 0
 
     def wait_for(self, count: int) -> None:
         with self.grown:
@@ -46,7 +47,7 @@ class Held:
 
     def run_one(self) -> None:
         with self.grown:
-            work = self.work.pop(0)
+            work = self.work.popleft()
         work()
 
 
@@ -102,6 +103,26 @@ def test_what_follows_runs_before_what_is_queued() -> None:
         held.run_one()
     tasks.wait_until_idle()
     assert done == ["part 1", "part 2", "next object"]
+
+
+def test_an_object_takes_the_room_of_its_parts() -> None:
+    """Otherwise as many objects would be open as may run, and none would end for long."""
+    held = Held(4)
+    tasks = TaskGroup(LEASE, held)
+
+    def submit() -> None:
+        for _ in range(5):
+            tasks.submit(lambda: None, followers=3)
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    held.wait_for(2)
+    assert held.most == 2
+    while thread.is_alive() or held.queued:
+        held.wait_for(1)
+        held.run_one()
+        thread.join(0.1)
+    assert held.most <= 3
 
 
 def test_streams_follow_their_limit() -> None:
