@@ -57,6 +57,22 @@ prometheus:
 	dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C apt ./usr/bin/prometheus ./usr/bin/promtool; \
 	mv apt/usr .; rm -r apt prometheus_*.deb
 
+# What only the benchmarks need: peers with dependencies of their own, and a newer OpenSSL to lend.
+.PHONY: bench-tools
+bench-tools: build/msc/.installed build/openssl/.installed
+
+build/msc/.installed: benchmarks/suite/msc.lock | .venv/.installed
+	$(BIN)/python -m venv --clear build/msc
+	build/msc/bin/pip install --quiet --require-hashes -r benchmarks/suite/msc.lock
+	touch $@
+
+build/openssl/.installed: benchmarks/suite/openssl.lock | .venv/.installed
+	rm -rf build/openssl
+	$(BIN)/pip install --quiet --no-deps --only-binary :all: --require-hashes --target build/openssl \
+		-r benchmarks/suite/openssl.lock
+	cd build/openssl/psycopg_binary.libs; for name in ssl crypto; do ln -s lib$$name-*.so.3 lib$$name.so.3; done
+	touch $@
+
 .PHONY: lint
 lint: .venv/.installed  ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check
@@ -123,6 +139,9 @@ lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml deploy/requirements.in -c requirements.lock --universal \
 		--python-version 3.11 --generate-hashes --no-config --custom-compile-command 'make lock' --quiet \
 		-o deploy/requirements.lock
+	for name in msc openssl; do $(BIN)/uv pip compile benchmarks/suite/$$name.in --upgrade --universal \
+		--python-version 3.11 --generate-hashes --no-config --custom-compile-command 'make lock' --quiet \
+		-o benchmarks/suite/$$name.lock; done
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm update --prefix tests/node --package-lock-only --ignore-scripts
 
 .PHONY: clean
