@@ -155,7 +155,9 @@ def _with_run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"noria {VERSION}")
+        from noria.engine.interpreter import describe_interpreter
+
+        typer.echo(f"noria {VERSION}, {describe_interpreter()}")
         raise typer.Exit(0)
 
 

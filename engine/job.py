@@ -20,9 +20,10 @@ from noria.engine.cluster.opening import open_cluster
 from noria.engine.cluster.protocol import Cluster
 from noria.engine.config.jobfile import JobConfig, RunConfig, job_config
 from noria.engine.config.locations import Scheme
-from noria.engine.config.stores import open_end
+from noria.engine.config.stores import open_end, speaks_https
 from noria.engine.driver import drive
 from noria.engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
+from noria.engine.interpreter import advice_on_https, describe_interpreter
 from noria.engine.planning import Prepared, finish_plan, job_parts, open_prepared, prepare
 from noria.engine.replay import Sealed, enter_seals
 from noria.engine.scheduler.events import SchedulerOptions
@@ -92,6 +93,8 @@ class RunReport:
     None: not looked for, as before the end, or in Azure, which drops unfinished uploads by itself
     after a week.
     """
+    interpreter: str = field(default_factory=describe_interpreter)
+    """Versions of the Python that ran it, and of its TLS library."""
 
     @property
     def exit_code(self) -> int:
@@ -118,6 +121,8 @@ class VerifyReport:
     failures: tuple[Failure, ...] = ()
     causes: Mapping[str, int] = field(default_factory=dict)
     stopped: str | None = None
+    interpreter: str = field(default_factory=describe_interpreter)
+    """As in RunReport."""
 
     @property
     def exit_code(self) -> int:
@@ -472,3 +477,11 @@ def metrics_address(root: Path) -> str | None:
     """The address at which the job file wants /metrics served."""
     config, _ = job_parts(JobDirectory.open(root))
     return config.run.metrics_address
+
+
+def advice(root: Path) -> str | None:
+    """One line on how the job would cost less on this machine, or None."""
+    config, _ = job_parts(JobDirectory.open(root))
+    if not (speaks_https(config.source, read_only=True) or speaks_https(config.target)):
+        return None
+    return advice_on_https()

@@ -60,6 +60,8 @@ class JobStatus:
     objects_per_second: float = 0.0
     eta_seconds: float | None = None
     """None while nothing moves."""
+    interpreter: str = ""
+    """Versions of the driver's Python and TLS library; empty before the first run."""
     metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
     """All workers' counters added up, gauges as of now."""
 

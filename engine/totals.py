@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from noria.engine.interpreter import describe_interpreter
 from noria.engine.status import JobStatus, Phase
 from noria.manifests.job.seals import Seal
 from noria.manifests.model import (
@@ -119,6 +120,7 @@ class Totals:
             bytes_per_second=bytes_rate,
             objects_per_second=objects_rate,
             eta_seconds=self._eta(bytes_done, objects_done, bytes_rate, objects_rate),
+            interpreter=describe_interpreter(),
             metrics=metrics,
         )
 

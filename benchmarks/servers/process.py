@@ -39,7 +39,12 @@ STOP_SECONDS = 10.0
 PORTS = range(20_000, 32_768)
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOL_FOLDERS = (Path(sys.executable).parent, ROOT / ".venv/bin", ROOT / ".tools/usr/bin")
+TOOL_FOLDERS = (
+    Path(sys.executable).parent,
+    ROOT / ".venv/bin",
+    ROOT / ".tools/usr/bin",
+    ROOT / "build/msc/bin",
+)
 
 # The child runs this and then becomes the server, under the same process id. Popen's preexec_fn
 # could do the same, but forks a Python that has threads, which may deadlock.
@@ -59,10 +64,10 @@ class ServerFailed(Exception):
 
 
 class ToolMissing(Exception):
-    """A program that `make setup` brings is not there."""
+    """A program that `make setup` or `make bench-tools` brings is not there."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is not installed: run `make setup`")
+        super().__init__(f"{name} is not installed: run `make setup bench-tools`")
 
 
 def find_tool(name: str) -> Path:

@@ -142,6 +142,7 @@ class NullTestBed:
             secret_key=null_stores.SECRET_KEY,
             bucket=self._bucket or f"bench-{uuid.uuid4().hex[:12]}",
             ca_bundle=self.sink.ca_bundle,
+            takes_trailers=False,
         )
 
     def arrived(self, ends: Ends) -> tuple[int, int]:
@@ -158,6 +159,20 @@ def run_null_bed(
         null_stores.run_null_sink(tls=tls) as sink,
     ):
         yield NullTestBed(source, sink, bucket)
+
+
+# -- either ----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def run_bed(workload: Workload) -> Iterator[TestBed]:
+    """The servers that a workload is for, filled with its objects."""
+    if workload.null:
+        with run_null_bed(workload.objects, tls=workload.tls) as null_test_bed:
+            yield null_test_bed
+        return
+    with run_real_beds([workload], tls=workload.tls) as [test_bed]:
+        yield test_bed
 
 
 # -- https -----------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ new over old.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noria.benchmarks.servers import ROOT
-from noria.benchmarks.suite.beds import TestBed, run_null_bed, run_real_beds
+from noria.benchmarks.suite.beds import run_bed
 from noria.benchmarks.suite.machine import describe_machine, describe_revision
+from noria.benchmarks.suite.openssl import measured_library
 from noria.benchmarks.suite.revisions import NEW, OLD, installed, paired_line, unpacked
 from noria.benchmarks.suite.rounds import Contest, Entry, Measure, contests_of, run_rounds
 from noria.benchmarks.suite.tools import noria
@@ -72,7 +72,10 @@ def main() -> int:
         print(
             f"{machine['CPU']}, {machine['memory']}, load {machine['load before (1, 5, 15 min)']}"
         )
-        print(f"old: {arguments.ref}; new: {describe_revision(ROOT)}", flush=True)
+        print(
+            f"old: {arguments.ref}; new: {describe_revision(ROOT)}; {measured_library()}",
+            flush=True,
+        )
         programs = {OLD: old, NEW: new}
         contests = [compare(workload, programs, arguments.rounds) for workload in workloads]
     print()
@@ -83,7 +86,7 @@ def main() -> int:
 
 def compare(workload: Workload, programs: Mapping[str, Path], rounds: int) -> Contest:
     """`programs`: the command `noria` of each side."""
-    with _test_bed(workload) as test_bed:
+    with run_bed(workload) as test_bed:
         entries = [
             Entry(workload=workload, test_bed=test_bed, tool=noria(name=side, program=program))
             for side, program in programs.items()
@@ -91,16 +94,6 @@ def compare(workload: Workload, programs: Mapping[str, Path], rounds: int) -> Co
         runs = list(run_rounds(entries, rounds=rounds, say=lambda line: print(line, flush=True)))
     [contest] = contests_of(entries, runs)
     return contest
-
-
-@contextlib.contextmanager
-def _test_bed(workload: Workload) -> Iterator[TestBed]:
-    if workload.name.startswith("null"):
-        with run_null_bed(workload.objects, tls=workload.tls) as null_test_bed:
-            yield null_test_bed
-        return
-    with run_real_beds([workload]) as [test_bed]:
-        yield test_bed
 
 
 def table(contests: Sequence[Contest]) -> Iterator[str]:

@@ -16,6 +16,7 @@ COLOURS = {
     "noria": ("#0b6e99", "#7bb4cc"),
     "rclone": ("#a5adb6", "#cfd4d9"),
     "juicefs": ("#7d8791", "#b9c0c6"),
+    "msc": ("#5f6973", "#99a2aa"),
     "loop": ("#d9a441", "#ecd19f"),
 }
 """By tool: its first way, its further ways. Noria stands out; the peers are shades of one grey."""

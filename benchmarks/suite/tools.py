@@ -1,19 +1,23 @@
 """Noria and its peers as commands, each with the flags that were found best for a workload.
 
-Peers do the same work: every object arrives, whole. What they leave out (checksums, receipts,
-resume) is said in `note`. Flags were chosen by `python -m noria.benchmarks.suite.tuning`.
+Peers do the same work: every object arrives, whole. What a tool finds out about the bytes on the
+way is said in `proves`, what else it leaves out in `note`. Flags were chosen by
+`python -m noria.benchmarks.suite.tuning`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from noria.benchmarks.servers import REGION, find_tool
+from noria.benchmarks.suite.openssl import library_environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Ends:
     bucket: str
     ca_bundle: Path | None = None
     """Set if both sides speak https."""
+    takes_trailers: bool = True
+    """False for a target that cannot take a checksum behind a body of unstated length."""
 
     def env(self) -> dict[str, str]:
         """What every tool finds in its environment; nothing comes from the developer's own."""
@@ -54,6 +60,9 @@ class Invocation:
     environment: Mapping[str, str]
 
 
+NOTHING = "nothing"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
     """One way to do the work."""
@@ -66,12 +75,23 @@ class Tool:
     flags: str = ""
     """What the report says of the command."""
     note: str = ""
+    proves: str = NOTHING
+    """About the bytes; begins with NOTHING if it checks none of them. README.md has the sources."""
     roles: Callable[[str], str] = field(default=lambda command: "tool")
     cluster_port: int | None = None
     """Of a Ray cluster that is started before, and whose CPU counts from then on."""
 
+    @property
+    def checks_bytes(self) -> bool:
+        return not self.proves.startswith(NOTHING)
+
 
 # -- Noria -----------------------------------------------------------------------------------------
+
+PROVEN_BY_NORIA = (
+    "CRC64 of each part, taken as it passes, against what the target says it took in; against the "
+    "source's too if it states one; every object in a receipt, and the target listed at the end"
+)
 
 NORIA_ROLES = {
     "gcs_server": "Ray: control store",
@@ -109,19 +129,27 @@ def noria(
     program: Path | None = None,
     cluster_port: int | None = None,
     flags: Sequence[str] = (),
+    own_library: bool = False,
 ) -> Tool:
     """`noria copy` as a user would call it.
 
     `program` is the command of another revision; the default is that of this environment. Workers
     are processes of this machine, or with `cluster_port` those of a Ray cluster that runs already.
+    `own_library` is for https with the interpreter's own OpenSSL if another one is lent.
     """
+    library = {} if own_library else library_environment()
     if cluster_port is not None:
         flags = [*flags, "--address", f"127.0.0.1:{cluster_port}"]
 
     def invoke(ends: Ends, folder: Path) -> Invocation:
         return Invocation(
             command=_noria_command(program or _own_program(), ends, folder, flags),
-            environment={**ends.env(), "HOME": str(folder), "RAY_TMPDIR": str(folder)},
+            environment={
+                **ends.env(),
+                **library,
+                "HOME": str(folder),
+                "RAY_TMPDIR": str(folder),
+            },
         )
 
     return Tool(
@@ -129,6 +157,7 @@ def noria(
         tool="noria",
         invoke=invoke,
         flags=" ".join(["noria copy SOURCE TARGET --job DIR --quiet --json", *flags]),
+        proves=PROVEN_BY_NORIA,
         roles=noria_role,
         cluster_port=cluster_port,
     )
@@ -155,7 +184,9 @@ def _noria_command(program: Path, ends: Ends, folder: Path, flags: Sequence[str]
 # -- rclone ----------------------------------------------------------------------------------------
 
 
-def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Tool:
+def rclone(
+    flags: Sequence[str], *, name: str = "rclone", note: str = "", proves: str = NOTHING
+) -> Tool:
     def invoke(ends: Ends, folder: Path) -> Invocation:
         trust = [] if ends.ca_bundle is None else ["--ca-cert", str(ends.ca_bundle)]
         places = [f"source:{ends.container}", f"target:{ends.bucket}"]
@@ -178,15 +209,18 @@ def rclone(flags: Sequence[str], *, name: str = "rclone", note: str = "") -> Too
         name=name,
         tool="rclone",
         invoke=invoke,
-        flags="rclone copy SOURCE TARGET " + " ".join(flags),
+        flags=" ".join(["rclone copy SOURCE TARGET", *flags]),
         note=note,
+        proves=proves,
     )
 
 
 # -- juicefs sync ----------------------------------------------------------------------------------
 
 
-def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "") -> Tool:
+def juicefs(
+    flags: Sequence[str], *, name: str = "juicefs sync", note: str = "", proves: str = NOTHING
+) -> Tool:
     def invoke(ends: Ends, folder: Path) -> Invocation:
         # Its minio scheme speaks http, its s3 scheme https; the source follows the environment.
         scheme = "minio" if ends.ca_bundle is None else "s3"
@@ -204,6 +238,90 @@ def juicefs(flags: Sequence[str], *, name: str = "juicefs sync", note: str = "")
         name=name,
         tool="juicefs",
         invoke=invoke,
-        flags="juicefs sync SOURCE TARGET " + " ".join(flags),
+        flags=" ".join(["juicefs sync SOURCE TARGET", *flags]),
         note=note,
+        proves=proves,
     )
+
+
+# -- msc sync --------------------------------------------------------------------------------------
+
+
+def msc(
+    settings: Sequence[str], *, name: str = "msc sync", note: str = "", proves: str = NOTHING
+) -> Tool:
+    """NVIDIA's multi-storage-client, which is told most things by its configuration.
+
+    Each setting is NAME=VALUE: of the environment, or as `source.OPTION=JSON` or
+    `target.OPTION=JSON` of a store.
+    """
+
+    def invoke(ends: Ends, folder: Path) -> Invocation:
+        profiles = _msc_profiles(ends)
+        environment: dict[str, str] = {}
+        for setting in settings:
+            key, _, value = setting.partition("=")
+            end, dot, option = key.partition(".")
+            if dot:
+                profiles[end]["storage_provider"]["options"][option] = json.loads(value)
+            else:
+                environment[key] = value
+        configuration = folder / "msc.json"
+        configuration.write_text(json.dumps({"profiles": profiles}))
+        trust = {} if ends.ca_bundle is None else {"REQUESTS_CA_BUNDLE": str(ends.ca_bundle)}
+        return Invocation(
+            command=[
+                str(find_tool("msc")),
+                "sync",
+                "msc://source/",
+                "--target-url",
+                "msc://target/",
+            ],
+            environment={
+                "PATH": os.defpath,
+                **library_environment(),
+                "HOME": str(folder),
+                "TMPDIR": str(folder),
+                "MSC_CONFIG": str(configuration),
+                **trust,
+                **environment,
+            },
+        )
+
+    return Tool(
+        name=name,
+        tool="msc",
+        invoke=invoke,
+        flags=" ".join([*settings, "msc sync SOURCE --target-url TARGET"]),
+        note=note,
+        proves=proves,
+    )
+
+
+def _msc_profiles(ends: Ends) -> dict[str, Any]:
+    target: dict[str, Any] = {
+        "base_path": ends.bucket,
+        "endpoint_url": ends.endpoint,
+        "region_name": REGION,
+    }
+    if ends.ca_bundle is not None:
+        target["verify"] = str(ends.ca_bundle)
+        if not ends.takes_trailers:
+            target["request_checksum_calculation"] = "when_required"
+    keys = {"access_key": ends.access_key, "secret_key": ends.secret_key}
+    return {
+        "source": {
+            "storage_provider": {
+                "type": "azure",
+                "options": {"base_path": ends.container, "endpoint_url": "of the credentials"},
+            },
+            "credentials_provider": {
+                "type": "AzureCredentials",
+                "options": {"connection": ends.connection_string},
+            },
+        },
+        "target": {
+            "storage_provider": {"type": "s3", "options": target},
+            "credentials_provider": {"type": "S3Credentials", "options": keys},
+        },
+    }

@@ -1,4 +1,4 @@
-"""Which flags serve rclone and juicefs sync best: sets of them side by side, on each workload.
+"""Which flags serve the peers best: sets of them side by side, on each workload.
 
     .venv/bin/python -m noria.benchmarks.suite.tuning [--only bulk,small] [--share 0.25]
 
@@ -10,13 +10,23 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from noria.benchmarks.measure.spread import spread_of
-from noria.benchmarks.suite.beds import run_real_beds
+from noria.benchmarks.suite.beds import run_bed
 from noria.benchmarks.suite.rounds import Entry, ToolRun, run_rounds
-from noria.benchmarks.suite.tools import Tool, juicefs, rclone
-from noria.benchmarks.suite.workloads import bulk, bulk_https, mixed, small
+from noria.benchmarks.suite.tools import Tool, juicefs, msc, rclone
+from noria.benchmarks.suite.workloads import (
+    GB,
+    Workload,
+    bulk,
+    bulk_https,
+    mixed,
+    null_bulk,
+    null_mixed,
+    null_small,
+    small,
+)
 
 TRUSTING = "--ignore-checksum --s3-disable-checksum"
 UNHEADED = "--s3-no-head --s3-no-check-bucket --azureblob-no-head-object"
@@ -24,7 +34,23 @@ WHOLE = "--s3-upload-cutoff 5G --multi-thread-streams 0"
 UNSIGNED = "--s3-use-unsigned-payload true"
 UNBUFFERED = "--buffer-size 0"
 
+TOOLS: Mapping[str, Callable[..., Tool]] = {"rclone": rclone, "juicefs": juicefs, "msc": msc}
+SILENT = "MSC_SUPPRESS_PROGRESS_BAR=1"
+UNCHECKED = 'target.request_checksum_calculation="when_required"'
+RUST = 'target.rust_client={"allow_http":true}'
+"""Its S3 client in Rust: it cannot be told of a CA, so there is none over https."""
+
+MSC_SETS = (
+    "msc",
+    f"msc {SILENT} {UNCHECKED}",
+    f"msc {SILENT} {UNCHECKED} MSC_NUM_PROCESSES=1",
+    f"msc {SILENT} {UNCHECKED} MSC_NUM_THREADS_PER_PROCESS=32",
+    f"msc {SILENT} {UNCHECKED} MSC_NUM_THREADS_PER_PROCESS=32 MSC_SYNC_BATCH_SIZE=10",
+    f"msc {SILENT} {RUST}",
+    f"msc {SILENT} {RUST} MSC_NUM_PROCESSES=1 MSC_NUM_THREADS_PER_PROCESS=32",
+)
 LARGE_SETS = (
+    *MSC_SETS,
     "rclone --transfers 4",
     "rclone --transfers 16",
     "rclone --transfers 4 --s3-chunk-size 64M",
@@ -40,6 +66,7 @@ LARGE_SETS = (
     "juicefs --threads 32",
 )
 SMALL_SETS = (
+    *MSC_SETS,
     "rclone --transfers 16",
     f"rclone --transfers 16 --checkers 16 {TRUSTING} {UNHEADED}",
     f"rclone --transfers 16 {TRUSTING} {UNHEADED} {UNSIGNED} {UNBUFFERED}",
@@ -59,11 +86,16 @@ MIXED_SETS = (
     f"rclone --transfers 32 {WHOLE} {TRUSTING} {UNBUFFERED} {UNHEADED} {UNSIGNED}",
     f"rclone --transfers 32 --order-by size,mixed,75 {WHOLE} {TRUSTING} {UNBUFFERED} {UNHEADED}",
 )
-TRIALS = {
+NULL_BYTES = 4 * GB
+TRIALS: Mapping[str, tuple[Callable[[float], Workload], Sequence[str]]] = {
     "bulk": (bulk, LARGE_SETS),
     "bulk-https": (bulk_https, LARGE_SETS),
     "small": (small, SMALL_SETS),
     "mixed": (mixed, MIXED_SETS),
+    "null-bulk": (lambda share: null_bulk(int(NULL_BYTES * share), tls=False), LARGE_SETS),
+    "null-bulk-https": (lambda share: null_bulk(int(NULL_BYTES * share), tls=True), LARGE_SETS),
+    "null-small": (null_small, SMALL_SETS),
+    "null-mixed": (null_mixed, MIXED_SETS),
 }
 
 
@@ -72,14 +104,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", help="names of workloads, with commas between them")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--tool", help="rclone, juicefs or msc alone")
     parser.add_argument("--share", type=float, default=0.25, help="of each workload's size")
     arguments = parser.parse_args()
     for name in arguments.only.split(",") if arguments.only else TRIALS:
         make, sets = TRIALS[name]
         workload = make(arguments.share)
         print(workload.title, flush=True)
-        tools = [tool_of(words) for words in sets]
-        with run_real_beds([workload], tls=workload.tls) as [test_bed]:
+        chosen = [words for words in sets if arguments.tool in (None, words.split()[0])]
+        tools = [tool_of(words) for words in chosen]
+        with run_bed(workload) as test_bed:
             entries = [Entry(workload=workload, test_bed=test_bed, tool=tool) for tool in tools]
             runs = list(run_rounds(entries, rounds=arguments.rounds, say=lambda line: None))
             print_table(runs, tools)
@@ -88,7 +122,7 @@ def main() -> int:
 
 def tool_of(words: str) -> Tool:
     tool, *flags = words.split()
-    return (rclone if tool == "rclone" else juicefs)(flags, name=words)
+    return TOOLS[tool](flags, name=words)
 
 
 def print_table(runs: Sequence[ToolRun], tools: Sequence[Tool]) -> None:

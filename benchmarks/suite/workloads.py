@@ -34,6 +34,17 @@ Sized = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Distance:
+    """How far away both stores are, and what the way to them carries."""
+
+    round_trip_ms: float
+    connection_bytes_per_second: float
+    """Of one connection, each way."""
+    line_bytes_per_second: float | None = None
+    """Of all connections together, each way. None: as much as they can."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """Objects, and the kind of servers they move between."""
 
@@ -41,6 +52,10 @@ class Workload:
     title: str
     objects: tuple[Sized, ...]
     tls: bool = False
+    null: bool = False
+    """Between stores that cost next to nothing, rather than real servers."""
+    distance: Distance | None = None
+    """None: next to each other."""
 
     @property
     def bytes(self) -> int:
@@ -62,27 +77,26 @@ def bulk_https(share: float = 1.0) -> Workload:
 
 
 def small(share: float = 1.0) -> Workload:
-    count = round(SMALL_OBJECTS * share)
-    objects = tuple(
-        (f"study-{number % SMALL_FOLDERS:02}/record-{number:06}.dat", SMALL_BYTES)
-        for number in range(count)
-    )
-    return Workload(
-        name="small", title=f"{count:,} x 4 KiB, Azurite to SeaweedFS, http", objects=objects
-    )
+    objects = _small_objects(round(SMALL_OBJECTS * share))
+    title = f"{len(objects):,} x 4 KiB, Azurite to SeaweedFS, http"
+    return Workload(name="small", title=title, objects=objects)
 
 
 def mixed(share: float = 1.0) -> Workload:
-    sizes = list(_log_normal_sizes(int(MIXED_TOTAL_BYTES * share)))
-    objects = tuple(
-        (f"cohort-{number % 7}/{number:06}.dat", size) for number, size in enumerate(sizes)
-    )
-    median = statistics.median_high(sizes)
-    title = (
-        f"{len(sizes):,} objects, log-normal, median {median / 1e3:.0f} kB, "
-        f"largest {max(sizes) / MIB:,.0f} MiB, {sum(sizes) / GIB:.1f} GiB in all, http"
-    )
-    return Workload(name="mixed", title=title, objects=objects)
+    objects, title = _mixed_objects(share)
+    return Workload(name="mixed", title=f"{title}, http", objects=objects)
+
+
+def null_small(share: float = 1.0) -> Workload:
+    objects = _small_objects(round(SMALL_OBJECTS * share))
+    title = f"{len(objects):,} x 4 KiB, null source to null sink, http"
+    return Workload(name="null-small", title=title, objects=objects, null=True)
+
+
+def null_mixed(share: float = 1.0) -> Workload:
+    objects, title = _mixed_objects(share)
+    title = f"{title}, null source to null sink, http"
+    return Workload(name="null-mixed", title=title, objects=objects, null=True)
 
 
 def null_bulk(total_bytes: int, *, tls: bool, suffix: str = "") -> Workload:
@@ -93,7 +107,29 @@ def null_bulk(total_bytes: int, *, tls: bool, suffix: str = "") -> Workload:
         title=f"{count} x 256 MiB, null source to null sink, {'https' if tls else 'http'}",
         objects=_bulk_objects(count),
         tls=tls,
+        null=True,
     )
+
+
+def _small_objects(count: int) -> tuple[Sized, ...]:
+    return tuple(
+        (f"study-{number % SMALL_FOLDERS:02}/record-{number:06}.dat", SMALL_BYTES)
+        for number in range(count)
+    )
+
+
+def _mixed_objects(share: float) -> tuple[tuple[Sized, ...], str]:
+    """The objects of a lake, and what to say of them."""
+    sizes = list(_log_normal_sizes(int(MIXED_TOTAL_BYTES * share)))
+    objects = tuple(
+        (f"cohort-{number % 7}/{number:06}.dat", size) for number, size in enumerate(sizes)
+    )
+    median = statistics.median_high(sizes)
+    title = (
+        f"{len(sizes):,} objects, log-normal, median {median / 1e3:.0f} kB, "
+        f"largest {max(sizes) / MIB:,.0f} MiB, {sum(sizes) / GIB:.1f} GiB in all"
+    )
+    return objects, title
 
 
 def _bulk_objects(count: int) -> tuple[Sized, ...]:

@@ -35,6 +35,7 @@ from noria.benchmarks.sweep.report import SweepFindings
 from noria.benchmarks.sweep.settings import NOT_SWEPT, Setting, read_limit, read_settings
 from noria.engine import job
 from noria.engine.config.jobfile import read_job_file
+from noria.engine.interpreter import describe_interpreter
 from noria.engine.planning import Prepared
 from noria.engine.status import load_status
 from noria.engine.terminal.figures import duration_text, size_text
@@ -407,7 +408,11 @@ def write_runs(path: Path, found: Sequence[tuple[Setting, SweepRun]]) -> None:
         }
         for setting, run in found
     ]
-    about = {"noria": importlib.metadata.version("noria"), "cpus": str(os.cpu_count())}
+    about = {
+        "noria": importlib.metadata.version("noria"),
+        "interpreter": describe_interpreter(),
+        "cpus": str(os.cpu_count()),
+    }
     table = pa.Table.from_pylist(rows).replace_schema_metadata(about)
     scratch = path.with_name(f".{path.name}")
     pq.write_table(table, scratch, compression="zstd")

@@ -18,6 +18,7 @@ from rich.table import Table
 from noria.benchmarks.measure.spread import Spread
 from noria.benchmarks.sweep.choice import Choice, Labels, SweepSummary, setting_text
 from noria.engine.config.jobfile import PlanConfig
+from noria.engine.interpreter import describe_interpreter
 from noria.engine.terminal.figures import duration_text, size_text
 
 SHORT_SECONDS = 20.0
@@ -66,6 +67,7 @@ def summary(found: SweepFindings) -> dict[str, Any]:
             "why": why(choice, found.whole_cost),
             "job_file": job_file_lines(choice.chosen.labels),
         },
+        "interpreter": describe_interpreter(),
         "cpu_scope": "all processes" if found.whole_cost else "driver only",
         "runs_planned": found.planned,
         "runs_well": sum(len(one.runs) for one in found.summaries),
@@ -121,6 +123,7 @@ def print_report(document: Mapping[str, Any]) -> None:
     console.width = max(console.width, Measurement.get(wide, wide.options, table).maximum)
     console.print(table)
     console.print("medians; beside them the lowest and the highest run", style="dim")
+    console.print(document["interpreter"], style="dim", highlight=False)
     for one in document["settings"]:
         for failure in one["failures"]:
             where = f"round {failure['round']}" if failure["round"] else "warm-up"

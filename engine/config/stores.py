@@ -7,6 +7,7 @@ take a tenth of a second.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -39,6 +40,25 @@ def open_end(
     return _open_s3(end, environment)
 
 
+def speaks_https(
+    end: End, environment: Mapping[str, str] = os.environ, *, read_only: bool = False
+) -> bool:
+    """Whether the store at this end is reached over https. Nothing is sent, nothing is raised."""
+    scheme = end.location.scheme
+    if scheme is Scheme.FILE:
+        return False
+    endpoint = s3_endpoint(end, environment) if scheme is Scheme.S3 else end.endpoint
+    if endpoint is None and scheme is Scheme.AZURE:
+        from noria.workers.stores.azure.auth import parse_connection_string
+
+        connection_string, _ = _azure_variables(environment, read_only=read_only)
+        # One that cannot be read is refused when the store is opened.
+        with contextlib.suppress(ConfigurationError):
+            stated = parse_connection_string(connection_string or "")
+            endpoint = stated.endpoint if stated.account == end.location.account else None
+    return endpoint is None or not endpoint.lower().startswith("http:")
+
+
 def _open_folder(path: Path) -> TargetStore:
     from noria.workers.stores.local.store import LocalSettings, LocalStore
 
@@ -51,11 +71,7 @@ def _open_azure(
     from noria.workers.stores.azure.settings import AzureSettings
     from noria.workers.stores.azure.store import AzureStore
 
-    own = "NORIA_SOURCE_" if read_only else "NORIA_TARGET_"
-    names = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN")
-    connection_string, sas = (
-        environment.get(own + name) or environment.get(name) for name in names
-    )
+    connection_string, sas = _azure_variables(environment, read_only=read_only)
     return AzureStore(
         AzureSettings(
             account=end.location.account,
@@ -69,6 +85,18 @@ def _open_azure(
             ask_crc64=ask_crc64,
         )
     )
+
+
+def _azure_variables(
+    environment: Mapping[str, str], *, read_only: bool
+) -> tuple[str | None, str | None]:
+    """Connection string and SAS of one end: those of its role before those for both."""
+    own = "NORIA_SOURCE_" if read_only else "NORIA_TARGET_"
+    connection_string, sas = (
+        environment.get(own + name) or environment.get(name)
+        for name in ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN")
+    )
+    return connection_string, sas
 
 
 def _open_s3(end: End, environment: Mapping[str, str]) -> TargetStore:

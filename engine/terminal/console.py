@@ -52,6 +52,7 @@ def shown(
     from noria.engine import job
 
     address = metrics_address or job.metrics_address(root) or "off"
+    advice = None if silent else job.advice(root)
     with ExitStack() as stack:
         shows: list[Callable[[JobStatus], None]] = []
         if address != "off":
@@ -66,6 +67,8 @@ def shown(
             progress = stack.enter_context(Progress(sys.stderr))
             if address != "off":
                 progress.message(f"job directory {root}, metrics {server.url}")
+            if advice is not None:
+                progress.message(advice)
             shows.append(progress.show)
 
         def show_all(status: JobStatus) -> None:

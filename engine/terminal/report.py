@@ -101,6 +101,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
             f"noria clean {summary['directory']}",
         )
     print(f"job directory: {summary['directory']}")
+    print(f"ran on {summary['interpreter']}")
 
 
 def status_summary(status: JobStatus, failures: list[Failure]) -> dict[str, Any]:
@@ -126,6 +127,8 @@ def print_status(summary: Mapping[str, Any]) -> None:
             f"{summary['objects_per_second']:,.0f} objects/s, {summary['workers']} workers, "
             f"ETA {'unknown' if eta is None else duration_text(eta)}"
         )
+    if summary["interpreter"]:
+        print(f"on {summary['interpreter']}")
     _print_causes(summary["causes"])
     _print_failures(summary["failures"], summary["failed"])
 
@@ -147,6 +150,7 @@ def print_verify(summary: Mapping[str, Any]) -> None:
     _print_failures(summary["failures"], summary["damaged"])
     if not summary["complete"]:
         print(f"stopped before the end: {summary['stopped'] or 'see log'}")
+    print(f"ran on {summary['interpreter']}")
 
 
 def print_reconciliation(summary: Mapping[str, Any]) -> None:

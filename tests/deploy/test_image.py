@@ -146,3 +146,11 @@ def test_the_image_copies_what_is_there_and_what_the_build_context_holds() -> No
     minimum = re.findall(r"\d+", PROJECT["requires-python"])
     for image in instructions("FROM"):
         assert re.findall(r"\d+", image)[:2] >= minimum
+
+
+def test_the_image_has_a_fast_tls_library_and_its_build_fails_without() -> None:
+    """Debian 13 is the first that has OpenSSL 3.5."""
+    for image in instructions("FROM"):
+        assert image.split()[0].endswith("-trixie")
+    (check,) = (line for line in instructions("RUN") if "OPENSSL_VERSION_INFO >= (3, 5)" in line)
+    assert check.startswith("python -c ")
