@@ -17,7 +17,6 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from noria.engine.config.stores import open_end
 from noria.engine.planning import Prepared
 from noria.manifests.errors import JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
@@ -54,7 +53,7 @@ def abort_known(prepared: Prepared) -> tuple[Cleaning, list[ListedUpload]]:
     sent again by the next run. Memory grows with the number of open uploads. Raises what listing
     them raises.
     """
-    target = PacedTarget(inner=open_end(prepared.config.target))
+    target = PacedTarget(inner=prepared.target)
     left = {
         upload.upload_id: upload for upload in target.list_uploads(prepared.facts.target_prefix)
     }
@@ -75,7 +74,7 @@ def clean_uploads(prepared: Prepared, *, unclaimed: bool) -> Cleaning:
     foreign = len(others) - len(likely)
     if not unclaimed:
         return replace(done, unclaimed=len(likely), foreign=foreign)
-    aborted = _abort(PacedTarget(inner=open_end(prepared.config.target)), likely)
+    aborted = _abort(PacedTarget(inner=prepared.target), likely)
     return replace(
         done,
         aborted=done.aborted + aborted,

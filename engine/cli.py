@@ -13,6 +13,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -360,22 +361,33 @@ def _plan_and_run(config: JobConfig | None, root: Path, options: RunOptions) -> 
     from noria.engine.cluster.opening import open_cluster
 
     overrides, metrics_address = options.overrides, options.metrics_address
-    with ending_on_sigterm(), open_cluster(options.address, ray=options.ray) as cluster:
+    with (
+        ending_on_sigterm(),
+        open_cluster(options.address, ray=options.ray) as cluster,
+        ExitStack() as stack,
+    ):
         # A worker comes up while all this is loaded, which takes as long here as there.
         cluster.prestart()
         from noria.engine import job
+        from noria.engine.planning import prepared
         from noria.engine.terminal import report
 
         # What is loaded stays: nobody has to look through it again, not even at the end.
         gc.freeze()
+        planned = None
         if config is not None:
             in_file = config.run.model_dump(exclude_unset=True)
             overrides = {**in_file, **overrides}
             metrics_address = metrics_address or in_file.get("metrics_address")
-            job.plan(config, root, say_unless(options.silent))
+            planned = stack.enter_context(prepared(config, root, say_unless(options.silent)))
         with shown(root, metrics_address, options.silent) as show:
             ended = job.run(
-                root, cluster=cluster, overrides=overrides, show=show, show_keys=options.show_keys
+                root,
+                cluster=cluster,
+                overrides=overrides,
+                show=show,
+                show_keys=options.show_keys,
+                planned=planned,
             )
     print_summary(report.run_summary(ended, root), report.print_run, options.as_json)
     raise typer.Exit(ended.exit_code)

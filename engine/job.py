@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,19 @@ from noria.engine.cluster.opening import open_cluster
 from noria.engine.cluster.protocol import Cluster
 from noria.engine.config.jobfile import JobConfig, RunConfig, job_config
 from noria.engine.config.locations import Scheme
-from noria.engine.config.stores import open_end, speaks_https
+from noria.engine.config.stores import speaks_https
 from noria.engine.driver import drive
 from noria.engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
+from noria.engine.first_look import LISTING_CONNECTIONS
 from noria.engine.interpreter import advice_on_https, describe_interpreter
-from noria.engine.planning import Prepared, finish_plan, job_parts, open_prepared, prepare
+from noria.engine.planning import (
+    Prepared,
+    finish_plan,
+    job_parts,
+    open_prepared,
+    prepared,
+    removed_at_the_end,
+)
 from noria.engine.replay import Sealed, enter_seals
 from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
@@ -44,7 +53,8 @@ from noria.manifests.job.reconcile import Reconciliation, reconcile
 from noria.manifests.job.seals import read_seals
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
-from noria.workers.stores.listing import list_objects
+from noria.workers.stores.background import BackgroundCall
+from noria.workers.stores.listing import Listing
 
 log = logging.getLogger("noria.job")
 
@@ -95,6 +105,8 @@ class RunReport:
     """
     interpreter: str = field(default_factory=describe_interpreter)
     """Versions of the Python that ran it, and of its TLS library."""
+    canaries_left: int = 0
+    """Of the probe, and left at the target, which refused to delete them."""
 
     @property
     def exit_code(self) -> int:
@@ -137,7 +149,8 @@ def plan(
     say: Say = lambda line: None,
 ) -> Prepared:
     """Inventory -> frozen manifest -> shards, in a job directory at root."""
-    return prepare(config, root, say)
+    with prepared(config, root, say) as ready:
+        return ready
 
 
 def run(
@@ -149,33 +162,36 @@ def run(
     overrides: Mapping[str, Any] | None = None,
     show: Show = lambda status: None,
     show_keys: bool = False,
+    planned: Prepared | None = None,
 ) -> RunReport:
     """Run a planned job, or resume it, to the end; then reconcile.
 
     Workers are processes of this machine, or of the Ray cluster that `address` names, or of a Ray
     that is started on this machine (`ray`); `cluster` is one that is open already. `overrides`
-    replaces [run] settings. Raises AnotherDriver, ConfigurationError, JobDirectoryError.
+    replaces [run] settings. `planned` is the job at root as prepared() gave it. Raises
+    AnotherDriver, ConfigurationError, JobDirectoryError.
     """
     directory = JobDirectory.open(root)
     with cluster or open_cluster(address, ray=ray) as cluster, directory.hold() as hold:
         started = time.monotonic()
-        prepared = finish_plan(directory, lambda line: None)
-        run_config = _run_config(prepared.config, overrides)
+        ready = planned or finish_plan(directory, lambda line: None)
+        run_config = _run_config(ready.config, overrides)
         latest = load_status(directory)
         if latest is None or latest.phase is not Phase.FINISHED:
             cluster.prestart()
-        totals = _totals(prepared, latest)
-        ending = _drive(
-            prepared,
-            totals,
-            run_config,
-            cluster,
-            mode=Mode.MOVE,
-            sealed=enter_seals(directory, totals),
-            first_attempt=hold.first_attempt,
-            show=show,
-        )
-        return _close(prepared, totals, ending, started, show, show_keys)
+        totals = _totals(ready, latest)
+        with removed_at_the_end(ready):
+            ending = _drive(
+                ready,
+                totals,
+                run_config,
+                cluster,
+                mode=Mode.MOVE,
+                sealed=enter_seals(directory, totals),
+                first_attempt=hold.first_attempt,
+                show=show,
+            )
+            return _close(ready, totals, ending, started, show, show_keys)
 
 
 def verify(
@@ -234,16 +250,16 @@ def reconcile_job(root: Path) -> Reconciliation:
 
     The manifest is read whole first, and checked against its digest.
     """
-    prepared = open_prepared(root)
-    with prepared.directory.hold():
-        return _reconcile(prepared)
+    ready = open_prepared(root)
+    with ready.directory.hold(), _target_listing(ready) as listing:
+        return _reconcile(ready, listing)
 
 
 def clean(root: Path, *, unclaimed: bool = False) -> Cleaning:
     """Abort the multipart uploads that the job has left open at its target; see engine/clean.py."""
-    prepared = open_prepared(root)
-    with prepared.directory.hold():
-        return clean_uploads(prepared, unclaimed=unclaimed)
+    ready = open_prepared(root)
+    with ready.directory.hold(), removed_at_the_end(ready):
+        return clean_uploads(ready, unclaimed=unclaimed)
 
 
 def status(root: Path) -> JobStatus:
@@ -339,42 +355,58 @@ def worker_spec(
 
 
 def _close(
-    prepared: Prepared, totals: Totals, ending: Ending, started: float, show: Show, show_keys: bool
+    ready: Prepared, totals: Totals, ending: Ending, started: float, show: Show, show_keys: bool
 ) -> RunReport:
     """End a run: list its failures and, if it is complete, reconcile."""
-    directory = prepared.directory
-    failures = write_failures(
-        directory, prepared.manifest, "sealed", FAILURES_FILE, ending.quarantined
-    )
-    last = ending.status or _idle_status(prepared, totals, Phase.RECONCILING)
+    directory = ready.directory
+    last = ending.status or _idle_status(ready, totals, Phase.RECONCILING)
     reconciled, differences, open_uploads = False, {}, None
+    failed = partial(write_failures, directory, ready.manifest, "sealed", FAILURES_FILE)
     if ending.complete:
         show(_in_phase(last, Phase.RECONCILING))
-        found = _reconcile(prepared)
+        with _target_listing(ready) as listing:
+            cleaning = BackgroundCall(partial(_clean_at_the_end, ready), "clean")
+            failures = failed(ending.quarantined)
+            found = _reconcile(ready, listing)
         reconciled, differences = found.reconciled, _differences(found)
-        open_uploads = _clean_at_the_end(prepared)
+        open_uploads = cleaning.result()
+    else:
+        failures = failed(ending.quarantined)
     final = _in_phase(last, Phase.FINISHED if ending.complete else Phase.STOPPED)
     save_status(directory, final)
     show(final)
     with pq.ParquetFile(failures) as file:
-        failed = file.metadata.num_rows
+        failed_objects = file.metadata.num_rows
     return RunReport(
-        job=prepared.facts.job_id,
+        job=ready.facts.job_id,
         outcomes=final.outcomes,
-        objects=prepared.manifest.objects,
+        objects=ready.manifest.objects,
         bytes=totals.sums.landed_bytes,
         bytes_moved=final.bytes_moved,
         levels=final.levels,
         seconds=round(time.monotonic() - started, 3),
         reconciled=reconciled,
         complete=ending.complete,
-        failed=failed,
+        failed=failed_objects,
         causes=final.causes,
         failures=tuple(listed_failures(directory, failures, show_keys)),
         stopped=ending.message,
         differences=differences,
         open_uploads=open_uploads,
+        canaries_left=ready.removal.finish(),
     )
+
+
+def _target_listing(ready: Prepared) -> Listing:
+    """Begin a listing of the target, without the probe's canaries.
+
+    On a path that is long, what comes before the first page takes as long as a hundred thousand
+    receipts: the listing goes on while those are read.
+    """
+    ready.removal.finish()
+    streams = ready.config.inventory.listing_streams
+    ready.target.open_ahead(min(LISTING_CONNECTIONS, streams))
+    return Listing(ready.target, ready.facts.target_prefix, streams=streams)
 
 
 def _clean_at_the_end(prepared: Prepared) -> int | None:
@@ -449,15 +481,13 @@ def _in_phase(status: JobStatus, phase: Phase) -> JobStatus:
     )
 
 
-def _reconcile(prepared: Prepared) -> Reconciliation:
+def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconciliation:
     prepared.manifest.verify()
-    target = open_end(prepared.config.target)
-    prefix = prepared.facts.target_prefix
     return reconcile(
         prepared.directory,
         prepared.manifest,
-        list_objects(target, prefix, streams=prepared.config.inventory.listing_streams),
-        target_prefix=prefix,
+        listing,
+        target_prefix=prepared.facts.target_prefix,
         extra_allowed=not prepared.facts.target_was_empty,
     )
 

@@ -47,6 +47,7 @@ def plan_summary(prepared: Prepared) -> dict[str, Any]:
             "checksum": facts.checksum.value,
             "if_absent": facts.if_absent,
             "was_empty": facts.target_was_empty,
+            "canaries_left": prepared.removal.finish(),
         },
     }
 

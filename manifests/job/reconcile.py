@@ -90,8 +90,9 @@ def reconcile(
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         scratch.mkdir()
-        _spool_listing(listing, target_prefix, scratch / "listing.parquet")
+        # Receipts first: a listing that is under way goes on meanwhile.
         _spool_receipts(directory, manifest, scratch / "receipts.parquet")
+        _spool_listing(listing, target_prefix, scratch / "listing.parquet")
         report = _compare(directory, manifest, scratch, extra_allowed)
     except OSError as error:
         raise JobDirectoryError(

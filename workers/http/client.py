@@ -7,12 +7,14 @@ is one exchange; the stores decide what its status means.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
 import random
 import socket
 import ssl
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -154,6 +156,15 @@ class HttpClient:
             connection.close()
         return response
 
+    def open_ahead(self, connections: int) -> None:
+        """Open so many connections for exchanges on threads; returns at once.
+
+        A request that is sent at once with others then waits for no handshake. Failures are left to
+        the exchange that meets them.
+        """
+        for _ in range(connections):
+            threading.Thread(target=self._open_ahead, name="connect", daemon=True).start()
+
     def close(self) -> None:
         """Close the idle connections. Those in use are closed when their exchange ends."""
         self._closed = True
@@ -198,6 +209,10 @@ class HttpClient:
             return
         connection.idle_since = time.monotonic()
         idle.append(connection)
+
+    def _open_ahead(self) -> None:
+        with contextlib.suppress(TransportError, ConfigurationError):
+            self._keep_idle(self._connect())
 
     def _connect(self) -> Connection:
         try:

@@ -194,6 +194,19 @@ class TlsConnection(Connection):
                 self._flush()
                 return
 
+    def is_stale(self) -> bool:
+        """As Connection.is_stale(), but session tickets, which TLS 1.3 sends unasked, are none."""
+        if not super().is_stale():
+            return False
+        try:
+            self._feed()
+            self._tls.read(1)
+        except ssl.SSLWantReadError:
+            return False
+        except (OSError, ValueError):
+            return True
+        return True
+
     def _recv(self, size: int) -> bytes:
         buffer = bytearray(size)
         return bytes(buffer[: self._recv_into(memoryview(buffer))])

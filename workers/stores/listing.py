@@ -8,6 +8,7 @@ the unit of work and wait on a stack, so memory does not grow with the number of
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
@@ -27,6 +28,8 @@ SPREAD: Final = 4
 """With this many prefixes waiting for each thread, prefixes are no longer split."""
 BATCHES_AHEAD: Final = 4
 """Batches for each thread that may wait for the caller."""
+LEAVE_SECONDS: Final = 2.0
+"""How long pages under way are waited for at the end: a store that hangs holds nobody up."""
 
 
 def inventory_batch(
@@ -61,31 +64,45 @@ def list_objects(
     They come in no particular order. Prefixes are listed side by side on `streams` threads, which
     end with the iterator. A page that fails is retried; errors left after retries propagate.
     """
-    stopping = threading.Event()
-    paced = PacedStore(inner=store, policy=policy, stopping=stopping)
-    return walk(paced.list_page, prefix, streams=streams, stopping=stopping)
+    with Listing(store, prefix, streams=streams, policy=policy) as listing:
+        yield from listing
 
 
-def walk(
-    fetch: Callable[[PageRequest], Page], prefix: str, *, streams: int, stopping: threading.Event
-) -> Iterator[pa.RecordBatch]:
-    """Yield all batches below `prefix`, in no particular order.
+class Listing:
+    """As list_objects(), but the first page is asked for at once, not when rows are wanted.
 
-    Errors of `fetch` propagate. `stopping` is set at the end.
+    Iterate over it once, and close it; that ends its threads.
     """
-    state = _Walk(fetch, streams, PageRequest(prefix=prefix, deep=streams <= 1), stopping)
-    threads = [
-        threading.Thread(target=state.work, name=f"list-{number}", daemon=True)
-        for number in range(streams)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield from state.batches()
-    finally:
-        state.stop()
-        for thread in threads:
-            thread.join()
+
+    def __init__(
+        self, store: SourceStore, prefix: str, *, streams: int = 8, policy: RetryPolicy = PAGES
+    ) -> None:
+        stopping = threading.Event()
+        paced = PacedStore(inner=store, policy=policy, stopping=stopping)
+        first = PageRequest(prefix=prefix, deep=streams <= 1)
+        self._walk = _Walk(paced.list_page, streams, first, stopping)
+        self._threads = [
+            threading.Thread(target=self._walk.work, name=f"list-{number}", daemon=True)
+            for number in range(streams)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self._walk.batches()
+
+    def close(self) -> None:
+        """Ask for no more pages. A repeat does nothing."""
+        self._walk.stop()
+        until = time.monotonic() + LEAVE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 class _Walk:

@@ -123,6 +123,13 @@ class PacedStore(SourceStore):
     def provider(self) -> str:
         return self.inner.provider
 
+    @property
+    def identity(self) -> str | None:
+        return self.inner.identity
+
+    def open_ahead(self, connections: int) -> None:
+        self.inner.open_ahead(connections)
+
     def check_access(self) -> None:
         """Try once, without retries: the caller wants to know now."""
         self.inner.check_access()

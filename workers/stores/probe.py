@@ -3,14 +3,14 @@
 Servers that speak S3 differ in what they verify and in how they treat odd names, and announce none
 of it. So a checksum counts only if a wrong one was refused, If-None-Match only if it was honoured
 for a PUT and for a completed upload, and a name only if a listing returns it unchanged. A probe
-takes about forty requests.
+takes about forty requests, in four round trips if the target verifies CRC64NVME: what does not
+depend on each other goes at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
@@ -20,40 +20,31 @@ from noria.manifests.errors import (
     ClockSkewed,
     DigestRefused,
     NoriaError,
-    OutcomeUnknown,
     StoreUnavailable,
     TargetConflict,
     Throttled,
 )
-from noria.manifests.model import Attributes, PartRecord
 from noria.manifests.plan.providers import NameRules, known_name_rules
-from noria.workers.digest import crc64nvme
-from noria.workers.http.client import BodyWriter, Send
-from noria.workers.stores.listing import list_objects
-from noria.workers.stores.paced import PacedTarget, RetryPolicy
+from noria.workers.stores.background import BackgroundCall, all_results
+from noria.workers.stores.canaries import BODY, CRC, Canaries
+from noria.workers.stores.paced import PacedTarget
 from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
     Checksum,
     TargetCapabilities,
     TargetStore,
-    Written,
 )
 
 T = TypeVar("T")
 
-POLICY: Final = RetryPolicy(tries=5, base_seconds=1.0, cap_seconds=4.0)
-"""About five seconds in total: a person waits, and some servers answer 500 to names they refuse.
-
-For the same reason a write of unknown outcome is sent only once more.
-"""
+CONNECTIONS: Final = 24
+"""The most requests of a probe that are under way at once."""
 LONG_SEGMENT: Final = "n" * 256
 """One byte more than file systems take (255 bytes), and stores built on them."""
 CONTROL: Final = "control\x01\x1f\x7fx"
 _NOTHING: Final = memoryview(b"")
-_BODY: Final = memoryview(b"canary")
-_CRC: Final = crc64nvme(_BODY)
-_OTHER_CRC: Final = crc64nvme(b"damaged")
-_ATTRIBUTES: Final = Attributes(metadata={"canary": "yes"})
+_NAMES: Final = ("empty//x", "back\\x", "dot/./x", "dots/../x", "trail./x.", LONG_SEGMENT)
+"""Names that are tried by a PUT alone; `body/`, `stub/`, `both` and `both/x` take more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,21 +58,28 @@ class TargetFacts:
 
 
 def probe_target(store: TargetStore, prefix: str, token: str) -> TargetFacts:
-    """Probe the target with canaries below `prefix`.noria-probe-`token`/.
+    """Probe the target with canaries below `prefix`.noria-probe-`token`/, and remove them.
 
     Raises what a plain PUT or a plain upload raises, because then nothing can be moved there. A
     repeat with the same token removes the canaries that a killed probe left.
     """
-    probe = _Probe(store, prefix, token)
+    canaries = Canaries(store, prefix, token)
     try:
-        probe.clear()
-        checked = probe.find_checksum()
-        capabilities = replace(checked, if_absent=probe.honours_if_absent(checked))
-        provider = store.answered_as()
-        rules = probe.find_name_rules(checked, known_name_rules(provider or store.provider))
+        return find_target_facts(canaries)
     finally:
-        probe.clear()
-    return TargetFacts(capabilities=capabilities, name_rules=rules, provider=provider)
+        with contextlib.suppress(NoriaError):
+            canaries.remove()
+
+
+def find_target_facts(canaries: Canaries) -> TargetFacts:
+    """As probe_target(), but the canaries are left to the caller, who has to remove them."""
+    for checksum in (Checksum.CRC64NVME, Checksum.MD5):
+        found = _Look(canaries, TargetCapabilities(checksum=checksum)).facts()
+        if found is not None:
+            return found
+    found = _Look(canaries, NOTHING_KNOWN).facts()
+    assert found is not None, "a target that takes no plain write has raised"
+    return found
 
 
 class _Leading(Enum):
@@ -90,249 +88,229 @@ class _Leading(Enum):
     REFUSED = "refused"
 
 
-class _Probe:
-    """The canaries of one probe, with every name that was tried."""
+class _Look:
+    """One look at the target, as if it had these capabilities."""
 
-    def __init__(self, store: TargetStore, prefix: str, token: str) -> None:
-        self._store = store
-        """The target without retries."""
-        self._paced = PacedTarget(inner=store, policy=POLICY)
-        """The target with retries, if it is busy or unavailable."""
-        self._base = f"{prefix}.noria-probe-{token}/"
-        self._at_root = None if prefix else f".noria-probe-{token}-slash"
-        self._txid = f"probe.{token}"
-        self._tried: set[str] = set()
-        self._existing = f"{self._base}standing"
+    def __init__(self, canaries: Canaries, supposed: TargetCapabilities) -> None:
+        self._canaries = canaries
+        self._supposed = supposed
+        self._target = canaries.target.with_capabilities(supposed)
+        self._standing_key = canaries.base + "standing"
         """An object that is there when another write to it is tried."""
+        self._parts_key = canaries.base + "parts"
+        self._standing = canaries.call(self._write_first)
 
-    def _suppose(self, capabilities: TargetCapabilities) -> None:
-        """Write from now on as if the target had these capabilities."""
-        self._store = self._store.with_capabilities(capabilities)
-        self._paced = self._paced.with_capabilities(capabilities)
+    def facts(self) -> TargetFacts | None:
+        """Return what is found; None if the target does not verify the supposed checksum.
 
-    def find_checksum(self) -> TargetCapabilities:
-        """Find the best checksum that the target verifies, and whether it may be in a trailer.
-
-        Verifies means: it accepts the right checksum and refuses a wrong one.
+        Without a checksum, it raises what a plain write raises.
         """
-        for checksum in (Checksum.CRC64NVME, Checksum.MD5):
-            found = self._verifies(checksum)
-            if found is not None:
-                return found
-        self._suppose(NOTHING_KNOWN)
-        self._put(self._existing)
-        self._upload(self._key("parts"))
-        return NOTHING_KNOWN
-
-    def _verifies(self, checksum: Checksum) -> TargetCapabilities | None:
-        """Return the capabilities with this checksum; None if the target does not verify it."""
-        parts = self._key("parts")
-        in_head = TargetCapabilities(checksum=checksum)
-        self._suppose(in_head)
-        if not (
-            _raises(DigestRefused, lambda: self._send_damaged(self._existing, checksum))
-            and _raises(DigestRefused, lambda: self._send_damaged_part(parts, checksum))
-            and _works(lambda: self._put(self._existing))
-        ):
+        begin = self._canaries.call
+        provider = begin(self._canaries.target.answered_as)
+        checksum = begin(self._find_checksum)
+        keeps = [begin(self._keeps_object), begin(self._keeps_upload)]
+        names = begin(self._find_names)
+        checked, kept, found = checksum.result(), all_results(keeps), names.result()
+        if checked is None or found is None:
             return None
-        if checksum is Checksum.CRC64NVME:
-            in_trailer = replace(in_head, checksum_in_trailer=True)
-            self._suppose(in_trailer)
-            if self._takes_trailers(parts):
-                return in_trailer
-            self._suppose(in_head)
-        return in_head if _works(lambda: self._upload(parts)) else None
+        known = known_name_rules(provider.result() or self._target.provider)
+        return TargetFacts(
+            capabilities=replace(checked, if_absent=all(kept)),
+            name_rules=found.rules(known),
+            provider=provider.result(),
+        )
 
-    def _takes_trailers(self, key: str) -> bool:
+    def _write_first(self) -> bool:
+        """Write the object that stands; return False if the target refuses it.
+
+        All other bodies wait for it: what a plain write raises is raised before anything else is
+        tried, and SeaweedFS takes a second if many bodies are the first ones in a bucket.
+        """
+        write = partial(self._canaries.put, self._target, self._standing_key)
+        if self._supposed.checksum is Checksum.NONE:
+            write()
+            return True
+        return _works(write)
+
+    def _opened(self, target: PacedTarget, key: str) -> str:
+        """Open an upload; return its id once bodies may be sent."""
+        upload_id = self._canaries.open_upload(target, key)
+        self._standing.result()
+        return upload_id
+
+    # -- checksums ---------------------------------------------------------------------------------
+
+    def _find_checksum(self) -> TargetCapabilities | None:
+        """Return the supposed capabilities, with what else holds, if the target has them.
+
+        It verifies a checksum if it refuses a wrong one, for an object and for a part, and takes
+        the right one.
+        """
+        supposed = self._supposed
+        if supposed.checksum is Checksum.NONE:
+            self._upload_plain()
+            return supposed
+        damaged = [
+            self._canaries.call(partial(_raises, DigestRefused, send))
+            for send in (self._send_damaged, self._send_damaged_part)
+        ]
+        if supposed.checksum is Checksum.CRC64NVME:
+            streams = self._canaries.call(lambda: self._takes_trailers(damaged))
+            if all([*all_results(damaged), streams.result()]):
+                return replace(supposed, checksum_in_trailer=True)
+        verifies = all(all_results(damaged)) and self._standing.result()
+        return supposed if verifies and _works(self._upload_plain) else None
+
+    def _send_damaged(self) -> None:
+        self._standing.result()
+        self._canaries.send_damaged(self._target, self._parts_key, self._supposed.checksum)
+
+    def _send_damaged_part(self) -> None:
+        upload_id = self._opened(self._target, self._parts_key)
+        self._canaries.send_damaged(
+            self._target, self._parts_key, self._supposed.checksum, upload_id
+        )
+
+    def _takes_trailers(self, damaged: Sequence[BackgroundCall[object]]) -> bool:
         """Return True if a part may be followed by its checksum in a trailer.
 
         The target must state the CRC64NVME that it computed, or refuse a part whose trailer is
-        wrong. A part with the right one must be stored.
+        wrong. A part with the right one must be stored. The upload is completed after all other
+        parts of its key were sent: Azure would keep those that come later.
         """
-        into = memoryview(bytearray(len(_BODY)))
+        canaries, key = self._canaries, self._parts_key
+        target = self._target.with_capabilities(replace(self._supposed, checksum_in_trailer=True))
+
+        def send_damaged() -> int | None:
+            return canaries.send_damaged_stream(target, key, self._opened(target, key))
+
+        def upload() -> int | None:
+            upload_id = self._opened(target, key)
+            return canaries.finish_upload(
+                target, key, upload_id, streamed=True, after=[*damaged, wrong]
+            )
+
         # Any refusal of the damaged part counts, since it differs from the good one only in its
         # checksum.
+        wrong = canaries.call(lambda: _answers(send_damaged))
+        into = memoryview(bytearray(len(BODY)))
         return (
-            _answers(lambda: self._upload(key, streamed=True)) == [_CRC]
-            and _answers(lambda: self._send_damaged_stream(key)) in ([], [_CRC])
-            and _works(lambda: self._store.read_object(key, into=into, etag=None))
-            and into == _BODY
+            _answers(upload) == [CRC]
+            and wrong.result() in ([], [CRC])
+            and _works(lambda: target.inner.read_object(key, into=into, etag=None))
+            and into == BODY
         )
 
-    def honours_if_absent(self, checked: TargetCapabilities) -> bool:
-        """Return True if neither a PUT nor a completed upload replaces an existing object."""
-        self._suppose(replace(checked, if_absent=True))
-        return _raises(TargetConflict, lambda: self._put(self._existing)) and _raises(
-            TargetConflict, lambda: self._upload(self._existing)
+    def _upload_plain(self) -> None:
+        target, key = self._target, self._parts_key
+        self._canaries.finish_upload(target, key, self._opened(target, key))
+
+    # -- If-None-Match -----------------------------------------------------------------------------
+
+    def _keeps_object(self) -> bool:
+        """Return True if a PUT does not replace an existing object."""
+        target = self._target.with_capabilities(replace(self._supposed, if_absent=True))
+        return self._standing.result() and _raises(
+            TargetConflict, lambda: self._canaries.put(target, self._standing_key)
         )
 
-    def find_name_rules(self, checked: TargetCapabilities, known: NameRules) -> NameRules:
-        """Return the known rules, corrected by what the target did with the canaries."""
-        self._suppose(checked)
-        names = [
-            "empty//x",
-            "back\\x",
-            "body/",
-            "dot/./x",
-            "dots/../x",
-            "trail./x.",
-            "both",
-            "both/x",
-            LONG_SEGMENT,
-        ]
+    def _keeps_upload(self) -> bool:
+        """Return True if a completed upload does not replace an existing object."""
+        canaries, key = self._canaries, self._standing_key
+        target = self._target.with_capabilities(replace(self._supposed, if_absent=True))
+
+        def upload() -> None:
+            # The part is sent once the object stands: Azure's PUT drops the blocks before it.
+            canaries.finish_upload(target, key, self._opened(target, key))
+
+        return _raises(TargetConflict, upload)
+
+    # -- names -------------------------------------------------------------------------------------
+
+    def _find_names(self) -> _Names | None:
+        """Return what the target did with odd names; None if it refuses plain ones."""
+        if not self._standing.result():
+            return None
+        canaries, provider = self._canaries, self._target.provider
         # Azurite 3.37 cannot list an object with such a name; Azure's own rule is known.
-        tells_control = self._store.provider != "azure"
-        if tells_control:
-            names.append(CONTROL)
-        taken = {name for name in names if self._takes(self._base + name)}
-        stub_is_whole = self._takes(self._base + "stub/", _NOTHING) and self._is_whole("stub/", 0)
-        listed = {key.removeprefix(self._base) for key in self._listed(self._base)}
-        kept = taken & listed
-        leading = self._leading_slash()
-        return replace(
-            known,
-            merges_slashes="empty/x" in listed,
-            refuses_empty_segments="empty//x" not in taken or leading is _Leading.REFUSED,
-            strips_leading_slash=leading is _Leading.STRIPPED,
-            strips_trailing_slash="body" in listed,
-            backslash_is_slash="back\\x" not in kept,
-            drops_directory_body=not (self._is_whole("body/", len(_BODY)) and stub_is_whole),
-            refuses_dot_segments=not {"dot/./x", "dots/../x"} <= kept,
-            refuses_trailing_dots="trail./x." not in kept,
-            refuses_control_characters=(
-                CONTROL not in kept if tells_control else known.refuses_control_characters
-            ),
-            file_and_directory_conflict=not {"both", "both/x"} <= kept,
-            max_segment_bytes=None if LONG_SEGMENT in kept else len(LONG_SEGMENT) - 1,
+        names = _NAMES if provider == "azure" else (*_NAMES, CONTROL)
+        calls = {name: canaries.call(partial(self._takes, canaries.base + name)) for name in names}
+        both = canaries.call(lambda: [self._takes(canaries.base + name) for name in _BOTH])
+        whole = {
+            name: canaries.call(partial(self._is_whole, canaries.base + name, body))
+            for name, body in (("body/", BODY), ("stub/", _NOTHING))
+        }
+        leading = canaries.call(self._leading_slash)
+        taken = {name for name, call in calls.items() if call.result()}
+        taken |= {name for name, fits in zip(_BOTH, both.result(), strict=True) if fits}
+        bodies = all_results(whole.values())
+        listed = {key.removeprefix(canaries.base) for key in canaries.listed()}
+        return _Names(
+            taken=frozenset(taken),
+            listed=frozenset(listed),
+            drops_directory_body=not all(bodies),
+            leading=leading.result(),
+            tells_control=CONTROL in names,
         )
 
-    def clear(self) -> None:
-        """Remove every canary and upload, under its own name and that which the target gave it.
+    def _takes(self, key: str, body: memoryview = BODY) -> bool:
+        return _works(lambda: self._canaries.put(self._target, key, body))
 
-        Some targets make folders and list them only once they are empty, so the listing is repeated
-        up to three times.
-        """
-        with contextlib.suppress(NoriaError):
-            for upload in list(self._store.list_uploads(self._base)):
-                self._store.abort_upload(upload.key, upload.upload_id)
-        for _ in range(3):
-            listed = self._listed(self._base)
-            for key in sorted(listed | self._tried, reverse=True):
-                with contextlib.suppress(NoriaError):
-                    self._store.delete_object(key)
-            if not listed:
-                break
-        self._tried.clear()
-
-    def _takes(self, key: str, body: memoryview = _BODY) -> bool:
-        taken = _works(lambda: self._put(key, body))
-        if taken:
-            self._tried.add(key)
-        return taken
-
-    def _key(self, name: str) -> str:
-        key = self._base + name
-        self._tried.add(key)
-        return key
-
-    def _put(self, key: str, body: memoryview = _BODY) -> None:
-        put = partial(
-            self._paced.put_object,
-            key,
-            body,
-            attributes=_ATTRIBUTES,
-            txid=self._txid,
-            crc64nvme=crc64nvme(body),
-        )
-        try:
-            put()
-        except OutcomeUnknown:
-            put()
-
-    def _send_damaged(self, key: str, checksum: Checksum) -> None:
-        self._paced.send_damaged(key, checksum)
-
-    def _send_damaged_part(self, key: str, checksum: Checksum) -> None:
-        with self._dropped(key) as upload_id:
-            self._paced.send_damaged(key, checksum, upload_id)
-
-    def _send_damaged_stream(self, key: str) -> int | None:
-        """Stream the canary as a part with a wrong checksum; return the one that is answered."""
-        with self._dropped(key) as upload_id:
-            return self._put_part(key, upload_id, _write_body, _OTHER_CRC).crc64nvme
-
-    def _put_part(
-        self, key: str, upload_id: str, body: memoryview | BodyWriter, crc64nvme: int
-    ) -> Written:
-        return self._paced.put_part(
-            key, upload_id, 1, body, size=len(_BODY), crc64nvme=lambda: crc64nvme
-        )
-
-    def _upload(self, key: str, *, streamed: bool = False) -> int | None:
-        """Upload a canary in one part; return the checksum in the response to that part."""
-        size = len(_BODY)
-        with self._opened(key) as upload_id:
-            written = self._put_part(key, upload_id, _write_body if streamed else _BODY, _CRC)
-            part = PartRecord(number=1, size=size, etag=written.etag, crc64nvme=_CRC, chunks=b"")
-            complete = partial(
-                self._paced.complete_upload,
-                key,
-                upload_id,
-                [part],
-                size=size,
-                crc64nvme=_CRC,
-                attributes=_ATTRIBUTES,
-                txid=self._txid,
-            )
-            try:
-                complete()
-            except OutcomeUnknown:
-                complete()
-        return written.crc64nvme
-
-    @contextmanager
-    def _opened(self, key: str) -> Iterator[str]:
-        """Open an upload for the block to complete; abort it if the block raises."""
-        upload_id = self._paced.create_upload(
-            key, attributes=_ATTRIBUTES, txid=self._txid, size=len(_BODY)
-        )
-        try:
-            yield upload_id
-        except BaseException:  # Ctrl-C too: nobody would find a canary's upload later
-            with contextlib.suppress(NoriaError):
-                self._store.abort_upload(key, upload_id)
-            raise
-
-    @contextmanager
-    def _dropped(self, key: str) -> Iterator[str]:
-        """Open an upload for the block, and abort it afterwards."""
-        with self._opened(key) as upload_id:
-            yield upload_id
-        self._paced.abort_upload(key, upload_id)
-
-    def _is_whole(self, name: str, size: int) -> bool:
-        """Return True if a canary has the size and the transfer id it was written with."""
-        head = self._paced.head(self._base + name)
-        return head is not None and (head.size, head.txid) == (size, self._txid)
+    def _is_whole(self, key: str, body: memoryview) -> bool:
+        """Return True if an object of this name is stored as it was written."""
+        return self._takes(key, body) and self._canaries.is_own(self._target.head(key), len(body))
 
     def _leading_slash(self) -> _Leading:
         """Return what the target does with `/x`.
 
         That is seen only at the container's root: below a prefix, no name begins with a slash.
         """
-        name = self._at_root
+        name = self._canaries.at_root
         if name is None:
             return _Leading.KEPT
         if not self._takes("/" + name):
             return _Leading.REFUSED
-        self._tried.add(name)
-        if self._paced.head(name) is None:
+        if self._target.head(name) is None:
             return _Leading.KEPT
         return _Leading.STRIPPED
 
-    def _listed(self, prefix: str) -> set[str]:
-        batches = list_objects(self._store, prefix, streams=1)
-        return {key for batch in batches for key in batch.column("key").to_pylist()}
+
+_BOTH: Final = ("both", "both/x")
+"""Written in this order: the second is below the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Names:
+    """What a target did with the names of the canaries."""
+
+    taken: frozenset[str]
+    """Those whose PUT succeeded, without `body/` and `stub/`."""
+    listed: frozenset[str]
+    drops_directory_body: bool
+    leading: _Leading
+    tells_control: bool
+
+    def rules(self, known: NameRules) -> NameRules:
+        """Return the known rules, corrected by what the target did."""
+        kept = self.taken & self.listed
+        return replace(
+            known,
+            merges_slashes="empty/x" in self.listed,
+            refuses_empty_segments=(
+                "empty//x" not in self.taken or self.leading is _Leading.REFUSED
+            ),
+            strips_leading_slash=self.leading is _Leading.STRIPPED,
+            strips_trailing_slash="body" in self.listed,
+            backslash_is_slash="back\\x" not in kept,
+            drops_directory_body=self.drops_directory_body,
+            refuses_dot_segments=not {"dot/./x", "dots/../x"} <= kept,
+            refuses_trailing_dots="trail./x." not in kept,
+            refuses_control_characters=(
+                CONTROL not in kept if self.tells_control else known.refuses_control_characters
+            ),
+            file_and_directory_conflict=not kept.issuperset(_BOTH),
+            max_segment_bytes=None if LONG_SEGMENT in kept else len(LONG_SEGMENT) - 1,
+        )
 
 
 def _works(call: Callable[[], object]) -> bool:
@@ -362,8 +340,3 @@ def _raises(kind: type[NoriaError], call: Callable[[], object]) -> bool:
     except NoriaError as error:
         return isinstance(error, kind)
     return False
-
-
-def _write_body(send: Send) -> None:
-    send(_BODY[:2])
-    send(_BODY[2:])

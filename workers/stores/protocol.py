@@ -128,6 +128,19 @@ class SourceStore(Protocol):
     def provider(self) -> str:
         """A name in manifests.plan.providers."""
 
+    @property
+    def identity(self) -> str | None:
+        """Which container this is, how it is reached and with whose rights; holds no secret.
+
+        Stores with the same identity treat the same request alike. None: not known.
+        """
+
+    def open_ahead(self, connections: int) -> None:
+        """Open connections for as many requests, which are about to be sent at once.
+
+        Returns at once, and raises nothing.
+        """
+
     def check_access(self) -> None:
         """Check that the container exists and may be listed.
 

@@ -111,11 +111,12 @@ class AzureStore:
         url = urlsplit(endpoint)
         container = quote(settings.container, safe="$")
         self._base = f"{url.path.rstrip('/')}/{container}"
+        self._origin = f"{url.scheme}://{url.netloc}"
         self._settings = settings
         self._authorizations = Authorizations(issue, time.time)
         self._client = HttpClient(
             HttpSettings(
-                url=f"{url.scheme}://{url.netloc}",
+                url=self._origin,
                 ca_bundle=settings.ca_bundle,
                 allow_plain_http=settings.allow_plain_http,
                 idle_seconds=settings.idle_seconds,
@@ -129,6 +130,15 @@ class AzureStore:
         other = copy.copy(self)
         other.capabilities = capabilities
         return other
+
+    @property
+    def identity(self) -> str | None:
+        settings = self._settings
+        rights = ("sas",) if settings.sas else ("key",) if settings.connection_string else ()
+        return repr(("azure", self._origin, self._base, settings.tier, *rights))
+
+    def open_ahead(self, connections: int) -> None:
+        self._client.open_ahead(connections)
 
     def check_access(self) -> None:
         query = [("restype", "container"), ("comp", "list"), ("maxresults", "1")]

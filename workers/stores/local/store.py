@@ -101,6 +101,11 @@ class LocalStore:
         other.capabilities = capabilities
         return other
 
+    identity = None
+
+    def open_ahead(self, connections: int) -> None:
+        """Do nothing: there are none."""
+
     def check_access(self) -> None:
         with mapped(Purpose.CONTROL, None):
             if not self._root.is_dir():

@@ -115,6 +115,8 @@ class S3Store:
         keys, region = find_access(settings.profile, settings.region, credentials)
         url, self._base = _address(settings, region)
         self._settings = settings
+        self._keys = keys
+        self._place = (url, self._base, region)
         self._client = HttpClient(
             HttpSettings(
                 url=url,
@@ -132,6 +134,15 @@ class S3Store:
         other = copy.copy(self)
         other.capabilities = capabilities
         return other
+
+    @property
+    def identity(self) -> str | None:
+        settings = self._settings
+        written = (settings.provider, settings.storage_class, settings.customer_key is not None)
+        return repr(("s3", *self._place, *written, self._keys().access_key))
+
+    def open_ahead(self, connections: int) -> None:
+        self._client.open_ahead(connections)
 
     def check_access(self) -> None:
         response = self._call(Purpose.CONTROL, "GET", query=[("list-type", "2"), ("max-keys", "1")])

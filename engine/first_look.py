@@ -1,0 +1,277 @@
+"""The first look at both ends of a job: what does not depend on each other is asked at once.
+
+Over a distance a question costs a round trip, whatever it is. So the inventory is begun, the target
+looked at and connections for the probe opened while access to both ends is checked. The target is
+written to, by the probe, only after both checks have passed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from noria.engine.canary_removal import CanaryRemoval
+from noria.engine.config.jobfile import EndConfig, InventoryConfig, JobConfig
+from noria.engine.config.locations import Scheme
+from noria.engine.config.stores import open_end
+from noria.engine.inventory_files import StoreReportFiles
+from noria.engine.known_targets import KnownTarget
+from noria.manifests.errors import ConfigurationError, NoriaError
+from noria.manifests.schema import INVENTORY_SCHEMA
+from noria.workers.stores.background import BackgroundCall
+from noria.workers.stores.canaries import Canaries, canary_prefixes
+from noria.workers.stores.listing import Listing
+from noria.workers.stores.paced import PacedStore
+from noria.workers.stores.probe import CONNECTIONS, TargetFacts, find_target_facts
+from noria.workers.stores.protocol import ObjectHead, SourceStore
+
+if TYPE_CHECKING:
+    from noria.manifests.inventory.reading import InventoryReport
+
+LOOK_UP_STREAMS: Final = 32
+"""HEAD requests at a time for key lists, which state no sizes."""
+LISTING_CONNECTIONS: Final = 4
+"""Opened ahead for the prefixes that the first page of a listing names."""
+
+
+class SourceLook:
+    """What a job is to move, asked for from the moment that this is made; a context manager."""
+
+    def __init__(self, config: JobConfig) -> None:
+        self._config = config
+        self._store = open_end(config.source, read_only=True)
+        self._stack = ExitStack()
+        location, inventory = config.source.location, config.inventory
+        self._access = _checked_access(self._store, "source", config.source)
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._head: BackgroundCall[ObjectHead | None] | None = None
+        self._report: BackgroundCall[InventoryReport] | None = None
+        names_object = bool(location.path) and not location.path.endswith("/")
+        if names_object:
+            self._head = BackgroundCall(partial(self._store.head, location.path), "head")
+        if inventory.kind == "listing":
+            self._store.open_ahead(min(LISTING_CONNECTIONS, inventory.listing_streams))
+            self._begin_listing(inventory.listing_streams)
+        else:
+            self._report = BackgroundCall(partial(_open_report, config), "report")
+            if names_object:
+                self._begin_listing(1)
+
+    def check(self) -> None:
+        """Wait for the answer whether the source may be read; raise ConfigurationError if not."""
+        self._access.result()
+        if self._report is not None:
+            self._report.result()
+
+    def single_object(self) -> str | None:
+        """The whole key, if the source's URL names one object.
+
+        Raises ConfigurationError if that is unclear, or if there is nothing to move.
+        """
+        location = self._config.source.location
+        if location.scheme is Scheme.FILE:
+            path = Path(location.container)
+            return path.name if path.is_file() else None
+        named = self._head is not None and self._head.result() is not None
+        if named and not self._is_empty():
+            raise ConfigurationError(
+                "the source names an object, and others lie below the same name; write the URL "
+                "with a slash at its end to move those"
+            )
+        if not named and location.prefix and self._report is None and self._is_empty():
+            raise ConfigurationError(
+                f"there is nothing below {location}; check the container and the prefix"
+            )
+        return location.path if named else None
+
+    def rows(self, key: str | None) -> Iterator[pa.RecordBatch]:
+        """Rows of what is to move: of one object if its key is given. Call once."""
+        if key is not None:
+            yield row_of(key, self._store.head(key) if self._head is None else self._head.result())
+        elif self._report is not None:
+            for batch in self._report.result().batches():
+                looked_up = self._config.inventory.kind == "keys"
+                yield _looked_up(batch, self._store) if looked_up else batch
+        else:
+            yield from self._batches
+
+    def report_time(self) -> str | None:
+        """When the report that the rows come from was begun, for people."""
+        created = None if self._report is None else self._report.result().created
+        return None if created is None else f"{created:%Y-%m-%d %H:%M} UTC"
+
+    def __enter__(self) -> SourceLook:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _begin_listing(self, streams: int) -> None:
+        listing = Listing(self._store, self._config.source.location.prefix, streams=streams)
+        self._batches = iter(self._stack.enter_context(listing))
+
+    def _is_empty(self) -> bool:
+        """Wait for the first row, which rows() yields all the same."""
+        first = next((batch for batch in self._batches if batch.num_rows), None)
+        if first is not None:
+            self._batches = itertools.chain([first], self._batches)
+        return first is None
+
+
+class TargetLook:
+    """What the target is and holds; a context manager, whose end removes the probe's canaries."""
+
+    def __init__(self, config: JobConfig, token: str) -> None:
+        """`token` names the canaries: the same each time that this job is planned."""
+        prefix = config.target.location.prefix
+        self.store = open_end(config.target)
+        self._known = KnownTarget(self.store, prefix)
+        self._recalled = self._known.recall()
+        # Requests of the probe go at once, two round trips from now.
+        self.store.open_ahead(CONNECTIONS if self._recalled is None else 0)
+        self._access = _checked_access(self.store, "target", config.target)
+        self._provider = (
+            None if self._recalled is None else BackgroundCall(self.store.answered_as, "provider")
+        )
+        self._own = canary_prefixes(prefix, token)
+        self._canaries = Canaries(self.store, prefix, token)
+        self._leftovers = BackgroundCall(self._canaries.are_there, "leftovers")
+        self._listing = Listing(self.store, prefix, streams=1)
+        self._facts: BackgroundCall[TargetFacts] | None = None
+        self.removal = CanaryRemoval(None)
+
+    def check(self) -> None:
+        """Wait for the answer whether the target may be listed; raise ConfigurationError if not."""
+        self._access.result()
+
+    def begin_probe(self) -> None:
+        """Probe the target, unless that was done lately. Both ends have to be checked before."""
+        recalled, provider = self._recalled, self._provider
+        if recalled is None or provider is None or provider.result() != recalled.provider:
+            self.removal = CanaryRemoval(self._canaries)
+            self._facts = BackgroundCall(self._probe, "probe")
+
+    def facts(self) -> TargetFacts:
+        """What the probe found, now or lately."""
+        if self._facts is not None:
+            return self._facts.result()
+        assert self._recalled is not None, "begin_probe() was called"
+        if self._leftovers.result():
+            self.removal = CanaryRemoval(self._canaries)
+            self.removal.begin()
+        return self._recalled
+
+    def was_empty(self) -> bool:
+        """Return True if the target held no object but folder markers and canaries.
+
+        Nothing of ours lands on a folder marker.
+        """
+        for batch in self._listing:
+            canary = pa.scalar(False)
+            for own in self._own:
+                canary = pc.or_(canary, pc.starts_with(batch["key"], own))
+            marker = pc.and_(pc.equal(batch["size"], 0), pc.ends_with(batch["key"], "/"))
+            if not pc.all(pc.or_(marker, canary), min_count=0).as_py():
+                return False
+        return True
+
+    def __enter__(self) -> TargetLook:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._listing.close()
+        if kind is not None:
+            self.removal.finish_soon()
+
+    def _probe(self) -> TargetFacts:
+        try:
+            found = find_target_facts(self._canaries)
+        finally:
+            self.removal.begin()
+        self._known.keep(found)
+        return found
+
+
+def row_of(key: str, head: ObjectHead | None) -> pa.RecordBatch:
+    """The row of one object. One that is gone is an empty object that the move will miss."""
+    row: dict[str, Any] = dict.fromkeys(INVENTORY_SCHEMA.names)
+    row |= {"key": key, "size": 0}
+    if head is not None:
+        row |= {
+            "size": head.size,
+            "etag": head.etag,
+            "version_id": head.version_id,
+            "crc64nvme": head.crc64nvme,
+            "content_type": head.attributes.content_type,
+            "content_encoding": head.attributes.content_encoding,
+            "content_language": head.attributes.content_language,
+            "content_disposition": head.attributes.content_disposition,
+            "cache_control": head.attributes.cache_control,
+            "metadata": json.dumps(
+                dict(head.attributes.metadata), sort_keys=True, separators=(",", ":")
+            ),
+        }
+    return pa.RecordBatch.from_pylist([row], schema=INVENTORY_SCHEMA)
+
+
+def _checked_access(store: SourceStore, role: str, end: EndConfig) -> BackgroundCall[None]:
+    """A wrong name, key or endpoint is wrong usage here, whichever error it gives."""
+
+    def check() -> None:
+        try:
+            store.check_access()
+        except NoriaError as error:
+            raise ConfigurationError(f"{role} {end.location}: {error.message}") from error
+
+    return BackgroundCall(check, f"check {role}")
+
+
+def _looked_up(batch: pa.RecordBatch, source: SourceStore) -> pa.RecordBatch:
+    """A batch of a key list with what HEAD says of each."""
+    keys = batch.column("key").to_pylist()
+    with ThreadPoolExecutor(LOOK_UP_STREAMS) as streams:
+        heads: Iterable[ObjectHead | None] = streams.map(PacedStore(inner=source).head, keys)
+    return pa.concat_batches([row_of(key, head) for key, head in zip(keys, heads, strict=True)])
+
+
+def _open_report(config: JobConfig) -> InventoryReport:
+    """The report, its manifest checked. Raises InventoryError, ConfigurationError."""
+    # Readers of reports are many, and most jobs list.
+    from noria.manifests.inventory.reading import InventoryKind, read_inventory
+
+    kinds = {
+        "azure-inventory": InventoryKind.AZURE,
+        "s3-inventory": InventoryKind.S3,
+        "keys": InventoryKind.KEYS,
+    }
+    inventory, location = config.inventory, config.source.location
+    store, name = _report_store(inventory, config)
+    return read_inventory(
+        kinds[inventory.kind],
+        StoreReportFiles(store, name),
+        name,
+        container=location.container,
+        prefix=location.prefix if inventory.kind != "keys" else "",
+        account=location.account or None,
+    )
+
+
+def _report_store(inventory: InventoryConfig, config: JobConfig) -> tuple[SourceStore, str]:
+    if inventory.url is None:
+        raise ConfigurationError(f"inventory.kind = {inventory.kind} needs inventory.url")
+    end = EndConfig(url=inventory.url, endpoint=inventory.endpoint)
+    location = end.location
+    if location.scheme is Scheme.FILE:
+        return open_end(EndConfig(url="file:///"), read_only=True), location.container[1:]
+    if inventory.endpoint is None and location.scheme is config.source.location.scheme:
+        end = end.model_copy(update={"endpoint": config.source.endpoint})
+    return open_end(end, read_only=True), location.path

@@ -1,0 +1,127 @@
+"""Results of probes that are kept for an hour, so that the next plan for the same target need none.
+
+    $XDG_CACHE_HOME/noria/targets/DIGEST.json      ~/.cache if that is not set
+
+DIGEST is that of the version of Noria, the target's identity and the prefix. A file holds what the
+probe found, and no name, address or secret. It is believed only if nobody but this user could have
+written it. Only results that could not be better are kept: what a target could not do an hour ago,
+it may do now, and no plan is to promise less for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from noria.manifests.errors import NoriaError
+from noria.version import VERSION
+from noria.workers.stores.probe import TargetFacts
+from noria.workers.stores.protocol import Checksum, TargetCapabilities, TargetStore
+
+FRESH_SECONDS: Final = 3600.0
+SIZE_MAX: Final = 64 * 1024
+"""Bytes of a file. A larger one is none of these."""
+BEST: Final = TargetCapabilities(
+    checksum=Checksum.CRC64NVME, if_absent=True, checksum_in_trailer=True
+)
+_NAME: Final = re.compile(r"[0-9a-f]{64}\.")
+
+
+class KnownTarget:
+    """Where the result of the probe of one target is kept."""
+
+    def __init__(
+        self, target: TargetStore, prefix: str, environment: Mapping[str, str] = os.environ
+    ) -> None:
+        self._path: Path | None = None
+        identity = None
+        with contextlib.suppress(NoriaError):  # whoever uses the credentials says what is wrong
+            identity = target.identity
+        home = environment.get("XDG_CACHE_HOME", "")
+        with contextlib.suppress(RuntimeError):  # no home
+            folder = Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()
+            if identity is not None:
+                digest = hashlib.sha256(repr((VERSION, identity, prefix)).encode()).hexdigest()
+                self._path = folder / "noria" / "targets" / f"{digest}.json"
+
+    def recall(self) -> TargetFacts | None:
+        """Return the result of a probe of the last hour; None if there is none to believe."""
+        if self._path is None:
+            return None
+        try:
+            _refuse_others(os.lstat(self._path.parent), stat.S_IFDIR, 0o022)
+            kept = json.loads(_read_own(self._path))
+            age_seconds = time.time() - kept["probed"]
+            facts = _parsed(kept["facts"])
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return None
+        fresh = 0 <= age_seconds < FRESH_SECONDS
+        return facts if fresh and facts.capabilities == BEST else None
+
+    def keep(self, facts: TargetFacts) -> None:
+        """Keep a result for the next plans. Without a place for it, do nothing."""
+        if self._path is None or facts.capabilities != BEST:
+            return
+        from pydantic import TypeAdapter
+
+        stated = TypeAdapter(TargetFacts).dump_python(facts, mode="json")
+        text = json.dumps({"probed": time.time(), "facts": stated})
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _refuse_others(os.lstat(self._path.parent), stat.S_IFDIR, 0o022)
+            for old in _stale(self._path.parent):
+                old.unlink(missing_ok=True)
+            scratch = self._path.with_suffix(f".{os.getpid()}.{time.monotonic_ns()}")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with open(os.open(scratch, flags, 0o600), "w") as file:
+                file.write(text)
+            os.replace(scratch, self._path)
+
+    def forget(self) -> None:
+        """Drop what is kept: the target is found to be another one."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+
+def _parsed(facts: Any) -> TargetFacts:
+    from pydantic import TypeAdapter
+
+    found: TargetFacts = TypeAdapter(TargetFacts).validate_json(json.dumps(facts), strict=True)
+    return found
+
+
+def _read_own(path: Path) -> bytes:
+    """The content of a small file that only this user can write. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        _refuse_others(status, stat.S_IFREG, 0o077)
+        if status.st_size > SIZE_MAX:
+            raise OSError("too large")
+        return file.read(SIZE_MAX)
+
+
+def _refuse_others(status: os.stat_result, kind: int, forbidden: int) -> None:
+    """Raise OSError unless it is of this kind, this user's own, and without these permissions."""
+    mode = status.st_mode
+    if stat.S_IFMT(mode) != kind or status.st_uid != os.geteuid() or mode & forbidden:
+        raise OSError("not this user's own")
+
+
+def _stale(folder: Path) -> Iterator[Path]:
+    """Files of ours, whole or torn, that nobody will believe any more."""
+    for entry in os.scandir(folder):
+        if (
+            _NAME.match(entry.name)
+            and time.time() - entry.stat(follow_symlinks=False).st_mtime > FRESH_SECONDS
+        ):
+            yield Path(entry.path)

@@ -1,0 +1,247 @@
+"""Canaries: the objects and uploads by which the probe tries a target, and how they are removed.
+
+All are below `PREFIX.noria-probe-TOKEN/`, but for one name, which is tried at the container's root.
+Whoever knows prefix and token can find and remove them, also after the process that wrote them was
+killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, TypeVar
+
+from noria.manifests.errors import NoriaError, OutcomeUnknown
+from noria.manifests.model import Attributes, PartRecord
+from noria.workers.digest import crc64nvme
+from noria.workers.http.client import BodyWriter, Send
+from noria.workers.stores.background import BackgroundCall, all_results, wait_for_all
+from noria.workers.stores.listing import list_objects
+from noria.workers.stores.paced import PacedTarget, RetryPolicy, Stopped
+from noria.workers.stores.protocol import Checksum, ObjectHead, TargetStore
+
+T = TypeVar("T")
+
+POLICY: Final = RetryPolicy(tries=5, base_seconds=1.0, cap_seconds=4.0)
+"""About five seconds in total: a person waits, and some servers answer 500 to names they refuse.
+
+For the same reason a write of unknown outcome is sent only once more.
+"""
+REMOVAL_ROUNDS: Final = 3
+"""Some targets make folders and list them only once they are empty, so the listing is repeated."""
+LEAVE_SECONDS: Final = 2.0
+"""How long requests under way are waited for if the probe is interrupted."""
+
+BODY: Final = memoryview(b"canary")
+CRC: Final = crc64nvme(BODY)
+_OTHER_CRC: Final = crc64nvme(b"damaged")
+_ATTRIBUTES: Final = Attributes(metadata={"canary": "yes"})
+
+
+def canary_prefixes(prefix: str, token: str) -> tuple[str, ...]:
+    """With what the names of all canaries begin, as the target may list them."""
+    base = f"{prefix}.noria-probe-{token}/"
+    at_root = f".noria-probe-{token}-slash"
+    return (base,) if prefix else (base, at_root, "/" + at_root)
+
+
+class Canaries:
+    """The canaries of one probe. May be used from many threads at once."""
+
+    def __init__(self, store: TargetStore, prefix: str, token: str) -> None:
+        """`store` is a target without retries, and `prefix` the job's."""
+        self._stopping = threading.Event()
+        self.target = PacedTarget(inner=store, policy=POLICY, stopping=self._stopping)
+        self._prefixes = canary_prefixes(prefix, token)
+        self.base = self._prefixes[0]
+        self.at_root = None if prefix else self._prefixes[1]
+        self._txid = f"probe.{token}"
+        self._written: set[str] = set()
+        """Names whose write succeeded; the target may have given them others."""
+        self._listed: set[str] = set()
+        self._open: set[tuple[str, str]] = set()
+        self._removing = False
+        self._calls: list[BackgroundCall[object]] = []
+
+    def call(self, call: Callable[[], T]) -> BackgroundCall[T]:
+        """Begin a call that writes canaries or looks at them."""
+        begun = BackgroundCall(call, "probe")
+        self._calls.append(begun)
+        return begun
+
+    # -- writing and looking -----------------------------------------------------------------------
+
+    def put(self, target: PacedTarget, key: str, body: memoryview = BODY) -> None:
+        self._go_on()
+        put = partial(
+            target.put_object,
+            key,
+            body,
+            attributes=_ATTRIBUTES,
+            txid=self._txid,
+            crc64nvme=crc64nvme(body),
+        )
+        try:
+            put()
+        except OutcomeUnknown:
+            put()
+        self._written.add(key)
+
+    def send_damaged(
+        self, target: PacedTarget, key: str, checksum: Checksum, upload_id: str | None = None
+    ) -> None:
+        """Send bytes under another checksum than theirs, as an object or as a part."""
+        self._go_on()
+        target.send_damaged(key, checksum, upload_id)
+        if upload_id is None:
+            self._written.add(key)
+
+    def send_damaged_stream(self, target: PacedTarget, key: str, upload_id: str) -> int | None:
+        """Stream the canary as a part with a wrong checksum; return the one that is answered."""
+        self._go_on()
+        return target.put_part(
+            key, upload_id, 1, _write_body, size=len(BODY), crc64nvme=lambda: _OTHER_CRC
+        ).crc64nvme
+
+    def open_upload(self, target: PacedTarget, key: str) -> str:
+        self._go_on()
+        upload_id = target.create_upload(
+            key, attributes=_ATTRIBUTES, txid=self._txid, size=len(BODY)
+        )
+        self._open.add((key, upload_id))
+        return upload_id
+
+    def finish_upload(
+        self,
+        target: PacedTarget,
+        key: str,
+        upload_id: str,
+        *,
+        streamed: bool = False,
+        after: Iterable[BackgroundCall[object]] = (),
+    ) -> int | None:
+        """Send the canary as one part, wait for the calls `after`, complete the upload.
+
+        Return the checksum in the response to the part.
+        """
+        self._go_on()
+        size = len(BODY)
+        body: memoryview | BodyWriter = _write_body if streamed else BODY
+        written = target.put_part(key, upload_id, 1, body, size=size, crc64nvme=lambda: CRC)
+        all_results(after)
+        self._go_on()
+        complete = partial(
+            target.complete_upload,
+            key,
+            upload_id,
+            [PartRecord(number=1, size=size, etag=written.etag, crc64nvme=CRC, chunks=b"")],
+            size=size,
+            crc64nvme=CRC,
+            attributes=_ATTRIBUTES,
+            txid=self._txid,
+        )
+        try:
+            complete()
+        except OutcomeUnknown:
+            complete()
+        self._written.add(key)
+        self._open.discard((key, upload_id))
+        return written.crc64nvme
+
+    def is_own(self, head: ObjectHead | None, size: int) -> bool:
+        """Return True if a canary has the size and the transfer id it was written with."""
+        return head is not None and (head.size, head.txid) == (size, self._txid)
+
+    def listed(self) -> set[str]:
+        """Return the canaries that the target lists now, under the names that it gave them."""
+        found = all_results(self.call(partial(self._list, prefix)) for prefix in self._prefixes)
+        self._listed = set().union(*found)
+        return self._listed
+
+    # -- removing ----------------------------------------------------------------------------------
+
+    def are_there(self) -> bool:
+        """Return True if an earlier probe has left an object or an upload."""
+        uploads = self.call(self._list_uploads)
+        return bool(self.listed()) or bool(uploads.result())
+
+    def remove(self) -> int:
+        """Remove all objects and uploads of the probe; return how many are still there.
+
+        Raises what listing them raises. May be repeated.
+        """
+        self._removing = True
+        self._stopping.set()  # a request of an interrupted probe is not tried again
+        wait_for_all(self._calls, LEAVE_SECONDS)
+        self._calls.clear()
+        self._stopping.clear()
+        objects, uploads = self._listed, set(self._open)
+        if not objects:
+            uploads |= self._list_uploads()
+            objects = self.listed()
+        for _ in range(REMOVAL_ROUNDS):
+            unaborted = self._abort(uploads)
+            self._delete(objects)
+            # After those: SeaweedFS takes a second over two deletes of one object at once.
+            self._delete(self._written - objects)
+            self._written.clear()
+            listing = self.call(self._list_uploads)
+            objects, uploads = self.listed(), listing.result()
+            if not objects and not unaborted:
+                break
+        return len(objects) + unaborted
+
+    def _go_on(self) -> None:
+        """Raise Stopped if the canaries are being removed: an interrupted probe writes no more."""
+        if self._removing:
+            raise Stopped
+
+    def _delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, those below another's name before that one."""
+        waiting = set(keys)
+        while waiting:
+            above = {
+                key
+                for key in waiting
+                for other in waiting
+                if other != key and other.startswith(key.rstrip("/") + "/")
+            }
+            all_results(self.call(partial(self._delete_one, key)) for key in waiting - above)
+            waiting = above
+
+    def _delete_one(self, key: str) -> None:
+        with contextlib.suppress(NoriaError):  # the listing shows what is left
+            self.target.delete_object(key)
+
+    def _abort(self, uploads: Iterable[tuple[str, str]]) -> int:
+        """Abort uploads, those of one name one by one; return how many could not be aborted."""
+        names: dict[str, list[str]] = {}
+        for key, upload_id in uploads:
+            names.setdefault(key, []).append(upload_id)
+        self._open.clear()
+        return sum(
+            all_results(self.call(partial(self._abort_all, *item)) for item in names.items())
+        )
+
+    def _abort_all(self, key: str, upload_ids: Iterable[str]) -> int:
+        failed = 0
+        for upload_id in upload_ids:
+            try:
+                self.target.abort_upload(key, upload_id)
+            except NoriaError:
+                failed += 1
+        return failed
+
+    def _list_uploads(self) -> set[tuple[str, str]]:
+        return {(upload.key, upload.upload_id) for upload in self.target.list_uploads(self.base)}
+
+    def _list(self, prefix: str) -> set[str]:
+        batches = list_objects(self.target.inner, prefix, streams=1)
+        return {key for batch in batches for key in batch.column("key").to_pylist()}
+
+
+def _write_body(send: Send) -> None:
+    send(BODY[:2])
+    send(BODY[2:])
