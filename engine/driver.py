@@ -139,6 +139,7 @@ class Driver:
         self._totals = totals
         self._spec = spec
         self._run = config.run
+        assert config.plan.part_bytes is not None, "what is driven is planned"
         self._part_bytes = config.plan.part_bytes
         self._sizes = sizes
         self._area = area

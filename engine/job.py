@@ -53,6 +53,7 @@ from noria.manifests.job.reconcile import Reconciliation, reconcile
 from noria.manifests.job.seals import read_seals
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
+from noria.manifests.plan.parts import suitable_part_bytes
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.listing import Listing
 
@@ -425,10 +426,14 @@ def _run_config(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunCo
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     merged = {**config.model_dump(), "run": {**config.run.model_dump(), **given}}
     run_config = job_config(merged, "settings of this run").run
-    if config.plan.part_bytes > run_config.bytes_in_flight // 2:
+    # Before it is planned, a job has the smallest parts that it may get.
+    part_bytes = config.plan.part_bytes or suitable_part_bytes(
+        0, chunk_bytes=config.plan.chunk_bytes
+    )
+    if part_bytes > run_config.bytes_in_flight // 2:
         raise ConfigurationError(
             f"run.bytes_in_flight ({run_config.bytes_in_flight}) must be at least twice "
-            f"plan.part_bytes ({config.plan.part_bytes}): raise it, or plan with smaller parts"
+            f"plan.part_bytes ({part_bytes}): raise it, or plan with smaller parts"
         )
     return run_config
 

@@ -44,6 +44,7 @@ class Prepared:
 
     directory: JobDirectory
     config: JobConfig
+    """As it was asked for, with the part_bytes that the plan has."""
     facts: JobFacts
     manifest: Manifest
     look: TargetLook | None = None
@@ -115,11 +116,13 @@ def open_prepared(root: Path) -> Prepared:
     """The plan at root. Raises JobDirectoryError if it is not finished."""
     directory = JobDirectory.open(root)
     config, facts = job_parts(directory)
+    manifest = open_manifest(directory.manifest_path)
+    plan = config.plan.model_copy(update={"part_bytes": manifest.options.part_bytes})
     return Prepared(
         directory=directory,
-        config=config,
+        config=config.model_copy(update={"plan": plan}),
         facts=facts,
-        manifest=open_manifest(directory.manifest_path),
+        manifest=manifest,
     )
 
 
@@ -235,6 +238,7 @@ def _freeze(directory: JobDirectory, source: SourceLook, say: Say) -> None:
         options=config.plan_options(
             limits_for(facts.provider), _rules(directory), facts.target_prefix
         ),
+        suit_parts=config.plan.part_bytes is None,
     )
 
 

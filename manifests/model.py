@@ -377,3 +377,8 @@ class WorkerReport:
     progress: tuple[LeaseProgress, ...]
     results: tuple[LeaseResult, ...]
     metrics: MetricsSnapshot
+    free_places: int = 0
+    """Of the transfers that it may have in flight, how many had no work since the last report.
+
+    Only those count that had none to start for the whole of that time.
+    """

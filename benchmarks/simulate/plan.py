@@ -6,7 +6,7 @@ import math
 import random
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 
@@ -18,7 +18,7 @@ from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.model import ShardKind, ShardPlan
 from noria.manifests.plan.options import PlanOptions
-from noria.manifests.plan.parts import fit_parts, largest_object
+from noria.manifests.plan.parts import fit_parts, largest_object, suitable_part_bytes
 from noria.manifests.plan.providers import known_name_rules, limits_for
 from noria.manifests.plan.shards import MIN_SHARD_BYTES, Cut, cut_shards, shard_caps
 
@@ -102,16 +102,12 @@ def made_up_job(
 
 def _options(total_bytes: int, target_shards: int | None) -> PlanOptions:
     options = PlanOptions(limits=limits_for(PROVIDER), rules=known_name_rules(PROVIDER))
+    part_bytes = suitable_part_bytes(total_bytes, chunk_bytes=options.chunk_bytes)
+    options = replace(options, part_bytes=part_bytes)
     if target_shards is None:
         return options
     each = max(MIN_SHARD_BYTES, -(-total_bytes // target_shards))
-    return PlanOptions(
-        limits=options.limits,
-        rules=options.rules,
-        shard_bytes=each,
-        shard_objects=1_000_000,
-        target_shards=target_shards,
-    )
+    return replace(options, shard_bytes=each, shard_objects=1_000_000, target_shards=target_shards)
 
 
 def _check_number(total_bytes: int, objects: int, options: PlanOptions) -> None:

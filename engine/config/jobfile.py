@@ -36,6 +36,7 @@ from noria.engine.config.locations import (
 )
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.plan.options import PlanOptions
+from noria.manifests.plan.parts import suitable_part_bytes
 from noria.manifests.plan.providers import PROVIDERS, NameRules, ProviderLimits
 
 MIB = 1024 * 1024
@@ -71,9 +72,15 @@ def parse_size(text: str | int) -> int:
         raise ValueError("this is not a size; write a number of bytes, or 8MiB, 1.5GiB") from None
 
 
+def _auto_is_none(value: object) -> object:
+    return None if value == "auto" else value
+
+
 Url = Annotated[str, AfterValidator(_check_url)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=1 << 60)]
+AutoSize = Annotated[Size | None, BeforeValidator(_auto_is_none)]
+"""None, written as "auto": chosen by Noria."""
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
 """Up to 30 years: what clocks and waits can take."""
 Printable = Annotated[str, AfterValidator(_check_printable)]
@@ -128,8 +135,11 @@ class InventoryConfig(_Section):
 class PlanConfig(_Section):
     """[plan]: fixed when the job is planned."""
 
-    part_bytes: Size = 64 * MIB
-    """What is sent at once; larger objects go in parts of this size, or larger if limits ask."""
+    part_bytes: AutoSize = None
+    """What is sent at once; larger objects go in parts of this size, or larger if limits ask.
+
+    "auto": 16 to 64 MiB, so that the whole job has about a thousand parts if it can.
+    """
     chunk_bytes: Size = 8 * MIB
     """Bytes under one digest of a receipt; parts are whole numbers of chunks."""
     shard_bytes: Size = 64 * GIB
@@ -141,7 +151,7 @@ class PlanConfig(_Section):
 
     @model_validator(mode="after")
     def _whole_chunks(self) -> PlanConfig:
-        if self.part_bytes % self.chunk_bytes:
+        if self.part_bytes is not None and self.part_bytes % self.chunk_bytes:
             raise ValueError(
                 f"part_bytes ({self.part_bytes}) must be a multiple of chunk_bytes "
                 f"({self.chunk_bytes})"
@@ -221,13 +231,17 @@ class JobConfig(_Section):
     def plan_options(
         self, limits: ProviderLimits, rules: NameRules, target_prefix: str
     ) -> PlanOptions:
-        """[plan] as manifests/plan/options.py takes it. Raises ConfigurationError."""
+        """[plan] as manifests/plan/options.py takes it. Raises ConfigurationError.
+
+        Parts of automatic size are those of a job of no bytes: freeze() knows how many there are.
+        """
         plan = self.plan
+        smallest = suitable_part_bytes(0, chunk_bytes=plan.chunk_bytes)
         return PlanOptions(
             limits=limits,
             rules=rules,
             target_prefix=target_prefix,
-            part_bytes=plan.part_bytes,
+            part_bytes=plan.part_bytes or smallest,
             chunk_bytes=plan.chunk_bytes,
             shard_bytes=plan.shard_bytes,
             shard_objects=plan.shard_objects,

@@ -10,14 +10,20 @@ from dataclasses import dataclass
 
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.model import Lease, LeaseKind, LeaseProgress, LeaseResult
+from noria.manifests.plan.shards import MIN_SHARD_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerOptions:
     """The scheduler's bounds. Times are in seconds; 0 is refused unless its meaning is given."""
 
-    leases_per_worker: int = 16
-    """The widest window: a worker holds no more leases than this, whatever slots it offers."""
+    leases_per_worker: int = 64
+    """No worker holds more leases than this, whatever it offers and however hungry it is.
+
+    Each is a thread that mostly waits. With four objects to a lease, 64 keep 256 transfers busy.
+    """
+    hunger_seconds: float = 10.0
+    """After so long without hunger a worker may hold one lease less, down to its slots."""
     attempts_per_span: int = 4
     """After so many failed attempts a span is quarantined; after so many lost uploads, a shard."""
     worker_failure_limit: int = 3
@@ -30,10 +36,15 @@ class SchedulerOptions:
     """A worker that still reports a lease so long after it was revoked is ended."""
     retry_seconds: float = 5.0
     """How long a span rests after its first failure, doubled with each more; 0 means not at all."""
-    min_split_units: int = 2
+    min_split_units: int = 1
     """Neither half of a split is smaller."""
-    split_seconds: float = 60.0
-    """A lease expected to end sooner is not split; 0 means that any may be."""
+    min_split_bytes: int = MIN_SHARD_BYTES
+    """If both halves of a lease are as large, it is split before its pace is known."""
+    split_seconds: float = 5.0
+    """A lease expected to end sooner is not split; 0 means that any may be.
+
+    A split takes two or three seconds to reach the worker that it is for.
+    """
     split_timeout_seconds: float = 60.0
     """A split that is not answered, or refused, may be asked for again after this."""
     max_clock_gap_seconds: float = 20.0
@@ -70,7 +81,7 @@ class WorkerJoined:
     now: float
     worker: str
     slots: int
-    """How many leases it works on side by side."""
+    """How many leases it works on side by side at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +92,11 @@ class WorkerReported:
     worker: str
     progress: tuple[LeaseProgress, ...]
     """Every lease that the worker holds, also one on which nothing is done yet."""
+    free_places: int = 0
+    """Transfers that it could have had in flight since its last report, if it had had work.
+
+    With some, the worker is hungry.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

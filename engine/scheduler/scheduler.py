@@ -6,7 +6,6 @@ in it is durable: seals say which units are settled, and all else is made again 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import assert_never
 
@@ -34,7 +33,7 @@ from noria.engine.scheduler.events import (
 )
 from noria.engine.scheduler.span_table import SpanTable
 from noria.engine.scheduler.splitting import choose_splits, split_in_half
-from noria.engine.scheduler.state import LiveLease, Shard, Span, SpanState, WorkerState
+from noria.engine.scheduler.state import LiveLease, Shard, Span, SpanState, Waiting, WorkerState
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, ShardPlan
 
 __all__ = ["Scheduler", "SchedulerOptions", "SettledSpan"]
@@ -68,6 +67,8 @@ class Scheduler:
     - a unit has at most one live lease, and is sealed at most once in a generation of its shard;
     - attempts grow; a result counts only if its attempt is live, and from the worker that has it;
     - no unit is forgotten: only a drain finishes a run before all are settled or quarantined;
+    - a worker holds its slots' leases at most; one that reports free places twice as many, again
+      and again, up to leases_per_worker, but none that a worker below its slots could have;
     - the same events give the same commands.
 
     `settled` is what earlier runs sealed; overlapping or unknown spans raise JobDirectoryError.
@@ -91,8 +92,7 @@ class Scheduler:
         self._attempt = first_attempt
         self._table = SpanTable(shards, settled, generations)
         self._workers: dict[str, WorkerState] = {}
-        self._idle: OrderedDict[str, WorkerState] = OrderedDict()
-        """Workers with room, who waits longest first."""
+        self._waiting = Waiting()
         self._live: dict[int, LiveLease] = {}
         """By attempt."""
         self._commands: list[Command] = []
@@ -217,18 +217,16 @@ class Scheduler:
     # -- workers -----------------------------------------------------------------------------------
 
     def _note_room(self, worker: WorkerState) -> None:
-        """Keep the queue of idle workers true after any change of a worker's room."""
-        if worker.room > 0:
-            self._idle.setdefault(worker.name, worker)
-        else:
-            self._idle.pop(worker.name, None)
+        self._waiting.note(worker)
 
     def _grant_ready(self) -> None:
-        """What is ready, the biggest first, to whom waits longest; one lease for each in turn."""
+        """What is ready, the biggest first, to whose turn it is; one lease for each in turn."""
         if self._drain_at is not None:
             return
-        while self._idle and self._table.backlog.peek() is not None:
-            _, worker = self._idle.popitem(last=False)
+        while self._table.backlog.peek() is not None:
+            worker = self._waiting.take()
+            if worker is None:
+                return
             self._grant(self._table.backlog.pop(), worker)
             self._note_room(worker)
 
@@ -245,7 +243,9 @@ class Scheduler:
         if event.worker in self._workers:
             self._lose(self._workers[event.worker], "worker_lost")
         slots = min(event.slots, self._options.leases_per_worker)
-        worker = self._workers[event.worker] = WorkerState(event.worker, slots, heard_at=self._now)
+        worker = self._workers[event.worker] = WorkerState(
+            event.worker, slots, window=slots, heard_at=self._now, hungry_at=self._now
+        )
         self._note_room(worker)
 
     def _leave(self, worker: WorkerState) -> None:
@@ -323,6 +323,11 @@ class Scheduler:
         if worker is None:
             return
         worker.heard_at = self._now
+        options = self._options
+        if event.free_places > 0:
+            worker.grow_hungry(event.free_places, self._now, leases_max=options.leases_per_worker)
+        else:
+            worker.be_fed(self._now, hunger_seconds=options.hunger_seconds)
         fenced: dict[int, float] = {}
         missing = dict(worker.live_leases)
         for item in event.progress:
@@ -338,9 +343,7 @@ class Scheduler:
         self._note_room(worker)
         for live_lease in missing.values():
             self._miss(live_lease)
-        ignores_us = any(
-            self._now - since >= self._options.revoke_seconds for since in fenced.values()
-        )
+        ignores_us = any(self._now - since >= options.revoke_seconds for since in fenced.values())
         if ignores_us and worker.name in self._workers:
             self._expel(worker, "revoke_ignored")
 
@@ -439,11 +442,14 @@ class Scheduler:
             self._give_back(live_lease)
 
     def _split_tail(self) -> None:
-        """Nothing is ready and workers are idle: halve the leases that would end last."""
-        if self._drain_at is not None or not self._idle or self._table.backlog.peek():
+        """Nothing is ready, workers are idle or hungry: halve the leases that would end last."""
+        if self._drain_at is not None or self._table.backlog.peek():
             return
-        room, live = sum(worker.room for worker in self._idle.values()), self._live.values()
-        for live_lease in choose_splits(live, room=room, now=self._now, options=self._options):
+        wanted = sum(worker.splits_wanted for worker in self._waiting)
+        if not wanted:
+            return
+        live = self._live.values()
+        for live_lease in choose_splits(live, wanted=wanted, now=self._now, options=self._options):
             live_lease.split_at = self._now
             self._commands.append(split_in_half(live_lease))
 

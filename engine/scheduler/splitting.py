@@ -12,13 +12,22 @@ from noria.engine.scheduler.state import LiveLease
 
 
 def choose_splits(
-    live: Collection[LiveLease], *, room: int, now: float, options: SchedulerOptions
+    live: Collection[LiveLease], *, wanted: int, now: float, options: SchedulerOptions
 ) -> list[LiveLease]:
-    """The leases that would end last: one at most for each free slot that no open split fills."""
-    open_splits = sum(_is_open(live_lease, now, options) for live_lease in live)
+    """The leases that would end last: one at most for each wanted one that no open split brings.
+
+    No lease is split for its own worker: the same worker would do the same work.
+    """
+    wanted -= sum(_is_open(live_lease, now, options) for live_lease in live)
     candidates = [live_lease for live_lease in live if _may_split(live_lease, now, options)]
     candidates.sort(key=lambda live_lease: (-live_lease.seconds_left(now), live_lease.attempt))
-    return candidates[: max(0, room - open_splits)]
+    chosen: list[LiveLease] = []
+    for live_lease in candidates:
+        if len(chosen) >= wanted:
+            break
+        if len(chosen) < wanted - live_lease.worker.splits_wanted:
+            chosen.append(live_lease)
+    return chosen
 
 
 def split_in_half(live_lease: LiveLease) -> Split:
@@ -38,9 +47,8 @@ def _is_open(live_lease: LiveLease, now: float, options: SchedulerOptions) -> bo
 
 
 def _may_split(live_lease: LiveLease, now: float, options: SchedulerOptions) -> bool:
-    return (
-        live_lease.units_left >= 2 * options.min_split_units
-        and not _is_open(live_lease, now, options)
-        and live_lease.is_paced(now, options.split_seconds)
-        and live_lease.seconds_left(now) > options.split_seconds
-    )
+    if live_lease.units_left < 2 * options.min_split_units or _is_open(live_lease, now, options):
+        return False
+    if not live_lease.is_paced(now, options.split_seconds):
+        return live_lease.span.bytes_of(live_lease.units_left // 2) >= options.min_split_bytes
+    return live_lease.seconds_left(now) > options.split_seconds

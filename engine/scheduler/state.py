@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -76,16 +78,25 @@ class Span:
     @property
     def rank(self) -> tuple[bool, int, int, int]:
         """Who goes first: what completes an object, then the most bytes; ties by place."""
-        plan = self.shard.plan
-        share = plan.bytes * self.units // max(1, plan.units)
+        share, plan = self.bytes_of(self.units), self.shard.plan
         return self.kind is not LeaseKind.ASSEMBLE, -share, plan.shard, self.first
+
+    def bytes_of(self, units: int) -> int:
+        """So many units of its shard, each taken to be as large as the others."""
+        return self.shard.plan.bytes * units // max(1, self.shard.plan.units)
 
 
 @dataclass(slots=True, eq=False)
 class WorkerState:
     name: str
     slots: int
+    window: int
+    """The most leases that it may hold now: its slots, and more while they leave it hungry."""
     heard_at: float
+    hungry_at: float
+    """When it was last hungry, or last gave up one lease of its window."""
+    is_hungry: bool = False
+    """As of its last report."""
     leaving: bool = False
     """Draining or lost."""
     live_leases: dict[int, LiveLease] = field(default_factory=dict)
@@ -97,8 +108,71 @@ class WorkerState:
 
     @property
     def room(self) -> int:
-        """Revoked work keeps its slot until the worker is seen to have let go of its memory."""
-        return 0 if self.leaving else self.slots - len(self.live_leases) - len(self.fenced)
+        """Revoked work keeps its place until the worker is seen to have let go of its memory."""
+        return 0 if self.leaving else self.window - self._held
+
+    @property
+    def turn(self) -> int:
+        """Its place among those with room, as the names of Waiting.TURNS say."""
+        if not self._held:
+            return 0
+        if self._held >= self.slots:
+            return 3
+        return 1 if self.is_hungry else 2
+
+    @property
+    def splits_wanted(self) -> int:
+        """How many leases it needs at once if nothing is ready: what others hold is split."""
+        if self._held and not self.is_hungry:
+            return 0
+        return max(0, self.room if self._held else min(1, self.room))
+
+    @property
+    def _held(self) -> int:
+        return len(self.live_leases) + len(self.fenced)
+
+    def grow_hungry(self, free_places: int, now: float, *, leases_max: int) -> None:
+        """It could have done more: it may hold a lease more for each place, twofold at most."""
+        held = len(self.live_leases)
+        self.window = max(self.window, min(held + min(held, free_places), leases_max))
+        self.is_hungry, self.hungry_at = True, now
+
+    def be_fed(self, now: float, *, hunger_seconds: float) -> None:
+        """It had enough. After a while it may hold one lease less, down to its slots."""
+        self.is_hungry = False
+        if self.window > self.slots and now - self.hungry_at >= hunger_seconds:
+            self.window -= 1
+            self.hungry_at = now
+
+
+class Waiting:
+    """Workers that may be given a lease: by turn, and of one turn who waits longest first."""
+
+    TURNS = ("holds nothing", "below its slots and hungry", "below its slots", "hungry")
+
+    def __init__(self) -> None:
+        self._turns: tuple[OrderedDict[str, WorkerState], ...] = tuple(
+            OrderedDict() for _ in self.TURNS
+        )
+
+    def __iter__(self) -> Iterator[WorkerState]:
+        return itertools.chain.from_iterable(turn.values() for turn in self._turns)
+
+    def note(self, worker: WorkerState) -> None:
+        """Keep the order true after any change of what a worker holds or may hold."""
+        mine = worker.turn if worker.room > 0 else None
+        for number, turn in enumerate(self._turns):
+            if number == mine:
+                turn.setdefault(worker.name, worker)
+            else:
+                turn.pop(worker.name, None)
+
+    def take(self) -> WorkerState | None:
+        """Remove the worker whose turn it is, and return it; None if nobody waits."""
+        for turn in self._turns:
+            if turn:
+                return turn.popitem(last=False)[1]
+        return None
 
 
 @dataclass(slots=True, eq=False)

@@ -16,6 +16,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from noria.manifests.manifest.writer import (
     write_facts,
 )
 from noria.manifests.plan.options import PlanOptions
+from noria.manifests.plan.parts import suitable_part_bytes
 from noria.manifests.plan.shards import classify, shard_caps
 from noria.manifests.schema import INVENTORY_SCHEMA, SCHEMA_VERSION
 
@@ -46,13 +48,15 @@ def freeze(
     directory: Path,
     *,
     options: PlanOptions,
+    suit_parts: bool = False,
     source_prefix: str = "",
     memory_limit_bytes: int = 1 << 30,
 ) -> Manifest:
     """Rows of INVENTORY_SCHEMA, in any order and batching, become the manifest `directory`.
 
     Keys lose source_prefix; rows without it are left out and counted. Of rows that share a key one
-    is kept (sorting.py says which). The same rows give the same digest. memory_limit_bytes
+    is kept (sorting.py says which). The same rows give the same digest. With `suit_parts`, the
+    part_bytes of the options give way to what suits the bytes to move. memory_limit_bytes
     bounds the sort; some 400 MB come on top. The sort needs memory by the square root of the rows:
     about 160 MB for ten million, 1.6 GB for a billion. Disk space beside `directory`: about four
     times the manifest.
@@ -73,6 +77,8 @@ def freeze(
         with spool:
             outside = _spool_rows(spool, batches, source_prefix, options, directory)
             with disk_errors(directory):
+                if suit_parts:
+                    options = _with_suitable_parts(options, spool)
                 facts = _write(spool, scratch / "manifest", options, memory_limit_bytes)
         facts["inventory"] |= {"rows": spool.rows + outside, "outside_prefix": outside}
         facts |= {"schema": SCHEMA_VERSION, "source_prefix": source_prefix}
@@ -138,6 +144,11 @@ def _below(batch: pa.RecordBatch, prefix: str) -> pa.RecordBatch:
     batch = batch.filter(pc.starts_with(batch.column("key"), prefix))
     keys = pc.utf8_slice_codeunits(batch.column("key"), start=len(prefix))
     return batch.set_column(0, INVENTORY_SCHEMA.field(0), keys)
+
+
+def _with_suitable_parts(options: PlanOptions, spool: RowSpool) -> PlanOptions:
+    part_bytes = suitable_part_bytes(spool.landing_bytes, chunk_bytes=options.chunk_bytes)
+    return replace(options, part_bytes=part_bytes)
 
 
 def _write(

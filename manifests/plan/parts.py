@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from noria.manifests.errors import TargetRefused
 from noria.manifests.model import Part
-from noria.manifests.plan.providers import ProviderLimits
+from noria.manifests.plan.providers import MIB, ProviderLimits
+
+PARTS_WANTED = 1024
+"""Parts of a whole job, if it can be cut so: enough for a hundred connections and a short end."""
+PART_BYTES_LEAST = 16 * MIB
+"""A smaller part is not streamed (workers/part.py), and its own cost begins to show."""
+PART_BYTES_MOST = 64 * MIB
+"""A larger part saves next to nothing, and takes a slow connection a minute to send again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,16 @@ def fit_parts(size: int, limits: ProviderLimits, *, part_bytes: int, chunk_bytes
     whole_chunks = -(-fitted // chunk_bytes) * chunk_bytes
     fitted = min(whole_chunks, limits.max_part_bytes // chunk_bytes * chunk_bytes)
     return PartPlan(part_bytes=fitted, parts=-(-size // fitted))
+
+
+def suitable_part_bytes(total_bytes: int, *, chunk_bytes: int) -> int:
+    """A size of parts that suits a job of so many bytes, in whole chunks.
+
+    About PARTS_WANTED parts, of 16 to 64 MiB each: the last one of a job takes as long as it is
+    large, and an object can use no more connections than it has parts.
+    """
+    wanted = max(PART_BYTES_LEAST, min(total_bytes // PARTS_WANTED, PART_BYTES_MOST))
+    return -(-wanted // chunk_bytes) * chunk_bytes
 
 
 def largest_object(limits: ProviderLimits, *, part_bytes: int, chunk_bytes: int) -> int:

@@ -81,7 +81,7 @@ def far_store(
 
 
 def longest_chain(turns: Iterable[Turn], *, to: Turn | None = None) -> list[Turn]:
-    """The most round trips that were made one after the other; those that end with `to` if given."""
+    """The most round trips made one after the other; those that end with `to` if given."""
     ended = sorted(
         (turn for turn in turns if turn.answered is not None), key=lambda turn: turn.answered or 0.0
     )

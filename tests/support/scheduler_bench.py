@@ -96,8 +96,10 @@ class Bench:
     def fail(self, worker: str, lease: Lease, how: LeaseEnd = LeaseEnd.FAILED) -> list[Command]:
         return self.end(worker, result_of(lease, how, cause="unavailable"))
 
-    def report(self, worker: str, *progress: LeaseProgress) -> list[Command]:
-        return self.tell(WorkerReported(now=self.now, worker=worker, progress=progress))
+    def report(self, worker: str, *progress: LeaseProgress, free_places: int = 0) -> list[Command]:
+        return self.tell(
+            WorkerReported(now=self.now, worker=worker, progress=progress, free_places=free_places)
+        )
 
     def wait(self, seconds: float) -> list[Command]:
         self.now += seconds

@@ -61,6 +61,24 @@ class Live:
 
 
 @dataclass
+class Window:
+    """How many leases a worker may hold, by what it offered and reported."""
+
+    slots: int
+    most: int
+    hungry_at: float
+    fenced: set[int] = field(default_factory=set)
+    """Attempts that are revoked, and perhaps still worked on."""
+
+    def hear(self, free_places: int, held: int, now: float, options: SchedulerOptions) -> None:
+        wider = min(options.leases_per_worker, held + min(held, free_places))
+        if free_places:
+            self.most, self.hungry_at = max(self.most, wider), now
+        elif self.most > self.slots and now - self.hungry_at >= options.hunger_seconds:
+            self.most, self.hungry_at = self.most - 1, now
+
+
+@dataclass
 class Ledger:
     """`take` asserts that the commands are a right answer to the event, by what went before."""
 
@@ -70,8 +88,8 @@ class Ledger:
     settled: set[tuple[int, int]] = field(default_factory=set)
     quarantined: set[tuple[int, int]] = field(default_factory=set)
     live: dict[int, Live] = field(default_factory=dict)
-    workers: dict[str, int] = field(default_factory=dict)
-    """Name -> slots; 0 for one that drains."""
+    workers: dict[str, Window] = field(default_factory=dict)
+    """Those that may be given leases, or drain: these have no slots."""
     newest_attempt: int = 0
     clock: float | None = None
     now: float = 0.0
@@ -130,15 +148,16 @@ class Ledger:
         match event:
             case WorkerJoined(worker=worker, slots=slots):
                 self._drop_worker(worker)
-                self.workers[worker] = min(slots, self.options.leases_per_worker)
+                slots = min(slots, self.options.leases_per_worker)
+                self.workers[worker] = Window(slots, slots, self.now)
                 self.heard_at[worker] = self.now
             case WorkerLost(worker=worker):
                 self._drop_worker(worker)
-            case WorkerDraining(worker=worker):
-                if worker in self.workers:
-                    self.workers[worker] = 0
+            case WorkerDraining(worker=worker) if worker in self.workers:
+                self.workers[worker] = Window(0, 0, self.now)
             case WorkerReported(worker=worker, progress=progress):
                 self.heard_at[worker] = self.now
+                self._hear_hunger(event)
                 for live in self.live.values():
                     live.unseen += live.worker == worker
                 for item in progress:
@@ -153,6 +172,21 @@ class Ledger:
             case Drain():
                 self.draining = True
         return []
+
+    def _hear_hunger(self, event: WorkerReported) -> None:
+        window = self.workers.get(event.worker)
+        if window is None:
+            return
+        if window.slots:
+            window.hear(event.free_places, self._held_by(event.worker), self.now, self.options)
+        window.fenced = {
+            item.attempt
+            for item in event.progress
+            if self._held(event.worker, item.shard, item.first, item.attempt) is None
+        }
+
+    def _held_by(self, worker: str) -> int:
+        return sum(live.worker == worker for live in self.live.values())
 
     def _drop_worker(self, worker: str) -> None:
         self.workers.pop(worker, None)
@@ -171,6 +205,8 @@ class Ledger:
             live.end = min(live.end, end)
 
     def _end(self, worker: str, result: LeaseResult) -> list[Command]:
+        if worker in self.workers:
+            self.workers[worker].fenced.discard(result.attempt)
         live = self._held(worker, result.shard, result.first, result.attempt)
         if live is None:
             return []
@@ -199,6 +235,7 @@ class Ledger:
             case Revoke(worker=worker, shard=shard, first=first, attempt=attempt):
                 if self._held(worker, shard, first, attempt):
                     del self.live[attempt]
+                    self.workers[worker].fenced.add(attempt)
             case LoseWorker(worker=worker, cause=cause):
                 assert worker in self.workers, "only a known worker is lost"
                 assert cause != "heartbeat_expired" or self._silent(worker), "it was heard"
@@ -228,8 +265,13 @@ class Ledger:
         assert not self.draining, "a drain grants nothing"
         assert lease.attempt > self.newest_attempt, "attempts grow"
         self.newest_attempt = lease.attempt
-        held = sum(live.worker == worker for live in self.live.values())
-        assert held < self.workers.get(worker, 0), "the window is full, or the worker gone"
+        window = self.workers.get(worker)
+        assert window is not None, "the worker is gone"
+        held = self._held_by(worker) + len(window.fenced)
+        assert held < window.most, "the window is full"
+        if held >= window.slots:
+            waiting = [name for name in self.workers if self._free_slots(name) > 0]
+            assert not waiting, "a lease beyond a worker's slots, and others have free ones"
         assert lease.generation == self.generations.get(lease.shard, 0), "an old generation"
         plan = self.plans[lease.shard]
         granted = Live(worker, lease, lease.end)
@@ -243,6 +285,10 @@ class Ledger:
         for taken in (self.settled, self.quarantined, self.live_units()):
             assert not granted.units & taken, "a unit is granted that is not pending"
         self.live[lease.attempt] = granted
+
+    def _free_slots(self, worker: str) -> int:
+        window = self.workers[worker]
+        return window.slots - self._held_by(worker) - len(window.fenced)
 
     def _settle(self, result: LeaseResult) -> None:
         units = {(result.shard, unit) for unit in _range(result.kind, result.first, result.end)}

@@ -72,7 +72,8 @@ def seals_of(draw: st.DrawFn, plan: ShardPlan) -> list[SettledSpan]:
 
 OPTIONS = st.builds(
     SchedulerOptions,
-    leases_per_worker=st.integers(1, 3),
+    leases_per_worker=st.integers(1, 6),
+    hunger_seconds=st.sampled_from([1.0, 10.0]),
     attempts_per_span=st.integers(1, 4),
     worker_failure_limit=st.integers(1, 3),
     heartbeat_timeout_seconds=st.just(10.0),
@@ -80,6 +81,7 @@ OPTIONS = st.builds(
     revoke_seconds=st.just(15.0),
     retry_seconds=st.sampled_from([0.0, 4.0]),
     min_split_units=st.integers(1, 2),
+    min_split_bytes=st.sampled_from([1, 1000]),
     split_seconds=st.sampled_from([0.0, 5.0]),
     split_timeout_seconds=st.just(5.0),
     max_clock_gap_seconds=st.sampled_from([6.0, 1000.0]),
@@ -174,7 +176,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             for lease in leases
             if data.draw(st.integers(0, 3))
         )
-        self.tell(WorkerReported(now=self.clock, worker=worker, progress=progress))
+        free_places = data.draw(st.sampled_from([0, 0, 1, 9]))
+        self.tell(
+            WorkerReported(
+                now=self.clock, worker=worker, progress=progress, free_places=free_places
+            )
+        )
 
     @precondition(lambda self: self.granted)
     @rule(data=st.data())
@@ -319,7 +326,10 @@ class FairWorkers:
             for n, live in self.held(name).items()
             if n != self.lost_grant
         )
-        self.tell(WorkerReported(now=self.now, worker=name, progress=progress))
+        free_places = 4 if self.rounds % 3 == 0 else 0
+        self.tell(
+            WorkerReported(now=self.now, worker=name, progress=progress, free_places=free_places)
+        )
 
     def held(self, name: str) -> dict[int, Live]:
         return {n: live for n, live in self.machine.ledger.live.items() if live.worker == name}

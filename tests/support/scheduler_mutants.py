@@ -200,21 +200,36 @@ class GrantsTwice(Scheduler):
         super()._grant(span, worker)
         granted = self._commands[-1]
         assert isinstance(granted, Grant)
-        if self._idle and span.kind is not LeaseKind.ASSEMBLE:
-            other = next(iter(self._idle))
+        other = next(iter(self._waiting), None)
+        if other is not None and span.kind is not LeaseKind.ASSEMBLE:
             lease = replace(granted.lease, attempt=self._attempt)
             self._attempt += 1
-            self._commands.append(Grant(worker=other, lease=lease))
+            self._commands.append(Grant(worker=other.name, lease=lease))
 
 
 class OverfillsWorkers(Scheduler):
     """A worker is given leases beyond its room."""
 
     def _note_room(self, worker: WorkerState) -> None:
-        if worker.leaving:
-            super()._note_room(worker)
-        else:
-            self._idle.setdefault(worker.name, worker)
+        window, worker.window = worker.window, worker.window + 1
+        super()._note_room(worker)
+        worker.window = window
+
+
+class GrowsUnasked(Scheduler):
+    """A worker may hold more leases whether it is hungry or not."""
+
+    def _take_report(self, event: WorkerReported) -> None:
+        super()._take_report(replace(event, free_places=max(1, event.free_places)))
+
+
+class FeedsTheHungryFirst(Scheduler):
+    """A hungry worker is given leases that idle ones could have at once."""
+
+    def _note_room(self, worker: WorkerState) -> None:
+        slots, worker.slots = worker.slots, worker.window
+        super()._note_room(worker)
+        worker.slots = slots
 
 
 class GrantsToLeaving(Scheduler):

@@ -43,8 +43,8 @@ def base_config(**sections: dict[str, Any]) -> JobConfig:
 def test_every_combination_is_a_setting_and_the_job_file_is_the_rest() -> None:
     config = base_config(run={"leases": 3, "streams": 5})
     settings = read_settings(config, ["part_bytes=8MiB,16777216", "streams=2,4"])
-    tried = [(one.config.plan.part_bytes // MIB, one.config.run.streams) for one in settings]
-    assert tried == [(8, 2), (8, 4), (16, 2), (16, 4)]
+    tried = [(one.config.plan.part_bytes, one.config.run.streams) for one in settings]
+    assert tried == [(8 * MIB, 2), (8 * MIB, 4), (16 * MIB, 2), (16 * MIB, 4)]
     assert settings[0].labels == {"part_bytes": "8MiB", "streams": "2"}
     assert {one.config.run.leases for one in settings} == {3}
 

@@ -83,9 +83,16 @@ def test_sizes(text: str | int, size: int) -> None:
 
 def test_a_minimal_job_has_defaults() -> None:
     job = job_config(ENDS, "here")
-    assert job.plan.part_bytes == 64 << 20
+    assert job.plan.part_bytes is None
     assert job.inventory.kind == "listing"
     assert job.run.workers == 0
+
+
+@pytest.mark.parametrize(("text", "size"), [("auto", None), (None, None), ("24MiB", 24 << 20)])
+def test_parts_may_be_left_to_the_plan(text: str | None, size: int | None) -> None:
+    job = job_config({**ENDS, "plan": {"part_bytes": text}}, "here")
+    assert job.plan.part_bytes == size
+    assert job_config(job.model_dump(mode="json"), "again") == job
 
 
 def test_ends_may_be_written_as_plain_urls(tmp_path: Path) -> None:
@@ -101,7 +108,9 @@ def test_ends_may_be_written_as_plain_urls(tmp_path: Path) -> None:
     [
         ({"source": {"url": "az://acc"}}, "source.url"),
         ({"sauce": {}}, "sauce"),
-        ({"plan": {"part_bytes": 0}}, "plan.part_bytes"),
+        ({"plan": {"part_bytes": 0}}, "plan.part_bytes: "),
+        ({"plan": {"part_bytes": "automatic"}}, "plan.part_bytes: "),
+        ({"plan": {"chunk_bytes": "auto"}}, "plan.chunk_bytes: "),
         ({"run": {"workers": -1}}, "run.workers"),
         ({"inventory": {"kind": "guess"}}, "inventory.kind"),
         ({"target": {"url": "s3://b", "provider": "acme"}}, "acme"),

@@ -20,9 +20,10 @@ from noria.manifests.errors import JobDirectoryError
 from noria.manifests.model import (
     LeaseEnd,
     LeaseKind,
+    LeaseProgress,
 )
 from tests.support.scheduler_bench import Bench, leases, objects, of_kind, parts, sealed, spans
-from tests.support.scheduler_ledger import progress_of, result_of
+from tests.support.scheduler_ledger import cut_of, progress_of, result_of
 
 # -- what is granted -------------------------------------------------------------------------------
 
@@ -63,6 +64,79 @@ def test_what_comes_back_goes_to_whom_waits_longest() -> None:
         bench.join(worker)
     again = of_kind(Grant, bench.tell(WorkerLost(now=bench.now, worker="a")))
     assert [(grant.worker, grant.lease.shard) for grant in again] == [("b", 1), ("c", 2)]
+
+
+def test_a_worker_that_holds_nothing_goes_before_one_with_a_free_slot() -> None:
+    bench = Bench(objects(1), objects(2))
+    (lease,) = bench.join("a", slots=1)
+    bench.join("b", slots=3)
+    bench.join("c", slots=1)
+    (grant,) = of_kind(Grant, bench.fail("a", lease, LeaseEnd.UPLOAD_LOST)) or of_kind(
+        Grant, bench.wait(10)
+    )
+    assert grant.worker == "c"
+
+
+# -- hunger ----------------------------------------------------------------------------------------
+
+
+def hungry_bench(shards: int = 99, **changes: Any) -> Bench:
+    """Worker a has two slots, both full."""
+    bench = Bench(*map(objects, range(shards)), **changes)
+    bench.join("a", slots=2)
+    return bench
+
+
+def held(bench: Bench, worker: str = "a") -> list[LeaseProgress]:
+    """What a worker reports of the leases that it holds."""
+    return [progress_of(lease) for name, lease in bench.scheduler.live() if name == worker]
+
+
+def report_hunger(bench: Bench, free_places: int) -> int:
+    """Returns how many leases that brings."""
+    return len(leases(bench.report("a", *held(bench), free_places=free_places)))
+
+
+def test_a_hungry_worker_may_hold_twice_as_many_leases_each_time() -> None:
+    bench = hungry_bench()
+    assert [report_hunger(bench, 100) for _ in range(6)] == [2, 4, 8, 16, 32, 0]
+
+
+def test_a_worker_is_given_no_more_leases_than_it_has_places_for() -> None:
+    bench = hungry_bench()
+    assert [report_hunger(bench, places) for places in (1, 2, 0, 0)] == [1, 2, 0, 0]
+
+
+def test_hunger_goes_no_further_than_the_bound() -> None:
+    bench = hungry_bench(leases_per_worker=3)
+    assert [report_hunger(bench, 100) for _ in range(3)] == [1, 0, 0]
+
+
+def test_what_fed_a_worker_is_kept_up_and_then_made_less_one_by_one() -> None:
+    bench = hungry_bench(hunger_seconds=10)
+    assert report_hunger(bench, 2) == 2
+    (first, *_), _ = [lease for _, lease in bench.scheduler.live()], None
+    assert len(leases(bench.finish("a", first))) == 1, "four leases still"
+    brought = []
+    for _ in range(4):
+        bench.now += 10
+        report_hunger(bench, 0)
+        first = next(lease for _, lease in bench.scheduler.live())
+        brought.append(len(leases(bench.finish("a", first))))
+    assert brought == [0, 0, 1, 1], "three, two, and no less than its slots"
+
+
+def test_free_slots_go_before_hunger() -> None:
+    bench = hungry_bench(shards=5)
+    bench.join("b", slots=0)
+    bench.report("a", *held(bench), free_places=9)
+    assert bench.counts() == (1, 4, 0, 0)
+    bench.join("c", slots=2)
+    assert bench.counts() == (0, 5, 0, 0)
+    bench.report("a", *held(bench), free_places=9)
+    (lease, *_) = [lease for name, lease in bench.scheduler.live() if name == "c"]
+    (grant,) = of_kind(Grant, bench.tell(cut_of(bench.now, "c", lease, 5)))
+    assert grant.worker == "c", "it has a slot free"
 
 
 # -- what earlier runs have settled ----------------------------------------------------------------

@@ -266,7 +266,7 @@ def test_the_lease_that_would_end_last_is_halved_for_an_idle_worker() -> None:
     assert of_kind(SealLease, bench.end("b", result_of(slow, end=60)))
 
 
-def test_each_free_slot_asks_for_one_split() -> None:
+def test_each_worker_that_holds_nothing_asks_for_one_split() -> None:
     bench, fast, slow = tail()
     bench.join("d", slots=5)
     assert [split.attempt for split in of_kind(Split, bench.wait(0))] == [
@@ -324,6 +324,45 @@ def test_nothing_is_split_while_work_is_ready_or_nobody_idle() -> None:
     for units in range(50):
         bench.report("a", progress_of(lease, units=units))
         assert bench.wait(10) == []
+
+
+def test_a_lease_is_split_for_a_hungry_worker_and_never_for_its_own() -> None:
+    bench = Bench(objects(1, units=100), objects(2, units=100))
+    (one,) = bench.join("a", slots=1)
+    (two,) = bench.join("b", slots=1)
+    bench.report("a", progress_of(one))
+    bench.report("b", progress_of(two))
+    bench.now += 40
+    bench.report("a", progress_of(one, units=20))
+    bench.report("b", progress_of(two, units=10), free_places=3)
+    (split,) = of_kind(Split, bench.wait(0))
+    assert (split.worker, split.end) == ("a", 60), "b would not gain by half of its own"
+    (grant,) = of_kind(Grant, bench.tell(cut_of(bench.now, "a", one, 60)))
+    assert grant.worker == "b"
+
+
+def test_a_worker_alone_or_fed_has_nothing_split_for_it() -> None:
+    bench = Bench(objects(1, units=100))
+    (lease,) = bench.join("a", slots=2)
+    bench.report("a", progress_of(lease))
+    bench.now += 40
+    bench.report("a", progress_of(lease, units=10), free_places=3)
+    assert bench.wait(0) == []
+    bench.join("b", slots=0)
+    assert bench.wait(0) == []
+
+
+def test_a_large_lease_is_halved_before_its_pace_is_known() -> None:
+    bench = Bench(parts(1, units=100, each=100), min_split_bytes=500)
+    (lease,) = bench.join("a")
+    assert of_kind(Split, bench.wait(0)) == []
+    bench.join("b")
+    (split,) = of_kind(Split, bench.wait(0))
+    assert (split.attempt, split.end) == (lease.attempt, 50)
+    bench = Bench(parts(1, units=100, each=100), min_split_bytes=501)
+    bench.join("a")
+    bench.join("b")
+    assert bench.wait(0) == []
 
 
 @pytest.mark.parametrize(

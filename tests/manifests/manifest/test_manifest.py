@@ -236,6 +236,20 @@ def test_a_huge_object_is_a_shard_of_parts(tmp_path: Path) -> None:
     assert open_manifest(manifest.directory).fit(1000 * MIB).parts == 63
 
 
+@pytest.mark.parametrize(
+    ("size", "each"), [(1, 16), (16 * 1024, 16), (24 * 1024 + 1, 32), (50_000, 56), (10**6, 64)]
+)
+def test_parts_may_suit_the_bytes_to_move(tmp_path: Path, size: int, each: int) -> None:
+    """`size` and `each` in MiB."""
+    rows: list[Row] = [{"key": "a", "size": size * MIB}]
+    rows.append({"key": "refused", "size": 10**14, "tier": "Archive"})
+    manifest = freeze_rows(tmp_path / "manifest", rows, plan(), suit_parts=True)
+    assert manifest.options.part_bytes == each * MIB
+    assert open_manifest(manifest.directory).options.part_bytes == each * MIB
+    huge = [shard for shard in manifest.shards() if shard.kind is ShardKind.PARTS]
+    assert [shard.units for shard in huge] == [manifest.fit(size * MIB).parts] * len(huge)
+
+
 def test_counts_and_histogram(tmp_path: Path) -> None:
     sizes = [0, 1, 2, 3, 4, 2**40 - 1, 2**40, 2**48 - 1, 2**48]
     rows: list[Row] = [{"key": f"{at}", "size": size} for at, size in enumerate(sizes)]
