@@ -255,7 +255,14 @@ class Driver:
                 )
         self._totals.add_report(worker, report.progress, report.metrics)
         self._budget.hear(worker, now, report.metrics)
-        self._dispatch(WorkerReported(now=now, worker=worker, progress=report.progress))
+        self._dispatch(
+            WorkerReported(
+                now=now,
+                worker=worker,
+                progress=report.progress,
+                free_places=report.free_places,
+            )
+        )
 
     def _dispatch(self, event: Event) -> None:
         for command in self._scheduler.on(event):

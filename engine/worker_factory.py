@@ -72,7 +72,12 @@ def make_worker(spec: WorkerSpec) -> Worker:
     if spec.limits is not None:
         set_limits(spec.limits)
     return Worker(
-        spec.name, start_run, counters, set_limits, journal_seconds=settings.journal_seconds
+        spec.name,
+        start_run,
+        counters,
+        executor,
+        set_limits,
+        journal_seconds=settings.journal_seconds,
     )
 
 

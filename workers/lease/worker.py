@@ -16,6 +16,7 @@ from noria.manifests.errors import NoriaError
 from noria.manifests.model import Lease, LeaseResult, Limits, WorkerReport
 from noria.workers.counters import CounterRegistry
 from noria.workers.lease.lease import LeaseRun
+from noria.workers.runtime.executors import Executor
 
 log = logging.getLogger("noria.worker")
 
@@ -23,7 +24,8 @@ log = logging.getLogger("noria.worker")
 class Worker:
     """Holds leases and works on them. Thread-safe.
 
-    `start_run` makes the LeaseRun of a lease; `set_limits` gets new limits. Results are kept until
+    `start_run` makes the LeaseRun of a lease, whose work runs on `executor`; `set_limits` gets new
+    limits. Results are kept until
     the next report returns them. If a report is lost with its worker, its results are lost too, and
     the leases are granted again.
     """
@@ -33,6 +35,7 @@ class Worker:
         name: str,
         start_run: Callable[[Lease], LeaseRun],
         counters: CounterRegistry,
+        executor: Executor,
         set_limits: Callable[[Limits], None],
         *,
         journal_seconds: float,
@@ -41,6 +44,8 @@ class Worker:
         self.incarnation = uuid.uuid4().hex
         self._start_run = start_run
         self._counters = counters
+        self._executor = executor
+        self._free_before = 0
         self._set_limits = set_limits
         self._journal_seconds = journal_seconds
         self._runs: dict[tuple[int, int, int], LeaseRun] = {}
@@ -87,6 +92,8 @@ class Worker:
         with self._changed:
             self._changed.wait_for(lambda: bool(self._results), timeout=wait_seconds)
             results, self._results = tuple(self._results), []
+            free = 0 if self._executor.queued else self._executor.places.free
+            still_free, self._free_before = min(free, self._free_before), free
             progress = tuple(run.tasks.progress() for run in self._runs.values())
         return WorkerReport(
             worker=self.name,
@@ -94,6 +101,7 @@ class Worker:
             progress=progress,
             results=results,
             metrics=self._counters.snapshot(),
+            free_places=still_free,
         )
 
     def _work(self, run: LeaseRun) -> None:
