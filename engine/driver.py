@@ -254,7 +254,7 @@ class Driver:
                     )
                 )
         self._totals.add_report(worker, report.progress, report.metrics)
-        self._budget.hear(worker, now, report.metrics)
+        self._budget.hear(worker, report.metrics)
         self._dispatch(
             WorkerReported(
                 now=now,

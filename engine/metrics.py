@@ -210,6 +210,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_transfers_ended", Kind.GAUGE,
            "Objects and parts that the present workers have done with, one way or another.",
            _gauge(Gauge.TRANSFERS_ENDED)),
+    Metric("noria_worker_seconds", Kind.GAUGE, "Time since the present workers began, added up.",
+           _gauge(Gauge.WORKER_SECONDS)),
     Metric("noria_cpu_seconds", Kind.GAUGE, "Processor time of the present workers.",
            _gauge(Gauge.CPU_SECONDS)),
     Metric("noria_concurrency", Kind.GAUGE,

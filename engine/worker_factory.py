@@ -50,6 +50,8 @@ def make_worker(spec: WorkerSpec) -> Worker:
     counters.gauge(Gauge.TRANSFERS, read=lambda: float(places.limit))
     counters.gauge(Gauge.TRANSFER_SECONDS, read=lambda: places.seconds)
     counters.gauge(Gauge.TRANSFERS_ENDED, read=lambda: float(places.ended))
+    began = time.monotonic()
+    counters.gauge(Gauge.WORKER_SECONDS, read=lambda: time.monotonic() - began)
     counters.gauge(Gauge.CPU_SECONDS, read=time.process_time)
 
     resources = WorkerResources(

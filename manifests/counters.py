@@ -57,6 +57,8 @@ class Gauge(StrEnum):
     """Time that transfers have been in flight, summed. Grows only."""
     TRANSFERS_ENDED = "transfers_ended"
     """Grows only."""
+    WORKER_SECONDS = "worker_seconds"
+    """Since the worker began, by its own clock: rates are right however late a report arrives."""
     CPU_SECONDS = "cpu_seconds"
     """Of the process. Grows only."""
     CONCURRENCY = "concurrency"

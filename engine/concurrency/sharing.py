@@ -114,11 +114,11 @@ class TransferBudget:
         if self._search:
             self._search.wake()
 
-    def hear(self, worker: str, now: float, metrics: MetricsSnapshot) -> None:
+    def hear(self, worker: str, metrics: MetricsSnapshot) -> None:
         """A worker's report: what it has counted since it started."""
         member = self._members.get(worker)
         if member is not None:
-            member.heard = totals_of(metrics, now)
+            member.heard = totals_of(metrics)
             member.counted = member.counted or member.heard
 
     def decide(self, now: float) -> dict[str, int]:
@@ -164,15 +164,15 @@ def shares(number: int, wants: Mapping[str, float]) -> dict[str, int]:
     return split
 
 
-def totals_of(metrics: MetricsSnapshot, now: float) -> Window:
-    """What a worker has done since it started; `now` stands for the seconds."""
+def totals_of(metrics: MetricsSnapshot) -> Window:
+    """What a worker has done since it started; its own clock stands for the seconds."""
     requests = sum(
         sum(counts[:-1])
         for labels, counts in metrics.histograms.items()
         if labels[0] == Histogram.REQUEST_SECONDS
     )
     return Window(
-        seconds=now,
+        seconds=metrics.gauges.get((Gauge.WORKER_SECONDS,), 0.0),
         transfers=metrics.gauges.get((Gauge.TRANSFERS_ENDED,), 0.0),
         bytes=sum(metrics.counters.get((counter,), 0.0) for counter in _BYTES),
         transfer_seconds=metrics.gauges.get((Gauge.TRANSFER_SECONDS,), 0.0),

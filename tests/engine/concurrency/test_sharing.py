@@ -81,6 +81,7 @@ class Reporter:
         gauges: dict[tuple[str, ...], float] = {
             (Gauge.TRANSFER_SECONDS,): self.seconds,
             (Gauge.TRANSFERS_ENDED,): self.ended,
+            (Gauge.WORKER_SECONDS,): now,
             (Gauge.CPU_SECONDS,): now * self.cpu,
         }
         counters: dict[tuple[str, ...], float] = {
@@ -88,7 +89,7 @@ class Reporter:
             (Counter.THROTTLES, StoreRole.TARGET): throttles,
         }
         self.budget.hear(
-            self.name, now, MetricsSnapshot(counters=counters, gauges=gauges, histograms={})
+            self.name, MetricsSnapshot(counters=counters, gauges=gauges, histograms={})
         )
 
 
