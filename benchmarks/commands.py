@@ -53,7 +53,7 @@ def bench(
 
     \b
     Example:
-      noria bench JOB.toml --limit 20GB --sweep part_bytes=8MiB,32MiB --sweep streams=4,8
+      noria bench JOB.toml --limit 20GB --sweep part_bytes=8MiB,32MiB --sweep transfers=16,64
 
     \b
     Exit codes:

@@ -232,8 +232,12 @@ the driver's own process_* metrics.
 
 def families(status: JobStatus) -> Iterator[Family]:
     """The status as Prometheus families: noria_job_info, then the table."""
-    job = GaugeMetricFamily("noria_job_info", "1, with the job's id.", labels=["job_id"])
-    job.add_metric([status.job], 1)
+    job = GaugeMetricFamily(
+        "noria_job_info",
+        "1, with the job's id and the driver's Python and TLS library.",
+        labels=["job_id", "interpreter"],
+    )
+    job.add_metric([status.job, status.interpreter], 1)
     yield job
     for metric in METRICS:
         yield _family(metric, _bounded(metric, metric.read(status)))

@@ -1,6 +1,6 @@
 """`noria bench`: real transfers under every combination of some settings, and the one to choose.
 
-    noria bench JOB.toml --sweep part_bytes=8MiB,32MiB --sweep streams=4,8
+    noria bench JOB.toml --sweep part_bytes=8MiB,32MiB --sweep transfers=16,64
 
 Each run is `noria run` in a process of its own, on a new job that moves the same objects into an
 empty folder of its own at the target, and is deleted again afterwards. Runs of the settings take

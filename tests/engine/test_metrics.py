@@ -58,6 +58,7 @@ def a_snapshot() -> MetricsSnapshot:
 def a_status() -> JobStatus:
     return JobStatus(
         job="7f3a",
+        interpreter="Python 3",
         phase=Phase.MOVING,
         updated_seconds=1_700_000_000.5,
         run_seconds=61,
@@ -111,7 +112,7 @@ def server() -> Iterator[MetricsServer]:
 @pytest.mark.parametrize(
     ("name", "labels", "value"),
     [
-        ("noria_job_info", {"job_id": "7f3a"}, 1),
+        ("noria_job_info", {"job_id": "7f3a", "interpreter": "Python 3"}, 1),
         ("noria_job_phase", {"phase": "moving"}, 1),
         ("noria_job_phase", {"phase": "finished"}, 0),
         ("noria_status_timestamp_seconds", {}, 1_700_000_000.5),
