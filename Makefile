@@ -119,16 +119,20 @@ demo: setup  ## a move from Azure to S3 on this machine, from first byte to proo
 	$(BIN)/python -m noria.benchmarks.studies.demo
 
 .PHONY: bench
-bench: setup  ## Noria beside rclone and juicefs: benchmarks/results, in about an hour on two idle cores
+bench: setup bench-tools  ## Noria beside rclone, juicefs and msc: benchmarks/results, in half an hour on two idle cores
 	$(BIN)/python -m noria.benchmarks.suite $(BENCH_ARGS)
 
+.PHONY: bench-full
+bench-full: setup bench-tools  ## the same at full size, and between real servers: hours
+	$(BIN)/python -m noria.benchmarks.suite --full $(BENCH_ARGS)
+
 .PHONY: bench-compare
-bench-compare: setup  ## this tree beside another revision of Noria: make bench-compare REF=main~10
+bench-compare: setup bench-tools  ## this tree beside another revision of Noria: make bench-compare REF=main~10
 	@test -n "$(REF)" || { echo 'Name a revision: make bench-compare REF=main~10' >&2; exit 2; }
 	$(BIN)/python -m noria.benchmarks.suite.compare $(REF) $(BENCH_ARGS)
 
 .PHONY: bench-startup
-bench-startup: setup  ## what ten objects cost before they move, beside another revision: make bench-startup REF=main~10
+bench-startup: setup bench-tools  ## what ten objects cost before they move, beside another revision: make bench-startup REF=main~10
 	@test -n "$(REF)" || { echo 'Name a revision: make bench-startup REF=main~10' >&2; exit 2; }
 	$(BIN)/python -m noria.benchmarks.studies.startup $(REF) $(BENCH_ARGS)
 

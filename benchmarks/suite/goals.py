@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from noria.benchmarks.measure.spread import Spread, paired_ratios, spread_of
 from noria.benchmarks.suite.peers import (
+    AS_THEY_COME,
+    BEST_FLAGS,
     CLUSTER_NORIA,
     JUICEFS,
+    MSC,
     NORIA,
     RCLONE,
     RCLONE_PARTS,
@@ -47,6 +50,41 @@ class Goal:
             return None
         median = self.value.median
         return median <= self.limit if self.at_most else median >= self.limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistantGoals:
+    """What Noria as it comes has to reach over a distance, on one kind of work."""
+
+    over_best: float
+    """The speed of the fastest peer with its best flags, times this."""
+    over_as_they_come: float
+    """The same without any flag."""
+    full_line_will_do: bool = False
+    """Instead of the first: where the line is the limit of both, nobody can be faster."""
+    cpu: float | None = None
+    """Over that of the cheapest peer, whatever it checks."""
+    cpu_of_trusting: tuple[float, float] | None = None
+    """Over that of the cheapest peer that checks nothing: http, https."""
+    cpu_of_checking: float | None = None
+    """Over that of the cheapest peer that checks something."""
+
+
+DISTANT_GOALS: Mapping[str, DistantGoals] = {
+    "bulk": DistantGoals(
+        over_best=1.0,
+        over_as_they_come=1.5,
+        full_line_will_do=True,
+        cpu_of_trusting=(0.9, 1.0),
+        cpu_of_checking=0.5,
+    ),
+    "huge": DistantGoals(over_best=1.0, over_as_they_come=1.5, full_line_will_do=True),
+    "small": DistantGoals(over_best=1.5, over_as_they_come=3.0, cpu=0.7),
+    "mixed": DistantGoals(over_best=1.2, over_as_they_come=2.0),
+}
+"""By the kind of a workload's objects."""
+FULL_LINE = 0.95
+"""Of what the line carries, from the first byte of the run to its end."""
 
 
 def at_most(limit: float, workload: str, what: str, value: Spread | None, **more: object) -> Goal:
@@ -121,13 +159,18 @@ def check_goals(contests: Mapping[str, Contest], bytes_in_flight: int) -> list[G
         goals.append(_memory_goal(contests["bulk"], bytes_in_flight))
     if "bulk-https" in contests:
         goals += _bulk_https_goals(contests["bulk-https"])
-    if "small" in contests:
-        goals += _small_goals(contests["small"])
-    if "mixed" in contests:
-        goals += _mixed_goals(contests["mixed"])
+    for name in ("small", "null-small"):
+        if name in contests:
+            goals += _small_goals(contests[name])
+    for name in ("mixed", "null-mixed"):
+        if name in contests:
+            goals += _mixed_goals(contests[name])
     for name, per_core_wanted in (("null-bulk", 1.2), ("null-bulk-https", 0.6)):
         if name in contests:
             goals += _null_goals(contests[name], contests[name + SHORT], per_core_wanted)
+    for contest in contests.values():
+        if contest.workload.distance is not None and contest.workload.kind in DISTANT_GOALS:
+            goals += _distant_goals(contest, DISTANT_GOALS[contest.workload.kind])
     return goals
 
 
@@ -166,14 +209,17 @@ def _over_rclone(contest: Contest, limit: float) -> Iterator[Goal]:
 
 
 def _small_goals(contest: Contest) -> Iterator[Goal]:
-    peers = [RCLONE, JUICEFS]
+    peers = [RCLONE, JUICEFS, MSC]
+    workload = contest.workload.name
     cheapest = best_of(contest, peers, cpu_per_object, lowest=True)
     fastest = best_of(contest, peers, objects_per_second, lowest=False)
     for name, counts in ((NORIA, True), (CLUSTER_NORIA, False)):
+        if all(one.name != name for one in contest.tools):
+            continue
         suffix = "" if counts else ", on a Ray cluster"
         yield at_most(
             0.80,
-            "small",
+            workload,
             f"CPU an object over the better peer's{suffix}",
             ratio(contest, name, cheapest, cpu_per_object),
             note=f"better: {cheapest}",
@@ -181,7 +227,7 @@ def _small_goals(contest: Contest) -> Iterator[Goal]:
         )
         yield at_least(
             1.2,
-            "small",
+            workload,
             f"objects/s over the better peer's{suffix}",
             ratio(contest, name, fastest, objects_per_second),
             note=f"better: {fastest}",
@@ -190,10 +236,10 @@ def _small_goals(contest: Contest) -> Iterator[Goal]:
 
 
 def _mixed_goals(contest: Contest) -> Iterator[Goal]:
-    fastest = best_of(contest, [RCLONE, JUICEFS], wall_seconds, lowest=True)
+    fastest = best_of(contest, [RCLONE, JUICEFS, MSC], wall_seconds, lowest=True)
     yield at_most(
         0.80,
-        "mixed",
+        contest.workload.name,
         "wall over the best peer's",
         ratio(contest, NORIA, fastest, wall_seconds),
         note=f"best: {fastest}",
@@ -234,6 +280,61 @@ def _null_goals(contest: Contest, short: Contest, wanted: float) -> Iterator[Goa
         note=taken_out,
         counts=False,
     )
+
+
+def _distant_goals(contest: Contest, wanted: DistantGoals) -> Iterator[Goal]:
+    workload = contest.workload
+    for limit, group, words, may_fill_line in (
+        (wanted.over_best, BEST_FLAGS, "best flags", wanted.full_line_will_do),
+        (wanted.over_as_they_come, AS_THEY_COME, "as it comes", False),
+    ):
+        fastest = best_of(contest, group, wall_seconds, lowest=True)
+        yield at_least(
+            limit,
+            workload.name,
+            f"speed over the fastest peer's, {words}",
+            _speed_over(contest, fastest, limit if may_fill_line else None),
+            note=f"fastest: {fastest}" + (", or the line is full" if may_fill_line else ""),
+        )
+    peers = [one for one in contest.tools if one.name in (*BEST_FLAGS, *AS_THEY_COME)]
+    trusting_limit = wanted.cpu_of_trusting and wanted.cpu_of_trusting[workload.tls]
+    for cpu_limit, names, words in (
+        (wanted.cpu, [one.name for one in peers], ""),
+        (
+            trusting_limit,
+            [one.name for one in peers if not one.checks_bytes],
+            " that checks nothing",
+        ),
+        (wanted.cpu_of_checking, [one.name for one in peers if one.checks_bytes], " that checks"),
+    ):
+        if cpu_limit is not None:
+            cheapest = best_of(contest, names, cpu_per_gb, lowest=True)
+            yield at_most(
+                cpu_limit,
+                workload.name,
+                f"CPU over the cheapest peer's{words}",
+                ratio(contest, NORIA, cheapest, cpu_per_gb),
+                note=f"cheapest: {cheapest}",
+            )
+
+
+def _speed_over(contest: Contest, other: str | None, full_line: float | None) -> Spread | None:
+    """How many times as fast as `other` Noria is; at least `full_line` in a round that fills it."""
+    if other is None:
+        return None
+    theirs = contest.by_round(other, wall_seconds)
+    times = {
+        number: theirs[number] / mine
+        for number, mine in contest.by_round(NORIA, wall_seconds).items()
+        if number in theirs
+    }
+    distance = contest.workload.distance
+    line = None if distance is None else distance.line_bytes_per_second
+    if full_line is not None and line is not None:
+        for run in contest.valid(NORIA):
+            if run.round in times and run.bytes / run.usage.wall_seconds >= FULL_LINE * line:
+                times[run.round] = max(times[run.round], full_line)
+    return spread_of(times.values())
 
 
 def marginal_cpu_per_gb(contest: Contest, short: Contest, name: str) -> dict[int, float]:

@@ -7,12 +7,12 @@ import importlib.metadata
 import json
 import os
 import platform
-import ssl
 import subprocess
 import time
 from pathlib import Path
 
-from noria.benchmarks.servers import AZURITE_BLOB, NODE, ROOT, find_tool
+from noria.benchmarks.servers import AZURITE_BLOB, NODE, ROOT, ToolMissing, find_tool
+from noria.benchmarks.suite.openssl import measured_library
 
 LOOP_TURNS = 5_000_000
 
@@ -32,11 +32,13 @@ def describe_machine() -> dict[str, str]:
 def describe_versions() -> dict[str, str]:
     return {
         "Noria": f"{importlib.metadata.version('noria')}, {describe_revision(ROOT)}",
-        "Python": f"{platform.python_version()}, {ssl.OPENSSL_VERSION}; "
+        "Python": f"{platform.python_version()}; "
         f"{_turn_nanoseconds():.0f} ns for each turn of an empty loop",
+        "TLS library of what runs on Python": measured_library(),
         "Ray": importlib.metadata.version("ray"),
         "rclone": _first_line(find_tool("rclone"), "version"),
         "juicefs": _first_line(find_tool("juicefs"), "--version"),
+        "msc": _msc_version(),
         "SeaweedFS": _first_line(find_tool("weed"), "version"),
         "Azurite": f"{_azurite_version()}, node {_first_line(NODE, '--version')}",
     }
@@ -77,6 +79,15 @@ def _turn_nanoseconds() -> float:
     for _ in range(LOOP_TURNS):
         pass
     return (time.process_time() - began) / LOOP_TURNS * 1e9
+
+
+def _msc_version() -> str:
+    try:
+        program = find_tool("msc")
+    except ToolMissing as missing:
+        return str(missing)
+    metadata = "import importlib.metadata as m; print(m.version('multi-storage-client'))"
+    return f"multi-storage-client {_first_line(program.with_name('python'), '-c', metadata)}"
 
 
 def _azurite_version() -> str:

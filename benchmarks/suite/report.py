@@ -22,8 +22,8 @@ from noria.benchmarks.suite.plots import plot_measure
 from noria.benchmarks.suite.rounds import Contest, Measure, ToolRun
 from noria.benchmarks.suite.workloads import MIB
 
-OBJECT_WORKLOADS = ("small",)
-"""Where CPU is told for each object; elsewhere for each GB."""
+OBJECT_KINDS = ("small",)
+"""Of workloads, where CPU is told for each object; elsewhere for each GB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,6 @@ class Results:
     versions: Mapping[str, str]
     contests: Sequence[Contest]
     goals: Sequence[Goal]
-    rounds: int
     seconds: Mapping[str, float]
     """Workload -> how long all of it took, servers and uploads included."""
 
@@ -95,8 +94,8 @@ def _row(run: ToolRun) -> dict[str, object]:
 def _plot(contests: Sequence[Contest], folder: Path, name: str) -> Iterator[tuple[str, str]]:
     """Draw what there is; yields file name and title of each picture."""
     shown = [contest for contest in contests if len(contest.tools) > 1]
-    by_bytes = [one for one in contests if one.workload.name not in OBJECT_WORKLOADS]
-    by_object = [one for one in contests if one.workload.name in OBJECT_WORKLOADS]
+    by_bytes = [one for one in contests if one.workload.kind not in OBJECT_KINDS]
+    by_object = [one for one in contests if one.workload.kind in OBJECT_KINDS]
     figures = (
         (_Figure("cpu-per-gb", "CPU seconds for each GB", cpu_per_gb, 2), by_bytes),
         (_Figure("cpu-per-object", "CPU microseconds an object", cpu_per_object, 0), by_object),
@@ -125,7 +124,7 @@ def _document(
     yield f"    {results.command}"
     yield ""
     yield (
-        f"Rounds that count: {results.rounds}, after one for warm-up; {total / 60:.0f} minutes. "
+        f"{total / 60:.0f} minutes, after one round of each row for warm-up. "
         "In each round every tool takes its turn, in another order each time. Figures are "
         "medians, with the lowest and the highest; a ratio is taken inside each round, and its "
         "median given. GB are 10^9 bytes. Each run wrote into a fresh bucket, and counts only if "
@@ -193,12 +192,12 @@ def _contest_section(contest: Contest, seconds: float | None) -> Iterator[str]:
     yield ""
     yield f"{workload.title}: {len(workload.objects):,} objects, {workload.bytes:,} bytes.{took}"
     yield ""
-    per_object = workload.name in OBJECT_WORKLOADS
+    per_object = workload.kind in OBJECT_KINDS
     measure, digits = (cpu_per_object, 0) if per_object else (cpu_per_gb, 2)
     head = ["", "CPU us/object" if per_object else "CPU s/GB", f"{NORIA} / this"]
     head += ["objects/s" if per_object else "MB/s", "wall s", "peak RSS MiB", "peak PSS MiB"]
-    rows = [_tool_row(contest, one.name, measure, digits) for one in contest.tools]
-    yield from _table([*head, "runs"], rows)
+    rows = [[*_tool_row(contest, one.name, measure, digits), one.proves] for one in contest.tools]
+    yield from _table([*head, "runs", "proves of the bytes"], rows)
     for tool in contest.tools:
         yield ""
         yield f"{tool.name}{f' ({tool.note})' if tool.note else ''}:"

@@ -10,6 +10,7 @@ import random
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 GB = 10**9
@@ -29,6 +30,8 @@ MIXED_LARGEST_BYTES = GIB
 MIXED_TOTAL_BYTES = 5 * GIB
 MIXED_SEED = 1
 
+Kind = Literal["bulk", "huge", "small", "mixed"]
+"""Of objects: many large ones, one alone, many small ones, a lake of both."""
 Sized = tuple[str, int]
 """A key and how many bytes are below it."""
 
@@ -49,6 +52,7 @@ class Workload:
     """Objects, and the kind of servers they move between."""
 
     name: str
+    kind: Kind
     title: str
     objects: tuple[Sized, ...]
     tls: bool = False
@@ -67,36 +71,38 @@ def bulk(share: float = 1.0) -> Workload:
     huge = _whole_mib(HUGE_BYTES * share)
     objects = (*_bulk_objects(count), ("huge/0.bin", huge))
     title = f"{count} x 256 MiB and 1 x {huge // MIB:,} MiB, Azurite to SeaweedFS, http"
-    return Workload(name="bulk", title=title, objects=objects)
+    return Workload(name="bulk", kind="bulk", title=title, objects=objects)
 
 
 def bulk_https(share: float = 1.0) -> Workload:
     count = max(1, round(BULK_OBJECTS * share))
     title = f"{count} x 256 MiB, Azurite to SeaweedFS, https on both sides"
-    return Workload(name="bulk-https", title=title, objects=_bulk_objects(count), tls=True)
+    return Workload(
+        name="bulk-https", kind="bulk", title=title, objects=_bulk_objects(count), tls=True
+    )
 
 
 def small(share: float = 1.0) -> Workload:
     objects = _small_objects(round(SMALL_OBJECTS * share))
     title = f"{len(objects):,} x 4 KiB, Azurite to SeaweedFS, http"
-    return Workload(name="small", title=title, objects=objects)
+    return Workload(name="small", kind="small", title=title, objects=objects)
 
 
 def mixed(share: float = 1.0) -> Workload:
     objects, title = _mixed_objects(share)
-    return Workload(name="mixed", title=f"{title}, http", objects=objects)
+    return Workload(name="mixed", kind="mixed", title=f"{title}, http", objects=objects)
 
 
 def null_small(share: float = 1.0) -> Workload:
     objects = _small_objects(round(SMALL_OBJECTS * share))
     title = f"{len(objects):,} x 4 KiB, null source to null sink, http"
-    return Workload(name="null-small", title=title, objects=objects, null=True)
+    return Workload(name="null-small", kind="small", title=title, objects=objects, null=True)
 
 
 def null_mixed(share: float = 1.0) -> Workload:
     objects, title = _mixed_objects(share)
     title = f"{title}, null source to null sink, http"
-    return Workload(name="null-mixed", title=title, objects=objects, null=True)
+    return Workload(name="null-mixed", kind="mixed", title=title, objects=objects, null=True)
 
 
 def null_bulk(total_bytes: int, *, tls: bool, suffix: str = "") -> Workload:
@@ -104,6 +110,7 @@ def null_bulk(total_bytes: int, *, tls: bool, suffix: str = "") -> Workload:
     count = max(1, round(total_bytes / BULK_BYTES))
     return Workload(
         name=("null-bulk-https" if tls else "null-bulk") + suffix,
+        kind="bulk",
         title=f"{count} x 256 MiB, null source to null sink, {'https' if tls else 'http'}",
         objects=_bulk_objects(count),
         tls=tls,

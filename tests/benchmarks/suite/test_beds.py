@@ -47,7 +47,7 @@ def put(ends: Ends, key: str, body: bytes) -> None:
 
 
 def test_both_ends_speak_https_that_the_ca_vouches_for() -> None:
-    workload = Workload(name="tls", title="tls", objects=(("a/b", 3), ("c", 4)))
+    workload = Workload(name="tls", kind="small", title="tls", objects=(("a/b", 3), ("c", 4)))
     with run_real_beds([workload], tls=True) as [test_bed], test_bed.fresh_ends() as ends:
         assert ends.connection_string.count("https://") == 1
         with BlobServiceClient.from_connection_string(

@@ -7,7 +7,7 @@ from noria.benchmarks.suite.revisions import NEW, OLD
 from noria.benchmarks.suite.workloads import Workload
 from tests.support.fake_runs import contest, usage
 
-WORKLOAD = Workload(name="tiny", title="tiny", objects=(("object", 1),))
+WORKLOAD = Workload(name="tiny", kind="small", title="tiny", objects=(("object", 1),))
 
 
 def test_the_table_pairs_rounds() -> None:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from noria.benchmarks.suite.goals import LOOP, SHORT, Goal, check_goals
-from noria.benchmarks.suite.peers import JUICEFS, NORIA, RCLONE, RCLONE_PARTS, RCLONE_WHOLE
-from noria.benchmarks.suite.workloads import GB, MIB, Workload
+from noria.benchmarks.suite.peers import (
+    JUICEFS,
+    MSC,
+    NORIA,
+    RCLONE,
+    RCLONE_AS_IT_COMES,
+    RCLONE_PARTS,
+    RCLONE_WHOLE,
+)
+from noria.benchmarks.suite.rounds import Contest
+from noria.benchmarks.suite.workloads import GB, MIB, Distance, Workload
 from tests.support.fake_runs import contest, usage
 
 
 def one_object(name: str, size: int = GB) -> Workload:
-    return Workload(name=name, title=name, objects=(("object", size),))
+    return Workload(name=name, kind="bulk", title=name, objects=(("object", size),))
 
 
 def find(goals: list[Goal], what: str) -> Goal:
-    [goal] = [goal for goal in goals if what in goal.what]
+    """The one that has `what` in its words, at their end if there are several."""
+    found = [goal for goal in goals if what in goal.what]
+    [goal] = found if len(found) == 1 else [one for one in found if one.what.endswith(what)]
     return goal
 
 
@@ -108,3 +121,48 @@ def test_what_was_not_run_has_no_goals_and_what_failed_is_not_met() -> None:
     alone = contest(one_object("mixed"), **{NORIA: [usage(), usage()]})
     [goal] = check_goals({"mixed": alone}, 0)
     assert (goal.value, goal.met) == (None, None)
+
+
+def distant(line: float | None) -> Contest:
+    """The line of one GB a second would be full after a second."""
+    workload = replace(
+        one_object("road-bulk"),
+        distance=Distance(
+            round_trip_ms=20, connection_bytes_per_second=4e7, line_bytes_per_second=line
+        ),
+    )
+    runs = contest(
+        workload,
+        **{
+            NORIA: [usage(), usage(cpu_seconds=0.8, wall_seconds=1.02)],
+            RCLONE_WHOLE: [usage(), usage(cpu_seconds=1.0, wall_seconds=1.01)],
+            MSC: [usage(), usage(cpu_seconds=9.0, wall_seconds=9.0)],
+            RCLONE_AS_IT_COMES: [usage(), usage(cpu_seconds=2.0, wall_seconds=2.04)],
+        },
+    )
+    checking = replace(runs.tools[3], proves="MD5")
+    return replace(runs, tools=(*runs.tools[:3], checking))
+
+
+@pytest.mark.parametrize(("line", "met"), [(None, False), (1e9, True), (2e9, False)])
+def test_over_a_distance_nobody_has_to_be_faster_than_a_full_line(
+    line: float | None, met: bool
+) -> None:
+    goals = check_goals({"road-bulk": distant(line)}, 0)
+    best, untuned = find(goals, "best flags"), find(goals, "as it comes")
+    assert (best.met, best.limit) == (met, 1.0)
+    assert untuned.value is not None
+    assert untuned.value.median == pytest.approx(2.0)
+    assert (untuned.met, untuned.limit) == (True, 1.5)
+    trusting, checking = find(goals, "that checks nothing"), find(goals, "that checks")
+    assert trusting.value is not None
+    assert trusting.value.median == pytest.approx(0.8)
+    assert trusting.limit == 0.9
+    assert checking.value is not None
+    assert checking.value.median == pytest.approx(0.4)
+    assert checking.limit == 0.5
+
+
+def test_next_to_each_other_nothing_of_the_distance_is_asked() -> None:
+    near = replace(distant(None), workload=one_object("near"))
+    assert check_goals({"near": near}, 0) == []

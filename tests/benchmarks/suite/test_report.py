@@ -12,7 +12,9 @@ from noria.benchmarks.suite.rounds import Contest, ToolRun
 from noria.benchmarks.suite.workloads import Workload
 from tests.support.fake_runs import contest, usage
 
-WORKLOAD = Workload(name="small", title="one small object", objects=(("object", 4096),))
+WORKLOAD = Workload(
+    name="small", kind="small", title="one small object", objects=(("object", 4096),)
+)
 
 
 def results() -> Results:
@@ -40,7 +42,6 @@ def results() -> Results:
         versions={"Noria": "0"},
         contests=[shown],
         goals=check_goals({"small": shown}, 0),
-        rounds=2,
         seconds={"small": 60.0},
     )
 

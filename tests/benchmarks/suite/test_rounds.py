@@ -14,7 +14,7 @@ from noria.benchmarks.suite.rounds import Entry, contests_of, run_rounds
 from noria.benchmarks.suite.tools import Ends, Invocation, Tool
 from noria.benchmarks.suite.workloads import Workload
 
-WORKLOAD = Workload(name="tiny", title="two objects", objects=(("a", 1), ("b", 2)))
+WORKLOAD = Workload(name="tiny", kind="small", title="two objects", objects=(("a", 1), ("b", 2)))
 
 
 class FolderTestBed:
@@ -97,8 +97,8 @@ def test_a_run_that_does_not_do_the_work_is_void(
 
 
 def test_contests_by_workload_keep_the_first_entrys_own(test_bed: FolderTestBed) -> None:
-    other = Workload(name="tiny", title="in other pieces", objects=(("c", 3),))
-    third = Workload(name="third", title="third", objects=(("c", 3),))
+    other = Workload(name="tiny", kind="small", title="in other pieces", objects=(("c", 3),))
+    third = Workload(name="third", kind="small", title="third", objects=(("c", 3),))
     mixed = [
         *entries(test_bed, shell("A", MOVE)),
         Entry(workload=other, test_bed=test_bed, tool=shell("B", "printf xxx > $0/c")),
