@@ -1,24 +1,19 @@
-"""What Prometheus sees of a job: every metric in one table, and the server of `/metrics`.
+"""What Prometheus sees of a job: every metric in one table.
 
-Everything is read from the latest JobStatus; nothing is counted here. Base units, `_total` on
-counters. Every label has a closed set of values, and whatever a worker reports beyond it is shown
-as "other": no object key, shard or worker name can become a label.
+Loaded when somebody asks for `/metrics` for the first time: see metrics_server.py. Everything is
+read from the latest JobStatus; nothing is counted here. Base units, `_total` on counters. Every
+label has a closed set of values, and whatever a worker reports beyond it is shown as "other": no
+object key, shard or worker name can become a label.
 """
 
 from __future__ import annotations
 
-import errno
 import itertools
-import math
-import re
-import selectors
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import (
@@ -30,22 +25,15 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.status import JobStatus, Phase
 from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation, StoreRole
-from noria.manifests.errors import ConfigurationError, NoriaError, Retryable
+from noria.manifests.errors import NoriaError, Retryable
 from noria.manifests.model import LATENCY_BUCKETS, Level, Outcome, Reason
-
-_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[0-9a-zA-Z_.-]+):(?P<port>\d{1,5})")
-
-UNKNOWN_INTERVAL_SECONDS = 2.0
-"""Taken for the scrape interval while there was one scrape only: a short run."""
-FAREWELL_SECONDS = 40.0
-"""close() waits for a scraper that is due within this time of its last scrape."""
 
 OTHER = "other"
 """The label value of all that is beyond a label's closed set."""
 
+FetchStatus = Callable[[], JobStatus | None]
 Values = tuple[float, ...]
 """One number, or a histogram: the count in each bucket and above the last, then the sum."""
 Samples = Mapping[tuple[str, ...], Values]
@@ -282,121 +270,36 @@ def _cumulated(values: Values) -> list[tuple[str, float]]:
 
 
 class _StatusCollector(Collector):
-    """Shows the latest status, and knows whether and how often it is asked for it."""
+    """Gives Prometheus the latest status."""
 
-    def __init__(self) -> None:
-        self._status: JobStatus | None = None
-        self._changed = threading.Condition()
-        self._fetched = True
-        """Somebody has seen the latest status."""
-        self._last_seconds = float("-inf")
-        self._shown_seconds = float("-inf")
-        self._interval_seconds = float("inf")
-
-    def show(self, status: JobStatus) -> None:
-        with self._changed:
-            self._status = status
-            self._shown_seconds = time.monotonic()
-            self._fetched = False
+    def __init__(self, fetch: FetchStatus) -> None:
+        self._fetch = fetch
 
     def collect(self) -> Iterator[Family]:
-        now = time.monotonic()
-        with self._changed:
-            status = self._status
-            self._interval_seconds, self._last_seconds = now - self._last_seconds, now
-            self._fetched = True
-            self._changed.notify_all()
+        status = self._fetch()
         if status is not None:
             yield from families(status)
 
-    def wait_until_fetched(self) -> None:
-        """Wait until the latest status is fetched, if a scraper is due soon.
 
-        It is due one interval after the latest status was shown, not after its own last visit: the
-        end of Ray can keep this process from answering for longer than that.
-        """
-        with self._changed:
-            interval_seconds = self._interval_seconds
-            if math.isinf(interval_seconds) and math.isfinite(self._last_seconds):
-                interval_seconds = UNKNOWN_INTERVAL_SECONDS
-            grace = 3.0 + interval_seconds / 4
-            due = self._shown_seconds + interval_seconds + grace - time.monotonic()
-            if 0 < due <= FAREWELL_SECONDS:
-                self._changed.wait_for(lambda: self._fetched, timeout=due)
+def serve_on(listener: socket.socket, fetch: FetchStatus) -> WSGIServer:
+    """A server of `/metrics` that takes its connections from a socket that listens already.
 
-
-class MetricsServer:
-    """`/metrics` of one driver, on a thread of its own."""
-
-    url: str
-    """Where it is served, for people and for Prometheus."""
-
-    def __init__(self, address: str = METRICS_ADDRESS) -> None:
-        """Listen at HOST:PORT; port 0 takes a free one.
-
-        If the default address is taken, as by another job on this machine, a free port is used
-        instead: see `url`. Raises ConfigurationError for any other address that cannot be used.
-        """
-        host, port = _parse(address)
-        self._collector = _StatusCollector()
-        registry = CollectorRegistry()
-        registry.register(self._collector)
-        ProcessCollector(registry=registry)  # a driver whose memory grows is worth an alert
-        try:
-            try:
-                self._server = _listen(host, port, registry)
-            except OSError as error:
-                if address != METRICS_ADDRESS or error.errno != errno.EADDRINUSE:
-                    raise
-                self._server = _listen(host, 0, registry)
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot serve metrics at {address}: {error.strerror or error}; give another "
-                "HOST:PORT with --metrics-address, or off"
-            ) from error
-        self._server.timeout = 0  # a caller who has gone again is not waited for
-        self._asleep, self._waker = socket.socketpair()
-        self._thread = threading.Thread(target=self._serve, name="metrics", daemon=True)
-        self._thread.start()
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._server.server_port}/metrics"
-        # So that server_close() waits for answers under way: the last one is the one that counts.
-        setattr(self._server, "daemon_threads", False)  # noqa: B010 - of its mixin, which has no type
-        self._open = True
-
-    def show(self, status: JobStatus) -> None:
-        """Serve this status from now on. Costs nothing until somebody asks.
-
-        Show only what has been saved (engine/status.py): the next run continues from there, and a
-        counter that went back would look to Prometheus as if everything had been done once more.
-        """
-        self._collector.show(status)
-
-    def close(self) -> None:
-        """Stop serving. A repeat does nothing.
-
-        First waits for a scraper that is due soon (FAREWELL_SECONDS), so that it sees the end.
-        """
-        if not self._open:
-            return
-        self._open = False
-        try:
-            self._collector.wait_until_fetched()
-        finally:
-            self._waker.close()
-            self._thread.join()
-            self._server.server_close()
-
-    def _serve(self) -> None:
-        """Answer until the other end of `_asleep` is closed.
-
-        Not serve_forever(), which would look twenty times a second whether it has to end.
-        """
-        with self._asleep, selectors.DefaultSelector() as selector:
-            selector.register(self._server, selectors.EVENT_READ)
-            selector.register(self._asleep, selectors.EVENT_READ)
-            while all(key.fileobj is self._server for key, _ in selector.select()):
-                self._server.handle_request()
+    `fetch` returns the latest status, None before the first; it is called for each scrape.
+    """
+    registry = CollectorRegistry()
+    registry.register(_StatusCollector(fetch))
+    ProcessCollector(registry=registry)  # a driver whose memory grows is worth an alert
+    host, port = listener.getsockname()[:2]
+    server = ThreadingWSGIServer((host, port), _SilentHandler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listener
+    server.server_name, server.server_port = host, port
+    server.setup_environ()
+    server.set_app(make_wsgi_app(registry))
+    server.timeout = 0  # a caller who has gone again is not waited for
+    # So that server_close() waits for answers under way: the last one is the one that counts.
+    setattr(server, "daemon_threads", False)  # noqa: B010 - of its mixin, which has no type
+    return server
 
 
 class _SilentHandler(WSGIRequestHandler):
@@ -404,21 +307,3 @@ class _SilentHandler(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Scrapes are not worth a line each."""
-
-
-def _listen(host: str, port: int, registry: CollectorRegistry) -> WSGIServer:
-    """A server that does not answer yet. Raises OSError."""
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    kind = type("_Server", (ThreadingWSGIServer,), {"address_family": family})
-    return make_server(host, port, make_wsgi_app(registry), kind, _SilentHandler)
-
-
-def _parse(address: str) -> tuple[str, int]:
-    """Host and port. Raises ConfigurationError."""
-    found = _ADDRESS.fullmatch(address)
-    if found is None or int(found["port"]) > 65535:
-        raise ConfigurationError(
-            f"{address} is not an address for metrics; write HOST:PORT, such as {METRICS_ADDRESS}, "
-            "0.0.0.0:9464 or [::1]:9464, or off"
-        )
-    return found["host"].strip("[]"), int(found["port"])

@@ -56,7 +56,7 @@ def shown(
     with ExitStack() as stack:
         shows: list[Callable[[JobStatus], None]] = []
         if address != "off":
-            from noria.engine.metrics import MetricsServer
+            from noria.engine.metrics_server import MetricsServer
 
             server = MetricsServer(address)
             stack.callback(server.close)

@@ -25,9 +25,9 @@ from noria.engine.metrics import (
     METRICS,
     OTHER,
     Kind,
-    MetricsServer,
     families,
 )
+from noria.engine.metrics_server import MetricsServer
 from noria.engine.status import JobStatus, Phase, load_status, save_status
 from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation
 from noria.manifests.errors import ConfigurationError

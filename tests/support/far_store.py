@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import ssl
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -81,31 +81,19 @@ def far_store(
 
 
 def longest_chain(turns: Iterable[Turn], *, to: Turn | None = None) -> list[Turn]:
-    """The most round trips made one after the other; those that end with `to` if given."""
+    """The most round trips that were made one after the other, of those that end with `to`."""
     ended = sorted(
-        (turn for turn in turns if turn.answered is not None), key=lambda turn: turn.answered or 0.0
+        [turn for turn in turns if turn.answered is not None], key=lambda turn: turn.answered or 0.0
     )
-    best: list[tuple[int, int | None]] = []
+    chains: list[list[Turn]] = []
     for number, turn in enumerate(ended):
         before = [
-            (best[earlier][0], earlier)
+            chains[earlier]
             for earlier in range(number)
             if (ended[earlier].answered or 0.0) <= turn.start + SLACK_SECONDS
         ]
-        trips, previous = max(before, default=(0, None))
-        best.append((trips + turn.trips, previous))
-    if not ended:
-        return []
-    place: int | None = (
-        max(range(len(ended)), key=lambda number: best[number][0])
-        if to is None
-        else next(number for number, turn in enumerate(ended) if turn is to)
-    )
-    chain = []
-    while place is not None:
-        chain.append(ended[place])
-        place = best[place][1]
-    return chain[::-1]
+        chains.append([*max(before, key=trips, default=[]), turn])
+    return max((chain for chain in chains if to is None or chain[-1] is to), key=trips, default=[])
 
 
 def trips(chain: Iterable[Turn]) -> int:
@@ -201,7 +189,10 @@ class _Road:
             )
 
     async def _hand_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, log: _Log
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        log: Callable[[bytes, float], None],
     ) -> None:
         try:
             while piece := await reader.read(READ_BYTES):
@@ -210,12 +201,6 @@ class _Road:
                 await writer.drain()
         finally:
             writer.close()
-
-
-class _Log:
-    """What takes note of a piece and of the time at which it passes the far end."""
-
-    def __call__(self, piece: bytes, now: float, /) -> None: ...
 
 
 class _ConnectionLog:

@@ -15,7 +15,6 @@ from typing import Final, TypeVar
 
 from noria.manifests.errors import NoriaError, OutcomeUnknown
 from noria.manifests.model import Attributes, PartRecord
-from noria.workers.digest import crc64nvme
 from noria.workers.http.client import BodyWriter, Send
 from noria.workers.stores.background import BackgroundCall, all_results, wait_for_all
 from noria.workers.stores.listing import list_objects
@@ -35,8 +34,10 @@ LEAVE_SECONDS: Final = 2.0
 """How long requests under way are waited for if the probe is interrupted."""
 
 BODY: Final = memoryview(b"canary")
-CRC: Final = crc64nvme(BODY)
-_OTHER_CRC: Final = crc64nvme(b"damaged")
+CRC: Final = 0x471B1E7B88E9449F
+"""CRC64NVME of BODY, as a number: to load what computes it takes a twentieth of a second."""
+_OTHER_CRC: Final = 0x3FC7D9EBA8753764
+"""CRC64NVME of other bytes; that of no bytes is 0."""
 _ATTRIBUTES: Final = Attributes(metadata={"canary": "yes"})
 
 
@@ -74,6 +75,7 @@ class Canaries:
     # -- writing and looking -----------------------------------------------------------------------
 
     def put(self, target: PacedTarget, key: str, body: memoryview = BODY) -> None:
+        """Write an object of these bytes: BODY, or none."""
         self._go_on()
         put = partial(
             target.put_object,
@@ -81,7 +83,7 @@ class Canaries:
             body,
             attributes=_ATTRIBUTES,
             txid=self._txid,
-            crc64nvme=crc64nvme(body),
+            crc64nvme=CRC if body else 0,
         )
         try:
             put()

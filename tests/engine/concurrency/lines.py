@@ -51,7 +51,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class Road:
+class CoupledStores:
     """The line over time, under a number of transfers that may change at any time."""
 
     line: Line

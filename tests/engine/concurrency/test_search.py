@@ -10,7 +10,7 @@ import pytest
 
 from noria.engine.concurrency.search import TransferSearch
 from noria.engine.concurrency.throughput import Window
-from tests.engine.concurrency.lines import MB, Line, Road
+from tests.engine.concurrency.lines import MB, Line, CoupledStores
 
 MOST = 65_536
 START = 32
@@ -28,7 +28,7 @@ GRID = [
 
 def moved(line: Line, search: TransferSearch | float, seconds: int, seed: int = 1) -> list[float]:
     """Bytes in each second, found by the search or with a fixed number."""
-    road, found, before = Road(line, seed=seed), [], 0.0
+    road, found, before = CoupledStores(line, seed=seed), [], 0.0
     for _ in range(seconds):
         number = search if isinstance(search, int | float) else search.number
         window, busy = road.second(number)
@@ -95,7 +95,7 @@ def test_it_is_not_led_astray_by_noise() -> None:
 
 
 def test_a_number_that_is_not_used_does_not_grow() -> None:
-    search, road = TransferSearch(START, MOST), Road(GRID[0])
+    search, road = TransferSearch(START, MOST), CoupledStores(GRID[0])
     for _ in range(120):
         search.hear(road.second(search.number, work=10)[0])
     assert search.number == START
@@ -104,7 +104,7 @@ def test_a_number_that_is_not_used_does_not_grow() -> None:
 def test_nothing_is_tried_while_a_store_refuses_or_processors_are_full() -> None:
     line = Line(trip_seconds=0.02, connection=10 * MB)
     for refuses in (True, False):
-        search, road = TransferSearch(START, MOST), Road(line)
+        search, road = TransferSearch(START, MOST), CoupledStores(line)
         for _ in range(30):
             window, _ = road.second(search.number)
             throttles = 0.1 * window.requests if refuses else 0.0
@@ -118,7 +118,7 @@ def test_workers_that_come_are_a_reason_to_look_at_once() -> None:
     moved(line, search, 300)
     before = search.number
     search.wake()
-    road = Road(replace(line, line=4e9, processors=8e9))
+    road = CoupledStores(replace(line, line=4e9, processors=8e9))
     for _ in range(30):
         search.hear(road.second(search.number)[0])
     assert search.number >= 2 * before
@@ -130,7 +130,7 @@ def test_a_change_of_sizes_is_no_change_of_speed() -> None:
     large = Line(trip_seconds=0.08, connection=10 * MB, line=400 * MB)
     small = replace(large, body_bytes=0.1 * MB)
     for turn in range(20):
-        road = Road(small if turn % 2 else large, seed=turn)
+        road = CoupledStores(small if turn % 2 else large, seed=turn)
         for _ in range(10):
             search.hear(road.second(search.number)[0])
     assert search.number <= 4 * small.knee

@@ -112,7 +112,10 @@ VERBS: dict[str, tuple[StoreOperation, Callable[[PacedTarget], object]]] = {
     "list_uploads": (StoreOperation.LIST, lambda store: store.list_uploads("")),
     "delete_object": (StoreOperation.DELETE, lambda store: store.delete_object("k")),
 }
-ONCE = {"check_access", "close", "with_capabilities", "capabilities", "provider"}
+ONCE = {"check_access", "close", "with_capabilities", "capabilities", "provider"} | {
+    "identity",
+    "open_ahead",
+}
 """What sends no request, or is to be answered at once."""
 
 
