@@ -64,6 +64,7 @@ class SimulatedCluster:
         self._names += 1
         worker = SimulatedWorker(f"{self._names}", node, speed, site.leases)
         worker.joined_at = worker.idle_since = self._world.now
+        worker.free_places_least = site.transfers
         node.workers.append(worker)
         return worker
 
@@ -180,7 +181,8 @@ class SimulatedCluster:
             todo,
             unit_bytes=unit_bytes,
             unit_work=unit_work,
-            in_flight_bytes=site.in_flight_bytes,
+            unit_lanes=max(1, math.ceil(unit_bytes / site.part_bytes)),
+            transfers=site.transfers,
         )
         task.at, task.moved_at = world.flow.volume, world.now
         self._draw_fate(task)
@@ -307,6 +309,7 @@ class SimulatedCluster:
         self._move(task)
         task.cut(end)
         self._expect(task)
+        self._note_work(task.worker)
         if not task.worker.is_silent:
             self.exchange_by(task.worker, self._world.now + 1.0)
 
@@ -363,17 +366,20 @@ class SimulatedCluster:
         self._set_pace(worker)
 
     def _set_pace(self, worker: SimulatedWorker) -> None:
-        """Its part of the node's rate, shared evenly by its tasks."""
-        demand = 0.0
+        """Its part of the node's rate, as far as its connections carry it; each moves the same."""
+        site, demand = self._world.site, 0.0
+        lanes_before = worker.lanes
+        worker.spread(site.transfers)
+        self._world.figures.count_in_flight(worker.lanes - lanes_before)
         if worker.wants:
-            crowd = max(1.0, worker.node.speed_in_use / self._world.site.node_rate)
-            demand = worker.speed / crowd
+            crowd = max(1.0, worker.node.speed_in_use / site.node_rate)
+            demand = min(worker.speed / crowd, worker.lanes * site.connection_rate)
         if demand != worker.demand:
             self._world.flow.change_demand(demand - worker.demand)
             worker.demand = demand
-        each = demand / max(1, len(worker.tasks))
+        each = demand / max(1, worker.lanes)
         for task in worker.tasks.values():
-            pace = each / max(1.0, task.unit_work)
+            pace = each * task.lanes / max(1.0, task.unit_work)
             if pace != task.pace:
                 self._move(task)
                 task.pace = pace

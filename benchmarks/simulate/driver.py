@@ -205,7 +205,14 @@ class SimulatedDriver:
             if task.end < task.said_end:
                 self._tell_cut(task)
         progress = tuple(task.progress() for task in worker.tasks.values())
-        self._tell(WorkerReported(now=now, worker=worker.name, progress=progress))
+        self._tell(
+            WorkerReported(
+                now=now,
+                worker=worker.name,
+                progress=progress,
+                free_places=worker.take_free_places(self._world.site.transfers),
+            )
+        )
         self._exchanging = None
         if stale:
             seconds = self._world.chance.uniform(*KILL_SECONDS)

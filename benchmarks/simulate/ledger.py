@@ -62,6 +62,22 @@ class _Live:
 
 
 @dataclass(slots=True, eq=False)
+class _Window:
+    """How many leases a worker may hold: what it offered, and more while it was hungry."""
+
+    slots: int
+    most: int
+    hungry_at: float
+
+    def hear(self, free_places: int, held: int, now: float, options: SchedulerOptions) -> None:
+        if free_places > 0:
+            most = min(held + min(held, free_places), options.leases_per_worker)
+            self.most, self.hungry_at = max(most, self.most), now
+        elif self.most > self.slots and now - self.hungry_at >= options.hunger_seconds:
+            self.most, self.hungry_at = self.most - 1, now
+
+
+@dataclass(slots=True, eq=False)
 class _Shard:
     plan: ShardPlan
     generation: int = 0
@@ -85,8 +101,8 @@ class SimulationLedger:
     def __init__(self, plans: Iterable[ShardPlan], options: SchedulerOptions) -> None:
         self._options = options
         self._shards = {plan.shard: _Shard(plan) for plan in plans}
-        self._workers: dict[str, int] = {}
-        """Name -> slots; 0 for one that drains."""
+        self._workers: dict[str, _Window] = {}
+        """Those that drain have none."""
         self._held: dict[str, dict[int, _Live]] = {}
         self._heard: OrderedDict[str, float] = OrderedDict()
         """When, the longest silent first."""
@@ -190,14 +206,15 @@ class SimulationLedger:
                     self._cut(live, event.end)
             case WorkerJoined(worker=worker, slots=slots):
                 self._drop_worker(worker)
-                self._workers[worker] = min(slots, self._options.leases_per_worker)
+                slots = min(slots, self._options.leases_per_worker)
+                self._workers[worker] = _Window(slots, slots, self._now)
                 self._held[worker] = {}
                 self._heard[worker] = self._now
                 self._heard.move_to_end(worker)
             case WorkerLost(worker=worker):
                 self._drop_worker(worker)
             case WorkerDraining(worker=worker) if worker in self._workers:
-                self._workers[worker] = 0
+                self._workers[worker] = _Window(0, 0, self._now)
         return []
 
     def _hear_report(self, event: WorkerReported) -> None:
@@ -207,6 +224,8 @@ class SimulationLedger:
             return
         self._heard[worker] = self._now
         self._heard.move_to_end(worker)
+        if self._workers[worker].slots:
+            self._workers[worker].hear(event.free_places, len(held), self._now, self._options)
         missing = len(held)
         for item in event.progress:
             live = held.get(item.attempt)
@@ -309,8 +328,8 @@ class SimulationLedger:
 
     def _grant(self, worker: str, lease: Lease) -> None:
         shard = self._shards[lease.shard]
-        room = self._workers.get(worker, 0) - len(self._held.get(worker, ()))
-        if room <= 0:
+        window = self._workers.get(worker)
+        if window is None or window.most <= len(self._held[worker]):
             raise Violation(f"worker {worker} gets a lease; it is gone, leaving or full")
         _check(lease.attempt > self._newest_attempt, "an attempt's number comes again")
         _check(lease.generation == shard.generation, "a lease of an old generation")

@@ -33,6 +33,10 @@ class Figures:
     """Moved again, or for nothing."""
     excused_bytes: float = 0.0
     """As much as the faults so far may have cost."""
+    transfers: int = 0
+    """In flight now, of all workers."""
+    transfers_most: int = 0
+    """In flight at any time."""
     idle_seconds: float = 0.0
     up_seconds: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
@@ -47,6 +51,10 @@ class Figures:
     def mark(self, now: float, what: str) -> None:
         self.count(what)
         self.marks.append((now, what))
+
+    def count_in_flight(self, more: int) -> None:
+        self.transfers += more
+        self.transfers_most = max(self.transfers_most, self.transfers)
 
     def add_moved(self, since: float, now: float, size: float) -> None:
         """So many bytes, evenly over this time."""

@@ -17,7 +17,13 @@ class Site:
     workers: int = 400
     workers_per_node: int = 4
     leases: int = 2
-    """That a worker holds side by side."""
+    """That a worker holds side by side, if they keep its transfers busy."""
+    transfers: int = 8
+    """That a worker has in flight, if its leases have as many. Nobody looks for the best number."""
+    connection_rate: float = 40e6
+    """Of one transfer, which reads and writes at once: both stores give it no more than this."""
+    part_bytes: int = 64 * MIB
+    """A unit of more bytes is moved by several transfers at once."""
     worker_rate: float = 150e6
     """Median of what one worker can move; speeds are log-normal."""
     worker_spread: float = 0.3
@@ -109,5 +115,6 @@ class Cadence:
         return replace(
             real,
             heartbeat_timeout_seconds=max(real.heartbeat_timeout_seconds, 4 * self.report_seconds),
+            split_seconds=max(real.split_seconds, 2 * self.report_seconds),
             max_clock_gap_seconds=max(real.max_clock_gap_seconds, 3 * self.tick_seconds),
         )

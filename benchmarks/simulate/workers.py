@@ -13,6 +13,9 @@ from enum import StrEnum
 
 from noria.manifests.model import Lease, LeaseKind, LeaseProgress, LeaseResult
 
+QUEUED = 2
+"""Transfers that a lease has begun for each that may be in flight: the others wait."""
+
 
 class Fate(StrEnum):
     """What a task comes to when it gets to `stop_at`."""
@@ -52,6 +55,7 @@ class Task:
         "fenced_x",
         "journalled_x",
         "kept",
+        "lanes",
         "lease",
         "moved_at",
         "pace",
@@ -60,6 +64,7 @@ class Task:
         "todo",
         "todo_units",
         "unit_bytes",
+        "unit_lanes",
         "unit_work",
         "version",
         "window",
@@ -75,7 +80,8 @@ class Task:
         *,
         unit_bytes: float,
         unit_work: float,
-        in_flight_bytes: int,
+        unit_lanes: int,
+        transfers: int,
     ) -> None:
         self.lease = lease
         self.worker = worker
@@ -87,7 +93,11 @@ class Task:
         self.unit_bytes = unit_bytes
         self.unit_work = unit_work
         """Bytes, and what else a unit costs, in bytes."""
-        self.window = min(self.todo_units, math.ceil(in_flight_bytes / max(1.0, unit_work)))
+        self.unit_lanes = unit_lanes
+        """Transfers that may move one unit at once."""
+        self.lanes = 0.0
+        """Transfers in flight; less than one if it waits its turn behind others."""
+        self.window = min(self.todo_units, math.ceil(QUEUED * transfers / unit_lanes))
         """Units that have begun beyond those that have ended."""
         self.x = 0.0
         """Of todo_units, how many are done: the fraction is one under way."""
@@ -157,6 +167,11 @@ class Task:
         )
 
     @property
+    def lanes_most(self) -> int:
+        """Transfers that it has work for: all its units at once, until the last one ends."""
+        return max(1, self.todo_units * self.unit_lanes)
+
+    @property
     def generation(self) -> tuple[int, int]:
         """The journal that it writes to."""
         return self.lease.shard, self.lease.generation
@@ -192,6 +207,10 @@ class SimulatedWorker:
     exchange_version: int = 0
     demand: float = 0.0
     """Bytes a second that it takes part with in the flow."""
+    lanes: int = 0
+    """Transfers that its tasks have in flight together."""
+    free_places_least: int = 0
+    """Fewest transfers that it had to spare at any time since its last report."""
     joined_at: float = 0.0
     idle_since: float | None = None
 
@@ -203,3 +222,17 @@ class SimulatedWorker:
     def wants(self) -> bool:
         """Whether it moves bytes, or would if it could."""
         return self.alive and not self.asleep and bool(self.tasks)
+
+    def spread(self, transfers: int) -> None:
+        """Share its transfers out evenly among its tasks, to each no more than it has work for."""
+        left, waiting = float(transfers), len(self.tasks)
+        for task in sorted(self.tasks.values(), key=lambda task: task.lanes_most):
+            task.lanes = min(task.lanes_most, left / waiting)
+            left, waiting = left - task.lanes, waiting - 1
+        self.lanes = min(transfers, sum(task.lanes_most for task in self.tasks.values()))
+        self.free_places_least = min(self.free_places_least, transfers - self.lanes)
+
+    def take_free_places(self, transfers: int) -> int:
+        """What it reports as `free_places`; the next report begins here."""
+        free, self.free_places_least = self.free_places_least, transfers - self.lanes
+        return free

@@ -16,6 +16,7 @@ SITE = Site(
     workers=8,
     workers_per_node=2,
     worker_rate=20e6,
+    connection_rate=4e6,
     source_rate=120e6,
     target_rate=150e6,
     node_rate=45e6,

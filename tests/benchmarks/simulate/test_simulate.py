@@ -19,10 +19,20 @@ from noria.benchmarks.simulate.ledger import SimulationLedger, Violation
 from noria.benchmarks.simulate.plan import made_up_job
 from noria.benchmarks.simulate.records import Figures
 from noria.benchmarks.simulate.report import SimulationFindings, print_report, summary, tail_seconds
-from noria.benchmarks.simulate.run import ideal_seconds, run_simulation
+from noria.benchmarks.simulate.run import Simulation, ideal_seconds, run_simulation
 from noria.benchmarks.simulate.runs import Runs
 from noria.benchmarks.simulate.settings import HOUR, Cadence, Faults, Site
-from noria.engine.scheduler.events import Command, Event, Finish, Grant, SettledSpan, WorkerJoined
+from noria.engine.scheduler.events import (
+    Command,
+    Event,
+    Finish,
+    Grant,
+    SchedulerOptions,
+    SettledSpan,
+    WorkerJoined,
+    WorkerReported,
+)
+from noria.engine.scheduler.scheduler import Scheduler
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.model import Lease, LeaseKind, ShardKind, ShardPlan
 from noria.manifests.plan.shards import MIN_SHARD_BYTES
@@ -142,6 +152,96 @@ def test_slow_workers_do_not_hold_up_the_end() -> None:
     alone = 10**11 / (site.worker_rate / 10)
     assert run.seconds < 1.4 * ideal_seconds(shards, site) < alone
     assert tail_seconds(run) < 10 * 60
+
+
+# -- few leases, many connections ------------------------------------------------------------------
+
+ROAD = replace(
+    Site(),
+    workers=2,
+    workers_per_node=1,
+    worker_rate=1e9,
+    worker_spread=0.0,
+    slow_share=0.0,
+    connection_rate=4e6,
+    transfers=32,
+)
+"""Two workers between stores that give a connection 4 MB/s, and may have 64 of them."""
+SECOND = Cadence(report_seconds=1.0, tick_seconds=1.0, bin_seconds=1.0)
+
+
+class IgnoresHunger(Scheduler):
+    """As many leases for each worker as it offers, whatever it reports."""
+
+    def on(self, event: Event) -> list[Command]:
+        if isinstance(event, WorkerReported):
+            event = replace(event, free_places=0)
+        return super().on(event)
+
+
+def moved_by(
+    shards: Sequence[ShardPlan], site: Site, scheduler_type: type[Scheduler] = Scheduler
+) -> Simulation:
+    run = run_simulation(
+        shards,
+        site,
+        CALM,
+        options=SchedulerOptions(),
+        seed=1,
+        cadence=SECOND,
+        scheduler_type=scheduler_type,
+    )
+    assert run.violation is None
+    assert run.figures.repeated_bytes == 0
+    return run
+
+
+def object_shards(each: Sequence[int], size: int) -> list[ShardPlan]:
+    return [
+        ShardPlan(shard=number, kind=ShardKind.OBJECTS, units=n, bytes=n * size, units_per_lease=n)
+        for number, n in enumerate(each)
+    ]
+
+
+def test_few_leases_of_few_objects_keep_all_connections_busy() -> None:
+    """65 objects of 1.6 GB in 17 shards of four: two leases a worker would be 16 in flight."""
+    shards = object_shards([4] * 16 + [1], 1_600_000_000)
+    site = replace(ROAD, part_bytes=2_000_000_000)
+    alone = 1_600_000_000 / site.connection_rate
+    held_back = moved_by(shards, site, IgnoresHunger)
+    assert held_back.figures.transfers_most == 16
+    assert held_back.seconds > 4 * alone
+    run = moved_by(shards, site)
+    assert run.figures.transfers_most == 64
+    assert run.seconds < 2.2 * alone, "64 at once, and the last one"
+
+
+def test_small_shards_are_enough_for_a_worker_that_asks_for_many() -> None:
+    """Sixty objects of 64 MiB, one to a lease: 16 s each."""
+    shards = object_shards([1] * 60, 64 * 1024**2)
+    held_back, run = moved_by(shards, ROAD, IgnoresHunger), moved_by(shards, ROAD)
+    assert held_back.figures.transfers_most == 4
+    assert run.figures.transfers_most > 50
+    assert run.seconds < held_back.seconds / 4
+
+
+@pytest.mark.parametrize(("size", "part"), [(6 * 1024**3, 16), (10**12, 104)])
+@pytest.mark.parametrize("workers", [2, 64])
+def test_a_huge_object_alone_keeps_all_workers_busy(size: int, part: int, workers: int) -> None:
+    part_bytes = part * 1024**2
+    parts = -(-size // part_bytes)
+    shard = ShardPlan(
+        shard=0,
+        kind=ShardKind.PARTS,
+        units=parts,
+        bytes=size,
+        units_per_lease=4 * 1024**3 // part_bytes,
+    )
+    site = replace(ROAD, workers=workers, transfers=64 // workers, part_bytes=part_bytes)
+    run = moved_by([shard], site)
+    assert run.figures.transfers_most == 64
+    # Workers take up to 40 s to start.
+    assert run.seconds < size / (64 * site.connection_rate) * 1.1 + 60
 
 
 # -- parts of it -----------------------------------------------------------------------------------
