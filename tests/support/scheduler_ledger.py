@@ -61,7 +61,7 @@ class Live:
 
 
 @dataclass
-class Window:
+class LeaseWindow:
     """How many leases a worker may hold, by what it offered and reported."""
 
     slots: int
@@ -88,7 +88,7 @@ class Ledger:
     settled: set[tuple[int, int]] = field(default_factory=set)
     quarantined: set[tuple[int, int]] = field(default_factory=set)
     live: dict[int, Live] = field(default_factory=dict)
-    workers: dict[str, Window] = field(default_factory=dict)
+    workers: dict[str, LeaseWindow] = field(default_factory=dict)
     """Those that may be given leases, or drain: these have no slots."""
     newest_attempt: int = 0
     clock: float | None = None
@@ -149,12 +149,12 @@ class Ledger:
             case WorkerJoined(worker=worker, slots=slots):
                 self._drop_worker(worker)
                 slots = min(slots, self.options.leases_per_worker)
-                self.workers[worker] = Window(slots, slots, self.now)
+                self.workers[worker] = LeaseWindow(slots, slots, self.now)
                 self.heard_at[worker] = self.now
             case WorkerLost(worker=worker):
                 self._drop_worker(worker)
             case WorkerDraining(worker=worker) if worker in self.workers:
-                self.workers[worker] = Window(0, 0, self.now)
+                self.workers[worker] = LeaseWindow(0, 0, self.now)
             case WorkerReported(worker=worker, progress=progress):
                 self.heard_at[worker] = self.now
                 self._hear_hunger(event)

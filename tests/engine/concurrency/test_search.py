@@ -10,7 +10,7 @@ import pytest
 
 from noria.engine.concurrency.search import TransferSearch
 from noria.engine.concurrency.throughput import Window
-from tests.engine.concurrency.lines import MB, Line, CoupledStores
+from tests.engine.concurrency.lines import MB, CoupledStores, Line
 
 MOST = 65_536
 START = 32
