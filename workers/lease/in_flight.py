@@ -101,9 +101,9 @@ class TaskGroup:
         for work in works:
             self._executor.submit(partial(self._guarded, work), first=True)
 
-    def count_done(self, size: int) -> None:
+    def count_done(self, size: int, *, units: int = 1) -> None:
         with self._lock:
-            self._units_done += 1
+            self._units_done += units
             self._bytes_done += size
 
     def wait_until_idle(self) -> None:

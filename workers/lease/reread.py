@@ -1,8 +1,8 @@
 """Read landed objects back and compare them with their receipts, to reach the level `reread`.
 
-Units are the rows of an OBJECTS shard, or the parts of a PARTS shard's only object. Every chunk is
-hashed as the target serves it now, and compared with the digest of the source's bytes. Nothing is
-written to either store.
+Units are the rows of an OBJECTS shard, or the parts of a PARTS shard's only object. Large objects
+are read in slices of a part, side by side. Every chunk is hashed as the target serves it now, and
+compared with the digest of the source's bytes. Nothing is written to either store.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class RereadRun(LeaseRun):
         self._area = area
         self._lock = threading.Lock()
         self._verdicts: dict[int, Receipt] = {}
+        self._slices_left: dict[int, int] = {}
+        """Of the rows that are read in several slices."""
 
     def work(self) -> LeaseResult:
         for receipt, first_byte, end_byte in self._slices():
@@ -69,10 +71,13 @@ class RereadRun(LeaseRun):
         for receipt in self._receipts(self.lease.first, self.lease.end):
             if not self.tasks.begin(receipt.row):
                 return
-            if receipt.outcome.landed:
-                yield receipt, 0, receipt.size
-            else:
+            if not receipt.outcome.landed:
                 self.tasks.count_done(0)
+                continue
+            fit = self.manifest.fit(receipt.size)
+            self._slices_left[receipt.row] = max(1, fit.parts)
+            for first_byte in range(0, max(1, receipt.size), fit.part_bytes):
+                yield receipt, first_byte, min(receipt.size, first_byte + fit.part_bytes)
 
     def _receipts(self, first: int, end: int) -> Iterator[Receipt]:
         for sealed in read_seals(self.directory, shard=self.lease.shard):
@@ -104,8 +109,8 @@ class RereadRun(LeaseRun):
             attempt=self.lease.attempt,
             finished_ms=int(time.time() * 1000),
         )
-        self._add_verdict(verdict)
-        self.tasks.count_done(end_byte - first_byte)
+        is_last = self._add_verdict(verdict)
+        self.tasks.count_done(end_byte - first_byte, units=is_last)
 
     def _equal(self, receipt: Receipt, first_byte: int, end_byte: int) -> bool:
         assert receipt.chunks is not None, "what landed has digests"
@@ -128,15 +133,22 @@ class RereadRun(LeaseRun):
         found = digest.chunks()
         return found == receipt.chunks[first_chunk : first_chunk + len(found)]
 
-    def _add_verdict(self, verdict: Receipt) -> None:
-        """Merge the verdicts on the slices of one object: sizes add up, and a failure wins."""
+    def _add_verdict(self, verdict: Receipt) -> bool:
+        """Merge the verdicts on the slices of one object: sizes add up, and a failure wins.
+
+        Returns True if it ends a unit: the last slice of a row, or any part of a PARTS shard.
+        """
         with self._lock:
+            left = self._slices_left[verdict.row] = self._slices_left.get(verdict.row, 1) - 1
+            if left <= 0:
+                del self._slices_left[verdict.row]
             known = self._verdicts.get(verdict.row)
             if known is not None:
                 total = known.size + verdict.size
                 worse = known if known.outcome is Outcome.FAILED else verdict
                 verdict = replace(worse, size=total)
             self._verdicts[verdict.row] = verdict
+            return left <= 0
 
     def _finish(self) -> LeaseResult:
         verdicts = sorted(self._verdicts.values(), key=lambda verdict: verdict.row)

@@ -13,8 +13,11 @@ import pytest
 
 from noria.manifests.counters import Counter
 from noria.manifests.job.journals import read_journals
+from noria.manifests.job.receipts import receipts_of
+from noria.manifests.job.results import read_result
 from noria.manifests.job.seals import seal
 from noria.manifests.model import LeaseEnd, LeaseKind, Level, Outcome
+from noria.workers.lease.reread import RereadRun
 from tests.support.lease_jobs import MIB, BucketShelf, Job, lease_job, open_executor
 from tests.support.processes import wait_until
 
@@ -58,6 +61,22 @@ def test_small_and_multipart_objects_arrive_whole(make_job: MakeJob) -> None:
     assert metadata["who"] == "me"
     assert metadata["noriatxid"] == receipts["f"].txid
     assert job.sent() == sum(sizes.values())
+
+
+def test_large_objects_are_read_back_in_slices(make_job: MakeJob) -> None:
+    sizes = {"none": 0, "one": 5 * MIB, "two": 5 * MIB + 1, "four": 17 * MIB}
+    job = make_job(sizes)
+    moved = job.receipts(job.run(job.lease()))
+    assert {receipt.outcome for receipt in moved.values()} == {Outcome.TRANSFERRED}, moved
+    with open_executor() as executor:
+        run = RereadRun(job.resources(executor), job.lease(), "verified/1")
+        result = run.run()
+    progress = run.tasks.progress()
+    assert (progress.units_done, progress.bytes_done) == (4, sum(sizes.values()))
+    table = read_result(job.directory, seal(job.directory, result, "verified/1"))
+    assert {receipt.key: (receipt.size, receipt.level) for receipt in receipts_of(table)} == {
+        key: (size, Level.REREAD) for key, size in sizes.items()
+    }
 
 
 def test_a_part_larger_than_a_buffer_is_streamed(make_job: MakeJob) -> None:
