@@ -38,6 +38,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -84,6 +85,7 @@ struct piece {
 struct end {
     int socket;
     bool readable, writable;
+    bool hung_up; /* an end or an error is behind what can be read */
     struct connection *connection;
 };
 
@@ -385,6 +387,13 @@ static void lose_receiver(struct flow *flow)
 
 /* --- bytes on their way --- */
 
+/* Asked only after less came than could have: that is cheaper than to try again. */
+static bool is_drained(const struct end *end)
+{
+    int left = 0;
+    return !end->hung_up && ioctl(end->socket, FIONREAD, &left) == 0 && left == 0;
+}
+
 /* As splice: bytes, 0 at the end, or -1 and errno. */
 static ssize_t splice_in(struct flow *flow, size_t size)
 {
@@ -448,10 +457,10 @@ static void queue_for_line(struct flow *flow)
     set_timer(&line->timer, line->free_at - LINE_AHEAD);
 }
 
-/* Take what has come, as much as may be held. Returns whether there was anything. */
-static bool take(struct flow *flow, bool has_line)
+/* Take what has come, as much as may be held. */
+static void take(struct flow *flow, bool has_line)
 {
-    bool any = false, was_queued = has_line;
+    bool was_queued = has_line;
     while (flow->from->readable && !flow->queued && flow->ending == NOTHING) {
         size_t room = road.window - flow->held;
         if (room < road.piece / 4) { /* or pieces would get smaller and smaller */
@@ -464,7 +473,8 @@ static bool take(struct flow *flow, bool has_line)
             break;
         }
         has_line = false;
-        ssize_t count = splice_in(flow, room < road.piece ? room : road.piece);
+        size_t size = room < road.piece ? room : road.piece;
+        ssize_t count = splice_in(flow, size);
         if (count < 0 && errno == EAGAIN) {
             flow->from->readable = false;
         } else if (count <= 0) {
@@ -477,11 +487,10 @@ static bool take(struct flow *flow, bool has_line)
             flow->last_due = latest(flow->last_due, gone_at + road.delay + random_jitter());
             add_piece(flow, flow->last_due, count);
             flow->connection->taken += count;
-            any = true;
+            flow->from->readable = (size_t)count == size || !is_drained(flow->from);
         }
         flow->was_full = was_queued = false;
     }
-    return any;
 }
 
 static void pass_on_end(struct flow *flow)
@@ -685,6 +694,8 @@ static void handle(const struct epoll_event *event)
     struct end *end = event->data.ptr;
     if (end->connection->gone)
         return;
+    if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        end->hung_up = true;
     if (event->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         end->readable = true;
     if (event->events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
