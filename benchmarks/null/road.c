@@ -11,7 +11,7 @@
  * --line         bytes a second that all connections together carry in one direction
  * --die-seconds  a connection is reset, at both ends, that long after it was opened
  * --die-bytes    or as soon as it has taken that many, both directions counted
- * --log          a line each second, see write_log
+ * --log          a file that gets a line each second, or every --log-ms, see write_log
  *
  * What a connection holds in one direction is at most rate x round trip + SPARE_BYTES, as on a path
  * where no more is under way than was acknowledged a round trip later; beyond that its sender has to
@@ -38,6 +38,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -84,6 +85,7 @@ struct piece {
 struct end {
     int socket;
     bool readable, writable;
+    bool hung_up; /* an end or an error is behind what can be read */
     struct connection *connection;
 };
 
@@ -126,7 +128,7 @@ struct line {
 
 static struct {
     int port, store_port;
-    int64_t delay, jitter, die_after;
+    int64_t delay, jitter, die_after, log_every;
     double rate, line_rate; /* bytes a second; 0: without bound */
     uint64_t die_bytes;
     size_t window, piece;
@@ -385,6 +387,13 @@ static void lose_receiver(struct flow *flow)
 
 /* --- bytes on their way --- */
 
+/* Asked only after less came than could have: that is cheaper than to try again. */
+static bool is_drained(const struct end *end)
+{
+    int left = 0;
+    return !end->hung_up && ioctl(end->socket, FIONREAD, &left) == 0 && left == 0;
+}
+
 /* As splice: bytes, 0 at the end, or -1 and errno. */
 static ssize_t splice_in(struct flow *flow, size_t size)
 {
@@ -448,10 +457,10 @@ static void queue_for_line(struct flow *flow)
     set_timer(&line->timer, line->free_at - LINE_AHEAD);
 }
 
-/* Take what has come, as much as may be held. Returns whether there was anything. */
-static bool take(struct flow *flow, bool has_line)
+/* Take what has come, as much as may be held. */
+static void take(struct flow *flow, bool has_line)
 {
-    bool any = false, was_queued = has_line;
+    bool was_queued = has_line;
     while (flow->from->readable && !flow->queued && flow->ending == NOTHING) {
         size_t room = road.window - flow->held;
         if (room < road.piece / 4) { /* or pieces would get smaller and smaller */
@@ -464,7 +473,8 @@ static bool take(struct flow *flow, bool has_line)
             break;
         }
         has_line = false;
-        ssize_t count = splice_in(flow, room < road.piece ? room : road.piece);
+        size_t size = room < road.piece ? room : road.piece;
+        ssize_t count = splice_in(flow, size);
         if (count < 0 && errno == EAGAIN) {
             flow->from->readable = false;
         } else if (count <= 0) {
@@ -477,11 +487,10 @@ static bool take(struct flow *flow, bool has_line)
             flow->last_due = latest(flow->last_due, gone_at + road.delay + random_jitter());
             add_piece(flow, flow->last_due, count);
             flow->connection->taken += count;
-            any = true;
+            flow->from->readable = (size_t)count == size || !is_drained(flow->from);
         }
         flow->was_full = was_queued = false;
     }
-    return any;
 }
 
 static void pass_on_end(struct flow *flow)
@@ -669,7 +678,7 @@ static void write_log(struct timer *timer)
             time.tv_sec + time.tv_nsec / 1e9, up_line.carried, down_line.carried, open_now,
             cpu_seconds());
     fflush(road.log);
-    set_timer(timer, latest(timer->at + SECOND, now));
+    set_timer(timer, latest(timer->at + road.log_every, now));
 }
 
 static volatile sig_atomic_t asked_to_end;
@@ -685,6 +694,8 @@ static void handle(const struct epoll_event *event)
     struct end *end = event->data.ptr;
     if (end->connection->gone)
         return;
+    if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        end->hung_up = true;
     if (event->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         end->readable = true;
     if (event->events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
@@ -731,11 +742,13 @@ static void parse(int count, char **words)
         {"delay-us", required_argument, NULL, 'd'},    {"jitter-us", required_argument, NULL, 'j'},
         {"rate", required_argument, NULL, 'r'},        {"line", required_argument, NULL, 'l'},
         {"die-seconds", required_argument, NULL, 's'}, {"die-bytes", required_argument, NULL, 'b'},
-        {"log", required_argument, NULL, 'f'},         {0},
+        {"log", required_argument, NULL, 'f'},         {"log-ms", required_argument, NULL, 'm'},
+        {0},
     };
     int option;
     road.die_after = NEVER;
     road.die_bytes = UINT64_MAX;
+    road.log_every = SECOND;
     while ((option = getopt_long(count, words, "", options, NULL)) != -1) {
         switch (option) {
         case 'd': road.delay = strtoll(optarg, NULL, 10) * 1000; break;
@@ -744,6 +757,7 @@ static void parse(int count, char **words)
         case 'l': road.line_rate = strtod(optarg, NULL); break;
         case 's': road.die_after = strtod(optarg, NULL) * SECOND; break;
         case 'b': road.die_bytes = strtoull(optarg, NULL, 10); break;
+        case 'm': road.log_every = strtoll(optarg, NULL, 10) * (SECOND / 1000); break;
         case 'f':
             if ((road.log = fopen(optarg, "w")) == NULL)
                 fail(optarg);
