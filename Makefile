@@ -136,6 +136,10 @@ bench-startup: setup  ## what ten objects cost before they move, beside another 
 	@test -n "$(REF)" || { echo 'Name a revision: make bench-startup REF=main~10' >&2; exit 2; }
 	$(BIN)/python -m noria.benchmarks.studies.startup $(REF) $(BENCH_ARGS)
 
+.PHONY: bench-road
+bench-road: setup  ## Noria and its peers over a distance: make bench-road BENCH_ARGS='--whole-grid'
+	$(BIN)/python -m noria.benchmarks.studies.road $(BENCH_ARGS)
+
 .PHONY: lock
 lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra dev --upgrade --universal --python-version 3.11 \

@@ -98,12 +98,14 @@ def measure(
     folder: Path | None = None,
     output: IO[bytes] | int = subprocess.DEVNULL,
     errors: IO[bytes] | int = subprocess.DEVNULL,
+    stop_seconds: float | None = None,
     limit_seconds: float = 900.0,
 ) -> Usage:
     """Run a command to its end, and end what it leaves behind.
 
     Processes that were in the account before stay, and what they use meanwhile counts. A command
-    that takes longer than `limit_seconds` is killed: its exit code then says so.
+    that takes longer than `stop_seconds` is asked to end, with SIGTERM; one that takes longer than
+    `limit_seconds` is killed: its exit code then says so.
     """
     standing = set(account.members())
     samples = _Samples(roles)
@@ -112,7 +114,10 @@ def measure(
     child = account.launch(
         command, environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
     )
-    _watch(child.pid, account, samples, started + limit_seconds)
+    signals = {signal.SIGKILL: started + limit_seconds}
+    if stop_seconds is not None:
+        signals[signal.SIGTERM] = started + stop_seconds
+    _watch(child.pid, account, samples, signals)
     wall_seconds = time.perf_counter() - started
     # Before the child is waited for: its times are still to be seen.
     samples.take(account)
@@ -182,8 +187,13 @@ class _Samples:
         return {**dict(sorted(by_role.items())), "unseen": unseen}
 
 
-def _watch(pid: int, account: Account, samples: _Samples, deadline: float) -> None:
-    """Sample until the process has ended; it stays to be waited for."""
+def _watch(
+    pid: int, account: Account, samples: _Samples, signals: dict[signal.Signals, float]
+) -> None:
+    """Sample until the process has ended, and send it each signal at its time.
+
+    It stays to be waited for.
+    """
     handle = os.pidfd_open(pid)
     try:
         ending = select.poll()
@@ -193,9 +203,9 @@ def _watch(pid: int, account: Account, samples: _Samples, deadline: float) -> No
             account.look()
             if ending.poll(1000 * SAMPLE_SECONDS):
                 return
-            if time.perf_counter() > deadline:
-                os.kill(pid, signal.SIGKILL)
-                deadline = float("inf")
+            for one in [one for one, when in signals.items() if time.perf_counter() > when]:
+                os.kill(pid, one)
+                del signals[one]
     finally:
         os.close(handle)
 

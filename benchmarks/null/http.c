@@ -388,7 +388,7 @@ static struct {
     const char *prefix, *retry_after, *counts;
 } options;
 
-static atomic_uint_fast64_t answered, refused, objects_counted;
+static atomic_uint_fast64_t requests, limited, refused, objects_counted;
 
 bool over_ceiling(const char *key)
 {
@@ -397,6 +397,7 @@ bool over_ceiling(const char *key)
     if (options.ceiling == 0 ||
         (options.prefix && (!key || strncmp(key, options.prefix, strlen(options.prefix)) != 0)))
         return false;
+    limited++;
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     double now = time.tv_sec + time.tv_nsec / 1e9, most = options.ceiling * CEILING_SECONDS;
@@ -430,8 +431,8 @@ static void *write_counts(void *argument)
     clock_gettime(CLOCK_REALTIME, &next);
     for (;; next.tv_sec++) {
         clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &next, NULL);
-        fprintf(file, "%.3f,%" PRIuFAST64 ",%" PRIuFAST64 ",%" PRIuFAST64 "\n",
-                next.tv_sec + next.tv_nsec / 1e9, answered, refused, objects_counted);
+        fprintf(file, "%.3f,%" PRIuFAST64 ",%" PRIuFAST64 ",%" PRIuFAST64 ",%" PRIuFAST64 "\n",
+                next.tv_sec + next.tv_nsec / 1e9, requests, limited, refused, objects_counted);
         fflush(file);
     }
 }
@@ -485,7 +486,7 @@ static void answer_all(struct connection *connection)
     do {
         if (!read_request(connection, &request))
             return;
-        answered++;
+        requests++;
         service.answer(&request);
         if (request.body_left > 0 && !request.last) {
             char tail[TAIL_BYTES + 1];

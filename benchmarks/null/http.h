@@ -73,8 +73,9 @@ void iso_time(char into[TIME_BYTES], time_t when);
  * --ceiling N         refuse what comes faster than N requests a second, see over_ceiling
  * --ceiling-prefix P  of keys: only these have a ceiling
  * --retry-after N     seconds that a refusal asks for
- * --counts FILE       each second a line: seconds since 1970, requests answered, those of them that
- *                     were refused, objects counted; all since the program began
+ * --counts FILE       each second a line: seconds since 1970, requests, those of them that a ceiling
+ *                     is for, those of these that were refused, objects counted; all since the
+ *                     program began
  */
 void parse_options(int *count, char ***words);
 

@@ -11,7 +11,7 @@
  * --line         bytes a second that all connections together carry in one direction
  * --die-seconds  a connection is reset, at both ends, that long after it was opened
  * --die-bytes    or as soon as it has taken that many, both directions counted
- * --log          a line each second, see write_log
+ * --log          a file that gets a line each second, or every --log-ms, see write_log
  *
  * What a connection holds in one direction is at most rate x round trip + SPARE_BYTES, as on a path
  * where no more is under way than was acknowledged a round trip later; beyond that its sender has to
@@ -126,7 +126,7 @@ struct line {
 
 static struct {
     int port, store_port;
-    int64_t delay, jitter, die_after;
+    int64_t delay, jitter, die_after, log_every;
     double rate, line_rate; /* bytes a second; 0: without bound */
     uint64_t die_bytes;
     size_t window, piece;
@@ -669,7 +669,7 @@ static void write_log(struct timer *timer)
             time.tv_sec + time.tv_nsec / 1e9, up_line.carried, down_line.carried, open_now,
             cpu_seconds());
     fflush(road.log);
-    set_timer(timer, latest(timer->at + SECOND, now));
+    set_timer(timer, latest(timer->at + road.log_every, now));
 }
 
 static volatile sig_atomic_t asked_to_end;
@@ -731,11 +731,13 @@ static void parse(int count, char **words)
         {"delay-us", required_argument, NULL, 'd'},    {"jitter-us", required_argument, NULL, 'j'},
         {"rate", required_argument, NULL, 'r'},        {"line", required_argument, NULL, 'l'},
         {"die-seconds", required_argument, NULL, 's'}, {"die-bytes", required_argument, NULL, 'b'},
-        {"log", required_argument, NULL, 'f'},         {0},
+        {"log", required_argument, NULL, 'f'},         {"log-ms", required_argument, NULL, 'm'},
+        {0},
     };
     int option;
     road.die_after = NEVER;
     road.die_bytes = UINT64_MAX;
+    road.log_every = SECOND;
     while ((option = getopt_long(count, words, "", options, NULL)) != -1) {
         switch (option) {
         case 'd': road.delay = strtoll(optarg, NULL, 10) * 1000; break;
@@ -744,6 +746,7 @@ static void parse(int count, char **words)
         case 'l': road.line_rate = strtod(optarg, NULL); break;
         case 's': road.die_after = strtod(optarg, NULL) * SECOND; break;
         case 'b': road.die_bytes = strtoull(optarg, NULL, 10); break;
+        case 'm': road.log_every = strtoll(optarg, NULL, 10) * (SECOND / 1000); break;
         case 'f':
             if ((road.log = fopen(optarg, "w")) == NULL)
                 fail(optarg);

@@ -48,7 +48,7 @@ PACED_DELAY_MS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoadSecond:
-    """What a road had done at one moment, since it began. Its log has one for each second."""
+    """What a road had done at one moment, since it began. Its log has one each second, or more."""
 
     unix_seconds: float
     up_bytes: int
@@ -105,13 +105,15 @@ def run_road(
     line: float | None = None,
     die_seconds: float | None = None,
     die_bytes: int | None = None,
+    log_seconds: float = 1,
 ) -> Iterator[Road]:
     """A road to what listens on `store_port` of this machine.
 
     `delay_ms` is one way, half of a round trip, and `jitter_ms` is the most that comes on top.
     `rate` is what a connection carries in one direction, `line` what all carry together: bytes a
     second, None for as much as they can. A connection is reset after `die_seconds`, or when
-    `die_bytes` have gone through it, both directions counted.
+    `die_bytes` have gone through it, both directions counted. Road.seconds has a line every
+    `log_seconds`.
 
     Raises BuildFailed, and ServerFailed if the road does not come up.
     """
@@ -123,6 +125,7 @@ def run_road(
         "--die-seconds": die_seconds,
         "--die-bytes": die_bytes,
         "--log": LOG,
+        "--log-ms": round(log_seconds * 1000),
     }
     words = [str(word) for one in options.items() if one[1] is not None for word in one]
     program = build("null-road")

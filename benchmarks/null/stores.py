@@ -76,8 +76,10 @@ class StoreSecond:
 
     unix_seconds: float
     requests: int
+    limited: int
+    """Of the requests: those that a ceiling is for."""
     refused: int
-    """Of the requests, because of a ceiling."""
+    """Of these: those that were above it."""
     objects: int
     """That were written. Parts are none."""
 
@@ -198,10 +200,11 @@ def _read_counts(process: ServerProcess) -> list[StoreSecond]:
         StoreSecond(
             unix_seconds=float(when),
             requests=int(requests),
+            limited=int(limited),
             refused=int(refused),
             objects=int(objects),
         )
-        for when, requests, refused, objects in rows
+        for when, requests, limited, refused, objects in rows
     ]
 
 

@@ -154,6 +154,12 @@ def test_a_command_that_takes_too_long_is_killed(account: Account) -> None:
     assert usage.exit_code == -9
 
 
+def test_a_command_is_asked_to_end_before_it_is_killed(account: Account) -> None:
+    command = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
+    usage = measure(command, os.environ, account=account, stop_seconds=0.3, limit_seconds=60)
+    assert usage.exit_code == -15
+
+
 def test_cpu_is_split_by_role(account: Account) -> None:
     program = (
         BURN + "import os; child = os.fork(); burn(0.4 if child else 0.8); child and os.wait()"

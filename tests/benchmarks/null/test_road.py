@@ -302,7 +302,7 @@ def test_a_store_refuses_what_is_above_its_ceiling(tls: bool) -> None:
         assert {answer[0] for answer in answers} == {200, 503}
         # Over http, the look whether the server is there was a request too.
         last = wait_for_requests(source.seconds, 60 + (not tls))
-        assert last.refused == len(refusals)
+        assert (last.limited, last.refused) == (60, len(refusals))
 
 
 def test_a_sink_refuses_one_prefix_without_saying_for_how_long() -> None:
@@ -314,6 +314,7 @@ def test_a_sink_refuses_one_prefix_without_saying_for_how_long() -> None:
         bucket = ask_often(sink.port, f"/{BUCKET}", 20, tls=False)
         assert {answer[0] for answer in bucket} == {200}
         last = wait_for_requests(sink.seconds, 61)
+        assert (last.limited, last.refused) == (20, [answer[0] for answer in hot].count(503))
         assert last.objects == 20 + [answer[0] for answer in hot].count(200)
 
 

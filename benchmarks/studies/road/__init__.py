@@ -1,0 +1,1 @@
+"""Noria and its peers over a distance: a grid of round trips, rates, lines and kinds of work."""
