@@ -132,7 +132,7 @@ bench-compare: setup bench-tools  ## this tree beside another revision of Noria:
 	$(BIN)/python -m noria.benchmarks.suite.compare $(REF) $(BENCH_ARGS)
 
 .PHONY: bench-startup
-bench-startup: setup bench-tools  ## what ten objects cost before they move, beside another revision: make bench-startup REF=main~10
+bench-startup: setup  ## what ten objects cost before they move, beside another revision: make bench-startup REF=main~10
 	@test -n "$(REF)" || { echo 'Name a revision: make bench-startup REF=main~10' >&2; exit 2; }
 	$(BIN)/python -m noria.benchmarks.studies.startup $(REF) $(BENCH_ARGS)
 

@@ -16,9 +16,9 @@ from typing import Final
 FAST_VERSION: Final = (3, 1)
 """The first OpenSSL that encrypts AES-GCM with AVX-512: https://github.com/openssl/openssl/pull/17239.
 
-CPU seconds for each GB that a connection of Python's takes in, on one AMD EPYC with AVX-512: 0.40
-with 3.0.19, and 0.18 with 3.3.1, 3.4.1 and 3.5.9. Without AVX-512: 0.31 with 3.0.19, 0.30 with
-3.5.9.
+CPU seconds for each GB that a connection of Python's takes in, on an AMD EPYC with AVX-512: 0.33
+with 3.0.19; 0.18 with 3.3.1 and 3.4.1; 0.19 with 3.5.9. Where AVX-512 is masked, there is nothing
+to gain: 0.33 with 3.0.19, 0.31 with 3.5.9.
 """
 FAST_INSTRUCTIONS: Final = frozenset({"avx512bw", "avx512dq", "avx512vl", "vaes", "vpclmulqdq"})
 """What that code needs of the processor, in the words of /proc/cpuinfo."""

@@ -40,6 +40,7 @@ from noria.benchmarks.suite.revisions import (
 from noria.benchmarks.suite.rounds import WARM_UP, temporary_folder
 from noria.benchmarks.suite.tools import noria_role
 from noria.benchmarks.suite.workloads import MIB
+from noria.engine.interpreter import describe_interpreter
 
 ROUNDS = 9
 OBJECTS = 10
@@ -79,7 +80,7 @@ def main() -> int:
         print(
             f"{machine['CPU']}, {machine['memory']}, load {machine['load before (1, 5, 15 min)']}"
         )
-        print(f"old: {arguments.ref}; new: {describe_revision(ROOT)}")
+        print(f"old: {arguments.ref}; new: {describe_revision(ROOT)}; {describe_interpreter()}")
         print(f"{arguments.objects} objects of {OBJECT_BYTES} bytes, {arguments.rounds} rounds\n")
         runs = list(run_in_turns({OLD: old, NEW: new}, arguments.rounds, arguments.objects))
     print("\n".join(["", *table(runs)]))

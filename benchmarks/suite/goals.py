@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from noria.benchmarks.measure.spread import Spread, paired_ratios, spread_of
 from noria.benchmarks.suite.peers import (
     AS_THEY_COME,
-    BEST_FLAGS,
     CLUSTER_NORIA,
     JUICEFS,
     MSC,
     NORIA,
+    PEERS,
     RCLONE,
     RCLONE_PARTS,
     RCLONE_WHOLE,
@@ -127,6 +127,10 @@ def wall_seconds(run: ToolRun) -> float:
     return run.usage.wall_seconds
 
 
+def bytes_per_second(run: ToolRun) -> float:
+    return run.bytes / run.usage.wall_seconds
+
+
 def per_core(run: ToolRun) -> float:
     return run.gigabytes_per_core_second
 
@@ -169,7 +173,7 @@ def check_goals(contests: Mapping[str, Contest], bytes_in_flight: int) -> list[G
         if name in contests:
             goals += _null_goals(contests[name], contests[name + SHORT], per_core_wanted)
     for contest in contests.values():
-        if contest.workload.distance is not None and contest.workload.kind in DISTANT_GOALS:
+        if contest.workload.route is not None and contest.workload.kind in DISTANT_GOALS:
             goals += _distant_goals(contest, DISTANT_GOALS[contest.workload.kind])
     return goals
 
@@ -284,11 +288,13 @@ def _null_goals(contest: Contest, short: Contest, wanted: float) -> Iterator[Goa
 
 def _distant_goals(contest: Contest, wanted: DistantGoals) -> Iterator[Goal]:
     workload = contest.workload
+    peers = [one for one in contest.tools if one.tool in PEERS]
+    tuned = [one.name for one in peers if one.name not in AS_THEY_COME]
     for limit, group, words, may_fill_line in (
-        (wanted.over_best, BEST_FLAGS, "best flags", wanted.full_line_will_do),
+        (wanted.over_best, tuned, "best flags", wanted.full_line_will_do),
         (wanted.over_as_they_come, AS_THEY_COME, "as it comes", False),
     ):
-        fastest = best_of(contest, group, wall_seconds, lowest=True)
+        fastest = best_of(contest, group, bytes_per_second, lowest=False)
         yield at_least(
             limit,
             workload.name,
@@ -296,7 +302,6 @@ def _distant_goals(contest: Contest, wanted: DistantGoals) -> Iterator[Goal]:
             _speed_over(contest, fastest, limit if may_fill_line else None),
             note=f"fastest: {fastest}" + (", or the line is full" if may_fill_line else ""),
         )
-    peers = [one for one in contest.tools if one.name in (*BEST_FLAGS, *AS_THEY_COME)]
     trusting_limit = wanted.cpu_of_trusting and wanted.cpu_of_trusting[workload.tls]
     for cpu_limit, names, words in (
         (wanted.cpu, [one.name for one in peers], ""),
@@ -312,7 +317,7 @@ def _distant_goals(contest: Contest, wanted: DistantGoals) -> Iterator[Goal]:
             yield at_most(
                 cpu_limit,
                 workload.name,
-                f"CPU over the cheapest peer's{words}",
+                f"CPU for each byte over the cheapest peer's{words}",
                 ratio(contest, NORIA, cheapest, cpu_per_gb),
                 note=f"cheapest: {cheapest}",
             )
@@ -322,18 +327,15 @@ def _speed_over(contest: Contest, other: str | None, full_line: float | None) ->
     """How many times as fast as `other` Noria is; at least `full_line` in a round that fills it."""
     if other is None:
         return None
-    theirs = contest.by_round(other, wall_seconds)
-    times = {
-        number: theirs[number] / mine
-        for number, mine in contest.by_round(NORIA, wall_seconds).items()
-        if number in theirs
-    }
-    distance = contest.workload.distance
-    line = None if distance is None else distance.line_bytes_per_second
+    theirs = contest.by_round(other, bytes_per_second)
+    mine = contest.by_round(NORIA, bytes_per_second)
+    times = {number: mine[number] / theirs[number] for number in mine.keys() & theirs.keys()}
+    route = contest.workload.route
+    line = None if route is None else route.line
     if full_line is not None and line is not None:
-        for run in contest.valid(NORIA):
-            if run.round in times and run.bytes / run.usage.wall_seconds >= FULL_LINE * line:
-                times[run.round] = max(times[run.round], full_line)
+        for number in times:
+            if mine[number] >= FULL_LINE * line:
+                times[number] = max(times[number], full_line)
     return spread_of(times.values())
 
 

@@ -26,7 +26,8 @@ JUICEFS_AS_IT_COMES = "juicefs sync as it comes"
 MSC = "msc sync"
 MSC_AS_IT_COMES = "msc sync as it comes"
 
-BEST_FLAGS = (RCLONE_WHOLE, RCLONE_PARTS, RCLONE, JUICEFS, MSC)
+PEERS = ("rclone", "juicefs", "msc")
+"""As `Tool.tool` has them."""
 AS_THEY_COME = (RCLONE_AS_IT_COMES, JUICEFS_AS_IT_COMES, MSC_AS_IT_COMES)
 
 TRUSTING = ("--ignore-checksum", "--s3-disable-checksum")

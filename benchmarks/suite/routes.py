@@ -11,34 +11,13 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from noria.benchmarks.null import stores as null_stores
 from noria.benchmarks.null.road import Road, run_road
 from noria.benchmarks.null.stores import NullSink, NullSource, RequestCeiling
 from noria.benchmarks.suite.beds import count_objects
 from noria.benchmarks.suite.tools import Ends
-from noria.benchmarks.suite.workloads import Sized
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """The way from a mover to each of its two stores. Rates are bytes a second."""
-
-    round_trip_ms: float
-    rate: float | None = None
-    """Of one connection, in one direction. None: as much as the machine carries."""
-    line: float | None = None
-    """Of all connections to one store together, in one direction."""
-    jitter_ms: float = 0
-    die_seconds: float | None = None
-    """Connections are reset when they are that old."""
-
-    @property
-    def title(self) -> str:
-        rate = "any rate" if self.rate is None else f"{self.rate / 1e6:.0f} MB/s a connection"
-        line = "" if self.line is None else f", line {self.line / 1e6:.0f} MB/s"
-        return f"{self.round_trip_ms:g} ms, {rate}{line}"
+from noria.benchmarks.suite.workloads import Route, Sized
 
 
 class RouteTestBed:
@@ -83,6 +62,7 @@ class RouteTestBed:
                     secret_key=null_stores.SECRET_KEY,
                     bucket=f"bench-{uuid.uuid4().hex[:12]}",
                     ca_bundle=self.sink.ca_bundle,
+                    takes_trailers=False,
                 )
             finally:
                 self._roads = None

@@ -7,9 +7,11 @@ bench-full` runs all of them at their full size.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,15 +25,20 @@ from noria.benchmarks.suite.beds import (
     run_null_bed,
     run_real_beds,
 )
+from noria.benchmarks.suite.distant_peers import best_peers
 from noria.benchmarks.suite.goals import LOOP, SHORT
 from noria.benchmarks.suite.openssl import library_environment
 from noria.benchmarks.suite.rounds import Contest, Entry, contests_of, run_rounds
+from noria.benchmarks.suite.routes import run_route_bed
 from noria.benchmarks.suite.tools import NOTHING, Ends, Invocation, Tool, noria
 from noria.benchmarks.suite.workloads import (
     GB,
+    Kind,
+    Route,
     Workload,
     bulk,
     bulk_https,
+    distant,
     mixed,
     null_bulk,
     null_mixed,
@@ -68,8 +75,15 @@ class Scale:
         return replace(self, rounds=1, side_rounds=1, share=self.share * QUICK_SHARE)
 
 
+ROUND_TRIPS_MS = (20, 80)
+CONNECTION_RATE, LINE_RATE = 40e6, 400e6
+"""Bytes a second: ten connections fill the line."""
+DISTANT_SMALL_PART = 0.1
+
 FULL = Scale(rounds=5, share=1.0)
 HALF = Scale(rounds=3, share=0.5, side_rounds=1)
+DISTANT_FULL = Scale(rounds=3, share=1.0, side_rounds=1)
+DISTANT_BRIEF = Scale(rounds=1, share=0.5, side_rounds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +101,7 @@ def side_tools(tools: Sequence[Tool]) -> set[str]:
     """Names of those that get fewer rounds: slow ones, and ways that are shown beside the best."""
     beside = {
         *peers.AS_THEY_COME,
-        peers.MSC,
+        *(tool.name for tool in tools if tool.tool == "msc"),
         peers.RCLONE_PARTS,
         peers.CLUSTER_NORIA,
         peers.OLD_LIBRARY_NORIA,
@@ -203,6 +217,52 @@ def run_null_mixed(scale: Scale) -> list[Contest]:
     return run_null_objects(null_mixed(scale.share), peers.mixed_object_tools(), scale)
 
 
+# -- at a distance ---------------------------------------------------------------------------------
+
+
+def run_distant(
+    scale: Scale, *, kind: Kind, round_trip_ms: float, tls: bool = False
+) -> list[Contest]:
+    """Noria and its peers on one route. No round is for warm-up: no server gets slower or faster.
+
+    Small objects take tools with little in flight minutes: those move a part of the objects, and
+    speeds are compared.
+    """
+    route = Route(round_trip_ms=round_trip_ms, rate=CONNECTION_RATE, line=LINE_RATE)
+    whole = distant(kind, route, tls=tls, share=scale.share)
+    part_share = DISTANT_SMALL_PART if kind == "small" else 1.0
+    part = distant(kind, route, tls=tls, share=scale.share * part_share)
+    untuned = [
+        replace(tool, note=f"{len(part.objects):,} objects; {tool.note}".rstrip("; "))
+        for tool in peers.tools_as_they_come()
+    ]
+    tuned = [noria(name=peers.NORIA), *best_peers(kind)]
+    with (
+        run_route_bed(whole.objects, route, tls=tls) as whole_bed,
+        run_route_bed(part.objects, route, tls=tls) as part_bed,
+    ):
+        entries = [
+            *entries_of(whole, whole_bed, tuned, scale),
+            *entries_of(part, part_bed, untuned, scale),
+        ]
+        return contests_of(
+            entries, list(run_rounds(entries, rounds=scale.rounds, say=say, warm_up=[]))
+        )
+
+
+def distant_rows() -> Iterator[tuple[str, SuiteRow]]:
+    """Over https, `make bench` has large objects alone: small ones take little of TLS."""
+    kinds: tuple[Kind, ...] = ("bulk", "huge", "small", "mixed")
+    for tls, round_trip_ms, kind in itertools.product((False, True), ROUND_TRIPS_MS, kinds):
+        run = functools.partial(run_distant, kind=kind, round_trip_ms=round_trip_ms, tls=tls)
+        brief = DISTANT_BRIEF if kind == "bulk" or not tls else None
+        name = f"road-{kind}-{round_trip_ms}ms" + ("-https" if tls else "")
+        yield name, SuiteRow(run=run, brief=brief, full=DISTANT_FULL)
+
+
+# -- the tools and the rows ------------------------------------------------------------------------
+
+
 def loop_tool(test_bed: NullTestBed, stream_bytes: int) -> Tool:
     """The plain C loop: recv, XXH3-128, send."""
 
@@ -245,6 +305,7 @@ def say(line: str) -> None:
 
 
 ROWS: Mapping[str, SuiteRow] = {
+    **dict(distant_rows()),
     "null-bulk": SuiteRow(run=lambda scale: run_null(scale, tls=False), brief=HALF),
     "null-bulk-https": SuiteRow(run=lambda scale: run_null(scale, tls=True), brief=HALF),
     "null-small": SuiteRow(run=run_null_small, brief=HALF),

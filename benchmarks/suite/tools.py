@@ -89,8 +89,8 @@ class Tool:
 # -- Noria -----------------------------------------------------------------------------------------
 
 PROVEN_BY_NORIA = (
-    "CRC64 of each part, taken as it passes, against what the target says it took in; against the "
-    "source's too if it states one; every object in a receipt, and the target listed at the end"
+    "CRC64 of each part as it passes, against the target's and, if it states one, the source's; a "
+    "receipt for each object; the target's listing at the end"
 )
 
 NORIA_ROLES = {

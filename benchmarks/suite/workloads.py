@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,8 @@ SMALL_FOLDERS = 100
 BULK_OBJECTS = 8
 BULK_BYTES = 256 * MIB
 HUGE_BYTES = 4 * GIB
+
+DISTANT_BULK_BYTES = 8 * GB
 
 MIXED_MEDIAN_BYTES = 40_000
 MIXED_SIGMA = 3.0
@@ -37,14 +39,23 @@ Sized = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Distance:
-    """How far away both stores are, and what the way to them carries."""
+class Route:
+    """The way from a mover to each of its two stores. Rates are bytes a second."""
 
     round_trip_ms: float
-    connection_bytes_per_second: float
-    """Of one connection, each way."""
-    line_bytes_per_second: float | None = None
-    """Of all connections together, each way. None: as much as they can."""
+    rate: float | None = None
+    """Of one connection, in one direction. None: as much as the machine carries."""
+    line: float | None = None
+    """Of all connections to one store together, in one direction."""
+    jitter_ms: float = 0
+    die_seconds: float | None = None
+    """Connections are reset when they are that old."""
+
+    @property
+    def title(self) -> str:
+        rate = "any rate" if self.rate is None else f"{self.rate / 1e6:.0f} MB/s a connection"
+        line = "" if self.line is None else f", line {self.line / 1e6:.0f} MB/s"
+        return f"{self.round_trip_ms:g} ms, {rate}{line}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +69,7 @@ class Workload:
     tls: bool = False
     null: bool = False
     """Between stores that cost next to nothing, rather than real servers."""
-    distance: Distance | None = None
+    route: Route | None = None
     """None: next to each other."""
 
     @property
@@ -115,6 +126,28 @@ def null_bulk(total_bytes: int, *, tls: bool, suffix: str = "") -> Workload:
         objects=_bulk_objects(count),
         tls=tls,
         null=True,
+    )
+
+
+def distant(kind: Kind, route: Route, *, tls: bool, share: float = 1.0) -> Workload:
+    """Work of one kind between null stores at the ends of a route."""
+    made: Mapping[Kind, Callable[[], tuple[Sized, ...]]] = {
+        "bulk": lambda: _bulk_objects(max(1, round(DISTANT_BULK_BYTES * share / BULK_BYTES))),
+        "huge": lambda: (("huge/0.bin", _whole_mib(HUGE_BYTES * share)),),
+        "small": lambda: _small_objects(max(1, round(SMALL_OBJECTS * share))),
+        "mixed": lambda: _mixed_objects(share)[0],
+    }
+    objects = made[kind]()
+    scheme = "https" if tls else "http"
+    total = sum(size for _, size in objects)
+    return Workload(
+        name=f"road-{kind}-{route.round_trip_ms:g}ms" + ("-https" if tls else ""),
+        kind=kind,
+        title=f"{len(objects):,} objects, {total / GB:.1f} GB, {route.title}, {scheme}",
+        objects=objects,
+        tls=tls,
+        null=True,
+        route=route,
     )
 
 

@@ -37,11 +37,10 @@ from noria.benchmarks.suite.distant_peers import (
     WORKS,
     best_peers,
     fixed_noria,
-    peers_as_they_come,
     swept_peers,
 )
 from noria.benchmarks.suite.machine import describe_machine, describe_versions
-from noria.benchmarks.suite.peers import NORIA
+from noria.benchmarks.suite.peers import NORIA, tools_as_they_come
 from noria.benchmarks.suite.routes import run_route_bed
 from noria.benchmarks.suite.tools import Tool, noria
 
@@ -136,7 +135,7 @@ def contenders(work: str, kinds: Sequence[str], fixed: Sequence[int]) -> list[To
         "noria": lambda: [noria(name=NORIA)],
         "fixed": lambda: [fixed_noria(transfers) for transfers in fixed],
         "best": lambda: best_peers(work),
-        "defaults": peers_as_they_come,
+        "defaults": tools_as_they_come,
         "peers": lambda: swept_peers(work),
     }
     return [tool for kind in kinds for tool in made[kind]()]

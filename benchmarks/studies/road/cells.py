@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from noria.benchmarks.suite.routes import Route
 from noria.benchmarks.suite.workloads import (
     MIB,
     MIXED_TOTAL_BYTES,
     SMALL_BYTES,
     SMALL_FOLDERS,
+    Route,
     Sized,
     mixed,
     null_bulk,

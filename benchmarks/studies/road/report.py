@@ -12,7 +12,7 @@ from pathlib import Path
 from noria.benchmarks.measure.spread import Spread, paired_ratios, spread_of
 from noria.benchmarks.studies.road.figures import Served
 from noria.benchmarks.studies.road.runs import RoadRun
-from noria.benchmarks.suite.peers import NORIA
+from noria.benchmarks.suite.peers import AS_THEY_COME, NORIA
 from noria.benchmarks.suite.workloads import MIB
 
 FIXED = " fixed"
@@ -61,10 +61,11 @@ class Heat:
         """What Noria as it comes is held against -> the best of it here."""
         names = self.contenders()
         others = [name for name in names if not name.startswith(NORIA)]
+        untuned = [one for one in others if one in AS_THEY_COME]
         return {
             "the best fixed setting": self.best(name for name in names if name.endswith(FIXED)),
-            "the best peer as it comes": self.best(one for one in others if "defaults" in one),
-            "the best peer with flags": self.best(one for one in others if "defaults" not in one),
+            "the best peer as it comes": self.best(untuned),
+            "the best peer with flags": self.best(set(others) - set(untuned)),
         }
 
 

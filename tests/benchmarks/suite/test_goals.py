@@ -17,7 +17,7 @@ from noria.benchmarks.suite.peers import (
     RCLONE_WHOLE,
 )
 from noria.benchmarks.suite.rounds import Contest
-from noria.benchmarks.suite.workloads import GB, MIB, Distance, Workload
+from noria.benchmarks.suite.workloads import GB, MIB, Route, Workload
 from tests.support.fake_runs import contest, usage
 
 
@@ -127,9 +127,7 @@ def distant(line: float | None) -> Contest:
     """The line of one GB a second would be full after a second."""
     workload = replace(
         one_object("road-bulk"),
-        distance=Distance(
-            round_trip_ms=20, connection_bytes_per_second=4e7, line_bytes_per_second=line
-        ),
+        route=Route(round_trip_ms=20, rate=4e7, line=line),
     )
     runs = contest(
         workload,

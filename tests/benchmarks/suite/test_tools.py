@@ -173,5 +173,4 @@ def test_each_contender_says_what_it_proves() -> None:
         peers.RCLONE_AS_IT_COMES,
         peers.MSC_AS_IT_COMES,
     }
-    named = {one.name for one in everyone} - {peers.NORIA}
-    assert named == {*peers.BEST_FLAGS, *peers.AS_THEY_COME}
+    assert {one.tool for one in everyone} == {"noria", *peers.PEERS}

@@ -71,7 +71,7 @@ def test_a_fixed_setting_is_a_job_file_that_noria_reads(
     )
     invocation = fixed_noria(48).invoke(ends, tmp_path)
     run = read_job_file(Path(invocation.command[2])).run
-    assert (run.source_requests, run.target_requests, run.streams) == (48, 48, 48)
+    assert run.transfers == 48
 
 
 @needs_compiler
@@ -84,7 +84,8 @@ def test_a_heat_leaves_a_table_a_row_for_each_run_and_a_picture(
     monkeypatch.setattr(sys, "argv", ["road", *words.split(), str(tmp_path)])
     assert main() == 0
     rows = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines()))
-    assert [row["outcome"] for row in rows] == ["ended", "ended"]
+    assert {row["outcome"] for row in rows} == {"ended"}
+    assert len(rows) >= 2, "msc is not installed everywhere"
     for row in rows:
         assert int(row["bytes"]) >= 2 * 256 * MIB
         assert 0 < float(row["whole_speed"]) <= 51  # heads and TLS are on the line too
