@@ -171,17 +171,19 @@ class SimulatedCluster:
         world.records.open(place, lease.kind)
         if lease.kind is LeaseKind.ASSEMBLE:
             todo, unit_bytes, unit_work = [(0, 1)], 0.0, PART_ASSEMBLY_BYTES * plan.units
+            unit_lanes = site.transfers
         else:
             todo = world.records.gaps(place, lease.first, lease.end)
             unit_bytes = plan.bytes / plan.units
             unit_work = unit_bytes + site.object_bytes
+            unit_lanes = max(1, math.ceil(unit_bytes / site.part_bytes))
         task = Task(
             lease,
             worker,
             todo,
             unit_bytes=unit_bytes,
             unit_work=unit_work,
-            unit_lanes=max(1, math.ceil(unit_bytes / site.part_bytes)),
+            unit_lanes=unit_lanes,
             transfers=site.transfers,
         )
         task.at, task.moved_at = world.flow.volume, world.now

@@ -224,8 +224,6 @@ class SimulationLedger:
             return
         self._heard[worker] = self._now
         self._heard.move_to_end(worker)
-        if self._workers[worker].slots:
-            self._workers[worker].hear(event.free_places, len(held), self._now, self._options)
         missing = len(held)
         for item in event.progress:
             live = held.get(item.attempt)
@@ -233,6 +231,8 @@ class SimulationLedger:
                 live.unseen = 0
                 missing -= 1
                 self._note_progress(live, item)
+        if not missing and self._workers[worker].slots:
+            self._workers[worker].hear(event.free_places, len(held), self._now, self._options)
         if missing:
             named = {item.attempt for item in event.progress}
             self._unsure = False

@@ -68,7 +68,7 @@ class Scheduler:
     - attempts grow; a result counts only if its attempt is live, and from the worker that has it;
     - no unit is forgotten: only a drain finishes a run before all are settled or quarantined;
     - a worker holds its slots' leases at most; one that reports free places twice as many, again
-      and again, up to leases_per_worker, but none that a worker below its slots could have;
+      and again, up to leases_per_worker, but none that another below its slots could begin;
     - the same events give the same commands.
 
     `settled` is what earlier runs sealed; overlapping or unknown spans raise JobDirectoryError.
@@ -148,6 +148,7 @@ class Scheduler:
         self._attempt += 1
         self._table.lease(live_lease)
         worker.live_leases[live_lease.attempt] = self._live[live_lease.attempt] = live_lease
+        worker.is_hungry = False
         self._commands.append(Grant(worker=worker.name, lease=live_lease.lease))
 
     def _release(self, live_lease: LiveLease) -> Span:
@@ -220,11 +221,15 @@ class Scheduler:
         self._waiting.note(worker)
 
     def _grant_ready(self) -> None:
-        """What is ready, the biggest first, to whose turn it is; one lease for each in turn."""
+        """What is ready, the biggest first, to whose turn it is; one lease for each in turn.
+
+        With fewer pending spans than workers, nobody gets a second one before it needs it.
+        """
         if self._drain_at is not None:
             return
         while self._table.backlog.peek() is not None:
-            worker = self._waiting.take()
+            scarce = self._table.spans[SpanState.PENDING] < len(self._workers)
+            worker = self._waiting.take(scarce=scarce)
             if worker is None:
                 return
             self._grant(self._table.backlog.pop(), worker)
@@ -323,11 +328,6 @@ class Scheduler:
         if worker is None:
             return
         worker.heard_at = self._now
-        options = self._options
-        if event.free_places > 0:
-            worker.grow_hungry(event.free_places, self._now, leases_max=options.leases_per_worker)
-        else:
-            worker.be_fed(self._now, hunger_seconds=options.hunger_seconds)
         fenced: dict[int, float] = {}
         missing = dict(worker.live_leases)
         for item in event.progress:
@@ -340,12 +340,23 @@ class Scheduler:
                 fenced[item.attempt] = worker.fenced.get(item.attempt, self._now)
                 self._say_revoked(worker, item.shard, item.first, item.attempt)
         worker.fenced = fenced
+        if not missing:  # otherwise the report has crossed a grant, and is from before it
+            self._take_hunger(worker, event.free_places)
         self._note_room(worker)
         for live_lease in missing.values():
             self._miss(live_lease)
-        ignores_us = any(self._now - since >= options.revoke_seconds for since in fenced.values())
+        ignores_us = any(
+            self._now - since >= self._options.revoke_seconds for since in fenced.values()
+        )
         if ignores_us and worker.name in self._workers:
             self._expel(worker, "revoke_ignored")
+
+    def _take_hunger(self, worker: WorkerState, free_places: int) -> None:
+        options = self._options
+        if free_places > 0:
+            worker.grow_hungry(free_places, self._now, leases_max=options.leases_per_worker)
+        else:
+            worker.be_fed(self._now, hunger_seconds=options.hunger_seconds)
 
     def _miss(self, live_lease: LiveLease) -> None:
         live_lease.unseen += 1

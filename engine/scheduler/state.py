@@ -18,6 +18,10 @@ Of a span of 100,000 units not more than 8 * ln(100,000) = 92 attempts can.
 """
 
 
+FED = 2
+"""Turn of a worker that has a slot free, and enough to do: see Waiting."""
+
+
 class SpanState(StrEnum):
     """The diagram is in Scheduler."""
 
@@ -96,7 +100,7 @@ class WorkerState:
     hungry_at: float
     """When it was last hungry, or last gave up one lease of its window."""
     is_hungry: bool = False
-    """As of its last report."""
+    """As of its last report, unless it was given a lease since."""
     leaving: bool = False
     """Draining or lost."""
     live_leases: dict[int, LiveLease] = field(default_factory=dict)
@@ -118,14 +122,12 @@ class WorkerState:
             return 0
         if self._held >= self.slots:
             return 3
-        return 1 if self.is_hungry else 2
+        return 1 if self.is_hungry else FED
 
     @property
     def splits_wanted(self) -> int:
         """How many leases it needs at once if nothing is ready: what others hold is split."""
-        if self._held and not self.is_hungry:
-            return 0
-        return max(0, self.room if self._held else min(1, self.room))
+        return max(0, self.room) if self.is_hungry or not self._held else 0
 
     @property
     def _held(self) -> int:
@@ -167,10 +169,14 @@ class Waiting:
             else:
                 turn.pop(worker.name, None)
 
-    def take(self) -> WorkerState | None:
-        """Remove the worker whose turn it is, and return it; None if nobody waits."""
-        for turn in self._turns:
-            if turn:
+    def take(self, *, scarce: bool) -> WorkerState | None:
+        """Remove the worker whose turn it is, and return it; None if nobody waits.
+
+        While work is scarce, those that have enough of it for now are passed over: another worker
+        may be without sooner.
+        """
+        for number, turn in enumerate(self._turns):
+            if turn and not (scarce and number == FED):
                 return turn.popitem(last=False)[1]
         return None
 

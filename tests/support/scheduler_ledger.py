@@ -67,10 +67,12 @@ class LeaseWindow:
     slots: int
     most: int
     hungry_at: float
+    hungry: bool = False
     fenced: set[int] = field(default_factory=set)
     """Attempts that are revoked, and perhaps still worked on."""
 
     def hear(self, free_places: int, held: int, now: float, options: SchedulerOptions) -> None:
+        self.hungry = free_places > 0
         wider = min(options.leases_per_worker, held + min(held, free_places))
         if free_places:
             self.most, self.hungry_at = max(self.most, wider), now
@@ -177,8 +179,14 @@ class Ledger:
         window = self.workers.get(event.worker)
         if window is None:
             return
-        if window.slots:
-            window.hear(event.free_places, self._held_by(event.worker), self.now, self.options)
+        named = {
+            item.attempt
+            for item in event.progress
+            if self._held(event.worker, item.shard, item.first, item.attempt)
+        }
+        held = self._held_by(event.worker)
+        if window.slots and len(named) == held:
+            window.hear(event.free_places, held, self.now, self.options)
         window.fenced = {
             item.attempt
             for item in event.progress
@@ -270,8 +278,8 @@ class Ledger:
         held = self._held_by(worker) + len(window.fenced)
         assert held < window.most, "the window is full"
         if held >= window.slots:
-            waiting = [name for name in self.workers if self._free_slots(name) > 0]
-            assert not waiting, "a lease beyond a worker's slots, and others have free ones"
+            waiting = list(filter(self._needs_lease, self.workers))
+            assert not waiting, "a lease beyond a worker's slots that another could begin"
         assert lease.generation == self.generations.get(lease.shard, 0), "an old generation"
         plan = self.plans[lease.shard]
         granted = Live(worker, lease, lease.end)
@@ -285,10 +293,13 @@ class Ledger:
         for taken in (self.settled, self.quarantined, self.live_units()):
             assert not granted.units & taken, "a unit is granted that is not pending"
         self.live[lease.attempt] = granted
+        window.hungry = False
 
-    def _free_slots(self, worker: str) -> int:
+    def _needs_lease(self, worker: str) -> bool:
+        """It has a slot free, and nothing to do, or not enough."""
         window = self.workers[worker]
-        return window.slots - self._held_by(worker) - len(window.fenced)
+        held = self._held_by(worker) + len(window.fenced)
+        return held < window.slots and (not held or window.hungry)
 
     def _settle(self, result: LeaseResult) -> None:
         units = {(result.shard, unit) for unit in _range(result.kind, result.first, result.end)}

@@ -224,12 +224,14 @@ class GrowsUnasked(Scheduler):
 
 
 class FeedsTheHungryFirst(Scheduler):
-    """A hungry worker is given leases that idle ones could have at once."""
+    """A hungry worker is given leases that idle ones could begin."""
 
     def _note_room(self, worker: WorkerState) -> None:
-        slots, worker.slots = worker.slots, worker.window
         super()._note_room(worker)
-        worker.slots = slots
+        first, *_, hungry = self._waiting._turns
+        if worker.name in hungry:
+            first[worker.name] = hungry.pop(worker.name)
+            first.move_to_end(worker.name, last=False)
 
 
 class GrantsToLeaving(Scheduler):

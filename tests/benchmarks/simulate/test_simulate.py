@@ -244,6 +244,25 @@ def test_a_huge_object_alone_keeps_all_workers_busy(size: int, part: int, worker
     assert run.seconds < size / (64 * site.connection_rate) * 1.1 + 60
 
 
+@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize("objects", [24, 128])
+def test_the_last_tenth_is_hardly_slower_than_the_rest(
+    workers: int, objects: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects of 256 MiB, four to a lease if there are many."""
+    monkeypatch.setattr("noria.benchmarks.simulate.driver.START_SECONDS", (1.0, 2.0))
+    each = 4 if objects > 32 else 1
+    shards = object_shards([each] * (objects // each), 256 * 1024**2)
+    site = replace(ROAD, workers=workers, transfers=64 // workers, part_bytes=16 * 1024**2)
+    moved = moved_by(shards, site).figures.moved
+    tenth, seconds, last = sum(moved) / 10, 0.0, 0.0
+    while last < tenth:
+        last += moved[-1 - int(seconds)]
+        seconds += 1
+    rest = len(moved) - seconds - 1
+    assert tenth / seconds > 0.6 * 9 * tenth / rest, "counted in whole seconds"
+
+
 # -- parts of it -----------------------------------------------------------------------------------
 
 

@@ -107,6 +107,12 @@ def test_a_worker_is_given_no_more_leases_than_it_has_places_for() -> None:
     assert [report_hunger(bench, places) for places in (1, 2, 0, 0)] == [1, 2, 0, 0]
 
 
+def test_a_report_that_crossed_a_grant_says_nothing_of_hunger() -> None:
+    bench = hungry_bench()
+    assert leases(bench.report("a", *held(bench)[:1], free_places=9)) == []
+    assert report_hunger(bench, 9) == 2
+
+
 def test_hunger_goes_no_further_than_the_bound() -> None:
     bench = hungry_bench(leases_per_worker=3)
     assert [report_hunger(bench, 100) for _ in range(3)] == [1, 0, 0]
@@ -127,16 +133,30 @@ def test_what_fed_a_worker_is_kept_up_and_then_made_less_one_by_one() -> None:
 
 
 def test_free_slots_go_before_hunger() -> None:
-    bench = hungry_bench(shards=5)
-    bench.join("b", slots=0)
-    bench.report("a", *held(bench), free_places=9)
-    assert bench.counts() == (1, 4, 0, 0)
-    bench.join("c", slots=2)
-    assert bench.counts() == (0, 5, 0, 0)
-    bench.report("a", *held(bench), free_places=9)
-    (lease, *_) = [lease for name, lease in bench.scheduler.live() if name == "c"]
-    (grant,) = of_kind(Grant, bench.tell(cut_of(bench.now, "c", lease, 5)))
-    assert grant.worker == "c", "it has a slot free"
+    bench = hungry_bench(shards=3)
+    bench.join("b", slots=3)
+    assert report_hunger(bench, 9) == 0, "it may hold four, and nothing is ready"
+    bench.report("b", *held(bench, "b"), free_places=1)
+    (lease,) = [lease for name, lease in bench.scheduler.live() if name == "b"]
+    (grant,) = of_kind(Grant, bench.tell(cut_of(bench.now, "b", lease, 5)))
+    assert grant.worker == "b"
+
+
+def test_the_last_leases_wait_for_workers_that_have_nothing_to_do() -> None:
+    bench = Bench(*map(objects, range(4)))
+    first, _ = bench.join("a", slots=2)
+    bench.join("b", slots=2)
+    assert bench.counts() == (1, 3, 0, 0), "b has one, and enough for now"
+    assert leases(bench.finish("a", first)) == [], "so has a"
+    (lease,) = [lease for name, lease in bench.scheduler.live() if name == "b"]
+    assert len(leases(bench.finish("b", lease))) == 1
+
+
+def test_a_fed_worker_is_given_more_than_it_needs_while_there_is_plenty() -> None:
+    bench = Bench(*map(objects, range(6)))
+    bench.join("a", slots=2)
+    assert len(bench.join("b", slots=2)) == 2
+    assert bench.counts() == (2, 4, 0, 0)
 
 
 # -- what earlier runs have settled ----------------------------------------------------------------
