@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import pytest
@@ -21,8 +21,8 @@ from noria.workers.runtime.greenlets import Readiness
 from noria.workers.stores.azure import headers as azure_headers
 from noria.workers.stores.azure import xml as azure_xml
 from noria.workers.stores.azure.errors import refusal as azure_refusal
-from noria.workers.stores.listing import walk
-from noria.workers.stores.protocol import Page, PageRequest
+from noria.workers.stores.listing import list_objects
+from noria.workers.stores.protocol import Page, PageRequest, SourceStore
 from noria.workers.stores.responses import (
     RETRY_AFTER_MAX_SECONDS,
     Purpose,
@@ -369,5 +369,5 @@ def test_a_listing_that_goes_round_in_circles_ends() -> None:
         return Page(batch=page.batch, next_marker="the same")
 
     with pytest.raises(StoreUnavailable, match="same page marker"):
-        list(walk(fetch, "", streams=1, stopping=threading.Event()))
+        list(list_objects(cast(SourceStore, SimpleNamespace(list_page=fetch)), "", streams=1))
     assert len(asked) == 2
