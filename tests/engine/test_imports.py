@@ -42,3 +42,8 @@ def test_metrics_are_served_before_what_makes_them_is_loaded() -> None:
 
 def test_a_probe_needs_nothing_that_computes_checksums() -> None:
     assert "awscrt" not in imported_by("import noria.workers.stores.probe")
+
+
+def test_a_worker_needs_nothing_that_checks_job_files_or_joins() -> None:
+    loaded = imported_by("import noria.engine.cluster.worker_process, noria.engine.worker_factory")
+    assert loaded & {"azure", "botocore", "duckdb", "prometheus_client", "pydantic"} == set()
