@@ -231,7 +231,8 @@ def plan(
         from noria.engine.terminal import report
 
         config = read_job_file(job_file)
-        prepared = job.plan(config, _directory_of(job_file, config), say_unless(as_json))
+        with ending_on_sigterm():
+            prepared = job.plan(config, _directory_of(job_file, config), say_unless(as_json))
         summary = report.plan_summary(prepared)
         print_summary(summary, report.print_plan, as_json)
         raise typer.Exit(0)

@@ -85,12 +85,6 @@ class KnownTarget:
                 file.write(text)
             os.replace(scratch, self._path)
 
-    def forget(self) -> None:
-        """Drop what is kept: the target is found to be another one."""
-        if self._path is not None:
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
-
 
 def _parsed(facts: Any) -> TargetFacts:
     from pydantic import TypeAdapter

@@ -16,18 +16,15 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import TypeAdapter
 
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import receipt_batch
 from noria.manifests.model import PartRecord, Receipt, Upload
 from noria.manifests.schema import RECEIPT_SCHEMA
+from noria.manifests.strict_json import from_json
 
 Record: TypeAlias = pa.Table | tuple[str, dict[str, Any]]
 """Receipts, or the kind of a JSON record and its values."""
-
-_UPLOADS = TypeAdapter(tuple[str, Upload])
-_PARTS = TypeAdapter(tuple[str, PartRecord])
 
 
 @dataclass(slots=True)
@@ -99,7 +96,7 @@ def _record(data: bytes, start: int, end: int) -> Record:
     if data[start : start + 1] == b"[":
         payload = data[start:end]
         kind, values = json.loads(payload)
-        _check(payload, kind, values)
+        _check(kind, values)
         return kind, values
     with pa.ipc.open_stream(pa.py_buffer(data)[start:end]) as stream:
         receipts = stream.read_all()
@@ -109,12 +106,12 @@ def _record(data: bytes, start: int, end: int) -> Record:
     return receipts
 
 
-def _check(payload: bytes, kind: str, values: dict[str, Any]) -> None:
+def _check(kind: str, values: dict[str, Any]) -> None:
     """Raises ValueError, TypeError or LookupError for what encode_...() does not write."""
     if kind == "u":
-        _UPLOADS.validate_json(payload, strict=True)
+        from_json(Upload, values)
     elif kind == "p":
-        _PARTS.validate_json(payload, strict=True)
+        from_json(PartRecord, values)
         bytes.fromhex(values["chunks"])
     elif kind != "x" or type(values["row"]) is not int:
         raise ValueError("a record of no known kind")

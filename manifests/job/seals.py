@@ -6,14 +6,13 @@ file that names the result and its SHA-256. What is sealed counts; nothing else 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath
-from typing import Any
-
-from pydantic import TypeAdapter
+from typing import TYPE_CHECKING, Any
 
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
@@ -22,6 +21,9 @@ from noria.manifests.model import (
     LeaseResult,
     ReceiptSummary,
 )
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,6 @@ class Seal:
 
 UNITS_MAX = 2**31 - 1
 """Rows and parts of a shard are counted in int32."""
-_SEALS = TypeAdapter(Seal)
 _FLAT_KEYS = {
     "outcome": "outcomes",
     "bytes": "outcome_bytes",
@@ -90,12 +91,23 @@ def read_seals_by_shard(directory: JobDirectory) -> Iterator[list[Seal]]:
 
 def _seal(name: str, data: bytes) -> Seal:
     try:
-        sealed = _SEALS.validate_json(_with_nested_summary(data), strict=True)
+        sealed = _reader().validate_json(_with_nested_summary(data), strict=True)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         sealed = None
     if sealed is None or not _is_sound(sealed) or not name.endswith(f"/{_seal_name(sealed)}"):
         raise JobDirectoryError(f"{name} is damaged; restore it from a copy of the job")
     return sealed
+
+
+@functools.cache
+def _reader() -> TypeAdapter[Seal]:
+    """What checks a seal: there may be hundreds of thousands, and this is the fastest way.
+
+    Loaded with the first: most workers read none.
+    """
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Seal)
 
 
 def _with_nested_summary(data: bytes) -> bytes:

@@ -7,15 +7,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from pydantic import TypeAdapter
-
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory, upload_name
 from noria.manifests.model import (
     Upload,
 )
+from noria.manifests.strict_json import read_strictly
 
-_UPLOADS = TypeAdapter(Upload)
 _NAME = re.compile(r"uploads/([0-9]{8,10})/([0-9]{6,9})\.json")
 """As upload_name() writes it."""
 
@@ -56,6 +54,6 @@ def upload_generations(directory: JobDirectory) -> dict[int, int]:
 
 def _upload(name: str, data: bytes) -> Upload:
     try:
-        return _UPLOADS.validate_json(data, strict=True)
-    except ValueError:
+        return read_strictly(Upload, data)
+    except (ValueError, RecursionError):
         raise JobDirectoryError(f"{name} is damaged; restore it from a copy of the job") from None

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field, TypeAdapter
 
 from noria.manifests.errors import (
     ConfigurationError,
@@ -24,6 +23,7 @@ from noria.manifests.model import ObjectEntry, Reason, ShardKind, ShardPlan
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import PartPlan, fit_parts
 from noria.manifests.schema import MANIFEST_SCHEMA, SCHEMA_VERSION, SHARD_SCHEMA, SHARDS_PER_FILE
+from noria.manifests.strict_json import Pattern, from_json
 
 READ_ROWS = 8_192
 
@@ -41,7 +41,7 @@ class _SizeCounts(_Counts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
-    name: Annotated[str, Field(pattern=r"^[a-z]+(-[0-9]{5,})?\.parquet$")]
+    name: Annotated[str, Pattern(r"[a-z]+(-[0-9]{5,})?\.parquet")]
     bytes: int
     sha256: str
 
@@ -69,7 +69,6 @@ class _Facts:
     inventory: dict[str, Any]
 
 
-_FACTS = TypeAdapter(_Facts)
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException)
 
 _ENTRY_COLUMNS = ["key", "target_key", "size", "etag", "version_id", "crc64nvme", "reason"]
@@ -85,7 +84,7 @@ def open_manifest(directory: Path) -> Manifest:
                 f"{directory} has schema {str(facts['schema'])[:20]}, this version of Noria reads "
                 f"{SCHEMA_VERSION}; use the version that made it"
             )
-        stated = _FACTS.validate_json(text, strict=True)
+        stated = from_json(_Facts, facts)
         for file in stated.files:
             if (directory / file.name).stat().st_size != file.bytes:
                 raise JobDirectoryError(
@@ -93,7 +92,7 @@ def open_manifest(directory: Path) -> Manifest:
                 )
         return Manifest(directory, facts, _read_shards(directory, stated))
     except (*_UNREADABLE, ConfigurationError) as error:
-        # What pydantic and others say has many lines, and repeats values.
+        # What others say may have many lines, and repeat values.
         said = isinstance(error, OSError | pa.ArrowException) or type(error) is ValueError
         what = first_line(error) if said else "manifest.json is damaged"
         raise JobDirectoryError(

@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from noria.manifests.plan.providers import NameRules
+from noria.workers.digest import crc64nvme
+from noria.workers.stores import canaries
 from noria.workers.stores.probe import probe_target
 from tests.conformance.conftest import Place
 
@@ -74,3 +76,20 @@ def test_a_probe_leaves_the_store_as_it_was_and_nothing_in_it(place: Place) -> N
             "control\x01\x1f\x7fx",
         ):
             assert store.head(place.key(f".noria-probe-token/{name}")) is None
+
+
+def test_the_canarys_checksum_is_that_of_its_bytes() -> None:
+    assert crc64nvme(canaries.BODY) == canaries.CRC
+    assert crc64nvme(b"") == 0
+
+
+def test_canaries_that_another_process_left_are_found_and_removed(place: Place) -> None:
+    store = place.open()
+    killed = canaries.Canaries(store, place.prefix, "token")
+    killed.put(killed.target, f"{killed.base}standing")
+    killed.open_upload(killed.target, f"{killed.base}parts")
+    later = canaries.Canaries(store, place.prefix, "token")
+    assert later.are_there()
+    assert later.remove() == 0
+    assert not later.are_there()
+    assert store.head(f"{killed.base}standing") is None

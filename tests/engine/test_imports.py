@@ -33,3 +33,17 @@ def test_what_only_workers_do_is_not_imported_by_the_driver() -> None:
     code = "import sys, noria.engine.driver; print('noria.workers.lease.lease' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert ended.stdout.split() == ["False"]
+
+
+def test_metrics_are_served_before_what_makes_them_is_loaded() -> None:
+    code = "from noria.engine.metrics_server import MetricsServer; MetricsServer('127.0.0.1:0')"
+    assert imported_by(code) & {"prometheus_client", "wsgiref", "http"} == set()
+
+
+def test_a_probe_needs_nothing_that_computes_checksums() -> None:
+    assert "awscrt" not in imported_by("import noria.workers.stores.probe")
+
+
+def test_a_worker_needs_nothing_that_checks_job_files_or_joins() -> None:
+    loaded = imported_by("import noria.engine.cluster.worker_process, noria.engine.worker_factory")
+    assert loaded & {"azure", "botocore", "duckdb", "prometheus_client", "pydantic"} == set()

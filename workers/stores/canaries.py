@@ -183,17 +183,19 @@ class Canaries:
         if not objects:
             uploads |= self._list_uploads()
             objects = self.listed()
+        aborted: set[tuple[str, str]] = set()
         for _ in range(REMOVAL_ROUNDS):
-            unaborted = self._abort(uploads)
+            aborted |= self._abort(uploads - aborted)
             self._delete(objects)
             # After those: SeaweedFS takes a second over two deletes of one object at once.
             self._delete(self._written - objects)
             self._written.clear()
             listing = self.call(self._list_uploads)
             objects, uploads = self.listed(), listing.result()
-            if not objects and not unaborted:
+            # Azure goes on to list what cannot be aborted there, and drops it by itself.
+            if not objects and uploads <= aborted:
                 break
-        return len(objects) + unaborted
+        return len(objects) + len(uploads - aborted)
 
     def _go_on(self) -> None:
         """Raise Stopped if the canaries are being removed: an interrupted probe writes no more."""
@@ -217,24 +219,22 @@ class Canaries:
         with contextlib.suppress(NoriaError):  # the listing shows what is left
             self.target.delete_object(key)
 
-    def _abort(self, uploads: Iterable[tuple[str, str]]) -> int:
-        """Abort uploads, those of one name one by one; return how many could not be aborted."""
+    def _abort(self, uploads: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Abort uploads, those of one name one by one; return those that are aborted."""
         names: dict[str, list[str]] = {}
         for key, upload_id in uploads:
             names.setdefault(key, []).append(upload_id)
         self._open.clear()
-        return sum(
-            all_results(self.call(partial(self._abort_all, *item)) for item in names.items())
-        )
+        calls = [self.call(partial(self._abort_all, *item)) for item in names.items()]
+        return set().union(*all_results(calls))
 
-    def _abort_all(self, key: str, upload_ids: Iterable[str]) -> int:
-        failed = 0
+    def _abort_all(self, key: str, upload_ids: Iterable[str]) -> set[tuple[str, str]]:
+        aborted = set()
         for upload_id in upload_ids:
-            try:
+            with contextlib.suppress(NoriaError):
                 self.target.abort_upload(key, upload_id)
-            except NoriaError:
-                failed += 1
-        return failed
+                aborted.add((key, upload_id))
+        return aborted
 
     def _list_uploads(self) -> set[tuple[str, str]]:
         return {(upload.key, upload.upload_id) for upload in self.target.list_uploads(self.base)}

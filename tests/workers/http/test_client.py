@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ from noria.workers.http.connection import WAKE_BYTES, OnBytes
 from noria.workers.http.response import HEAD_BYTES_MAX, Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer, ScratchBuffer
 from tests.support.poured import poured
+from tests.support.processes import wait_until
 from tests.support.scripted import Caller, Play, scripted
 
 LARGE = EXPECT_BYTES + 1
@@ -452,6 +454,54 @@ def test_tls_with_the_roots_that_were_named(tmp_path: Path) -> None:
             assert into == body
             assert ask(client, "PUT", "/", {}, body=memoryview(body)).status == 200
         client.close()
+
+
+def test_connections_that_are_opened_ahead_are_used(tmp_path: Path) -> None:
+    """Also over TLS 1.3, where the host sends session tickets unasked."""
+    authority = Authority(tmp_path, "127.0.0.1")
+    callers = threading.Semaphore(0)
+
+    def play(caller: Caller) -> None:
+        callers.release()
+        while caller.request():
+            caller.say("HTTP/1.1 200 OK", "content-length: 0", f"n: {caller.number}")
+
+    with scripted(play, authority.context()) as host:
+        client = HttpClient(HttpSettings(url=host.url, ca_bundle=str(authority.path)))
+        client.open_ahead(1)
+        assert callers.acquire(timeout=10)
+        wait_until(lambda: bool(client._idle[None]), "a connection that waits")
+        (waiting,) = client._idle[None]
+        waiting.readiness.await_reading(10)  # the tickets
+        assert ask(client, "GET", "/", {}).headers["n"] == "1"
+        client.close()
+
+
+def test_a_connection_that_the_host_closed_before_its_first_use_is_not_used(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path, "127.0.0.1")
+
+    def play(caller: Caller) -> None:
+        if caller.number > 1:
+            caller.request()
+            caller.say("HTTP/1.1 200 OK", "content-length: 0", f"n: {caller.number}")
+
+    with scripted(play, authority.context()) as host:
+        client = HttpClient(HttpSettings(url=host.url, ca_bundle=str(authority.path)))
+        client.open_ahead(1)
+        wait_until(lambda: bool(client._idle[None]), "a connection that waits")
+        (waiting,) = client._idle[None]
+        wait_until(waiting.is_stale, "the host's word that it has closed")
+        assert ask(client, "GET", "/", {}).headers["n"] == "2"
+        client.close()
+
+
+def test_a_host_that_is_not_there_is_no_error_ahead(tmp_path: Path) -> None:
+    client = HttpClient(HttpSettings(url="http://127.0.0.1:9"))
+    client.open_ahead(2)
+    with pytest.raises(TransportError):
+        ask(client, "GET", "/", {})
 
 
 def test_certificates_that_are_refused(tmp_path: Path) -> None:
