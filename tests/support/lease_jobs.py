@@ -40,7 +40,7 @@ from noria.workers.lease.lease import LeaseRun, WorkerResources
 from noria.workers.lease.runs import moving_run
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executor, make_executor
-from noria.workers.runtime.pacing import Pacer
+from noria.workers.runtime.pacing import Pacer, Slot
 from noria.workers.stores.azure.settings import AzureSettings
 from noria.workers.stores.azure.store import AzureStore
 from noria.workers.stores.listing import list_objects
@@ -263,9 +263,10 @@ class WatchedPacer(Pacer):
 
     lowest = float(PACER_LIMIT)
 
-    def on_throttle(self) -> None:
-        super().on_throttle()
+    def on_throttle(self, slot: Slot, asked_seconds: float = 0.0) -> bool:
+        others_go_on = super().on_throttle(slot, asked_seconds)
         self.lowest = min(self.lowest, self.limit)
+        return others_go_on
 
 
 @contextlib.contextmanager

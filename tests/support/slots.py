@@ -10,10 +10,11 @@ from noria.workers.runtime.pacing import Pacer
 
 @contextmanager
 def slot(pacer: Pacer) -> Iterator[None]:
-    pacer.acquire()
+    slot = pacer.acquire()
+    assert slot is not None
     try:
         yield
     except BaseException:
-        pacer.release(succeeded=False)
+        pacer.release(slot, succeeded=False)
         raise
-    pacer.release(succeeded=True)
+    pacer.release(slot, succeeded=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import ClassVar, Final
@@ -36,7 +37,7 @@ from noria.manifests.model import Attributes, PartRecord
 from noria.workers.counters import CounterRegistry
 from noria.workers.http.client import BodyWriter, Send
 from noria.workers.runtime.buffers import BodyBuffer
-from noria.workers.runtime.greenlets import pause
+from noria.workers.runtime.greenlets import pause, without_place
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.stores.protocol import (
     Checksum,
@@ -135,13 +136,13 @@ class PacedStore(SourceStore):
         self.inner.check_access()
 
     def list_page(self, request: PageRequest) -> Page:
-        tries = _Tries(self, StoreOperation.LIST)
+        tries = _Tries(self, StoreOperation.LIST, request.prefix)
         while True:
             with tries:
                 return self.inner.list_page(request)
 
     def head(self, key: str) -> ObjectHead | None:
-        tries = _Tries(self, StoreOperation.HEAD)
+        tries = _Tries(self, StoreOperation.HEAD, key)
         while True:
             with tries:
                 return self.inner.head(key)
@@ -156,7 +157,7 @@ class PacedStore(SourceStore):
         version_id: str | None = None,
         listener: ReadListener | None = None,
     ) -> ObjectHead:
-        tries = _Tries(self, StoreOperation.GET if into else StoreOperation.HEAD, listener)
+        tries = _Tries(self, StoreOperation.GET if into else StoreOperation.HEAD, key, listener)
         while True:
             with tries:
                 return self.inner.read_range(
@@ -177,7 +178,7 @@ class PacedStore(SourceStore):
         version_id: str | None = None,
         listener: ReadListener | None = None,
     ) -> ObjectHead:
-        tries = _Tries(self, StoreOperation.GET, listener)
+        tries = _Tries(self, StoreOperation.GET, key, listener)
         while True:
             with tries:
                 return self.inner.read_object(
@@ -185,7 +186,7 @@ class PacedStore(SourceStore):
                 )
 
     def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
-        tries = _Tries(self, StoreOperation.TAGS)
+        tries = _Tries(self, StoreOperation.TAGS, key)
         while True:
             with tries:
                 return self.inner.read_tags(key, version_id=version_id)
@@ -241,7 +242,7 @@ class PacedTarget(PacedStore, TargetStore):
     def put_object(
         self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
     ) -> Written:
-        tries = _Tries(self, StoreOperation.PUT)
+        tries = _Tries(self, StoreOperation.PUT, key)
         while True:
             with tries:
                 self._count_sent(len(body))
@@ -250,7 +251,7 @@ class PacedTarget(PacedStore, TargetStore):
                 )
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
-        tries = _Tries(self, StoreOperation.CREATE_UPLOAD)
+        tries = _Tries(self, StoreOperation.CREATE_UPLOAD, key)
         while True:
             with tries:
                 return self.inner.create_upload(key, attributes=attributes, txid=txid, size=size)
@@ -265,7 +266,7 @@ class PacedTarget(PacedStore, TargetStore):
         size: int,
         crc64nvme: Callable[[], int],
     ) -> Written:
-        tries = _Tries(self, StoreOperation.PUT_PART)
+        tries = _Tries(self, StoreOperation.PUT_PART, key)
         while True:
             with tries:
                 return self.inner.put_part(
@@ -274,19 +275,19 @@ class PacedTarget(PacedStore, TargetStore):
 
     def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
         whole = upload_id is None
-        tries = _Tries(self, StoreOperation.PUT if whole else StoreOperation.PUT_PART)
+        tries = _Tries(self, StoreOperation.PUT if whole else StoreOperation.PUT_PART, key)
         while True:
             with tries:
                 return self.inner.send_damaged(key, checksum, upload_id)
 
     def answered_as(self) -> str | None:
-        tries = _Tries(self, StoreOperation.LIST)
+        tries = _Tries(self, StoreOperation.LIST, "")
         while True:
             with tries:
                 return self.inner.answered_as()
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
-        tries = _Tries(self, StoreOperation.LIST_PARTS)
+        tries = _Tries(self, StoreOperation.LIST_PARTS, key)
         while True:
             with tries:
                 return self.inner.list_parts(key, upload_id)
@@ -302,7 +303,7 @@ class PacedTarget(PacedStore, TargetStore):
         attributes: Attributes,
         txid: str,
     ) -> Written:
-        tries = _Tries(self, StoreOperation.COMPLETE)
+        tries = _Tries(self, StoreOperation.COMPLETE, key)
         while True:
             with tries:
                 return self.inner.complete_upload(
@@ -316,20 +317,20 @@ class PacedTarget(PacedStore, TargetStore):
                 )
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        tries = _Tries(self, StoreOperation.ABORT)
+        tries = _Tries(self, StoreOperation.ABORT, key)
         while True:
             with tries:
                 return self.inner.abort_upload(key, upload_id)
 
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
         """As in protocol.py, but held in memory: if a page fails, the list starts again."""
-        tries = _Tries(self, StoreOperation.LIST)
+        tries = _Tries(self, StoreOperation.LIST, prefix)
         while True:
             with tries:
                 return iter([*self.inner.list_uploads(prefix)])
 
     def delete_object(self, key: str) -> None:
-        tries = _Tries(self, StoreOperation.DELETE)
+        tries = _Tries(self, StoreOperation.DELETE, key)
         while True:
             with tries:
                 return self.inner.delete_object(key)
@@ -358,23 +359,34 @@ class PacedTarget(PacedStore, TargetStore):
 class _Tries:
     """The tries of one verb: a block that is entered until it returns or must not be retried."""
 
-    __slots__ = ("_failing_since", "_listener", "_operation", "_started", "_store", "_tries")
+    __slots__ = ("_failing_since", "_key", "_listener", "_operation", "_slot", "_store", "_tries")
 
     def __init__(
-        self, store: PacedStore, operation: StoreOperation, listener: ReadListener | None = None
+        self,
+        store: PacedStore,
+        operation: StoreOperation,
+        key: str,
+        listener: ReadListener | None = None,
     ) -> None:
         self._store = store
         self._operation = operation
+        self._key = key
         self._listener = listener
         self._tries = 0
-        self._started = 0.0
         self._failing_since: float | None = None
 
     def __enter__(self) -> None:
-        if self._tries and self._store.stopping.is_set():
+        store = self._store
+        if self._tries and store.stopping.is_set():
             raise Stopped
-        self._store.pacer.acquire()
-        self._started = time.monotonic()
+        asked_at = time.monotonic() if self._tries else 0.0
+        slot = store.pacer.acquire(self._key, store.stopping)
+        if slot is None:
+            raise Stopped
+        self._slot = slot
+        if self._failing_since is not None and slot.accepted_at > self._failing_since:
+            # It waited for others that got through: that is no failure.
+            self._failing_since += slot.started - asked_at
 
     def __exit__(
         self,
@@ -383,9 +395,9 @@ class _Tries:
         trace: TracebackType | None,
     ) -> bool:
         store = self._store
-        store.pacer.release(succeeded=error is None)
+        store.pacer.release(self._slot, succeeded=error is None)
         if error is None:
-            seconds = time.monotonic() - self._started
+            seconds = time.monotonic() - self._slot.started
             store.counters.observe(
                 Histogram.REQUEST_SECONDS, store.role, self._operation, seconds=seconds
             )
@@ -405,15 +417,18 @@ class _Tries:
         if isinstance(error, _FOR_THE_CALLER):
             return False
         self._tries += 1
+        asked_seconds = store.policy.asked_seconds(error)
+        others_go_on = False
         if isinstance(error, Throttled):
-            store.pacer.on_throttle()
+            others_go_on = store.pacer.on_throttle(self._slot, asked_seconds)
             store.counters.add(Counter.THROTTLES, store.role)
         if self._failing_since is None:
-            self._failing_since = self._started
+            self._failing_since = self._slot.started
         if store.policy.gives_up(self._tries, time.monotonic() - self._failing_since):
             return False
         store.counters.add(Counter.RETRIES, error.cause)
-        store.back_off(self._tries, store.policy.asked_seconds(error))
+        with without_place() if others_go_on else nullcontext():
+            store.back_off(self._tries, asked_seconds)
         return True
 
     def _refuses_this_object_alone(self, error: AccessDenied) -> bool:
