@@ -77,6 +77,7 @@ class Pacer:
         seed: int | None = None,
     ) -> None:
         self._store: Scope[_Wait] = Scope(ceiling=float(requests))
+        self._only_store = (self._store,)
         self._refusals: RefusalMap[_Wait] | None = None
         self._clock = clock
         self._random = random.Random(seed)
@@ -122,7 +123,7 @@ class Pacer:
         """Free the slot of a request that has ended."""
         with self._lock:
             now = self._count_in_flight()
-            self._leave((*slot.scopes, self._store), now, slot.started, accepted=succeeded)
+            self._leave(slot.scopes + self._only_store, now, slot.started, accepted=succeeded)
             if self._refusals is not None:
                 if succeeded:
                     self._refusals.count(slot.key, now, refused=False)
@@ -205,7 +206,8 @@ class Pacer:
     ) -> None:
         for scope in scopes:
             scope.end(now, started, accepted=accepted)
-            self._admit(scope, now)
+            if scope.queue:
+                self._admit(scope, now)
 
     def _admit(self, scope: Scope[_Wait], now: float) -> float:
         """Let in who may start, in order; return the seconds to the next, infinite if unknown."""
