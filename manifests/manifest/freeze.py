@@ -55,8 +55,8 @@ def freeze(
     """Rows of INVENTORY_SCHEMA, in any order and batching, become the manifest `directory`.
 
     Keys lose source_prefix; rows without it are left out and counted. Of rows that share a key one
-    is kept (sorting.py says which). The same rows give the same digest. With `suit_parts`, part_bytes
-    and put_bytes of the options give way to what suits the bytes to move. memory_limit_bytes
+    is kept (sorting.py says which). The same rows give the same digest. With `suit_parts`, the
+    part_bytes and put_bytes of the options give way to what suits the bytes. memory_limit_bytes
     bounds the sort; some 400 MB come on top. The sort needs memory by the square root of the rows:
     about 160 MB for ten million, 1.6 GB for a billion. Disk space beside `directory`: about four
     times the manifest.
