@@ -71,7 +71,7 @@ class _Window:
 
     def hear(self, free_places: int, held: int, now: float, options: SchedulerOptions) -> None:
         if free_places > 0:
-            most = min(held + min(held, free_places), options.leases_per_worker)
+            most = min(4 * held, held + free_places, options.leases_per_worker)
             self.most, self.hungry_at = max(most, self.most), now
         elif self.most > self.slots and now - self.hungry_at >= options.hunger_seconds:
             self.most, self.hungry_at = self.most - 1, now

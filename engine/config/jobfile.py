@@ -138,7 +138,8 @@ class PlanConfig(_Section):
     part_bytes: AutoSize = None
     """What is sent at once; larger objects go in parts of this size, or larger if limits ask.
 
-    "auto": 16 to 64 MiB, so that the whole job has about a thousand parts if it can.
+    "auto": 16 to 64 MiB, so that the whole job has about a thousand parts if it can; and an object
+    of 16 MiB or more is an upload of one part at least, which needs no memory of its size.
     """
     chunk_bytes: Size = 8 * MIB
     """Bytes under one digest of a receipt; parts are whole numbers of chunks."""

@@ -67,8 +67,8 @@ class Scheduler:
     - a unit has at most one live lease, and is sealed at most once in a generation of its shard;
     - attempts grow; a result counts only if its attempt is live, and from the worker that has it;
     - no unit is forgotten: only a drain finishes a run before all are settled or quarantined;
-    - a worker holds its slots' leases at most; one that reports free places twice as many, again
-      and again, up to leases_per_worker, but none that another below its slots could begin;
+    - a worker holds its slots' leases at most; one that reports free places four times as many,
+      again and again, up to leases_per_worker, but none that another below its slots could begin;
     - the same events give the same commands.
 
     `settled` is what earlier runs sealed; overlapping or unknown spans raise JobDirectoryError.

@@ -134,9 +134,9 @@ class WorkerState:
         return len(self.live_leases) + len(self.fenced)
 
     def grow_hungry(self, free_places: int, now: float, *, leases_max: int) -> None:
-        """It could have done more: it may hold a lease more for each place, twofold at most."""
+        """It could have done more: it may hold a lease more for each place, fourfold at most."""
         held = len(self.live_leases)
-        self.window = max(self.window, min(held + min(held, free_places), leases_max))
+        self.window = max(self.window, min(4 * held, held + free_places, leases_max))
         self.is_hungry, self.hungry_at = True, now
 
     def be_fed(self, now: float, *, hunger_seconds: float) -> None:

@@ -35,7 +35,7 @@ from noria.manifests.manifest.writer import (
     write_facts,
 )
 from noria.manifests.plan.options import PlanOptions
-from noria.manifests.plan.parts import suitable_part_bytes
+from noria.manifests.plan.parts import PUT_BYTES, suitable_part_bytes
 from noria.manifests.plan.shards import classify, shard_caps
 from noria.manifests.schema import INVENTORY_SCHEMA, SCHEMA_VERSION
 
@@ -56,7 +56,7 @@ def freeze(
 
     Keys lose source_prefix; rows without it are left out and counted. Of rows that share a key one
     is kept (sorting.py says which). The same rows give the same digest. With `suit_parts`, the
-    part_bytes of the options give way to what suits the bytes to move. memory_limit_bytes
+    part_bytes and put_bytes of the options give way to what suits the bytes. memory_limit_bytes
     bounds the sort; some 400 MB come on top. The sort needs memory by the square root of the rows:
     about 160 MB for ten million, 1.6 GB for a billion. Disk space beside `directory`: about four
     times the manifest.
@@ -148,7 +148,7 @@ def _below(batch: pa.RecordBatch, prefix: str) -> pa.RecordBatch:
 
 def _with_suitable_parts(options: PlanOptions, spool: RowSpool) -> PlanOptions:
     part_bytes = suitable_part_bytes(spool.landing_bytes, chunk_bytes=options.chunk_bytes)
-    return replace(options, part_bytes=part_bytes)
+    return replace(options, part_bytes=part_bytes, put_bytes=PUT_BYTES)
 
 
 def _write(

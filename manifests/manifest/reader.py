@@ -167,7 +167,11 @@ class Manifest:
         """The parts of an entry of this size, by the options of the plan. Raises TargetRefused."""
         options = self.options
         return fit_parts(
-            size, options.limits, part_bytes=options.part_bytes, chunk_bytes=options.chunk_bytes
+            size,
+            options.limits,
+            part_bytes=options.part_bytes,
+            chunk_bytes=options.chunk_bytes,
+            put_bytes=options.put_bytes,
         )
 
     def read_shard(self, shard: int) -> pa.Table:

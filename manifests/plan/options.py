@@ -21,7 +21,9 @@ class PlanOptions:
     names: Literal["refuse", "escape"] = "refuse"
     """What becomes of a key that the target cannot hold: left out with its reason, or renamed."""
     part_bytes: int = 64 * MIB
-    """Objects up to this size go in one PUT; larger ones in parts of this size, or larger."""
+    """Objects that do not go in one PUT go in parts of this size, or larger."""
+    put_bytes: int | None = None
+    """Objects up to this size go in one PUT. None: up to part_bytes."""
     chunk_bytes: int = 8 * MIB
     """Unit of hashing; every part but the last is a multiple of it."""
     segment_bytes: int = 4 * GIB

@@ -12,6 +12,12 @@ PARTS_WANTED = 1024
 """Parts of a whole job, if it can be cut so: enough for a hundred connections and a short end."""
 PART_BYTES_LEAST = 16 * MIB
 """A smaller part is not streamed (workers/part.py), and its own cost begins to show."""
+PUT_BYTES = PART_BYTES_LEAST - 1
+"""What is larger is streamed as a part, however large parts are.
+
+One PUT would hold its whole size in memory from the first byte read to the last one sent, and a
+connection at one end would rest while the other works.
+"""
 PART_BYTES_MOST = 64 * MIB
 """A larger part saves next to nothing, and takes a slow connection a minute to send again."""
 
@@ -26,13 +32,22 @@ class PartPlan:
     """0: one PUT carries the whole object."""
 
 
-def fit_parts(size: int, limits: ProviderLimits, *, part_bytes: int, chunk_bytes: int) -> PartPlan:
+def fit_parts(
+    size: int,
+    limits: ProviderLimits,
+    *,
+    part_bytes: int,
+    chunk_bytes: int,
+    put_bytes: int | None = None,
+) -> PartPlan:
     """Parts for an object of `size` bytes: part_bytes, or the least multiple of chunk_bytes.
 
+    An object of up to put_bytes has none, if a PUT may be as large; None: of up to part_bytes.
     Raises TargetRefused if the target cannot hold the object, or only in parts that are not a
     multiple of chunk_bytes (at Scaleway the last 0.01 % below 5 TB, with chunks of 8 MiB).
     """
-    if size <= min(part_bytes, limits.max_put_bytes):
+    most = part_bytes if put_bytes is None else put_bytes
+    if size <= min(most, limits.max_put_bytes):
         return PartPlan(part_bytes=part_bytes, parts=0)
     if size > largest_object(limits, part_bytes=part_bytes, chunk_bytes=chunk_bytes):
         raise TargetRefused(f"an object of {size} bytes is too large for {limits.name}")

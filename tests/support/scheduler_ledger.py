@@ -73,7 +73,7 @@ class LeaseWindow:
 
     def hear(self, free_places: int, held: int, now: float, options: SchedulerOptions) -> None:
         self.hungry = free_places > 0
-        wider = min(options.leases_per_worker, held + min(held, free_places))
+        wider = min(options.leases_per_worker, 4 * held, held + free_places)
         if free_places:
             self.most, self.hungry_at = max(self.most, wider), now
         elif self.most > self.slots and now - self.hungry_at >= options.hunger_seconds:

@@ -246,6 +246,13 @@ def test_parts_may_suit_the_bytes_to_move(tmp_path: Path, size: int, each: int) 
     manifest = freeze_rows(tmp_path / "manifest", rows, plan(), suit_parts=True)
     assert manifest.options.part_bytes == each * MIB
     assert open_manifest(manifest.directory).options.part_bytes == each * MIB
+    assert [manifest.fit(size * MIB).parts for size in (1, 15, 16, each, each + 1)] == [
+        0,
+        0,
+        1,
+        1,
+        2,
+    ]
     huge = [shard for shard in manifest.shards() if shard.kind is ShardKind.PARTS]
     assert [shard.units for shard in huge] == [manifest.fit(size * MIB).parts] * len(huge)
 
