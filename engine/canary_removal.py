@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from typing import Final
 
 from noria.manifests.errors import JobDirectoryError, NoriaError
@@ -19,6 +20,7 @@ from noria.workers.stores.protocol import TargetStore
 log = logging.getLogger("noria.planning")
 
 REMOVED_FILE: Final = "probe-removed.json"
+TOKEN: Final = re.compile(r"[0-9a-f]{12}")
 INTERRUPTED_SECONDS: Final = 10.0
 """How long it may go on after Ctrl-C: it would be the last thing that a person waits for."""
 
@@ -85,7 +87,9 @@ class CanaryRemoval:
 def pending_removal(directory: JobDirectory, target: TargetStore, prefix: str) -> CanaryRemoval:
     """The removal that a job directory still waits for: none, if it was done or no probe was."""
     token = directory.job().get("probe_token")
-    if not isinstance(token, str) or directory.read(REMOVED_FILE) is not None:
+    if not isinstance(token, str) or not TOKEN.fullmatch(token):
+        return CanaryRemoval(None)
+    if directory.read(REMOVED_FILE) is not None:
         return CanaryRemoval(None)
     removal = CanaryRemoval(Canaries(target, prefix, token))
     removal.note_in(directory)

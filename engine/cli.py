@@ -58,6 +58,7 @@ Environment:
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, ...: AWS's own chain
   AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_CA_BUNDLE
   RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH: the token of the cluster of --address
+  XDG_CACHE_HOME: where what a target can do is kept for an hour (~/.cache)
   NORIA_PYTHONPATH: more folders that workers import from; they ignore PYTHONPATH
 """
 
