@@ -137,7 +137,7 @@ bench-startup: setup  ## what ten objects cost before they move, beside another 
 	$(BIN)/python -m noria.benchmarks.studies.startup $(REF) $(BENCH_ARGS)
 
 .PHONY: bench-road
-bench-road: setup  ## Noria and its peers over a distance: make bench-road BENCH_ARGS='--whole-grid'
+bench-road: setup bench-tools  ## Noria and its peers over a distance: make bench-road BENCH_ARGS='--whole-grid'
 	$(BIN)/python -m noria.benchmarks.studies.road $(BENCH_ARGS)
 
 .PHONY: lock

@@ -51,7 +51,7 @@ def main() -> int:
     for goal in results.goals:
         verdict = {True: "met", False: "NOT MET", None: "not measured"}[goal.met]
         found = "" if goal.value is None else goal.value.text(goal.digits)
-        print(f"{goal.workload:16}{goal.what:60}{goal.wanted:10}{found:26}{verdict}")
+        print(f"{goal.workload:22}{goal.what:66}{goal.wanted:10}{found:26}{verdict}")
     print(path)
     return 0
 

@@ -125,4 +125,4 @@ def best_peers(work: str) -> list[Tool]:
     """One of each kind, with the flags that did best."""
     transfers = {"small": 128}.get(work, 64)
     flagged = rclone_in_parts(1, 64) if work == "huge" else rclone_whole(transfers)
-    return [flagged, juicefs_threads(transfers), msc_threads(32, 2)]
+    return [flagged, juicefs_threads(transfers), msc_threads(32, 1)]

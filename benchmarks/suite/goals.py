@@ -317,7 +317,7 @@ def _distant_goals(contest: Contest, wanted: DistantGoals) -> Iterator[Goal]:
             yield at_most(
                 cpu_limit,
                 workload.name,
-                f"CPU for each byte over the cheapest peer's{words}",
+                f"CPU s/GB over the cheapest peer's{words}",
                 ratio(contest, NORIA, cheapest, cpu_per_gb),
                 note=f"cheapest: {cheapest}",
             )

@@ -78,7 +78,8 @@ class Scale:
 ROUND_TRIPS_MS = (20, 80)
 CONNECTION_RATE, LINE_RATE = 40e6, 400e6
 """Bytes a second: ten connections fill the line."""
-DISTANT_SMALL_PART = 0.1
+DISTANT_PART = 0.25
+DISTANT_PARTS: Mapping[Kind, float] = {"small": 0.1}
 
 FULL = Scale(rounds=5, share=1.0)
 HALF = Scale(rounds=3, share=0.5, side_rounds=1)
@@ -225,29 +226,34 @@ def run_distant(
 ) -> list[Contest]:
     """Noria and its peers on one route. No round is for warm-up: no server gets slower or faster.
 
-    Small objects take tools with little in flight minutes: those move a part of the objects, and
-    speeds are compared.
+    Slow tools, and peers as they come, move a part of it, and speeds are compared: with little in
+    flight, small objects would take them minutes.
     """
     route = Route(round_trip_ms=round_trip_ms, rate=CONNECTION_RATE, line=LINE_RATE)
     whole = distant(kind, route, tls=tls, share=scale.share)
-    part_share = DISTANT_SMALL_PART if kind == "small" else 1.0
-    part = distant(kind, route, tls=tls, share=scale.share * part_share)
-    untuned = [
-        replace(tool, note=f"{len(part.objects):,} objects; {tool.note}".rstrip("; "))
-        for tool in peers.tools_as_they_come()
-    ]
-    tuned = [noria(name=peers.NORIA), *best_peers(kind)]
+    part = distant(kind, route, tls=tls, share=scale.share * DISTANT_PARTS.get(kind, DISTANT_PART))
+    tools = [noria(name=peers.NORIA), *best_peers(kind), *peers.tools_as_they_come()]
+    sides = side_tools(tools)
+    moved = f"{len(part.objects):,} objects, {part.bytes / GB:.2f} GB"
     with (
         run_route_bed(whole.objects, route, tls=tls) as whole_bed,
         run_route_bed(part.objects, route, tls=tls) as part_bed,
     ):
         entries = [
-            *entries_of(whole, whole_bed, tuned, scale),
-            *entries_of(part, part_bed, untuned, scale),
+            *entries_of(whole, whole_bed, [one for one in tools if one.name not in sides], scale),
+            *entries_of(
+                part,
+                part_bed,
+                [
+                    replace(one, note=f"{moved}; {one.note}".removesuffix("; "))
+                    for one in tools
+                    if one.name in sides
+                ],
+                scale,
+            ),
         ]
-        return contests_of(
-            entries, list(run_rounds(entries, rounds=scale.rounds, say=say, warm_up=[]))
-        )
+        runs = run_rounds(entries, rounds=scale.rounds, say=say, warm_up=[])
+        return contests_of(entries, list(runs))
 
 
 def distant_rows() -> Iterator[tuple[str, SuiteRow]]:
