@@ -153,7 +153,7 @@ class TransferBudget:
 def shares(number: int, wants: Mapping[str, float]) -> dict[str, int]:
     """The number split evenly among those who want that much; each has at least 1.
 
-    What some do not want goes to the others; what is left over goes to the first by name.
+    What some do not want goes to the others; what nobody wants, to all: they may want it soon.
     """
     split: dict[str, int] = {}
     left = number
@@ -161,7 +161,8 @@ def shares(number: int, wants: Mapping[str, float]) -> dict[str, int]:
         even = -(-left // (len(wants) - place))
         split[name] = max(1, min(even, math.ceil(min(wants[name], even))))
         left = max(0, left - split[name])
-    return split
+    more = -(-left // max(1, len(wants)))
+    return {name: share + more for name, share in split.items()}
 
 
 def totals_of(metrics: MetricsSnapshot) -> Window:
