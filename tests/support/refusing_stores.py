@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from noria.workers.runtime.refusals import RefusalMap, Scope
 
@@ -21,7 +22,7 @@ WINDOW_WIDTH = 2
 
 
 @dataclass
-class Ceiling:
+class SimulatedCeiling:
     """A token bucket: so many requests a second, and those of `burst_seconds` at once."""
 
     requests: float
@@ -58,14 +59,14 @@ class Tally:
 
 
 @dataclass
-class World:
+class RefusingWorld:
     """What is simulated."""
 
     latency_seconds: float
     workers: int = 1
     places: int = 64
     """Requests in flight of each worker, if nothing is refused."""
-    ceilings: Sequence[Ceiling] = ()
+    ceilings: Sequence[SimulatedCeiling] = ()
     retry_after_seconds: float = 0.0
     folders: Sequence[str] = ("data/",)
     """Each worker has a lease on each, and takes turns."""
@@ -197,7 +198,7 @@ class _Worker:
             scope.start(now)
             work = scope.queue.popleft()
             work.held.append(scope)
-            self.run.after(0.0, lambda work=work: self.acquire(work))  # type: ignore[misc]
+            self.run.after(0.0, partial(self.acquire, work))
 
     def _tick_in(self, seconds: float) -> None:
         due = self.run.now + max(0.001, seconds)
@@ -217,7 +218,7 @@ class _Worker:
 class Run:
     """One run of a world; `tallies` counts by the folder of the key, from `counted_from` on."""
 
-    def __init__(self, world: World, *, counted_from: float = 60.0) -> None:
+    def __init__(self, world: RefusingWorld, *, counted_from: float = 60.0) -> None:
         self.world = world
         self.now = 0.0
         self.random = random.Random(world.seed)

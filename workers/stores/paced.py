@@ -385,7 +385,7 @@ class _Tries:
             raise Stopped
         self._slot = slot
         if self._failing_since is not None and slot.accepted_at > self._failing_since:
-            # It waited for others that got through: that is no failure.
+            # It waited for others that got through: only the rest counts as failing.
             self._failing_since += slot.started - asked_at
 
     def __exit__(

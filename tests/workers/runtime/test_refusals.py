@@ -16,7 +16,7 @@ from noria.workers.runtime.refusals import (
     Scope,
     Throttle,
 )
-from tests.support.refusing_stores import Ceiling, Run, World
+from tests.support.refusing_stores import RefusingWorld, Run, SimulatedCeiling
 
 # -- one limit -------------------------------------------------------------------------------------
 
@@ -185,12 +185,14 @@ def test_the_prefixes_that_are_remembered_are_bounded() -> None:
 # -- in simulation ---------------------------------------------------------------------------------
 
 
-def world(ceiling: float, latency_seconds: float, workers: int, places: int, retry: float) -> World:
-    return World(
+def world(
+    ceiling: float, latency_seconds: float, workers: int, places: int, retry: float
+) -> RefusingWorld:
+    return RefusingWorld(
         latency_seconds=latency_seconds,
         workers=workers,
         places=places,
-        ceilings=[Ceiling(ceiling)],
+        ceilings=[SimulatedCeiling(ceiling)],
         retry_after_seconds=retry,
     )
 
@@ -225,12 +227,12 @@ FOLDERS = [f"job/{letter}/" for letter in "abcd"]
 def test_a_prefix_that_is_refused_leaves_the_others_alone(
     workers: int, places: int, retry_after_seconds: float
 ) -> None:
-    limited = World(
+    limited = RefusingWorld(
         latency_seconds=0.2,
         workers=workers,
         places=places,
         folders=FOLDERS,
-        ceilings=[Ceiling(10, below=FOLDERS[0])],
+        ceilings=[SimulatedCeiling(10, below=FOLDERS[0])],
         retry_after_seconds=retry_after_seconds,
     )
     run = Run(limited).until(180)
@@ -243,7 +245,7 @@ def test_a_prefix_that_is_refused_leaves_the_others_alone(
 
 
 def test_what_refuses_a_few_whatever_the_rate_is_keeps_its_throughput() -> None:
-    run = Run(World(latency_seconds=0.02, places=16, refused_anyway=0.002)).until(180)
+    run = Run(RefusingWorld(latency_seconds=0.02, places=16, refused_anyway=0.002)).until(180)
     assert run.total.accepted >= 0.4 * 16 / 0.02 * 120
 
 
