@@ -35,6 +35,8 @@ SAMPLE: Final = 8
 TOLERATED: Final = 0.003
 """The share of refusals that is lived with: stores refuse a few whatever the rate is, and a limit
 that falls for each of those never comes back."""
+SMALL_SHARE: Final = 0.1
+"""A share of refusals up to this that a fall does not lower is the store's own way."""
 SHARE_REQUESTS: Final = 1000
 """So many requests are looked back on for that share: one that falls counts once."""
 TAKEN_MIN: Final = 0.25
@@ -65,6 +67,8 @@ class Throttle:
         "_in_flight",
         "_latency",
         "_latency_seen",
+        "_low_refused",
+        "_low_sent",
         "_next_start",
         "_quiet_until",
         "_recovery",
@@ -91,6 +95,8 @@ class Throttle:
         self._counted_at = self._next_start = self._quiet_until = now
         self._spread = 0.0
         self._sent = self._refused = 0.0
+        self._low_sent = self._low_refused = 0.0
+        """Requests that were sent while the limit was lowest since the last fall."""
         self._fell_at = now
         self._fall(now, in_flight)
 
@@ -146,6 +152,7 @@ class Throttle:
             self._latency_seen += (now - started - self._latency_seen) / SAMPLE
             if started >= self._fell_at:
                 self._sent += 1.0
+                self._low_sent += self._is_low(now)
                 self._learn(0.0)
             else:
                 self._sent_before += 1.0
@@ -166,7 +173,11 @@ class Throttle:
             return
         self._sent += 1.0
         self._refused += 1.0
+        self._low_sent += self._is_low(now)
+        self._low_refused += self._is_low(now)
         self._learn(1.0)
+        if self._is_in_vain and not asked:
+            return
         if now - self._fell_at >= self._window and (asked or self._share > TOLERATED):
             limit = self.limit(now)
             if limit >= 1.0:
@@ -180,7 +191,21 @@ class Throttle:
         self._fallen_from = in_flight
         self._sent_before, self._refused_before = self._sent, self._refused
         self._sent = self._refused = 0.0
+        self._low_sent = self._low_refused = 0.0
         self._set_top()
+
+    def _is_low(self, now: float) -> bool:
+        return now - self._fell_at < self._recovery / 3.0
+
+    @property
+    def _is_in_vain(self) -> bool:
+        """True if as small a share is refused after the fall as before: it is not for the rate.
+
+        A larger one says nothing: the fall may not have been deep enough, or others did not fall.
+        """
+        before = self._refused_before / max(SAMPLE, self._sent_before)
+        after = self._low_refused / max(SAMPLE, self._low_sent)
+        return self._low_refused >= 3 and before / 2.0 <= after <= SMALL_SHARE >= before
 
     def _learn(self, refused: float) -> None:
         """Keep the share that is refused of the last requests since the last fall."""
