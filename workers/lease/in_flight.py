@@ -6,6 +6,7 @@ Units are claimed in order. The first failure ends the lease.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import traceback
 from collections.abc import Sequence
@@ -21,8 +22,11 @@ from noria.workers.stores.paced import Stopped
 
 log = logging.getLogger("noria.worker")
 
-WINDOW_WIDTH: Final = 2
-"""Pieces of work that a lease may have queued or running, for each that may run."""
+WINDOW_WIDTH: Final = 1.5
+"""Pieces of work that a lease may have queued or running, for each that may run.
+
+What is begun cannot be given to another worker any more, so it is no more than it takes.
+"""
 LOOK_SECONDS: Final = 0.2
 """A lease with a full window notices at the latest after this that the window has grown."""
 
@@ -30,7 +34,7 @@ LOOK_SECONDS: Final = 0.2
 class TaskGroup:
     """The units and the running work of one lease. Thread-safe.
 
-    The lease has about twice as much work queued or running as may run at a time.
+    The lease has about half as much work queued as may run at a time.
     """
 
     def __init__(self, lease: Lease, executor: Executor) -> None:
@@ -151,7 +155,7 @@ class TaskGroup:
 
     @property
     def _window(self) -> int:
-        return WINDOW_WIDTH * self._executor.places.limit
+        return math.ceil(WINDOW_WIDTH * self._executor.places.limit)
 
     @property
     def _low(self) -> int:
