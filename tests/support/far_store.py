@@ -25,6 +25,7 @@ from noria.benchmarks.null.certificates import ServerCertificate
 READ_BYTES = 64 * 1024
 CONNECT_TRIPS = 2
 """TCP, then TLS 1.3."""
+HANG_UP_SECONDS = 0.1
 SLACK_SECONDS = 0.002
 """What ended so little after the start of another counts as ended before."""
 
@@ -112,6 +113,8 @@ class _Road:
         self._context = context
         self._accepted: dict[int, float] = {}
         """When a connection was accepted, by the local port of its way to the TLS end."""
+        self._writers: list[asyncio.StreamWriter] = []
+        """Of all connections without TLS; those with it end when these do."""
         self._connections = 0
         self.ready = threading.Event()
         self.stop = asyncio.Event()
@@ -121,12 +124,7 @@ class _Road:
     def _run(self) -> None:
         with contextlib.closing(self.loop):
             self.loop.run_until_complete(self._serve())
-            # Connections that were open when the stop came.
-            left = asyncio.all_tasks(self.loop)
-            for task in left:
-                task.cancel()
-            if left:
-                self.loop.run_until_complete(asyncio.wait(left))
+            self.loop.run_until_complete(self._hang_up())
 
     async def _serve(self) -> None:
         end = await asyncio.start_server(self._terminate, "127.0.0.1", 0, ssl=self._context)
@@ -138,11 +136,22 @@ class _Road:
         road.close()
         end.close()
 
+    async def _hang_up(self) -> None:
+        """Close the connections that were open when the stop came."""
+        left = asyncio.all_tasks(self.loop) - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(HANG_UP_SECONDS)  # asyncio closes the sockets a turn of its loop later
+
     # -- the road: bytes, late ---------------------------------------------------------------------
 
     async def _carry(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         accepted = self.loop.time()
         end, onward = await asyncio.open_connection("127.0.0.1", self._end_port)
+        self._writers += [answer, onward]
         self._accepted[onward.get_extra_info("sockname")[1]] = accepted
         # A client could send nothing before its SYN was answered.
         await asyncio.gather(
@@ -182,6 +191,7 @@ class _Road:
         self._connections += 1
         log = _ConnectionLog(self._store, self._connections, accepted)
         upstream, onward = await asyncio.open_connection(*self._upstream)
+        self._writers.append(onward)
         with contextlib.suppress(OSError, ssl.SSLError):
             await asyncio.gather(
                 self._hand_on(client, onward, log.said),
