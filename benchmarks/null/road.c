@@ -53,7 +53,7 @@
 #define UNPACED_BYTES (16u << 20)
 /* Read at once: what a connection carries in PIECE_SECONDS, so that its first bytes do not wait for
  * its last, within bounds. */
-#define PIECE_SECONDS 0.004
+#define PIECE_SECONDS 0.008
 #define PIECE_LEAST (16u << 10)
 #define PIECE_MOST (256u << 10)
 #define LINE_AHEAD (2 * SECOND / 1000) /* what has the line, at most; the others take turns */

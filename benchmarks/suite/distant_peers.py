@@ -6,9 +6,6 @@ best; peers.tools_as_they_come() has those without any.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 from noria.benchmarks.suite.peers import (
     JUICEFS,
     LEAN,
@@ -28,8 +25,6 @@ from noria.benchmarks.suite.peers import (
 )
 from noria.benchmarks.suite.tools import (
     NOTHING,
-    Ends,
-    Invocation,
     Tool,
     juicefs,
     msc,
@@ -42,36 +37,9 @@ TRANSFERS = (16, 32, 64, 128)
 """Of rclone and of juicefs: the sweep."""
 
 
-def fixed_settings(transfers: int) -> dict[str, int]:
-    """[run] of a job that has `transfers` in flight, come what may."""
-    return {"transfers": transfers}
-
-
 def fixed_noria(transfers: int) -> Tool:
     """Noria without its search for concurrency."""
-    settings = fixed_settings(transfers)
-
-    def invoke(ends: Ends, folder: Path) -> Invocation:
-        job = folder / "fixed.toml"
-        trust = "" if ends.ca_bundle is None else f'ca_bundle = "{ends.ca_bundle}"\n'
-        lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
-        job.write_text(
-            f'[source]\nurl = "az://{ends.account}/{ends.container}"\n{trust}'
-            f'[target]\nurl = "s3://{ends.bucket}"\n{trust}[run]\n{lines}'
-        )
-        by_default = noria().invoke(ends, folder)
-        output = ["--quiet", "--json", "--metrics-address", "off"]
-        return Invocation(
-            command=[by_default.command[0], "run", str(job), *output],
-            environment=by_default.environment,
-        )
-
-    said = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    return replace(
-        noria(name=f"{NORIA}, {transfers} fixed"),
-        invoke=invoke,
-        flags=f"noria run JOB.toml --quiet --json; [run] {said}",
-    )
+    return noria(name=f"{NORIA}, {transfers} fixed", flags=("--transfers", str(transfers)))
 
 
 def rclone_in_parts(transfers: int, parts: int) -> Tool:
@@ -116,7 +84,8 @@ def msc_threads(threads: int, processes: int) -> Tool:
 def swept_peers(work: str) -> list[Tool]:
     """Every set of flags that is tried for a work of WORKS."""
     whole = [] if work == "huge" else [rclone_whole(transfers) for transfers in TRANSFERS]
-    parts = [rclone_in_parts(4, 32), rclone_in_parts(1, 64)] if work != "small" else []
+    pairs = () if work == "small" else ((1, 32), (1, 64), (4, 32), (16, 4))
+    parts = [rclone_in_parts(transfers, parts) for transfers, parts in pairs]
     threads = [juicefs_threads(threads) for threads in TRANSFERS]
     return [*whole, *parts, *threads, msc_threads(16, 2), msc_threads(32, 1), msc_threads(32, 2)]
 

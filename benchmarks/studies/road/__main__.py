@@ -16,6 +16,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from noria.benchmarks.null.stores import RequestCeiling
@@ -154,6 +155,7 @@ def run_heat(cell: GridCell, work: str, asked: argparse.Namespace) -> Iterator[R
             retry_after_seconds=asked.retry_after,
             prefix=asked.ceiling_prefix,
         )
+    route = replace(cell.route, jitter_ms=asked.jitter, die_seconds=asked.die_seconds)
     at_source = asked.ceiling_at == "source"
     tools = contenders(work, asked.contenders, asked.fixed)
     for number in range(1, asked.rounds + 1):
@@ -161,7 +163,7 @@ def run_heat(cell: GridCell, work: str, asked: argparse.Namespace) -> Iterator[R
         for tool in (*tools[start:], *tools[:start]):
             with run_route_bed(
                 objects,
-                cell.route,
+                route,
                 tls=cell.tls,
                 source_ceiling=ceiling if at_source else None,
                 sink_ceiling=None if at_source else ceiling,

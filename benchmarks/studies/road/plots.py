@@ -66,8 +66,9 @@ def _draw_speeds(axes: Axes, heat: Heat) -> None:
             continue
         speed = statistics.median(steady or whole)
         axes.barh(place, speed, height=0.7, color=colours[name])
-        axes.plot(statistics.median(whole), place, "|", color="black", markersize=8)
-        axes.text(speed, place, f" {speed:,.0f}", va="center", fontsize=7)
+        mark = statistics.median(whole)
+        axes.plot(mark, place, "|", color="black", markersize=8)
+        axes.text(max(speed, mark), place, f"  {speed:,.0f}", va="center", fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.invert_yaxis()
     axes.margins(x=0.12)

@@ -166,8 +166,9 @@ def _document(
         "target has delivered (small objects by the target's own count), CPU and memory by the "
         "operating system. *Steady* is from second 15 on, *whole* from the start of the command; "
         "*tail* is the speed of the last tenth of the bytes over that of those before. *Machine* "
-        "is the share of all cores that were busy: near 1, the machine is the line. A ratio is "
-        "taken inside a round, and its median given, with the lowest and the highest."
+        "is the share of all cores that were busy: near 1, the machine is the line. *Refused* is "
+        "of the requests that a ceiling is for, after the first minute. A ratio is taken inside a "
+        "round, and its median given, with the lowest and the highest."
     )
     heats = heats_of(runs)
     yield ""
@@ -229,9 +230,19 @@ def _heat_table(heat: Heat) -> Iterator[str]:
 
 
 def _refused(runs: Sequence[RoadRun], role: str) -> str:
+    """The share of requests above a ceiling, how many a second got through, and how many others."""
     found = [run.served(role) for run in runs]
-    shares = [served.refused_share for served in found if served and served.limited]
-    return f"{statistics.median(shares):.1%}" if shares else "–"
+    limited = [served for served in found if served and served.limited]
+    if not limited:
+        return "–"
+    share = statistics.median(served.refused_share for served in limited)
+    through = statistics.median(
+        (served.limited - served.refused) / served.seconds for served in limited
+    )
+    others = statistics.median(served.others_per_second for served in limited)
+    return f"{share:.1%}, {through:,.0f}/s through" + (
+        f", {others:,.0f}/s others" if others else ""
+    )
 
 
 def _spread(values: Iterable[float | None]) -> Spread | None:

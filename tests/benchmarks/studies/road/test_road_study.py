@@ -17,10 +17,8 @@ from noria.benchmarks.studies.road.cells import (
     grid,
     objects_of,
 )
-from noria.benchmarks.suite.distant_peers import WORKS, fixed_noria
-from noria.benchmarks.suite.tools import Ends
+from noria.benchmarks.suite.distant_peers import WORKS
 from noria.benchmarks.suite.workloads import MIB
-from noria.engine.config.jobfile import read_job_file
 from tests.support.null_objects import needs_compiler
 
 
@@ -53,25 +51,6 @@ def test_contenders_have_names_of_their_own(work: str) -> None:
     assert len({tool.name for tool in tools}) == len(tools)
     swept = {tool.name for tool in tools}
     assert {tool.name for tool in contenders(work, ["best"], [])} <= swept
-
-
-@pytest.mark.parametrize("ca_bundle", [None, Path("/ca.pem")])
-def test_a_fixed_setting_is_a_job_file_that_noria_reads(
-    tmp_path: Path, ca_bundle: Path | None
-) -> None:
-    ends = Ends(
-        connection_string="",
-        account="a",
-        container="c",
-        endpoint="http://127.0.0.1:1",
-        access_key="k",
-        secret_key="s",
-        bucket="b",
-        ca_bundle=ca_bundle,
-    )
-    invocation = fixed_noria(48).invoke(ends, tmp_path)
-    run = read_job_file(Path(invocation.command[2])).run
-    assert run.transfers == 48
 
 
 @needs_compiler
