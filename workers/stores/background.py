@@ -10,7 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+LOOK_SECONDS: Final = 0.2
+"""The longest wait in one piece.
+
+Python runs the handler of a signal between two waits; one that came just before a wait began would
+be noticed at its end alone, and nobody could stop a command whose store is silent.
+"""
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -27,14 +34,21 @@ class BackgroundCall(Generic[T_co]):
 
     def result(self) -> T_co:
         """Wait for the end of the call; return its result, or raise what it raised."""
-        self._thread.join()
+        self.wait()
         if self._error is not None:
             raise self._error
         return self._results[0]
 
+    def wait(self) -> None:
+        """Wait for the end of the call, whatever it is."""
+        while self._thread.is_alive():
+            self._thread.join(LOOK_SECONDS)
+
     def ends_within(self, seconds: float) -> bool:
         """Wait up to `seconds`; return True if the call has ended."""
-        self._thread.join(seconds)
+        until = time.monotonic() + seconds
+        while self._thread.is_alive() and (left := until - time.monotonic()) > 0.0:
+            self._thread.join(min(left, LOOK_SECONDS))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -55,6 +69,5 @@ def all_results(calls: Iterable[BackgroundCall[T_co]]) -> list[T_co]:
     """Wait for the end of all calls; return their results, or raise the first error in order."""
     calls = list(calls)
     for call in calls:
-        while not call.ends_within(60.0):
-            pass
+        call.wait()
     return [call.result() for call in calls]

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from noria.manifests.errors import StoreUnavailable
 from noria.manifests.schema import INVENTORY_SCHEMA
+from noria.workers.stores.background import LOOK_SECONDS
 from noria.workers.stores.paced import PacedStore, RetryPolicy, Stopped
 from noria.workers.stores.protocol import Page, PageRequest, SourceStore
 
@@ -128,7 +129,8 @@ class _Walk:
     def batches(self) -> Iterator[pa.RecordBatch]:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._ready or self._error or self._finished())
+                while not (self._ready or self._error or self._finished()):
+                    self._changed.wait(LOOK_SECONDS)
                 if self._error is not None:
                     raise self._error
                 if not self._ready:
