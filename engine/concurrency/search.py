@@ -93,7 +93,7 @@ class TransferSearch:
                 self._rest()
             self._rates.clear()
             return
-        rate = self._prices.work(window) / window.seconds
+        rate = max(1.0, self._prices.work(window) / window.seconds)
         share = self._prices.small_share(window)
         if self._rates and abs(share - self._small_share) > CHANGED:
             self.wake()

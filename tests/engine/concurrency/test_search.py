@@ -162,3 +162,16 @@ def test_each_rule_is_needed(
     monkeypatch.setattr(f"noria.engine.concurrency.search.{constant}", value)
     with pytest.raises(AssertionError):
         test()
+
+
+def test_an_outage_in_the_middle_of_anything_stops_nothing() -> None:
+    for first in range(20):
+        search, road = TransferSearch(START, MOST), CoupledStores(FAR)
+        for second in range(60):
+            window, _ = road.second(search.number)
+            if first <= second < first + 5:
+                stalled = Window(seconds=1.0, transfer_seconds=float(search.number))
+                search.hear(stalled)
+            else:
+                search.hear(window)
+        assert search.number >= 2 * START
