@@ -7,6 +7,7 @@ job directory may be lost with it; the next driver starts from the seals.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -61,7 +62,7 @@ from noria.engine.worker_spec import Mode, WorkerSpec
 from noria.manifests.errors import NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import seal
-from noria.manifests.model import LeaseKind, Limits
+from noria.manifests.model import LeaseKind
 
 log = logging.getLogger("noria.driver")
 
@@ -183,25 +184,17 @@ class Driver:
 
         It starts with what suits the plan, or stays at what is set.
         """
-        workers, fixed = self._workers_wanted(), self._run.transfers
-        start = fixed or starting_number(self._sizes, workers=workers, part_bytes=self._part_bytes)
-        limits = self._limits(-(-start // workers), workers)
-        return TransferBudget(start, fixed=fixed), replace(self._spec, limits=limits)
-
-    def _limits(self, transfers: int, workers: int) -> Limits:
-        """What one of so many workers may have in flight.
-
-        A transfer has one request at a time at each store, unless a person allows fewer.
-        """
-        run = self._run
-        asked = {"source": run.source_requests, "target": run.target_requests}
-        return Limits(
-            transfers=transfers,
-            **{
-                end: max(1, -(-most // workers)) if most else transfers
-                for end, most in asked.items()
-            },
+        run, workers = self._run, self._workers_wanted()
+        start = starting_number(self._sizes, workers=workers, part_bytes=self._part_bytes)
+        budget = TransferBudget(
+            start,
+            fixed=run.transfers,
+            source_most=run.source_requests,
+            target_most=run.target_requests,
         )
+        split = budget.limits({f"{number:05}": math.inf for number in range(workers)})
+        # What is left over goes to the first: none is to begin with more than its share.
+        return budget, replace(self._spec, limits=split[max(split)])
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -299,8 +292,8 @@ class Driver:
     def _keep_time(self) -> None:
         now = self._now()
         if self._due("budgets", BUDGET_SECONDS, now):
-            for worker, transfers in self._budget.decide(now).items():
-                self._cluster.send(worker, self._limits(transfers, len(self._alive)))
+            for worker, limits in self._budget.decide(now).items():
+                self._cluster.send(worker, limits)
         if self._due("tick", TICK_SECONDS, now):
             self._dispatch(Tick(now=now))
             if self._drain_began is None:

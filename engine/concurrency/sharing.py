@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from noria.engine.concurrency.search import USED, TransferSearch
 from noria.engine.concurrency.throughput import MIB, PRICE_PRIOR_BYTES, Window, added_rates
 from noria.manifests.counters import Counter, Gauge, Histogram, StoreRole
-from noria.manifests.model import MetricsSnapshot
+from noria.manifests.model import Limits, MetricsSnapshot
 
 TRANSFERS_MAX = 65_536
 """All workers together. With less work they are not used, and their number does not grow."""
@@ -60,7 +60,7 @@ class _Member:
     counted: Window | None = None
     used: float | None = None
     """Transfers that it had in flight. None: not known yet."""
-    told: int = 0
+    told: Limits | None = None
 
     @property
     def has_news(self) -> bool:
@@ -77,7 +77,7 @@ class _Member:
     @property
     def wants(self) -> float:
         """Transfers that it has a use for: without bound if it uses what it has."""
-        if self.used is None or self.used >= USED * self.told:
+        if self.used is None or self.told is None or self.used >= USED * self.told.transfers:
             return math.inf
         return self.used / USED + 1
 
@@ -85,9 +85,16 @@ class _Member:
 class TransferBudget:
     """Hears all workers, and says how many transfers each may have in flight. One for each run."""
 
-    def __init__(self, start: int, *, fixed: int | None = None) -> None:
+    def __init__(
+        self, start: int, *, fixed: int = 0, source_most: int = 0, target_most: int = 0
+    ) -> None:
+        """`fixed`: the number, which is then not searched for.
+
+        `source_most`, `target_most`: most requests at that store. 0: none is set.
+        """
         self._search = None if fixed else TransferSearch(start, TRANSFERS_MAX)
-        self._fixed = fixed or 0
+        self._fixed = fixed
+        self._source_most, self._target_most = source_most, target_most
         self._members: dict[str, _Member] = {}
         self._window_began: float | None = None
         self._woken_with = 0
@@ -121,15 +128,28 @@ class TransferBudget:
             member.heard = totals_of(metrics)
             member.counted = member.counted or member.heard
 
-    def decide(self, now: float) -> dict[str, int]:
+    def decide(self, now: float) -> dict[str, Limits]:
         """Worker -> its share, for those whose share has changed since the last call."""
         if self._window_is_whole(now):
             self._close_window(now)
-        split = shares(self.number, {name: one.wants for name, one in self._members.items()})
+        split = self.limits({name: one.wants for name, one in self._members.items()})
         news = {name: share for name, share in split.items() if share != self._members[name].told}
         for name, share in news.items():
             self._members[name].told = share
         return news
+
+    def limits(self, wants: Mapping[str, float]) -> dict[str, Limits]:
+        """Worker -> its share, given what each has a use for.
+
+        A transfer has one request at a time at each store, unless a person allows fewer.
+        """
+        transfers = shares(self.number, wants)
+        source = shares(self._source_most, wants) if self._source_most else transfers
+        target = shares(self._target_most, wants) if self._target_most else transfers
+        return {
+            name: Limits(transfers=transfers[name], source=source[name], target=target[name])
+            for name in wants
+        }
 
     def _window_is_whole(self, now: float) -> bool:
         if self._window_began is None:
@@ -161,8 +181,8 @@ def shares(number: int, wants: Mapping[str, float]) -> dict[str, int]:
         even = -(-left // (len(wants) - place))
         split[name] = max(1, min(even, math.ceil(min(wants[name], even))))
         left = max(0, left - split[name])
-    more = -(-left // max(1, len(wants)))
-    return {name: share + more for name, share in split.items()}
+    each, over = divmod(left, max(1, len(wants)))
+    return {name: split[name] + each + (place < over) for place, name in enumerate(sorted(split))}
 
 
 def totals_of(metrics: MetricsSnapshot) -> Window:
