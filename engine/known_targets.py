@@ -18,10 +18,12 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from noria.manifests.errors import NoriaError
+from noria.manifests.strict_json import from_json
 from noria.version import VERSION
 from noria.workers.stores.probe import TargetFacts
 from noria.workers.stores.protocol import Checksum, TargetCapabilities, TargetStore
@@ -60,7 +62,7 @@ class KnownTarget:
             _refuse_others(os.lstat(self._path.parent), stat.S_IFDIR, 0o022)
             kept = json.loads(_read_own(self._path))
             age_seconds = time.time() - kept["probed"]
-            facts = _parsed(kept["facts"])
+            facts = from_json(TargetFacts, kept["facts"])
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
         fresh = 0 <= age_seconds < FRESH_SECONDS
@@ -70,10 +72,7 @@ class KnownTarget:
         """Keep a result for the next plans. Without a place for it, do nothing."""
         if self._path is None or facts.capabilities != BEST:
             return
-        from pydantic import TypeAdapter
-
-        stated = TypeAdapter(TargetFacts).dump_python(facts, mode="json")
-        text = json.dumps({"probed": time.time(), "facts": stated})
+        text = json.dumps({"probed": time.time(), "facts": asdict(facts)})
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _refuse_others(os.lstat(self._path.parent), stat.S_IFDIR, 0o022)
@@ -84,13 +83,6 @@ class KnownTarget:
             with open(os.open(scratch, flags, 0o600), "w") as file:
                 file.write(text)
             os.replace(scratch, self._path)
-
-
-def _parsed(facts: Any) -> TargetFacts:
-    from pydantic import TypeAdapter
-
-    found: TargetFacts = TypeAdapter(TargetFacts).validate_json(json.dumps(facts), strict=True)
-    return found
 
 
 def _read_own(path: Path) -> bytes:

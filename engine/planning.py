@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import os
 import secrets
 import time
@@ -20,8 +19,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from noria.engine.canary_removal import CanaryRemoval, pending_removal
 from noria.engine.config.jobfile import JobConfig, with_endpoints
@@ -34,6 +31,7 @@ from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.freeze import freeze
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.plan.providers import NameRules, limits_for
+from noria.manifests.strict_json import from_json
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.protocol import TargetStore
 
@@ -248,8 +246,7 @@ def _freeze(directory: JobDirectory, source: SourceLook, say: Say) -> None:
 
 def _rules(directory: JobDirectory) -> NameRules:
     try:
-        rules = json.dumps(directory.job()["name_rules"])
-        return TypeAdapter(NameRules).validate_json(rules, strict=True)
+        return from_json(NameRules, directory.job()["name_rules"])
     except (KeyError, ValueError) as error:
         raise JobDirectoryError(
             f"{directory.root}/job.json is damaged; restore it or plan a new job"

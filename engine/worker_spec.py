@@ -6,7 +6,6 @@ worker does not load what checks a job file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from noria.engine.config.locations import End, Location
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.model import Limits
+from noria.manifests.strict_json import from_json
 from noria.workers.stores.protocol import Checksum, TargetCapabilities
 
 if TYPE_CHECKING:
@@ -55,10 +55,8 @@ class JobFacts:
     @classmethod
     def of(cls, job: Mapping[str, Any]) -> JobFacts:
         """From the content of job.json. Raises JobDirectoryError."""
-        from pydantic import TypeAdapter
-
         try:
-            return TypeAdapter(cls).validate_json(json.dumps(job["facts"]), strict=True)
+            return from_json(cls, job["facts"])
         except (KeyError, ValueError) as error:
             raise JobDirectoryError("job.json is damaged; restore it or plan a new job") from error
 

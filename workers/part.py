@@ -19,6 +19,7 @@ from typing import Final
 from noria.manifests.counters import Counter
 from noria.manifests.errors import DigestRefused
 from noria.manifests.model import ObjectEntry, Part, PartRecord, Upload
+from noria.manifests.plan.parts import PART_BYTES_LEAST
 from noria.workers.context import TransferContext
 from noria.workers.digest import PartDigest
 from noria.workers.http.client import Send
@@ -26,7 +27,7 @@ from noria.workers.runtime.buffers import ScratchBuffer
 from noria.workers.stores.paced import PacedTarget
 from noria.workers.stores.protocol import Checksum, Written
 
-STREAM_BYTES: Final = 16 * 1024 * 1024
+STREAM_BYTES: Final = PART_BYTES_LEAST
 """Smaller parts are read before they are sent: a failed read then wastes nothing that was sent."""
 WINDOW_BYTES: Final = 1024 * 1024
 """The buffer that a part is streamed through."""
