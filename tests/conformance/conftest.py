@@ -17,9 +17,10 @@ from noria.workers.digest import crc64nvme
 from noria.workers.stores.azure.settings import AzureSettings
 from noria.workers.stores.azure.store import AzureStore
 from noria.workers.stores.local.store import LocalSettings, LocalStore
-from noria.workers.stores.probe import TargetFacts, probe_target
+from noria.workers.stores.probe import TargetFacts
 from noria.workers.stores.protocol import Checksum, TargetCapabilities, TargetStore, Written
 from noria.workers.stores.s3.store import S3Settings, S3Store
+from tests.support.probing import probe_target
 
 PLAIN = Attributes()
 SERVERS = ("azurite", "seaweedfs", "rclone_s3", "local")

@@ -5,8 +5,8 @@ from dataclasses import replace
 from noria.manifests.plan.providers import NameRules
 from noria.workers.digest import crc64nvme
 from noria.workers.stores import canaries
-from noria.workers.stores.probe import probe_target
 from tests.conformance.conftest import Place
+from tests.support.probing import probe_target
 
 PROVIDERS = {
     "azurite": "azure",

@@ -9,7 +9,6 @@ depend on each other goes at once.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -32,7 +31,6 @@ from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
     Checksum,
     TargetCapabilities,
-    TargetStore,
 )
 
 T = TypeVar("T")
@@ -57,22 +55,11 @@ class TargetFacts:
     """A name in manifests.plan.providers, if the target's responses give it away."""
 
 
-def probe_target(store: TargetStore, prefix: str, token: str) -> TargetFacts:
-    """Probe the target with canaries below `prefix`.noria-probe-`token`/, and remove them.
-
-    Raises what a plain PUT or a plain upload raises, because then nothing can be moved there. A
-    repeat with the same token removes the canaries that a killed probe left.
-    """
-    canaries = Canaries(store, prefix, token)
-    try:
-        return find_target_facts(canaries)
-    finally:
-        with contextlib.suppress(NoriaError):
-            canaries.remove()
-
-
 def find_target_facts(canaries: Canaries) -> TargetFacts:
-    """As probe_target(), but the canaries are left to the caller, who has to remove them."""
+    """Probe the target; its canaries are left to the caller, who has to remove them.
+
+    Raises what a plain PUT or a plain upload raises, because then nothing can be moved there.
+    """
     for checksum in (Checksum.CRC64NVME, Checksum.MD5):
         found = _Look(canaries, TargetCapabilities(checksum=checksum)).facts()
         if found is not None:
