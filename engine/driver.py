@@ -248,6 +248,10 @@ class Driver:
                 )
         self._totals.add_report(worker, report.progress, report.metrics)
         self._budget.hear(worker, report.metrics)
+        if worker in self._leaving and not report.progress and self._drain_began is None:
+            # Whoever takes its place may need its CPU.
+            self._end_worker(worker, now)
+            return
         self._dispatch(
             WorkerReported(
                 now=now,
@@ -256,6 +260,12 @@ class Driver:
                 free_places=report.free_places,
             )
         )
+
+    def _end_worker(self, worker: str, now: float) -> None:
+        """End a worker that is no longer needed: it counts as gone, not as lost."""
+        self._cluster.kill(worker)
+        self._forget(worker, lost=False)
+        self._dispatch(WorkerLost(now=now, worker=worker))
 
     def _dispatch(self, event: Event) -> None:
         for command in self._scheduler.on(event):
@@ -372,9 +382,7 @@ class Driver:
         over = now - self._drain_began > self._run.drain_seconds
         if over or self._stop_request.times > 1 or not self._alive:
             for worker in list(self._alive):
-                self._cluster.kill(worker)
-                self._forget(worker, lost=False)
-                self._dispatch(WorkerLost(now=now, worker=worker))
+                self._end_worker(worker, now)
             self._finished = True
 
     def _stop(self, cause: str, message: str) -> None:
