@@ -164,7 +164,7 @@ class RunConfig(_Section):
     """[run]: may differ from run to run; the command line overrides it."""
 
     workers: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """Worker processes. 0: one for each CPU of the cluster."""
+    """Worker processes. 0: one for each machine, and more while CPU is short, up to the CPUs."""
     transfers: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Objects and parts in flight, of all workers together. 0: found while running."""
     streams: Annotated[int, Field(ge=1, le=4096)] = 512
@@ -188,7 +188,7 @@ class RunConfig(_Section):
     messages is read without.
     """
     leases: Annotated[int, Field(ge=1, le=16)] = 2
-    """Leases a worker holds at a time."""
+    """Leases a worker holds at a time; more while it has transfers to spare."""
     journal_seconds: Seconds = 1.0
     retry_seconds: Annotated[float, Field(ge=0, le=1e9)] = 300.0
     """How long one failing step is tried before its object has failed."""
