@@ -307,9 +307,11 @@ def test_ctrl_c_in_a_terminal_does_not_reach_a_child(modules: Path) -> None:
     code = PARENT.format(
         how=textwrap.dedent(
             """
-            child = begin()
             try:
-                time.sleep(100)
+                child = begin()
+                print("waiting", flush=True)
+                for _ in range(1000):  # one long sleep would miss a signal just before it
+                    time.sleep(0.1)
             except KeyboardInterrupt:
                 child.channel.send("still here")
                 print(child.channel.receive(), flush=True)
@@ -320,7 +322,7 @@ def test_ctrl_c_in_a_terminal_does_not_reach_a_child(modules: Path) -> None:
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-c", code])
     try:
-        said = _read_until(terminal, b"up ")
+        said = _read_until(terminal, b"waiting")
         os.write(terminal, b"\x03")
         said += _read_until(terminal, b"still here")
     finally:
