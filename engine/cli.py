@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -29,7 +29,7 @@ from noria.engine.terminal.console import (
     say_unless,
     shown,
 )
-from noria.manifests.errors import ConfigurationError
+from noria.manifests.errors import ConfigurationError, all_causes
 from noria.version import VERSION
 
 # Commands import what they need when they run: all of it takes half a second.
@@ -261,6 +261,37 @@ def run(target: JobOrDirectory, *, options: RunOptions) -> None:
 
 
 @app.command()
+@_with_run_options
+def retry(
+    directory: Directory,
+    cause: Annotated[
+        list[str],
+        typer.Option(
+            "--cause", help="Of the entries to try again, as `noria status` names it; repeatable."
+        ),
+    ],
+    *,
+    options: RunOptions,
+) -> None:
+    """Try entries again that failed for a cause; reconcile at the end.
+
+    `noria run` does that for causes that may pass by themselves.
+
+    \b
+    Examples:
+      noria retry move-1 --cause target_conflict
+      noria retry move-1 --cause source_missing --cause source_changed
+    """
+    with exit_codes(options.as_json):
+        if unknown := set(cause) - all_causes():
+            raise ConfigurationError(
+                f"{', '.join(sorted(unknown))}: no such cause; `noria status {directory}` names "
+                "those of this job"
+            )
+        _plan_and_run(None, directory, options, retry_causes=cause)
+
+
+@app.command()
 def status(directory: Directory, show_keys: ShowKeys = False, as_json: Json = False) -> None:
     """Show progress, ETA and failures by cause.
 
@@ -359,7 +390,9 @@ def run_command(app: typer.Typer) -> None:
     app()
 
 
-def _plan_and_run(config: JobConfig | None, root: Path, options: RunOptions) -> None:
+def _plan_and_run(
+    config: JobConfig | None, root: Path, options: RunOptions, retry_causes: Collection[str] = ()
+) -> None:
     from noria.engine.cluster.opening import open_cluster
 
     overrides, metrics_address = options.overrides, options.metrics_address
@@ -390,6 +423,7 @@ def _plan_and_run(config: JobConfig | None, root: Path, options: RunOptions) -> 
                 show=show,
                 show_keys=options.show_keys,
                 planned=planned,
+                retry_causes=retry_causes,
             )
     print_summary(report.run_summary(ended, root), report.print_run, options.as_json)
     raise typer.Exit(ended.exit_code)

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from types import FrameType
 
 from noria.engine.cluster.protocol import (
@@ -78,6 +80,9 @@ FAILED_STARTS = 3
 """So many workers that die in a row before they are up end the run: another would die too."""
 RESTART_SECONDS = 1.0
 """A lost worker is replaced no sooner than this after the last one was."""
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LOG_BYTES, LOG_FILES = 10_000_000, 5
+"""noria.log is put aside at this size; so many of those before it are kept."""
 WORKER_OBJECTS = 25_000
 WORKER_BYTES = 1024 * 1024 * 1024
 """A worker is worth its start, half a second of CPU, where one of these falls to its share: some
@@ -159,6 +164,8 @@ class Driver:
         self._start_error: NoriaError | None = None
         self._crew = 0
         """Workers that the work needs, as far as is known."""
+        self._silent: set[str] = set()
+        """Stores that answer nobody, as was said."""
         self._failed_starts = 0
         """Workers in a row that died before they were up."""
         self._started = time.monotonic()
@@ -419,7 +426,17 @@ class Driver:
         )
         save_status(self._directory, status, self._status_file)
         self._show(status)
+        self._say_silent(set(status.silent_seconds))
         self._ending.status = status
+
+    def _say_silent(self, stores: set[str]) -> None:
+        """A line that stays when a store goes away, and when it is back."""
+        for store in sorted(stores - self._silent):
+            log.warning("the %s answers nobody: workers wait for it, and go on when it does", store)
+        if self._alive and self._drain_began is None:
+            for store in sorted(self._silent - stores):
+                log.warning("the %s answers again", store)
+            self._silent = stores
 
     @staticmethod
     def _now() -> float:
@@ -442,7 +459,7 @@ def drive(
     stop_request = StopRequest()
     log_directory = directory.root / "log"
     log_directory.mkdir(exist_ok=True)
-    with cluster:
+    with _log_file(log_directory / "noria.log"), cluster:
         cluster.start(log_directory)
         with stop_request.on_signals():
             driver = Driver(
@@ -460,3 +477,19 @@ def drive(
                 status_file=STATUS_FILE if moving else VERIFY_STATUS_FILE,
             )
             return driver.run()
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """What the driver says while the block runs is kept there too, with its time (UTC)."""
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, delay=True)
+    formatter = logging.Formatter(LOG_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("noria")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

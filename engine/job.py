@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from noria.engine.planning import (
     prepared,
     removed_at_the_end,
 )
-from noria.engine.replay import Sealed, enter_seals
+from noria.engine.replay import Retrial, Sealed, enter_seals
 from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
 from noria.engine.status import (
@@ -47,7 +47,12 @@ from noria.engine.status import (
 )
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerEnd, WorkerSettings, WorkerSpec
-from noria.manifests.errors import ConfigurationError, JobDirectoryError, NoriaError
+from noria.manifests.errors import (
+    ConfigurationError,
+    JobDirectoryError,
+    NoriaError,
+    passing_causes,
+)
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.reconcile import Reconciliation, reconcile
 from noria.manifests.job.seals import read_seals
@@ -55,7 +60,7 @@ from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.workers.stores.background import BackgroundCall
-from noria.workers.stores.listing import Listing
+from noria.workers.stores.listing import PAGES, Listing
 
 log = logging.getLogger("noria.job")
 
@@ -92,6 +97,8 @@ class RunReport:
     """Every entry has an outcome, or its span was quarantined."""
     failed: int
     """Entries that failed or were refused."""
+    retried: int = 0
+    """Entries that had failed in earlier runs, and were tried again."""
     causes: Mapping[str, int] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     stopped: str | None = None
@@ -164,8 +171,11 @@ def run(
     show: Show = lambda status: None,
     show_keys: bool = False,
     planned: Prepared | None = None,
+    retry_causes: Collection[str] = (),
 ) -> RunReport:
     """Run a planned job, or resume it, to the end; then reconcile.
+
+    Entries that failed for a cause that may pass, or for one of `retry_causes`, are tried again.
 
     Workers are processes of this machine, or of the Ray cluster that `address` names, or of a Ray
     that is started on this machine (`ray`); `cluster` is one that is open already. `overrides`
@@ -181,6 +191,10 @@ def run(
         if latest is None or latest.phase is not Phase.FINISHED:
             cluster.prestart()
         totals = _totals(ready, latest)
+        retrial = Retrial(causes={*passing_causes(), *retry_causes}, attempt=hold.first_attempt - 1)
+        sealed = enter_seals(directory, totals, retrial)
+        if sealed.reopened:
+            log.warning("%d that failed in an earlier run are tried again", sealed.reopened)
         with removed_at_the_end(ready):
             ending = _drive(
                 ready,
@@ -188,11 +202,12 @@ def run(
                 run_config,
                 cluster,
                 mode=Mode.MOVE,
-                sealed=enter_seals(directory, totals),
+                sealed=sealed,
                 first_attempt=hold.first_attempt,
                 show=show,
             )
-            return _close(ready, totals, ending, started, show, show_keys)
+            report = _close(ready, totals, ending, started, run_config, show, show_keys)
+            return replace(report, retried=sealed.reopened)
 
 
 def verify(
@@ -252,7 +267,7 @@ def reconcile_job(root: Path) -> Reconciliation:
     The manifest is read whole first, and checked against its digest.
     """
     ready = open_prepared(root)
-    with ready.directory.hold(), _target_listing(ready) as listing:
+    with ready.directory.hold(), _target_listing(ready, ready.config.run) as listing:
         return _reconcile(ready, listing)
 
 
@@ -326,7 +341,8 @@ def _drive(
         options=SchedulerOptions(
             heartbeat_timeout_seconds=run_config.heartbeat_timeout_seconds,
             attempts_per_span=run_config.attempts,
-            stall_seconds=STALL_SECONDS,
+            # A lease that waits for a store that answers nobody does not stall.
+            stall_seconds=STALL_SECONDS + run_config.outage_seconds,
         ),
     )
     if scheduler.complete:
@@ -356,7 +372,13 @@ def worker_spec(
 
 
 def _close(
-    ready: Prepared, totals: Totals, ending: Ending, started: float, show: Show, show_keys: bool
+    ready: Prepared,
+    totals: Totals,
+    ending: Ending,
+    started: float,
+    run_config: RunConfig,
+    show: Show,
+    show_keys: bool,
 ) -> RunReport:
     """End a run: list its failures and, if it is complete, reconcile."""
     directory = ready.directory
@@ -365,7 +387,7 @@ def _close(
     failed = partial(write_failures, directory, ready.manifest, "sealed", FAILURES_FILE)
     if ending.complete:
         show(_in_phase(last, Phase.RECONCILING))
-        with _target_listing(ready) as listing:
+        with _target_listing(ready, run_config) as listing:
             cleaning = BackgroundCall(partial(_clean_at_the_end, ready), "clean")
             failures = failed(ending.quarantined)
             found = _reconcile(ready, listing)
@@ -398,7 +420,7 @@ def _close(
     )
 
 
-def _target_listing(ready: Prepared) -> Listing:
+def _target_listing(ready: Prepared, run_config: RunConfig) -> Listing:
     """Begin a listing of the target, without the probe's canaries.
 
     On a path that is long, what comes before the first page takes as long as a hundred thousand
@@ -407,7 +429,8 @@ def _target_listing(ready: Prepared) -> Listing:
     ready.removal.finish()
     streams = ready.config.inventory.listing_streams
     ready.target.open_ahead(min(LISTING_CONNECTIONS, streams))
-    return Listing(ready.target, ready.facts.target_prefix, streams=streams)
+    policy = replace(PAGES, outage_seconds=run_config.outage_seconds)
+    return Listing(ready.target, ready.facts.target_prefix, streams=streams, policy=policy)
 
 
 def _clean_at_the_end(prepared: Prepared) -> int | None:
@@ -478,9 +501,11 @@ def _in_phase(status: JobStatus, phase: Phase) -> JobStatus:
         status,
         phase=phase,
         updated_seconds=time.time(),
+        failing=0,
         workers=0,
         bytes_per_second=0.0,
         objects_per_second=0.0,
+        retries_per_second=0.0,
         eta_seconds=None,
         metrics=replace(status.metrics, gauges={}),
     )

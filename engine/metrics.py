@@ -135,9 +135,10 @@ METRICS: tuple[Metric, ...] = (
            "Entries with a final outcome, also of live leases; falls when a worker is lost.",
            lambda status: _one(status.objects_done)),
     Metric("noria_done_bytes", Kind.GAUGE,
-           "Bytes done, also of live leases; falls when a worker is lost.",
+           "Bytes that landed, also of live leases; falls when a worker is lost.",
            lambda status: _one(status.bytes_done)),
-    Metric("noria_failed_objects", Kind.GAUGE, "Sealed entries that someone has to look at.",
+    Metric("noria_failed_objects", Kind.GAUGE,
+           "Entries that someone has to look at, also of live leases.",
            lambda status: _one(status.failed)),
     Metric("noria_throughput_bytes_per_second", Kind.GAUGE,
            "Bytes done, over the last half minute.",
@@ -145,6 +146,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_throughput_objects_per_second", Kind.GAUGE,
            "Entries done, over the last half minute.",
            lambda status: _one(status.objects_per_second)),
+    Metric("noria_retries_per_second", Kind.GAUGE,
+           "Requests and objects tried again, over the last half minute.",
+           lambda status: _one(status.retries_per_second)),
     Metric("noria_eta_seconds", Kind.GAUGE,
            "Time left at this throughput; absent while nothing moves.",
            lambda status: _one(status.eta_seconds)),
@@ -209,6 +213,9 @@ METRICS: tuple[Metric, ...] = (
            "Time that requests of the present workers have been under way, all added up: its rate "
            "is how many are under way.",
            _gauge(Gauge.IN_FLIGHT_SECONDS), (STORE,)),
+    Metric("noria_store_silent_seconds", Kind.GAUGE,
+           "How long workers have been waiting for a store that answers nobody; 0 if it answers.",
+           _gauge(Gauge.SILENT_SECONDS), (STORE,)),
 )
 """Counters get `_total` at the end of their name.
 

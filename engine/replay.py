@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from noria.engine.scheduler.events import SettledSpan
 from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.reopening import reopen
 from noria.manifests.job.seals import read_seals_by_shard
 from noria.manifests.job.uploads import upload_generations
 from noria.manifests.model import LeaseKind
@@ -20,11 +21,25 @@ class Sealed:
     spans: Sequence[SettledSpan] = ()
     generations: Mapping[int, int] = field(default_factory=dict)
     """PARTS shard -> its newest generation, if that is not 0."""
+    reopened: int = 0
+    """Entries that failed, and are not settled any more."""
 
 
-def enter_seals(directory: JobDirectory, totals: Totals) -> Sealed:
-    """Read the seals of the job; those that count are added to `totals`."""
-    spans = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrial:
+    """Which failures are tried again."""
+
+    causes: Collection[str]
+    attempt: int
+    """Older than those to come."""
+
+
+def enter_seals(directory: JobDirectory, totals: Totals, retrial: Retrial | None = None) -> Sealed:
+    """Read the seals of the job; those that count are added to `totals`.
+
+    Those that hold failures to be tried again are taken back first.
+    """
+    spans, reopened = [], 0
     generations = upload_generations(directory)
     for seals in read_seals_by_shard(directory):
         shard = seals[0].shard
@@ -35,8 +50,12 @@ def enter_seals(directory: JobDirectory, totals: Totals) -> Sealed:
         for sealed in seals:
             # Parts of an upload that was lost do not count.
             if sealed.kind is LeaseKind.OBJECTS or sealed.generation == newest:
+                again = reopen(directory, sealed, retrial.attempt, retrial.causes) if retrial else 0
+                reopened += again
+                if again:
+                    continue
                 totals.add_seal(sealed)
                 spans.append(
                     SettledSpan(shard=shard, kind=sealed.kind, first=sealed.first, end=sealed.end)
                 )
-    return Sealed(spans=spans, generations=generations)
+    return Sealed(spans=spans, generations=generations, reopened=reopened)

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from noria.engine.scheduler.events import Quarantine
+from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.model import MetricsSnapshot, Outcome, Reason
 
@@ -44,6 +45,7 @@ class JobStatus:
     objects_done: int = 0
     """Entries with a final outcome: sealed, and those of live leases as workers report them."""
     bytes_done: int = 0
+    """Bytes of what landed, also of live leases and of parts of what has not landed yet."""
     bytes_moved: int = 0
     """Bytes sent to the target, as sealed."""
     outcomes: Mapping[str, int] = field(default_factory=dict)
@@ -52,12 +54,15 @@ class JobStatus:
     levels: Mapping[str, int] = field(default_factory=dict)
     causes: Mapping[str, int] = field(default_factory=dict)
     """Why entries did not land: plan reasons and error causes -> sealed entries."""
+    failing: int = 0
+    """Entries of live leases that failed, not sealed yet."""
     shards: Mapping[str, int] = field(default_factory=dict)
     """pending, leased, settled, quarantined -> shards, or spans of shards."""
     workers: int = 0
     workers_lost: int = 0
     bytes_per_second: float = 0.0
     objects_per_second: float = 0.0
+    retries_per_second: float = 0.0
     eta_seconds: float | None = None
     """None while nothing moves."""
     interpreter: str = ""
@@ -66,11 +71,19 @@ class JobStatus:
     """All workers' counters added up, gauges as of now."""
 
     @property
+    def silent_seconds(self) -> Mapping[str, float]:
+        """Store -> how long workers have been waiting for it to answer; empty while both answer."""
+        found = {
+            role: self.metrics.gauges.get((Gauge.SILENT_SECONDS, role), 0) for role in StoreRole
+        }
+        return {str(role): seconds for role, seconds in found.items() if seconds > 0}
+
+    @property
     def failed(self) -> int:
         """Entries that someone has to look at."""
         landed = sum(self.outcomes.get(outcome, 0) for outcome in Outcome if outcome.landed)
         policy = sum(self.causes.get(reason, 0) for reason in Reason if not reason.refused)
-        return sum(self.outcomes.values()) - landed - policy
+        return sum(self.outcomes.values()) - landed - policy + self.failing
 
 
 @dataclass(slots=True)

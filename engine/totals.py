@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter as Tally
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from noria.engine.interpreter import describe_interpreter
 from noria.engine.status import JobStatus, Phase
+from noria.manifests.counters import Counter, Gauge, StoreRole
 from noria.manifests.job.seals import Seal
 from noria.manifests.model import (
     Key,
@@ -27,6 +29,8 @@ class _Mark:
     now: float
     bytes_done: int
     objects_done: int
+    """Without those that failed."""
+    retries: float
 
 
 class Totals:
@@ -44,7 +48,7 @@ class Totals:
         self.objects_total = objects_total
         self.bytes_total = bytes_total
         self._sums = ReceiptSummary()
-        self._parts_of_open: Counter[int] = Counter()
+        self._parts_of_open: Tally[int] = Tally()
         """PARTS shard -> bytes of sealed parts, until the object is assembled."""
         self._ended = (earlier or MetricsSnapshot()).without_gauges()
         self._live: dict[str, MetricsSnapshot] = {}
@@ -87,19 +91,26 @@ class Totals:
     ) -> JobStatus:
         sums = self._sums
         live = [item for held in self._progress.values() for item in held]
-        sizes = sums.outcome_bytes
-        settled_bytes = sum(sizes.values()) - sizes.get(Outcome.SKIPPED, 0)
         bytes_done = min(
             self.bytes_total,
-            settled_bytes
+            sums.landed_bytes
             + sum(self._parts_of_open.values())
             + sum(item.bytes_done for item in live),
         )
         objects_done = min(self.objects_total, sums.entries + sum(item.units_done for item in live))
-        bytes_rate, objects_rate = self._rates(_Mark(now, bytes_done, objects_done))
+        failing = sum(item.units_failed for item in live)
+        failed = sums.outcomes.get(Outcome.FAILED, 0) + failing
+        bytes_left = self.bytes_total - bytes_done - sums.outcome_bytes.get(Outcome.FAILED, 0)
         metrics = self._ended
         for worker_metrics in self._live.values():
             metrics += worker_metrics
+        retries = sum(
+            number for labels, number in metrics.counters.items() if labels[0] == Counter.RETRIES
+        )
+        bytes_rate, objects_rate, retries_rate = self._rates(
+            _Mark(now, bytes_done, objects_done - failed, retries)
+        )
+        metrics = replace(metrics, gauges={**metrics.gauges, **self._silent_seconds()})
         return JobStatus(
             job=self._job,
             phase=phase,
@@ -114,18 +125,22 @@ class Totals:
             outcome_bytes=_by_name(sums.outcome_bytes),
             levels=_by_name(sums.levels),
             causes=_by_name(sums.causes),
+            failing=failing,
             shards=shards,
             workers=len(self._live),
             workers_lost=self.workers_lost,
             bytes_per_second=bytes_rate,
             objects_per_second=objects_rate,
-            eta_seconds=self._eta(bytes_done, objects_done, bytes_rate, objects_rate),
+            retries_per_second=retries_rate,
+            eta_seconds=_eta(
+                (bytes_left, bytes_rate), (self.objects_total - objects_done, objects_rate)
+            ),
             interpreter=describe_interpreter(),
             metrics=metrics,
         )
 
-    def _rates(self, mark: _Mark) -> tuple[float, float]:
-        """Bytes and objects a second since the oldest mark of the window; never negative.
+    def _rates(self, mark: _Mark) -> tuple[float, float, float]:
+        """Bytes, objects and retries a second since the oldest mark of the window; never negative.
 
         What a lost worker had in progress no longer counts, which must not look like a rate.
         """
@@ -135,28 +150,29 @@ class Totals:
         first = self._marks[0]
         seconds = mark.now - first.now
         if seconds <= 0:
-            return 0.0, 0.0
+            return 0.0, 0.0, 0.0
         return (
             max(0.0, (mark.bytes_done - first.bytes_done) / seconds),
             max(0.0, (mark.objects_done - first.objects_done) / seconds),
+            max(0.0, (mark.retries - first.retries) / seconds),
         )
 
-    def _eta(
-        self, bytes_done: int, objects_done: int, bytes_rate: float, objects_rate: float
-    ) -> float | None:
-        """Seconds left: what is slower of bytes and objects counts."""
-        left = [
-            (total - done) / rate if rate > 0 else None
-            for total, done, rate in (
-                (self.bytes_total, bytes_done, bytes_rate),
-                (self.objects_total, objects_done, objects_rate),
-            )
-            if total > done
-        ]
-        known = [seconds for seconds in left if seconds is not None]
-        if not left:
-            return 0.0
-        return max(known) if known else None
+    def _silent_seconds(self) -> dict[tuple[str, ...], float]:
+        """The gauge of each store: a silence does not add up, the longest counts."""
+        return {
+            labels: max(metrics.gauges.get(labels, 0.0) for metrics in self._live.values())
+            for labels in ((Gauge.SILENT_SECONDS, role) for role in StoreRole)
+            if self._live
+        }
+
+
+def _eta(*amounts: tuple[int, float]) -> float | None:
+    """Seconds left, of amounts that are left and their rates; the slowest counts."""
+    left = [amount / rate if rate > 0 else None for amount, rate in amounts if amount > 0]
+    known = [seconds for seconds in left if seconds is not None]
+    if not left:
+        return 0.0
+    return max(known) if known else None
 
 
 def _by_name(counts: Mapping[Key, int]) -> dict[str, int]:

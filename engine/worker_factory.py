@@ -9,7 +9,7 @@ from pathlib import Path
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
 from noria.engine.worker_spec import Mode, WorkerSpec
-from noria.manifests.counters import Gauge
+from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.reader import open_manifest
@@ -23,6 +23,7 @@ from noria.workers.lease.worker import Worker
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import make_executor
 from noria.workers.runtime.pacing import Pacer
+from noria.workers.runtime.silence import Silences
 from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy
 
 THREADS_MAX = 32
@@ -84,7 +85,8 @@ def make_worker(spec: WorkerSpec) -> Worker:
 
 
 def _watch(store: PacedStore) -> None:
-    pacer, counters = store.pacer, store.counters
+    pacer, silences, counters = store.pacer, store.silences, store.counters
+    counters.gauge(Gauge.SILENT_SECONDS, store.role, read=lambda: silences.seconds)
     counters.gauge(Gauge.CONCURRENCY, store.role, read=lambda: pacer.limit)
     counters.gauge(Gauge.IN_FLIGHT_SECONDS, store.role, read=lambda: pacer.in_flight_seconds)
 
@@ -132,6 +134,7 @@ def make_context(
         seconds=settings.retry_seconds,
         base_seconds=RETRY_BASE_SECONDS,
         cap_seconds=RETRY_CAP_SECONDS,
+        outage_seconds=settings.outage_seconds,
     )
     return TransferContext(
         job_id=facts.job_id,
@@ -139,11 +142,16 @@ def make_context(
             inner=source,
             policy=policy,
             pacer=Pacer(settings.streams),
+            silences=Silences(StoreRole.SOURCE),
             counters=counters,
             denied_alone=True,
         ),
         target=PacedTarget(
-            inner=target, policy=policy, pacer=Pacer(settings.streams), counters=counters
+            inner=target,
+            policy=policy,
+            pacer=Pacer(settings.streams),
+            silences=Silences(StoreRole.TARGET),
+            counters=counters,
         ),
         source_prefix=facts.source_prefix,
         target_prefix=facts.target_prefix,

@@ -90,6 +90,7 @@ class WorkerSettings:
     source_crc64: bool
     journal_seconds: float
     retry_seconds: float
+    outage_seconds: float
 
     @classmethod
     def of(cls, plan: PlanConfig, run: RunConfig) -> WorkerSettings:

@@ -65,6 +65,8 @@ class Gauge(StrEnum):
     """(store) Requests that the pacer lets run at a time."""
     IN_FLIGHT_SECONDS = "in_flight_seconds"
     """(store) Grows only, too."""
+    SILENT_SECONDS = "silent_seconds"
+    """(store) How long a worker has been waiting for a store that answers nobody."""
 
 
 class Histogram(StrEnum):

@@ -19,6 +19,7 @@
         ├── InventoryError       an inventory that cannot be trusted, with file and line; code 2
         ├── AccessDenied         credentials refused or expired; exit code 2 if nothing has begun
         ├── ClockSkewed          the clock of this machine is too far from the store's
+        ├── StoreSilent          a store has answered nobody for run.outage_seconds
         ├── JobDirectoryError    the job directory is damaged, full, or of another version
         └── AnotherDriver        a second driver holds this job; exit code 2
 
@@ -29,6 +30,7 @@ hide.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -40,6 +42,8 @@ class NoriaError(Exception):
     """
 
     cause: ClassVar[str] = "error"
+    may_pass: ClassVar[bool] = False
+    """An object that failed for it may land if it is tried again: the next run does that."""
 
     def __init__(self, message: str, *, key: str | None = None) -> None:
         message = _one_line(message)
@@ -67,6 +71,8 @@ def _rebuild(kind: type[NoriaError], state: dict[str, object]) -> NoriaError:
 
 class Retryable(NoriaError):
     """The same step may be tried again."""
+
+    may_pass = True
 
 
 class Throttled(Retryable):
@@ -113,6 +119,7 @@ class SourceMissing(Skippable):
 
 class SourceUnreadable(Skippable):
     cause = "source_unreadable"
+    may_pass = True
 
 
 class TargetConflict(Skippable):
@@ -143,9 +150,31 @@ class ClockSkewed(Fatal):
     cause = "clock_skewed"
 
 
+class StoreSilent(Fatal):
+    cause = "store_silent"
+
+
 class JobDirectoryError(Fatal):
     cause = "job_directory"
 
 
 class AnotherDriver(Fatal):
     cause = "another_driver"
+
+
+def all_causes() -> frozenset[str]:
+    """The causes of all classes of the tree."""
+    return frozenset(kind.cause for kind in _classes(NoriaError))
+
+
+def passing_causes() -> frozenset[str]:
+    """The causes of failures that another try may end."""
+    return frozenset(kind.cause for kind in _classes(NoriaError) if kind.may_pass) - {
+        NoriaError.cause
+    }
+
+
+def _classes(*roots: type[NoriaError]) -> Iterator[type[NoriaError]]:
+    for root in roots:
+        yield root
+        yield from _classes(*root.__subclasses__())

@@ -194,6 +194,9 @@ class LeaseProgress:
     """The end the worker now holds itself to: smaller than the lease's after a split."""
     units_done: int
     bytes_done: int
+    """Of those that landed."""
+    units_failed: int = 0
+    """Of those that are done."""
 
 
 class LeaseEnd(StrEnum):

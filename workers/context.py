@@ -119,7 +119,7 @@ class Resends:
     """
 
     def __init__(self, context: TransferContext) -> None:
-        self._target = context.target
+        self._source, self._target = context.source, context.target
         self._limit = context.options.resend_limit
         self._done = 0
         self._refusals = 0
@@ -141,6 +141,9 @@ class Resends:
         else:
             lasting = now - self._failing_since < (self._target.policy.seconds or 0.0)
             spent = self._done >= self._limit and not lasting
+        if spent and self._was_held():
+            # A store was away meanwhile: that time and these tries say nothing about the object.
+            self._done, self._failing_since, spent = 0, now, False
         if spent:
             raise error
         if self._target.stopping.is_set():
@@ -148,3 +151,9 @@ class Resends:
         self._done += 1
         self._target.counters.add(Counter.RETRIES, error.cause)
         self._target.back_off(self._done)
+
+    def _was_held(self) -> bool:
+        began = self._failing_since
+        return began is not None and any(
+            store.silences.was_held_after(began) for store in (self._source, self._target)
+        )

@@ -15,6 +15,7 @@ DRAIN_SECONDS = 2 * MINUTE
 """From the notice to the end of a node, as for spot capacity."""
 THROTTLE_SECONDS = (5 * MINUTE, HOUR)
 THROTTLE_SHARE = (0.05, 0.5)
+OUTAGE_SECONDS = 2 * HOUR
 PAUSE_SECONDS = (10.0, 5 * MINUTE)
 RESTART_SECONDS = (30.0, 3 * MINUTE)
 ZOMBIE_TIMEOUTS = (0.3, 4.0)
@@ -39,6 +40,7 @@ class FaultInjector:
         self._plan(faults.worker_crash_seconds, self._crash_worker)
         self._plan(faults.zombie_seconds, self._hush_worker)
         self._plan(faults.throttle_seconds, self._throttle)
+        self._plan(faults.outage_seconds, self._take_away)
         self._plan(faults.driver_pause_seconds, self._pause_driver)
         if faults.driver_restart_seconds:
             self._world.later(faults.driver_restart_seconds, self._restart_driver)
@@ -119,10 +121,17 @@ class FaultInjector:
 
     def _throttle(self) -> None:
         self._mark("throttled")
-        flow, now = self._world.flow, self._world.now
         store = self._chance.choice(("source", "target"))
         seconds = self._chance.uniform(*THROTTLE_SECONDS)
-        flow.throttle(store, self._chance.uniform(*THROTTLE_SHARE))
+        self._give_less(store, self._chance.uniform(*THROTTLE_SHARE), seconds)
+
+    def _take_away(self) -> None:
+        self._mark("store away")
+        self._give_less(self._chance.choice(("source", "target")), 0.0, OUTAGE_SECONDS)
+
+    def _give_less(self, store: str, share: float, seconds: float) -> None:
+        flow, now = self._world.flow, self._world.now
+        flow.throttle(store, share)
         self._world.figures.throttled.append((now, now + seconds))
         self._world.later(seconds, flow.throttle, store, 1.0)
 

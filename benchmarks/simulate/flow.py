@@ -59,7 +59,7 @@ class Flow(Generic[T]):
         due = self._due
         while due and due[0][2] != due[0][3].version:
             heapq.heappop(due)
-        if not due:
+        if not due or not self._share:
             return FOREVER
         return self.now + max(0.0, due[0][0] - self.volume) / self._share
 

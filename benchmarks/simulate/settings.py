@@ -55,6 +55,8 @@ class Faults:
     then it comes back with what it had."""
     throttle_seconds: float = 4 * HOUR
     """A store answers 503 for a while: its rate falls to between 1/20 and 1/2."""
+    outage_seconds: float = 0.0
+    """A store answers nobody for two hours, and workers wait for it."""
     driver_pause_seconds: float = 12 * HOUR
     """The driver hangs: nothing is lost, everything is late."""
     driver_restart_seconds: float = DAY

@@ -19,11 +19,13 @@ from noria.manifests.model import Limits, MetricsSnapshot
 
 TRANSFERS_MAX = 65_536
 """All workers together. With less work they are not used, and their number does not grow."""
-BULK_START, SMALL_START = 32, 256
+BULK_START, SMALL_START = 64, 256
 """In flight at first, for a job of large bodies and for one of small objects.
 
-A connection carries 10 to 100 MB/s, so 32 fill most lines or show quickly that there is more; S3
-promises 3,500 writes a second for a prefix, which at 70 ms is 245, and more may be refused at once.
+A connection carries 10 to 100 MB/s, and waits for three round trips between two parts, which is as
+long as a part takes where the way is long: 64 fill most lines, or show quickly that there is more;
+on a short way they cost no more than 32. S3 promises 3,500 writes a second for a prefix, which at
+70 ms is 245, and more may be refused at once.
 """
 SMALL_BYTES = MIB
 """What is below costs more as a transfer than by its bytes (see PRICE_PRIOR_BYTES)."""

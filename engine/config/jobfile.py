@@ -191,7 +191,12 @@ class RunConfig(_Section):
     """Leases a worker holds at a time; more while it has transfers to spare."""
     journal_seconds: Seconds = 1.0
     retry_seconds: Annotated[float, Field(ge=0, le=1e9)] = 300.0
-    """How long one failing step is tried before its object has failed."""
+    """How long one failing step is tried before its object has failed, while others get through."""
+    outage_seconds: Annotated[float, Field(ge=0, le=1e9)] = 86_400.0
+    """How long to wait for a store that answers nobody, before the run stops with exit code 3.
+
+    0: not at all; objects fail after `retry_seconds` each, and the next run tries them again.
+    """
     heartbeat_timeout_seconds: Seconds = 60.0
     """A worker that is silent for longer is lost."""
     start_seconds: Seconds = 120.0

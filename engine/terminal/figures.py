@@ -14,7 +14,12 @@ _WORKING: Final = (Phase.STARTING, Phase.MOVING, Phase.VERIFYING, Phase.DRAINING
 
 def describe(status: JobStatus) -> str:
     """All figures in one plain line."""
-    cells = [*byte_cells(status), *object_cells(status), *worker_cells(status)]
+    cells = [
+        *trouble_cells(status),
+        *byte_cells(status),
+        *object_cells(status),
+        *worker_cells(status),
+    ]
     if status.objects_total:
         cells.insert(0, percent_text(fraction(status)))
     return ", ".join([status.phase.value, *cells])
@@ -69,10 +74,20 @@ def object_cells(status: JobStatus) -> list[str]:
     return cells
 
 
+def trouble_cells(status: JobStatus) -> list[str]:
+    """What the job waits for."""
+    return [
+        f"the {store} has not answered for {duration_text(seconds)}: waiting for it"
+        for store, seconds in status.silent_seconds.items()
+    ]
+
+
 def worker_cells(status: JobStatus) -> list[str]:
     cells = []
     if status.phase in _WORKING:
         cells.append(f"{status.workers:,} worker" + ("s" if status.workers != 1 else ""))
+    if status.phase in _WORKING and status.retries_per_second >= 0.05:
+        cells.append(f"{status.retries_per_second:,.1f} retries/s")
     if status.workers_lost:
         cells.append(f"{status.workers_lost:,} lost")
     if given_up := status.shards.get("quarantined"):

@@ -18,6 +18,7 @@ from noria.engine.terminal.figures import (
     fraction,
     object_cells,
     percent_text,
+    trouble_cells,
     worker_cells,
 )
 
@@ -67,9 +68,12 @@ def _panel(status: JobStatus, columns: int) -> Group:
     if status.run_seconds:
         head.append(f"for {duration_text(status.run_seconds)}")
     lines = [Text(fit(head, columns), style="bold", no_wrap=True, overflow="crop")]
-    for cells in (byte_cells(status), object_cells(status), worker_cells(status)):
+    last = trouble_cells(status) or worker_cells(status)
+    for cells in (byte_cells(status), object_cells(status), last):
         lines.append(Text(fit(cells, columns), no_wrap=True, overflow="crop"))
     lines[2].highlight_regex(r"[\d,]+ failed", style="bold red")
+    if trouble_cells(status):
+        lines[3].stylize("bold red")
     done = fraction(status)
     bar = Table.grid(padding=(0, 1))
     bar.add_row(

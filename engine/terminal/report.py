@@ -11,8 +11,9 @@ from noria.engine.clean import Cleaning
 from noria.engine.failures import Failure
 from noria.engine.job import RunReport, VerifyReport
 from noria.engine.planning import Prepared
-from noria.engine.status import JobStatus
+from noria.engine.status import JobStatus, Phase
 from noria.engine.terminal.figures import duration_text, size_text
+from noria.manifests.errors import passing_causes
 
 _REASONS = {
     "folder_stub": "folder stubs of a hierarchical namespace: nothing to move",
@@ -86,6 +87,9 @@ def print_run(summary: Mapping[str, Any]) -> None:
         print(f"verified: {levels}")
     _print_causes(summary["causes"])
     _print_failures(summary["failures"], summary["failed"])
+    passing = sum(count for cause, count in summary["causes"].items() if cause in passing_causes())
+    if passing and summary["complete"]:
+        print(f"{passing:,} of these may pass: noria run {summary['directory']} tries them again")
     if not summary["complete"]:
         print(f"stopped before the end: {summary['stopped'] or 'see log'}")
         print(f"resume it: noria run {summary['directory']}")
@@ -109,6 +113,7 @@ def status_summary(status: JobStatus, failures: list[Failure]) -> dict[str, Any]
     values = asdict(status)
     del values["metrics"]
     values["failed"] = status.failed
+    values["silent_seconds"] = status.silent_seconds
     values["failures"] = [asdict(failure) for failure in failures]
     return values
 
@@ -117,10 +122,14 @@ def print_status(summary: Mapping[str, Any]) -> None:
     total = summary["bytes_total"]
     share = 100 * summary["bytes_done"] / total if total else 100.0
     print(f"job {summary['job']}: {summary['phase']}")
+    if summary["phase"] == Phase.PLANNING:
+        return
     print(
         f"{summary['objects_done']:,} of {summary['objects_total']:,} objects, "
         f"{size_text(summary['bytes_done'])} of {size_text(total)} ({share:.1f} %)"
     )
+    for store, seconds in summary["silent_seconds"].items():
+        print(f"the {store} has not answered for {duration_text(seconds)}: workers wait for it")
     if summary["workers"]:
         eta = summary["eta_seconds"]
         print(

@@ -8,6 +8,7 @@
                                                when the shard is settled
     results/SHARD/KIND-FIRST-ATTEMPT.parquet   receipts or part records of one lease
     sealed/SHARD/KIND-GENERATION-FIRST.json    names the one result that counts
+    superseded/ATTEMPT/...                     seals taken back: their failures are tried again
     verified/EPOCH/                            results and seals of a later verification
     status.json, verify-status.json            caches for people and metrics, replaced every second
     reconcile.json, failures.parquet           reports, made again by every run
@@ -156,6 +157,15 @@ class JobDirectory:
         with _disk_errors(self.root):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(_write_scratch(target, data), target)
+
+    def supersede(self, name: str, attempt: int) -> None:
+        """Move a file out of the way, durably: it does not count any more."""
+        target = self.root / f"superseded/{attempt:018d}/{name}"
+        with _disk_errors(self.root):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.root / name, target)
+            _flush_directory(target.parent)
+            _flush_directory((self.root / name).parent)
 
     def names(self, directory: str) -> Iterator[str]:
         """Names below a directory of this job, in order, without scratch files."""

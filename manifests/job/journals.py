@@ -2,8 +2,8 @@
 
 A journal is a file of records, each `CRC32 LENGTH` in hex, a line feed, the payload, a line feed.
 The payload is either JSON, for the few things that are said one at a time (a multipart upload was
-opened, a part acknowledged, an upload abandoned), or an Arrow IPC stream of receipts: those are
-many, and are written a batch at a time.
+opened, a part acknowledged, an upload abandoned, rows are to be tried again), or an Arrow IPC
+stream of receipts: those are many, and are written a batch at a time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noria.manifests.errors import passing_causes
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import receipt_batch
+from noria.manifests.job.receipts import failed_for, receipt_batch
 from noria.manifests.model import PartRecord, Receipt, Upload
 from noria.manifests.schema import RECEIPT_SCHEMA
 from noria.manifests.strict_json import from_json
@@ -38,15 +39,21 @@ class JournalState:
     parts: dict[str, dict[int, PartRecord]] = field(default_factory=dict)
     """Upload id -> part number -> what the target acknowledged."""
 
-    def rows(self) -> set[int]:
-        """Those that have a receipt."""
-        return set(self.receipts["row"].to_pylist())
+    def final_rows(self) -> set[int]:
+        """Those that have a receipt which another try cannot change."""
+        final = pc.invert(failed_for(self.receipts, passing_causes()))
+        return set(self.receipts["row"].filter(final).to_pylist())
 
 
 def encode_receipts(receipts: Sequence[Receipt]) -> bytes:
+    return encode_receipt_table(pa.Table.from_batches([receipt_batch(receipts)]))
+
+
+def encode_receipt_table(receipts: pa.Table) -> bytes:
+    """Receipts that are columns already."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, RECEIPT_SCHEMA) as stream:
-        stream.write_batch(receipt_batch(receipts))
+        stream.write_table(receipts)
     return _frame(sink.getvalue().to_pybytes())
 
 
@@ -61,6 +68,11 @@ def encode_part(upload_id: str, part: PartRecord) -> bytes:
 
 def encode_abandoned(row: int, upload_id: str) -> bytes:
     return _json("x", {"row": row, "upload_id": upload_id})
+
+
+def encode_retried(rows: Sequence[int]) -> bytes:
+    """What was journalled of these rows' ends before does not count any more."""
+    return _json("r", {"rows": list(rows)})
 
 
 def _values(record: Upload | PartRecord) -> dict[str, Any]:
@@ -113,6 +125,10 @@ def _check(kind: str, values: dict[str, Any]) -> None:
     elif kind == "p":
         from_json(PartRecord, values)
         bytes.fromhex(values["chunks"])
+    elif kind == "r":
+        if not all(type(row) is int for row in values["rows"]):
+            raise TypeError("a row that is not a number")
+        return
     elif kind != "x" or type(values["row"]) is not int:
         raise ValueError("a record of no known kind")
     if type(values["upload_id"]) is not str:
@@ -143,8 +159,11 @@ def read_journals(directory: JobDirectory, shard: int, first: int, end: int) -> 
         for record in decode_journal(data):
             if isinstance(record, pa.Table):
                 tables.append(_of_rows(record, first, end))
+                continue
+            kind, values = record
+            if kind == "r":
+                tables = [_without_rows(table, values["rows"]) for table in tables]
             else:
-                kind, values = record
                 _note(state, kind, values, first, end)
     if tables:
         state.receipts = _newest(pa.concat_tables(tables))
@@ -168,6 +187,11 @@ def _note(state: JournalState, kind: str, values: dict[str, Any], first: int, en
 def _of_rows(receipts: pa.Table, first: int, end: int) -> pa.Table:
     rows = receipts["row"]
     return receipts.filter(pc.and_(pc.greater_equal(rows, first), pc.less(rows, end)))
+
+
+def _without_rows(receipts: pa.Table, rows: list[int]) -> pa.Table:
+    given = pa.array(rows, receipts["row"].type)
+    return receipts.filter(pc.invert(pc.is_in(receipts["row"], value_set=given)))
 
 
 def _newest(receipts: pa.Table) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -78,6 +78,13 @@ def receipts_of(table: pa.Table) -> Iterator[Receipt]:
 def parts_of(table: pa.Table) -> Iterator[PartRecord]:
     for values in table.to_pylist():
         yield PartRecord(**values)
+
+
+def failed_for(receipts: pa.Table, causes: Collection[str]) -> pa.ChunkedArray:
+    """True for each receipt of a failure of one of these causes."""
+    failed = pc.equal(receipts["outcome"], Outcome.FAILED.value)
+    asked = pa.array(sorted(causes), pa.string())
+    return pc.and_(failed, pc.is_in(receipts["cause"], value_set=asked))
 
 
 def failures_of(table: pa.Table) -> pa.Table:

@@ -129,6 +129,11 @@ def _with_nested_summary(data: bytes) -> bytes:
     return json.dumps({**values, "summary": nested}).encode()
 
 
+def supersede_seal(directory: JobDirectory, sealed: Seal, attempt: int) -> None:
+    """Take a seal back: its units have to be sealed again."""
+    directory.supersede(f"sealed/{_seal_name(sealed)}", attempt)
+
+
 def _seal_name(of: LeaseResult | Seal) -> str:
     """Below the area of the seals."""
     return f"{of.shard:08d}/{of.kind}-{of.generation:06d}-{of.first:08d}.json"

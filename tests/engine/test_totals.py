@@ -11,6 +11,7 @@ from noria.manifests.job.seals import Seal
 from noria.manifests.model import LeaseKind, LeaseProgress, MetricsSnapshot, Outcome, ReceiptSummary
 
 NOTHING = ReceiptSummary()
+Counts = dict[tuple[str, ...], float]
 
 
 def transferred(objects: int, size: int) -> ReceiptSummary:
@@ -70,6 +71,43 @@ def test_the_slower_of_bytes_and_objects_gives_the_eta() -> None:
     seen = status(totals, 10)
     assert (seen.bytes_per_second, seen.objects_per_second) == (50, 1)
     assert seen.eta_seconds == 90
+
+
+def test_what_failed_has_not_moved_and_is_shown_at_once() -> None:
+    totals = Totals("j", objects_total=100, bytes_total=1000)
+    status(totals, 0)
+    failed = ReceiptSummary(
+        outcomes={Outcome.TRANSFERRED: 1, Outcome.FAILED: 19},
+        outcome_bytes={Outcome.TRANSFERRED: 10, Outcome.FAILED: 190},
+        causes={"unavailable": 19},
+    )
+    totals.add_seal(seal(LeaseKind.OBJECTS, summary=failed))
+    progress = LeaseProgress(
+        shard=1, first=0, attempt=2, end=50, units_done=30, bytes_done=0, units_failed=30
+    )
+    totals.add_report("w", (progress,), MetricsSnapshot())
+    seen = status(totals, 10)
+    assert (seen.objects_done, seen.failed, seen.bytes_done) == (50, 49, 10)
+    assert (seen.bytes_per_second, seen.objects_per_second) == (1, 0.1)
+    assert seen.eta_seconds == 800, "the bytes that failed are not waited for"
+
+
+def test_a_silence_is_as_long_as_the_longest_of_a_worker() -> None:
+    totals = Totals("j", objects_total=1, bytes_total=1)
+    for worker, seconds in (("1", 0.0), ("2", 40.0), ("3", 30.0)):
+        gauges: Counts = {("silent_seconds", "target"): seconds, ("silent_seconds", "source"): 0.0}
+        totals.add_report(worker, (), MetricsSnapshot(gauges=gauges))
+    seen = status(totals, 1)
+    assert seen.silent_seconds == {"target": 40.0}
+    assert seen.metrics.gauges["silent_seconds", "target"] == 40.0
+
+
+def test_retries_are_a_rate_of_their_own() -> None:
+    totals = Totals("j", objects_total=1, bytes_total=1)
+    status(totals, 0)
+    counters: Counts = {("retries", "unavailable"): 30.0, ("retries", "throttled"): 10.0}
+    totals.add_report("w", (), MetricsSnapshot(counters=counters))
+    assert status(totals, 10).retries_per_second == 4
 
 
 def test_a_status_comes_back_from_disk(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""F19 and F47 to F54: processes die, disks fill, credentials end; the real command."""
+"""F19 and F47 to F55: processes die, disks fill, credentials end; the real command."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from tests.faults.cells import ProxiedMove, Scene, cell
 from tests.faults.plan_cells import SmallDisk
@@ -14,10 +16,12 @@ from tests.faults.read_cells import expect_all_moved
 from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
+    ProxiedRequest,
     lose_answer,
     meanwhile,
     on,
     refuse,
+    reset,
     stall,
 )
 from tests.support.moves import expect_no_worker_left, kill_one, plain
@@ -256,6 +260,42 @@ def janitor(scene: Scene) -> None:
     )
     client.close()
     proxied.expect_all(json.loads(out), kills=1, exact=True)
+
+
+@cell("F55", "a store is away for longer than a request is retried", whole=True)
+def store_away(scene: Scene) -> None:
+    """From a drawn request on nobody answers there: of the probe, of a transfer, of the end."""
+    retry_seconds = 1.0
+    proxied = drawn_move(scene, retry_seconds=retry_seconds)
+    first = scene.dice.choice(
+        [
+            ("source", Operation.READ),
+            ("target", Operation.PUT),
+            ("target", Operation.PART),
+            ("target", Operation.COMPLETE),
+        ]
+    )
+    outage = Outage(on(first[1]), skip=scene.dice.randrange(3), seconds=3 * retry_seconds)
+    action = scene.dice.choice([reset(), refuse(503, "SlowDown"), refuse(500, "InternalError")])
+    getattr(proxied, first[0]).add(Fault(match=outage.claims, action=action, times=None))
+    proxied.expect_all(proxied.run())
+    assert outage.began is not None
+
+
+@dataclass
+class Outage:
+    """Claims everything for `seconds`, from one of the requests that match on."""
+
+    match: Callable[[ProxiedRequest], bool]
+    skip: int
+    seconds: float
+    began: float | None = None
+
+    def claims(self, request: ProxiedRequest) -> bool:
+        if self.began is None and self.match(request):
+            self.skip -= 1
+            self.began = time.monotonic() if self.skip < 0 else None
+        return self.began is not None and time.monotonic() < self.began + self.seconds
 
 
 @cell("F19", "the source's signature expires in the middle", whole=True)

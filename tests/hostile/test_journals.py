@@ -98,7 +98,7 @@ def test_records_that_say_something_else(tmp_path: Path, data: st.DataObject | N
     document = ["p", {}] if data is None else data.draw(records())
     payload = document if isinstance(document, bytes) else json.dumps(document).encode()
     state = read(tmp_path, RECORDS[0] + framed(payload) + RECORDS[1], RECORDS[2])
-    assert state.rows() == {LANDED.row}
+    assert state.final_rows() == {LANDED.row}
     assert list(receipts_of(state.receipts)) == [LANDED]
     assert state.parts["u1"][2] == PART
     for upload in state.uploads.values():
@@ -127,7 +127,7 @@ def test_batches_of_other_columns(tmp_path: Path, table: pa.Table) -> None:
         stream.write_table(table)
     other = framed(sink.getvalue().to_pybytes())
     state = read(tmp_path, RECORDS[0] + other + RECORDS[1])
-    assert state.rows() == {LANDED.row}
+    assert state.final_rows() == {LANDED.row}
     assert not state.uploads, "what follows does not count"
 
 

@@ -70,12 +70,13 @@ def run_small(
     faults: Faults = HARSH,
     scheduler_type: type[Scheduler] = Scheduler,
     judges: Sequence[Judge] = (),
+    options: SchedulerOptions = OPTIONS,
 ) -> Simulation:
     return run_simulation(
         made_up_shards(seed),
         SITE,
         faults,
-        options=OPTIONS,
+        options=options,
         seed=seed,
         cadence=CADENCE,
         scheduler_type=scheduler_type,

@@ -48,6 +48,7 @@ class TaskGroup:
         self._begun = lease.first
         self._end = lease.end
         self._units_done = 0
+        self._units_failed = 0
         self._bytes_done = 0
 
     @property
@@ -110,6 +111,12 @@ class TaskGroup:
             self._units_done += units
             self._bytes_done += size
 
+    def count_failed(self) -> None:
+        """Count a unit whose end is final, and whose bytes did not land."""
+        with self._lock:
+            self._units_done += 1
+            self._units_failed += 1
+
     def wait_until_idle(self) -> None:
         with self._eased:
             self._eased.wait_for(lambda: not self._outstanding)
@@ -123,6 +130,7 @@ class TaskGroup:
                 end=self._end,
                 units_done=self._units_done,
                 bytes_done=self._bytes_done,
+                units_failed=self._units_failed,
             )
 
     def finished(self, name: str, digest: str, summary: ReceiptSummary) -> LeaseResult:

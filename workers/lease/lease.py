@@ -20,7 +20,7 @@ from noria.manifests.counters import Counter
 from noria.manifests.errors import NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.reader import Manifest
-from noria.manifests.model import Lease, LeaseResult, ObjectEntry, Receipt
+from noria.manifests.model import Lease, LeaseResult, ObjectEntry, Outcome, Receipt
 from noria.workers.context import TransferContext
 from noria.workers.lease.in_flight import TaskGroup
 from noria.workers.lease.journal import Journal
@@ -75,7 +75,10 @@ class LeaseRun(ABC):
         """Journal the receipt of an entry, and count the entry as done."""
         self.journal.add_receipt(receipt)
         self.context.counters.add(Counter.OBJECTS, receipt.outcome.value)
-        self.tasks.count_done(size)
+        if receipt.outcome is Outcome.FAILED:
+            self.tasks.count_failed()
+        else:
+            self.tasks.count_done(size if receipt.outcome.landed else 0)
 
     def result_name(self) -> str:
         lease = self.lease

@@ -54,7 +54,7 @@ class ObjectsRun(LeaseRun):
     def work(self) -> LeaseResult:
         lease = self.lease
         state = read_journals(self.directory, lease.shard, lease.first, lease.end)
-        done = state.rows()
+        done = state.final_rows()
         for entry in self.manifest.entries(lease.shard, lease.first, lease.end):
             if not self.tasks.begin(entry.row):
                 break
@@ -119,6 +119,8 @@ class ObjectsRun(LeaseRun):
         todo = [part for part in parts if part.number not in opened.kept]
         moving = MovingObject(entry=entry, opened=opened, parts=parts, round=rounds)
         moving.records.update(opened.kept)
+        # Earlier attempts sent these, and no receipt counts them yet.
+        moving.sent_bytes = sum(part.size for part in opened.kept.values())
         moving.waiting = max(1, len(todo))
         if todo:
             self.tasks.submit_next([partial(self._move_part, moving, part) for part in todo])

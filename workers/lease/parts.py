@@ -54,7 +54,7 @@ class PartsRun(LeaseRun):
             part = part_at(entry.size, opened.upload.part_bytes, unit + 1)
             kept = opened.kept.get(part.number)
             if kept is not None:
-                self._records[part.number] = kept
+                self._count(kept, kept.size)  # sent by an earlier attempt, which no result counts
                 self.tasks.count_done(part.size)
             else:
                 self.tasks.submit(partial(self._move_part, entry, opened.upload, part))
@@ -85,10 +85,13 @@ class PartsRun(LeaseRun):
             return
         record, sent_bytes = self.transfer(entry).send_part(upload, part)
         self.journal.add(encode_part(upload.upload_id, record))
-        with self._lock:
-            self._records[part.number] = record
-            self._sent_bytes += sent_bytes
+        self._count(record, sent_bytes)
         self.tasks.count_done(part.size)
+
+    def _count(self, record: PartRecord, sent_bytes: int) -> None:
+        with self._lock:
+            self._records[record.number] = record
+            self._sent_bytes += sent_bytes
 
     def _exists_already(self, entry: ObjectEntry) -> bool:
         if not self.context.options.look_first:

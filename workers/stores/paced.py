@@ -8,8 +8,9 @@ which store they hold. A verb that is missing here is a type error.
             return self.inner.verb(...)      ends with a result, or an error that is not retried
 
 A request that fails with a Retryable is tried again after a pause, as long as the policy allows.
-Three of these errors reach the caller at once, because repeating the request alone would not help:
-DigestRefused, OutcomeUnknown and UploadLost.
+Three of these errors reach the caller, because repeating the request alone would not help:
+DigestRefused, OutcomeUnknown and UploadLost. While the store answers nobody (silence.py), requests
+are held instead, and that time does not count.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from noria.manifests.errors import (
     OutcomeUnknown,
     Retryable,
     SourceUnreadable,
+    StoreSilent,
+    StoreUnavailable,
     Throttled,
     UploadLost,
 )
@@ -39,6 +42,7 @@ from noria.workers.http.client import BodyWriter, Send
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.runtime.greenlets import pause, without_place
 from noria.workers.runtime.pacing import Pacer
+from noria.workers.runtime.silence import HOLD_SECONDS, Silences
 from noria.workers.stores.protocol import (
     Checksum,
     ListedUpload,
@@ -56,6 +60,7 @@ NO_LIMIT: Final = 1_000_000
 """Requests at a time to a store that is not paced: more than there are threads."""
 
 _FOR_THE_CALLER: Final = (DigestRefused, OutcomeUnknown, UploadLost)
+_NO_ANSWER: Final = (StoreUnavailable, Throttled, OutcomeUnknown)
 
 
 class Stopped(Exception):
@@ -74,12 +79,19 @@ class RetryPolicy:
     """The longest first pause; each later one may be twice as long."""
     cap_seconds: float = 60.0
     """The longest pause, unless the store asks for a longer one."""
+    outage_seconds: float = 0.0
+    """How long to wait for a store that answers nobody. 0: it is not told from other failures."""
 
     def gives_up(self, tries: int, failing_seconds: float) -> bool:
         """Return True after the last try."""
         return (self.tries is not None and tries >= self.tries) or (
             self.seconds is not None and failing_seconds >= self.seconds
         )
+
+    @property
+    def hold_seconds(self) -> float:
+        """How long a store may answer nobody before requests to it are held."""
+        return HOLD_SECONDS if self.seconds is None else min(HOLD_SECONDS, self.seconds)
 
     def asked_seconds(self, error: Retryable) -> float:
         """Return the pause that the store asks for (Retry-After), `seconds` at most."""
@@ -111,6 +123,7 @@ class PacedStore(SourceStore):
     inner: SourceStore
     policy: RetryPolicy = PATIENT
     pacer: Pacer = field(default_factory=lambda: Pacer(NO_LIMIT))
+    silences: Silences = field(default_factory=Silences)
     counters: CounterRegistry = field(default_factory=CounterRegistry)
     stopping: threading.Event = field(default_factory=threading.Event)
     denied_alone: bool = False
@@ -234,6 +247,7 @@ class PacedTarget(PacedStore, TargetStore):
             inner=self.inner,
             policy=self.policy,
             pacer=self.pacer,
+            silences=self.silences,
             counters=self.counters,
             stopping=self.stopping,
             denied_alone=self.denied_alone,
@@ -396,6 +410,8 @@ class _Tries:
     ) -> bool:
         store = self._store
         store.pacer.release(self._slot, succeeded=error is None)
+        if error is None or (isinstance(error, NoriaError) and not isinstance(error, _NO_ANSWER)):
+            store.silences.note_answer(self._operation)
         if error is None:
             seconds = time.monotonic() - self._slot.started
             store.counters.observe(
@@ -410,25 +426,67 @@ class _Tries:
 
     def _tries_again(self, error: Retryable) -> bool:
         """Pause and return True; return False if the error is not to be retried."""
-        store = self._store
+        store, policy = self._store, self._store.policy
+        asked_seconds = policy.asked_seconds(error)
+        if isinstance(error, _NO_ANSWER):
+            store.silences.note_failure(
+                self._operation, self._key, self._slot.started, asked_seconds
+            )
         if self._listener is not None and not self._listener.restart():
             return False
         store.counters.add(Counter.ERRORS, error.cause)
         if isinstance(error, _FOR_THE_CALLER):
+            if isinstance(error, OutcomeUnknown):
+                self._is_held(error, gives_up=False)
             return False
         self._tries += 1
-        asked_seconds = store.policy.asked_seconds(error)
         others_go_on = False
         if isinstance(error, Throttled):
             others_go_on = store.pacer.on_throttle(self._slot, asked_seconds)
             store.counters.add(Counter.THROTTLES, store.role)
         if self._failing_since is None:
             self._failing_since = self._slot.started
-        if store.policy.gives_up(self._tries, time.monotonic() - self._failing_since):
+        gives_up = policy.gives_up(self._tries, time.monotonic() - self._failing_since)
+        if isinstance(error, _NO_ANSWER) and self._is_held(error, gives_up=gives_up):
+            return True
+        if gives_up:
             return False
         store.counters.add(Counter.RETRIES, error.cause)
         with without_place() if others_go_on else nullcontext():
             store.back_off(self._tries, asked_seconds)
+        return True
+
+    def _is_held(self, error: Retryable, *, gives_up: bool) -> bool:
+        """Wait for a store that answers nobody, and return True; False if it does answer.
+
+        Raises StoreSilent if it has answered nobody for as long as the policy waits.
+        """
+        store, most_seconds = self._store, self._store.policy.outage_seconds
+        silence = store.silences.of(self._operation)
+        if not most_seconds or silence is None:
+            return False
+        if not gives_up and time.monotonic() - silence.since < store.policy.hold_seconds:
+            return False
+        if not (silence.held or silence.is_of_many) and self._store_answers():
+            return False
+        if not store.silences.hold(self._operation, silence, store.stopping, most_seconds):
+            raise StoreSilent(
+                f"the {store.role} has answered nothing for {most_seconds:.0f} s "
+                f"({error.message}); run again when it does",
+                key=error.key,
+            ) from error
+        if silence.over:
+            self._tries, self._failing_since = 0, None
+        return True
+
+    def _store_answers(self) -> bool:
+        """Look once whether the store answers something else, if only with a refusal."""
+        try:
+            self._store.inner.check_access()
+        except Retryable:
+            return False
+        except NoriaError:
+            return True
         return True
 
     def _refuses_this_object_alone(self, error: AccessDenied) -> bool:

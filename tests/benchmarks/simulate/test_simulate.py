@@ -22,6 +22,7 @@ from noria.benchmarks.simulate.report import SimulationFindings, print_report, s
 from noria.benchmarks.simulate.run import Simulation, ideal_seconds, run_simulation
 from noria.benchmarks.simulate.runs import Runs
 from noria.benchmarks.simulate.settings import HOUR, Cadence, Faults, Site
+from noria.engine.job import STALL_SECONDS
 from noria.engine.scheduler.events import (
     Command,
     Event,
@@ -98,6 +99,26 @@ def test_nothing_is_moved_twice_where_nothing_goes_wrong() -> None:
     shards = made_up_shards(1)
     assert run.figures.useful_bytes == pytest.approx(sum(plan.bytes for plan in shards))
     assert ideal_seconds(shards, SITE) < run.seconds < 1.5 * ideal_seconds(shards, SITE)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_store_that_is_away_for_hours_changes_nothing_but_the_time(seed: int) -> None:
+    """Leases of workers that wait for it do not stall: see STALL_SECONDS of engine/job.py."""
+    patient = replace(OPTIONS, stall_seconds=STALL_SECONDS)
+    calm = run_small(seed, CALM, options=patient)
+    away = run_small(seed, replace(CALM, outage_seconds=calm.seconds / 3), options=patient)
+    outages = away.figures.counts.get("store away", 0)
+    assert away.violation is None
+    assert away.figures.repeated_bytes == 0
+    assert away.figures.useful_bytes == pytest.approx(calm.figures.useful_bytes)
+    assert not away.figures.counts.get("quarantine", 0)
+    assert away.seconds < 2 * calm.seconds + 2 * HOUR * outages
+
+
+def test_stores_that_are_away_among_all_other_faults_lose_nothing() -> None:
+    run = run_small(1, replace(HARSH, outage_seconds=3 * HOUR))
+    assert run.violation is None
+    assert run.figures.counts["store away"]
 
 
 def test_the_same_seed_gives_the_same_trace_and_another_one_another() -> None:

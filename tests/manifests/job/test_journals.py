@@ -47,7 +47,7 @@ def test_what_was_journalled_comes_back(directory: JobDirectory) -> None:
     journal(directory, 1, *records)
     state = read_journals(directory, 0, 0, 10)
     assert receipts_in(state) == [LANDED]
-    assert state.rows() == {3}
+    assert state.final_rows() == {3}
     assert state.uploads == {4: UPLOAD}
     assert state.parts == {"u1": {2: PART}}
 

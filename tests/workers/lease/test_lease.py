@@ -239,4 +239,4 @@ def test_a_journal_that_cannot_be_written_stops_the_run(
     assert result.how is LeaseEnd.FATAL
     assert result.cause == "job_directory"
     assert job.target.listed() == []
-    assert read_journals(job.directory, 0, 0, 1).rows() == set()
+    assert read_journals(job.directory, 0, 0, 1).final_rows() == set()

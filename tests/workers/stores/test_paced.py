@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -20,6 +20,7 @@ from noria.manifests.errors import (
     ShortBody,
     SourceMissing,
     SourceUnreadable,
+    StoreSilent,
     StoreUnavailable,
     Throttled,
     UploadLost,
@@ -28,7 +29,9 @@ from noria.manifests.model import Attributes
 from noria.workers.counters import CounterRegistry
 from noria.workers.digest import PartDigest
 from noria.workers.http.client import BodyWriter
+from noria.workers.runtime import silence
 from noria.workers.runtime.pacing import Pacer
+from noria.workers.runtime.silence import MANY_KEYS
 from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy, Stopped
 from noria.workers.stores.protocol import (
     Checksum,
@@ -208,6 +211,62 @@ def test_a_slot_is_given_back_whatever_happens() -> None:
         with pytest.raises(type(error)):
             store.head("k")
     target(pacer=pacer).head("k")
+
+
+# -- a store that answers nobody -------------------------------------------------------------------
+
+
+AWAY = RetryPolicy(seconds=0.0, base_seconds=0.0, outage_seconds=3600.0)
+
+
+@pytest.fixture
+def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "TRY_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("quick_tries")
+@pytest.mark.parametrize("kind", [StoreUnavailable, Throttled])
+def test_a_store_that_answers_nobody_is_waited_for(kind: type[NoriaError]) -> None:
+    inner = Failing([kind("away")] * 12, access=StoreUnavailable("away"))
+    store = target(inner=inner, policy=AWAY)
+    store.head("k")
+    assert inner.calls == ["head"] * 13
+
+
+def test_one_that_answers_something_else_has_trouble_with_this_object() -> None:
+    for access in (None, AccessDenied("no right to list")):
+        inner = Failing([StoreUnavailable("this one")] * 12, access=access)
+        with pytest.raises(StoreUnavailable):
+            target(inner=inner, policy=AWAY).head("k")
+        assert inner.calls == ["head"]
+
+
+@pytest.mark.usefixtures("quick_tries")
+def test_so_many_objects_in_a_row_are_the_stores_trouble_though_it_can_be_listed() -> None:
+    inner = Failing([StoreUnavailable("read-only today")] * 12)
+    store = target(inner=inner, policy=AWAY)
+    for number in range(MANY_KEYS - 1):
+        with pytest.raises(StoreUnavailable):
+            store.head(f"k{number}")
+    store.head("one more")
+    assert not inner.errors
+
+
+@pytest.mark.usefixtures("quick_tries")
+def test_one_that_stays_away_stops_the_run() -> None:
+    inner = Failing([StoreUnavailable("away")] * 1000, access=StoreUnavailable("away"))
+    store = target(inner=inner, policy=replace(AWAY, outage_seconds=0.1))
+    with pytest.raises(StoreSilent, match="the target has answered nothing"):
+        store.head("k")
+
+
+@pytest.mark.usefixtures("quick_tries")
+def test_a_held_request_ends_when_its_lease_is_handed_back() -> None:
+    stopping = threading.Event()
+    inner = Failing([StoreUnavailable("away")] * 100_000, access=StoreUnavailable("away"))
+    threading.Timer(0.1, stopping.set).start()
+    with pytest.raises(Stopped):
+        target(inner=inner, policy=AWAY, stopping=stopping).head("k")
 
 
 # -- what one object is refused --------------------------------------------------------------------
