@@ -421,12 +421,13 @@ def _close(
 
 
 def _target_listing(ready: Prepared, run_config: RunConfig) -> Listing:
-    """Begin a listing of the target, without the probe's canaries.
+    """Begin a listing of the target, without the probe's canaries or what killed workers left.
 
     On a path that is long, what comes before the first page takes as long as a hundred thousand
     receipts: the listing goes on while those are read.
     """
     ready.removal.finish()
+    ready.target.remove_drafts()
     streams = ready.config.inventory.listing_streams
     ready.target.open_ahead(min(LISTING_CONNECTIONS, streams))
     policy = replace(PAGES, outage_seconds=run_config.outage_seconds)
