@@ -61,6 +61,7 @@ from noria.engine.status import (
 )
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerSpec
+from noria.manifests.access import make_folders
 from noria.manifests.errors import NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import seal
@@ -95,7 +96,7 @@ def worthwhile_workers(objects: int, size: int) -> int:
 
 
 class StopRequest:
-    """Ctrl-C and SIGTERM ask for a drain; the second time, for an end at once."""
+    """Ctrl-C, SIGTERM and SIGHUP ask for a drain; the second time, for an end at once."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -109,7 +110,9 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        earlier = {number: signal.signal(number, self.ask) for number in _SIGNALS}
+        # What is ignored, as SIGHUP is under nohup, stays so.
+        heard = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        earlier = {number: signal.signal(number, self.ask) for number in heard}
         try:
             yield
         finally:
@@ -117,7 +120,7 @@ class StopRequest:
                 signal.signal(number, handler)
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Driver:
@@ -458,7 +461,7 @@ def drive(
     moving = spec.mode is Mode.MOVE
     stop_request = StopRequest()
     log_directory = directory.root / "log"
-    log_directory.mkdir(exist_ok=True)
+    make_folders(log_directory)
     with _log_file(log_directory / "noria.log"), cluster:
         cluster.start(log_directory)
         with stop_request.on_signals():

@@ -16,6 +16,8 @@
     pseudonyms.key                             makes the names that reports show instead of keys
     driver.lock                                held by the living driver
 
+Folders are 0700 and files 0600, or a group's too (manifests/access.py).
+
 Everything but journals, caches and reports is written once, put-if-absent, and flushed to disk
 before its name appears: a reader sees a whole file or none. A full or failing disk is a
 JobDirectoryError, raised before the next side effect.
@@ -37,6 +39,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from noria.manifests.access import PRIVATE, file_mode, make_folders, open_new, settle_mode
 from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError
 from noria.manifests.schema import SCHEMA_VERSION
 
@@ -47,6 +50,7 @@ EPOCHS_MAX = 2**63 // ATTEMPTS_PER_EPOCH - 1
 _EPOCH = re.compile(r"epochs/([0-9]{10})\.json")
 
 _KEEP = ".keep"
+LOCK_FILE = "driver.lock"
 
 
 class JobDirectory:
@@ -62,7 +66,7 @@ class JobDirectory:
     def create(cls, root: Path, job: dict[str, Any]) -> JobDirectory:
         """Make a new job directory. Raises JobDirectoryError if there is another job."""
         with _disk_errors(root):
-            root.mkdir(parents=True, exist_ok=True)
+            root.mkdir(PRIVATE, parents=True, exist_ok=True)
         directory = cls(root)
         written = directory.write_once("job.json", _json({"schema": SCHEMA_VERSION, **job}))
         if not written:
@@ -127,7 +131,7 @@ class JobDirectory:
         """Durable put-if-absent. True if this call wrote the file, False if it was there."""
         target = self.root / name
         with _disk_errors(self.root):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(target.parent)
             scratch = _write_scratch(target, data)
             try:
                 os.link(scratch, target)
@@ -144,10 +148,11 @@ class JobDirectory:
         with _disk_errors(self.root):
             descriptor = os.open(scratch, os.O_RDONLY)
             try:
+                settle_mode(descriptor, file_mode(self.root))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(target.parent)
             os.replace(scratch, target)
             _flush_directory(target.parent)
 
@@ -155,7 +160,7 @@ class JobDirectory:
         """Put a cache or report in place of the last one; a reader sees the old or the new one."""
         target = self.root / name
         with _disk_errors(self.root):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(target.parent)
             os.replace(_write_scratch(target, data), target)
 
     def supersede(self, name: str, attempt: int) -> None:
@@ -198,8 +203,8 @@ class JobDirectory:
         """Have drop_journal() leave this shard alone: its journals know of uploads left open."""
         with _disk_errors(self.root):
             place = self.root / f"journal/{shard:08d}" / _KEEP
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.touch()
+            make_folders(place.parent)
+            open(place, "ab", opener=open_new).close()
 
     def drop_journal(self, shard: int) -> None:
         """Forget a shard's journals once seals cover it."""
@@ -222,7 +227,7 @@ class DriverHold:
 
     def __init__(self, directory: JobDirectory) -> None:
         with _disk_errors(directory.root):
-            self._file = open(directory.root / "driver.lock", "a+b")  # noqa: SIM115
+            self._file = open(directory.root / LOCK_FILE, "a+b", opener=open_new)  # noqa: SIM115
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -279,9 +284,9 @@ class JournalFile:
     def append(self, data: bytes) -> None:
         with _disk_errors(self._path.parent):
             if self._descriptor is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                make_folders(self._path.parent)
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-                self._descriptor = os.open(self._path, flags, 0o644)
+                self._descriptor = open_new(str(self._path), flags)
                 _flush_directory(self._path.parent)
             rest = memoryview(data)
             while rest:
@@ -309,7 +314,7 @@ def _json(value: dict[str, Any]) -> bytes:
 def _write_scratch(target: Path, data: bytes) -> Path:
     scratch = target.with_name(f".{target.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
-        with open(scratch, "wb") as file:
+        with open(scratch, "wb", opener=open_new) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from noria.manifests.access import make_folders
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.results import read_result
@@ -89,7 +90,7 @@ def reconcile(
     scratch = directory.path(".reconcile").absolute()
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        scratch.mkdir()
+        make_folders(scratch)
         # Receipts first: a listing that is under way goes on meanwhile.
         _spool_receipts(directory, manifest, scratch / "receipts.parquet")
         _spool_listing(listing, target_prefix, scratch / "listing.parquet")
