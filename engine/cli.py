@@ -24,6 +24,7 @@ from noria.engine.cluster.child import spare_start_up
 from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.terminal.console import (
     ending_on_signals,
+    exit_code_of,
     exit_codes,
     print_summary,
     say_unless,
@@ -387,7 +388,7 @@ def run_command(app: typer.Typer) -> None:
     """Run the command line to its end: the process exits."""
     spare_start_up()
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
-    app()
+    sys.exit(exit_code_of(app))
 
 
 def _plan_and_run(

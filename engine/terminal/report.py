@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -203,6 +204,14 @@ def _print_failures(failures: list[Mapping[str, Any]], total: int) -> None:
 
 
 def _print_table(rows: Iterable[Sequence[str]], *columns: str) -> None:
+    """Print a row on each line. On a terminal it is folded into columns, elsewhere never."""
+    if not sys.stdout.isatty():
+        lines = [columns, *rows] if columns else list(rows)
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        for line in lines:
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            print("  ".join(cells).rstrip())
+        return
     # Most reports need no table, and rich takes 40 ms to load.
     from rich.console import Console
     from rich.table import Table
