@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
@@ -61,7 +62,7 @@ from noria.engine.status import (
 )
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerSpec
-from noria.manifests.access import make_folders
+from noria.manifests.access import make_folders, open_new
 from noria.manifests.errors import NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import seal
@@ -482,10 +483,17 @@ def drive(
             return driver.run()
 
 
+class _OwnersLog(RotatingFileHandler):
+    """A log that has the modes of the job directory, also after it was rotated."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding="utf-8", opener=open_new)
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     """What the driver says while the block runs is kept there too, with its time (UTC)."""
-    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, delay=True)
+    handler = _OwnersLog(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, delay=True)
     formatter = logging.Formatter(LOG_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)

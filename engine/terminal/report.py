@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +124,11 @@ def status_summary(status: JobStatus, failures: list[Failure]) -> dict[str, Any]
 def print_status(summary: Mapping[str, Any]) -> None:
     total = summary["bytes_total"]
     share = 100 * summary["bytes_done"] / total if total else 100.0
-    print(f"job {summary['job']}: {summary['phase']}")
-    if summary["phase"] == Phase.PLANNING:
+    ended = "" if summary["phase"].has_driver else _at(summary["updated_seconds"])
+    print(f"job {summary['job']}: {summary['phase']}{ended}")
+    if summary["stopped"]:
+        print(f"{summary['stopped']}; `noria run` goes on with it")
+    if summary["phase"] == Phase.PLANNING or (summary["stopped"] and not summary["objects_total"]):
         return
     print(
         f"{summary['objects_done']:,} of {summary['objects_total']:,} objects, "
@@ -142,6 +147,12 @@ def print_status(summary: Mapping[str, Any]) -> None:
         print(f"on {summary['interpreter']}")
     _print_causes(summary["causes"])
     _print_failures(summary["failures"], summary["failed"])
+
+
+def _at(unix_seconds: float) -> str:
+    with suppress(ValueError, OverflowError, OSError):  # no time that a calendar has
+        return f" at {datetime.fromtimestamp(unix_seconds, UTC):%F %T} UTC"
+    return ""
 
 
 def verify_summary(found: VerifyReport) -> dict[str, Any]:

@@ -37,7 +37,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from noria.manifests.access import PRIVATE, file_mode, make_folders, open_new, settle_mode
 from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError
@@ -51,6 +51,9 @@ _EPOCH = re.compile(r"epochs/([0-9]{10})\.json")
 
 _KEEP = ".keep"
 LOCK_FILE = "driver.lock"
+LOOKED_AT_SECONDS = 1.0
+FRESH_SECONDS = 10.0
+"""A driver is heard of every second. One of another machine that was not for so long is dead."""
 
 
 class JobDirectory:
@@ -212,6 +215,31 @@ class JobDirectory:
             return
         shutil.rmtree(self.root / f"journal/{shard:08d}", ignore_errors=True)
 
+    def is_held(self, seen_seconds: float | None) -> bool:
+        """Whether a driver lives; `seen_seconds` is how long ago one was last heard of.
+
+        The lock says so to its own machine. To another one a file system may not show it, so that a
+        driver of another machine also lives if it was heard of lately. Nothing is written.
+        """
+        try:
+            with open(self.root / LOCK_FILE, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return True
+            raise _disk_error(self.root, error) from error
+        lately = seen_seconds is not None and seen_seconds < FRESH_SECONDS
+        return lately and self._last_host() != socket.gethostname()
+
+    def _last_host(self) -> object:
+        """The machine of the driver that held the job last."""
+        *_, name = ["", *self.names("epochs")]
+        with contextlib.suppress(ValueError, AttributeError):
+            return json.loads(self.read(name) or b"{}").get("host") if name else None
+        return None
+
     def hold(self) -> DriverHold:
         """Become the one driver. Raises AnotherDriver."""
         return DriverHold(self)
@@ -229,7 +257,7 @@ class DriverHold:
         with _disk_errors(directory.root):
             self._file = open(directory.root / LOCK_FILE, "a+b", opener=open_new)  # noqa: SIM115
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file)
         except OSError as error:
             self._file.close()
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
@@ -297,6 +325,20 @@ class JournalFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _lock(file: BinaryIO) -> None:
+    """Take the driver's lock. Whoever only looks at it (is_held) holds it for a moment."""
+    until = time.monotonic() + LOOKED_AT_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES) or time.monotonic() > until:
+                raise
+            time.sleep(LOOKED_AT_SECONDS / 10)
+        else:
+            return
 
 
 def journal_name(shard: int, attempt: int) -> str:
