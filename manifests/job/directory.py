@@ -31,6 +31,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import time
@@ -64,6 +65,33 @@ class JobDirectory:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @staticmethod
+    def check_place(root: Path) -> None:
+        """See that a job directory at root could be what it has to be; leaves nothing there.
+
+        What exists of the path is tried: a file is made, flushed, locked, and linked to a second
+        name. Some network file systems cannot do that. Raises ConfigurationError.
+        """
+        place = next(each for each in (root, *root.absolute().parents) if each.exists())
+        scratch = place / f".noria-place-{secrets.token_hex(8)}"
+        what = "files"
+        try:
+            with open(scratch, "xb", opener=open_new) as file:
+                os.fsync(file.fileno())
+                what = "locks (flock)"
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                what = "hard links"
+                os.link(scratch, scratch.with_suffix(".link"))
+        except OSError as error:
+            raise ConfigurationError(
+                f"a job directory cannot be at {root}: {what} cannot be made there "
+                f"({error.strerror}); name one on another file system"
+            ) from error
+        finally:
+            for left in (scratch, scratch.with_suffix(".link")):
+                with contextlib.suppress(OSError):
+                    left.unlink()
 
     @classmethod
     def create(cls, root: Path, job: dict[str, Any]) -> JobDirectory:
@@ -170,7 +198,7 @@ class JobDirectory:
         """Move a file out of the way, durably: it does not count any more."""
         target = self.root / f"superseded/{attempt:018d}/{name}"
         with _disk_errors(self.root):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(target.parent)
             os.replace(self.root / name, target)
             _flush_directory(target.parent)
             _flush_directory((self.root / name).parent)
