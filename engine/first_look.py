@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -273,7 +274,10 @@ def _report_store(inventory: InventoryConfig, config: JobConfig) -> tuple[Source
     end = EndConfig(url=inventory.url, endpoint=inventory.endpoint)
     location = end.location
     if location.scheme is Scheme.FILE:
-        return open_end(EndConfig(url="file:///"), read_only=True), location.container[1:]
+        # A person named this path, so that it may lead through links; stores follow none.
+        folder, name = os.path.split(location.container)
+        path = os.path.join(os.path.realpath(folder), name)
+        return open_end(EndConfig(url="file:///"), read_only=True), path[1:]
     if inventory.endpoint is None and location.scheme is config.source.location.scheme:
         end = end.model_copy(update={"endpoint": config.source.endpoint})
     return open_end(end, read_only=True), location.path

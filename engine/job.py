@@ -114,6 +114,8 @@ class RunReport:
     """Versions of the Python that ran it, and of its TLS library."""
     canaries_left: int = 0
     """Of the probe, and left at the target, which refused to delete them."""
+    finished_before: float | None = None
+    """Unix time at which an earlier run had ended the job: this one moved nothing."""
 
     @property
     def exit_code(self) -> int:
@@ -206,7 +208,11 @@ def run(
                 show=show,
             )
             report = _close(ready, totals, ending, started, run_config, show, show_keys)
-            return replace(report, retried=sealed.reopened)
+            report = replace(report, retried=sealed.reopened)
+            if latest is None or latest.phase is not Phase.FINISHED or ending.status is not None:
+                return report
+            _keep_end(directory, latest)
+            return replace(report, finished_before=latest.updated_seconds)
 
 
 def verify(
@@ -435,6 +441,13 @@ def _close(
         open_uploads=open_uploads,
         canaries_left=ready.removal.finish(),
     )
+
+
+def _keep_end(directory: JobDirectory, finished: JobStatus) -> None:
+    """A run that found nothing to do was not the end of the job: that was earlier."""
+    now = load_status(directory)
+    if now is not None:
+        save_status(directory, replace(now, updated_seconds=finished.updated_seconds))
 
 
 def _target_listing(ready: Prepared, run_config: RunConfig) -> Listing:

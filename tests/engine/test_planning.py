@@ -44,3 +44,14 @@ def test_a_file_system_that_cannot_hold_a_job_is_told_at_once(
 def test_a_place_that_will_do_is_left_as_it_was(tmp_path: Path) -> None:
     JobDirectory.check_place(tmp_path / "deep" / "job")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_list_may_be_named_through_a_link(tmp_path: Path) -> None:
+    """Stores follow no links, but this path is one that a person wrote."""
+    write_source(tmp_path)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "keys").write_text("a\nz\n")
+    (tmp_path / "lists").symlink_to("real")
+    inventory = {"kind": "keys", "url": f"file://{tmp_path / 'lists' / 'keys'}"}
+    planned = job.plan(config_of(tmp_path, inventory=inventory), tmp_path / "job")
+    assert planned.manifest.objects == 2

@@ -105,6 +105,25 @@ def test_a_verification_that_has_ended_is_not_under_way(ends: list[str], tmp_pat
     assert said(root) == (Phase.FINISHED, None)
 
 
+def test_a_finished_job_that_is_run_again_says_when_it_ended(
+    ends: list[str], tmp_path: Path
+) -> None:
+    root = tmp_path / "job"
+    finished = None
+    for _ in range(2):
+        process = start("copy", *ends)
+        out, err = process.communicate(timeout=100)
+        assert process.returncode == 0, (out, err)
+        assert json.loads(out)["finished_before"] == finished
+        finished = job.status(root).updated_seconds
+    (tmp_path / "source" / "new").write_bytes(b"new")
+    shown = subprocess.run([NORIA, "run", root], capture_output=True, text=True, check=True)
+    first, *_ = shown.stdout.splitlines()
+    assert first.startswith("nothing was left to do: the job had finished at 20")
+    assert "plan another job" in first
+    assert job.status(root).updated_seconds == finished
+
+
 def test_one_that_was_planned_only_says_so(ends: list[str], tmp_path: Path) -> None:
     job_file = tmp_path / "job.toml"
     job_file.write_text(f'[source]\nurl = "{ends[0]}"\n[target]\nurl = "{ends[1]}"\n')
