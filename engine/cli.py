@@ -23,7 +23,8 @@ import typer
 from noria.engine.cluster.child import spare_start_up
 from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.terminal.console import (
-    ending_on_sigterm,
+    ending_on_signals,
+    exit_code_of,
     exit_codes,
     print_summary,
     say_unless,
@@ -232,7 +233,7 @@ def plan(
         from noria.engine.terminal import report
 
         config = read_job_file(job_file)
-        with ending_on_sigterm():
+        with ending_on_signals():
             prepared = job.plan(config, _directory_of(job_file, config), say_unless(as_json))
         summary = report.plan_summary(prepared)
         print_summary(summary, report.print_plan, as_json)
@@ -329,7 +330,7 @@ def verify(
         if level != "reread":
             raise ConfigurationError(f"--level {level} cannot be verified after a run; use reread")
         with (
-            ending_on_sigterm(),
+            ending_on_signals(),
             open_cluster(options.address, ray=options.ray) as cluster,
             shown(directory, options.metrics_address, options.silent) as show,
         ):
@@ -387,7 +388,7 @@ def run_command(app: typer.Typer) -> None:
     """Run the command line to its end: the process exits."""
     spare_start_up()
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
-    app()
+    sys.exit(exit_code_of(app))
 
 
 def _plan_and_run(
@@ -397,7 +398,7 @@ def _plan_and_run(
 
     overrides, metrics_address = options.overrides, options.metrics_address
     with (
-        ending_on_sigterm(),
+        ending_on_signals(),
         open_cluster(options.address, ray=options.ray) as cluster,
         ExitStack() as stack,
     ):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
@@ -61,6 +62,7 @@ from noria.engine.status import (
 )
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerSpec
+from noria.manifests.access import make_folders, open_new
 from noria.manifests.errors import NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import seal
@@ -95,7 +97,7 @@ def worthwhile_workers(objects: int, size: int) -> int:
 
 
 class StopRequest:
-    """Ctrl-C and SIGTERM ask for a drain; the second time, for an end at once."""
+    """Ctrl-C, SIGTERM and SIGHUP ask for a drain; the second time, for an end at once."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -109,7 +111,9 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        earlier = {number: signal.signal(number, self.ask) for number in _SIGNALS}
+        # What is ignored, as SIGHUP is under nohup, stays so.
+        heard = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        earlier = {number: signal.signal(number, self.ask) for number in heard}
         try:
             yield
         finally:
@@ -117,7 +121,7 @@ class StopRequest:
                 signal.signal(number, handler)
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Driver:
@@ -458,7 +462,7 @@ def drive(
     moving = spec.mode is Mode.MOVE
     stop_request = StopRequest()
     log_directory = directory.root / "log"
-    log_directory.mkdir(exist_ok=True)
+    make_folders(log_directory)
     with _log_file(log_directory / "noria.log"), cluster:
         cluster.start(log_directory)
         with stop_request.on_signals():
@@ -479,10 +483,17 @@ def drive(
             return driver.run()
 
 
+class _OwnersLog(RotatingFileHandler):
+    """A log that has the modes of the job directory, also after it was rotated."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding="utf-8", opener=open_new)
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     """What the driver says while the block runs is kept there too, with its time (UTC)."""
-    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, delay=True)
+    handler = _OwnersLog(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, delay=True)
     formatter = logging.Formatter(LOG_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noria.engine.scheduler.events import Quarantine
+from noria.manifests.access import make_folders
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import failures_of
 from noria.manifests.job.results import read_result
@@ -48,7 +49,7 @@ def write_failures(
 ) -> Path:
     """Collect every entry that someone has to look at in one Parquet file; returns its path."""
     scratch = directory.path(name).with_name(f".{Path(name).name}.{os.getpid()}")
-    scratch.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(scratch.parent)
     with pq.ParquetWriter(scratch, RECEIPT_SCHEMA, compression="zstd") as writer:
         for sealed in read_seals(directory, area):
             if sealed.kind is not LeaseKind.PARTS and _has_failures(sealed.summary):

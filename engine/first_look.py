@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -32,7 +33,7 @@ from noria.workers.stores.canaries import Canaries, canary_prefixes
 from noria.workers.stores.listing import Listing
 from noria.workers.stores.paced import PacedStore
 from noria.workers.stores.probe import CONNECTIONS, TargetFacts, find_target_facts
-from noria.workers.stores.protocol import ObjectHead, SourceStore
+from noria.workers.stores.protocol import DRAFT_PREFIX, ObjectHead, SourceStore
 
 if TYPE_CHECKING:
     from noria.manifests.inventory.reading import InventoryReport
@@ -143,6 +144,8 @@ class TargetLook:
             None if self._recalled is None else BackgroundCall(self.store.answered_as, "provider")
         )
         self._own = canary_prefixes(prefix, token)
+        if config.target.location.scheme is Scheme.FILE:
+            self._own += (DRAFT_PREFIX,)  # of a killed worker: the next reconcile removes it
         self._canaries = Canaries(self.store, prefix, token)
         self._leftovers = BackgroundCall(self._canaries.are_there, "leftovers")
         self._listing = Listing(self.store, prefix, streams=1)
@@ -171,7 +174,7 @@ class TargetLook:
         return self._recalled
 
     def was_empty(self) -> bool:
-        """Return True if the target held no object but folder markers and canaries.
+        """Return True if the target held no object but folder markers, canaries and drafts.
 
         Nothing of ours lands on a folder marker.
         """
@@ -271,7 +274,10 @@ def _report_store(inventory: InventoryConfig, config: JobConfig) -> tuple[Source
     end = EndConfig(url=inventory.url, endpoint=inventory.endpoint)
     location = end.location
     if location.scheme is Scheme.FILE:
-        return open_end(EndConfig(url="file:///"), read_only=True), location.container[1:]
+        # A person named this path, so that it may lead through links; stores follow none.
+        folder, name = os.path.split(location.container)
+        path = os.path.join(os.path.realpath(folder), name)
+        return open_end(EndConfig(url="file:///"), read_only=True), path[1:]
     if inventory.endpoint is None and location.scheme is config.source.location.scheme:
         end = end.model_copy(update={"endpoint": config.source.endpoint})
     return open_end(end, read_only=True), location.path

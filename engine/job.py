@@ -38,6 +38,7 @@ from noria.engine.replay import Retrial, Sealed, enter_seals
 from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
 from noria.engine.status import (
+    STATUS_FILE,
     VERIFY_STATUS_FILE,
     Ending,
     JobStatus,
@@ -70,8 +71,6 @@ STALL_SECONDS = 6 * 3600.0
 Such as a whole object that is compared, or parts of 5 GB on a slow line. What hangs is ended by the
 time-outs of requests long before.
 """
-FRESH_SECONDS = 10.0
-"""A verification whose status is older than this is not under way."""
 
 Show = Callable[[JobStatus], None]
 Say = Callable[[str], None]
@@ -115,6 +114,8 @@ class RunReport:
     """Versions of the Python that ran it, and of its TLS library."""
     canaries_left: int = 0
     """Of the probe, and left at the target, which refused to delete them."""
+    finished_before: float | None = None
+    """Unix time at which an earlier run had ended the job: this one moved nothing."""
 
     @property
     def exit_code(self) -> int:
@@ -207,7 +208,11 @@ def run(
                 show=show,
             )
             report = _close(ready, totals, ending, started, run_config, show, show_keys)
-            return replace(report, retried=sealed.reopened)
+            report = replace(report, retried=sealed.reopened)
+            if latest is None or latest.phase is not Phase.FINISHED or ending.status is not None:
+                return report
+            _keep_end(directory, latest)
+            return replace(report, finished_before=latest.updated_seconds)
 
 
 def verify(
@@ -279,25 +284,42 @@ def clean(root: Path, *, unclaimed: bool = False) -> Cleaning:
 
 
 def status(root: Path) -> JobStatus:
-    """What is known of the job now; reads only the job directory, and works while a driver runs."""
+    """What is known of the job now; reads only the job directory, and works while a driver runs.
+
+    What a driver said last is true as long as it lives. One that has died is told by its lock.
+    """
     directory = JobDirectory.open(root)
+    latest, verifying = (load_status(directory, name) for name in (STATUS_FILE, VERIFY_STATUS_FILE))
+    said = [each for each in (latest, verifying) if each is not None]
+    if not said:
+        return _status_before_the_first(directory)
+    newest = max(said, key=lambda each: each.updated_seconds)
+    if directory.is_held(time.time() - newest.updated_seconds):
+        return newest if newest.phase.has_driver else latest or newest
+    last = latest or _moved_status(open_prepared(root))
+    if not last.phase.has_driver:
+        return last
+    killed = "the driver ended without a word: it was killed, or its machine is gone"
+    return _in_phase(last, Phase.STOPPED, stopped=killed, at=last.updated_seconds)
+
+
+def _status_before_the_first(directory: JobDirectory) -> JobStatus:
+    """The status of a job that was never run, or whose status file is gone."""
     _, facts = job_parts(directory)
-    latest, now = load_status(directory), time.time()
-    verifying = load_status(directory, VERIFY_STATUS_FILE)
-    if verifying is not None and now - verifying.updated_seconds < FRESH_SECONDS:
-        return verifying
-    if latest is not None:
-        return latest
+    status = JobStatus(job=facts.job_id, phase=Phase.STOPPED, updated_seconds=time.time())
+    is_held, was_run = directory.is_held(None), next(directory.names("sealed"), None) is not None
     try:
         manifest = open_manifest(directory.manifest_path)
     except JobDirectoryError:
-        return JobStatus(job=facts.job_id, phase=Phase.PLANNING, updated_seconds=now)
-    return JobStatus(
-        job=facts.job_id,
-        phase=Phase.STOPPED,
-        updated_seconds=now,
+        if is_held:
+            return replace(status, phase=Phase.PLANNING)
+        return replace(status, stopped="the plan was not finished: give the same command again")
+    return replace(
+        status,
+        phase=Phase.STARTING if is_held else Phase.STOPPED,
         objects_total=manifest.objects,
         bytes_total=manifest.bytes_to_move,
+        stopped=None if is_held or was_run else "it is planned, and was not run yet",
     )
 
 
@@ -395,7 +417,8 @@ def _close(
         open_uploads = cleaning.result()
     else:
         failures = failed(ending.quarantined)
-    final = _in_phase(last, Phase.FINISHED if ending.complete else Phase.STOPPED)
+    phase = Phase.FINISHED if ending.complete else Phase.STOPPED
+    final = _in_phase(last, phase, stopped=None if ending.complete else ending.message)
     save_status(directory, final)
     show(final)
     with pq.ParquetFile(failures) as file:
@@ -420,13 +443,21 @@ def _close(
     )
 
 
+def _keep_end(directory: JobDirectory, finished: JobStatus) -> None:
+    """A run that found nothing to do was not the end of the job: that was earlier."""
+    now = load_status(directory)
+    if now is not None:
+        save_status(directory, replace(now, updated_seconds=finished.updated_seconds))
+
+
 def _target_listing(ready: Prepared, run_config: RunConfig) -> Listing:
-    """Begin a listing of the target, without the probe's canaries.
+    """Begin a listing of the target, without the probe's canaries or what killed workers left.
 
     On a path that is long, what comes before the first page takes as long as a hundred thousand
     receipts: the listing goes on while those are read.
     """
     ready.removal.finish()
+    ready.target.remove_drafts()
     streams = ready.config.inventory.listing_streams
     ready.target.open_ahead(min(LISTING_CONNECTIONS, streams))
     policy = replace(PAGES, outage_seconds=run_config.outage_seconds)
@@ -495,12 +526,15 @@ def _idle_status(prepared: Prepared, totals: Totals, phase: Phase) -> JobStatus:
     return totals.status(phase, now=now, started=now, unix=time.time(), shards={})
 
 
-def _in_phase(status: JobStatus, phase: Phase) -> JobStatus:
-    """After the driver's loop: nothing moves and nobody works any more."""
+def _in_phase(
+    status: JobStatus, phase: Phase, *, stopped: str | None = None, at: float | None = None
+) -> JobStatus:
+    """After the driver's loop: nothing moves and nobody works any more. `at` is when; None: now."""
     return replace(
         status,
         phase=phase,
-        updated_seconds=time.time(),
+        stopped=stopped,
+        updated_seconds=time.time() if at is None else at,
         failing=0,
         workers=0,
         bytes_per_second=0.0,

@@ -99,6 +99,7 @@ def removed_at_the_end(ready: Prepared) -> Iterator[None]:
 
 
 def _plan(config: JobConfig, root: Path, say: Say) -> Prepared:
+    JobDirectory.check_place(root)
     token = _probe_token(root, config)
     with SourceLook(config) as source, TargetLook(config, token) as target:
         say("checking both ends")

@@ -28,6 +28,11 @@ class Phase(StrEnum):
     STOPPED = "stopped"
     """Ended before the end; resumable."""
 
+    @property
+    def has_driver(self) -> bool:
+        """Whether a living driver says so; it may be dead since."""
+        return self not in (Phase.FINISHED, Phase.STOPPED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
@@ -67,6 +72,8 @@ class JobStatus:
     """None while nothing moves."""
     interpreter: str = ""
     """Versions of the driver's Python and TLS library; empty before the first run."""
+    stopped: str | None = None
+    """Why it stopped before the end, if it did."""
     metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
     """All workers' counters added up, gauges as of now."""
 

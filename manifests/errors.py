@@ -13,13 +13,15 @@
     │   ├── SourceMissing        the source object is gone
     │   ├── SourceUnreadable     archived, customer-keyed, or refused for this object alone
     │   ├── TargetConflict       the target has another object of this name
-    │   └── TargetRefused        the target cannot hold this object (name, size, metadata)
+    │   ├── TargetRefused        the target cannot hold this object (name, size, metadata)
+    │   └── EntryBroken          an unexpected error while this object was moved
     └── Fatal                the run stops; the job stays resumable
         ├── ConfigurationError   wrong usage, job file, missing container; exit code 2
         ├── InventoryError       an inventory that cannot be trusted, with file and line; code 2
         ├── AccessDenied         credentials refused or expired; exit code 2 if nothing has begun
         ├── ClockSkewed          the clock of this machine is too far from the store's
         ├── StoreSilent          a store has answered nobody for run.outage_seconds
+        ├── TargetFull           no space is left at the target: every other object fails as well
         ├── JobDirectoryError    the job directory is damaged, full, or of another version
         └── AnotherDriver        a second driver holds this job; exit code 2
 
@@ -130,6 +132,13 @@ class TargetRefused(Skippable):
     cause = "target_refused"
 
 
+class EntryBroken(Skippable):
+    """An error that nobody expected, met while this object was moved or read back."""
+
+    cause = "internal"
+    may_pass = True
+
+
 class Fatal(NoriaError):
     """The run stops here; what is sealed stays, and the job can be resumed."""
 
@@ -152,6 +161,10 @@ class ClockSkewed(Fatal):
 
 class StoreSilent(Fatal):
     cause = "store_silent"
+
+
+class TargetFull(Fatal):
+    cause = "target_full"
 
 
 class JobDirectoryError(Fatal):

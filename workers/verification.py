@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
-from noria.manifests.errors import NoriaError, SourceChanged, SourceMissing
+from noria.manifests.errors import (
+    EntryBroken,
+    NoriaError,
+    Retryable,
+    Skippable,
+    SourceChanged,
+    SourceMissing,
+)
 from noria.manifests.model import Level, ObjectEntry, Outcome, Receipt
 from noria.workers.digest import tree_root
+from noria.workers.stores.paced import Stopped
 from noria.workers.stores.protocol import ObjectHead, Written
+
+log = logging.getLogger("noria.worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +98,26 @@ def reached_level(evidence: LandingEvidence) -> tuple[Level, str | None]:
     if target is None:
         return Level.INGESTED, "the target states no full-object CRC64NVME"
     return Level.CHAINED, None
+
+
+def failure_of(error: Exception) -> NoriaError:
+    """Return what ended one entry, so that it ends no other: any error is that entry's failure.
+
+    An error that nobody expected is EntryBroken, with its type and place: its own message may hold
+    a name or a value. Raises `error` again if it concerns more than an entry: Fatal, Stopped, and
+    want of memory.
+    """
+    if isinstance(error, Skippable | Retryable):
+        return error
+    if isinstance(error, NoriaError | Stopped | MemoryError):
+        raise error
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+    log.error("an entry failed: %s at %s", type(error).__name__, " > ".join(places))
+    return EntryBroken(
+        f"unexpected {type(error).__name__} (at {places[-1] if places else 'an unknown place'}): "
+        "report it; all other objects went on"
+    )
 
 
 def failed_receipt(entry: ObjectEntry, attempt: int, error: NoriaError) -> Receipt:

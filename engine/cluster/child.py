@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from noria.manifests.access import open_new
+
 PACKAGE: Final = str(Path(__file__).absolute().parents[2])
 """The folder of the package `noria`, as this process has it."""
 _BOOTSTRAP: Final = str(Path(__file__).with_name("bootstrap.py"))
@@ -144,7 +146,7 @@ def spare_start_up() -> None:
 
 def print_to(path: Path) -> None:
     """Send all that this process prints from now on, by whatever means, to the end of a file."""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    file = open_new(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(file, stream.fileno())

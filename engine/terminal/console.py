@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 import typer
 
@@ -31,17 +32,25 @@ NEEDS_A_PERSON = (ConfigurationError, InventoryError, AccessDenied, AnotherDrive
 
 
 @contextmanager
-def ending_on_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that nothing that was started outlives it."""
+def ending_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing started outlives it.
+
+    SIGHUP comes if a terminal is gone. One that is ignored, as under nohup, stays so.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    earlier = signal.signal(signal.SIGTERM, interrupt)
+    earlier = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -86,36 +95,112 @@ def exit_codes(as_json: bool) -> Iterator[None]:
     except NoriaError as error:
         code = 2 if isinstance(error, NEEDS_A_PERSON) else 3
         if as_json:
-            print(json.dumps({"error": error.message, "cause": error.cause, "exit_code": code}))
-        print(f"noria: {error.message}", file=sys.stderr)
+            with _outliving_its_reader("the error"):
+                _print_error(error.message, error.cause, code)
+        _say(error.message)
         raise typer.Exit(code) from None
     except (typer.Exit, SystemExit):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the job can be gone on with
         message = f"unexpected {type(error).__name__}; the job is as it was; run it again to resume"
         if as_json:
-            print(json.dumps({"error": message, "cause": "internal", "exit_code": 3}))
+            with _outliving_its_reader("the error"):
+                _print_error(message, "internal", 3)
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"
-        print(f"noria: {message} (at {place})", file=sys.stderr)
+        _say(f"{message} (at {place})")
         raise typer.Exit(3) from None
     except KeyboardInterrupt:
-        print("noria: stopped; run it again to resume", file=sys.stderr)
+        if as_json:
+            with _outliving_its_reader("the error"):
+                _print_error("stopped", "asked", 3)
+        _say("stopped; run it again to resume")
         raise typer.Exit(3) from None
+
+
+class _UsageError(Protocol):
+    """What typer raises for arguments that it does not take: click's documented interface."""
+
+    exit_code: int
+
+    def format_message(self) -> str: ...
+
+    def show(self) -> None: ...
+
+
+def exit_code_of(app: typer.Typer) -> int:
+    """Run the command line; with --json, arguments that are wrong are one document too."""
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        wrong = cast(_UsageError, error)
+        with _outliving_its_reader("the error"):
+            if "--json" in sys.argv:
+                _print_error(wrong.format_message(), "usage", wrong.exit_code)
+            wrong.show()
+        return wrong.exit_code
+    except typer.Abort:
+        return 1
+    return code if isinstance(code, int) else 0
 
 
 def print_summary(
     summary: dict[str, Any], show: Callable[[dict[str, Any]], None], as_json: bool
 ) -> None:
-    if as_json:
-        print(json.dumps(summary, indent=1))
-    else:
-        show(summary)
+    """Print a report. The command ends as it would, also if nobody reads it any more."""
+    with _outliving_its_reader("the report"):
+        if as_json:
+            print(json.dumps(summary, indent=1))
+        else:
+            show(summary)
 
 
 def say_unless(silent: bool) -> Callable[[str], None]:
     def say(line: str) -> None:
         if not silent:
-            print(f"noria: {line}", file=sys.stderr)
+            _say(line)
 
     return say
+
+
+def _say(line: str) -> None:
+    with _outliving_its_reader(None):
+        print(f"noria: {line}", file=sys.stderr)
+
+
+def _print_error(message: str, cause: str, exit_code: int) -> None:
+    print(json.dumps({"error": message, "cause": cause, "exit_code": exit_code}))
+
+
+@contextmanager
+def _outliving_its_reader(what: str | None) -> Iterator[None]:
+    """Flush what the block prints. A stream that takes nothing more in costs what was to be read.
+
+    A pipe's reader may have left (`| head`), a terminal may be gone, a disk may be full: none of
+    this changes what became of the job. `what` was lost is said unless a pipe was closed.
+    """
+    try:
+        yield
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except OSError as error:
+        for stream in (sys.stdout, sys.stderr):
+            _abandon_if_broken(stream)
+        if what is not None and not isinstance(error, BrokenPipeError):
+            _say(f"{what} could not be written ({error.strerror})")
+
+
+def _abandon_if_broken(stream: TextIO | None) -> None:
+    """Send what a broken stream still holds to nowhere: the interpreter flushes it at its end."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        with suppress(OSError, ValueError):  # a stream of a test has no descriptor
+            os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

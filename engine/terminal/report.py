@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,12 @@ def run_summary(ended: RunReport, root: Path) -> dict[str, Any]:
 
 
 def print_run(summary: Mapping[str, Any]) -> None:
+    if summary["finished_before"] is not None:
+        print(
+            f"nothing was left to do: the job had finished{_at(summary['finished_before'])}. What "
+            "is new at the source since the plan is not part of it: plan another job for that, "
+            "with another --job directory"
+        )
     outcomes = ", ".join(f"{count:,} {name}" for name, count in summary["outcomes"].items())
     print(
         f"{outcomes or 'nothing'}: {size_text(summary['bytes'])} "
@@ -121,8 +130,11 @@ def status_summary(status: JobStatus, failures: list[Failure]) -> dict[str, Any]
 def print_status(summary: Mapping[str, Any]) -> None:
     total = summary["bytes_total"]
     share = 100 * summary["bytes_done"] / total if total else 100.0
-    print(f"job {summary['job']}: {summary['phase']}")
-    if summary["phase"] == Phase.PLANNING:
+    ended = "" if summary["phase"].has_driver else _at(summary["updated_seconds"])
+    print(f"job {summary['job']}: {summary['phase']}{ended}")
+    if summary["stopped"]:
+        print(f"{summary['stopped']}; `noria run` goes on with it")
+    if summary["phase"] == Phase.PLANNING or (summary["stopped"] and not summary["objects_total"]):
         return
     print(
         f"{summary['objects_done']:,} of {summary['objects_total']:,} objects, "
@@ -141,6 +153,12 @@ def print_status(summary: Mapping[str, Any]) -> None:
         print(f"on {summary['interpreter']}")
     _print_causes(summary["causes"])
     _print_failures(summary["failures"], summary["failed"])
+
+
+def _at(unix_seconds: float) -> str:
+    with suppress(ValueError, OverflowError, OSError):  # no time that a calendar has
+        return f" at {datetime.fromtimestamp(unix_seconds, UTC):%F %T} UTC"
+    return ""
 
 
 def verify_summary(found: VerifyReport) -> dict[str, Any]:
@@ -203,6 +221,14 @@ def _print_failures(failures: list[Mapping[str, Any]], total: int) -> None:
 
 
 def _print_table(rows: Iterable[Sequence[str]], *columns: str) -> None:
+    """Print a row on each line. On a terminal it is folded into columns, elsewhere never."""
+    if not sys.stdout.isatty():
+        lines = [columns, *rows] if columns else list(rows)
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        for line in lines:
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            print("  ".join(cells).rstrip())
+        return
     # Most reports need no table, and rich takes 40 ms to load.
     from rich.console import Console
     from rich.table import Table

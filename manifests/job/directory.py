@@ -16,6 +16,8 @@
     pseudonyms.key                             makes the names that reports show instead of keys
     driver.lock                                held by the living driver
 
+Folders are 0700 and files 0600, or a group's too (manifests/access.py).
+
 Everything but journals, caches and reports is written once, put-if-absent, and flushed to disk
 before its name appears: a reader sees a whole file or none. A full or failing disk is a
 JobDirectoryError, raised before the next side effect.
@@ -29,14 +31,16 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
+from noria.manifests.access import PRIVATE, file_mode, make_folders, open_new, settle_mode
 from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError
 from noria.manifests.schema import SCHEMA_VERSION
 
@@ -47,6 +51,10 @@ EPOCHS_MAX = 2**63 // ATTEMPTS_PER_EPOCH - 1
 _EPOCH = re.compile(r"epochs/([0-9]{10})\.json")
 
 _KEEP = ".keep"
+LOCK_FILE = "driver.lock"
+LOOKED_AT_SECONDS = 1.0
+FRESH_SECONDS = 10.0
+"""A driver is heard of every second. One of another machine that was not for so long is dead."""
 
 
 class JobDirectory:
@@ -58,11 +66,38 @@ class JobDirectory:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @staticmethod
+    def check_place(root: Path) -> None:
+        """See that a job directory at root could be what it has to be; leaves nothing there.
+
+        What exists of the path is tried: a file is made, flushed, locked, and linked to a second
+        name. Some network file systems cannot do that. Raises ConfigurationError.
+        """
+        place = next(each for each in (root, *root.absolute().parents) if each.exists())
+        scratch = place / f".noria-place-{secrets.token_hex(8)}"
+        what = "files"
+        try:
+            with open(scratch, "xb", opener=open_new) as file:
+                os.fsync(file.fileno())
+                what = "locks (flock)"
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                what = "hard links"
+                os.link(scratch, scratch.with_suffix(".link"))
+        except OSError as error:
+            raise ConfigurationError(
+                f"a job directory cannot be at {root}: {what} cannot be made there "
+                f"({error.strerror}); name one on another file system"
+            ) from error
+        finally:
+            for left in (scratch, scratch.with_suffix(".link")):
+                with contextlib.suppress(OSError):
+                    left.unlink()
+
     @classmethod
     def create(cls, root: Path, job: dict[str, Any]) -> JobDirectory:
         """Make a new job directory. Raises JobDirectoryError if there is another job."""
         with _disk_errors(root):
-            root.mkdir(parents=True, exist_ok=True)
+            root.mkdir(PRIVATE, parents=True, exist_ok=True)
         directory = cls(root)
         written = directory.write_once("job.json", _json({"schema": SCHEMA_VERSION, **job}))
         if not written:
@@ -127,7 +162,7 @@ class JobDirectory:
         """Durable put-if-absent. True if this call wrote the file, False if it was there."""
         target = self.root / name
         with _disk_errors(self.root):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(target.parent)
             scratch = _write_scratch(target, data)
             try:
                 os.link(scratch, target)
@@ -144,10 +179,11 @@ class JobDirectory:
         with _disk_errors(self.root):
             descriptor = os.open(scratch, os.O_RDONLY)
             try:
+                settle_mode(descriptor, file_mode(self.root))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(target.parent)
             os.replace(scratch, target)
             _flush_directory(target.parent)
 
@@ -155,14 +191,14 @@ class JobDirectory:
         """Put a cache or report in place of the last one; a reader sees the old or the new one."""
         target = self.root / name
         with _disk_errors(self.root):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(target.parent)
             os.replace(_write_scratch(target, data), target)
 
     def supersede(self, name: str, attempt: int) -> None:
         """Move a file out of the way, durably: it does not count any more."""
         target = self.root / f"superseded/{attempt:018d}/{name}"
         with _disk_errors(self.root):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(target.parent)
             os.replace(self.root / name, target)
             _flush_directory(target.parent)
             _flush_directory((self.root / name).parent)
@@ -198,14 +234,39 @@ class JobDirectory:
         """Have drop_journal() leave this shard alone: its journals know of uploads left open."""
         with _disk_errors(self.root):
             place = self.root / f"journal/{shard:08d}" / _KEEP
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.touch()
+            make_folders(place.parent)
+            open(place, "ab", opener=open_new).close()
 
     def drop_journal(self, shard: int) -> None:
         """Forget a shard's journals once seals cover it."""
         if (self.root / f"journal/{shard:08d}" / _KEEP).exists():
             return
         shutil.rmtree(self.root / f"journal/{shard:08d}", ignore_errors=True)
+
+    def is_held(self, seen_seconds: float | None) -> bool:
+        """Whether a driver lives; `seen_seconds` is how long ago one was last heard of.
+
+        The lock says so to its own machine. To another one a file system may not show it, so that a
+        driver of another machine also lives if it was heard of lately. Nothing is written.
+        """
+        try:
+            with open(self.root / LOCK_FILE, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return True
+            raise _disk_error(self.root, error) from error
+        lately = seen_seconds is not None and seen_seconds < FRESH_SECONDS
+        return lately and self._last_host() != socket.gethostname()
+
+    def _last_host(self) -> object:
+        """The machine of the driver that held the job last."""
+        *_, name = ["", *self.names("epochs")]
+        with contextlib.suppress(ValueError, AttributeError):
+            return json.loads(self.read(name) or b"{}").get("host") if name else None
+        return None
 
     def hold(self) -> DriverHold:
         """Become the one driver. Raises AnotherDriver."""
@@ -222,9 +283,9 @@ class DriverHold:
 
     def __init__(self, directory: JobDirectory) -> None:
         with _disk_errors(directory.root):
-            self._file = open(directory.root / "driver.lock", "a+b")  # noqa: SIM115
+            self._file = open(directory.root / LOCK_FILE, "a+b", opener=open_new)  # noqa: SIM115
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file)
         except OSError as error:
             self._file.close()
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
@@ -279,9 +340,9 @@ class JournalFile:
     def append(self, data: bytes) -> None:
         with _disk_errors(self._path.parent):
             if self._descriptor is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                make_folders(self._path.parent)
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-                self._descriptor = os.open(self._path, flags, 0o644)
+                self._descriptor = open_new(str(self._path), flags)
                 _flush_directory(self._path.parent)
             rest = memoryview(data)
             while rest:
@@ -292,6 +353,20 @@ class JournalFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _lock(file: BinaryIO) -> None:
+    """Take the driver's lock. Whoever only looks at it (is_held) holds it for a moment."""
+    until = time.monotonic() + LOOKED_AT_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES) or time.monotonic() > until:
+                raise
+            time.sleep(LOOKED_AT_SECONDS / 10)
+        else:
+            return
 
 
 def journal_name(shard: int, attempt: int) -> str:
@@ -309,7 +384,7 @@ def _json(value: dict[str, Any]) -> bytes:
 def _write_scratch(target: Path, data: bytes) -> Path:
     scratch = target.with_name(f".{target.name}.{os.getpid()}.{time.monotonic_ns()}")
     try:
-        with open(scratch, "wb") as file:
+        with open(scratch, "wb", opener=open_new) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -18,7 +18,7 @@ import glob
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,8 +26,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from noria.manifests.access import make_folders
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipts import summarize
 from noria.manifests.job.results import read_result
 from noria.manifests.job.seals import Seal, read_seals_by_shard
 from noria.manifests.manifest.reader import Manifest
@@ -37,6 +39,7 @@ from noria.manifests.schema import RECEIPT_SCHEMA
 MEMORY_LIMIT = "1GiB"
 """For the joins; what does not fit goes to disk inside the job directory."""
 
+_COUNTED = ("level", "cause")
 DIFFERENCES_FILE = "reconcile-differences.parquet"
 REPORT_FILE = "reconcile.json"
 
@@ -84,12 +87,13 @@ def reconcile(
     """Compare all three; writes reconcile.json and the differences. May be repeated at any time.
 
     `listing` yields INVENTORY_SCHEMA batches of everything below the target's prefix. Raises
-    JobDirectoryError if seals overlap, or a sealed result is not the file that was sealed.
+    JobDirectoryError if seals overlap, if a sealed result is not the file that was sealed, or if a
+    seal's sums are not those of its receipts.
     """
     scratch = directory.path(".reconcile").absolute()
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        scratch.mkdir()
+        make_folders(scratch)
         # Receipts first: a listing that is under way goes on meanwhile.
         _spool_receipts(directory, manifest, scratch / "receipts.parquet")
         _spool_listing(listing, target_prefix, scratch / "listing.parquet")
@@ -125,8 +129,9 @@ def _spool_receipts(directory: JobDirectory, manifest: Manifest, path: Path) -> 
             for sealed in seals:
                 if kinds.get(sealed.shard) is ShardKind.PARTS and sealed.kind is LeaseKind.PARTS:
                     continue
-                table = read_result(directory, sealed, ["row", *names])
+                table = read_result(directory, sealed, ["row", "bytes_moved", *_COUNTED, *names])
                 _refuse_wrong_rows(sealed, table)
+                _refuse_other_sums(sealed, table)
                 writer.write_table(table.select(names).cast(schema))
 
 
@@ -144,6 +149,23 @@ def _refuse_wrong_rows(sealed: Seal, table: pa.Table) -> None:
     if len(rows) != end - first or rows.combine_chunks() != pa.array(range(first, end), pa.int32()):
         raise JobDirectoryError(
             f"{sealed.result_name} does not hold rows {first} to {end}, as its seal says"
+        )
+
+
+def _refuse_other_sums(sealed: Seal, table: pa.Table) -> None:
+    """What is reported is what seals add up to: it has to be what their receipts add up to."""
+    try:
+        counted = summarize(table)
+    except (ValueError, TypeError):
+        counted = None
+    # Bytes on the wire are no property of receipts: parts that were sent in vain count as well.
+    same = counted is not None and sealed.summary == replace(
+        counted, bytes_moved=sealed.summary.bytes_moved, part_bytes=sealed.summary.part_bytes
+    )
+    if not same:
+        raise JobDirectoryError(
+            f"the seal of {sealed.result_name} does not say what its receipts add up to; restore "
+            "it from a copy"
         )
 
 
@@ -166,12 +188,12 @@ insert into differences
   select 'missing', l.key, l.target_key from landed l anti join listing t using (target_key);
 insert into differences
   select 'differing', l.key, l.target_key from landed l join listing t using (target_key)
-  where l.size <> t.size or (l.target_etag <> t.etag);
+  where l.size is distinct from t.size or l.target_etag is distinct from t.etag;
 insert into differences
   select 'merged', min(key), target_key from landed group by target_key having count(*) > 1;
 insert into differences
   select 'extra', null, t.target_key from listing t anti join landed l using (target_key)
-  where t.size > 0 or (t.target_key <> '' and not ends_with(t.target_key, '/'));
+  where coalesce(t.size, 1) > 0 or (t.target_key <> '' and not ends_with(t.target_key, '/'));
 """
 
 

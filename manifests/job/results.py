@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from noria.manifests.access import make_folders
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import part_batch, summarize
@@ -43,7 +44,7 @@ def write_parts(directory: JobDirectory, name: str, parts: Iterable[PartRecord])
 def _write_table(directory: JobDirectory, name: str, table: pa.Table) -> str:
     scratch = directory.path(name).with_name(f".{Path(name).name}.{os.getpid()}")
     try:
-        scratch.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(scratch.parent)
         pq.write_table(table, scratch, compression="zstd")
         digest = _file_sha256(scratch)
     except OSError as error:

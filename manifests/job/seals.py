@@ -2,11 +2,15 @@
 
 The driver, which alone knows whose attempt is live, seals a finished lease: a small put-if-absent
 file that names the result and its SHA-256. What is sealed counts; nothing else does.
+
+A seal carries the SHA-256 of its own fields, so that damage to it shows as soon as it is read.
+Those of earlier versions carry none; reconcile counts the receipts of all seals again.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -41,6 +45,7 @@ class Seal:
     summary: ReceiptSummary
 
 
+_DIGEST = "seal_sha256"
 UNITS_MAX = 2**31 - 1
 """Rows and parts of a shard are counted in int32."""
 _FLAT_KEYS = {
@@ -58,7 +63,7 @@ def seal(directory: JobDirectory, result: LeaseResult, area: str = "sealed") -> 
         item.name: getattr(result, item.name) for item in fields(Seal) if item.name != "summary"
     }
     values["summary"] = asdict(result.summary)
-    text = json.dumps(values, sort_keys=True) + "\n"
+    text = json.dumps({**values, _DIGEST: _digest(values)}, sort_keys=True) + "\n"
     if directory.write_once(name, text.encode()):
         return _seal(name, text.encode())
     existing = directory.read(name)
@@ -91,7 +96,7 @@ def read_seals_by_shard(directory: JobDirectory) -> Iterator[list[Seal]]:
 
 def _seal(name: str, data: bytes) -> Seal:
     try:
-        sealed = _reader().validate_json(_with_nested_summary(data), strict=True)
+        sealed = _reader().validate_json(_with_nested_summary(_checked(data)), strict=True)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         sealed = None
     if sealed is None or not _is_sound(sealed) or not name.endswith(f"/{_seal_name(sealed)}"):
@@ -108,6 +113,19 @@ def _reader() -> TypeAdapter[Seal]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(Seal)
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _checked(data: bytes) -> bytes:
+    """The same bytes. Raises ValueError if they state a digest that is not theirs."""
+    values = json.loads(data)
+    stated = values.pop(_DIGEST, None)
+    if stated is not None and stated != _digest(values):
+        raise ValueError("another digest")
+    return data
 
 
 def _with_nested_summary(data: bytes) -> bytes:

@@ -23,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noria.manifests.access import make_folders, open_new, settle_modes
 from noria.manifests.errors import (
     AnotherDriver,
     InventoryError,
@@ -174,8 +175,8 @@ def _scratch(directory: Path) -> Iterator[Path]:
     """A folder beside `directory`, empty, for one freeze at a time; gone afterwards."""
     scratch = directory.with_name(f".{directory.name}.freeze")
     with disk_errors(directory):
-        scratch.mkdir(parents=True, exist_ok=True)
-        lock = os.open(scratch / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        make_folders(scratch)
+        lock = open_new(str(scratch / "lock"), os.O_RDWR | os.O_CREAT)
     try:
         with disk_errors(directory):
             _hold(lock, directory)
@@ -201,6 +202,7 @@ def _hold(lock: int, directory: Path) -> None:
 
 def _publish(folder: Path, directory: Path) -> None:
     """Give a finished folder its name, durably and in one step."""
+    settle_modes(folder, directory.parent)
     _flush_folder(folder)
     os.rename(folder, directory)
     _flush_folder(directory.parent)

@@ -98,7 +98,9 @@ def test_a_plan_that_is_refused_late_says_so_in_one_line_and_leaves_no_process(
     wait_until(lambda: command.processes() == {}, "the end of the last worker")
 
 
-@pytest.mark.parametrize("way", ["SIGTERM", "SIGINT", "SIGINT to all, as a terminal does"])
+@pytest.mark.parametrize(
+    "way", ["SIGTERM", "SIGHUP", "SIGINT", "SIGINT to all, as a terminal does"]
+)
 @pytest.mark.parametrize("spare_is_up", [False, True], ids=["at once", "with a spare"])
 def test_a_plan_that_is_interrupted_leaves_no_process(
     command: Marked, proxy: FaultProxy, way: str, spare_is_up: bool

@@ -55,7 +55,8 @@ def test_a_job_is_finished_and_verified(
         _fill(client, *ends, landed)
         job = _job_directory(moment, seaweedfs, *ends, tmp_path)
         status = _noria(seaweedfs, "status", job)
-        assert status["phase"] == "moving"
+        assert status["phase"] == "stopped"
+        assert "killed" in status["stopped"]
         done = _noria(seaweedfs, "run", job)
         assert done["complete"] is True
         assert _noria(seaweedfs, "status", job)["phase"] == "finished"

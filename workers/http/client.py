@@ -89,6 +89,12 @@ class HttpSettings:
     connect_seconds: float = 10.0
     idle_seconds: float = 60.0
     """Longest wait for the next byte, in both directions."""
+    least_rate: float = 1024.0
+    """Fewest bytes a second of what is sent or received, over a minute; 0: any.
+
+    A connection that is slower counts as broken. A request that has `wait_seconds` is answered in
+    its own time, so its response may be slower.
+    """
     keep_seconds: float = 15.0
     """A connection idle for longer is not used: many hosts close theirs after 20 seconds."""
     keep_connections: int = 512
@@ -133,6 +139,7 @@ class HttpClient:
         body_bytes = _length(body)
         head = self._head(request, body_bytes)
         connection = self._take()
+        connection.begin_rate(self._settings.least_rate)
         sent = False
         try:
             refusal = self._send(connection, head, body)
@@ -142,8 +149,10 @@ class HttpClient:
             sent = True
             if request.wait_seconds is not None:
                 connection.idle_seconds = request.wait_seconds
+                connection.least_rate = 0.0
             status, answered = read_head(connection)
             connection.idle_seconds = self._settings.idle_seconds
+            connection.begin_rate(connection.least_rate)
             response, reusable = read_body(connection, request.method, status, answered, sink)
         except (OSError, ProtocolError) as error:
             connection.close()

@@ -1,7 +1,8 @@
 """One connection to a host, plain or TLS: bytes in and out of the caller's buffers.
 
 Sockets never block. All waiting is done by `Readiness`, on a stream thread or on a fiber, for at
-most `idle_seconds`.
+most `idle_seconds`. A host that trickles, a byte at a time, would never let that run out: so bytes
+also have a least rate, over the seconds that were spent in waiting for them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from noria.workers.runtime.greenlets import Readiness, give_way
@@ -29,6 +32,8 @@ PIECE_BYTES: Final = 512 * 1024
 
 They are still in the core's own cache then, and the cost of the calls is negligible.
 """
+RATE_SECONDS: Final = 60.0
+"""Waiting over which a rate is taken: long enough for a store that stops to think."""
 RECORDS_BYTES: Final = 256 * 1024
 """TLS records received or sent in one system call.
 
@@ -55,6 +60,14 @@ class Connection:
         self.readiness = readiness
         self.idle_seconds = idle_seconds
         """Longest wait for the next byte, in both directions; TimeoutError after that."""
+        self.least_rate = 0.0
+        """Fewest bytes for each second of waiting, in both directions; 0 allows any number.
+
+        Looked at once RATE_SECONDS have been waited, and again after as many more. TimeoutError if
+        there were fewer. Time that we ourselves take does not count.
+        """
+        self._waited_seconds = 0.0
+        self._moved_bytes = 0
         self.idle_since = 0.0
         self.pending = b""
         """Bytes received but not yet taken."""
@@ -124,6 +137,11 @@ class Connection:
         self._answer_is_due = True
         self.send(request)
 
+    def begin_rate(self, least_rate: float) -> None:
+        """Forget what was waited for and moved so far; ask for this rate from now on."""
+        self.least_rate = least_rate
+        self._waited_seconds, self._moved_bytes = 0.0, 0
+
     def is_stale(self) -> bool:
         """Return True if an idle connection is readable: the host closed it, or sent something."""
         return bool(self.pending) or self.readiness.is_readable()
@@ -135,31 +153,54 @@ class Connection:
         self._await_answer()
         while True:
             try:
-                return self.sock.recv(size)
+                received = self.sock.recv(size)
             except BlockingIOError:
-                self.readiness.await_reading(self.idle_seconds)
+                self._wait(self.readiness.await_reading)
+            else:
+                self._moved_bytes += len(received)
+                return received
 
     def _recv_into(self, view: memoryview) -> int:
         self._await_answer()
         while True:
             try:
-                return self.sock.recv_into(view)
+                count = self.sock.recv_into(view)
             except BlockingIOError:
-                self.readiness.await_reading(self.idle_seconds)
+                self._wait(self.readiness.await_reading)
+            else:
+                self._moved_bytes += count
+                return count
 
     def _send_some(self, view: memoryview) -> int:
         while True:
             try:
-                return self.sock.send(view[:SEND_BYTES])
+                count = self.sock.send(view[:SEND_BYTES])
             except BlockingIOError:
                 # The response may be what wakes us; it would not be announced a second time.
                 self._answer_is_due = False
-                self.readiness.await_writing(self.idle_seconds)
+                self._wait(self.readiness.await_writing)
+            else:
+                self._moved_bytes += count
+                return count
 
     def _await_answer(self) -> None:
         if self._answer_is_due:
             self._answer_is_due = False
-            self.readiness.await_reading(self.idle_seconds)
+            self._wait(self.readiness.await_reading)
+
+    def _wait(self, ready: Callable[[float], None]) -> None:
+        """Wait until the socket is ready. Raises TimeoutError: idle for too long, or too slow."""
+        began = time.monotonic()
+        ready(self.idle_seconds)
+        self._waited_seconds += time.monotonic() - began
+        if self._waited_seconds < RATE_SECONDS:
+            return
+        if self._moved_bytes < self.least_rate * self._waited_seconds:
+            raise TimeoutError(
+                f"{self._moved_bytes} bytes came or went in {self._waited_seconds:.0f} s, "
+                f"{self.least_rate:.0f} B/s are the least"
+            )
+        self.begin_rate(self.least_rate)
 
     def _wake_at(self, size: int) -> None:
         if size == self._waking_bytes:

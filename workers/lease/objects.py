@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 
-from noria.manifests.errors import DigestRefused, NoriaError, Retryable, Skippable, UploadLost
+from noria.manifests.errors import DigestRefused, NoriaError, UploadLost
 from noria.manifests.job.journals import (
     JournalState,
     encode_abandoned,
@@ -23,7 +23,7 @@ from noria.workers.lease.lease import LeaseRun, WorkerResources
 from noria.workers.runtime.greenlets import apart
 from noria.workers.stores.paced import Stopped
 from noria.workers.transfer import OpenUpload
-from noria.workers.verification import failed_receipt, skipped_receipt
+from noria.workers.verification import failed_receipt, failure_of, skipped_receipt
 
 UPLOAD_ROUNDS = 3
 """Multipart uploads that one lease opens for an object before the object counts as failed."""
@@ -76,8 +76,8 @@ class ObjectsRun(LeaseRun):
             raise Stopped
         try:
             receipt = self.transfer(entry).move()
-        except (Skippable, Retryable) as error:
-            receipt = failed_receipt(entry, self.lease.attempt, error)
+        except Exception as error:  # noqa: BLE001 - see failure_of
+            receipt = failed_receipt(entry, self.lease.attempt, failure_of(error))
         self.finish_entry(receipt, entry.size)
 
     def _begin_multipart(self, entry: ObjectEntry, state: JournalState, rounds: int = 1) -> None:
@@ -86,8 +86,9 @@ class ObjectsRun(LeaseRun):
             raise Stopped
         try:
             opened = self._open(entry, state)
-        except (Skippable, Retryable) as error:
-            self.finish_entry(failed_receipt(entry, self.lease.attempt, error), entry.size)
+        except Exception as error:  # noqa: BLE001 - see failure_of
+            failure = failure_of(error)
+            self.finish_entry(failed_receipt(entry, self.lease.attempt, failure), entry.size)
             return
         if isinstance(opened, Receipt):
             self.finish_entry(opened, entry.size)
@@ -136,8 +137,8 @@ class ObjectsRun(LeaseRun):
                 with self._lock:
                     moving.records[part.number] = record
                     moving.sent_bytes += sent_bytes
-        except (Skippable, Retryable) as error:
-            moving.error = error
+        except Exception as error:  # noqa: BLE001 - see failure_of
+            moving.error = failure_of(error)
         self._part_ended(moving)
 
     def _part_ended(self, moving: MovingObject) -> None:
@@ -154,8 +155,8 @@ class ObjectsRun(LeaseRun):
             receipt = self.transfer(moving.entry).complete(
                 moving.opened, records, bytes_moved=moving.sent_bytes
             )
-        except (Skippable, Retryable) as error:
-            self._multipart_failed(moving, error)
+        except Exception as error:  # noqa: BLE001 - see failure_of
+            self._multipart_failed(moving, failure_of(error))
             return
         self.finish_entry(receipt, moving.entry.size)
 

@@ -16,7 +16,7 @@ from functools import partial
 import pyarrow as pa
 
 from noria.manifests.counters import Counter
-from noria.manifests.errors import Retryable, Skippable, SourceChanged, SourceMissing
+from noria.manifests.errors import SourceChanged, SourceMissing
 from noria.manifests.job.receipts import receipt_batch, receipts_of
 from noria.manifests.job.results import read_result, write_receipts
 from noria.manifests.job.seals import read_seals
@@ -32,6 +32,7 @@ from noria.manifests.model import (
 from noria.workers.digest import DIGEST_BYTES, PartDigest
 from noria.workers.existing import StoredObject
 from noria.workers.lease.lease import LeaseRun, WorkerResources
+from noria.workers.verification import failure_of
 
 _MESSAGES = {
     "damaged": "the bytes at the target are not those of the receipt",
@@ -95,8 +96,8 @@ class RereadRun(LeaseRun):
             cause = "target_missing"
         except SourceChanged:
             cause = "target_changed"
-        except (Skippable, Retryable) as error:
-            cause = error.cause
+        except Exception as error:  # noqa: BLE001 - see failure_of
+            cause = failure_of(error).cause
         verdict = replace(
             receipt,
             size=end_byte - first_byte,

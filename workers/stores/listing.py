@@ -16,8 +16,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from noria.manifests.errors import StoreUnavailable
 from noria.manifests.schema import INVENTORY_SCHEMA
+from noria.workers.stores.advance import Advance, check_prefixes, names_of
 from noria.workers.stores.background import LOOK_SECONDS
 from noria.workers.stores.paced import PacedStore, RetryPolicy, Stopped
 from noria.workers.stores.protocol import Page, PageRequest, SourceStore
@@ -121,6 +121,8 @@ class _Walk:
         self._ahead = streams * BATCHES_AHEAD
         self._stack = [first]
         self._running = 0
+        self._advances: dict[tuple[str, bool], Advance] = {}
+        """Of the prefixes whose next page is known."""
         self._ready: deque[pa.RecordBatch] = deque()
         self._error: BaseException | None = None
         self._stopped = stopping
@@ -147,7 +149,9 @@ class _Walk:
     def work(self) -> None:
         try:
             while (request := self._take()) is not None:
-                self._add(request, self._fetch(request))
+                page = self._fetch(request)
+                self._check(request, page)
+                self._add(request, page)
         except Stopped:
             return
         except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
@@ -173,14 +177,19 @@ class _Walk:
             self._running += 1
             return self._stack.pop()
 
+    def _check(self, request: PageRequest, page: Page) -> None:
+        """Raise StoreUnavailable if the listing does not advance by this page."""
+        check_prefixes(page, request.prefix)
+        # The pages of a prefix come one by one.
+        place = request.prefix, request.deep
+        advance = self._advances.pop(place, None) or Advance()
+        advance.check(names_of(page), page.next_marker)
+        if page.next_marker is not None:
+            self._advances[place] = advance
+
     def _add(self, request: PageRequest, page: Page) -> None:
         with self._changed:
             if page.next_marker is not None:
-                if page.next_marker == request.marker:
-                    raise StoreUnavailable(
-                        "the store's listing returns the same page marker twice: try again, or "
-                        "use an inventory instead"
-                    )
                 self._stack.append(
                     PageRequest(prefix=request.prefix, marker=page.next_marker, deep=request.deep)
                 )

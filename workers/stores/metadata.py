@@ -13,6 +13,7 @@ Amazon S3 User Guide). Azure takes ASCII alone. Metadata that cannot be sent is 
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Mapping
 from email.errors import HeaderParseError
@@ -118,7 +119,9 @@ def require_token(name: str, *, key: str) -> str:
 
 
 def _number(text: str | None) -> float | None:
+    """Return a time that can be one; None for `nan`, `inf` and all other text."""
     try:
-        return None if text is None else float(text)
+        number = None if text is None else float(text)
     except ValueError:
         return None
+    return number if number is not None and math.isfinite(number) else None

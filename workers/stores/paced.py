@@ -343,6 +343,10 @@ class PacedTarget(PacedStore, TargetStore):
             with tries:
                 return iter([*self.inner.list_uploads(prefix)])
 
+    def remove_drafts(self) -> None:
+        """Try once, without retries: it is done again at the next reconcile."""
+        self.inner.remove_drafts()
+
     def delete_object(self, key: str) -> None:
         tries = _Tries(self, StoreOperation.DELETE, key)
         while True:

@@ -202,6 +202,10 @@ class SourceStore(Protocol):
         """Drop pooled connections."""
 
 
+DRAFT_PREFIX: Final = ".noria-draft-"
+"""Begins the names of what is not finished, at the root of a file target: see remove_drafts()."""
+
+
 class TargetStore(SourceStore, Protocol):
     """A store that is written to. It uses no more than the target is known to do."""
 
@@ -283,6 +287,13 @@ class TargetStore(SourceStore, Protocol):
 
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
         """Yield the open multipart uploads below `prefix`, from all pages."""
+
+    def remove_drafts(self) -> None:
+        """Remove what writers that are dead left at the root without an object's name or an upload.
+
+        Only files have such: the services drop a request that was cut off. A listing shows what
+        cannot be removed. Raises what a listing raises.
+        """
 
     def delete_object(self, key: str) -> None:
         """Delete an object; do nothing if it is missing.

@@ -7,8 +7,9 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from noria.manifests.errors import ConfigurationError
+from noria.workers.http import connection
 from noria.workers.http.client import (
     EXPECT_BYTES,
     Body,
@@ -532,3 +534,40 @@ def test_old_tls_is_refused(tmp_path: Path) -> None:
         client = HttpClient(HttpSettings(url=host.url, ca_bundle=str(authority.path)))
         with pytest.raises(TransportError, match=r"(?i)version|alert"):
             ask(client, "GET", "/", {})
+
+
+def trickling(caller: Caller, *, head: bool) -> None:
+    """Answer a byte at a time, or the body alone: the next byte always comes before long."""
+    caller.request()
+    start = b"HTTP/1.1 200 OK\r\ncontent-length: 50000\r\n\r\n"
+    if not head:
+        caller.sock.sendall(start)
+    with suppress(OSError):
+        for byte in (start if head else b"") + b"x" * 50_000:
+            caller.sock.sendall(bytes([byte]))
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_a_host_that_trickles_is_too_slow(monkeypatch: pytest.MonkeyPatch, head: bool) -> None:
+    monkeypatch.setattr(connection, "RATE_SECONDS", 1.0)
+    with (
+        wired(lambda caller: trickling(caller, head=head)) as client,
+        pytest.raises(TransportError, match="1024 B/s are the least"),
+    ):
+        ask(client, "GET", "/", {}, into=memoryview(bytearray(50_000)))
+
+
+def test_a_slow_answer_that_was_announced_may_trickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 sends a space now and then while it completes an upload."""
+    monkeypatch.setattr(connection, "RATE_SECONDS", 0.2)
+
+    def play(caller: Caller) -> None:
+        caller.request()
+        caller.say("HTTP/1.1 200 OK", "content-length: 50", body=b"")
+        for _ in range(50):
+            caller.sock.sendall(b" ")
+            time.sleep(0.02)
+
+    with wired(play) as client:
+        assert ask(client, "POST", "/", {}, wait_seconds=60).body == b" " * 50

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -121,7 +122,8 @@ def test_what_waits_for_the_caller_is_bounded() -> None:
 
     def fetch(request: PageRequest) -> Page:
         fetched.release()
-        return Page(batch=page_of(["k"]), next_marker=str(int(request.marker or 0) + 1))
+        number = int(request.marker or 0)
+        return Page(batch=page_of([f"{number:05}"]), next_marker=str(number + 1))
 
     batches = walk(fetch, 2)
     next(batches)
@@ -149,3 +151,66 @@ def test_a_listing_that_is_left_waits_for_no_retry() -> None:
     assert isinstance(batches, Generator)
     batches.close()
     assert time.monotonic() - began < 5
+
+
+def circle(pages: list[Page]) -> Fetch:
+    """A store that answers these pages over and over; those without a marker get ever new ones."""
+    asked: list[PageRequest] = []
+
+    def fetch(request: PageRequest) -> Page:
+        page = pages[len(asked) % len(pages)]
+        asked.append(request)
+        assert len(asked) < 20_000, "a listing that does not advance ends"
+        return page if page.next_marker else replace(page, next_marker=f"new {len(asked)}")
+
+    return fetch
+
+
+@pytest.mark.parametrize("streams", [1, 4])
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [Page(batch=page_of(["k"]), next_marker="a")],
+        [Page(batch=page_of([name]), next_marker=name) for name in "aba"],
+        [Page(batch=page_of([]), next_marker=name) for name in "ababc"],
+        [Page(batch=page_of(["k"]))],
+        [Page(batch=page_of([f"{number:02}"])) for number in range(40)],
+        [Page(batch=page_of([]), prefixes=["p/"])],
+        [Page(batch=page_of([]))],
+    ],
+    ids=["one token", "by turns", "empty", "new tokens", "a long circle", "prefix", "nothing"],
+)
+def test_a_listing_that_does_not_advance_ends(pages: list[Page], streams: int) -> None:
+    with pytest.raises(StoreUnavailable, match="does not advance"):
+        list(walk(circle(pages), streams))
+
+
+def test_prefixes_that_do_not_lie_below_each_other_end() -> None:
+    for below in ("", "p/", "q/"):
+
+        def fetch(request: PageRequest, below: str = below) -> Page:
+            prefixes = [below] if request.prefix else ["p/"]
+            return Page(batch=page_of([]), prefixes=prefixes)
+
+        with pytest.raises(StoreUnavailable, match="does not advance"):
+            list(walk(fetch, 2))
+
+
+def test_prefixes_without_end_end() -> None:
+    def fetch(request: PageRequest) -> Page:
+        return Page(batch=page_of([]), prefixes=[request.prefix + "deeper" * 20 + "/"])
+
+    with pytest.raises(StoreUnavailable, match="does not advance"):
+        list(walk(fetch, 2))
+
+
+def test_a_name_on_two_pages_is_no_circle() -> None:
+    pages = [["p/"], ["p/"], ["q"], ["q"], ["r"], []]
+
+    def fetch(request: PageRequest) -> Page:
+        number = int(request.marker or 0)
+        following = str(number + 1) if number + 1 < len(pages) else None
+        keys = [name for name in pages[number] if not name.endswith("/")]
+        return Page(batch=page_of(keys), next_marker=following)
+
+    assert keys_of(fetch, 2) == ["q", "q", "r"]

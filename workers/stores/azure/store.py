@@ -33,6 +33,7 @@ from noria.workers.http.client import (
 )
 from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
+from noria.workers.stores.advance import Advance, names_of
 from noria.workers.stores.azure import xml as azure_xml
 from noria.workers.stores.azure.auth import (
     Authorizations,
@@ -297,14 +298,19 @@ class AzureStore:
 
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
         marker: str | None = ""
+        advance = Advance()
         while marker is not None:
             request = PageRequest(prefix=prefix, marker=marker or None, deep=True)
             page = self._list(request, "uncommittedblobs", Right.BLOBS)
+            advance.check(names_of(page), page.next_marker)
             sizes = page.batch.column("size").to_pylist()
             for key, size in zip(page.batch.column("key").to_pylist(), sizes, strict=True):
                 if size == 0:
                     yield from uploads_of(key, [name for name, _ in self._uncommitted(key)])
             marker = page.next_marker
+
+    def remove_drafts(self) -> None:
+        """Do nothing: the service drops a request that was cut off."""
 
     def delete_object(self, key: str) -> None:
         response = self._call(Purpose.CONTROL, "DELETE", key)

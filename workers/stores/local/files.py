@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from noria.manifests.errors import (
     AccessDenied,
@@ -20,14 +20,17 @@ from noria.manifests.errors import (
     ShortBody,
     SourceChanged,
     SourceMissing,
+    SourceUnreadable,
     StoreUnavailable,
     TargetConflict,
+    TargetFull,
     TargetRefused,
     UploadLost,
 )
 from noria.manifests.model import Attributes
 from noria.workers.digest import crc64nvme
 from noria.workers.runtime.buffers import BodyBuffer, body_slices
+from noria.workers.stores.local.confined import mark_living, open_file
 from noria.workers.stores.protocol import ObjectHead, ReadListener
 from noria.workers.stores.responses import Purpose, permanent
 
@@ -35,7 +38,8 @@ XATTR: Final = "user.noria"
 COPY_BYTES: Final = 8 * 1024 * 1024
 READ_BYTES: Final = 1024 * 1024
 """Bytes read in one call: they are still in a core's cache when they are hashed."""
-_PASSING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_PASSING: Final = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 _NO_ATTRIBUTES: Final = (errno.ENOTSUP, errno.ENODATA, errno.EPERM)
 
 
@@ -51,15 +55,21 @@ class FileMetadata:
 
 
 @contextmanager
-def draft(folder: Path, prefix: str) -> Iterator[tuple[int, Path]]:
-    """Open a new file with a temporary name for writing; the name is removed after the block."""
-    path = folder / f"{prefix}{secrets.token_hex(16)}"
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+def draft(folder: int, prefix: str) -> Iterator[tuple[int, str]]:
+    """Open a new file with a temporary name for writing; the name is removed after the block.
+
+    Until then a lock says that its writer lives: what a killed one leaves has none.
+    """
+    name = f"{prefix}{secrets.token_hex(16)}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    file = os.open(name, flags, 0o666, dir_fd=folder)
     try:
-        yield file, path
+        mark_living(file)
+        yield file, name
     finally:
         os.close(file)
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
 
 
 class UploadFile:
@@ -79,11 +89,11 @@ class UploadFile:
             view = view[os.write(self._file, view) :]
 
 
-def read_pieces(paths: Iterable[Path]) -> Iterator[memoryview]:
-    """Yield the bytes of all files in order, in one buffer that is reused for each piece."""
+def read_pieces(folder: int, names: Iterable[str]) -> Iterator[memoryview]:
+    """Yield the bytes of files of a folder in order, in one buffer that each piece uses again."""
     buffer = memoryview(bytearray(COPY_BYTES))
-    for path in paths:
-        with path.open("rb", buffering=0) as file:
+    for name in names:
+        with open(open_file(name, folder), "rb", buffering=0) as file:
             while count := file.readinto(buffer):
                 yield buffer[:count]
 
@@ -109,26 +119,52 @@ def write_file_metadata(file: int, metadata: FileMetadata, key: str) -> None:
     try:
         os.setxattr(file, XATTR, json.dumps(fields).encode())
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
+        # File systems say ENOSPC as well if a file has no more room for attributes.
+        full = error.errno == errno.ENOSPC and not os.fstatvfs(file).f_bavail
+        if error.errno in (errno.ENOSPC, errno.E2BIG, errno.ERANGE) and not full:
             raise TargetRefused(
                 "its metadata is too large for the file system: drop some of it", key=key
             ) from error
         if error.errno not in _NO_ATTRIBUTES:
             raise
     if metadata.attributes.modified_seconds is not None:
-        nanoseconds = round(metadata.attributes.modified_seconds * 1e6) * 1000
-        os.utime(file, ns=(nanoseconds, nanoseconds))
+        try:
+            nanoseconds = round(metadata.attributes.modified_seconds * 1e6) * 1000
+            os.utime(file, ns=(nanoseconds, nanoseconds))
+        except (ValueError, OverflowError):
+            raise TargetRefused(
+                "its modification time is one that no file can have: correct it at the source",
+                key=key,
+            ) from None
 
 
 def read_file_metadata(file: int) -> FileMetadata | None:
-    """Return a file's metadata; None if Noria did not write the file."""
+    """Return a file's metadata; None if Noria did not write the file.
+
+    Anyone may set an attribute of that name. What cannot be read as metadata is not Noria's.
+    """
     try:
         fields = json.loads(os.getxattr(file, XATTR))
     except OSError as error:
         if error.errno in _NO_ATTRIBUTES:
             return None
         raise
-    return FileMetadata(txid=fields.pop("txid"), attributes=Attributes(**fields))
+    except (ValueError, RecursionError):
+        return None
+    return _metadata_of(fields)
+
+
+def _metadata_of(fields: Any) -> FileMetadata | None:
+    """Return the metadata that was written as these JSON values; None if they are none."""
+    kinds = {"txid": str, "metadata": dict, "tags": dict, "modified_seconds": float | int | None}
+    try:
+        metadata = FileMetadata(txid=fields.pop("txid"), attributes=Attributes(**fields))
+    except (TypeError, LookupError, AttributeError):
+        return None
+    values = {"txid": metadata.txid, **asdict(metadata.attributes)}
+    sound = all(isinstance(values[name], kinds.get(name, str | None)) for name in values)
+    texts = itertools.chain(*values["metadata"].items(), *values["tags"].items())
+    return metadata if sound and all(isinstance(text, str) for text in texts) else None
 
 
 def file_head(file: int, status: os.stat_result) -> ObjectHead:
@@ -156,25 +192,6 @@ def check_file_pinned(status: os.stat_result, etag: str | None, key: str) -> Non
         raise SourceChanged("the file was changed after the plan: plan again", key=key)
 
 
-def make_folders(folder: Path, root: Path) -> None:
-    """Make `folder` and its parents below `root`; all are durable when this returns."""
-    if folder == root or folder.is_dir():
-        return
-    make_folders(folder.parent, root)
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir()
-    sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
 @contextmanager
 def mapped(purpose: Purpose, key: str | None) -> Iterator[None]:
     """Turn an OSError of the block into an error of manifests.errors."""
@@ -188,9 +205,14 @@ def mapped(purpose: Purpose, key: str | None) -> Iterator[None]:
 
 def _by_errno(number: int, purpose: Purpose) -> tuple[type[NoriaError], str]:
     if number in _PASSING:
-        return StoreUnavailable, "free some space if the file system is full, then try again"
+        return StoreUnavailable, "try again"
+    if number in _FULL:
+        return TargetFull, "the target is full: make room there, then run again"
     if number == errno.EROFS:
         return ConfigurationError, "mount the file system for writing"
+    if number == errno.ELOOP and purpose is not Purpose.CONTROL:
+        kind = SourceUnreadable if purpose is Purpose.READ else TargetRefused
+        return kind, "a symbolic link stands in its path, and none is followed: replace the link"
     if purpose is Purpose.READ:
         if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return SourceMissing, "plan again if it was not meant to be deleted"

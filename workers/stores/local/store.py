@@ -1,11 +1,13 @@
 """A folder as source and as target: the contract of protocol.py over files.
 
 An object is a file below the root. What a plain file does not have (type, metadata, tags, transfer
-id) is kept in the extended attribute `user.noria`; a file system without those loses it.
+id) is kept in the extended attribute `user.noria`; a file system without those loses it. No path
+leads out of the root: symbolic links are not followed (confined.py).
 
-Writes appear whole or not at all: a hidden file is written, synced and linked to its name. The
-parts of an upload are files in a hidden folder of the root. Completing the upload joins them, which
-writes their bytes a second time.
+Writes appear whole or not at all: a draft is written, synced and linked to its name. The parts of
+an upload are files in a hidden folder of the root. Completing the upload joins them, which writes
+their bytes a second time. A draft is locked while its writer lives. What a killed writer leaves is
+listed like any file, until remove_drafts() removes it.
 """
 
 from __future__ import annotations
@@ -41,6 +43,15 @@ from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import BodyWriter
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.listing import inventory_batch
+from noria.workers.stores.local.confined import (
+    ConfinedFolder,
+    LinkInPath,
+    is_abandoned,
+    mark_living,
+    open_file,
+    readable,
+    sync_folder,
+)
 from noria.workers.stores.local.files import (
     FileMetadata,
     UploadFile,
@@ -48,15 +59,14 @@ from noria.workers.stores.local.files import (
     draft,
     file_etag,
     file_head,
-    make_folders,
     mapped,
     read_exactly,
     read_file_metadata,
     read_pieces,
-    sync_folder,
     write_file_metadata,
 )
 from noria.workers.stores.protocol import (
+    DRAFT_PREFIX,
     NOTHING_KNOWN,
     Checksum,
     ListedUpload,
@@ -69,11 +79,11 @@ from noria.workers.stores.protocol import (
 )
 from noria.workers.stores.responses import Purpose
 
-HIDDEN: Final = ".noria-"
-"""Begins the names of Noria's own files, which are never listed."""
-_UPLOAD: Final = HIDDEN + "upload-"
-_DRAFT: Final = HIDDEN + "draft-"
+_UPLOAD: Final = ".noria-upload-"
+"""Begins the names of uploads' folders in the root, which no listing of objects shows."""
 _ABOUT: Final = "upload.json"
+_ABOUT_BYTES_MAX: Final = 64 * 1024
+_NOTHING_THERE: Final = (FileNotFoundError, NotADirectoryError, LinkInPath)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +102,7 @@ class LocalStore:
         self, settings: LocalSettings, capabilities: TargetCapabilities = NOTHING_KNOWN
     ) -> None:
         self._root = settings.root
+        self._files = ConfinedFolder(settings.root)
         self.capabilities = capabilities
         self.left_out = 0
         """Entries that listings skipped: links, sockets and the like."""
@@ -118,18 +129,21 @@ class LocalStore:
         names: list[str] = []
         found: list[os.stat_result] = []
         below: list[str] = []
-        for entry in self._entries(above):
-            if entry.name.startswith(HIDDEN) or not entry.name.startswith(start):
-                continue
-            key = above + slash + _checked(entry)
-            if entry.is_dir(follow_symlinks=False):
-                below.append(key + "/")
-            elif not entry.is_file(follow_symlinks=False):
-                self.left_out += 1
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    found.append(entry.stat(follow_symlinks=False))
-                    names.append(key)
+        with self._entries(_path(above) if slash else []) as (folder, entries):
+            for entry in entries:
+                if not entry.name.startswith(start):
+                    continue
+                if not above and _is_unfinished(entry.name, folder):
+                    continue
+                key = above + slash + _checked(entry)
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(key + "/")
+                elif not entry.is_file(follow_symlinks=False):
+                    self.left_out += 1
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        found.append(entry.stat(follow_symlinks=False))
+                        names.append(key)
         columns = {
             "key": names,
             "size": [status.st_size for status in found],
@@ -200,23 +214,33 @@ class LocalStore:
     def put_object(
         self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
     ) -> Written:
-        path = self._path(key)
-        with mapped(Purpose.WRITE, key), draft(self._root, _DRAFT) as (file, name):
+        path = _written_path(key)
+        with (
+            mapped(Purpose.WRITE, key),
+            self._files.folder() as root,
+            draft(root, DRAFT_PREFIX) as (file, name),
+        ):
             appender = UploadFile(file)
             appender.write(body)
             self._check_crc(appender.crc64nvme, crc64nvme, key)
             metadata = FileMetadata(txid=txid, attributes=attributes)
-            return self._publish(file, name, path, metadata, key)
+            return self._publish(file, root, name, path, metadata, key)
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
-        self._path(key)
+        _written_path(key)
         upload_id = secrets.token_hex(16)
         about = {"key": key, "started_ms": time.time_ns() // 1_000_000}
-        with mapped(Purpose.OPEN, key):
-            folder = self._root / (_UPLOAD + upload_id)
-            folder.mkdir()
-            (folder / _ABOUT).write_text(json.dumps(about))
-            sync_folder(self._root)
+        name = DRAFT_PREFIX + upload_id
+        with mapped(Purpose.OPEN, key), self._files.folder() as root:
+            os.mkdir(name, dir_fd=root)
+            with self._files.folder([name]) as folder, readable(folder) as file:
+                mark_living(file)
+                with draft(folder, "draft-") as (written, scratch):
+                    UploadFile(written).write(json.dumps(about).encode())
+                    os.fsync(written)
+                    os.replace(scratch, _ABOUT, src_dir_fd=folder, dst_dir_fd=folder)
+                os.rename(name, _UPLOAD + upload_id, src_dir_fd=root, dst_dir_fd=root)
+            sync_folder(root)
         return upload_id
 
     def put_part(
@@ -229,8 +253,10 @@ class LocalStore:
         size: int,
         crc64nvme: Callable[[], int],
     ) -> Written:
-        folder = self._upload_folder(key, upload_id)
-        with mapped(Purpose.PART, key), draft(folder, "draft-") as (file, name):
+        with (
+            self._upload(key, upload_id, Purpose.PART) as folder,
+            draft(folder, "draft-") as (file, name),
+        ):
             appender = UploadFile(file)
             if isinstance(body, memoryview):
                 appender.write(body)
@@ -240,7 +266,7 @@ class LocalStore:
                 raise ShortBody("the part has another size than announced: try again", key=key)
             self._check_crc(appender.crc64nvme, crc64nvme(), key)
             os.fsync(file)
-            name.replace(folder / f"{number:05}")
+            os.replace(name, f"{number:05}", src_dir_fd=folder, dst_dir_fd=folder)
             sync_folder(folder)
             return Written(etag=file_etag(os.fstat(file)), crc64nvme=appender.crc64nvme)
 
@@ -259,11 +285,14 @@ class LocalStore:
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
         try:
-            folder = self._upload_folder(key, upload_id)
+            with (
+                self._upload(key, upload_id, Purpose.PART) as folder,
+                readable(folder) as file,
+                os.scandir(file) as entries,
+            ):
+                parts = [(part.name, part.stat(follow_symlinks=False)) for part in entries]
         except UploadLost:
             return None
-        with mapped(Purpose.PART, key):
-            parts = [(part.name, part.stat()) for part in folder.iterdir()]
         return {
             int(name): (status.st_size, file_etag(status))
             for name, status in parts
@@ -281,15 +310,16 @@ class LocalStore:
         attributes: Attributes,
         txid: str,
     ) -> Written:
-        folder = self._upload_folder(key, upload_id)
         held = self.list_parts(key, upload_id) or {}
         if any(held.get(part.number) != (part.size, part.etag) for part in parts):
             raise UploadLost("a part is missing or has changed: start another upload", key=key)
-        path = self._path(key)
-        pieces = read_pieces(folder / f"{part.number:05}" for part in parts)
-        with mapped(Purpose.COMMIT, key), draft(folder, "draft-") as (file, name):
+        path = _written_path(key)
+        with (
+            self._upload(key, upload_id, Purpose.COMMIT) as folder,
+            draft(folder, "draft-") as (file, name),
+        ):
             appender = UploadFile(file)
-            for piece in pieces:
+            for piece in read_pieces(folder, (f"{part.number:05}" for part in parts)):
                 appender.write(piece)
             if appender.size != size:
                 raise UploadLost(
@@ -297,70 +327,93 @@ class LocalStore:
                 )
             self._check_crc(appender.crc64nvme, crc64nvme, key)
             metadata = FileMetadata(txid=txid, attributes=attributes)
-            written = self._publish(file, name, path, metadata, key)
-        shutil.rmtree(folder, ignore_errors=True)
+            written = self._publish(file, folder, name, path, metadata, key)
+        self._drop_upload(upload_id)
         return written
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         with contextlib.suppress(UploadLost):
-            shutil.rmtree(self._upload_folder(key, upload_id), ignore_errors=True)
+            with self._upload(key, upload_id, Purpose.CONTROL):
+                pass
+            self._drop_upload(upload_id)
 
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
-        with mapped(Purpose.CONTROL, None):
-            folders = [entry for entry in self._root.iterdir() if entry.name.startswith(_UPLOAD)]
-        for folder in folders:
-            about = _about(folder)
-            if about is not None and about["key"].startswith(prefix):
-                yield ListedUpload(
-                    key=about["key"],
-                    upload_id=folder.name.removeprefix(_UPLOAD),
-                    started_ms=about["started_ms"],
-                )
+        with self._entries([]) as (_, entries):
+            names = [entry.name for entry in entries if entry.name.startswith(_UPLOAD)]
+        for name in names:
+            with mapped(Purpose.CONTROL, None), contextlib.suppress(*_NOTHING_THERE):
+                with self._files.folder([name]) as folder:
+                    about = _about(folder)
+                if about is not None and about["key"].startswith(prefix):
+                    yield ListedUpload(
+                        key=about["key"],
+                        upload_id=name.removeprefix(_UPLOAD),
+                        started_ms=about["started_ms"],
+                    )
+
+    def remove_drafts(self) -> None:
+        with self._entries([]) as (root, entries):
+            for entry in entries:
+                if not entry.name.startswith(DRAFT_PREFIX) or not is_abandoned(entry.name, root):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.name, ignore_errors=True, dir_fd=root)
+                else:
+                    with contextlib.suppress(OSError):  # a listing shows what is left
+                        os.unlink(entry.name, dir_fd=root)
 
     def delete_object(self, key: str) -> None:
-        try:
-            path = self._path(key)
-        except TargetRefused:
+        path = _path(key)
+        if path is None or _is_reserved(path):
             return
+        *above, name = path
         with (
             mapped(Purpose.CONTROL, key),
-            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            contextlib.suppress(*_NOTHING_THERE),
+            self._files.folder(above) as folder,
         ):
-            path.unlink()
+            os.unlink(name, dir_fd=folder)
         with contextlib.suppress(OSError):
-            while (path := path.parent) != self._root:
-                path.rmdir()
+            while above:
+                name = above.pop()
+                with self._files.folder(above) as folder:
+                    os.rmdir(name, dir_fd=folder)
 
-    def _path(self, key: str) -> Path:
-        """Return the path of an object's file. Raises TargetRefused if it is not below the root."""
-        segments = key.split("/")
-        if "\0" in key or any(segment in ("", ".", "..") for segment in segments):
-            raise TargetRefused(
-                "the name is not a path below a folder: map it, then plan again", key=key
-            )
-        if segments[0].startswith((_UPLOAD, _DRAFT)):
-            raise TargetRefused(
-                f"names that begin with {HIDDEN} are kept for Noria: map it, then plan again",
-                key=key,
-            )
-        return self._root.joinpath(*segments)
+    @contextmanager
+    def _upload(self, key: str, upload_id: str, purpose: Purpose) -> Iterator[int]:
+        """Open an upload's folder. Raises UploadLost if there is no such upload of this object."""
+        with mapped(purpose, key), contextlib.ExitStack() as stack:
+            about = None
+            if upload_id.isalnum():
+                with contextlib.suppress(*_NOTHING_THERE):
+                    folder = stack.enter_context(self._files.folder([_UPLOAD + upload_id]))
+                    about = _about(folder)
+            if about is None or about["key"] != key:
+                raise UploadLost("there is no such upload: start another one", key=key)
+            yield folder
 
-    def _upload_folder(self, key: str, upload_id: str) -> Path:
-        folder = self._root / (_UPLOAD + upload_id)
-        about = _about(folder) if upload_id.isalnum() else None
-        if about is None or about["key"] != key:
-            raise UploadLost("there is no such upload: start another one", key=key)
-        return folder
+    def _drop_upload(self, upload_id: str) -> None:
+        """Make an upload's folder a draft, then remove it: what a kill leaves can be told."""
+        name = DRAFT_PREFIX + upload_id
+        with (
+            contextlib.suppress(OSError),
+            self._files.folder() as root,
+            self._files.folder([_UPLOAD + upload_id]) as folder,
+            readable(folder) as file,
+        ):
+            mark_living(file)
+            os.rename(_UPLOAD + upload_id, name, src_dir_fd=root, dst_dir_fd=root)
+            shutil.rmtree(name, ignore_errors=True, dir_fd=root)
 
     @contextmanager
     def _open(self, key: str) -> Iterator[int]:
         """Open the object's file for reading. Raises SourceMissing, SourceUnreadable."""
-        try:
-            path = self._path(key)
-        except TargetRefused:
-            raise SourceMissing("no file can have that name: plan again", key=key) from None
+        path = _path(key)
+        if path is None:
+            raise SourceMissing("no file can have that name: plan again", key=key)
         with mapped(Purpose.READ, key):
-            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            with self._files.folder(path[:-1]) as folder:
+                file = open_file(path[-1], folder)
             try:
                 kind = os.fstat(file).st_mode
                 if stat.S_ISDIR(kind):
@@ -376,35 +429,69 @@ class LocalStore:
             raise DigestRefused("the bytes do not have their checksum: read them again", key=key)
 
     def _publish(
-        self, file: int, name: Path, path: Path, metadata: FileMetadata, key: str
+        self, file: int, folder: int, name: str, path: list[str], metadata: FileMetadata, key: str
     ) -> Written:
-        """Make a draft durable, then give it its name in one step."""
+        """Make the draft `name` in `folder` durable, then give it its path in one step."""
         write_file_metadata(file, metadata, key)
         os.fsync(file)
-        make_folders(path.parent, self._root)
-        if self.capabilities.if_absent:
-            os.link(name, path)
-        else:
-            name.replace(path)
-        sync_folder(path.parent)
+        with self._files.folder(path[:-1], make=True) as into:
+            if self.capabilities.if_absent:
+                os.link(name, path[-1], src_dir_fd=folder, dst_dir_fd=into, follow_symlinks=False)
+            else:
+                os.replace(name, path[-1], src_dir_fd=folder, dst_dir_fd=into)
+            sync_folder(into)
         return Written(etag=file_etag(os.fstat(file)))
 
-    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
-        if not folder:
-            path = self._root
-        else:
-            try:
-                path = self._path(folder)
-            except TargetRefused:
-                return []
-        with mapped(Purpose.CONTROL, None):
-            try:
-                with os.scandir(path) as entries:
-                    return list(entries)
-            except (FileNotFoundError, NotADirectoryError):
-                if not folder:
-                    raise
-                return []
+    @contextmanager
+    def _entries(self, path: list[str] | None) -> Iterator[tuple[int, list[os.DirEntry[str]]]]:
+        """Open a folder, for `dir_fd`, and read its entries: none if there is no such folder.
+
+        The root, whose path is empty, must be there.
+        """
+        with mapped(Purpose.CONTROL, None), contextlib.ExitStack() as stack:
+            folder, entries = -1, []
+            if path is not None:
+                try:
+                    folder = stack.enter_context(self._files.folder(path))
+                    file = stack.enter_context(readable(folder))
+                    entries = list(stack.enter_context(os.scandir(file)))
+                except _NOTHING_THERE:
+                    if not path:
+                        raise
+            yield folder, entries
+
+
+def _path(key: str) -> list[str] | None:
+    """Return the names that lead from the root to an object; None if no file can have its key."""
+    names = key.split("/")
+    return None if "\0" in key or any(name in ("", ".", "..") for name in names) else names
+
+
+def _written_path(key: str) -> list[str]:
+    """Return _path() of an object that is to be written. Raises TargetRefused."""
+    path = _path(key)
+    if path is None:
+        raise TargetRefused(
+            "the name is not a path below a folder: map it, then plan again", key=key
+        )
+    if _is_reserved(path):
+        raise TargetRefused(
+            f"names that begin with {_UPLOAD} or {DRAFT_PREFIX} are kept for Noria: map it, then "
+            "plan again",
+            key=key,
+        )
+    return path
+
+
+def _is_reserved(path: list[str]) -> bool:
+    return path[0].startswith((_UPLOAD, DRAFT_PREFIX))
+
+
+def _is_unfinished(name: str, root: int) -> bool:
+    """Whether what stands under a name in the root is an upload, or a living writer's draft."""
+    if name.startswith(DRAFT_PREFIX):
+        return not is_abandoned(name, root)
+    return name.startswith(_UPLOAD)
 
 
 def _checked(entry: os.DirEntry[str]) -> str:
@@ -420,10 +507,16 @@ def _checked(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
-def _about(folder: Path) -> dict[str, Any] | None:
-    """Return what create_upload wrote; None if there is no upload."""
+def _about(folder: int) -> dict[str, Any] | None:
+    """Return what create_upload wrote into an upload's folder; None if it is damaged."""
     try:
-        about = json.loads((folder / _ABOUT).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        with open(open_file(_ABOUT, folder), "rb") as file:
+            about = json.loads(file.read(_ABOUT_BYTES_MAX))
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
-    return about if isinstance(about, dict) else None
+    sound = (
+        isinstance(about, dict)
+        and isinstance(about.get("key"), str)
+        and isinstance(about.get("started_ms"), int)
+    )
+    return about if sound else None

@@ -10,11 +10,10 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
-from noria.manifests.errors import StoreUnavailable
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import (
     Body,
@@ -27,6 +26,7 @@ from noria.workers.http.client import (
 )
 from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
+from noria.workers.stores.advance import Advance
 from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
     Checksum,
@@ -72,8 +72,6 @@ if TYPE_CHECKING:
 
 COMPLETE_SECONDS: Final = 600.0
 """CompleteMultipartUpload may take several minutes to process (Amazon S3 API Reference)."""
-
-Marker = TypeVar("Marker", str, tuple[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +284,7 @@ class S3Store:
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
         newest: dict[int, s3_xml.ListedPart] = {}
-        marker: str | None = None
+        marker, advance = None, Advance()
         while True:
             query = [("uploadId", upload_id), ("max-parts", str(self._settings.page_keys))]
             if marker is not None:
@@ -294,8 +292,8 @@ class S3Store:
             response = self._call(Purpose.PART, "GET", key, query=query, headers=self._key_headers)
             if response.status == 404 and s3_xml.error_code(response.body) != "NoSuchBucket":
                 return None
-            parts, following = s3_xml.parse_parts(self._result(response, Purpose.PART, key))
-            marker = _checked_marker(marker, following)
+            parts, marker = s3_xml.parse_parts(self._result(response, Purpose.PART, key))
+            advance.check(tuple(part.number for part in parts) or None, marker)
             for part in parts:
                 known = newest.get(part.number)
                 if known is None or part.modified >= known.modified:
@@ -348,7 +346,7 @@ class S3Store:
             self._accept(response, Purpose.CONTROL, key)
 
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
-        markers: tuple[str, str] | None = None
+        markers, advance = None, Advance()
         while True:
             query = [
                 ("uploads", ""),
@@ -359,11 +357,14 @@ class S3Store:
             if markers is not None:
                 query += [("key-marker", markers[0]), ("upload-id-marker", markers[1])]
             response = self._call(Purpose.CONTROL, "GET", query=query)
-            uploads, following = s3_xml.parse_uploads(self._result(response, Purpose.CONTROL, None))
-            markers = _checked_marker(markers, following)
+            uploads, markers = s3_xml.parse_uploads(self._result(response, Purpose.CONTROL, None))
+            advance.check(tuple(upload.upload_id for upload in uploads) or None, markers)
             yield from uploads
             if markers is None:
                 return
+
+    def remove_drafts(self) -> None:
+        """Do nothing: the service drops a request that was cut off."""
 
     def delete_object(self, key: str) -> None:
         response = self._call(Purpose.CONTROL, "DELETE", key)
@@ -444,13 +445,6 @@ class S3Store:
         if root.tag == "Error":
             raise refusal(response, purpose, key)
         return root
-
-
-def _checked_marker(marker: Marker | None, following: Marker | None) -> Marker | None:
-    """Return the marker of the next page. Raises StoreUnavailable if it is the last one again."""
-    if following is not None and following == marker:
-        raise StoreUnavailable("the store's list returns the same page marker twice: try again")
-    return following
 
 
 def _address(settings: S3Settings, region: str) -> tuple[str, str]:

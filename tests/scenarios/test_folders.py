@@ -1,0 +1,116 @@
+"""A job whose target is a folder: full disks, killed workers, terminals that are gone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.moves import NORIA
+from tests.support.processes import LOCAL_WORKER, descendants, wait_until
+
+OBJECTS = 3_000
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for number in range(OBJECTS):
+        (folder / f"{number:04}").write_bytes(b"x" * 5_000)
+    return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A mounted disk with room for a tenth of the objects."""
+    disk = tmp_path / "small"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root can mount a small disk here")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+    shutil.rmtree(disk)
+
+
+def copy(source: Path, target: Path, job: Path) -> subprocess.Popen[str]:
+    ends = [f"file://{source}", f"file://{target}", "--job", str(job)]
+    return subprocess.Popen(
+        [NORIA, "copy", *ends, "--metrics-address", "off", "--workers", "1", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_full_target_stops_the_job_with_a_line_and_room_lets_it_go_on(
+    source: Path, small_disk: Path, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    process = copy(source, small_disk, tmp_path / "job")
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 3, (out, err)
+    assert time.monotonic() - began < 60
+    stopped = json.loads(out)
+    assert "No space left on device" in stopped["stopped"]
+    assert "make room" in stopped["stopped"]
+    assert set(stopped["outcomes"]) <= {"TRANSFERRED"}, "a full disk is no object's fault"
+    subprocess.run(["mount", "-o", "remount,size=100m", small_disk], check=True)
+    process = copy(source, small_disk, tmp_path / "job")
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, (out, err)
+    assert json.loads(out)["outcomes"] == {"TRANSFERRED": OBJECTS}
+
+
+def test_drafts_of_a_killed_run_are_gone_after_the_next(source: Path, tmp_path: Path) -> None:
+    target, job = tmp_path / "target", tmp_path / "job"
+    target.mkdir()
+    process = copy(source, target, job)
+    wait_until(lambda: any(target.glob("0*")), "the first object")
+    workers = [pid for pid, command in descendants(process.pid) if LOCAL_WORKER in command]
+    for pid in [*workers, process.pid]:
+        subprocess.run(["kill", "-KILL", str(pid)], check=False)
+    process.communicate(timeout=30)
+    for name in (".noria-draft-0123", ".noria-draft-4567/half"):
+        path = target / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")  # as a worker leaves it that was killed in a write
+    process = copy(source, target, job)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, (out, err)
+    assert list(target.rglob(".noria*")) == []
+    (target / ".noria-probe-mine").write_bytes(b"")
+    reconciled = subprocess.run(
+        [NORIA, "reconcile", job, "--json"], capture_output=True, text=True, check=False
+    )
+    assert json.loads(reconciled.stdout)["extra"] == 1, "nothing is hidden"
+
+
+def test_a_target_with_drafts_alone_is_empty(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / ".noria-draft-0123").write_bytes(b"half")
+    job_file = tmp_path / "job.toml"
+    job_file.write_text(f'[source]\nurl = "file://{source}"\n[target]\nurl = "file://{target}"\n')
+    planned = subprocess.run(
+        [NORIA, "plan", job_file, "--json"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(planned.stdout)["target"]["was_empty"]
+
+
+def test_a_terminal_that_is_gone_drains_the_run(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    process = copy(source, tmp_path / "target", tmp_path / "job")
+    wait_until(lambda: any((tmp_path / "target").glob("0*")), "the first object")
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 3, (out, err)
+    assert json.loads(out)["stopped"] == "stopped on request"
