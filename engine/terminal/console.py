@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -91,17 +91,33 @@ def exit_codes(as_json: bool) -> Iterator[None]:
         raise typer.Exit(code) from None
     except (typer.Exit, SystemExit):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the job can be gone on with
-        message = f"unexpected {type(error).__name__}; the job is as it was; run it again to resume"
+    except OSError as error:
+        if error.filename is None:
+            _end_unexpectedly(error, as_json)
+        # A hardened container: no home, a root that is read-only, a user without a name.
+        message = (
+            f"cannot use {error.filename}: {error.strerror}; make room or access, or name another"
+        )
         if as_json:
-            print(json.dumps({"error": message, "cause": "internal", "exit_code": 3}))
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(frame.filename).name}:{frame.lineno}"
-        print(f"noria: {message} (at {place})", file=sys.stderr)
-        raise typer.Exit(3) from None
+            print(json.dumps({"error": message, "cause": "configuration", "exit_code": 2}))
+        print(f"noria: {message}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except Exception as error:  # noqa: BLE001 - whatever it is, the job can be gone on with
+        _end_unexpectedly(error, as_json)
     except KeyboardInterrupt:
         print("noria: stopped; run it again to resume", file=sys.stderr)
         raise typer.Exit(3) from None
+
+
+def _end_unexpectedly(error: Exception, as_json: bool) -> NoReturn:
+    """Exit with code 3 and a line that names the kind of error and its place, but no value."""
+    message = f"unexpected {type(error).__name__}; the job is as it was; run it again to resume"
+    if as_json:
+        print(json.dumps({"error": message, "cause": "internal", "exit_code": 3}))
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    print(f"noria: {message} (at {place})", file=sys.stderr)
+    raise typer.Exit(3) from None
 
 
 def print_summary(
