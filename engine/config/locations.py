@@ -13,7 +13,13 @@ from enum import StrEnum
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from noria.engine.config.addresses import bucket_in_host, read_address, region_of, shown
+from noria.engine.config.addresses import (
+    bucket_in_host,
+    is_known_service,
+    read_address,
+    region_of,
+    shown,
+)
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.plan.providers import provider_of_endpoint
 from noria.workers.http.environment import read_variable
@@ -82,7 +88,7 @@ def s3_endpoint(end: End, environment: Mapping[str, str] = os.environ) -> str | 
     hold for both ends.
     """
     if end.endpoint is not None:
-        return end.endpoint
+        return _uncontradicted(end, end.endpoint, environment)
     if end.profile is not None:
         return _profile_endpoint(end, environment) or _endpoint_variable(environment)
     return _endpoint_variable(environment) or _profile_endpoint(end, environment)
@@ -101,10 +107,22 @@ def s3_region(end: End, environment: Mapping[str, str] = os.environ) -> str | No
 def s3_path_style(end: End, environment: Mapping[str, str] = os.environ) -> bool | None:
     """Whether the bucket is part of the path, if the end or its host's provider says so."""
     endpoint = s3_endpoint(end, environment)
-    if end.path_style is not None or endpoint is None or not bucket_in_host(endpoint):
+    if end.path_style is not None or endpoint is None or not is_known_service(endpoint):
         return end.path_style
     # A dot in the name would not match the host's wildcard certificate.
-    return "." in end.location.container
+    return not bucket_in_host(endpoint) or "." in end.location.container
+
+
+def _uncontradicted(end: End, endpoint: str, environment: Mapping[str, str]) -> str:
+    """Return an end's own endpoint, if the profile that it names is not of another provider."""
+    if end.profile is not None and is_known_service(endpoint):
+        other = _profile_endpoint(end, environment)
+        if other is not None and other.rstrip("/") != endpoint.rstrip("/"):
+            raise ConfigurationError(
+                f"the profile {end.profile} has the endpoint {other}, and {end.location} is at "
+                f"{endpoint}: correct one of them"
+            )
+    return endpoint
 
 
 def _endpoint_variable(environment: Mapping[str, str]) -> str | None:

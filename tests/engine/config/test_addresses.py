@@ -166,6 +166,7 @@ def test_the_region_is_told_from_the_endpoint(endpoint: str, region: str | None)
         ("b", "https://s3.eu-west-1.amazonaws.com", None, False),
         ("b.c", "https://s3.eu-west-1.amazonaws.com", None, True),
         ("b", "https://s3.oss-cn-hangzhou.aliyuncs.com", "auto", False),
+        ("b", "https://s3.fr-par.scw.cloud", None, True),
         ("b", "https://minio.example.org", None, None),
         ("b", "https://minio.example.org", False, False),
         ("b", "https://s3.eu-west-1.amazonaws.com", True, True),
@@ -217,6 +218,17 @@ def test_an_endpoint_that_is_none_is_refused_by_its_name(value: str) -> None:
     with pytest.raises(ConfigurationError, match="AWS_ENDPOINT_URL_S3") as caught:
         s3_endpoint(end, {"AWS_ENDPOINT_URL_S3": value})
     assert "hunter2" not in caught.value.message
+
+
+def test_a_profile_of_another_provider_than_the_url(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(CONFIG.format("https://s3.nl-ams.scw.cloud"))
+    environment = {"AWS_CONFIG_FILE": str(tmp_path / "config")}
+    url = "https://s3.{}.scw.cloud/b"
+    same = EndConfig.model_validate({"url": url.format("nl-ams"), "profile": "p"})
+    assert s3_endpoint(same, environment) == "https://s3.nl-ams.scw.cloud"
+    other = EndConfig.model_validate({"url": url.format("fr-par"), "profile": "p"})
+    with pytest.raises(ConfigurationError, match=r"profile p .*nl-ams.*fr-par"):
+        s3_endpoint(other, environment)
 
 
 def test_nothing_is_written_without_credentials() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import botocore.session
 import pytest
 
-from noria.manifests.errors import ConfigurationError
+from noria.manifests.errors import ConfigurationError, NoriaError
 from noria.workers.stores.s3.credentials import (
     environment_keys,
     environment_region,
@@ -16,6 +16,7 @@ from noria.workers.stores.s3.credentials import (
     find_region,
 )
 from noria.workers.stores.s3.profiles import StoreProfile, read_profile
+from tests.support.scripted import Caller, scripted
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "secret"}
 
@@ -144,6 +145,31 @@ def test_where_the_region_is_from(
     (tmp_path / "config").write_text(CONFIG)
     environment = {"AWS_CONFIG_FILE": str(tmp_path / "config"), **more}
     assert find_region(profile, environment) == region
+
+
+def test_a_web_identity_that_cannot_be_used_is_one_line(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither a file that is not there nor a refusal of the role is an unexpected error."""
+
+    def play(caller: Caller) -> None:
+        caller.request()
+        body = b"<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"
+        caller.say("HTTP/1.1 403 Forbidden", f"content-length: {len(body)}", body=body)
+
+    token = tmp_path / "token"
+    environment.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/mine")
+    environment.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    environment.setenv("AWS_REGION", "us-east-1")
+    environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with scripted(play) as host:
+        environment.setenv("AWS_ENDPOINT_URL_STS", host.url)
+        for content in (None, "hunter2"):
+            if content is not None:
+                token.write_text(content)
+            with pytest.raises(NoriaError, match="S3 credentials cannot be had") as caught:
+                find_keys(None, None)()
+            assert "hunter2" not in caught.value.message
 
 
 @pytest.mark.parametrize("region", ["eu-west-1@evil.example.org", "a/b", "a?b"])
