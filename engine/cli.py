@@ -54,10 +54,13 @@ Exit codes:
 
 \b
 Environment:
-  AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_SAS_TOKEN, or whatever
-  azure-identity finds; with NORIA_SOURCE_ or NORIA_TARGET_ in front, for one end
+  AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_KEY,
+  or whatever azure-identity finds; with NORIA_SOURCE_ or NORIA_TARGET_ in
+  front, for one end
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, ...: AWS's own chain
-  AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_CA_BUNDLE
+  AWS_REGION, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL
+  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
+  AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE, SSL_CERT_DIR
   RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH: the token of the cluster of --address
   XDG_CACHE_HOME: where what a target can do is kept for an hour (~/.cache)
   NORIA_PYTHONPATH: more folders that workers import from; they ignore PYTHONPATH
@@ -72,7 +75,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX or file:///PATH"
+FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX, file:///PATH; or an https URL."
 Endpoint = Annotated[
     str | None, typer.Option(metavar="URL", help="Where the service answers: https://HOST[:PORT].")
 ]
@@ -187,6 +190,9 @@ def copy(
     ] = None,
     source_endpoint: Endpoint = None,
     target_endpoint: Endpoint = None,
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="Read the source without credentials.")
+    ] = False,
     *,
     options: RunOptions,
 ) -> None:
@@ -205,7 +211,11 @@ def copy(
 
         config = job_config(
             {
-                "source": {"url": source, "endpoint": source_endpoint},
+                "source": {
+                    "url": source,
+                    "endpoint": source_endpoint,
+                    "anonymous": anonymous,
+                },
                 "target": {"url": target, "endpoint": target_endpoint},
             },
             "noria copy",

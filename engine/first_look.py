@@ -272,12 +272,14 @@ def _report_store(inventory: InventoryConfig, config: JobConfig) -> tuple[Source
     if inventory.url is None:
         raise ConfigurationError(f"inventory.kind = {inventory.kind} needs inventory.url")
     end = EndConfig(url=inventory.url, endpoint=inventory.endpoint)
-    location = end.location
+    location, source = end.location, config.source
     if location.scheme is Scheme.FILE:
         # A person named this path, so that it may lead through links; stores follow none.
         folder, name = os.path.split(location.container)
         path = os.path.join(os.path.realpath(folder), name)
         return open_end(EndConfig(url="file:///"), read_only=True), path[1:]
-    if inventory.endpoint is None and location.scheme is config.source.location.scheme:
-        end = end.model_copy(update={"endpoint": config.source.endpoint})
+    if location.scheme is source.location.scheme:
+        same = location.account == source.location.account
+        endpoint = inventory.endpoint or (source.endpoint if same else None)
+        end = source.model_copy(update={"url": inventory.url, "endpoint": endpoint})
     return open_end(end, read_only=True), location.path

@@ -31,6 +31,7 @@ from noria.engine.planning import (
     finish_plan,
     job_parts,
     open_prepared,
+    open_trusted,
     prepared,
     removed_at_the_end,
 )
@@ -229,7 +230,7 @@ def verify(
 
     Workers as in run().
     """
-    prepared = open_prepared(root)
+    prepared = open_trusted(root)
     with prepared.directory.hold() as hold:
         started = time.monotonic()
         area = f"verified/{hold.epoch:010d}"
@@ -271,14 +272,14 @@ def reconcile_job(root: Path) -> Reconciliation:
 
     The manifest is read whole first, and checked against its digest.
     """
-    ready = open_prepared(root)
+    ready = open_trusted(root)
     with ready.directory.hold(), _target_listing(ready, ready.config.run) as listing:
         return _reconcile(ready, listing)
 
 
 def clean(root: Path, *, unclaimed: bool = False) -> Cleaning:
     """Abort the multipart uploads that the job has left open at its target; see engine/clean.py."""
-    ready = open_prepared(root)
+    ready = open_trusted(root)
     with ready.directory.hold(), removed_at_the_end(ready):
         return clean_uploads(ready, unclaimed=unclaimed)
 

@@ -25,6 +25,7 @@ from noria.engine.config.jobfile import JobConfig, with_endpoints
 from noria.engine.config.locations import provider_of
 from noria.engine.config.stores import open_end
 from noria.engine.first_look import SourceLook, TargetLook
+from noria.engine.trusted_ends import check_named, check_unchanged, planned_endpoints, trust_ends
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
@@ -75,8 +76,9 @@ def prepared(config: JobConfig, root: Path, say: Say) -> Iterator[Prepared]:
     if JobDirectory.exists(root):
         directory = JobDirectory.open(root)
         _refuse_other_job(directory, config)
+        trust_ends(job_parts(directory)[1].job_id, config)
         with directory.hold():
-            ready = finish_plan(directory, say)
+            ready = finish_plan(directory, say, named=config)
     else:
         ready = _plan(config, root, say)
     with removed_at_the_end(ready):
@@ -110,9 +112,16 @@ def _plan(config: JobConfig, root: Path, say: Say) -> Prepared:
         BackgroundCall(partial(importlib.import_module, "duckdb"), "imports")
         directory = _create(config, root, source, target, token)
         with directory.hold():
-            ready = finish_plan(directory, say, source)
+            ready = finish_plan(directory, say, source, named=config)
         target.removal.note_in(directory)
         return replace(ready, look=target)
+
+
+def open_trusted(root: Path) -> Prepared:
+    """The plan at root, for a command that sends requests to its ends; see check_trust()."""
+    ready = open_prepared(root)
+    check_trust(ready.directory)
+    return ready
 
 
 def open_prepared(root: Path) -> Prepared:
@@ -127,6 +136,20 @@ def open_prepared(root: Path) -> Prepared:
         facts=facts,
         manifest=manifest,
     )
+
+
+def check_trust(directory: JobDirectory, named: JobConfig | None = None) -> None:
+    """Raise ConfigurationError if an end of the job was named by nobody but its own files.
+
+    Also if this environment leads to another service than at planning. To be called before anything
+    is sent to an end. `named` is the job as this command names it.
+    """
+    config, facts = job_parts(directory)
+    if named is None or _ends(named) != _ends(config):
+        check_named(directory.root, facts.job_id, config)
+    planned = directory.job().get("endpoints")
+    if isinstance(planned, dict):  # earlier editions have not noted it
+        check_unchanged(directory.root, config, planned)
 
 
 def job_parts(directory: JobDirectory) -> tuple[JobConfig, JobFacts]:
@@ -145,12 +168,32 @@ def _refuse_other_job(directory: JobDirectory, config: JobConfig) -> None:
 
     Mixing two would move one and report the other.
     """
-    asked = directory.job().get("asked")
-    if asked != _asked(config):
-        raise ConfigurationError(
-            f"{directory.root} holds a job for other ends or another inventory; name another "
-            "directory with --job, or resume that one with `noria run`"
-        )
+    asked, wanted = directory.job().get("asked"), _asked(config)
+    if asked == wanted:
+        return
+    asked = asked if isinstance(asked, dict) else {}
+    what = [name for name in ("source", "target") if asked.get(name) != wanted[name]]
+    changes = [
+        f"its {name} is {_spoken(asked.get(name))}, not {_spoken(wanted[name])}" for name in what
+    ]
+    said = f" ({'; '.join(changes)})" if changes else ""
+    raise ConfigurationError(
+        f"{directory.root} holds a job for other ends or another inventory{said}; name another "
+        "directory with --job, or resume that one with `noria run`"
+    )
+
+
+def _spoken(asked: Any) -> str:
+    """One end of `asked`, with the endpoint, which a variable may have named."""
+    try:
+        url, endpoint = asked
+    except (TypeError, ValueError):
+        return "unknown"
+    return f"{url} at {endpoint or 'its own cloud'}"
+
+
+def _ends(config: JobConfig) -> list[tuple[str, str | None]]:
+    return [(end.url, end.endpoint) for end in (config.source, config.target)]
 
 
 def _asked(config: JobConfig) -> dict[str, Any]:
@@ -174,10 +217,13 @@ def _create(
         "config": config.model_dump(mode="json"),
         "facts": asdict(facts),
         "name_rules": asdict(rules),
+        "endpoints": planned_endpoints(config),
     }
     if target.removal.needed:
         job["probe_token"] = token
-    return JobDirectory.create(root, job)
+    directory = JobDirectory.create(root, job)
+    trust_ends(facts.job_id, config)
+    return directory
 
 
 def _probe_token(root: Path, config: JobConfig) -> str:
@@ -210,16 +256,25 @@ def _find_facts(
     return facts, found.name_rules
 
 
-def finish_plan(directory: JobDirectory, say: Say, source: SourceLook | None = None) -> Prepared:
+def finish_plan(
+    directory: JobDirectory,
+    say: Say,
+    source: SourceLook | None = None,
+    *,
+    named: JobConfig | None = None,
+) -> Prepared:
     """The plan of a job directory that the caller holds; frozen now if it is not yet.
 
-    `source` is a look at the source that is under way already.
+    `source` is a look at the source that is under way already, `named` the job as this command
+    names it.
     """
     if (directory.manifest_path / "manifest.json").is_file():
+        check_trust(directory, named)
         return open_prepared(directory.root)
     if source is not None:
         _freeze(directory, source, say)
     else:
+        check_trust(directory, named)
         with SourceLook(job_parts(directory)[0]) as source:
             _freeze(directory, source, say)
     return open_prepared(directory.root)

@@ -72,6 +72,8 @@ class WorkerEnd:
     profile: str | None
     ca_bundle: str | None
     allow_plain_http: bool
+    path_style: bool | None
+    anonymous: bool
 
     @classmethod
     def of(cls, end: End) -> WorkerEnd:

@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from noria.engine.config.addresses import file_url, read_address
 from noria.engine.config.locations import (
     METRICS_ADDRESS,
     Location,
@@ -91,6 +92,25 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _with_address(values: Any) -> Any:
+    """The values of a section with its URL in one of the three forms. Raises ValueError."""
+    if not isinstance(values, dict) or not isinstance(values.get("url"), str):
+        return values
+    try:
+        address = read_address(values["url"])
+    except ConfigurationError as error:
+        raise ValueError(error.message) from error
+    values = {**values, "url": address.url}
+    given = values.get("endpoint")
+    if address.endpoint is None:
+        return values
+    if isinstance(given, str) and given.rstrip("/") != address.endpoint:
+        raise ValueError(
+            f"the URL names the endpoint {address.endpoint}, and endpoint another one; keep one"
+        )
+    return {**values, "endpoint": address.endpoint}
+
+
 class EndConfig(_Section):
     """[source] or [target] of a job file."""
 
@@ -106,6 +126,22 @@ class EndConfig(_Section):
     """File of trusted roots. None: the system's."""
     allow_plain_http: bool = False
     """http to another machine than this one."""
+    path_style: Annotated[bool | None, BeforeValidator(_auto_is_none)] = None
+    """S3: true for HOST/BUCKET/KEY, false for BUCKET.HOST/KEY.
+
+    "auto": as the provider of the endpoint asks for; the bucket in the path if that is not known.
+    """
+    anonymous: bool = False
+    """Send no credentials: for a source that anybody may read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_copied(cls, values: Any) -> Any:
+        """A URL as people copy it becomes one of the three forms, and the endpoint that it names.
+
+        So job.json holds what was meant, whoever reads it, from whichever folder.
+        """
+        return _with_address(values)
 
     @field_validator("provider")
     @classmethod
@@ -130,6 +166,11 @@ class InventoryConfig(_Section):
     endpoint: Endpoint | None = None
     """Of the store that holds the report. None: as for the source."""
     listing_streams: Annotated[int, Field(ge=1, le=256)] = 16
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_copied(cls, values: Any) -> Any:
+        return _with_address(values)
 
 
 class PlanConfig(_Section):
@@ -234,6 +275,13 @@ class JobConfig(_Section):
     plan: PlanConfig = PlanConfig()
     run: RunConfig = RunConfig()
 
+    @field_validator("target")
+    @classmethod
+    def _target_with_credentials(cls, value: EndConfig) -> EndConfig:
+        if value.anonymous:
+            raise ValueError("anonymous is for a source; nothing is written without credentials")
+        return value
+
     def plan_options(
         self, limits: ProviderLimits, rules: NameRules, target_prefix: str
     ) -> PlanOptions:
@@ -278,7 +326,16 @@ def read_job_file(path: Path) -> JobConfig:
     for end in ("source", "target"):
         if isinstance(values.get(end), str):
             values[end] = {"url": values[end]}
+    for section in ("source", "target", "inventory"):
+        _resolve_path(values.get(section), path.parent)
     return job_config(values, str(path))
+
+
+def _resolve_path(section: Any, folder: Path) -> None:
+    """Take a relative path in a job file from the folder that the file is in, like `directory`."""
+    url = section.get("url") if isinstance(section, dict) else None
+    if isinstance(url, str) and (url in (".", "..") or url.startswith(("./", "../"))):
+        section["url"] = file_url(str(folder / url))
 
 
 def job_config(values: Mapping[str, Any], where: str) -> JobConfig:

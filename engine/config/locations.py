@@ -13,8 +13,16 @@ from enum import StrEnum
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from noria.engine.config.addresses import (
+    bucket_in_host,
+    is_known_service,
+    read_address,
+    region_of,
+    shown,
+)
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.plan.providers import provider_of_endpoint
+from noria.workers.http.environment import read_variable
 
 METRICS_ADDRESS = "127.0.0.1:9464"
 """Where /metrics is served unless the user says otherwise."""
@@ -67,16 +75,84 @@ class End(Protocol):
     def ca_bundle(self) -> str | None: ...
     @property
     def allow_plain_http(self) -> bool: ...
+    @property
+    def path_style(self) -> bool | None: ...
+    @property
+    def anonymous(self) -> bool: ...
 
 
 def s3_endpoint(end: End, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Where S3 answers at this end. None: at Amazon."""
-    return (
-        end.endpoint
-        or environment.get("AWS_ENDPOINT_URL_S3")
-        or environment.get("AWS_ENDPOINT_URL")
-        or None
+    """Where S3 answers at this end. None: at Amazon. Raises ConfigurationError.
+
+    The order is AWS's own, but that a profile which the end itself names goes before variables that
+    hold for both ends.
+    """
+    if end.endpoint is not None:
+        return _uncontradicted(end, end.endpoint, environment)
+    if end.profile is not None:
+        return _profile_endpoint(end, environment) or _endpoint_variable(environment)
+    return _endpoint_variable(environment) or _profile_endpoint(end, environment)
+
+
+def s3_region(end: End, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The region that requests at this end are signed for, if anything but AWS's chain says it.
+
+    A host that names its region takes no other one, whatever a variable says that is meant for
+    another service.
+    """
+    endpoint = s3_endpoint(end, environment)
+    return end.region or (None if endpoint is None else region_of(endpoint))
+
+
+def s3_path_style(end: End, environment: Mapping[str, str] = os.environ) -> bool | None:
+    """Whether the bucket is part of the path, if the end or its host's provider says so."""
+    endpoint = s3_endpoint(end, environment)
+    if end.path_style is not None or endpoint is None or not is_known_service(endpoint):
+        return end.path_style
+    # A dot in the name would not match the host's wildcard certificate.
+    return not bucket_in_host(endpoint) or "." in end.location.container
+
+
+def _uncontradicted(end: End, endpoint: str, environment: Mapping[str, str]) -> str:
+    """Return an end's own endpoint, if the profile that it names is not of another provider."""
+    if end.profile is not None and is_known_service(endpoint):
+        other = _profile_endpoint(end, environment)
+        if other is not None and other.rstrip("/") != endpoint.rstrip("/"):
+            raise ConfigurationError(
+                f"the profile {end.profile} has the endpoint {other}, and {end.location} is at "
+                f"{endpoint}: correct one of them"
+            )
+    return endpoint
+
+
+def _endpoint_variable(environment: Mapping[str, str]) -> str | None:
+    if (read_variable(environment, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or "").lower() == "true":
+        return None
+    return _checked_endpoint(environment, "AWS_ENDPOINT_URL_S3") or _checked_endpoint(
+        environment, "AWS_ENDPOINT_URL"
     )
+
+
+def _checked_endpoint(environment: Mapping[str, str], name: str) -> str | None:
+    value = read_variable(environment, name)
+    if value is None:
+        return None
+    try:
+        return check_endpoint(value)
+    except ValueError as error:
+        raise ConfigurationError(f"{name} is not an endpoint: {error}") from None
+
+
+def _profile_endpoint(end: End, environment: Mapping[str, str]) -> str | None:
+    from noria.workers.stores.s3.profiles import read_profile
+
+    if (read_variable(environment, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or "").lower() == "true":
+        return None
+    value = read_profile(end.profile, environment).endpoint
+    try:
+        return None if value is None else check_endpoint(value)
+    except ValueError as error:
+        raise ConfigurationError(f"the AWS profile's endpoint_url is none: {error}") from None
 
 
 def provider_of(end: End, environment: Mapping[str, str] = os.environ) -> str:
@@ -96,22 +172,19 @@ def parse_location(url: str) -> Location:
     """az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX or file:///PATH. Raises ConfigurationError.
 
     Everything after the container is a name as it is written: `?` and `#` are part of it, and
-    nothing is percent-decoded.
+    nothing is percent-decoded. Forms that people copy are read as well: see addresses.py.
     """
+    url = read_address(url).url
     scheme, separator, rest = url.partition("://")
-    if any(mark in url for mark in _SIGNED):
-        raise ConfigurationError(
-            f"{_shown(url)} contains a signature; write the location alone and put a SAS in "
-            "AZURE_STORAGE_SAS_TOKEN"
-        )
     if not separator or scheme not in list(Scheme):
+        gs = "; Google Cloud Storage speaks S3 at https://storage.googleapis.com"
         raise ConfigurationError(
-            f"{_shown(url)} is not a location; write az://ACCOUNT/CONTAINER/PREFIX, "
-            "s3://BUCKET/PREFIX or file:///PATH"
+            f"{shown(url)} is not a location; write az://ACCOUNT/CONTAINER/PREFIX, "
+            f"s3://BUCKET/PREFIX or file:///PATH{gs if scheme in ('gs', 'gcs') else ''}"
         )
     if scheme == Scheme.FILE:
         if not rest.startswith("/"):
-            raise ConfigurationError(f"{_shown(url)} needs an absolute path: file:///PATH")
+            raise ConfigurationError(f"{shown(url)} needs an absolute path: file:///PATH")
         path = os.path.normpath(unquote(rest))
         if "\0" in path:
             raise ConfigurationError("a file URL contains a NUL, which no path may; correct it")
@@ -125,10 +198,10 @@ def _cloud_location(url: str, scheme: Scheme, rest: str) -> Location:
     container = names.pop(0) if names else ""
     if "@" in account + container or (scheme == Scheme.AZURE and not account) or not container:
         form = "az://ACCOUNT/CONTAINER/PREFIX" if scheme == Scheme.AZURE else "s3://BUCKET/PREFIX"
-        raise ConfigurationError(f"{_shown(url)} is not of the form {form}")
+        raise ConfigurationError(f"{shown(url)} is not of the form {form}")
     if (account and not _ACCOUNT.fullmatch(account)) or not _CONTAINER.fullmatch(container):
         raise ConfigurationError(
-            f"{_shown(url)} has a name that no account, container or bucket can have; correct it"
+            f"{shown(url)} has a name that no account, container or bucket can have; correct it"
         )
     return Location(
         scheme=scheme, account=account, container=container, path=names[0] if names else ""
@@ -138,15 +211,6 @@ def _cloud_location(url: str, scheme: Scheme, rest: str) -> Location:
 _ACCOUNT = re.compile(r"[A-Za-z0-9-]{1,63}")
 _CONTAINER = re.compile(r"[A-Za-z0-9$._:-]{1,255}")
 """Wider than any store, and safe in a host name or a path; `tenant:bucket` is Ceph's."""
-
-_SIGNED = ("?sig=", "&sig=", "X-Amz-Signature=", "X-Amz-Credential=")
-"""What tells a URL that carries its own permission from a name with a question mark."""
-
-
-def _shown(url: str) -> str:
-    """A URL in a message: without a query, which may hold a signature, and without user info."""
-    scheme, separator, rest = url.partition("://")
-    return scheme + separator + rest.split("?")[0].rpartition("@")[2]
 
 
 def check_endpoint(value: str) -> str:

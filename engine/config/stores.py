@@ -1,6 +1,6 @@
 """Builds the store at one end of a job, with the credentials of this process.
 
-Noria's own environment variables and Azure's connection string are read here; AWS's chain and
+Noria's own environment variables and Azure's are read here and in azure_access.py; AWS's chain and
 azure-identity read theirs. The client of a store is loaded when an end needs it: the three together
 take a tenth of a second.
 """
@@ -13,8 +13,18 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from noria.engine.config.locations import End, Scheme, provider_of, s3_endpoint
+from noria.engine.config.azure_access import azure_access
+from noria.engine.config.locations import (
+    End,
+    Scheme,
+    provider_of,
+    s3_endpoint,
+    s3_path_style,
+    s3_region,
+)
 from noria.manifests.errors import ConfigurationError
+from noria.workers.http.environment import read_variable
+from noria.workers.http.proxies import Proxies
 from noria.workers.stores.protocol import TargetStore
 
 _AWS_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,63}")
@@ -44,19 +54,28 @@ def speaks_https(
     end: End, environment: Mapping[str, str] = os.environ, *, read_only: bool = False
 ) -> bool:
     """Whether the store at this end is reached over https. Nothing is sent, nothing is raised."""
-    scheme = end.location.scheme
-    if scheme is Scheme.FILE:
-        return False
-    endpoint = s3_endpoint(end, environment) if scheme is Scheme.S3 else end.endpoint
-    if endpoint is None and scheme is Scheme.AZURE:
-        from noria.workers.stores.azure.auth import parse_connection_string
+    endpoint = None
+    # What cannot be read is refused when the store is opened.
+    with contextlib.suppress(ConfigurationError):
+        endpoint = service_url(end, environment, read_only=read_only)
+    if endpoint is None:
+        return end.location.scheme is not Scheme.FILE
+    return not endpoint.lower().startswith("http:")
 
-        connection_string, _ = _azure_variables(environment, read_only=read_only)
-        # One that cannot be read is refused when the store is opened.
-        with contextlib.suppress(ConfigurationError):
-            stated = parse_connection_string(connection_string or "")
-            endpoint = stated.endpoint if stated.account == end.location.account else None
-    return endpoint is None or not endpoint.lower().startswith("http:")
+
+def service_url(
+    end: End, environment: Mapping[str, str] = os.environ, *, read_only: bool = False
+) -> str | None:
+    """Where this end's requests go. None: to files, or to the cloud's own endpoint.
+
+    Raises ConfigurationError if the environment contradicts the end.
+    """
+    scheme = end.location.scheme
+    if scheme is Scheme.S3:
+        return s3_endpoint(end, environment)
+    if scheme is Scheme.AZURE:
+        return end.endpoint or azure_access(end, environment, read_only=read_only).endpoint
+    return None
 
 
 def _open_folder(path: Path) -> TargetStore:
@@ -71,15 +90,18 @@ def _open_azure(
     from noria.workers.stores.azure.settings import AzureSettings
     from noria.workers.stores.azure.store import AzureStore
 
-    connection_string, sas = _azure_variables(environment, read_only=read_only)
+    access = azure_access(end, environment, read_only=read_only)
     return AzureStore(
         AzureSettings(
             account=end.location.account,
             container=end.location.container,
-            endpoint=end.endpoint,
-            connection_string=connection_string,
-            sas=sas,
-            ca_bundle=end.ca_bundle,
+            endpoint=end.endpoint or access.endpoint,
+            sas=access.sas,
+            account_key=access.account_key,
+            anonymous=end.anonymous,
+            identity_allowed=access.identity_allowed,
+            ca_bundle=_ca_bundle(end, environment),
+            proxies=Proxies.of(environment),
             allow_plain_http=end.allow_plain_http,
             read_only=read_only,
             ask_crc64=ask_crc64,
@@ -87,23 +109,12 @@ def _open_azure(
     )
 
 
-def _azure_variables(
-    environment: Mapping[str, str], *, read_only: bool
-) -> tuple[str | None, str | None]:
-    """Connection string and SAS of one end: those of its role before those for both."""
-    own = "NORIA_SOURCE_" if read_only else "NORIA_TARGET_"
-    connection_string, sas = (
-        environment.get(own + name) or environment.get(name)
-        for name in ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN")
-    )
-    return connection_string, sas
-
-
 def _open_s3(end: End, environment: Mapping[str, str]) -> TargetStore:
     from noria.workers.stores.s3.store import S3Settings, S3Store
 
     endpoint = s3_endpoint(end, environment)
-    if endpoint is None and not _AWS_BUCKET.fullmatch(end.location.container):
+    provider = provider_of(end, environment)
+    if provider == "aws" and not _AWS_BUCKET.fullmatch(end.location.container):
         raise ConfigurationError(
             f"{end.location} is not a bucket of Amazon S3; correct the name, or set an endpoint"
         )
@@ -111,10 +122,36 @@ def _open_s3(end: End, environment: Mapping[str, str]) -> TargetStore:
         S3Settings(
             bucket=end.location.container,
             endpoint_url=endpoint,
-            region=end.region,
-            provider=provider_of(end, environment),
+            region=s3_region(end, environment),
+            provider=provider,
             profile=end.profile,
-            ca_bundle=end.ca_bundle or environment.get("AWS_CA_BUNDLE"),
+            path_style=s3_path_style(end, environment),
+            anonymous=end.anonymous,
+            ca_bundle=_ca_bundle(end, environment),
+            proxies=Proxies.of(environment),
             allow_plain_http=end.allow_plain_http,
         )
     )
+
+
+def _ca_bundle(end: End, environment: Mapping[str, str]) -> str | None:
+    """The roots to trust at this end alone, by the first of all that its clouds' clients read.
+
+    None: those of SSL_CERT_FILE and SSL_CERT_DIR, which OpenSSL reads by itself, else the system's.
+    Raises ConfigurationError for one that is not there: OpenSSL would trust nobody, and say less.
+    """
+    names = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"]
+    if end.location.scheme is Scheme.S3:
+        names.insert(0, "AWS_CA_BUNDLE")
+    for name in names if end.ca_bundle is None else ():
+        path = read_variable(environment, name)
+        if path is None:
+            continue
+        if not os.access(path, os.R_OK):
+            raise ConfigurationError(f"{name} names {path}, which cannot be read: correct it")
+        return path if name != "SSL_CERT_FILE" else None
+    if end.ca_bundle is None and end.location.scheme is Scheme.S3:
+        from noria.workers.stores.s3.profiles import read_profile
+
+        return read_profile(end.profile, environment).ca_bundle
+    return end.ca_bundle

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, cast
 
 import typer
 
@@ -101,15 +101,20 @@ def exit_codes(as_json: bool) -> Iterator[None]:
         raise typer.Exit(code) from None
     except (typer.Exit, SystemExit):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the job can be gone on with
-        message = f"unexpected {type(error).__name__}; the job is as it was; run it again to resume"
+    except OSError as error:
+        if error.filename is None:
+            _end_unexpectedly(error, as_json)
+        # A hardened container: no home, a root that is read-only, a user without a name.
+        message = (
+            f"cannot use {error.filename}: {error.strerror}; make room or access, or name another"
+        )
         if as_json:
             with _outliving_its_reader("the error"):
-                _print_error(message, "internal", 3)
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(frame.filename).name}:{frame.lineno}"
-        _say(f"{message} (at {place})")
-        raise typer.Exit(3) from None
+                _print_error(message, "configuration", 2)
+        _say(message)
+        raise typer.Exit(2) from None
+    except Exception as error:  # noqa: BLE001 - whatever it is, the job can be gone on with
+        _end_unexpectedly(error, as_json)
     except KeyboardInterrupt:
         if as_json:
             with _outliving_its_reader("the error"):
@@ -144,6 +149,18 @@ def exit_code_of(app: typer.Typer) -> int:
     except typer.Abort:
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _end_unexpectedly(error: Exception, as_json: bool) -> NoReturn:
+    """Exit with code 3 and a line that names the kind of error and its place, but no value."""
+    message = f"unexpected {type(error).__name__}; the job is as it was; run it again to resume"
+    if as_json:
+        with _outliving_its_reader("the error"):
+            _print_error(message, "internal", 3)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    _say(f"{message} (at {place})")
+    raise typer.Exit(3) from None
 
 
 def print_summary(

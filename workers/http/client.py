@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from noria.manifests.errors import ConfigurationError
 from noria.workers.http.connection import Connection, ProtocolError, TlsConnection
+from noria.workers.http.proxies import NO_PROXIES, Proxies, Proxy
 from noria.workers.http.response import Response, Sink, read_body, read_head, read_one_head
 from noria.workers.runtime.greenlets import FiberPool, Readiness, apart, current_pool
 
@@ -84,8 +85,12 @@ class HttpSettings:
     url: str
     """scheme://host[:port]. Plain http: for this machine only, unless `allow_plain_http`."""
     ca_bundle: str | None = None
-    """PEM file with the only root certificates to trust. None: those of the system."""
+    """PEM file, or a folder of hashed ones, with the only root certificates to trust.
+
+    None: those of SSL_CERT_FILE and SSL_CERT_DIR, which OpenSSL reads, else the system's.
+    """
     allow_plain_http: bool = False
+    proxies: Proxies = NO_PROXIES
     connect_seconds: float = 10.0
     idle_seconds: float = 60.0
     """Longest wait for the next byte, in both directions."""
@@ -122,6 +127,13 @@ class HttpClient:
         self._name = url.hostname
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._tls = _tls_context(settings.ca_bundle) if url.scheme == "https" else None
+        self._proxy = settings.proxies.leading_to(url.scheme, self._name, self._port)
+        self._forwarded: tuple[str, ...] = ()
+        """What every head says to a proxy that forwards requests, as it does over plain http."""
+        self._origin = ""
+        """What a forwarded request's target begins with (RFC 9112, 3.2.2)."""
+        if self._proxy is not None and self._tls is None:
+            self._forward_through(self._proxy, url.netloc, allowed=settings.allow_plain_http)
         self._idle: defaultdict[FiberPool | None, deque[Connection]] = defaultdict(deque)
         """Those used by threads (None), and those of each pool of fibers."""
         self._addresses: tuple[float, list[_Address]] = (float("-inf"), [])
@@ -164,7 +176,19 @@ class HttpClient:
             self._keep_idle(connection)
         else:
             connection.close()
+        if self._proxy is not None and response.status == 407:
+            raise _unauthorized(self._proxy)
         return response
+
+    def _forward_through(self, proxy: Proxy, host: str, *, allowed: bool) -> None:
+        if not (allowed or _is_loopback(proxy.name)):
+            raise ConfigurationError(
+                f"plain http through the proxy {proxy} is refused: list {self._name} in NO_PROXY, "
+                "use https, or set allow_plain_http if you trust the network in between"
+            )
+        self._origin = f"http://{host}"
+        if proxy.authorization is not None:
+            self._forwarded = (f"proxy-authorization: {proxy.authorization}",)
 
     def open_ahead(self, connections: int) -> None:
         """Open so many connections for exchanges on threads; returns at once.
@@ -184,8 +208,8 @@ class HttpClient:
 
     def _head(self, request: Request, body_bytes: int | None) -> bytes:
         """Return the request's head. `body_bytes` is None if there is no body."""
-        first = f"{request.method} {request.target} HTTP/1.1"
-        lines = [first, f"host: {self.host}", "user-agent: noria"]
+        first = f"{request.method} {self._origin}{request.target} HTTP/1.1"
+        lines = [first, f"host: {self.host}", "user-agent: noria", *self._forwarded]
         lines += [f"{name}: {value}" for name, value in request.headers.items()]
         if body_bytes is not None:
             lines.append(f"content-length: {body_bytes}")
@@ -232,8 +256,11 @@ class HttpClient:
                 f"the certificate of {self._name} is not trusted ({error.verify_message}): "
                 "check the endpoint, or name its authority in ca_bundle"
             ) from error
-        except OSError as error:
-            raise TransportError(f"no connection to {self._name}: {error}", sent=False) from error
+        except (OSError, ProtocolError) as error:
+            way = "" if self._proxy is None else f" through the proxy {self._proxy}"
+            raise TransportError(
+                f"no connection to {self._name}{way}: {error}", sent=False
+            ) from error
 
     def _connect_to_any(self) -> Connection:
         failure: OSError | None = None
@@ -261,13 +288,41 @@ class HttpClient:
             seconds = self._settings.idle_seconds
             if self._tls is None:
                 return Connection(sock, readiness, seconds)
+            if self._proxy is not None:
+                self._open_tunnel(self._proxy, Connection(sock, readiness, seconds))
             return TlsConnection(sock, readiness, seconds, self._tls, self._name)
         except BaseException:
             sock.close()
             raise
 
+    def _open_tunnel(self, proxy: Proxy, connection: Connection) -> None:
+        """Have the proxy connect us to the host. Raises OSError, ProtocolError, ConfigurationError.
+
+        After this, the bytes on the connection are the host's.
+        """
+        name = f"[{self._name}]" if ":" in self._name else self._name
+        lines = [f"CONNECT {name}:{self._port} HTTP/1.1", f"host: {name}:{self._port}"]
+        if proxy.authorization is not None:
+            lines.append(f"proxy-authorization: {proxy.authorization}")
+        connection.request("\r\n".join((*lines, "", "")).encode())
+        status, _ = read_head(connection)
+        if status == 407:
+            raise _unauthorized(proxy)
+        if status in (403, 405):
+            raise ConfigurationError(
+                f"the proxy {proxy} refuses a tunnel to {name}:{self._port} ({status}): have it "
+                "allowed there, or list the host in NO_PROXY"
+            )
+        if not 200 <= status < 300:
+            raise ProtocolError(f"it answers CONNECT with {status}")
+        if connection.pending:
+            raise ProtocolError("it sends more than an answer to CONNECT")
+
     def _resolve(self) -> list[_Address]:
-        """Return the host's addresses in random order, those of the preferred family first."""
+        """Return the addresses of the host or its proxy in random order.
+
+        Those of the preferred family come first.
+        """
         now = time.monotonic()
         since, addresses = self._addresses
         if now - since > self._settings.resolve_seconds:
@@ -280,7 +335,9 @@ class HttpClient:
         return sorted(shuffled, key=lambda address: address[0] != preferred)
 
     def _look_up(self) -> list[_Address]:
-        found = socket.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
+        proxy = self._proxy
+        name, port = (self._name, self._port) if proxy is None else (proxy.name, proxy.port)
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         return [(family, place) for family, _, _, _, place in found]
 
     def _send(self, connection: Connection, head: bytes, body: Body | None) -> Response | None:
@@ -310,6 +367,9 @@ def _await_continue(connection: Connection, idle_seconds: float) -> Response | N
         status, headers = read_one_head(connection)
         if status < 200:
             return None
+        if status < 300:
+            # Nothing was sent that could have been stored.
+            raise ProtocolError(f"{status} before the body was sent")
         return read_body(connection, "PUT", status, headers)[0]
     except TimeoutError:
         return None
@@ -324,6 +384,14 @@ def _read_refusal(connection: Connection) -> Response:
     if status < 300:
         raise ProtocolError(f"{status} before the body had ended")
     return read_body(connection, "PUT", status, headers)[0]
+
+
+def _unauthorized(proxy: Proxy) -> ConfigurationError:
+    wrong = "refuses its user or password" if proxy.authorization else "asks for a password"
+    return ConfigurationError(
+        f"the proxy {proxy} {wrong} (407): write http://USER:PASSWORD@HOST:PORT, each "
+        "percent-encoded"
+    )
 
 
 def _length(body: Body | None) -> int | None:
@@ -363,9 +431,12 @@ def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
 
     Shared by all clients that trust the same: reading the system's roots takes 20 ms.
     """
+    folder = ca_bundle if ca_bundle is not None and os.path.isdir(ca_bundle) else None
     try:
-        context = ssl.create_default_context(cafile=ca_bundle)
+        context = ssl.create_default_context(cafile=None if folder else ca_bundle, capath=folder)
     except OSError as error:
-        raise ConfigurationError(f"ca_bundle cannot be read ({error}): check its path") from error
+        raise ConfigurationError(
+            f"ca_bundle {ca_bundle} cannot be read ({error}): check its path"
+        ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -504,6 +505,45 @@ def test_a_host_that_is_not_there_is_no_error_ahead(tmp_path: Path) -> None:
     client.open_ahead(2)
     with pytest.raises(TransportError):
         ask(client, "GET", "/", {})
+
+
+@pytest.mark.parametrize("status", ["200 OK", "201 Created", "204 No Content"])
+def test_success_before_the_body_is_none(status: str) -> None:
+    """Nothing was sent that could have been stored: it is no outcome, and may be tried again."""
+    received: list[bytes] = []
+
+    def play(caller: Caller) -> None:
+        assert b"expect: 100-continue" in caller.request()
+        caller.say(f"HTTP/1.1 {status}", "content-length: 0", 'etag: "x"')
+        received.append(caller.body(1))
+
+    with wired(play) as client:
+        with pytest.raises(TransportError, match="before the body") as caught:
+            ask(client, "PUT", "/", {}, body=memoryview(bytearray(LARGE)))
+        assert not caught.value.sent
+    assert received == [b""]
+
+
+def test_a_folder_of_roots_may_be_named(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "127.0.0.1")
+    folder = tmp_path / "roots"
+    folder.mkdir()
+    ended = subprocess.run(
+        ["openssl", "x509", "-hash", "-noout", "-in", authority.path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (folder / f"{ended.stdout.strip()}.0").write_bytes(authority.path.read_bytes())
+
+    def play(caller: Caller) -> None:
+        while caller.request():
+            caller.say("HTTP/1.1 200 OK", "content-length: 0")
+
+    with scripted(play, authority.context()) as host:
+        client = HttpClient(HttpSettings(url=host.url, ca_bundle=str(folder)))
+        assert ask(client, "GET", "/", {}).status == 200
+        client.close()
 
 
 def test_certificates_that_are_refused(tmp_path: Path) -> None:

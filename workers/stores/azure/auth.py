@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 from noria.manifests.errors import AccessDenied, ConfigurationError
+from noria.workers.http.environment import bare
 
 RENEW_SHARE: Final = 0.8
 """An authorization is renewed after this share of its life."""
+DEVELOPMENT_ACCOUNT: Final = "devstoreaccount1"
+DEVELOPMENT_KEY: Final = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
+"""Of every emulator of Azure Storage: they are published, and open nothing else.
+
+See "Use the Azurite emulator" in the Azure Storage reference.
+"""
 SETTLE_SECONDS: Final = 60.0
 """If a younger authorization is refused it is not renewed: a new one would be refused too."""
 
@@ -93,20 +102,38 @@ class ConnectionString:
     sas: str | None = field(repr=False)
 
 
-def parse_connection_string(text: str) -> ConnectionString:
-    """Parse a connection string. Raises ConfigurationError, whose message repeats no value."""
-    pairs = (pair.partition("=") for pair in text.strip().strip(";").split(";") if pair.strip())
-    values: Mapping[str, str] = {name.strip().lower(): value for name, _, value in pairs}
+def parse_connection_string(text: str, variable: str = "the connection string") -> ConnectionString:
+    """Parse a connection string. Raises ConfigurationError, whose message repeats no value.
+
+    The account is empty if nothing in it says which it is: a SAS for a domain of one's own.
+    """
+    pairs = (pair.partition("=") for pair in bare(text).strip(";").split(";") if pair.strip())
+    values: dict[str, str] = {name.strip().lower(): bare(value) for name, _, value in pairs}
+    if values.get("usedevelopmentstorage", "").lower() == "true":
+        proxy = values.get("developmentstorageproxyuri", "http://127.0.0.1").rstrip("/")
+        values = {
+            "accountname": DEVELOPMENT_ACCOUNT,
+            "accountkey": DEVELOPMENT_KEY,
+            "blobendpoint": f"{proxy}:10000/{DEVELOPMENT_ACCOUNT}",
+        }
     account = values.get("accountname", "")
     key = values.get("accountkey")
     sas = values.get("sharedaccesssignature")
     if not (key or sas):
         raise ConfigurationError(
-            "the connection string has neither AccountKey nor SharedAccessSignature: copy it again"
+            f"{variable} has neither AccountKey nor SharedAccessSignature: copy it again"
         )
     scheme = values.get("defaultendpointsprotocol", "https")
     suffix = values.get("endpointsuffix", "core.windows.net")
     endpoint = values.get("blobendpoint") or f"{scheme}://{account}.blob.{suffix}"
-    if not account:
-        account = endpoint.partition("://")[2].partition(".")[0]
-    return ConnectionString(account=account, endpoint=endpoint.rstrip("/"), key=key, sas=sas)
+    return ConnectionString(
+        account=account or _account_of(endpoint), endpoint=endpoint.rstrip("/"), key=key, sas=sas
+    )
+
+
+def _account_of(endpoint: str) -> str:
+    host, _, path = endpoint.partition("://")[2].partition("/")
+    before, is_azure, _ = host.partition(".blob.")
+    if is_azure:
+        return before.partition(".")[0].removesuffix("-secondary")
+    return path.partition("/")[0]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
-from noria.manifests.errors import AccessDenied
+from noria.manifests.errors import AccessDenied, ConfigurationError
 from noria.workers.stores.azure.auth import Authorization, Right, parse_connection_string
 from noria.workers.stores.azure.sas import container_sas
 from noria.workers.stores.azure.settings import API_VERSION, AzureSettings
@@ -30,18 +33,26 @@ def endpoint_and_issuer(
     endpoint = settings.endpoint or f"https://{settings.account}.blob.core.windows.net"
     if credential is not None:
         return endpoint, _tokens(credential)
-    sas, key = settings.sas, None
+    sas, key = settings.sas, settings.account_key
     if settings.connection_string:
         parsed = parse_connection_string(settings.connection_string)
-        if parsed.account == settings.account:
+        if parsed.account in ("", settings.account):
             endpoint = settings.endpoint or parsed.endpoint
-            sas, key = sas or parsed.sas, parsed.key
+            sas, key = sas or parsed.sas, parsed.key or key
+    if settings.anonymous:
+        nothing = Authorization()
+        return endpoint, lambda _: nothing
     if sas:
         fixed = Authorization(query=sas.removeprefix("?"))
         return endpoint, lambda _: fixed
     if key:
         return endpoint, _signatures(settings, key)
-    return endpoint, _tokens(_default_credential())
+    if not settings.identity_allowed:
+        raise ConfigurationError(
+            "AZURE_STORAGE_AUTH_MODE=key, and no key: set AZURE_STORAGE_KEY, a connection string "
+            "or a SAS, or unset it"
+        )
+    return endpoint, _tokens(_default_credential(endpoint))
 
 
 def _signatures(settings: AzureSettings, account_key: str) -> Callable[[Right], Authorization]:
@@ -68,10 +79,12 @@ def _tokens(credential: TokenCredential) -> Callable[[Right], Authorization]:
     def issue(right: Right) -> Authorization:
         try:
             token = credential.get_token(TOKEN_SCOPE)
-        except AzureError as error:
+        except (AzureError, OSError, ValueError) as error:
             raise AccessDenied(
-                f"no token for Azure ({type(error).__name__}): log in, set the connection string, "
-                "or give this machine an identity"
+                f"no token for Azure ({type(error).__name__}): set "
+                "AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, "
+                "log in with `az login`, give this machine an identity, or set anonymous = true at "
+                "a source that anybody may read"
             ) from error
         return Authorization(
             authorization=f"Bearer {token.token}", expires_at=float(token.expires_on)
@@ -80,7 +93,26 @@ def _tokens(credential: TokenCredential) -> Callable[[Right], Authorization]:
     return issue
 
 
-def _default_credential() -> TokenCredential:
-    from azure.identity import DefaultAzureCredential
+def _default_credential(endpoint: str) -> TokenCredential:
+    """Whatever azure-identity finds, from the authority of the cloud that the endpoint is in."""
+    from azure.identity import AzureAuthorityHosts, DefaultAzureCredential
 
-    return DefaultAzureCredential()
+    # It prints what each of its ways lacks, which is mostly not the user's; we say it in one line.
+    for name in ("azure.identity", "azure.core"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    host = (urlsplit(endpoint).hostname or "").rstrip(".")
+    authorities = {
+        ".core.chinacloudapi.cn": AzureAuthorityHosts.AZURE_CHINA,
+        ".core.usgovcloudapi.net": AzureAuthorityHosts.AZURE_GOVERNMENT,
+    }
+    authority = next(
+        ({"authority": name} for tail, name in authorities.items() if host.endswith(tail)), None
+    )
+    options = {} if authority is None or "AZURE_AUTHORITY_HOST" in os.environ else authority
+    try:
+        return DefaultAzureCredential(**options)
+    except ValueError as error:
+        raise ConfigurationError(
+            "azure-identity cannot use its variables: correct AZURE_AUTHORITY_HOST, "
+            "AZURE_TOKEN_CREDENTIALS, AZURE_TENANT_ID or AZURE_CLIENT_ID"
+        ) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from noria.workers.http.proxies import NO_PROXIES, Proxies
+
 API_VERSION: Final = "2023-11-03"
 """Has everything that is used here, and every endpoint of today knows it."""
 
@@ -13,8 +15,9 @@ API_VERSION: Final = "2023-11-03"
 class AzureSettings:
     """One container and how to reach it.
 
-    Requests are authorised by the first of these that is set: `sas`; the SAS or the key of
-    `connection_string`, if it is of this account; an identity (DefaultAzureCredential).
+    Requests are authorised by the first of these that is set: `anonymous`; `sas`; the SAS or the
+    key of `connection_string`, if it is of this account; `account_key`; an identity
+    (DefaultAzureCredential).
     """
 
     account: str
@@ -23,6 +26,11 @@ class AzureSettings:
     """URL of the account's blob service. None: the connection string's, else the public cloud's."""
     connection_string: str | None = field(default=None, repr=False)
     sas: str | None = field(default=None, repr=False)
+    account_key: str | None = field(default=None, repr=False)
+    anonymous: bool = False
+    """Send no credential: for containers that anybody may read."""
+    identity_allowed: bool = True
+    """False: do not look for an identity if there is no other credential."""
     read_only: bool = False
     """True: a SAS made from an account key allows no more than reading (the source role)."""
     ask_crc64: bool = True
@@ -32,5 +40,6 @@ class AzureSettings:
     page_keys: int = 5000
     """Most entries in one page of a list."""
     ca_bundle: str | None = None
+    proxies: Proxies = NO_PROXIES
     allow_plain_http: bool = False
     idle_seconds: float = 60.0

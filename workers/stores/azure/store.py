@@ -119,6 +119,7 @@ class AzureStore:
             HttpSettings(
                 url=self._origin,
                 ca_bundle=settings.ca_bundle,
+                proxies=settings.proxies,
                 allow_plain_http=settings.allow_plain_http,
                 idle_seconds=settings.idle_seconds,
             )
@@ -135,7 +136,8 @@ class AzureStore:
     @property
     def identity(self) -> str | None:
         settings = self._settings
-        rights = ("sas",) if settings.sas else ("key",) if settings.connection_string else ()
+        has_key = settings.connection_string or settings.account_key
+        rights = ("sas",) if settings.sas else ("key",) if has_key else ()
         return repr(("azure", self._origin, self._base, settings.tier, *rights))
 
     def open_ahead(self, connections: int) -> None:

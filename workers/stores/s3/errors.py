@@ -6,6 +6,7 @@ SeaweedFS and rclone use instead.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from noria.manifests.errors import (
@@ -23,6 +24,8 @@ from noria.manifests.errors import (
 from noria.workers.http.response import Response
 from noria.workers.stores.responses import Purpose, by_status, retry_after_seconds
 from noria.workers.stores.s3.xml import error_code
+
+_REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
 
 _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     **dict.fromkeys(
@@ -64,6 +67,10 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
             "TemporaryRedirect",
         ),
         (ConfigurationError, "set the bucket's own region and endpoint"),
+    ),
+    **dict.fromkeys(
+        ("InvalidPathAccess", "PathStyleDomainForbidden", "SecondLevelDomainForbidden"),
+        (ConfigurationError, "set path_style = false: the bucket belongs before the host's name"),
     ),
     **dict.fromkeys(
         ("OperationAborted", "ConditionalRequestConflict"),
@@ -116,6 +123,9 @@ def refusal(response: Response, purpose: Purpose, key: str | None) -> NoriaError
         kind, advice = UploadLost, "another write was under way: start another upload"
     elif (response.status, purpose) == (501, Purpose.PART):
         kind, advice = UploadLost, "the store cannot replace a part: start another upload"
+    region = response.headers.get("x-amz-bucket-region", "")
+    if kind is ConfigurationError and _REGION.fullmatch(region):
+        advice = f"{advice} (the region is {region})"
     answer = " ".join(filter(None, (str(response.status), code)))
     request_id = response.headers.get("x-amz-request-id", "none")
     message = f"the store answered a {purpose.value} with {answer}: {advice} (request {request_id})"

@@ -31,7 +31,8 @@ class SigningKeys:
 class Signer:
     """Signs requests to one host. May be called from many threads."""
 
-    def __init__(self, host: str, region: str, keys: Callable[[], SigningKeys]) -> None:
+    def __init__(self, host: str, region: str, keys: Callable[[], SigningKeys] | None) -> None:
+        """Without `keys`, requests stay unsigned: for buckets that anybody may read."""
         self._host = host
         self._region = region
         self._keys = keys
@@ -51,6 +52,8 @@ class Signer:
         `path` must be encoded, `query` encoded and sorted. All `headers` are signed; their names
         must be in lower case.
         """
+        if self._keys is None:
+            return dict(headers)
         keys = self._keys()
         now = self._now()
         day = now[:8]

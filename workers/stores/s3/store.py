@@ -7,6 +7,8 @@ retries, redirects and computes checksums by itself. See the Amazon S3 API Refer
 from __future__ import annotations
 
 import copy
+import ipaddress
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
+from noria.manifests.errors import ConfigurationError, NoriaError
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import (
     Body,
@@ -24,6 +27,7 @@ from noria.workers.http.client import (
     StreamedBody,
     TransportError,
 )
+from noria.workers.http.proxies import NO_PROXIES, Proxies
 from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.advance import Advance
@@ -51,7 +55,7 @@ from noria.workers.stores.responses import (
 )
 from noria.workers.stores.s3 import xml as s3_xml
 from noria.workers.stores.s3.aws_chunked import encoded_bytes, with_trailer
-from noria.workers.stores.s3.credentials import find_access
+from noria.workers.stores.s3.credentials import find_keys, find_region
 from noria.workers.stores.s3.errors import refusal
 from noria.workers.stores.s3.headers import (
     CRC64NVME_HEADER,
@@ -82,7 +86,7 @@ class S3Settings:
     endpoint_url: str | None = None
     """None: Amazon's endpoint of the region."""
     region: str | None = None
-    """None: the region of the profile, else us-east-1."""
+    """None: that of the environment or the profile, else us-east-1."""
     provider: str = "s3"
     """A name in manifests.plan.providers."""
     profile: str | None = None
@@ -95,7 +99,10 @@ class S3Settings:
     """32 bytes of SSE-C key, sent with every request for an object. None: no SSE-C."""
     page_keys: int = 1000
     """Most entries in one page of any list."""
+    anonymous: bool = False
+    """Sign nothing: for buckets that anybody may read."""
     ca_bundle: str | None = None
+    proxies: Proxies = NO_PROXIES
     allow_plain_http: bool = False
     idle_seconds: float = 60.0
 
@@ -110,7 +117,8 @@ class S3Store:
         capabilities: TargetCapabilities = NOTHING_KNOWN,
     ) -> None:
         """`credentials` replaces botocore's chain. Raises ConfigurationError if there are none."""
-        keys, region = find_access(settings.profile, settings.region, credentials)
+        region = settings.region or find_region(settings.profile, os.environ)
+        keys = None if settings.anonymous else find_keys(settings.profile, credentials)
         url, self._base = _address(settings, region)
         self._settings = settings
         self._keys = keys
@@ -119,6 +127,7 @@ class S3Store:
             HttpSettings(
                 url=url,
                 ca_bundle=settings.ca_bundle,
+                proxies=settings.proxies,
                 allow_plain_http=settings.allow_plain_http,
                 idle_seconds=settings.idle_seconds,
             )
@@ -137,15 +146,29 @@ class S3Store:
     def identity(self) -> str | None:
         settings = self._settings
         written = (settings.provider, settings.storage_class, settings.customer_key is not None)
-        return repr(("s3", *self._place, *written, self._keys().access_key))
+        access_key = None if self._keys is None else self._keys().access_key
+        return repr(("s3", *self._place, *written, access_key))
 
     def open_ahead(self, connections: int) -> None:
         self._client.open_ahead(connections)
 
     def check_access(self) -> None:
         response = self._call(Purpose.CONTROL, "GET", query=[("list-type", "2"), ("max-keys", "1")])
-        self._accept(response, Purpose.CONTROL, None)
+        try:
+            self._accept(response, Purpose.CONTROL, None)
+        except NoriaError as error:
+            if not self._guesses_style(response.status):
+                raise
+            raise type(error)(
+                f"{error.message}; if this store takes BUCKET.HOST alone, set path_style = false"
+            ) from error
         check_clock(response, time.time())
+
+    def _guesses_style(self, status: int) -> bool:
+        """Return True if a refusal may be about a bucket in the path, which nobody asked for."""
+        url = self._settings.endpoint_url
+        by_default = self._settings.path_style is None and url is not None and not _is_address(url)
+        return by_default and status in (400, 403, 404)
 
     def list_page(self, request: PageRequest) -> Page:
         query = [
@@ -454,10 +477,24 @@ def _address(settings: S3Settings, region: str) -> tuple[str, str]:
     if path_style is None:
         # A dot in the name would not match the host's wildcard certificate.
         path_style = settings.endpoint_url is not None or "." in settings.bucket
+    elif not path_style and _is_address(endpoint.geturl()):
+        raise ConfigurationError(
+            "path_style = false needs an endpoint with a name: no bucket can stand before an "
+            "address"
+        )
     base = endpoint.path.rstrip("/")
     if path_style:
         return f"{endpoint.scheme}://{endpoint.netloc}", f"{base}/{quote(settings.bucket)}"
     return f"{endpoint.scheme}://{settings.bucket}.{endpoint.netloc}", base
+
+
+def _is_address(url: str) -> bool:
+    """Return True if the URL's host is an IP address."""
+    try:
+        ipaddress.ip_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _written(response: Response, purpose: Purpose, key: str) -> Written:
