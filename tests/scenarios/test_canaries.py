@@ -179,3 +179,16 @@ def test_nothing_is_left_in_a_bucket_that_keeps_versions(move: Move) -> None:
     client.close()
     assert [entry["Key"] for entry in found.get("Versions", ())] == ["a"]
     assert found.get("DeleteMarkers", []) == []
+
+
+def test_a_target_that_takes_names_it_can_not_keep(
+    make_move: Callable[..., Move], rclone_s3: S3Server
+) -> None:
+    move = make_move([plain("a", 10)], **rclone_s3.env())
+    client = rclone_s3.client()
+    client.create_bucket(Bucket=move.bucket)
+    done = move.noria("run", move.job_file())
+    again = move.noria("run", move.job)
+    client.close()
+    for ended in (done, again):
+        assert (ended["reconciled"], ended["differences"]) == (True, {})
