@@ -2,15 +2,24 @@
 
 Moving need not wait for it. `probe-removed.json` in the job directory says that nothing is left: a
 command that was killed in between has written none, and the next one removes what is there.
+
+`probing.json` stands in the directory before the first canary is written, and says where that is
+and under which token. It goes once nothing is left, so a plan that was killed before it had a job
+can be cleaned up by the next command on the directory, whatever that is planned for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
-from typing import Final
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
 
+from noria.engine.config.jobfile import EndConfig
+from noria.engine.config.stores import open_end
 from noria.manifests.errors import JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.workers.stores.background import BackgroundCall
@@ -20,6 +29,7 @@ from noria.workers.stores.protocol import TargetStore
 log = logging.getLogger("noria.planning")
 
 REMOVED_FILE: Final = "probe-removed.json"
+NOTE_FILE: Final = "probing.json"
 TOKEN: Final = re.compile(r"[0-9a-f]{12}")
 INTERRUPTED_SECONDS: Final = 10.0
 """How long it may go on after Ctrl-C: it would be the last thing that a person waits for."""
@@ -33,6 +43,7 @@ class CanaryRemoval:
         self._canaries = canaries
         self._call: BackgroundCall[int] | None = None
         self._directory: JobDirectory | None = None
+        self._note: ProbeNote | None = None
         self._left = 0
 
     @property
@@ -48,6 +59,10 @@ class CanaryRemoval:
     def note_in(self, directory: JobDirectory) -> None:
         """Write down in this job directory that nothing is left, once that is so."""
         self._directory = directory
+
+    def drop_note(self, note: ProbeNote) -> None:
+        """Drop the note of this probe once nothing is left of it."""
+        self._note = note
 
     def finish(self) -> int:
         """Wait until all are removed; return how many could not be. May be repeated.
@@ -75,6 +90,8 @@ class CanaryRemoval:
         if not self._left and self._directory is not None:
             with contextlib.suppress(JobDirectoryError):  # the next command looks once more
                 self._directory.write_once(REMOVED_FILE, b"{}\n")
+        if not self._left and self._note is not None:
+            self._note.drop()
         return self._left
 
     def finish_soon(self) -> None:
@@ -82,6 +99,60 @@ class CanaryRemoval:
         self.begin()
         if self._call is not None and self._call.ends_within(INTERRUPTED_SECONDS):
             self.finish()
+
+
+class ProbeNote:
+    """What a job directory says about a probe, from before its first canary until its last."""
+
+    def __init__(self, root: Path) -> None:
+        self._directory = JobDirectory(root)
+        self._path = root / NOTE_FILE
+
+    def write(self, target: EndConfig, token: str) -> None:
+        """Durable when it returns. Raises JobDirectoryError, also if there is another's note."""
+        note = {"probe_token": token, "target": target.model_dump(mode="json")}
+        text = json.dumps(note).encode() + b"\n"
+        if (
+            not self._directory.write_once(NOTE_FILE, text)
+            and self._directory.read(NOTE_FILE) != text
+        ):
+            raise JobDirectoryError(
+                f"{self._path} names canaries at another target that could not be removed: allow "
+                "to delete them there, or name another directory with --job"
+            )
+
+    def removal(self) -> CanaryRemoval | None:
+        """What removes the canaries of a probe that was killed; None if there was none."""
+        text = self._directory.read(NOTE_FILE)
+        if text is None:
+            return None
+        try:
+            note: Mapping[str, Any] = json.loads(text)
+            token, target = note["probe_token"], EndConfig.model_validate(note["target"])
+            if not TOKEN.fullmatch(token):
+                raise ValueError("not a token")
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise JobDirectoryError(
+                f"{self._path} is damaged: remove what is below .noria-probe-* at the target, then "
+                "this file"
+            ) from None
+        removal = CanaryRemoval(Canaries(open_end(target), target.location.prefix, token))
+        removal.drop_note(self)
+        return removal
+
+    def drop(self) -> None:
+        """Forget it. A note that stays has the next command look once more."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+def remove_of_killed_plan(root: Path) -> int | None:
+    """Remove what a plan that was killed before it had a job has left at its target.
+
+    Return how many canaries and uploads could not be removed; None if there was no such plan.
+    """
+    removal = ProbeNote(root).removal()
+    return None if removal is None else removal.finish()
 
 
 def pending_removal(directory: JobDirectory, target: TargetStore, prefix: str) -> CanaryRemoval:
@@ -93,4 +164,5 @@ def pending_removal(directory: JobDirectory, target: TargetStore, prefix: str) -
         return CanaryRemoval(None)
     removal = CanaryRemoval(Canaries(target, prefix, token))
     removal.note_in(directory)
+    removal.drop_note(ProbeNote(directory.root))
     return removal

@@ -426,6 +426,8 @@ def _plan_and_run(
             overrides = {**in_file, **overrides}
             metrics_address = metrics_address or in_file.get("metrics_address")
             planned = stack.enter_context(prepared(config, root, say_unless(options.silent)))
+        else:
+            job.refuse_killed_plan(root)
         with shown(root, metrics_address, options.silent) as show:
             ended = job.run(
                 root,

@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from noria.engine.canary_removal import CanaryRemoval
+from noria.engine.canary_removal import CanaryRemoval, ProbeNote
 from noria.engine.config.jobfile import EndConfig, InventoryConfig, JobConfig
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
 from noria.engine.inventory_files import StoreReportFiles
 from noria.engine.known_targets import KnownTarget
-from noria.manifests.errors import ConfigurationError, NoriaError
+from noria.manifests.errors import AccessDenied, ConfigurationError, NoriaError
 from noria.manifests.schema import INVENTORY_SCHEMA
 from noria.workers.stores.background import BackgroundCall
-from noria.workers.stores.canaries import Canaries, canary_prefixes
+from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME, Canaries
 from noria.workers.stores.listing import Listing
 from noria.workers.stores.paced import PacedStore
 from noria.workers.stores.probe import CONNECTIONS, TargetFacts, find_target_facts
@@ -52,13 +52,15 @@ class SourceLook:
         self._store = open_end(config.source, read_only=True)
         self._stack = ExitStack()
         location, inventory = config.source.location, config.inventory
-        self._access = _checked_access(self._store, "source", config.source)
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._head: BackgroundCall[ObjectHead | None] | None = None
         self._report: BackgroundCall[InventoryReport] | None = None
         names_object = bool(location.path) and not location.path.endswith("/")
         if names_object:
             self._head = BackgroundCall(partial(self._store.head, location.path), "head")
+        self._access = _checked_access(
+            self._store, "source", config.source, self._head, lists=inventory.kind != "keys"
+        )
         if inventory.kind == "listing":
             self._store.open_ahead(min(LISTING_CONNECTIONS, inventory.listing_streams))
             self._begin_listing(inventory.listing_streams)
@@ -83,7 +85,7 @@ class SourceLook:
             path = Path(location.container)
             return path.name if path.is_file() else None
         named = self._head is not None and self._head.result() is not None
-        if named and not self._is_empty():
+        if named and not self._is_empty_or_closed():
             raise ConfigurationError(
                 "the source names an object, and others lie below the same name; write the URL "
                 "with a slash at its end to move those"
@@ -120,6 +122,16 @@ class SourceLook:
         listing = Listing(self._store, self._config.source.location.prefix, streams=streams)
         self._batches = iter(self._stack.enter_context(listing))
 
+    def _is_empty_or_closed(self) -> bool:
+        """Return True if nothing is listed, or nothing may be.
+
+        Rights that end at one object can hold no more than that one.
+        """
+        try:
+            return self._is_empty()
+        except AccessDenied:
+            return True
+
     def _is_empty(self) -> bool:
         """Wait for the first row, which rows() yields all the same."""
         first = next((batch for batch in self._batches if batch.num_rows), None)
@@ -141,11 +153,11 @@ class TargetLook:
         self.store.open_ahead(CONNECTIONS if self._recalled is None else 0)
         self._access = _checked_access(self.store, "target", config.target)
         self._provider = (
-            None if self._recalled is None else BackgroundCall(self.store.answered_as, "provider")
+            None
+            if self._recalled is None
+            else BackgroundCall(partial(self.store.answered_as, prefix), "provider")
         )
-        self._own = canary_prefixes(prefix, token)
-        if config.target.location.scheme is Scheme.FILE:
-            self._own += (DRAFT_PREFIX,)  # of a killed worker: the next reconcile removes it
+        self._prefix, self._end = prefix, config.target
         self._canaries = Canaries(self.store, prefix, token)
         self._leftovers = BackgroundCall(self._canaries.are_there, "leftovers")
         self._listing = Listing(self.store, prefix, streams=1)
@@ -156,11 +168,16 @@ class TargetLook:
         """Wait for the answer whether the target may be listed; raise ConfigurationError if not."""
         self._access.result()
 
-    def begin_probe(self) -> None:
-        """Probe the target, unless that was done lately. Both ends have to be checked before."""
+    def begin_probe(self, note: ProbeNote) -> None:
+        """Probe the target, unless that was done lately. Both ends have to be checked before.
+
+        `note` is written before the first canary, and dropped once they are removed.
+        """
         recalled, provider = self._recalled, self._provider
         if recalled is None or provider is None or provider.result() != recalled.provider:
+            note.write(self._end, self._canaries.token)
             self.removal = CanaryRemoval(self._canaries)
+            self.removal.drop_note(note)
             self._facts = BackgroundCall(self._probe, "probe")
 
     def facts(self) -> TargetFacts:
@@ -176,14 +193,21 @@ class TargetLook:
     def was_empty(self) -> bool:
         """Return True if the target held no object but folder markers, canaries and drafts.
 
-        Nothing of ours lands on a folder marker.
+        Nothing of ours lands on a folder marker. Canaries of any probe count, also of one for
+        another job that was killed: no run may take objects of others for expected because of them.
         """
         for batch in self._listing:
-            canary = pa.scalar(False)
-            for own in self._own:
-                canary = pc.or_(canary, pc.starts_with(batch["key"], own))
+            names = pc.utf8_slice_codeunits(batch["key"], len(self._prefix))
+            canary = pc.and_(
+                pc.less_equal(batch["size"], CANARY_BYTES),
+                pc.match_substring_regex(names, f"^{CANARY_NAME}$"),
+            )
             marker = pc.and_(pc.equal(batch["size"], 0), pc.ends_with(batch["key"], "/"))
-            if not pc.all(pc.or_(marker, canary), min_count=0).as_py():
+            ours = pc.or_(marker, canary)
+            if self._end.location.scheme is Scheme.FILE:
+                # Drafts of a killed worker: the next reconcile removes them.
+                ours = pc.or_(ours, pc.starts_with(batch["key"], DRAFT_PREFIX))
+            if not pc.all(ours, min_count=0).as_py():
                 return False
         return True
 
@@ -226,16 +250,39 @@ def row_of(key: str, head: ObjectHead | None) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([row], schema=INVENTORY_SCHEMA)
 
 
-def _checked_access(store: SourceStore, role: str, end: EndConfig) -> BackgroundCall[None]:
-    """A wrong name, key or endpoint is wrong usage here, whichever error it gives."""
+def _checked_access(
+    store: SourceStore,
+    role: str,
+    end: EndConfig,
+    head: BackgroundCall[ObjectHead | None] | None = None,
+    *,
+    lists: bool = True,
+) -> BackgroundCall[None]:
+    """Begin to check that what the job has to do may be done, and ask for no right beyond it.
+
+    It lists below the end's own prefix alone. `head` is the look at the one object that the end's
+    URL names, if it does: who may read that need not list. `lists` is False if nothing is listed in
+    this job. A wrong name, key or endpoint is wrong usage here, whichever error it gives.
+    """
 
     def check() -> None:
         try:
-            store.check_access()
+            store.check_access(end.location.path if head is not None else end.location.prefix)
+        except AccessDenied as error:
+            if not lists or (head is not None and _is_readable(head)):
+                return
+            raise ConfigurationError(f"{role} {end.location}: {error.message}") from error
         except NoriaError as error:
             raise ConfigurationError(f"{role} {end.location}: {error.message}") from error
 
     return BackgroundCall(check, f"check {role}")
+
+
+def _is_readable(head: BackgroundCall[ObjectHead | None]) -> bool:
+    try:
+        return head.result() is not None
+    except NoriaError:
+        return False
 
 
 def _looked_up(batch: pa.RecordBatch, source: SourceStore) -> pa.RecordBatch:

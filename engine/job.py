@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from noria.engine.canary_removal import remove_of_killed_plan
 from noria.engine.clean import Cleaning, abort_known, clean_uploads
 from noria.engine.cluster.opening import open_cluster
 from noria.engine.cluster.protocol import Cluster
@@ -62,6 +63,7 @@ from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.workers.stores.background import BackgroundCall
+from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME
 from noria.workers.stores.listing import PAGES, Listing
 
 log = logging.getLogger("noria.job")
@@ -184,6 +186,7 @@ def run(
     replaces [run] settings. `planned` is the job at root as prepared() gave it. Raises
     AnotherDriver, ConfigurationError, JobDirectoryError.
     """
+    refuse_killed_plan(root)
     directory = JobDirectory.open(root)
     with cluster or open_cluster(address, ray=ray) as cluster, directory.hold() as hold:
         started = time.monotonic()
@@ -277,8 +280,21 @@ def reconcile_job(root: Path) -> Reconciliation:
         return _reconcile(ready, listing)
 
 
+def refuse_killed_plan(root: Path) -> None:
+    """Raise ConfigurationError if a plan was killed here before it had a job; clean up after it."""
+    if not JobDirectory.exists(root) and remove_of_killed_plan(root) is not None:
+        raise ConfigurationError(
+            f"the plan in {root} was cut short before there was a job; what its probe had left at "
+            "the target was looked for and removed: plan again"
+        )
+
+
 def clean(root: Path, *, unclaimed: bool = False) -> Cleaning:
     """Abort the multipart uploads that the job has left open at its target; see engine/clean.py."""
+    if not JobDirectory.exists(root):
+        left = remove_of_killed_plan(root)
+        if left is not None:
+            return Cleaning(aborted=0, failed=left, unclaimed=0, foreign=0)
     ready = open_trusted(root)
     with ready.directory.hold(), removed_at_the_end(ready):
         return clean_uploads(ready, unclaimed=unclaimed)
@@ -406,7 +422,7 @@ def _close(
     """End a run: list its failures and, if it is complete, reconcile."""
     directory = ready.directory
     last = ending.status or _idle_status(ready, totals, Phase.RECONCILING)
-    reconciled, differences, open_uploads = False, {}, None
+    reconciled, differences, open_uploads, canaries = False, {}, None, 0
     failed = partial(write_failures, directory, ready.manifest, "sealed", FAILURES_FILE)
     if ending.complete:
         show(_in_phase(last, Phase.RECONCILING))
@@ -414,7 +430,7 @@ def _close(
             cleaning = BackgroundCall(partial(_clean_at_the_end, ready), "clean")
             failures = failed(ending.quarantined)
             found = _reconcile(ready, listing)
-        reconciled, differences = found.reconciled, _differences(found)
+        reconciled, differences, canaries = found.reconciled, _differences(found), found.canaries
         open_uploads = cleaning.result()
     else:
         failures = failed(ending.quarantined)
@@ -440,7 +456,7 @@ def _close(
         stopped=ending.message,
         differences=differences,
         open_uploads=open_uploads,
-        canaries_left=ready.removal.finish(),
+        canaries_left=max(canaries, ready.removal.finish()),
     )
 
 
@@ -554,6 +570,8 @@ def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconci
         listing,
         target_prefix=prepared.facts.target_prefix,
         extra_allowed=not prepared.facts.target_was_empty,
+        canary=CANARY_NAME,
+        canary_bytes=CANARY_BYTES,
     )
 
 

@@ -18,7 +18,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,7 @@ FRESH_SECONDS: Final = 3600.0
 SIZE_MAX: Final = 64 * 1024
 """Bytes of a file. A larger one is none of these."""
 BEST: Final = TargetCapabilities(
-    checksum=Checksum.CRC64NVME, if_absent=True, checksum_in_trailer=True
+    checksum=Checksum.CRC64NVME, if_absent=True, checksum_in_trailer=True, atomic_complete=True
 )
 _NAME: Final = re.compile(r"[0-9a-f]{64}\.")
 
@@ -66,11 +66,11 @@ class KnownTarget:
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
         fresh = 0 <= age_seconds < FRESH_SECONDS
-        return facts if fresh and facts.capabilities == BEST else None
+        return facts if fresh and _could_not_be_better(facts.capabilities) else None
 
     def keep(self, facts: TargetFacts) -> None:
         """Keep a result for the next plans. Without a place for it, do nothing."""
-        if self._path is None or facts.capabilities != BEST:
+        if self._path is None or not _could_not_be_better(facts.capabilities):
             return
         text = json.dumps({"probed": time.time(), "facts": asdict(facts)})
         with contextlib.suppress(OSError):
@@ -83,6 +83,14 @@ class KnownTarget:
             with open(os.open(scratch, flags, 0o600), "w") as file:
                 file.write(text)
             os.replace(scratch, self._path)
+
+
+def _could_not_be_better(capabilities: TargetCapabilities) -> bool:
+    """Return True if nothing but one request for each upload is lost by believing this.
+
+    A race that was lost says more than one that was won: a target that is not atomic stays so.
+    """
+    return replace(capabilities, atomic_complete=True) == BEST
 
 
 def _read_own(path: Path) -> bytes:

@@ -2,8 +2,8 @@
 
 Both ends are checked, the target is probed, the inventory is read. Nothing is written to the job
 directory before both ends have answered, and nothing to the target but the probe's canaries, which
-are removed again. A plan that was cut short is made again from the start; one that is frozen never
-changes.
+are removed again, and whose token is durable before the first of them. A plan that was cut short is
+made again from the start; one that is frozen never changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from noria.engine.canary_removal import CanaryRemoval, pending_removal
+from noria.engine.canary_removal import (
+    CanaryRemoval,
+    ProbeNote,
+    pending_removal,
+    remove_of_killed_plan,
+)
 from noria.engine.config.jobfile import JobConfig, with_endpoints
 from noria.engine.config.locations import provider_of
 from noria.engine.config.stores import open_end
@@ -103,11 +108,13 @@ def removed_at_the_end(ready: Prepared) -> Iterator[None]:
 def _plan(config: JobConfig, root: Path, say: Say) -> Prepared:
     JobDirectory.check_place(root)
     token = _probe_token(root, config)
+    killed = BackgroundCall(partial(remove_of_killed_plan, root), "killed")
     with SourceLook(config) as source, TargetLook(config, token) as target:
         say("checking both ends")
         source.check()
         target.check()
-        target.begin_probe()
+        killed.result()
+        target.begin_probe(ProbeNote(root))
         # What sorts the plan takes a tenth of a second to load: while answers are on their way.
         BackgroundCall(partial(importlib.import_module, "duckdb"), "imports")
         directory = _create(config, root, source, target, token)
@@ -252,6 +259,7 @@ def _find_facts(
         trailers=found.capabilities.checksum_in_trailer,
         target_was_empty=target.was_empty(),
         single_object=single is not None,
+        atomic_complete=found.capabilities.atomic_complete,
     )
     return facts, found.name_rules
 

@@ -42,6 +42,8 @@ class JobFacts:
     target_was_empty: bool
     single_object: bool
     """The source's URL names one object, which is right below source_prefix."""
+    atomic_complete: bool = False
+    """Jobs that were planned before this was asked do not know, and look first."""
 
     @property
     def capabilities(self) -> TargetCapabilities:
@@ -50,6 +52,7 @@ class JobFacts:
             checksum=self.checksum,
             if_absent=self.if_absent,
             checksum_in_trailer=self.trailers,
+            atomic_complete=self.atomic_complete,
         )
 
     @classmethod

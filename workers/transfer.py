@@ -333,8 +333,8 @@ class ObjectTransfer:
         The object may come from an earlier upload of this job.
         """
         upload = opened.upload
-        if not self.context.target.capabilities.if_absent:
-            # Without If-None-Match, only this look protects an object that came in the meantime.
+        if not self.context.target.capabilities.atomic_complete:
+            # If-None-Match does not hold for sure, so this look protects what has come meanwhile.
             before = self._settle(crc64nvme)
             if before is not None:
                 self.abandon(upload)

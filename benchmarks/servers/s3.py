@@ -78,9 +78,15 @@ class S3Server:
 
 @contextlib.contextmanager
 def run_seaweedfs(
-    *, access_key: str = "noria-tests", secret_key: str = "noria-tests-secret"
+    *,
+    access_key: str = "noria-tests",
+    secret_key: str = "noria-tests-secret",
+    makes_users: bool = False,
 ) -> Iterator[S3Server]:
-    """SeaweedFS: multipart, conditional writes and checksums much as AWS has them."""
+    """SeaweedFS: multipart, conditional writes and checksums much as AWS has them.
+
+    `makes_users`: its IAM makes users and policies, at the same endpoint.
+    """
     ports = dict(
         zip(
             SEAWEEDFS_SERVICES,
@@ -104,6 +110,7 @@ def run_seaweedfs(
                 "-admin.ui=false",
                 "-master.telemetry=false",
                 f"-volume.max={SEAWEEDFS_VOLUMES}",
+                f"-s3.iam.readOnly={str(not makes_users).lower()}",
             ],
             folder=folder,
             endpoint=f"http://127.0.0.1:{ports['s3']}",

@@ -50,6 +50,7 @@ def plan_summary(prepared: Prepared) -> dict[str, Any]:
             "provider": facts.provider,
             "checksum": facts.checksum.value,
             "if_absent": facts.if_absent,
+            "atomic_complete": facts.atomic_complete,
             "was_empty": facts.target_was_empty,
             "canaries_left": prepared.removal.finish(),
         },
@@ -64,7 +65,7 @@ def print_plan(summary: Mapping[str, Any]) -> None:
     target = summary["target"]
     print(
         f"target: {target['provider']}; verifies {target['checksum']} at ingest; "
-        + ("writes only if absent" if target["if_absent"] else "cannot write only if absent")
+        + _condition(target)
         + ("" if target["was_empty"] else "; was not empty, so each object is looked for first")
     )
     if summary["left_out"]:
@@ -73,6 +74,18 @@ def print_plan(summary: Mapping[str, Any]) -> None:
         _print_table(rows, "objects", "left out because")
     print(f"manifest digest {summary['digest']}")
     print(f"run it: noria run {summary['directory']}")
+
+
+def _condition(target: Mapping[str, Any]) -> str:
+    """What the target's If-None-Match is worth, in words."""
+    if not target["if_absent"]:
+        return "cannot write only if absent"
+    if target["atomic_complete"]:
+        return "writes only if absent"
+    return (
+        "writes only if absent, but for uploads that are completed at the same moment, so each "
+        "is looked for first"
+    )
 
 
 def run_summary(ended: RunReport, root: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@
     verified/EPOCH/                            results and seals of a later verification
     status.json, verify-status.json            caches for people and metrics, replaced every second
     reconcile.json, failures.parquet           reports, made again by every run
+    probing.json                               where a probe writes, until its canaries are gone
     probe-removed.json                         the probe's canaries are gone from the target
     pseudonyms.key                             makes the names that reports show instead of keys
     driver.lock                                held by the living driver

@@ -67,6 +67,8 @@ class Reconciliation:
     """Landed entries that share a target key with another."""
     extra: int
     """Listed, and not of this job."""
+    canaries: int = 0
+    """Listed, and written by a probe, which could not remove them. Not counted as extra."""
     extra_allowed: bool
     """The target was not empty when the job was planned, so others' objects are expected there."""
 
@@ -83,12 +85,16 @@ def reconcile(
     *,
     target_prefix: str,
     extra_allowed: bool,
+    canary: str | None = None,
+    canary_bytes: int = 0,
 ) -> Reconciliation:
     """Compare all three; writes reconcile.json and the differences. May be repeated at any time.
 
-    `listing` yields INVENTORY_SCHEMA batches of everything below the target's prefix. Raises
-    JobDirectoryError if seals overlap, if a sealed result is not the file that was sealed, or if a
-    seal's sums are not those of its receipts.
+    `listing` yields INVENTORY_SCHEMA batches of everything below the target's prefix. `canary` is a
+    regular expression for whole names below it, by which probes name what they write; what is
+    larger than `canary_bytes` is none of that. Raises JobDirectoryError if seals overlap, if a
+    sealed result is not the file that was sealed, or if a seal's sums are not those of its
+    receipts.
     """
     scratch = directory.path(".reconcile").absolute()
     shutil.rmtree(scratch, ignore_errors=True)
@@ -97,7 +103,8 @@ def reconcile(
         # Receipts first: a listing that is under way goes on meanwhile.
         _spool_receipts(directory, manifest, scratch / "receipts.parquet")
         _spool_listing(listing, target_prefix, scratch / "listing.parquet")
-        report = _compare(directory, manifest, scratch, extra_allowed)
+        ours = (canary, canary_bytes)
+        report = _compare(directory, manifest, scratch, extra_allowed, ours)
     except OSError as error:
         raise JobDirectoryError(
             f"cannot reconcile in {scratch}: {error.strerror or type(error).__name__}; "
@@ -192,13 +199,18 @@ insert into differences
 insert into differences
   select 'merged', min(key), target_key from landed group by target_key having count(*) > 1;
 insert into differences
-  select 'extra', null, t.target_key from listing t anti join landed l using (target_key)
+  select case when {canary} then 'canary' else 'extra' end, null, t.target_key
+  from listing t anti join landed l using (target_key)
   where coalesce(t.size, 1) > 0 or (t.target_key <> '' and not ends_with(t.target_key, '/'));
 """
 
 
 def _compare(
-    directory: JobDirectory, manifest: Manifest, scratch: Path, extra_allowed: bool
+    directory: JobDirectory,
+    manifest: Manifest,
+    scratch: Path,
+    extra_allowed: bool,
+    canary: tuple[str | None, int],
 ) -> Reconciliation:
     # Imported where it is used: a command that does not reconcile need not wait for it.
     import duckdb
@@ -215,6 +227,7 @@ def _compare(
                     manifest=", ".join(map(_pattern, files or [_write_empty_manifest(scratch)])),
                     receipts=_pattern(scratch / "receipts.parquet"),
                     listing=_pattern(scratch / "listing.parquet"),
+                    canary=_canary_condition(*canary),
                 )
             )
             differences = database.execute(
@@ -245,8 +258,16 @@ def _compare(
         differing=counts.get("differing", 0),
         merged=counts.get("merged", 0),
         extra=counts.get("extra", 0),
+        canaries=counts.get("canary", 0),
         extra_allowed=extra_allowed,
     )
+
+
+def _canary_condition(name: str | None, largest: int) -> str:
+    """SQL that is true for a row of `listing t` that a probe has written."""
+    if name is None:
+        return "false"
+    return f"(t.size <= {largest} and regexp_full_match(t.target_key, {_quoted(name)}, 's'))"
 
 
 def _write_empty_manifest(scratch: Path) -> Path:

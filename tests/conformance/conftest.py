@@ -44,7 +44,12 @@ class Ways:
     smallest_part: int = 1
 
 
-ALL = TargetCapabilities(checksum=Checksum.CRC64NVME, if_absent=True, checksum_in_trailer=True)
+ALL = TargetCapabilities(
+    checksum=Checksum.CRC64NVME,
+    if_absent=True,
+    checksum_in_trailer=True,
+    atomic_complete=True,
+)
 
 WAYS: Mapping[str, Ways] = {
     "azurite": Ways(
@@ -54,7 +59,9 @@ WAYS: Mapping[str, Ways] = {
         checks_whole=False,
         states_whole_crc=False,
     ),
-    "seaweedfs": Ways(capabilities=ALL, smallest_part=5 * 1024 * 1024),
+    "seaweedfs": Ways(
+        capabilities=replace(ALL, atomic_complete=False), smallest_part=5 * 1024 * 1024
+    ),
     "rclone_s3": Ways(
         capabilities=TargetCapabilities(checksum=Checksum.MD5),
         keeps_tags=False,

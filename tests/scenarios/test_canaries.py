@@ -114,3 +114,81 @@ def test_a_command_that_is_interrupted_leaves_no_canary(move: Move, proxy: Fault
     out, err = process.communicate(timeout=30)
     assert process.returncode == 3, (out, err)
     assert canaries(move) == []
+
+
+def test_a_plan_that_is_killed_in_the_probe_is_cleaned_up_by_any_next_command(
+    move: Move, proxy: FaultProxy
+) -> None:
+    """The token is durable before the first canary, so no plan and no job is needed for it."""
+    came, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        came.set()
+        released.wait(WAIT_SECONDS)
+
+    for command in ("clean", "run"):
+        came.clear()
+        released.clear()
+        fault = Fault(match=on(Operation.COMPLETE), action=meanwhile(hold), times=None)
+        proxy.add(fault)
+        process = move.start("plan", move.job_file())
+        assert came.wait(WAIT_SECONDS)
+        process.kill()
+        process.communicate(timeout=10)
+        proxy.remove(fault)
+        released.set()
+        assert not (move.job / "job.json").exists()
+        assert canaries(move)
+        ended = move.start(command, str(move.job))
+        out, err = ended.communicate(timeout=60)
+        assert ended.returncode == (0 if command == "clean" else 2), (out, err)
+        assert canaries(move) == [], (command, out, err, list(move.job.iterdir()))
+    done = move.noria("run", move.job_file())
+    assert done["reconciled"] is True
+    assert done["differences"] == {}
+
+
+def test_canaries_that_stay_are_no_objects_of_others(move: Move, proxy: FaultProxy) -> None:
+    """A key without the right to delete: the canaries are counted, and nothing is `extra`."""
+    proxy.add(Fault(match=on(Operation.DELETE), action=refuse(403, "AccessDenied"), times=None))
+    done = move.noria("run", move.job_file())
+    assert (done["reconciled"], done["differences"]) == (True, {})
+    assert done["canaries_left"] >= len({key for key in canaries(move) if "upload" not in key}) > 0
+
+
+def test_a_large_object_under_a_canarys_name_is_extra(move: Move) -> None:
+    move.noria("plan", move.job_file())
+    client = move.seaweedfs.client()
+    client.put_object(
+        Bucket=move.bucket, Key=".noria-probe-0123456789ab/hidden", Body=b"more than a canary"
+    )
+    client.put_object(Bucket=move.bucket, Key=".noria-probe-0123456789ab/standing", Body=b"canary")
+    client.close()
+    process = move.start("run", str(move.job), "--json")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, (out, err)
+    assert json.loads(out)["differences"] == {"extra": 1}
+
+
+def test_nothing_is_left_in_a_bucket_that_keeps_versions(move: Move) -> None:
+    client = move.seaweedfs.client()
+    client.put_bucket_versioning(Bucket=move.bucket, VersioningConfiguration={"Status": "Enabled"})
+    done = move.noria("run", move.job_file())
+    assert (done["reconciled"], done["canaries_left"]) == (True, 0)
+    found = client.list_object_versions(Bucket=move.bucket)
+    client.close()
+    assert [entry["Key"] for entry in found.get("Versions", ())] == ["a"]
+    assert found.get("DeleteMarkers", []) == []
+
+
+def test_a_target_that_takes_names_it_can_not_keep(
+    make_move: Callable[..., Move], rclone_s3: S3Server
+) -> None:
+    move = make_move([plain("a", 10)], **rclone_s3.env())
+    client = rclone_s3.client()
+    client.create_bucket(Bucket=move.bucket)
+    done = move.noria("run", move.job_file())
+    again = move.noria("run", move.job)
+    client.close()
+    for ended in (done, again):
+        assert (ended["reconciled"], ended["differences"]) == (True, {})

@@ -19,7 +19,7 @@ from noria.workers.http.client import BodyWriter, Send
 from noria.workers.stores.background import BackgroundCall, all_results, wait_for_all
 from noria.workers.stores.listing import list_objects
 from noria.workers.stores.paced import PacedTarget, RetryPolicy, Stopped
-from noria.workers.stores.protocol import Checksum, ObjectHead, TargetStore
+from noria.workers.stores.protocol import Checksum, ObjectHead, TargetStore, Written
 
 T = TypeVar("T")
 
@@ -41,6 +41,12 @@ _OTHER_CRC: Final = 0x3FC7D9EBA8753764
 _ATTRIBUTES: Final = Attributes(metadata={"canary": "yes"})
 
 
+CANARY_NAME: Final = r"/?\.noria-probe-[0-9a-f]{12}(/.*|-slash)"
+"""A regular expression for the whole name of any job's canary below its prefix."""
+CANARY_BYTES: Final = 7
+"""No canary is larger: what is, is somebody's object, whatever its name."""
+
+
 def canary_prefixes(prefix: str, token: str) -> tuple[str, ...]:
     """With what the names of all canaries begin, as the target may list them."""
     base = f"{prefix}.noria-probe-{token}/"
@@ -58,9 +64,14 @@ class Canaries:
         self._prefixes = canary_prefixes(prefix, token)
         self.base = self._prefixes[0]
         self.at_root = None if prefix else self._prefixes[1]
+        self.token = token
         self._txid = f"probe.{token}"
         self._written: set[str] = set()
         """Names whose write succeeded; the target may have given them others."""
+        self._versions: set[tuple[str, str]] = set()
+        """Names and ids of what was written, if the target keeps versions."""
+        self._began = False
+        """True once this object has written: what it has not is of a probe that was killed."""
         self._listed: set[str] = set()
         self._open: set[tuple[str, str]] = set()
         self._removing = False
@@ -86,10 +97,10 @@ class Canaries:
             crc64nvme=CRC if body else 0,
         )
         try:
-            put()
+            written = put()
         except OutcomeUnknown:
-            put()
-        self._written.add(key)
+            written = put()
+        self._note(key, written)
 
     def send_damaged(
         self, target: PacedTarget, key: str, checksum: Checksum, upload_id: str | None = None
@@ -128,29 +139,39 @@ class Canaries:
 
         Return the checksum in the response to the part.
         """
+        part = self.send_part(target, key, upload_id, streamed=streamed)
+        all_results(after)
+        self.complete(target, key, upload_id, part)
+        return part.crc64nvme
+
+    def send_part(
+        self, target: PacedTarget, key: str, upload_id: str, *, streamed: bool = False
+    ) -> Written:
+        """Send the canary as the only part of an upload."""
+        self._go_on()
+        body: memoryview | BodyWriter = _write_body if streamed else BODY
+        return target.put_part(key, upload_id, 1, body, size=len(BODY), crc64nvme=lambda: CRC)
+
+    def complete(self, target: PacedTarget, key: str, upload_id: str, part: Written) -> None:
+        """Complete an upload of one part."""
         self._go_on()
         size = len(BODY)
-        body: memoryview | BodyWriter = _write_body if streamed else BODY
-        written = target.put_part(key, upload_id, 1, body, size=size, crc64nvme=lambda: CRC)
-        all_results(after)
-        self._go_on()
         complete = partial(
             target.complete_upload,
             key,
             upload_id,
-            [PartRecord(number=1, size=size, etag=written.etag, crc64nvme=CRC, chunks=b"")],
+            [PartRecord(number=1, size=size, etag=part.etag, crc64nvme=CRC, chunks=b"")],
             size=size,
             crc64nvme=CRC,
             attributes=_ATTRIBUTES,
             txid=self._txid,
         )
         try:
-            complete()
+            written = complete()
         except OutcomeUnknown:
-            complete()
-        self._written.add(key)
+            written = complete()
+        self._note(key, written)
         self._open.discard((key, upload_id))
-        return written.crc64nvme
 
     def is_own(self, head: ObjectHead | None, size: int) -> bool:
         """Return True if a canary has the size and the transfer id it was written with."""
@@ -175,6 +196,7 @@ class Canaries:
         Raises what listing them raises. May be repeated.
         """
         self._removing = True
+        keeps_versions = bool(self._versions) or not self._began
         self._stopping.set()  # a request of an interrupted probe is not tried again
         wait_for_all(self._calls, LEAVE_SECONDS)
         self._calls.clear()
@@ -191,16 +213,26 @@ class Canaries:
             self._delete(self._written - objects)
             self._written.clear()
             listing = self.call(self._list_uploads)
+            versions = self.call(self._list_versions) if keeps_versions else None
             objects, uploads = self.listed(), listing.result()
+            self._versions = set() if versions is None else versions.result()
             # Azure goes on to list what cannot be aborted there, and drops it by itself.
-            if not objects and uploads <= aborted:
+            if not objects and not self._versions and uploads <= aborted:
                 break
-        return len(objects) + len(uploads - aborted)
+            # What has only old versions or a marker left is listed by no other list.
+            self._written |= {key for key, _ in self._versions}
+        return len(objects | {key for key, _ in self._versions}) + len(uploads - aborted)
+
+    def _note(self, key: str, written: Written) -> None:
+        self._written.add(key)
+        if written.version_id is not None:
+            self._versions.add((key, written.version_id))
 
     def _go_on(self) -> None:
         """Raise Stopped if the canaries are being removed: an interrupted probe writes no more."""
         if self._removing:
             raise Stopped
+        self._began = True
 
     def _delete(self, keys: Iterable[str]) -> None:
         """Delete objects, those below another's name before that one."""
@@ -216,8 +248,20 @@ class Canaries:
             waiting = above
 
     def _delete_one(self, key: str) -> None:
+        """Delete all that is known to stand under a name.
+
+        In a bucket that keeps versions a plain deletion only hides the object behind a marker, so
+        versions go by their ids, and markers of ours with them. Azure deletes no current version.
+        """
+        ids = [version for name, version in self._versions if name == key]
+        if not ids or self.target.provider == "azure":
+            self._delete_version(key, None)
+        for version_id in ids:
+            self._delete_version(key, version_id)
+
+    def _delete_version(self, key: str, version_id: str | None) -> None:
         with contextlib.suppress(NoriaError):  # the listing shows what is left
-            self.target.delete_object(key)
+            self.target.delete_object(key, version_id)
 
     def _abort(self, uploads: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Abort uploads, those of one name one by one; return those that are aborted."""
@@ -238,6 +282,21 @@ class Canaries:
 
     def _list_uploads(self) -> set[tuple[str, str]]:
         return {(upload.key, upload.upload_id) for upload in self.target.list_uploads(self.base)}
+
+    def _list_versions(self) -> set[tuple[str, str]]:
+        """Versions and markers of canaries, as far as the target tells.
+
+        A bucket that never kept any names its objects `null`; those go as objects do.
+        """
+        found: set[tuple[str, str]] = set()
+        with contextlib.suppress(NoriaError):  # it takes a right of its own
+            for prefix in self._prefixes:
+                found |= {
+                    (version.key, version.version_id)
+                    for version in self.target.list_versions(prefix)
+                    if version.is_marker or version.version_id not in ("", "null")
+                }
+        return found
 
     def _list(self, prefix: str) -> set[str]:
         batches = list_objects(self.target.inner, prefix, streams=1)

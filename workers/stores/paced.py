@@ -46,6 +46,7 @@ from noria.workers.runtime.silence import HOLD_SECONDS, Silences
 from noria.workers.stores.protocol import (
     Checksum,
     ListedUpload,
+    ListedVersion,
     ObjectHead,
     Page,
     PageRequest,
@@ -144,9 +145,9 @@ class PacedStore(SourceStore):
     def open_ahead(self, connections: int) -> None:
         self.inner.open_ahead(connections)
 
-    def check_access(self) -> None:
+    def check_access(self, prefix: str = "") -> None:
         """Try once, without retries: the caller wants to know now."""
-        self.inner.check_access()
+        self.inner.check_access(prefix)
 
     def list_page(self, request: PageRequest) -> Page:
         tries = _Tries(self, StoreOperation.LIST, request.prefix)
@@ -294,11 +295,11 @@ class PacedTarget(PacedStore, TargetStore):
             with tries:
                 return self.inner.send_damaged(key, checksum, upload_id)
 
-    def answered_as(self) -> str | None:
-        tries = _Tries(self, StoreOperation.LIST, "")
+    def answered_as(self, prefix: str = "") -> str | None:
+        tries = _Tries(self, StoreOperation.LIST, prefix)
         while True:
             with tries:
-                return self.inner.answered_as()
+                return self.inner.answered_as(prefix)
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
         tries = _Tries(self, StoreOperation.LIST_PARTS, key)
@@ -347,11 +348,17 @@ class PacedTarget(PacedStore, TargetStore):
         """Try once, without retries: it is done again at the next reconcile."""
         self.inner.remove_drafts()
 
-    def delete_object(self, key: str) -> None:
+    def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
+        tries = _Tries(self, StoreOperation.LIST, prefix)
+        while True:
+            with tries:
+                return iter(list(self.inner.list_versions(prefix)))
+
+    def delete_object(self, key: str, version_id: str | None = None) -> None:
         tries = _Tries(self, StoreOperation.DELETE, key)
         while True:
             with tries:
-                return self.inner.delete_object(key)
+                return self.inner.delete_object(key, version_id)
 
     def _counted(self, body: memoryview | BodyWriter) -> memoryview | BodyWriter:
         """Return the body of one try, so that its bytes are counted."""
@@ -494,11 +501,11 @@ class _Tries:
         return True
 
     def _refuses_this_object_alone(self, error: AccessDenied) -> bool:
-        """Return True if `denied_alone` is set and the container itself may be listed."""
+        """Return True if `denied_alone` is set and the container may be listed there."""
         if not self._store.denied_alone or error.key is None:
             return False
         try:
-            self._store.inner.check_access()
+            self._store.inner.check_access(error.key)
         except NoriaError:
             return False
         return True

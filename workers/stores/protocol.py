@@ -40,6 +40,11 @@ class TargetCapabilities:
     """Sent by put_object and put_part; the target refuses a body that does not have it."""
     if_absent: bool = False
     """The target honours If-None-Match:* for a PUT and for completing an upload."""
+    atomic_complete: bool = False
+    """Of uploads of one key that are completed at once with If-None-Match, one alone succeeds.
+
+    If not, the condition holds only for what has stood for a while, so a completion looks first.
+    """
     checksum_in_trailer: bool = False
     """The target verifies a checksum that follows a streamed part."""
 
@@ -86,6 +91,15 @@ class ListedUpload:
     key: str
     upload_id: str
     started_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedVersion:
+    """A version of an object in a bucket that keeps them, or the marker of a deletion."""
+
+    key: str
+    version_id: str
+    is_marker: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +155,8 @@ class SourceStore(Protocol):
         Returns at once, and raises nothing.
         """
 
-    def check_access(self) -> None:
-        """Check that the container exists and may be listed.
+    def check_access(self, prefix: str = "") -> None:
+        """Check that the container exists and may be listed below `prefix`.
 
         Raises ConfigurationError or AccessDenied.
         """
@@ -254,8 +268,11 @@ class TargetStore(SourceStore, Protocol):
         For the probe alone. Raises DigestRefused if the target verifies the checksum.
         """
 
-    def answered_as(self) -> str | None:
-        """Return the name in manifests.plan.providers that the target's responses give away."""
+    def answered_as(self, prefix: str = "") -> str | None:
+        """Return the name in manifests.plan.providers that the target's responses give away.
+
+        It is asked for no more than a listing below `prefix`.
+        """
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
         """Return part number -> (size, etag) of the parts that the target holds, from all pages.
@@ -295,8 +312,11 @@ class TargetStore(SourceStore, Protocol):
         cannot be removed. Raises what a listing raises.
         """
 
-    def delete_object(self, key: str) -> None:
-        """Delete an object; do nothing if it is missing.
+    def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
+        """Yield all versions and delete markers below `prefix`, if the target names them."""
+
+    def delete_object(self, key: str, version_id: str | None = None) -> None:
+        """Delete an object, or one version of it for good; do nothing if it is missing.
 
         Used only for a probe's canaries and for what `noria bench` wrote.
         """

@@ -60,11 +60,11 @@ class Failing:
             self.calls.append(verb)
             if self.errors:
                 raise self.errors.pop(0)
-            return [] if verb == "list_uploads" else None
+            return [] if verb in ("list_uploads", "list_versions") else None
 
         return answer
 
-    def check_access(self) -> None:
+    def check_access(self, prefix: str = "") -> None:
         if self.access is not None:
             raise self.access
 
@@ -113,6 +113,7 @@ VERBS: dict[str, tuple[StoreOperation, Callable[[PacedTarget], object]]] = {
     ),
     "abort_upload": (StoreOperation.ABORT, lambda store: store.abort_upload("k", "u")),
     "list_uploads": (StoreOperation.LIST, lambda store: store.list_uploads("")),
+    "list_versions": (StoreOperation.LIST, lambda store: store.list_versions("")),
     "delete_object": (StoreOperation.DELETE, lambda store: store.delete_object("k")),
 }
 ONCE = {"check_access", "close", "with_capabilities", "capabilities", "provider"} | {

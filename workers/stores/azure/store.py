@@ -68,6 +68,7 @@ from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
     Checksum,
     ListedUpload,
+    ListedVersion,
     ObjectHead,
     Page,
     PageRequest,
@@ -143,8 +144,9 @@ class AzureStore:
     def open_ahead(self, connections: int) -> None:
         self._client.open_ahead(connections)
 
-    def check_access(self) -> None:
+    def check_access(self, prefix: str = "") -> None:
         query = [("restype", "container"), ("comp", "list"), ("maxresults", "1")]
+        query += [("prefix", prefix)] if prefix else []
         check_clock(self._accept(self._call(Purpose.CONTROL, "GET", query=query)), time.time())
 
     def list_page(self, request: PageRequest) -> Page:
@@ -261,7 +263,7 @@ class AzureStore:
         )
         self._accept(response, Purpose.PART, key)
 
-    def answered_as(self) -> str | None:
+    def answered_as(self, prefix: str = "") -> str | None:
         return self.provider
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
@@ -314,8 +316,13 @@ class AzureStore:
     def remove_drafts(self) -> None:
         """Do nothing: the service drops a request that was cut off."""
 
-    def delete_object(self, key: str) -> None:
-        response = self._call(Purpose.CONTROL, "DELETE", key)
+    def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
+        """As in protocol.py; none is listed, what was written here is known by its id."""
+        return iter(())
+
+    def delete_object(self, key: str, version_id: str | None = None) -> None:
+        query = [("versionid", version_id)] if version_id else []
+        response = self._call(Purpose.CONTROL, "DELETE", key, query=query)
         if response.status != 404:
             self._accept(response, Purpose.CONTROL, key)
 

@@ -70,6 +70,7 @@ from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
     Checksum,
     ListedUpload,
+    ListedVersion,
     ObjectHead,
     Page,
     PageRequest,
@@ -117,7 +118,7 @@ class LocalStore:
     def open_ahead(self, connections: int) -> None:
         """Do nothing: there are none."""
 
-    def check_access(self) -> None:
+    def check_access(self, prefix: str = "") -> None:
         with mapped(Purpose.CONTROL, None):
             if not self._root.is_dir():
                 raise ConfigurationError("the root is not a folder: create it, or correct the path")
@@ -280,7 +281,7 @@ class LocalStore:
         else:
             checking.put_part(key, upload_id, 1, body, size=len(body), crc64nvme=lambda: 0)
 
-    def answered_as(self) -> str | None:
+    def answered_as(self, prefix: str = "") -> str | None:
         return self.provider
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
@@ -362,7 +363,10 @@ class LocalStore:
                     with contextlib.suppress(OSError):  # a listing shows what is left
                         os.unlink(entry.name, dir_fd=root)
 
-    def delete_object(self, key: str) -> None:
+    def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
+        return iter(())
+
+    def delete_object(self, key: str, version_id: str | None = None) -> None:
         path = _path(key)
         if path is None or _is_reserved(path):
             return

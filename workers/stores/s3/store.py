@@ -35,6 +35,7 @@ from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
     Checksum,
     ListedUpload,
+    ListedVersion,
     ObjectHead,
     Page,
     PageRequest,
@@ -152,8 +153,8 @@ class S3Store:
     def open_ahead(self, connections: int) -> None:
         self._client.open_ahead(connections)
 
-    def check_access(self) -> None:
-        response = self._call(Purpose.CONTROL, "GET", query=[("list-type", "2"), ("max-keys", "1")])
+    def check_access(self, prefix: str = "") -> None:
+        response = self._list_one(prefix)
         try:
             self._accept(response, Purpose.CONTROL, None)
         except NoriaError as error:
@@ -301,9 +302,8 @@ class S3Store:
         )
         self._accept(response, Purpose.PART, key)
 
-    def answered_as(self) -> str | None:
-        query = [("list-type", "2"), ("max-keys", "1")]
-        return provider_of_answer(self._call(Purpose.CONTROL, "GET", query=query).headers)
+    def answered_as(self, prefix: str = "") -> str | None:
+        return provider_of_answer(self._list_one(prefix).headers)
 
     def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
         newest: dict[int, s3_xml.ListedPart] = {}
@@ -389,10 +389,34 @@ class S3Store:
     def remove_drafts(self) -> None:
         """Do nothing: the service drops a request that was cut off."""
 
-    def delete_object(self, key: str) -> None:
-        response = self._call(Purpose.CONTROL, "DELETE", key)
+    def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
+        markers, advance = None, Advance()
+        while True:
+            query = [
+                ("versions", ""),
+                ("encoding-type", "url"),
+                ("max-keys", str(self._settings.page_keys)),
+                ("prefix", prefix),
+            ]
+            if markers is not None:
+                query += [("key-marker", markers[0]), ("version-id-marker", markers[1])]
+            response = self._call(Purpose.CONTROL, "GET", query=query)
+            found, markers = s3_xml.parse_versions(self._result(response, Purpose.CONTROL, None))
+            advance.check(tuple((one.key, one.version_id) for one in found) or None, markers)
+            yield from found
+            if markers is None:
+                return
+
+    def delete_object(self, key: str, version_id: str | None = None) -> None:
+        query = [("versionId", version_id)] if version_id else []
+        response = self._call(Purpose.CONTROL, "DELETE", key, query=query)
         if response.status != 404:
             self._accept(response, Purpose.CONTROL, key)
+
+    def _list_one(self, prefix: str) -> Response:
+        """Ask for one name below `prefix`: the least that a listing can be."""
+        query = [("list-type", "2"), ("max-keys", "1"), *([("prefix", prefix)] if prefix else [])]
+        return self._call(Purpose.CONTROL, "GET", query=query)
 
     def _read(
         self,

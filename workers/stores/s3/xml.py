@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from noria.manifests.model import PartRecord
 from noria.workers.stores.listing import check_names_and_sizes, inventory_batch
-from noria.workers.stores.protocol import ListedUpload, Page
+from noria.workers.stores.protocol import ListedUpload, ListedVersion, Page
 from noria.workers.stores.responses import malformed_is_unavailable, plain_etag
 from noria.workers.stores.xml import check_root, parse_document
 
@@ -111,6 +111,30 @@ def parse_uploads(root: ElementTree.Element) -> tuple[list[ListedUpload], tuple[
     return uploads, (
         decode(root.findtext("NextKeyMarker", "")),
         root.findtext("NextUploadIdMarker", ""),
+    )
+
+
+@malformed_is_unavailable("versions")
+def parse_versions(
+    root: ElementTree.Element,
+) -> tuple[list[ListedVersion], tuple[str, str] | None]:
+    """Parse a page of ListObjectVersions; return it and the next page's (key, version id)."""
+    check_root(root, "ListVersionsResult")
+    decode = unquote_plus if root.findtext("EncodingType") == "url" else str
+    versions = [
+        ListedVersion(
+            key=decode(item.findtext("Key", "")),
+            version_id=item.findtext("VersionId", ""),
+            is_marker=item.tag == "DeleteMarker",
+        )
+        for item in root
+        if item.tag in ("Version", "DeleteMarker")
+    ]
+    if root.findtext("IsTruncated") != "true":
+        return versions, None
+    return versions, (
+        decode(root.findtext("NextKeyMarker", "")),
+        root.findtext("NextVersionIdMarker", ""),
     )
 
 
