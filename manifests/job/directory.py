@@ -53,7 +53,8 @@ _EPOCH = re.compile(r"epochs/([0-9]{10})\.json")
 
 _KEEP = ".keep"
 LOCK_FILE = "driver.lock"
-LOOKED_AT_SECONDS = 1.0
+LOOKED_AT_SECONDS = 10.0
+"""How long a driver waits for those who only look at its lock."""
 FRESH_SECONDS = 10.0
 """A driver is heard of every second. One of another machine that was not for so long is dead."""
 
@@ -357,7 +358,10 @@ class JournalFile:
 
 
 def _lock(file: BinaryIO) -> None:
-    """Take the driver's lock. Whoever only looks at it (is_held) holds it for a moment."""
+    """Take the driver's lock. Raises OSError, at once if another driver has it.
+
+    Whoever only looks at it (is_held) holds it for a moment, and shares it.
+    """
     until = time.monotonic() + LOOKED_AT_SECONDS
     while True:
         try:
@@ -365,7 +369,9 @@ def _lock(file: BinaryIO) -> None:
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES) or time.monotonic() > until:
                 raise
-            time.sleep(LOOKED_AT_SECONDS / 10)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # no driver shares its lock
+            fcntl.flock(file, fcntl.LOCK_UN)
+            time.sleep(LOOKED_AT_SECONDS / 1000)
         else:
             return
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from noria.engine import job
 from noria.engine.status import STATUS_FILE, VERIFY_STATUS_FILE, Phase, load_status, save_status
+from noria.manifests.errors import AnotherDriver
 from noria.manifests.job.directory import JobDirectory
 from tests.support.finished_jobs import finish_job
 from tests.support.moves import NORIA
@@ -138,10 +141,8 @@ def test_one_that_was_planned_only_says_so(ends: list[str], tmp_path: Path) -> N
 
 def test_a_look_at_the_lock_keeps_no_driver_out(tmp_path: Path) -> None:
     directory = JobDirectory.open(finish_job(tmp_path).root)
-    looking = subprocess.Popen(
-        ["flock", "--shared", "--nonblock", directory.root / "driver.lock", "sleep", "0.2"]
-    )
-    time.sleep(0.05)
-    with directory.hold():
-        pass
-    looking.wait(timeout=10)
+    looking = open(directory.root / "driver.lock", "rb")  # noqa: SIM115 - the thread closes it
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.2, looking.close).start()
+    with directory.hold(), pytest.raises(AnotherDriver):
+        directory.hold()
