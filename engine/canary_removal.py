@@ -141,9 +141,13 @@ class ProbeNote:
         return removal
 
     def drop(self) -> None:
-        """Forget it. A note that stays has the next command look once more."""
+        """Forget it, and a folder that holds nothing else: no job came of that plan.
+
+        A note that stays has the next command look once more.
+        """
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
+            self._path.parent.rmdir()  # refused if anything is in it
 
 
 def remove_of_killed_plan(root: Path) -> int | None:

@@ -261,7 +261,7 @@ class _Look:
                 part = canaries.send_part(target, key, upload_id)
                 start.wait(LAST_RACER_SECONDS)
             except BaseException:
-                start.abort()  # without this one it is no race, and none may wait for it
+                start.abort()  # without this one nobody races, and none may wait for it
                 raise
             canaries.complete(target, key, upload_id, part)
 
