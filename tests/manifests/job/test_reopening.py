@@ -122,4 +122,5 @@ def test_which_causes_may_pass() -> None:
         "outcome_unknown",
         "upload_lost",
         "source_unreadable",
+        "internal",
     }
