@@ -320,6 +320,8 @@ def test_ctrl_c_in_a_terminal_does_not_reach_a_child(modules: Path) -> None:
     )
     pid, terminal = pty.fork()
     if pid == 0:
+        # A shell without job control has what it starts in the background ignore it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.execv(sys.executable, [sys.executable, "-c", code])
     try:
         said = _read_until(terminal, b"waiting")
