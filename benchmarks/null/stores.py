@@ -122,6 +122,7 @@ class NullSource:
         """For Noria, and with SSL_CERT_FILE for what is written in Go. See NullSink.env."""
         return {
             "AZURE_STORAGE_CONNECTION_STRING": self.connection_string,
+            **_trust("REQUESTS_CA_BUNDLE", self.ca_bundle),
             **_trust("SSL_CERT_FILE", self.ca_bundle),
         }
 
