@@ -182,6 +182,7 @@ class Driver:
         self._budget, self._spec = self._begin_budget()
         for _ in range(self._workers_wanted()):
             self._start_worker()
+        self._keep_time()
         while not self._finished:
             for event in self._cluster.poll(POLL_SECONDS):
                 self._on_event(event)

@@ -114,7 +114,9 @@ class S3Bucket:
         settings = S3Settings(
             bucket=self.name, endpoint_url=endpoint, region=REGION, idle_seconds=idle_seconds
         )
-        known = TargetCapabilities(checksum=Checksum.CRC64NVME, if_absent=True)
+        known = TargetCapabilities(
+            checksum=Checksum.CRC64NVME, if_absent=True, atomic_complete=True
+        )
         return S3Store(settings, self._credentials, known)
 
     def put(self, key: str, body: bytes, *, states_crc: bool = False) -> None:
@@ -190,7 +192,7 @@ class AzureContainer:
             connection_string=self.server.connection_string,
             idle_seconds=idle_seconds,
         )
-        known = TargetCapabilities(checksum=Checksum.MD5, if_absent=True)
+        known = TargetCapabilities(checksum=Checksum.MD5, if_absent=True, atomic_complete=True)
         return AzureStore(settings, capabilities=known)  # Azurite checks no CRC64
 
     def put(self, key: str, body: bytes, *, states_crc: bool = False) -> None:
