@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import signal
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -44,6 +48,11 @@ settings.register_profile("noria", deadline=None)
 settings.load_profile("noria")
 
 
+LOST_SECONDS = 5.0
+"""After which an end is asked for again: what is raised within a callback of the garbage collector
+or a `__del__` is dropped."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM came. As Ctrl-C it passes Hypothesis and `except Exception`, and ends the session."""
 
@@ -51,13 +60,25 @@ class Terminated(KeyboardInterrupt):
 def pytest_sessionstart(session: pytest.Session) -> None:
     """By default SIGTERM ends Python at once: servers and temporary folders would stay."""
 
+    raised = -math.inf
+
     def end(number: int, frame: FrameType | None) -> None:
-        # `timeout` sends it twice: the second must not break off the cleaning up.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        nonlocal raised
+        if time.monotonic() < raised + LOST_SECONDS / 2:
+            return  # `timeout` sends it twice: the second must not break off the cleaning up
+        raised = time.monotonic()
         session.shouldstop = "ended by SIGTERM"  # in case the code under test takes the exception
+        again = threading.Timer(LOST_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
         raise Terminated("the session was ended by SIGTERM")
 
     signal.signal(signal.SIGTERM, end)
+
+
+def pytest_keyboard_interrupt() -> None:
+    """The session ends: from here on SIGTERM has nothing to add."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

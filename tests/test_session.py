@@ -37,27 +37,40 @@ def test_second(server):
 """
 
 
-def test_sigterm_ends_the_session_and_its_servers(tmp_path: Path) -> None:
+DROPPED = TESTS.replace(
+    """    (HERE / "running").touch()
+""",
+    """    class Noted:
+        def __del__(self):
+            (HERE / "running").touch()
+            time.sleep(1)
+
+    Noted()
+""",
+)
+
+
+@pytest.mark.parametrize("tests", [TESTS, DROPPED], ids=["in a test", "where Python drops it"])
+def test_sigterm_ends_the_session_and_its_servers(tests: str, tmp_path: Path) -> None:
     """Also if it comes twice, as `timeout` sends it, and inside a property test."""
-    (tmp_path / "test_two.py").write_text(TESTS)
+    (tmp_path / "test_two.py").write_text(tests)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = servers: as ours\n")
     plugins = ("-p", "tests.conftest", "-p", "no:cacheprovider")
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "pytest", *plugins, f"--rootdir={tmp_path}", "test_two.py"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )
-    try:
-        wait_until((tmp_path / "running").exists, "the first test")
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGTERM)
-        printed, _ = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            wait_until((tmp_path / "running").exists, "the first test")
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
+            printed, _ = process.communicate(timeout=50)
+        finally:
+            process.kill()
     assert process.returncode == pytest.ExitCode.INTERRUPTED, printed
     assert "ended by SIGTERM" in printed
     assert "no tests ran" in printed, "none is said to have failed"
