@@ -100,6 +100,8 @@ class RunReport:
     retried: int = 0
     """Entries that had failed in earlier runs, and were tried again."""
     causes: Mapping[str, int] = field(default_factory=dict)
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """Cause -> entries of the inventory that are not in the manifest: outside the prefix, ..."""
     failures: tuple[Failure, ...] = ()
     stopped: str | None = None
     """Why the run ended before the end."""
@@ -412,6 +414,7 @@ def _close(
         complete=ending.complete,
         failed=failed_objects,
         causes=final.causes,
+        passed_over=ready.manifest.passed_over,
         failures=tuple(listed_failures(directory, failures, show_keys)),
         stopped=ending.message,
         differences=differences,

@@ -55,11 +55,37 @@ class Reason(StrEnum):
     NAME_TOO_LONG = "name_too_long"
     NAME_MERGED = "name_merged"
     NAME_REFUSED = "name_refused"
+    NAME_NOT_UTF8 = "name_not_utf8"
+    LINK = "link"
+    """A symbolic link of a file system: links are not followed."""
+    SPECIAL_FILE = "special_file"
+    """A socket, pipe or device of a file system."""
 
     @property
     def refused(self) -> bool:
         """True if a person has to act, False if leaving the entry out is normal policy."""
-        return self not in (Reason.FOLDER_STUB, Reason.NOT_CURRENT)
+        return self not in _LEFT_BY_POLICY
+
+
+_LEFT_BY_POLICY = (
+    Reason.FOLDER_STUB,
+    Reason.NOT_CURRENT,
+    Reason.LINK,
+    Reason.SPECIAL_FILE,
+)
+
+
+class PassedOver(StrEnum):
+    """Why an entry of a listing or an inventory has no row in the manifest, and is counted only."""
+
+    OUTSIDE_PREFIX = "outside_prefix"
+    OTHER_CONTAINER = "other_container"
+    DUPLICATE = "duplicate"
+    """The same row again."""
+    SUPERSEDED = "superseded"
+    """Another current row of a key, older than the one that is kept."""
+    NOT_CURRENT = "not_current"
+    """A version or snapshot of a key that has a row."""
 
 
 class ShardKind(StrEnum):

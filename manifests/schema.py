@@ -43,6 +43,9 @@ INVENTORY_SCHEMA = pa.schema(
     content_md5     16 bytes
     crc64nvme       whole object, as the source states it (Azure's Content-CRC64 is the same)
     tier            as the store spells it: Hot, Cool, Cold, Archive, STANDARD, GLACIER, ...
+    blob_type       as the store spells it: BlockBlob, PageBlob, AppendBlob; a file system's entry
+                    that is no file that can be moved has the Reason here: link, special_file,
+                    name_not_utf8
     is_folder       hdi_isfolder stub
     not_current     null for a current object; else snapshot, version, deleted or delete_marker
 """

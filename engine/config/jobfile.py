@@ -130,6 +130,17 @@ class InventoryConfig(_Section):
     endpoint: Endpoint | None = None
     """Of the store that holds the report. None: as for the source."""
     listing_streams: Annotated[int, Field(ge=1, le=256)] = 16
+    names: Literal["whole", "relative"] = "whole"
+    """Of a key list: as the container has them, or below the source's prefix.
+
+    Keys in failures.parquet are relative.
+    """
+
+    @model_validator(mode="after")
+    def _relative_names_in_a_list(self) -> InventoryConfig:
+        if self.names == "relative" and self.kind != "keys":
+            raise ValueError('names = "relative" is for kind = "keys" alone')
+        return self
 
 
 class PlanConfig(_Section):

@@ -25,6 +25,16 @@ _REASONS = {
     "name_too_long": "a name longer than the target takes",
     "name_merged": "the target would store it under another name (plan.names = escape maps it)",
     "name_refused": "the target refuses the name (plan.names = escape maps it)",
+    "name_not_utf8": "a file name that is not UTF-8: rename it (convmv does that), then plan again",
+    "link": "symbolic links: they are not followed",
+    "special_file": "sockets, pipes and devices: nothing to move",
+}
+_PASSED_OVER = {
+    "outside_prefix": "outside the source's prefix",
+    "other_container": "in another container",
+    "duplicate": "named twice",
+    "superseded": "older rows of the same name",
+    "not_current": "old versions and snapshots of objects that are here",
 }
 
 
@@ -41,6 +51,7 @@ def plan_summary(prepared: Prepared) -> dict[str, Any]:
         "left_out": {
             reason: counts["objects"] for reason, counts in manifest.facts["reasons"].items()
         },
+        "passed_over": manifest.passed_over,
         "inventory": manifest.facts["inventory"],
         "shards": manifest.facts["shards"]["count"],
         "target": {
@@ -68,6 +79,7 @@ def print_plan(summary: Mapping[str, Any]) -> None:
         left_out = summary["left_out"].items()
         rows = [(f"{count:,}", _REASONS.get(reason, reason)) for reason, count in left_out]
         _print_table(rows, "objects", "left out because")
+    _print_passed_over(summary["passed_over"])
     print(f"manifest digest {summary['digest']}")
     print(f"run it: noria run {summary['directory']}")
 
@@ -86,6 +98,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
         levels = ", ".join(f"{count:,} {name}" for name, count in summary["levels"].items())
         print(f"verified: {levels}")
     _print_causes(summary["causes"])
+    _print_passed_over(summary["passed_over"])
     _print_failures(summary["failures"], summary["failed"])
     passing = sum(count for cause, count in summary["causes"].items() if cause in passing_causes())
     if passing and summary["complete"]:
@@ -190,6 +203,14 @@ def print_clean(summary: Mapping[str, Any]) -> None:
 def _print_causes(causes: Mapping[str, int]) -> None:
     for cause, count in causes.items():
         print(f"  {count:,} {cause}: {_REASONS.get(cause, 'see failures.parquet')}")
+
+
+def _print_passed_over(passed_over: Mapping[str, int]) -> None:
+    if passed_over:
+        found = ", ".join(
+            f"{count:,} {_PASSED_OVER[cause]}" for cause, count in passed_over.items()
+        )
+        print(f"passed over, not part of the job: {found}")
 
 
 def _print_failures(failures: list[Mapping[str, Any]], total: int) -> None:

@@ -49,6 +49,7 @@ ALL = TargetCapabilities(checksum=Checksum.CRC64NVME, if_absent=True, checksum_i
 WAYS: Mapping[str, Ways] = {
     "azurite": Ways(
         capabilities=ALL,
+        keeps_metadata_case=True,
         ascii_metadata_only=True,
         knows_uploads=False,
         checks_whole=False,

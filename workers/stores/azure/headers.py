@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from noria.manifests.errors import TargetRefused
 from noria.manifests.model import Attributes
+from noria.workers.http.response import as_written
 from noria.workers.stores.metadata import require_ascii, split_provenance, with_provenance
 from noria.workers.stores.protocol import ObjectHead
 from noria.workers.stores.responses import malformed_is_unavailable, modified_seconds, plain_etag
@@ -70,8 +71,11 @@ def read_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -
 
 @malformed_is_unavailable("a blob's headers")
 def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
+    # Names of metadata have a case here, and Azure keeps it.
     stored = {
-        name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
+        as_written(headers, name)[len(_META) :]: value
+        for name, value in headers.items()
+        if name.startswith(_META)
     }
     metadata, txid, modified = split_provenance(stored)
     return ObjectHead(
