@@ -13,11 +13,14 @@
     │   ├── SourceMissing        the source object is gone
     │   ├── SourceUnreadable     archived, customer-keyed, or refused for this object alone
     │   ├── TargetConflict       the target has another object of this name
-    │   └── TargetRefused        the target cannot hold this object (name, size, metadata)
+    │   └── TargetRefused        the target cannot hold this object (name, size)
+    │       ├── AttributesRefused    its metadata, headers or tags, and the policy is to refuse
+    │       └── TagsRefused          the target has no tags
     └── Fatal                the run stops; the job stays resumable
         ├── ConfigurationError   wrong usage, job file, missing container; exit code 2
         ├── InventoryError       an inventory that cannot be trusted, with file and line; code 2
         ├── AccessDenied         credentials refused or expired; exit code 2 if nothing has begun
+        │   └── TagsDenied           a write with tags was refused: the right to tags may be missing
         ├── ClockSkewed          the clock of this machine is too far from the store's
         ├── StoreSilent          a store has answered nobody for run.outage_seconds
         ├── JobDirectoryError    the job directory is damaged, full, or of another version
@@ -130,6 +133,14 @@ class TargetRefused(Skippable):
     cause = "target_refused"
 
 
+class AttributesRefused(TargetRefused):
+    cause = "attributes_refused"
+
+
+class TagsRefused(TargetRefused):
+    cause = "tags_refused"
+
+
 class Fatal(NoriaError):
     """The run stops here; what is sealed stays, and the job can be resumed."""
 
@@ -144,6 +155,10 @@ class InventoryError(Fatal):
 
 class AccessDenied(Fatal):
     cause = "access_denied"
+
+
+class TagsDenied(AccessDenied):
+    """The same request without tags may be allowed."""
 
 
 class ClockSkewed(Fatal):

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from noria.manifests.errors import NoriaError, SourceChanged, SourceMissing
-from noria.manifests.model import Level, ObjectEntry, Outcome, Receipt
+from noria.manifests.model import AttributeChange, Level, ObjectEntry, Outcome, Receipt
 from noria.workers.digest import tree_root
 from noria.workers.stores.protocol import ObjectHead, Written
 
@@ -32,6 +32,8 @@ class LandingEvidence:
     """The source stated a checksum for some of its parts only."""
     parts: int = 0
     bytes_moved: int = 0
+    changes: frozenset[AttributeChange] = frozenset()
+    """How the attributes that were written differ from the source's."""
 
 
 def landed_receipt(
@@ -64,6 +66,7 @@ def landed_receipt(
         bytes_moved=evidence.bytes_moved,
         attempt=attempt,
         finished_ms=int(time.time() * 1000),
+        changes=",".join(sorted(evidence.changes)) or None,
     )
 
 

@@ -81,6 +81,7 @@ def _open_azure(
             sas=sas,
             ca_bundle=end.ca_bundle,
             allow_plain_http=end.allow_plain_http,
+            tier=end.storage_class,
             read_only=read_only,
             ask_crc64=ask_crc64,
         )
@@ -116,5 +117,10 @@ def _open_s3(end: End, environment: Mapping[str, str]) -> TargetStore:
             profile=end.profile,
             ca_bundle=end.ca_bundle or environment.get("AWS_CA_BUNDLE"),
             allow_plain_http=end.allow_plain_http,
+            storage_class=end.storage_class,
+            encryption=end.encryption,
+            kms_key_id=end.kms_key_id,
+            acl=end.acl,
+            request_payer=end.request_payer,
         )
     )

@@ -81,7 +81,7 @@ def freeze(
             spool = RowSpool(scratch, options)
         with spool:
             outside = _spool_rows(spool, batches, source_prefix, options, directory)
-            left_out = Counter({PassedOver.OUTSIDE_PREFIX: outside})
+            left_out: Counter[PassedOver] = Counter({PassedOver.OUTSIDE_PREFIX: outside})
             left_out.update(passed_over())
             if not spool.rows:
                 _refuse_nothing(left_out)
@@ -89,7 +89,10 @@ def freeze(
                 if suit_parts:
                     options = _with_suitable_parts(options, spool)
                 facts = _write(spool, scratch / "manifest", options, memory_limit_bytes)
-        facts["inventory"] |= {"rows": spool.rows + left_out.total(), **left_out}
+        facts["inventory"] |= {
+            "rows": spool.rows + left_out.total(),
+            **{cause.value: count for cause, count in left_out.items()},
+        }
         facts |= {"schema": SCHEMA_VERSION, "source_prefix": source_prefix}
         with disk_errors(directory):
             write_facts(scratch / "manifest", facts)

@@ -61,7 +61,7 @@ def classify(batch: pa.RecordBatch, options: PlanOptions) -> pa.RecordBatch:
     ):
         if pc.any(applies).as_py():
             reason = pc.if_else(applies, value.value, reason)
-    target_key, reason = _name(batch.column("key"), reason, options)
+    target_key, reason = _name(batch.column("key"), batch.column("size"), reason, options)
     return batch.append_column("target_key", target_key).append_column("reason", reason)
 
 
@@ -75,13 +75,18 @@ def escape(keys: pa.Array, options: PlanOptions) -> tuple[pa.Array, pa.Array]:
     return escaped, name_faults(_whole(escaped, prefix), limits, rules)
 
 
-def _name(keys: pa.Array, reason: pa.Array, options: PlanOptions) -> tuple[pa.Array, pa.Array]:
+def _name(
+    keys: pa.Array, sizes: pa.Array, reason: pa.Array, options: PlanOptions
+) -> tuple[pa.Array, pa.Array]:
     faults = name_faults(_whole(keys, options.target_prefix), options.limits, options.rules)
     target_key = pa.nulls(len(keys), pa.string())
     faulty = pc.and_(pc.is_valid(faults), pc.is_null(reason))
     if not pc.any(faulty).as_py():
         return target_key, reason
     if options.names == "refuse":
+        # An empty `d/` marks a folder, as Azure's stubs do, where the target needs no mark.
+        marks = pc.and_(pc.equal(sizes, 0), pc.ends_with(keys, "/"))
+        faults = pc.if_else(marks, Reason.FOLDER_STUB.value, faults)
         return target_key, pc.if_else(faulty, faults, reason)
     escaped, left = escape(keys.filter(faulty), options)
     landing = pc.if_else(pc.is_null(left), escaped, pa.scalar(None, pa.string()))

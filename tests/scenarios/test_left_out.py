@@ -18,10 +18,9 @@ LATIN_1 = b"caf\xe9.txt"
 
 
 def copy_folder(source: Path, target: Path, job: Path, exit_code: int) -> dict[str, Any]:
-    command = ["copy", source.as_uri(), target.as_uri(), "--job", job, "--metrics-address", "off"]
-    ended = subprocess.run(
-        [NORIA, *command, "--json"], capture_output=True, text=True, timeout=100, check=False
-    )
+    command: list[str | Path] = [NORIA, "copy", source.as_uri(), target.as_uri(), "--json"]
+    command += ["--job", job, "--metrics-address", "off"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == exit_code, ended.stderr
     document: dict[str, Any] = json.loads(ended.stdout)
     return document

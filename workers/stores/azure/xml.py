@@ -53,7 +53,7 @@ def parse_blobs(root: ElementTree.Element) -> Page:
     check_root(root, "EnumerationResults")
     blobs = root.find("Blobs")
     if blobs is None:
-        # Azure writes the element into every page. What has none is no page, and not an empty one.
+        # Azure writes the element into every page. What has none is not a page, least an empty one.
         raise ValueError("a page without a list of blobs")
     rows: list[dict[str, str | None]] = []
     names: list[str] = []
