@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -27,6 +27,7 @@ from noria.engine.config.stores import open_end
 from noria.engine.inventory_files import StoreReportFiles
 from noria.engine.known_targets import KnownTarget
 from noria.manifests.errors import AccessDenied, ConfigurationError, NoriaError
+from noria.manifests.model import PassedOver
 from noria.manifests.schema import INVENTORY_SCHEMA
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME, Canaries
@@ -106,6 +107,10 @@ class SourceLook:
                 yield _looked_up(batch, self._store) if looked_up else batch
         else:
             yield from self._batches
+
+    def passed_over(self) -> Mapping[PassedOver, int]:
+        """Entries of the report that rows() did not yield, by cause, once it has ended."""
+        return {} if self._report is None else self._report.result().summary.passed_over
 
     def report_time(self) -> str | None:
         """When the report that the rows come from was begun, for people."""
@@ -304,13 +309,14 @@ def _open_report(config: JobConfig) -> InventoryReport:
         "keys": InventoryKind.KEYS,
     }
     inventory, location = config.inventory, config.source.location
+    relative = inventory.names == "relative"
     store, name = _report_store(inventory, config)
     return read_inventory(
-        kinds[inventory.kind],
+        InventoryKind.RELATIVE_KEYS if relative else kinds[inventory.kind],
         StoreReportFiles(store, name),
         name,
         container=location.container,
-        prefix=location.prefix if inventory.kind != "keys" else "",
+        prefix=location.prefix,
         account=location.account or None,
     )
 

@@ -102,6 +102,10 @@ class RunReport:
     retried: int = 0
     """Entries that had failed in earlier runs, and were tried again."""
     causes: Mapping[str, int] = field(default_factory=dict)
+    changes: Mapping[str, int] = field(default_factory=dict)
+    """AttributeChange -> entries that landed with other attributes than the source's."""
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """Cause -> entries of the inventory that are not in the manifest: outside the prefix, ..."""
     failures: tuple[Failure, ...] = ()
     stopped: str | None = None
     """Why the run ended before the end."""
@@ -452,6 +456,8 @@ def _close(
         complete=ending.complete,
         failed=failed_objects,
         causes=final.causes,
+        changes=final.changes,
+        passed_over=ready.manifest.passed_over,
         failures=tuple(listed_failures(directory, failures, show_keys)),
         stopped=ending.message,
         differences=differences,

@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 from noria.engine.status import JobStatus, Phase
 from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation, StoreRole
 from noria.manifests.errors import NoriaError, Retryable
-from noria.manifests.model import LATENCY_BUCKETS, Level, Outcome, Reason
+from noria.manifests.model import LATENCY_BUCKETS, AttributeChange, Level, Outcome, Reason
 
 OTHER = "other"
 """The label value of all that is beyond a label's closed set."""
@@ -81,6 +81,7 @@ STORE = Label("store", tuple(StoreRole))
 OPERATION = Label("operation", tuple(StoreOperation))
 OUTCOME = Label("outcome", tuple(Outcome))
 LEVEL = Label("level", tuple(Level))
+CHANGE = Label("change", tuple(AttributeChange))
 PHASE = Label("phase", tuple(Phase))
 STATE = Label("state", ("pending", "leased", "settled", "quarantined"))
 RETRY_CAUSE = Label("cause", RETRYABLE)
@@ -165,6 +166,9 @@ METRICS: tuple[Metric, ...] = (
            lambda status: _by(status.levels), (LEVEL,)),
     Metric("noria_unlanded_objects", Kind.COUNTER, "Sealed entries that did not land, by cause.",
            lambda status: _by(status.causes), (END_CAUSE,)),
+    Metric("noria_changed_objects", Kind.COUNTER,
+           "Landed entries whose attributes differ from the source's, by what differs.",
+           lambda status: _by(status.changes), (CHANGE,)),
     Metric("noria_shards", Kind.GAUGE, "Shards, or spans of shards, by state.",
            lambda status: _by(status.shards), (STATE,)),
 

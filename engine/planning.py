@@ -32,7 +32,7 @@ from noria.engine.config.stores import open_end
 from noria.engine.first_look import SourceLook, TargetLook
 from noria.engine.trusted_ends import check_named, check_unchanged, planned_endpoints, trust_ends
 from noria.engine.worker_spec import JobFacts
-from noria.manifests.errors import ConfigurationError, JobDirectoryError
+from noria.manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.freeze import freeze
 from noria.manifests.manifest.reader import Manifest, open_manifest
@@ -119,7 +119,12 @@ def _plan(config: JobConfig, root: Path, say: Say) -> Prepared:
         BackgroundCall(partial(importlib.import_module, "duckdb"), "imports")
         directory = _create(config, root, source, target, token)
         with directory.hold():
-            ready = finish_plan(directory, say, source, named=config)
+            try:
+                ready = finish_plan(directory, say, source, named=config)
+            except (ConfigurationError, InventoryError):
+                # What is corrected now may be another job than this one.
+                directory.withdraw()
+                raise
         target.removal.note_in(directory)
         return replace(ready, look=target)
 
@@ -171,12 +176,14 @@ def job_parts(directory: JobDirectory) -> tuple[JobConfig, JobFacts]:
 
 
 def _refuse_other_job(directory: JobDirectory, config: JobConfig) -> None:
-    """Raise ConfigurationError if the directory was planned for other ends or another inventory.
+    """Raise ConfigurationError if the directory was planned for another job than `config`.
 
-    Mixing two would move one and report the other.
+    Other ends or another inventory: mixing two would move one and report the other. Another [plan]:
+    a frozen plan does not change, and what is ignored must be said.
     """
     asked, wanted = directory.job().get("asked"), _asked(config)
     if asked == wanted:
+        _refuse_other_plan(directory, config)
         return
     asked = asked if isinstance(asked, dict) else {}
     what = [name for name in ("source", "target") if asked.get(name) != wanted[name]]
@@ -188,6 +195,16 @@ def _refuse_other_job(directory: JobDirectory, config: JobConfig) -> None:
         f"{directory.root} holds a job for other ends or another inventory{said}; name another "
         "directory with --job, or resume that one with `noria run`"
     )
+
+
+def _refuse_other_plan(directory: JobDirectory, config: JobConfig) -> None:
+    planned = job_parts(directory)[0].plan
+    changed = [name for name, value in planned if value != getattr(config.plan, name)]
+    if changed:
+        raise ConfigurationError(
+            f"plan.{changed[0]} is not what {directory.root} was planned with, and a plan never "
+            "changes: undo that, or name another directory"
+        )
 
 
 def _spoken(asked: Any) -> str:
@@ -204,10 +221,12 @@ def _ends(config: JobConfig) -> list[tuple[str, str | None]]:
 
 
 def _asked(config: JobConfig) -> dict[str, Any]:
+    # Earlier versions did not know `names`: their job directories are the same jobs still.
+    new = {"names"} if config.inventory.names == "whole" else set()
     return {
         "source": [str(config.source.location), config.source.endpoint],
         "target": [str(config.target.location), config.target.endpoint],
-        "inventory": config.inventory.model_dump(mode="json"),
+        "inventory": config.inventory.model_dump(mode="json", exclude=new),
     }
 
 
@@ -305,6 +324,7 @@ def _freeze(directory: JobDirectory, source: SourceLook, say: Say) -> None:
             limits_for(facts.provider), _rules(directory), facts.target_prefix
         ),
         suit_parts=config.plan.part_bytes is None,
+        passed_over=dict if key is not None else source.passed_over,
     )
 
 

@@ -61,6 +61,8 @@ class JobStatus:
     """Why entries did not land: plan reasons and error causes -> sealed entries."""
     failing: int = 0
     """Entries of live leases that failed, not sealed yet."""
+    changes: Mapping[str, int] = field(default_factory=dict)
+    """How attributes differ from the source's: AttributeChange -> sealed entries."""
     shards: Mapping[str, int] = field(default_factory=dict)
     """pending, leased, settled, quarantined -> shards, or spans of shards."""
     workers: int = 0

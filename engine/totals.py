@@ -126,6 +126,7 @@ class Totals:
             levels=_by_name(sums.levels),
             causes=_by_name(sums.causes),
             failing=failing,
+            changes=_by_name(sums.changes),
             shards=shards,
             workers=len(self._live),
             workers_lost=self.workers_lost,

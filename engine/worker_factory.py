@@ -14,6 +14,7 @@ from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import Lease, Limits
+from noria.workers.carriage import AttributePolicy
 from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import CounterRegistry
 from noria.workers.lease.lease import LeaseRun, WorkerResources
@@ -159,6 +160,14 @@ def make_context(
             chunk_bytes=settings.chunk_bytes,
             range_bytes=min(settings.range_bytes, settings.bytes_in_flight // 2),
             look_first=not facts.target_was_empty or not facts.if_absent,
+            policy=AttributePolicy(
+                metadata=settings.unfit_metadata,
+                headers=settings.unfit_headers,
+                tags=settings.unfit_tags,
+                others=settings.unfit_others,
+                class_is_chosen=spec.target.storage_class is not None,
+                encryption_is_chosen=spec.target.encryption is not None,
+            ),
         ),
         buffers=buffers,
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.engine.config.locations import End, Location
 from noria.manifests.errors import JobDirectoryError
-from noria.manifests.model import Limits
+from noria.manifests.model import Limits, Treatment
 from noria.manifests.strict_json import from_json
 from noria.workers.stores.protocol import Checksum, TargetCapabilities
 
@@ -77,6 +77,11 @@ class WorkerEnd:
     allow_plain_http: bool
     path_style: bool | None
     anonymous: bool
+    storage_class: str | None = None
+    encryption: str | None = None
+    kms_key_id: str | None = None
+    acl: str | None = None
+    request_payer: bool = False
 
     @classmethod
     def of(cls, end: End) -> WorkerEnd:
@@ -96,6 +101,10 @@ class WorkerSettings:
     journal_seconds: float
     retry_seconds: float
     outage_seconds: float
+    unfit_metadata: Treatment = Treatment.REFUSE
+    unfit_headers: Treatment = Treatment.REFUSE
+    unfit_tags: Treatment = Treatment.REFUSE
+    unfit_others: Treatment = Treatment.LEAVE
 
     @classmethod
     def of(cls, plan: PlanConfig, run: RunConfig) -> WorkerSettings:

@@ -13,12 +13,15 @@
     │   ├── SourceMissing        the source object is gone
     │   ├── SourceUnreadable     archived, customer-keyed, or refused for this object alone
     │   ├── TargetConflict       the target has another object of this name
-    │   ├── TargetRefused        the target cannot hold this object (name, size, metadata)
+    │   ├── TargetRefused        the target cannot hold this object (name, size)
+    │   │   ├── AttributesRefused    its metadata, headers or tags, and the policy is to refuse
+    │   │   └── TagsRefused          the target has no tags
     │   └── EntryBroken          an unexpected error while this object was moved
     └── Fatal                the run stops; the job stays resumable
         ├── ConfigurationError   wrong usage, job file, missing container; exit code 2
         ├── InventoryError       an inventory that cannot be trusted, with file and line; code 2
         ├── AccessDenied         credentials refused or expired; exit code 2 if nothing has begun
+        │   └── TagsDenied           a write with tags was refused: the right to tags may be missing
         ├── ClockSkewed          the clock of this machine is too far from the store's
         ├── StoreSilent          a store has answered nobody for run.outage_seconds
         ├── TargetFull           no space is left at the target: every other object fails as well
@@ -132,6 +135,14 @@ class TargetRefused(Skippable):
     cause = "target_refused"
 
 
+class AttributesRefused(TargetRefused):
+    cause = "attributes_refused"
+
+
+class TagsRefused(TargetRefused):
+    cause = "tags_refused"
+
+
 class EntryBroken(Skippable):
     """An error that nobody expected, met while this object was moved or read back."""
 
@@ -153,6 +164,10 @@ class InventoryError(Fatal):
 
 class AccessDenied(Fatal):
     cause = "access_denied"
+
+
+class TagsDenied(AccessDenied):
+    """The same request without tags may be allowed."""
 
 
 class ClockSkewed(Fatal):

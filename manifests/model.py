@@ -55,11 +55,69 @@ class Reason(StrEnum):
     NAME_TOO_LONG = "name_too_long"
     NAME_MERGED = "name_merged"
     NAME_REFUSED = "name_refused"
+    NAME_NOT_UTF8 = "name_not_utf8"
+    LINK = "link"
+    """A symbolic link of a file system: links are not followed."""
+    SPECIAL_FILE = "special_file"
+    """A socket, pipe or device of a file system."""
 
     @property
     def refused(self) -> bool:
         """True if a person has to act, False if leaving the entry out is normal policy."""
-        return self not in (Reason.FOLDER_STUB, Reason.NOT_CURRENT)
+        return self not in _LEFT_BY_POLICY
+
+
+_LEFT_BY_POLICY = (
+    Reason.FOLDER_STUB,
+    Reason.NOT_CURRENT,
+    Reason.LINK,
+    Reason.SPECIAL_FILE,
+)
+
+
+class PassedOver(StrEnum):
+    """Why an entry of a listing or an inventory has no row in the manifest, and is counted only."""
+
+    OUTSIDE_PREFIX = "outside_prefix"
+    OTHER_CONTAINER = "other_container"
+    DUPLICATE = "duplicate"
+    """The same row again."""
+    SUPERSEDED = "superseded"
+    """Another current row of a key, older than the one that is kept."""
+    NOT_CURRENT = "not_current"
+    """A version or snapshot of a key that has a row."""
+
+
+class Treatment(StrEnum):
+    """What becomes of an attribute that the target cannot hold."""
+
+    REFUSE = "refuse"
+    """The object does not land."""
+    LEAVE = "leave"
+    """The object lands without it."""
+    MAP = "map"
+    """It is written in another form, if there is one that says the same; else it is left."""
+
+
+class AttributeChange(StrEnum):
+    """How the attributes of an object that landed differ from the source's; in its receipt."""
+
+    METADATA_LEFT = "metadata_left"
+    METADATA_MAPPED = "metadata_mapped"
+    METADATA_LOWERED = "metadata_lowered"
+    """Names in lower case, as S3 writes all."""
+    HEADER_LEFT = "header_left"
+    HEADER_MAPPED = "header_mapped"
+    TAGS_LEFT = "tags_left"
+    """The target cannot hold them."""
+    TAGS_REFUSED = "tags_refused"
+    """The target refused them: no tags there, or no right to write them."""
+    TAGS_UNREADABLE = "tags_unreadable"
+    """The source does not say whether there are tags, and refuses to show them."""
+    EXPIRES_LEFT = "expires_left"
+    REDIRECT_LEFT = "redirect_left"
+    CLASS_LEFT = "class_left"
+    ENCRYPTION_LEFT = "encryption_left"
 
 
 class ShardKind(StrEnum):
@@ -89,6 +147,14 @@ class Attributes:
     tags: Mapping[str, str] = field(default_factory=dict)
     modified_seconds: float | None = None
     """Last-Modified of the source, Unix time."""
+    expires: str | None = None
+    website_redirect: str | None = None
+    storage_class: str | None = None
+    """S3's storage class or Azure's tier, if it is not the one of all objects there."""
+    encryption: str | None = None
+    """The source's encryption by keys of a key service; None for the one that all objects have."""
+    content_md5: str | None = None
+    """Base64; as Azure keeps it with a blob."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +217,8 @@ class Upload:
     part_bytes: int
     etag: str
     """The source ETag that every range of this upload is pinned to."""
+    untagged: bool = False
+    """It was opened without the source's tags, which the target had refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +291,8 @@ class ReceiptSummary:
     levels: Mapping[Level, int] = field(default_factory=dict)
     causes: Mapping[str, int] = field(default_factory=dict)
     """Plan reasons and error causes -> receipts."""
+    changes: Mapping[str, int] = field(default_factory=dict)
+    """AttributeChange -> receipts."""
     bytes_moved: int = 0
     """Bytes sent to the target, re-sent ones included."""
     part_bytes: int = 0
@@ -234,6 +304,7 @@ class ReceiptSummary:
             outcome_bytes=_added(self.outcome_bytes, other.outcome_bytes),
             levels=_added(self.levels, other.levels),
             causes=_added(self.causes, other.causes),
+            changes=_added(self.changes, other.changes),
             bytes_moved=self.bytes_moved + other.bytes_moved,
             part_bytes=self.part_bytes + other.part_bytes,
         )
@@ -308,6 +379,8 @@ class Receipt:
     attempt: int = 0
     finished_ms: int = 0
     """Unix time."""
+    changes: str | None = None
+    """The object's AttributeChanges in order, joined by commas; None if there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

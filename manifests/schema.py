@@ -43,6 +43,9 @@ INVENTORY_SCHEMA = pa.schema(
     content_md5     16 bytes
     crc64nvme       whole object, as the source states it (Azure's Content-CRC64 is the same)
     tier            as the store spells it: Hot, Cool, Cold, Archive, STANDARD, GLACIER, ...
+    blob_type       as the store spells it: BlockBlob, PageBlob, AppendBlob; a file system's entry
+                    that cannot be moved has the Reason here: link, special_file,
+                    name_not_utf8
     is_folder       hdi_isfolder stub
     not_current     null for a current object; else snapshot, version, deleted or delete_marker
 """
@@ -103,9 +106,13 @@ RECEIPT_SCHEMA = pa.schema(
         pa.field("bytes_moved", pa.int64(), nullable=False),
         pa.field("attempt", pa.int64(), nullable=False),
         pa.field("finished_ms", pa.int64(), nullable=False),
+        pa.field("changes", pa.string()),
     ]
 )
 """Columns are the fields of manifests.model.Receipt, of the same names."""
+
+FIRST_RECEIPT_SCHEMA = RECEIPT_SCHEMA.remove(RECEIPT_SCHEMA.get_field_index("changes"))
+"""As earlier versions wrote it: changes were not noted then."""
 
 PART_SCHEMA = pa.schema(
     [

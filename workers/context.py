@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from noria.manifests.counters import Counter
 from noria.manifests.errors import DigestRefused, NoriaError, SourceChanged
 from noria.manifests.model import ObjectEntry
+from noria.workers.carriage import AttributePolicy
 from noria.workers.counters import CounterRegistry
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.stores.paced import PacedStore, PacedTarget, Stopped
 from noria.workers.stores.protocol import ObjectHead
+from noria.workers.tags import SourceTags
 
 _NOTHING = memoryview(b"")
 
@@ -33,6 +35,8 @@ class TransferOptions:
     """
     look_first: bool = False
     """Look at the target before reading: it was not empty, or it does not honour If-None-Match."""
+    policy: AttributePolicy = field(default_factory=AttributePolicy)
+    """What becomes of attributes that the target cannot hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,7 @@ class TransferContext:
     target_prefix: str
     options: TransferOptions
     buffers: BufferPool
+    tags: SourceTags = field(default_factory=SourceTags)
     on_left_open: Callable[[], None] = lambda: None
     """Called if an upload that is no longer needed could not be aborted."""
 

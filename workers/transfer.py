@@ -29,11 +29,22 @@ from noria.manifests.errors import (
     NoriaError,
     OutcomeUnknown,
     SourceChanged,
+    TagsDenied,
+    TagsRefused,
     TargetConflict,
     TargetRefused,
     UploadLost,
 )
-from noria.manifests.model import Attributes, ObjectEntry, Part, PartRecord, Receipt, Upload
+from noria.manifests.model import (
+    AttributeChange,
+    ObjectEntry,
+    Part,
+    PartRecord,
+    Receipt,
+    Treatment,
+    Upload,
+)
+from noria.workers.carriage import Carriage, fit_attributes
 from noria.workers.context import Resends, TransferContext
 from noria.workers.digest import PartDigest, combine_parts
 from noria.workers.existing import CONFLICT, Comparison
@@ -48,7 +59,7 @@ class OpenUpload:
     """A multipart upload that is ready for parts."""
 
     upload: Upload
-    attributes: Attributes
+    carriage: Carriage
     source_crc64nvme: int | None
     source_version: str | None
     kept: Mapping[int, PartRecord]
@@ -99,19 +110,23 @@ class ObjectTransfer:
         target = self.context.target.metered()
         ours = self.txid
         resends = Resends(self.context)
+        refused_tags: TagsDenied | TagsRefused | None = None
         while True:
             head, digest = self._read_whole(body)
-            attributes = self._attributes(head)
+            carriage = self._carriage(head, refused_tags)
             txid: str | None = ours
             try:
                 written = target.put_object(
                     self.target_name,
                     body,
-                    attributes=attributes,
+                    attributes=carriage.attributes,
                     txid=ours,
                     crc64nvme=digest.crc64nvme,
                 )
                 self._refuse_other_bytes(written, digest.crc64nvme)
+            except (TagsDenied, TagsRefused) as error:
+                refused_tags = error
+                continue
             except DigestRefused as error:
                 resends.again(error)
                 continue
@@ -132,6 +147,7 @@ class ObjectTransfer:
                 txid=txid,
                 checked=target.capabilities.checksum is not Checksum.NONE,
                 bytes_moved=target.sent.total,
+                changes=carriage.changes,
             )
             return landed_receipt(self.entry, self.attempt, evidence)
 
@@ -195,8 +211,17 @@ class ObjectTransfer:
             existing = self._look_first()
             if existing is not None:
                 return self._compare(existing)
-        attributes = self._attributes(head)
-        upload = earlier or self._create_upload(part_bytes, attributes, head.etag, on_created)
+        carriage = self._carriage(head)
+        if earlier is None:
+            try:
+                upload = self._create_upload(part_bytes, carriage, head.etag, on_created)
+            except (TagsDenied, TagsRefused) as error:
+                carriage = self._carriage(head, error)
+                upload = self._create_upload(part_bytes, carriage, head.etag, on_created)
+        else:
+            upload = earlier
+        if upload.untagged:
+            carriage = carriage.without_tags(AttributeChange.TAGS_REFUSED)
         if upload.etag != head.etag:
             raise SourceChanged(
                 "the source changed after its upload was opened: plan again", key=entry.key
@@ -216,7 +241,7 @@ class ObjectTransfer:
             kept = held
         return OpenUpload(
             upload=upload,
-            attributes=attributes,
+            carriage=carriage,
             source_crc64nvme=entry.crc64nvme if entry.crc64nvme is not None else head.crc64nvme,
             source_version=head.version_id,
             kept=kept,
@@ -251,7 +276,11 @@ class ObjectTransfer:
         self.context.check_stated_crc(self.entry, stated, crc64nvme)
         if stated is None and all(part.stated for part in parts):
             stated = crc64nvme
-        existing = self._complete_and_settle(opened, parts, crc64nvme)
+        try:
+            existing = self._complete_and_settle(opened, parts, crc64nvme)
+        except (TagsDenied, TagsRefused) as error:
+            opened = replace(opened, carriage=self._without_tags(opened.carriage, error))
+            existing = self._complete_and_settle(opened, parts, crc64nvme)
         if existing.txid != opened.upload.txid and existing.crc64nvme is None:
             return self._compare(existing)
         evidence = LandingEvidence(
@@ -270,6 +299,7 @@ class ObjectTransfer:
             stated_in_part=any(part.stated for part in parts),
             parts=len(parts),
             bytes_moved=bytes_moved,
+            changes=opened.carriage.changes,
         )
         return landed_receipt(self.entry, self.attempt, evidence)
 
@@ -287,12 +317,15 @@ class ObjectTransfer:
     def _create_upload(
         self,
         part_bytes: int,
-        attributes: Attributes,
+        carriage: Carriage,
         etag: str,
         on_created: Callable[[Upload], Upload],
     ) -> Upload:
         upload_id = self.context.target.create_upload(
-            self.target_name, attributes=attributes, txid=self.txid, size=self.entry.size
+            self.target_name,
+            attributes=carriage.attributes,
+            txid=self.txid,
+            size=self.entry.size,
         )
         ours = Upload(
             row=self.entry.row,
@@ -300,6 +333,7 @@ class ObjectTransfer:
             txid=self.txid,
             part_bytes=part_bytes,
             etag=etag,
+            untagged=AttributeChange.TAGS_REFUSED in carriage.changes,
         )
         used = on_created(ours)
         if used != ours:
@@ -348,7 +382,7 @@ class ObjectTransfer:
                     parts,
                     size=self.entry.size,
                     crc64nvme=crc64nvme,
-                    attributes=opened.attributes,
+                    attributes=opened.carriage.attributes,
                     txid=upload.txid,
                 )
                 existing = self._settle(crc64nvme)
@@ -370,15 +404,37 @@ class ObjectTransfer:
 
     # -- looking at the source and the target ------------------------------------------------------
 
-    def _attributes(self, head: ObjectHead) -> Attributes:
-        """Return the attributes to write with the object.
+    def _carriage(
+        self, head: ObjectHead, refused_tags: TagsDenied | TagsRefused | None = None
+    ) -> Carriage:
+        """Return the attributes to write with the object, fitted to the target.
 
-        Tags cost a request, so they are read only if the source announces some.
+        `refused_tags` is the error by which the target has refused the object's tags.
         """
-        if head.tag_count == 0:
-            return head.attributes
-        tags = self.context.source.read_tags(self.source_name, version_id=self.entry.version_id)
-        return replace(head.attributes, tags=tags)
+        context, policy = self.context, self.context.options.policy
+        tags, unreadable = context.tags.read(
+            context.source, self.source_name, head, policy.tags, version_id=self.entry.version_id
+        )
+        carriage = fit_attributes(
+            replace(head.attributes, tags=tags),
+            context.target.provider,
+            policy,
+            key=self.entry.key,
+        )
+        if unreadable is not None:
+            carriage = carriage.without_tags(unreadable)
+        if refused_tags is not None:
+            carriage = self._without_tags(carriage, refused_tags)
+        return carriage
+
+    def _without_tags(self, carriage: Carriage, error: TagsDenied | TagsRefused) -> Carriage:
+        """Return the carriage without the tags that the target refuses, if that is the policy.
+
+        Else the error is raised: to try again would not change it.
+        """
+        if self.context.options.policy.tags is Treatment.REFUSE:
+            raise error
+        return carriage.without_tags(AttributeChange.TAGS_REFUSED)
 
     def look(self) -> ObjectHead | None:
         """Return the head of the object under the entry's name at the target, or None."""

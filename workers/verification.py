@@ -16,7 +16,7 @@ from noria.manifests.errors import (
     SourceChanged,
     SourceMissing,
 )
-from noria.manifests.model import Level, ObjectEntry, Outcome, Receipt
+from noria.manifests.model import AttributeChange, Level, ObjectEntry, Outcome, Receipt
 from noria.workers.digest import tree_root
 from noria.workers.stores.paced import Stopped
 from noria.workers.stores.protocol import ObjectHead, Written
@@ -45,6 +45,8 @@ class LandingEvidence:
     """The source stated a checksum for some of its parts only."""
     parts: int = 0
     bytes_moved: int = 0
+    changes: frozenset[AttributeChange] = frozenset()
+    """How the attributes that were written differ from the source's."""
 
 
 def landed_receipt(
@@ -77,6 +79,7 @@ def landed_receipt(
         bytes_moved=evidence.bytes_moved,
         attempt=attempt,
         finished_ms=int(time.time() * 1000),
+        changes=",".join(sorted(evidence.changes)) or None,
     )
 
 

@@ -36,6 +36,7 @@ from noria.engine.config.locations import (
     s3_endpoint,
 )
 from noria.manifests.errors import ConfigurationError
+from noria.manifests.model import Treatment
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.manifests.plan.providers import PROVIDERS, NameRules, ProviderLimits
@@ -85,6 +86,7 @@ AutoSize = Annotated[Size | None, BeforeValidator(_auto_is_none)]
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
 """Up to 30 years: what clocks and waits can take."""
 Printable = Annotated[str, AfterValidator(_check_printable)]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Region = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
@@ -143,6 +145,21 @@ class EndConfig(_Section):
         """
         return _with_address(values)
 
+    storage_class: Word | None = None
+    """Of written objects: S3's storage class or Azure's tier, as the store spells it.
+
+    "source": each object keeps its own, if both ends are S3 or both are Azure. None: the default of
+    the bucket or account.
+    """
+    encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
+    """Of written objects, on S3. None: as the bucket is set up."""
+    kms_key_id: Printable | None = None
+    """The key of aws:kms: its id or ARN. None: the account's own."""
+    acl: Word | None = None
+    """Canned access list of written objects, on S3, such as bucket-owner-full-control."""
+    request_payer: bool = False
+    """Pay for the requests, as a bucket of Requester Pays asks."""
+
     @field_validator("provider")
     @classmethod
     def _known_provider(cls, value: str | None) -> str | None:
@@ -166,6 +183,17 @@ class InventoryConfig(_Section):
     endpoint: Endpoint | None = None
     """Of the store that holds the report. None: as for the source."""
     listing_streams: Annotated[int, Field(ge=1, le=256)] = 16
+    names: Literal["whole", "relative"] = "whole"
+    """Of a key list: as the container has them, or below the source's prefix.
+
+    Keys in failures.parquet are relative.
+    """
+
+    @model_validator(mode="after")
+    def _relative_names_in_a_list(self) -> InventoryConfig:
+        if self.names == "relative" and self.kind != "keys":
+            raise ValueError('names = "relative" is for kind = "keys" alone')
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -247,6 +275,15 @@ class RunConfig(_Section):
 
     Together with what follows it has to fit into the half a minute that a spot machine is given.
     """
+    unfit_metadata: Treatment = Treatment.REFUSE
+    """What to do with metadata that the target cannot hold: "refuse" the object, "leave" the
+    metadata, or "map" it to a form that says the same. The same for the following."""
+    unfit_headers: Treatment = Treatment.REFUSE
+    """Content-Disposition and the like."""
+    unfit_tags: Treatment = Treatment.REFUSE
+    """Tags that the target cannot hold, or refuses."""
+    unfit_others: Treatment = Treatment.LEAVE
+    """Expires, website redirect; a storage class or encryption that [target] does not choose."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
     """How often a span of a shard may fail in one run before it is quarantined."""
     metrics_address: str | None = METRICS_ADDRESS
@@ -281,6 +318,16 @@ class JobConfig(_Section):
         if value.anonymous:
             raise ValueError("anonymous is for a source; nothing is written without credentials")
         return value
+
+    @model_validator(mode="after")
+    def _classes_of_one_cloud(self) -> JobConfig:
+        ends = (self.source.location.scheme, self.target.location.scheme)
+        if self.target.storage_class == "source" and (ends[0] != ends[1] or Scheme.FILE in ends):
+            raise ValueError(
+                'target.storage_class = "source" needs two ends of one cloud, which spell classes '
+                "alike"
+            )
+        return self
 
     def plan_options(
         self, limits: ProviderLimits, rules: NameRules, target_prefix: str
@@ -347,7 +394,8 @@ def job_config(values: Mapping[str, Any], where: str) -> JobConfig:
         field = ".".join(str(step) for step in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise ConfigurationError(f"{where}: {field}: {message}{more}") from None
+        place = f"{where}: {field}" if field else where
+        raise ConfigurationError(f"{place}: {message}{more}") from None
 
 
 def with_endpoints(config: JobConfig, environment: Mapping[str, str] = os.environ) -> JobConfig:

@@ -103,6 +103,7 @@ def _open_azure(
             ca_bundle=_ca_bundle(end, environment),
             proxies=Proxies.of(environment),
             allow_plain_http=end.allow_plain_http,
+            tier=end.storage_class,
             read_only=read_only,
             ask_crc64=ask_crc64,
         )
@@ -130,6 +131,11 @@ def _open_s3(end: End, environment: Mapping[str, str]) -> TargetStore:
             ca_bundle=_ca_bundle(end, environment),
             proxies=Proxies.of(environment),
             allow_plain_http=end.allow_plain_http,
+            storage_class=end.storage_class,
+            encryption=end.encryption,
+            kms_key_id=end.kms_key_id,
+            acl=end.acl,
+            request_payer=end.request_payer,
         )
     )
 

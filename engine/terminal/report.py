@@ -19,7 +19,7 @@ from noria.engine.terminal.figures import duration_text, size_text
 from noria.manifests.errors import passing_causes
 
 _REASONS = {
-    "folder_stub": "folder stubs of a hierarchical namespace: nothing to move",
+    "folder_stub": "stubs and markers of folders: nothing to move",
     "not_current": "old versions, snapshots, deleted objects",
     "archived": "in an archive tier: rehydrate them at the source, then plan again",
     "customer_key": "encrypted with a key that the customer provides: Noria has no such key",
@@ -28,6 +28,30 @@ _REASONS = {
     "name_too_long": "a name longer than the target takes",
     "name_merged": "the target would store it under another name (plan.names = escape maps it)",
     "name_refused": "the target refuses the name (plan.names = escape maps it)",
+    "name_not_utf8": "a file name that is not UTF-8: rename it (convmv does that), then plan again",
+    "link": "symbolic links: they are not followed",
+    "special_file": "sockets, pipes and devices: nothing to move",
+}
+_CHANGES = {
+    "metadata_left": "without metadata that the target cannot hold",
+    "metadata_mapped": "with metadata in another form",
+    "metadata_lowered": "with names of metadata in lower case, as S3 writes all",
+    "header_left": "without a header that the target cannot hold",
+    "header_mapped": "with a file name in the form of RFC 8187",
+    "tags_left": "without tags that the target cannot hold",
+    "tags_refused": "without tags, which the target refused",
+    "tags_unreadable": "without tags, if there were any: the source does not let us read them",
+    "expires_left": "without Expires, which the target does not have",
+    "redirect_left": "without a website redirect, which the target does not have",
+    "class_left": "in the target's own storage class or tier (target.storage_class sets one)",
+    "encryption_left": "encrypted as the target does by itself (target.encryption sets another)",
+}
+_PASSED_OVER = {
+    "outside_prefix": "outside the source's prefix",
+    "other_container": "in another container",
+    "duplicate": "named twice",
+    "superseded": "older rows of the same name",
+    "not_current": "old versions and snapshots of objects that are here",
 }
 
 
@@ -44,6 +68,7 @@ def plan_summary(prepared: Prepared) -> dict[str, Any]:
         "left_out": {
             reason: counts["objects"] for reason, counts in manifest.facts["reasons"].items()
         },
+        "passed_over": manifest.passed_over,
         "inventory": manifest.facts["inventory"],
         "shards": manifest.facts["shards"]["count"],
         "target": {
@@ -72,6 +97,7 @@ def print_plan(summary: Mapping[str, Any]) -> None:
         left_out = summary["left_out"].items()
         rows = [(f"{count:,}", _REASONS.get(reason, reason)) for reason, count in left_out]
         _print_table(rows, "objects", "left out because")
+    _print_passed_over(summary["passed_over"])
     print(f"manifest digest {summary['digest']}")
     print(f"run it: noria run {summary['directory']}")
 
@@ -108,6 +134,8 @@ def print_run(summary: Mapping[str, Any]) -> None:
         levels = ", ".join(f"{count:,} {name}" for name, count in summary["levels"].items())
         print(f"verified: {levels}")
     _print_causes(summary["causes"])
+    _print_changes(summary["changes"])
+    _print_passed_over(summary["passed_over"])
     _print_failures(summary["failures"], summary["failed"])
     passing = sum(count for cause, count in summary["causes"].items() if cause in passing_causes())
     if passing and summary["complete"]:
@@ -165,6 +193,7 @@ def print_status(summary: Mapping[str, Any]) -> None:
     if summary["interpreter"]:
         print(f"on {summary['interpreter']}")
     _print_causes(summary["causes"])
+    _print_changes(summary["changes"])
     _print_failures(summary["failures"], summary["failed"])
 
 
@@ -221,6 +250,19 @@ def print_clean(summary: Mapping[str, Any]) -> None:
 def _print_causes(causes: Mapping[str, int]) -> None:
     for cause, count in causes.items():
         print(f"  {count:,} {cause}: {_REASONS.get(cause, 'see failures.parquet')}")
+
+
+def _print_changes(changes: Mapping[str, int]) -> None:
+    for change, count in changes.items():
+        print(f"  {count:,} landed {_CHANGES.get(change, change)} ({change})")
+
+
+def _print_passed_over(passed_over: Mapping[str, int]) -> None:
+    if passed_over:
+        found = ", ".join(
+            f"{count:,} {_PASSED_OVER[cause]}" for cause, count in passed_over.items()
+        )
+        print(f"passed over, not part of the job: {found}")
 
 
 def _print_failures(failures: list[Mapping[str, Any]], total: int) -> None:

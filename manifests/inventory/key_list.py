@@ -1,4 +1,6 @@
-"""A key list: a text file (UTF-8, may be gzip) with one whole object name a line.
+"""A key list: a text file (UTF-8, may be gzip) with one object name a line.
+
+Names are whole, as the container has them, unless `below` says what they lie below.
 
 Nothing is quoted and nothing is trimmed but the line end, LF or CR LF; empty lines are skipped. So
 a name with a line feed in it, or with a CR at its end, cannot stand in such a list.
@@ -29,6 +31,8 @@ class KeyList:
     files: ReportFiles
     name: str
     prefix: str
+    below: str
+    """Comes before every name of the list."""
     summary: ReportSummary
 
     @property
@@ -42,18 +46,21 @@ class KeyList:
             for block in text_blocks(PlainText(stream, self.name), self.name, quoted=False):
                 rows = _rows(block, self.name)
                 sizes = pa.repeat(UNKNOWN_SIZE, rows.count)
-                batch = inventory_batch({"key": keys(rows, "key"), "size": sizes}, rows.count)
+                names = keys(rows, "key")
+                if self.below:
+                    names = pc.binary_join_element_wise(self.below, names, "")
+                batch = inventory_batch({"key": names, "size": sizes}, rows.count)
                 self.summary.rows += batch.num_rows
                 kept = self.summary.keep_prefix(batch, self.prefix)
                 if kept.num_rows:
                     yield kept
 
 
-def open_key_list(files: ReportFiles, name: str, *, prefix: str) -> KeyList:
-    """Raises InventoryError if the file is missing."""
+def open_key_list(files: ReportFiles, name: str, *, prefix: str, below: str = "") -> KeyList:
+    """`below` comes before every name. Raises InventoryError if the file is missing."""
     with open_file(files, name):
         pass
-    return KeyList(files=files, name=name, prefix=prefix, summary=ReportSummary())
+    return KeyList(files=files, name=name, prefix=prefix, below=below, summary=ReportSummary())
 
 
 def _rows(block: TextBlock, file: str) -> ReportRows:

@@ -30,7 +30,9 @@ class InventoryKind(StrEnum):
     S3 = "s3"
     """Amazon S3 Inventory; the name is that of `manifest.json`."""
     KEYS = "keys"
-    """A text file with one key a line."""
+    """A text file with one whole key a line."""
+    RELATIVE_KEYS = "relative_keys"
+    """The same, of names below the prefix, as a job's failures.parquet has them."""
 
 
 def read_inventory(
@@ -57,3 +59,5 @@ def read_inventory(
             return open_s3_inventory(files, name, bucket=container, prefix=prefix)
         case InventoryKind.KEYS:
             return open_key_list(files, name, prefix=prefix)
+        case InventoryKind.RELATIVE_KEYS:
+            return open_key_list(files, name, prefix=prefix, below=prefix)

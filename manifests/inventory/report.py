@@ -10,6 +10,8 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noria.manifests.model import PassedOver
+
 
 @dataclass(slots=True, kw_only=True)
 class ReportSummary:
@@ -34,6 +36,14 @@ class ReportSummary:
     def restart(self) -> None:
         self.rows = self.bytes = self.current_bytes = 0
         self.kept_rows = self.other_container_rows = self.other_prefix_rows = 0
+
+    @property
+    def passed_over(self) -> dict[PassedOver, int]:
+        """Rows that were not handed on, by cause."""
+        return {
+            PassedOver.OUTSIDE_PREFIX: self.other_prefix_rows,
+            PassedOver.OTHER_CONTAINER: self.other_container_rows,
+        }
 
     def count(self, batch: pa.RecordBatch) -> None:
         """Count a batch before any row is left out."""

@@ -144,6 +144,14 @@ class JobDirectory:
             )
         return job
 
+    def withdraw(self) -> None:
+        """Make the directory hold no job, unless its plan is frozen. May be repeated."""
+        if self.manifest_path.exists():
+            return
+        with _disk_errors(self.root):
+            (self.root / "job.json").unlink(missing_ok=True)
+            _flush_directory(self.root)
+
     @property
     def manifest_path(self) -> Path:
         return self.root / "manifest"

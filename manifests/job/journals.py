@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from noria.manifests.errors import passing_causes
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import failed_for, receipt_batch
+from noria.manifests.job.receipts import failed_for, receipt_batch, with_all_columns
 from noria.manifests.model import PartRecord, Receipt, Upload
 from noria.manifests.schema import RECEIPT_SCHEMA
 from noria.manifests.strict_json import from_json
@@ -112,10 +112,8 @@ def _record(data: bytes, start: int, end: int) -> Record:
         return kind, values
     with pa.ipc.open_stream(pa.py_buffer(data)[start:end]) as stream:
         receipts = stream.read_all()
-    if not receipts.schema.equals(RECEIPT_SCHEMA):
-        raise ValueError("a batch of other columns")
     receipts.validate(full=True)
-    return receipts
+    return with_all_columns(receipts)
 
 
 def _check(kind: str, values: dict[str, Any]) -> None:

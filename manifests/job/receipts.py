@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from noria.manifests.model import (
     Receipt,
     ReceiptSummary,
 )
-from noria.manifests.schema import PART_SCHEMA, RECEIPT_SCHEMA
+from noria.manifests.schema import FIRST_RECEIPT_SCHEMA, PART_SCHEMA, RECEIPT_SCHEMA
 
 
 def _receipt(values: Mapping[str, Any]) -> Receipt:
@@ -58,6 +59,7 @@ def summarize(receipts: pa.Table) -> ReceiptSummary:
         outcome_bytes={Outcome(row["outcome"]): row["size_sum"] for row in outcomes},
         levels={Level(name): count for name, count in _counts(receipts["level"])},
         causes=dict(_counts(receipts["cause"])),
+        changes=_change_counts(receipts["changes"]),
         bytes_moved=pc.sum(receipts["bytes_moved"], min_count=0).as_py(),
     )
 
@@ -66,6 +68,23 @@ def _counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
     """How often each value occurs, nulls left out, in order of the values."""
     counts = pc.value_counts(column.drop_null()).to_pylist()
     return sorted((found["values"], found["counts"]) for found in counts)
+
+
+def _change_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for changes, count in _counts(column):
+        counts.update(dict.fromkeys(changes.split(","), count))
+    return dict(sorted(counts.items()))
+
+
+def with_all_columns(receipts: pa.Table) -> pa.Table:
+    """Receipts as they are written now. Raises ValueError if the columns are not those of any."""
+    if receipts.schema.equals(FIRST_RECEIPT_SCHEMA):
+        none = pa.nulls(len(receipts), pa.string())
+        receipts = receipts.append_column(RECEIPT_SCHEMA.field("changes"), none)
+    if not receipts.schema.equals(RECEIPT_SCHEMA):
+        raise ValueError("these are not the columns of receipts")
+    return receipts
 
 
 def receipts_of(table: pa.Table) -> Iterator[Receipt]:

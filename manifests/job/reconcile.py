@@ -39,7 +39,7 @@ from noria.manifests.schema import RECEIPT_SCHEMA
 MEMORY_LIMIT = "1GiB"
 """For the joins; what does not fit goes to disk inside the job directory."""
 
-_COUNTED = ("level", "cause")
+_COUNTED = ("level", "cause", "changes")
 DIFFERENCES_FILE = "reconcile-differences.parquet"
 REPORT_FILE = "reconcile.json"
 

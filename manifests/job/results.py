@@ -18,14 +18,19 @@ import pyarrow.parquet as pq
 from noria.manifests.access import make_folders
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import part_batch, summarize
+from noria.manifests.job.receipts import part_batch, summarize, with_all_columns
 from noria.manifests.job.seals import Seal
 from noria.manifests.model import (
     LeaseKind,
     PartRecord,
     ReceiptSummary,
 )
-from noria.manifests.schema import FIRST_PART_SCHEMA, PART_SCHEMA, RECEIPT_SCHEMA
+from noria.manifests.schema import (
+    FIRST_PART_SCHEMA,
+    FIRST_RECEIPT_SCHEMA,
+    PART_SCHEMA,
+    RECEIPT_SCHEMA,
+)
 
 
 def write_receipts(
@@ -70,7 +75,8 @@ def read_result(
     Raises JobDirectoryError if it is not what was sealed.
     """
     parts = (PART_SCHEMA, FIRST_PART_SCHEMA)
-    schemas = parts if sealed.kind is LeaseKind.PARTS else (RECEIPT_SCHEMA,)
+    of_receipts = (RECEIPT_SCHEMA, FIRST_RECEIPT_SCHEMA)
+    schemas = parts if sealed.kind is LeaseKind.PARTS else of_receipts
     path = directory.path(sealed.result_name)
     try:
         if _file_sha256(path) != sealed.result_sha256:
@@ -80,6 +86,9 @@ def read_result(
         with pq.ParquetFile(path) as file:
             if file.schema_arrow not in schemas:
                 raise ValueError("other columns")
+            if file.schema_arrow.equals(FIRST_RECEIPT_SCHEMA):
+                table = with_all_columns(file.read())
+                return table if columns is None else table.select(columns)
             return file.read(columns)
     except (OSError, ValueError, pa.ArrowException) as error:
         # Arrow's message may quote values, and a value may be an object's name.

@@ -159,7 +159,8 @@ def _seal_name(of: LeaseResult | Seal) -> str:
 
 def _is_sound(sealed: Seal) -> bool:
     summary = sealed.summary
-    sums = (summary.outcomes, summary.outcome_bytes, summary.levels, summary.causes)
+    counts = (summary.levels, summary.causes, summary.changes)
+    sums = (summary.outcomes, summary.outcome_bytes, *counts)
     numbers = (
         *(sealed.shard, sealed.attempt, sealed.generation),
         *(summary.bytes_moved, summary.part_bytes),

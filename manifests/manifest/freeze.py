@@ -15,7 +15,8 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from noria.manifests.manifest.writer import (
     ManifestWriter,
     write_facts,
 )
+from noria.manifests.model import PassedOver
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import PUT_BYTES, suitable_part_bytes
 from noria.manifests.plan.shards import classify, shard_caps
@@ -51,20 +53,23 @@ def freeze(
     options: PlanOptions,
     suit_parts: bool = False,
     source_prefix: str = "",
+    passed_over: Callable[[], Mapping[PassedOver, int]] = dict,
     memory_limit_bytes: int = 1 << 30,
 ) -> Manifest:
     """Rows of INVENTORY_SCHEMA, in any order and batching, become the manifest `directory`.
 
-    Keys lose source_prefix; rows without it are left out and counted. Of rows that share a key one
-    is kept (sorting.py says which). The same rows give the same digest. With `suit_parts`, the
-    part_bytes and put_bytes of the options give way to what suits the bytes. memory_limit_bytes
-    bounds the sort; some 400 MB come on top. The sort needs memory by the square root of the rows:
-    about 160 MB for ten million, 1.6 GB for a billion. Disk space beside `directory`: about four
-    times the manifest.
+    Keys lose source_prefix; rows without it are left out and counted, together with those that
+    `passed_over` names once `batches` has ended: what the source of the rows left out itself. Of
+    rows that share a key one is kept (sorting.py says which). The same rows give the same digest.
+    With `suit_parts`, the part_bytes and put_bytes of the options give way to what suits the bytes.
+    memory_limit_bytes bounds the sort; some 400 MB come on top. The sort needs memory by the square
+    root of the rows: about 160 MB for ten million, 1.6 GB for a billion. Disk space beside
+    `directory`: about four times the manifest.
 
-    Raises InventoryError if a row has no size or another schema, or sizes add up to more than
-    4 EiB, and JobDirectoryError if `directory` holds a manifest already or the disk is full. Errors
-    of `batches` propagate. Nothing is published then, and it may be called again.
+    Raises InventoryError if a row has no size or another schema, if sizes add up to more than
+    4 EiB, or if there are entries and all were left out. Raises JobDirectoryError if `directory`
+    holds a manifest already or the disk is full. Errors of `batches` propagate. Nothing is
+    published then, and it may be called again.
     """
     with disk_errors(directory):
         if directory.exists() and any(directory.iterdir()):
@@ -77,11 +82,18 @@ def freeze(
             spool = RowSpool(scratch, options)
         with spool:
             outside = _spool_rows(spool, batches, source_prefix, options, directory)
+            left_out: Counter[PassedOver] = Counter({PassedOver.OUTSIDE_PREFIX: outside})
+            left_out.update(passed_over())
+            if not spool.rows:
+                _refuse_nothing(left_out)
             with disk_errors(directory):
                 if suit_parts:
                     options = _with_suitable_parts(options, spool)
                 facts = _write(spool, scratch / "manifest", options, memory_limit_bytes)
-        facts["inventory"] |= {"rows": spool.rows + outside, "outside_prefix": outside}
+        facts["inventory"] |= {
+            "rows": spool.rows + left_out.total(),
+            **{cause.value: count for cause, count in left_out.items()},
+        }
         facts |= {"schema": SCHEMA_VERSION, "source_prefix": source_prefix}
         with disk_errors(directory):
             write_facts(scratch / "manifest", facts)
@@ -110,6 +122,21 @@ def _spool_rows(
     with disk_errors(directory):
         spool.finish()
     return outside
+
+
+def _refuse_nothing(left_out: Counter[PassedOver]) -> None:
+    """Raise InventoryError if there were entries, and none of them is a row.
+
+    Such a plan would end in "nothing missing", and nobody would look.
+    """
+    if not left_out.total():
+        return
+    raise InventoryError(
+        f"none of {left_out.total():,} entries would be moved: "
+        f"{left_out[PassedOver.OUTSIDE_PREFIX]:,} lie outside the source's prefix, "
+        f"{left_out[PassedOver.OTHER_CONTAINER]:,} in another container; correct the source, or, "
+        'if a key list has names below the prefix, set inventory.names = "relative"'
+    )
 
 
 def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:

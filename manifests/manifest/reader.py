@@ -19,7 +19,7 @@ from noria.manifests.errors import (
     JobDirectoryError,
 )
 from noria.manifests.manifest.row_digest import manifest_digest
-from noria.manifests.model import ObjectEntry, Reason, ShardKind, ShardPlan
+from noria.manifests.model import ObjectEntry, PassedOver, Reason, ShardKind, ShardPlan
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import PartPlan, fit_parts
 from noria.manifests.schema import MANIFEST_SCHEMA, SCHEMA_VERSION, SHARD_SCHEMA, SHARDS_PER_FILE
@@ -135,6 +135,19 @@ class Manifest:
     @property
     def bytes(self) -> int:
         return int(self.facts["bytes"])
+
+    @property
+    def passed_over(self) -> dict[str, int]:
+        """Cause -> entries of the inventory that have no row here; only what is not zero."""
+        inventory = self.facts["inventory"]
+        counts = {
+            PassedOver.OUTSIDE_PREFIX: inventory.get("outside_prefix", 0),
+            PassedOver.OTHER_CONTAINER: inventory.get("other_container", 0),
+            PassedOver.DUPLICATE: inventory.get("duplicates", 0),
+            PassedOver.SUPERSEDED: inventory.get("superseded", 0),
+            PassedOver.NOT_CURRENT: sum(inventory.get("not_current", {}).values()),
+        }
+        return {cause.value: count for cause, count in counts.items() if count}
 
     @property
     def objects_to_move(self) -> int:

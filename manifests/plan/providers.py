@@ -304,14 +304,14 @@ _RULES = {
         refuses_control_characters=True,
         refuses_nul=True,
     ),
-    # A name is a path below a folder; `.noria-` begins the names of files that are not finished.
+    # A name is a path below a folder; these begin the names of files that are not finished.
     "local": NameRules(
         drops_directory_body=True,
         refuses_empty_segments=True,
         refuses_dot_segments=True,
         refuses_nul=True,
         file_and_directory_conflict=True,
-        reserved_segments=(".noria-*",),
+        reserved_segments=(".noria-draft-*", ".noria-upload-*"),
     ),
 }
 

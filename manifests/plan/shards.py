@@ -32,6 +32,8 @@ MIN_SHARD_OBJECTS = 64
 ARCHIVE_TIERS = ("archive", "glacier", "deep_archive")
 ARCHIVE_STATUSES = ("archive", "deep_archive", "archive_access", "deep_archive_access")
 """Archive tiers of S3 Intelligent-Tiering, which an S3 Inventory states beside the class."""
+NO_FILES = (Reason.LINK, Reason.SPECIAL_FILE, Reason.NAME_NOT_UTF8)
+"""What a file system lists beside files that can be moved; see `blob_type` of INVENTORY_SCHEMA."""
 RESTORED = "restored"
 """The archive_status of an archived S3 object that has a readable copy for now."""
 
@@ -40,9 +42,9 @@ def classify(batch: pa.RecordBatch, options: PlanOptions) -> pa.RecordBatch:
     """The batch with two more columns of MANIFEST_SCHEMA, `target_key` and `reason`.
 
     The batch has the columns of INVENTORY_SCHEMA, key relative to the source's prefix. A row gets
-    the first Reason that applies, in this order: folder stub, not current, archived, customer key,
-    too large, metadata too large, then the name. Names are looked at in the rows that could move
-    otherwise.
+    the first Reason that applies, in this order: folder stub, no file (a link and the like), not
+    current, archived, customer key, too large, metadata too large, then the name. Names are looked
+    at in the rows that could move otherwise.
     """
     size_limit = largest_object(
         options.limits, part_bytes=options.part_bytes, chunk_bytes=options.chunk_bytes
@@ -54,11 +56,12 @@ def classify(batch: pa.RecordBatch, options: PlanOptions) -> pa.RecordBatch:
         (Reason.CUSTOMER_KEY, pc.is_valid(batch.column("customer_key_sha256"))),
         (Reason.ARCHIVED, _archived(batch.column("tier"), batch.column("archive_status"))),
         (Reason.NOT_CURRENT, pc.is_valid(batch.column("not_current"))),
+        *((no_file, _is_of_kind(batch.column("blob_type"), no_file)) for no_file in NO_FILES),
         (Reason.FOLDER_STUB, pc.fill_null(batch.column("is_folder"), False)),
     ):
         if pc.any(applies).as_py():
             reason = pc.if_else(applies, value.value, reason)
-    target_key, reason = _name(batch.column("key"), reason, options)
+    target_key, reason = _name(batch.column("key"), batch.column("size"), reason, options)
     return batch.append_column("target_key", target_key).append_column("reason", reason)
 
 
@@ -72,13 +75,18 @@ def escape(keys: pa.Array, options: PlanOptions) -> tuple[pa.Array, pa.Array]:
     return escaped, name_faults(_whole(escaped, prefix), limits, rules)
 
 
-def _name(keys: pa.Array, reason: pa.Array, options: PlanOptions) -> tuple[pa.Array, pa.Array]:
+def _name(
+    keys: pa.Array, sizes: pa.Array, reason: pa.Array, options: PlanOptions
+) -> tuple[pa.Array, pa.Array]:
     faults = name_faults(_whole(keys, options.target_prefix), options.limits, options.rules)
     target_key = pa.nulls(len(keys), pa.string())
     faulty = pc.and_(pc.is_valid(faults), pc.is_null(reason))
     if not pc.any(faulty).as_py():
         return target_key, reason
     if options.names == "refuse":
+        # An empty `d/` marks a folder, as Azure's stubs do, where the target needs no mark.
+        marks = pc.and_(pc.equal(sizes, 0), pc.ends_with(keys, "/"))
+        faults = pc.if_else(marks, Reason.FOLDER_STUB.value, faults)
         return target_key, pc.if_else(faulty, faults, reason)
     escaped, left = escape(keys.filter(faulty), options)
     landing = pc.if_else(pc.is_null(left), escaped, pa.scalar(None, pa.string()))
@@ -90,6 +98,10 @@ def _name(keys: pa.Array, reason: pa.Array, options: PlanOptions) -> tuple[pa.Ar
 
 def _whole(keys: pa.Array, prefix: str) -> pa.Array:
     return pc.binary_join_element_wise(prefix, keys, "") if prefix else keys
+
+
+def _is_of_kind(kinds: pa.Array, kind: str) -> pa.Array:
+    return pc.fill_null(pc.equal(kinds, str(kind)), False)
 
 
 def _archived(tier: pa.Array, status: pa.Array) -> pa.Array:

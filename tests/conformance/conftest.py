@@ -54,6 +54,7 @@ ALL = TargetCapabilities(
 WAYS: Mapping[str, Ways] = {
     "azurite": Ways(
         capabilities=ALL,
+        keeps_metadata_case=True,
         ascii_metadata_only=True,
         knows_uploads=False,
         checks_whole=False,

@@ -60,7 +60,7 @@ def test_tags_come_back(place: Place) -> None:
         assert place.store.read_tags(place.key("plain")) == {}
     head = place.store.head(place.key("plain"))
     assert head is not None
-    assert head.tag_count == 0
+    assert not head.tag_count
 
 
 def test_metadata_beyond_ascii_travels_or_is_refused(place: Place) -> None:

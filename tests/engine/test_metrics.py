@@ -149,6 +149,7 @@ def test_every_field_of_the_status_is_shown() -> None:
         "outcome_bytes": {"SKIPPED": 9},
         "levels": {"counted": 9},
         "causes": {"archived": 9},
+        "changes": {"tags_left": 9},
         "shards": {"leased": 9},
         "metrics": MetricsSnapshot(),
     }

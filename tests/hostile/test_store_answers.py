@@ -290,6 +290,21 @@ def test_documents_that_are_damaged(reader: tuple[bytes, Any, Any], data: st.Dat
     check_page(read_document(data.draw(damaged(whole)), parse_root, parse))
 
 
+@pytest.mark.parametrize("said", ["", "<KeyCount>2</KeyCount>", "<IsTruncated/>"])
+def test_a_page_that_does_not_say_it_is_the_last_is_no_empty_bucket(said: str) -> None:
+    page = f"<ListBucketResult><EncodingType>url</EncodingType>{said}</ListBucketResult>"
+    assert read_document(page.encode(), s3_xml.parse_root, s3_xml.parse_keys) is None
+    blobs = b"<EnumerationResults><NextMarker/></EnumerationResults>"
+    assert read_document(blobs, azure_xml.parse_root, azure_xml.parse_blobs) is None
+
+
+@pytest.mark.parametrize("said", ["<KeyCount>0</KeyCount>", "<IsTruncated>false</IsTruncated>"])
+def test_a_page_that_says_it_is_the_last_may_be_empty(said: str) -> None:
+    page = f"<ListBucketResult>{said}</ListBucketResult>"
+    found = read_document(page.encode(), s3_xml.parse_root, s3_xml.parse_keys)
+    assert (len(found.batch), found.next_marker) == (0, None)
+
+
 def texts_of(whole: bytes) -> list[bytes]:
     """Values between tags."""
     pieces = whole.replace(b">", b"<").split(b"<")

@@ -41,6 +41,8 @@ EXPECT_BYTES: Final = 1024 * 1024
 """A body of this size or more waits for `100 Continue`, so that a refusal comes as a response."""
 EXPECT_SECONDS: Final = 1.0
 """The body is sent after this wait in any case: hosts may ignore Expect (RFC 9110, 10.1.1)."""
+EXPECTATION_FAILED: Final = 417
+"""The host, or a proxy before it, does not do `Expect`: the request is repeated without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,13 @@ class StreamedBody:
 
 
 Body: TypeAlias = memoryview | bytes | StreamedBody
+
+
+@dataclass(slots=True)
+class _Begun:
+    """What has been sent of one request."""
+
+    body: bool = False
 
 
 class TransportError(Exception):
@@ -138,23 +147,40 @@ class HttpClient:
         """Those used by threads (None), and those of each pool of fibers."""
         self._addresses: tuple[float, list[_Address]] = (float("-inf"), [])
         self._closed = False
+        self._expects = True
+        """False: the host has refused an Expect, and gets no more of them."""
         self.host = url.netloc
         """The Host header, which signatures cover."""
 
     def exchange(self, request: Request, sink: Sink | None = None) -> Response:
         """Send one request and read the response; the body of a 200 or 206 goes into the sink.
 
+        If the host refuses to be asked whether it wants the body (417), the request is sent once
+        more without the question, unless a body that can be written only once has been begun.
         Errors of the body writer and the sink propagate, an OSError of a sink as a TransportError.
         Raises TransportError, or ConfigurationError if the host's certificate is not trusted.
         """
+        asks = self._expects and (_length(request.body) or 0) >= EXPECT_BYTES
+        begun = _Begun()
+        response = self._exchange(request, sink, begun, asks=asks)
+        if response.status != EXPECTATION_FAILED or not asks:
+            return response
+        self._expects = False
+        if begun.body and isinstance(request.body, StreamedBody):
+            raise TransportError("the host refuses Expect: 100-continue", sent=False)
+        return self._exchange(request, sink, begun, asks=False)
+
+    def _exchange(
+        self, request: Request, sink: Sink | None, begun: _Begun, *, asks: bool
+    ) -> Response:
+        """Send one request, once; `asks` says whether the host is asked to want the body first."""
         body = request.body
-        body_bytes = _length(body)
-        head = self._head(request, body_bytes)
+        head = self._head(request, _length(body), asks=asks)
         connection = self._take()
         connection.begin_rate(self._settings.least_rate)
         sent = False
         try:
-            refusal = self._send(connection, head, body)
+            refusal = self._send(connection, head, body, begun, asks=asks)
             if refusal is not None:
                 connection.close()
                 return refusal
@@ -206,15 +232,15 @@ class HttpClient:
             while idle:
                 idle.pop().close()
 
-    def _head(self, request: Request, body_bytes: int | None) -> bytes:
+    def _head(self, request: Request, body_bytes: int | None, *, asks: bool) -> bytes:
         """Return the request's head. `body_bytes` is None if there is no body."""
         first = f"{request.method} {self._origin}{request.target} HTTP/1.1"
         lines = [first, f"host: {self.host}", "user-agent: noria", *self._forwarded]
         lines += [f"{name}: {value}" for name, value in request.headers.items()]
         if body_bytes is not None:
             lines.append(f"content-length: {body_bytes}")
-            if body_bytes >= EXPECT_BYTES:
-                lines.append("expect: 100-continue")
+        if asks:
+            lines.append("expect: 100-continue")
         text = "\r\n".join(lines)
         breaks = len(lines) - 1
         if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
@@ -340,7 +366,9 @@ class HttpClient:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         return [(family, place) for family, _, _, _, place in found]
 
-    def _send(self, connection: Connection, head: bytes, body: Body | None) -> Response | None:
+    def _send(
+        self, connection: Connection, head: bytes, body: Body | None, begun: _Begun, *, asks: bool
+    ) -> Response | None:
         """Send the request. Returns a response if the host refused the body before its end."""
         if body is None:
             connection.request(head)
@@ -350,10 +378,11 @@ class HttpClient:
             connection.request(b"".join((head, body)))
             return None
         connection.send(head)
-        if body_bytes >= EXPECT_BYTES:
+        if asks:
             refusal = _await_continue(connection, self._settings.idle_seconds)
             if refusal is not None:
                 return refusal
+        begun.body = True
         try:
             _send_body(connection, body)
         except (BrokenPipeError, ConnectionResetError):

@@ -21,13 +21,43 @@ _STATUS = re.compile(r"[1-9][0-9]{2}(?: |$)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
+class Headers(dict[str, str]):
+    """Headers by name in lower case; the values of repeated names are joined by a comma.
+
+    Names of headers have no case (RFC 9110, 5.1), but Azure writes names of metadata into them,
+    whose case its users see. So the form in which a name came is kept.
+    """
+
+    __slots__ = ("_spelled",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spelled: dict[str, str] = {}
+
+    def add(self, name: str, value: str) -> None:
+        """Take one line of a head."""
+        lower = name.lower()
+        if lower != name:
+            self._spelled[lower] = name
+        self[lower] = f"{self[lower]}, {value}" if lower in self else value
+
+    def spelled(self, name: str) -> str:
+        """Return a name in lower case as the host wrote it."""
+        return self._spelled.get(name, name)
+
+
+def as_written(headers: Mapping[str, str], name: str) -> str:
+    """Return a name in lower case as the host wrote it, if that is known."""
+    return headers.spelled(name) if isinstance(headers, Headers) else name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
     """The response to one request."""
 
     status: int
     headers: Mapping[str, str]
-    """Names in lower case; the values of repeated names are joined by a comma."""
+    """As Headers: names in lower case."""
     body: bytes = b""
     """Empty if the body went into the caller's buffer."""
     filled: bool = False
@@ -88,7 +118,7 @@ class Sink:
     """The format to unwrap if the host uses it."""
 
 
-def read_head(connection: Connection) -> tuple[int, dict[str, str]]:
+def read_head(connection: Connection) -> tuple[int, Headers]:
     """Return the status and headers of the final response; interim ones (1xx) are skipped."""
     for _ in range(INTERIM_MAX + 1):
         status, headers = read_one_head(connection)
@@ -97,7 +127,7 @@ def read_head(connection: Connection) -> tuple[int, dict[str, str]]:
     raise ProtocolError("too many interim responses without a final one")
 
 
-def read_one_head(connection: Connection) -> tuple[int, dict[str, str]]:
+def read_one_head(connection: Connection) -> tuple[int, Headers]:
     while (end := connection.pending.find(b"\r\n\r\n")) < 0:
         if len(connection.pending) > HEAD_BYTES_MAX:
             raise ProtocolError("the head of the response does not end")
@@ -106,12 +136,12 @@ def read_one_head(connection: Connection) -> tuple[int, dict[str, str]]:
     version, _, rest = lines[0].partition(" ")
     if version not in ("HTTP/1.1", "HTTP/1.0") or not _STATUS.match(rest):
         raise ProtocolError("the response is not HTTP/1.1")
-    headers: dict[str, str] = {"connection": "close"} if version == "HTTP/1.0" else {}
+    headers = Headers()
+    if version == "HTTP/1.0":
+        headers.add("connection", "close")
     for line in lines[1:]:
         name, _, value = line.partition(":")
-        name = name.lower()
-        value = value.strip(" \t")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        headers.add(name, value.strip(" \t"))
     return int(rest[:3]), headers
 
 
@@ -130,7 +160,7 @@ def read_body(
     connection: Connection,
     method: str,
     status: int,
-    headers: dict[str, str],
+    headers: Mapping[str, str],
     sink: Sink | None = None,
 ) -> tuple[Response, bool]:
     """Return the response, and whether its connection may be used for another exchange."""

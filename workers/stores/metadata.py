@@ -97,11 +97,39 @@ def decode_words(value: str) -> str:
         return value
 
 
-def require_ascii(name: str, value: str, *, key: str) -> str:
-    """Return a header value that can be sent unchanged; else raise TargetRefused."""
-    if value and not _ASCII.fullmatch(value):
+def is_token(text: str) -> bool:
+    """Return True for what may be part of a header's name (RFC 9110, 5.6.2)."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def is_ascii(text: str) -> bool:
+    """Return True for a header's value of printable ASCII, or none."""
+    return not text or _ASCII.fullmatch(text) is not None
+
+
+def is_text(text: str, *, edges: bool = False) -> bool:
+    """Return True for a header's value of any printable text; `edges` allows spaces around it.
+
+    Text beyond ASCII goes as UTF-8, which is what clients of S3 write and read (RFC 9110, 5.5:
+    opaque bytes).
+    """
+    return _CONTROL.search(text) is None and (edges or text == text.strip())
+
+
+def require_text(name: str, value: str, *, key: str) -> str:
+    """Return a header value that can be sent unchanged, as UTF-8; else raise TargetRefused."""
+    if not is_text(value):
         raise TargetRefused(
             f"its {name} contains characters that no header can carry: change it", key=key
+        )
+    return value
+
+
+def require_ascii(name: str, value: str, *, key: str) -> str:
+    """Return a header value that can be sent unchanged in ASCII; else raise TargetRefused."""
+    if not is_ascii(value):
+        raise TargetRefused(
+            f"its {name} contains characters that Azure takes in no header: change it", key=key
         )
     return value
 
@@ -111,7 +139,7 @@ def require_token(name: str, *, key: str) -> str:
 
     RFC 9110, 5.6.2 lists the characters.
     """
-    if not _TOKEN.fullmatch(name):
+    if not is_token(name):
         raise TargetRefused(
             "a metadata name contains characters that no header can carry: rename it", key=key
         )

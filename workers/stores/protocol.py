@@ -50,6 +50,8 @@ class TargetCapabilities:
 
 
 NOTHING_KNOWN: Final = TargetCapabilities()
+CLASS_OF_SOURCE: Final = "source"
+"""A target's storage class or tier: the one that Attributes.storage_class states."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +72,13 @@ class ObjectHead:
     """
     txid: str | None = None
     """The transfer id that put_object or create_upload stored; None for a foreign object."""
-    tag_count: int = 0
-    """The number of tags that the response announces; read_tags fetches them."""
+    tag_count: int | None = 0
+    """The number of tags that the response announces; read_tags fetches them.
+
+    None: it announces none, and yet there may be some.
+    """
+    announces_tags: bool = False
+    """The server is known to announce the tags of every object to whoever may read them."""
     attributes: Attributes = field(default_factory=Attributes)
     """Without tags, and without the metadata that Noria itself adds (txid, mtime)."""
 
@@ -210,7 +217,10 @@ class SourceStore(Protocol):
         """
 
     def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
-        """Return the object's tags."""
+        """Return the object's tags.
+
+        Raises AccessDenied or SourceUnreadable if they may not be read or the store has no tags.
+        """
 
     def close(self) -> None:
         """Drop pooled connections."""
@@ -237,7 +247,9 @@ class TargetStore(SourceStore, Protocol):
 
         Raises TargetConflict if an object exists already (412: look with head(), it may be ours),
         DigestRefused, OutcomeUnknown (5xx, reset, timeout after the body was sent), TargetRefused,
-        Throttled, AccessDenied. A 507 or a full quota is StoreUnavailable.
+        Throttled, AccessDenied. A 507 or a full quota is StoreUnavailable. TagsRefused and
+        TagsDenied say that the same without tags may be taken, here as in create_upload and
+        complete_upload.
         """
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:

@@ -23,6 +23,8 @@ from noria.manifests.errors import (
     SourceMissing,
     SourceUnreadable,
     StoreUnavailable,
+    TagsDenied,
+    TagsRefused,
     TargetConflict,
     TargetRefused,
     Throttled,
@@ -51,6 +53,14 @@ email.utils also reads all older forms, but takes twice the time.
 """
 _MONTHS: Final = {name: number for number, name in enumerate(month_abbr) if name}
 
+_NO_RIGHT: Final = (
+    "",
+    "AccessDenied",
+    "AuthorizationFailure",
+    "AuthorizationPermissionMismatch",
+    "InsufficientAccountPermissions",
+)
+"""Codes of a 403 that is not about the credentials as such."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
@@ -242,6 +252,27 @@ def by_status(status: int, purpose: Purpose) -> tuple[type[NoriaError], str]:
             return OutcomeUnknown, "look at the target"
         return StoreUnavailable, "try again"
     return permanent(purpose)
+
+
+def raise_if_of_tags(response: Response, code: str, purpose: Purpose, key: str) -> None:
+    """Raise the error for a refusal of a write with tags that may be meant for the tags.
+
+    A store without tags answers 501, one where the right to write tags is missing 403, and neither
+    names them. `code` is the store's own for the refusal.
+    """
+    if response.status == 501:
+        raise TagsRefused(
+            f"the store answered a {purpose.value} with tags with 501, so it has none: set "
+            "run.unfit_tags to leave, then the objects land without tags",
+            key=key,
+        )
+    if response.status == 403 and code in _NO_RIGHT:
+        raise TagsDenied(
+            f"the store answered a {purpose.value} with tags with 403: grant the right to write "
+            "tags (s3:PutObjectTagging; t in a SAS) beside that to write, or set run.unfit_tags to "
+            "leave",
+            key=key,
+        )
 
 
 def _missing(purpose: Purpose) -> tuple[type[NoriaError], str]:

@@ -114,6 +114,10 @@ def test_ends_may_be_written_as_plain_urls(tmp_path: Path) -> None:
         ({"run": {"workers": -1}}, "run.workers"),
         ({"inventory": {"kind": "guess"}}, "inventory.kind"),
         ({"target": {"url": "s3://b", "provider": "acme"}}, "acme"),
+        ({"target": {"url": "s3://b", "storage_class": "source"}}, "target.storage_class"),
+        ({"target": {"url": "s3://b", "storage_class": "a: b"}}, "target.storage_class"),
+        ({"inventory": {"names": "relative"}}, "inventory: names"),
+        ({"run": {"unfit_tags": "drop"}}, "run.unfit_tags"),
     ],
 )
 def test_a_refusal_names_the_field(change: dict[str, object], field: str) -> None:

@@ -290,6 +290,40 @@ def test_a_host_that_ignores_expect_gets_the_body() -> None:
         assert ask(client, "PUT", "/", {}, body=bytes(LARGE)).status == 200
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_host_that_refuses_expect_is_not_asked_again(streamed: bool) -> None:
+    sent = os.urandom(LARGE)
+    arrived: list[bytes] = []
+
+    def play(caller: Caller) -> None:
+        while head := caller.request():
+            if b"expect" in head:
+                caller.say("HTTP/1.1 417 Expectation Failed", "content-length: 0")
+                return
+            arrived.append(caller.body(LARGE))
+            caller.say("HTTP/1.1 200 OK", "content-length: 0")
+
+    with wired(play) as client:
+        body = StreamedBody(poured([memoryview(sent)]), LARGE) if streamed else sent
+        assert ask(client, "PUT", "/", {}, body=body).status == 200
+        assert ask(client, "PUT", "/", {}, body=sent).status == 200
+    assert arrived == [sent, sent]
+
+
+def test_a_body_that_was_begun_is_not_written_twice() -> None:
+    def play(caller: Caller) -> None:
+        assert b"expect" in caller.request()
+        caller.say("HTTP/1.1 100 Continue")
+        caller.body(LARGE)
+        caller.say("HTTP/1.1 417 Expectation Failed", "content-length: 0")
+
+    with wired(play) as client:
+        body = StreamedBody(poured([memoryview(bytes(LARGE))]), LARGE)
+        with pytest.raises(TransportError) as caught:
+            ask(client, "PUT", "/", {}, body=body)
+        assert not caught.value.sent
+
+
 def test_a_refusal_arrives_before_the_body_is_sent() -> None:
     got: list[bytes] = []
 

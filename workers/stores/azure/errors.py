@@ -93,6 +93,11 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
 }
 
 
+def error_code(response: Response) -> str:
+    """Return Azure's code of a refusal, or an empty string."""
+    return response.headers.get("x-ms-error-code", "")
+
+
 def refuses_message(response: Response) -> bool:
     """Return True if an endpoint refuses a structured message because it is too old for them."""
     return response.status == 400 and any(name in response.body for name in _OF_MESSAGES)
@@ -100,7 +105,7 @@ def refuses_message(response: Response) -> bool:
 
 def refusal(response: Response, purpose: Purpose, key: str | None) -> NoriaError:
     """Return the error for a response that is not a success. An unknown status is permanent."""
-    code = response.headers.get("x-ms-error-code", "")
+    code = error_code(response)
     kind, advice = _BY_CODE.get(code) or by_status(response.status, purpose)
     answer = " ".join(filter(None, (str(response.status), code)))
     request_id = response.headers.get("x-ms-request-id", "none")

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from noria.manifests.errors import TargetRefused
 from noria.manifests.model import Attributes
+from noria.workers.http.response import as_written
 from noria.workers.stores.metadata import require_ascii, split_provenance, with_provenance
 from noria.workers.stores.protocol import ObjectHead
 from noria.workers.stores.responses import malformed_is_unavailable, modified_seconds, plain_etag
@@ -70,8 +71,11 @@ def read_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -
 
 @malformed_is_unavailable("a blob's headers")
 def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -> ObjectHead:
+    # Names of metadata have a case here, and Azure keeps it.
     stored = {
-        name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
+        as_written(headers, name)[len(_META) :]: value
+        for name, value in headers.items()
+        if name.startswith(_META)
     }
     metadata, txid, modified = split_provenance(stored)
     return ObjectHead(
@@ -80,7 +84,8 @@ def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -
         version_id=headers.get("x-ms-version-id"),
         crc64nvme=crc64nvme,
         txid=txid,
-        tag_count=int(headers.get("x-ms-tag-count", "0")),
+        # Stated only if there are tags and the caller may read them.
+        tag_count=int(headers["x-ms-tag-count"]) if "x-ms-tag-count" in headers else None,
         attributes=Attributes(
             content_type=headers.get("content-type"),
             content_encoding=headers.get("content-encoding"),
@@ -89,8 +94,16 @@ def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -
             cache_control=headers.get("cache-control"),
             metadata=metadata,
             modified_seconds=modified_seconds(headers) if modified is None else modified,
+            storage_class=_own_tier(headers),
+            content_md5=headers.get("x-ms-blob-content-md5") or headers.get("content-md5"),
         ),
     )
+
+
+def _own_tier(headers: Mapping[str, str]) -> str | None:
+    """Return the tier that was set for this blob; None if it has the account's default."""
+    inferred = headers.get("x-ms-access-tier-inferred", "").lower() == "true"
+    return None if inferred else headers.get("x-ms-access-tier")
 
 
 def encode_crc(crc64nvme: int) -> str:

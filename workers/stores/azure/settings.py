@@ -36,7 +36,10 @@ class AzureSettings:
     ask_crc64: bool = True
     """Request the CRC64 of all bytes read, as a structured message. Reads work without it too."""
     tier: str | None = None
-    """Access tier of written blobs. None: the account's default."""
+    """Access tier of written blobs. None: the account's default.
+
+    CLASS_OF_SOURCE: as the attributes say.
+    """
     page_keys: int = 5000
     """Most entries in one page of a list."""
     ca_bundle: str | None = None

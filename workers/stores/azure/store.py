@@ -46,7 +46,7 @@ from noria.workers.stores.azure.blocks import (
     number_of,
     uploads_of,
 )
-from noria.workers.stores.azure.errors import RENEWABLE, refusal, refuses_message
+from noria.workers.stores.azure.errors import RENEWABLE, error_code, refusal, refuses_message
 from noria.workers.stores.azure.headers import (
     CRC64_HEADER,
     attribute_headers,
@@ -65,6 +65,7 @@ from noria.workers.stores.azure.structured_message import (
     StructuredBody,
 )
 from noria.workers.stores.protocol import (
+    CLASS_OF_SOURCE,
     NOTHING_KNOWN,
     Checksum,
     ListedUpload,
@@ -86,6 +87,7 @@ from noria.workers.stores.responses import (
     md5_header,
     on_bytes_of,
     plain_etag,
+    raise_if_of_tags,
 )
 
 if TYPE_CHECKING:
@@ -221,6 +223,8 @@ class AzureStore:
         headers |= self._checksum_headers(body, crc64nvme)
         headers["x-ms-blob-type"] = "BlockBlob"
         response = self._call(Purpose.WRITE, "PUT", key, headers=headers, body=body)
+        if attributes.tags:
+            raise_if_of_tags(response, error_code(response), Purpose.WRITE, key)
         self._accept(response, Purpose.WRITE, key)
         return self._written(
             response, Purpose.WRITE, key, decode_crc(response.headers.get(CRC64_HEADER))
@@ -286,14 +290,20 @@ class AzureStore:
         txid: str,
     ) -> Written:
         block_ids = [block_id(block_name(upload_id, part.number)) for part in parts]
+        headers = self._object_headers(key, attributes, txid)
+        if attributes.content_md5 is not None:
+            # Azure computes it for a blob of one request alone.
+            headers["x-ms-blob-content-md5"] = attributes.content_md5
         response = self._call(
             Purpose.COMMIT,
             "PUT",
             key,
             query=[("comp", "blocklist")],
-            headers=self._object_headers(key, attributes, txid),
+            headers=headers,
             body=azure_xml.block_list(block_ids),
         )
+        if attributes.tags:
+            raise_if_of_tags(response, error_code(response), Purpose.COMMIT, key)
         # The checksum in this response is that of the list, not of the blob.
         return self._written(self._accept(response, Purpose.COMMIT, key), Purpose.COMMIT, key, None)
 
@@ -386,8 +396,11 @@ class AzureStore:
 
     def _object_headers(self, key: str, attributes: Attributes, txid: str) -> dict[str, str]:
         headers = attribute_headers(attributes, txid, key=key)
-        if self._settings.tier is not None:
-            headers["x-ms-access-tier"] = self._settings.tier
+        tier = self._settings.tier
+        if tier == CLASS_OF_SOURCE:
+            tier = attributes.storage_class
+        if tier is not None:
+            headers["x-ms-access-tier"] = tier
         if self.capabilities.if_absent:
             headers["if-none-match"] = "*"
         return headers

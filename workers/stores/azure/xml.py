@@ -52,13 +52,16 @@ def parse_blobs(root: ElementTree.Element) -> Page:
     """Parse a page of List Blobs. Directories of a hierarchical account count as folder stubs."""
     check_root(root, "EnumerationResults")
     blobs = root.find("Blobs")
+    if blobs is None:
+        # Azure writes the element into every page. What has none is not a page, least an empty one.
+        raise ValueError("a page without a list of blobs")
     rows: list[dict[str, str | None]] = []
     names: list[str] = []
     metadata: list[str | None] = []
     tags: list[str | None] = []
     folders: list[bool] = []
     prefixes: list[str] = []
-    for item in blobs if blobs is not None else ():
+    for item in blobs:
         if item.tag == "BlobPrefix":
             prefixes.append(_name(item))
             continue

@@ -115,7 +115,12 @@ def read_exactly(
 
 def write_file_metadata(file: int, metadata: FileMetadata, key: str) -> None:
     """Store the metadata, if the file system has extended attributes, and the modification time."""
-    fields = {"txid": metadata.txid, **asdict(metadata.attributes)}
+    stated = {
+        name: value
+        for name, value in asdict(metadata.attributes).items()
+        if value not in (None, {})
+    }
+    fields = {"txid": metadata.txid, **stated}
     try:
         os.setxattr(file, XATTR, json.dumps(fields).encode())
     except OSError as error:

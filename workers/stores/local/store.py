@@ -31,7 +31,6 @@ import pyarrow as pa
 from noria.manifests.errors import (
     ConfigurationError,
     DigestRefused,
-    InventoryError,
     ShortBody,
     SourceChanged,
     SourceMissing,
@@ -39,7 +38,7 @@ from noria.manifests.errors import (
     TargetRefused,
     UploadLost,
 )
-from noria.manifests.model import Attributes, PartRecord
+from noria.manifests.model import Attributes, PartRecord, Reason
 from noria.workers.http.client import BodyWriter
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.listing import inventory_batch
@@ -105,8 +104,6 @@ class LocalStore:
         self._root = settings.root
         self._files = ConfinedFolder(settings.root)
         self.capabilities = capabilities
-        self.left_out = 0
-        """Entries that listings skipped: links, sockets and the like."""
 
     def with_capabilities(self, capabilities: TargetCapabilities) -> LocalStore:
         other = copy.copy(self)
@@ -125,10 +122,16 @@ class LocalStore:
             os.scandir(self._root).close()
 
     def list_page(self, request: PageRequest) -> Page:
-        """Return one folder: the files and folders whose keys begin with the prefix."""
+        """Return one folder: the files and folders whose keys begin with the prefix.
+
+        Whatever else is there is a row too, whose `blob_type` is the Reason why it can not be
+        moved, so that nothing is passed over in silence. A folder whose name is not UTF-8 is one
+        such row, with all that is in it.
+        """
         above, slash, start = request.prefix.rpartition("/")
         names: list[str] = []
         found: list[os.stat_result] = []
+        kinds: list[str | None] = []
         below: list[str] = []
         with self._entries(_path(above) if slash else []) as (folder, entries):
             for entry in entries:
@@ -136,18 +139,19 @@ class LocalStore:
                     continue
                 if not above and _is_unfinished(entry.name, folder):
                     continue
-                key = above + slash + _checked(entry)
-                if entry.is_dir(follow_symlinks=False):
+                kind = _kind(entry)
+                key = above + slash + (_readable(entry.name) if kind else entry.name)
+                if kind is None and entry.is_dir(follow_symlinks=False):
                     below.append(key + "/")
-                elif not entry.is_file(follow_symlinks=False):
-                    self.left_out += 1
-                else:
-                    with contextlib.suppress(FileNotFoundError):
-                        found.append(entry.stat(follow_symlinks=False))
-                        names.append(key)
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    found.append(entry.stat(follow_symlinks=False))
+                    names.append(key)
+                    kinds.append(kind)
         columns = {
             "key": names,
-            "size": [status.st_size for status in found],
+            "size": [status.st_size if stat.S_ISREG(status.st_mode) else 0 for status in found],
+            "blob_type": pa.array(kinds, pa.string()),
             "etag": [file_etag(status) for status in found],
             "last_modified": pa.array(
                 [status.st_mtime_ns // 1_000_000 for status in found], pa.timestamp("ms", tz="UTC")
@@ -498,17 +502,26 @@ def _is_unfinished(name: str, root: int) -> bool:
     return name.startswith(_UPLOAD)
 
 
-def _checked(entry: os.DirEntry[str]) -> str:
-    """Return the entry's name. Raises InventoryError if it is not UTF-8, as keys must be."""
-    try:
-        entry.name.encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(entry.name).decode(errors="backslashreplace")
-        raise InventoryError(
-            "a file name is not UTF-8: rename the file (convmv does that), then list again",
-            key=shown,
-        ) from None
-    return entry.name
+def _kind(entry: os.DirEntry[str]) -> Reason | None:
+    """Return why an entry can not be moved; None for a file, and for a folder to be listed."""
+    if _readable(entry.name) != entry.name:
+        return Reason.NAME_NOT_UTF8
+    if entry.is_symlink():
+        return Reason.LINK
+    if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+        return None
+    return Reason.SPECIAL_FILE
+
+
+def _readable(name: str) -> str:
+    """Return the name with each byte that is not UTF-8 as a replacement character and two digits.
+
+    So names that differ stay different.
+    """
+    return "".join(
+        f"\N{REPLACEMENT CHARACTER}{ord(sign) & 0xFF:02x}" if "\ud800" <= sign <= "\udfff" else sign
+        for sign in name
+    )
 
 
 def _about(folder: int) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from noria.manifests.model import Attributes
 from noria.workers.stores.metadata import (
     decode_words,
     encode_words,
-    require_ascii,
+    require_text,
     require_token,
     split_provenance,
     with_provenance,
@@ -26,6 +26,8 @@ CHECKSUM_TYPE_HEADER: Final = "x-amz-checksum-type"
 STATE_CRC: Final = {"x-amz-checksum-mode": "ENABLED"}
 """Requests the stored checksum. Only for whole objects: with a range, it may be that of a part."""
 
+ANNOUNCING: Final = ("ceph", "minio", "seaweedfs")
+"""Servers that state the number of tags: in rgw_rest_s3.cc, object-handlers.go, and as measured."""
 _META: Final = "x-amz-meta-"
 
 
@@ -36,7 +38,7 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
     """
     headers: dict[str, str] = {}
     for header, value in _system_headers(attributes).items():
-        headers[header] = require_ascii(header, value, key=key)
+        headers[header] = require_text(header, value, key=key)
     for name, value in with_provenance(attributes, txid, key=key).items():
         headers[_META + require_token(name, key=key).lower()] = encode_words(value, key=key)
     if attributes.tags:
@@ -68,7 +70,8 @@ def object_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None)
         version_id=headers.get("x-amz-version-id"),
         crc64nvme=crc64nvme,
         txid=txid,
-        tag_count=int(headers.get("x-amz-tagging-count", "0")),
+        tag_count=_tag_count(headers),
+        announces_tags=provider_of_answer(headers) in ANNOUNCING,
         attributes=Attributes(
             content_type=headers.get("content-type"),
             content_encoding=headers.get("content-encoding"),
@@ -77,8 +80,27 @@ def object_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None)
             cache_control=headers.get("cache-control"),
             metadata=metadata,
             modified_seconds=modified_seconds(headers) if modified is None else modified,
+            expires=headers.get("expires"),
+            website_redirect=headers.get("x-amz-website-redirect-location"),
+            storage_class=_unless(headers.get("x-amz-storage-class"), "STANDARD"),
+            encryption=_unless(headers.get("x-amz-server-side-encryption"), "AES256"),
         ),
     )
+
+
+def _tag_count(headers: Mapping[str, str]) -> int | None:
+    """Return the number of tags; None if it is not stated.
+
+    Amazon states it only if there are tags and the caller may read them, and some servers never do.
+    """
+    stated = headers.get("x-amz-tagging-count")
+    if stated is not None:
+        return int(stated)
+    return 0 if provider_of_answer(headers) == "rclone" else None
+
+
+def _unless(value: str | None, usual: str) -> str | None:
+    return None if value == usual else value
 
 
 def stated_crc(headers: Mapping[str, str]) -> int | None:
@@ -123,6 +145,8 @@ def _system_headers(attributes: Attributes) -> dict[str, str]:
         "content-language": attributes.content_language,
         "content-disposition": attributes.content_disposition,
         "cache-control": attributes.cache_control,
+        "expires": attributes.expires,
+        "x-amz-website-redirect-location": attributes.website_redirect,
     }
     return {header: value for header, value in stored.items() if value is not None}
 

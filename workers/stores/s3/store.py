@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
-from noria.manifests.errors import ConfigurationError, NoriaError
+from noria.manifests.errors import (
+    ConfigurationError,
+    NoriaError,
+    SourceUnreadable,
+)
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import (
     Body,
@@ -32,6 +36,7 @@ from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.advance import Advance
 from noria.workers.stores.protocol import (
+    CLASS_OF_SOURCE,
     NOTHING_KNOWN,
     Checksum,
     ListedUpload,
@@ -53,6 +58,7 @@ from noria.workers.stores.responses import (
     md5_header,
     on_bytes_of,
     plain_etag,
+    raise_if_of_tags,
 )
 from noria.workers.stores.s3 import xml as s3_xml
 from noria.workers.stores.s3.aws_chunked import encoded_bytes, with_trailer
@@ -95,7 +101,15 @@ class S3Settings:
     path_style: bool | None = None
     """True: host/bucket/key. False: bucket.host/key. None: True if endpoint_url is given."""
     storage_class: str | None = None
-    """Of written objects. None: the bucket's default."""
+    """Of written objects. None: the bucket's default. CLASS_OF_SOURCE: as the attributes say."""
+    encryption: str | None = None
+    """AES256, aws:kms or aws:kms:dsse, for written objects. None: the bucket's default."""
+    kms_key_id: str | None = None
+    """Of encryption by aws:kms. None: the account's own."""
+    acl: str | None = None
+    """Canned access list of written objects. None: the bucket's rule."""
+    request_payer: bool = False
+    """Say with each request that we pay for it, as buckets of Requester Pays ask."""
     customer_key: bytes | None = field(default=None, repr=False)
     """32 bytes of SSE-C key, sent with every request for an object. None: no SSE-C."""
     page_keys: int = 1000
@@ -135,6 +149,7 @@ class S3Store:
         )
         self._signer = Signer(self._client.host, region, keys)
         self._key_headers = customer_key_headers(settings.customer_key)
+        self._write_headers = write_headers(settings)
         self.provider = settings.provider
         self.capabilities = capabilities
 
@@ -146,7 +161,10 @@ class S3Store:
     @property
     def identity(self) -> str | None:
         settings = self._settings
-        written = (settings.provider, settings.storage_class, settings.customer_key is not None)
+        written = (
+            *(settings.provider, settings.storage_class, settings.customer_key is not None),
+            *(settings.encryption, settings.kms_key_id, settings.acl, settings.request_payer),
+        )
         access_key = None if self._keys is None else self._keys().access_key
         return repr(("s3", *self._place, *written, access_key))
 
@@ -230,7 +248,16 @@ class S3Store:
     def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
         query = [("tagging", ""), *([("versionId", version_id)] if version_id else [])]
         response = self._call(Purpose.READ, "GET", key, query=query)
-        return s3_xml.parse_tags(self._result(response, Purpose.READ, key))
+        if response.status == 404 and s3_xml.error_code(response.body).startswith("NoSuchTagSet"):
+            return {}
+        try:
+            root = s3_xml.parse_root(self._accept(response, Purpose.READ, key).body)
+        except ElementTree.ParseError:
+            root = None
+        if root is None or root.tag != "Tagging":
+            # Servers that do not know tags answer with the object itself.
+            raise SourceUnreadable("the store shows no tags", key=key)
+        return s3_xml.parse_tags(root)
 
     def close(self) -> None:
         self._client.close()
@@ -243,6 +270,8 @@ class S3Store:
         if self.capabilities.if_absent:
             headers["if-none-match"] = "*"
         response = self._call(Purpose.WRITE, "PUT", key, headers=headers, body=body)
+        if attributes.tags:
+            raise_if_of_tags(response, s3_xml.error_code(response.body), Purpose.WRITE, key)
         return _written(self._accept(response, Purpose.WRITE, key), Purpose.WRITE, key)
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
@@ -253,6 +282,8 @@ class S3Store:
         response = self._call(
             Purpose.OPEN, "POST", key, query=[("uploads", "")], headers=headers, body=b""
         )
+        if attributes.tags:
+            raise_if_of_tags(response, s3_xml.error_code(response.body), Purpose.OPEN, key)
         upload_id = self._result(response, Purpose.OPEN, key).findtext("UploadId")
         if not upload_id:
             raise refusal(response, Purpose.OPEN, key)
@@ -437,9 +468,16 @@ class S3Store:
         return response
 
     def _object_headers(self, key: str, attributes: Attributes, txid: str) -> dict[str, str]:
-        headers = {**self._key_headers, **attribute_headers(attributes, txid, key=key)}
-        if self._settings.storage_class is not None:
-            headers["x-amz-storage-class"] = self._settings.storage_class
+        headers = {
+            **self._key_headers,
+            **self._write_headers,
+            **attribute_headers(attributes, txid, key=key),
+        }
+        storage_class = self._settings.storage_class
+        if storage_class == CLASS_OF_SOURCE:
+            storage_class = attributes.storage_class
+        if storage_class is not None:
+            headers["x-amz-storage-class"] = storage_class
         return headers
 
     def _checksum_headers(self, body: memoryview, crc64nvme: int) -> dict[str, str]:
@@ -464,6 +502,8 @@ class S3Store:
         path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
         text = s3_xml.query(query) if query else ""
         headers = headers or {}
+        if self._settings.request_payer:
+            headers = {**headers, "x-amz-request-payer": "requester"}
         payload = UNSIGNED_TRAILER if "x-amz-trailer" in headers else UNSIGNED_PAYLOAD
         request = Request(
             method=method,
@@ -519,6 +559,16 @@ def _is_address(url: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def write_headers(settings: S3Settings) -> dict[str, str]:
+    """Return the headers of every new object that the settings ask for."""
+    headers = {
+        "x-amz-server-side-encryption": settings.encryption,
+        "x-amz-server-side-encryption-aws-kms-key-id": settings.kms_key_id,
+        "x-amz-acl": settings.acl,
+    }
+    return {name: value for name, value in headers.items() if value is not None}
 
 
 def _written(response: Response, purpose: Purpose, key: str) -> Written:

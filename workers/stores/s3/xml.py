@@ -56,14 +56,28 @@ def parse_keys(root: ElementTree.Element) -> Page:
         "last_modified": [row["LastModified"] for row in rows],
         "tier": [row.get("StorageClass") for row in rows],
     }
+    prefixes = [decode(item.text or "") for item in root.iterfind("CommonPrefixes/Prefix")]
     next_marker = root.findtext("NextContinuationToken") or None
-    if next_marker is None and root.findtext("IsTruncated") == "true":
-        raise ValueError("a page is not the last one, but has no marker of the next")
+    if next_marker is None:
+        _check_last(root, len(rows) + len(prefixes))
     return Page(
         batch=check_names_and_sizes(inventory_batch(columns, len(rows))),
-        prefixes=[decode(item.text or "") for item in root.iterfind("CommonPrefixes/Prefix")],
+        prefixes=prefixes,
         next_marker=next_marker,
     )
+
+
+def _check_last(root: ElementTree.Element, entries: int) -> None:
+    """Raise ValueError unless a page without a marker says itself that it is the last one.
+
+    A proxy or another service may answer with the root element alone. What does not say that it is
+    complete, by IsTruncated or by its KeyCount, is not taken for a bucket without objects.
+    """
+    truncated = root.findtext("IsTruncated")
+    if truncated is None and root.findtext("KeyCount") == str(entries):
+        return
+    if truncated is None or truncated.strip().lower() != "false":
+        raise ValueError("a page without a marker does not say that it is the last one")
 
 
 def without_folder(page: Page, prefix: str) -> Page:

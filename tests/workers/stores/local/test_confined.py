@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from noria.manifests.errors import NoriaError, SourceUnreadable, TargetRefused
-from noria.manifests.model import Attributes, PartRecord
+from noria.manifests.model import Attributes, PartRecord, Reason
 from noria.workers.digest import crc64nvme
 from noria.workers.stores.local.files import draft
 from noria.workers.stores.local.store import LocalSettings, LocalStore
@@ -52,8 +52,11 @@ def complete(store: LocalStore, key: str) -> None:
 
 
 def keys_of(store: LocalStore, prefix: str = "") -> list[str]:
+    """What can be moved: the link itself is listed as one that can not."""
     page = store.list_page(PageRequest(prefix=prefix, deep=True))
-    keys: list[str] = page.batch["key"].to_pylist()
+    rows = page.batch.select(["key", "blob_type"]).to_pylist()
+    assert all(row["blob_type"] in (None, Reason.LINK) for row in rows)
+    keys: list[str] = [row["key"] for row in rows if row["blob_type"] is None]
     return sorted([*keys, *(key for below in page.prefixes for key in keys_of(store, below))])
 
 

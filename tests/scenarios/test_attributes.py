@@ -1,0 +1,174 @@
+"""What travels with objects between real stores: as it is, mapped, left and counted, or refused."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from azure.storage.blob import BlobServiceClient, ContainerClient, ContentSettings, StandardBlobTier
+
+from noria.benchmarks.servers import Azurite
+from tests.support.moves import Move
+
+MIB = 1024 * 1024
+OURS = ("noriatxid", "mtime")
+DISPOSITION = 'attachment; filename="résumé 漢字.pdf"'
+
+
+@pytest.fixture
+def other_container(azurite: Azurite) -> Iterator[ContainerClient]:
+    name = f"other-{uuid.uuid4().hex}"
+    with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
+        yield service.create_container(name)
+        service.delete_container(name)
+
+
+@contextlib.contextmanager
+def container_of(move: Move) -> Iterator[ContainerClient]:
+    with BlobServiceClient.from_connection_string(move.azurite.connection_string) as service:
+        yield service.get_container_client(move.container)
+
+
+def own(metadata: dict[str, str] | None) -> dict[str, str]:
+    return {name: value for name, value in (metadata or {}).items() if name not in OURS}
+
+
+def test_from_azure_to_azure_nothing_changes(
+    make_move: Callable[..., Move], other_container: ContainerClient
+) -> None:
+    move = make_move([])
+    large = bytes(range(256)) * (96 * 1024)  # 24 MiB: more than one part
+    md5 = hashlib.md5(large, usedforsecurity=False).digest()
+    metadata = {"searchTags": "a b", "UPPER": "", "x_1": "=?UTF-8?B?YQ==?="}
+    with container_of(move) as source:
+        source.upload_blob(
+            "large",
+            large,
+            metadata=metadata,
+            content_settings=ContentSettings(content_md5=bytearray(md5)),
+            standard_blob_tier=StandardBlobTier.COOL,
+        )
+        source.upload_blob("small", b"x", metadata=metadata, tags={"k": "v"})
+    job_file = move.job_file(
+        target={
+            "url": f"az://{move.azurite.account}/{other_container.container_name}",
+            "storage_class": "source",
+        },
+        plan={"part_bytes": "16MiB"},
+    )
+    done = move.noria("run", job_file)
+    assert (done["outcomes"], done["changes"]) == ({"TRANSFERRED": 2}, {})
+    small, big = (
+        other_container.get_blob_client(name).get_blob_properties() for name in ("small", "large")
+    )
+    assert own(small.metadata) == own(big.metadata) == metadata
+    assert bytes(big.content_settings.content_md5 or b"") == md5
+    assert big.blob_tier == "Cool"
+    assert other_container.get_blob_client("small").get_blob_tags() == {"k": "v"}
+
+
+def put_s3(move: Move, key: str, *, disposition: str | None = None, **attributes: Any) -> None:
+    """Write an object; boto3 itself sends no header beyond ASCII, other clients do."""
+    client = move.seaweedfs.client()
+    try:
+        if disposition is None:
+            client.put_object(Bucket=move.bucket, Key=key, Body=b"x", **attributes)
+            return
+        given = {"Bucket": move.bucket, "Key": key, **attributes}
+        url = urlsplit(client.generate_presigned_url("put_object", Params=given))
+    finally:
+        client.close()
+    headers: dict[str, str | bytes] = {"content-disposition": disposition.encode()}
+    headers |= {f"x-amz-meta-{name}": value for name, value in attributes["Metadata"].items()}
+    headers["x-amz-tagging"] = attributes["Tagging"]
+    connection = http.client.HTTPConnection(url.netloc, timeout=60)
+    connection.request("PUT", f"{url.path}?{url.query}", b"x", headers)
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    connection.close()
+
+
+def test_from_s3_to_s3_nothing_changes(make_move: Callable[..., Move]) -> None:
+    move = make_move([])
+    put_s3(
+        move,
+        "from/a",
+        disposition=DISPOSITION,
+        Metadata={"with-hyphens": "1"},
+        Tagging="k=v",
+    )
+    job_file = move.job_file(
+        source={"url": f"s3://{move.bucket}/from"}, target={"url": f"s3://{move.bucket}/to"}
+    )
+    done = move.noria("run", job_file)
+    assert (done["outcomes"], done["changes"]) == ({"TRANSFERRED": 1}, {})
+    client = move.seaweedfs.client()
+    before, after = (client.head_object(Bucket=move.bucket, Key=f"{at}/a") for at in ("from", "to"))
+    assert after["ContentDisposition"] == before["ContentDisposition"]
+    # boto3 reads headers as Latin-1, one character for each byte.
+    assert after["ContentDisposition"].encode("latin-1").decode() == DISPOSITION
+    assert own(after["Metadata"]) == before["Metadata"]
+    tags = client.get_object_tagging(Bucket=move.bucket, Key="to/a")["TagSet"]
+    client.close()
+    assert tags == [{"Key": "k", "Value": "v"}]
+
+
+@pytest.mark.parametrize("policy", ["refuse", "leave", "map"])
+def test_from_s3_to_azure_by_policy(make_move: Callable[..., Move], policy: str) -> None:
+    move = make_move([])
+    put_s3(
+        move,
+        "from/a",
+        disposition=DISPOSITION,
+        Metadata={"with-hyphens": "1", "fine": "2"},
+        Tagging="k=v&a%40b=1",
+    )
+    put_s3(move, "from/plain", Metadata={"fine": "2"})
+    unfit = {f"unfit_{name}": policy for name in ("metadata", "headers", "tags")}
+    job_file = move.job_file(
+        source={"url": f"s3://{move.bucket}/from"}, target={"url": move.source}, run=unfit
+    )
+    done = move.noria("run", job_file, exit_code=1 if policy == "refuse" else 0)
+    if policy == "refuse":
+        assert done["outcomes"] == {"FAILED": 1, "TRANSFERRED": 1}
+        assert done["causes"] == {"attributes_refused": 1}
+        return
+    assert done["outcomes"] == {"TRANSFERRED": 2}
+    how = "left" if policy == "leave" else "mapped"
+    assert done["changes"] == {f"header_{how}": 1, f"metadata_{how}": 1, "tags_left": 1}
+    assert move.noria("status", move.job)["changes"] == done["changes"]
+    with container_of(move) as target:
+        blob = target.get_blob_client("a")
+        found = blob.get_blob_properties()
+        assert blob.get_blob_tags() == {"k": "v"}
+    if policy == "leave":
+        assert own(found.metadata) == {"fine": "2"}
+        assert found.content_settings.content_disposition is None
+    else:
+        assert own(found.metadata) == {
+            "fine": "2",
+            "rename_with_hyphens": "1",
+            "rename_key_with_hyphens": "with-hyphens",
+        }
+        name = "r%C3%A9sum%C3%A9%20%E6%BC%A2%E5%AD%97.pdf"
+        expected = f"attachment; filename*=UTF-8''{name}"
+        assert found.content_settings.content_disposition == expected
+
+
+def test_a_console_folder_and_an_azure_stub_have_one_verdict(
+    make_move: Callable[..., Move],
+) -> None:
+    move = make_move([])
+    with container_of(move) as source:
+        source.upload_blob("d/", b"")
+        source.upload_blob("e", b"", metadata={"hdi_isfolder": "true"})
+        source.upload_blob("d/x", b"x")
+    done = move.copy()
+    assert done["outcomes"] == {"SKIPPED": 2, "TRANSFERRED": 1}
+    assert done["causes"] == {"folder_stub": 2}

@@ -1,0 +1,103 @@
+"""Every entry that a listing or an inventory shows ends as a row, or is counted with its cause."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from tests.support.moves import NORIA, Move, plain
+
+LATIN_1 = b"caf\xe9.txt"
+
+
+def copy_folder(source: Path, target: Path, job: Path, exit_code: int) -> dict[str, Any]:
+    command: list[str | Path] = [NORIA, "copy", source.as_uri(), target.as_uri(), "--json"]
+    command += ["--job", job, "--metrics-address", "off"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == exit_code, ended.stderr
+    document: dict[str, Any] = json.loads(ended.stdout)
+    return document
+
+
+def test_what_a_folder_holds_beside_files_has_an_outcome(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "below").mkdir(parents=True)
+    target.mkdir()
+    (source / ".noria-notes").write_text("a user's own")
+    (source / "below/.noria-draft-list").write_text("another one")
+    (source / ".noria-draft-0f").write_text("left by a move that was killed")
+    (source / "link").symlink_to("below")
+    (source / "gone").symlink_to("nowhere")
+    os.mkfifo(source / "below/pipe")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.path.relpath(source / "socket"))
+    done = copy_folder(source, target, tmp_path / "job", 1)
+    assert done["outcomes"] == {"SKIPPED": 5, "TRANSFERRED": 1}
+    assert done["causes"] == {"link": 2, "name_refused": 1, "special_file": 2}
+    assert (target / ".noria-notes").read_text() == "a user's own"
+    assert done["reconciled"]
+
+
+def test_a_name_that_is_not_utf_8_fails_alone(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    (source / "good").write_text("moves")
+    Path(os.fsdecode(os.fsencode(source) + b"/" + LATIN_1)).write_text("stays")
+    Path(os.fsdecode(os.fsencode(source) + b"/caf\xea.txt")).write_text("stays, too")
+    Path(os.fsdecode(os.fsencode(source) + b"/\xff")).mkdir()
+    done = copy_folder(source, target, tmp_path / "job", 1)
+    assert done["outcomes"] == {"SKIPPED": 3, "TRANSFERRED": 1}
+    assert done["causes"] == {"name_not_utf8": 3}
+    failures = pq.read_table(tmp_path / "job/failures.parquet")
+    assert "caf\N{REPLACEMENT CHARACTER}e9.txt" in failures["key"].to_pylist()
+
+
+def key_list(move: Move, names: list[str]) -> dict[str, Any]:
+    path = move.job.with_name("keys.txt")
+    path.write_text("\n".join(names) + "\n")
+    return {"kind": "keys", "url": path.as_uri()}
+
+
+def test_names_of_a_list_that_lie_outside_the_prefix_are_counted(
+    make_move: Callable[..., Move],
+) -> None:
+    move = make_move([plain(f"data/{n}", 10) for n in range(3)])
+    names = ["data/0", "data/1", "data/1", "other/2", "2"]
+    job_file = move.job_file(source={"url": f"{move.source}/data"}, inventory=key_list(move, names))
+    planned = move.noria("plan", job_file)
+    passed_over = {"outside_prefix": 2, "duplicate": 1}
+    assert (planned["objects"], planned["passed_over"]) == (2, passed_over)
+    done = move.noria("run", job_file)
+    assert (done["outcomes"], done["passed_over"]) == ({"TRANSFERRED": 2}, passed_over)
+
+
+def test_a_list_of_relative_names_is_refused_until_it_is_said_to_be_one(
+    make_move: Callable[..., Move],
+) -> None:
+    move = make_move([plain(f"data/{n}", 10) for n in range(3)])
+    source, listed = {"url": f"{move.source}/data"}, key_list(move, ["0", "1"])
+    refused = move.start("plan", move.job_file(source=source, inventory=listed))
+    _, said = refused.communicate(timeout=100)
+    assert refused.returncode == 2
+    assert "none of 2 entries would be moved: 2 lie outside the source's prefix" in said
+    assert 'inventory.names = "relative"' in said
+    # Nothing is planned yet, so that the corrected job may be planned in the same directory.
+    job_file = move.job_file(source=source, inventory={**listed, "names": "relative"})
+    assert move.noria("run", job_file)["outcomes"] == {"TRANSFERRED": 2}
+
+
+def test_a_plan_that_was_edited_afterwards_is_refused(make_move: Callable[..., Move]) -> None:
+    move = make_move([plain("a", 10)])
+    move.noria("plan", move.job_file())
+    edited = move.start("run", move.job_file(plan={"names": "escape"}))
+    _, said = edited.communicate(timeout=100)
+    assert edited.returncode == 2
+    assert "plan.names is not what" in said

@@ -1,0 +1,77 @@
+"""How many requests it takes to miss no tag, of sources that announce them, or not, or refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from noria.manifests.errors import AccessDenied, SourceUnreadable
+from noria.manifests.model import AttributeChange, Treatment
+from noria.workers.stores.paced import PacedStore
+from noria.workers.stores.protocol import ObjectHead
+from noria.workers.tags import SourceTags
+
+UNREADABLE = AttributeChange.TAGS_UNREADABLE
+
+
+@dataclass
+class Tagged:
+    """A source that says nothing but its objects' tags."""
+
+    objects: Mapping[str, Mapping[str, str]]
+    provider: str = "s3"
+    refuses: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def read_tags(self, name: str, *, version_id: str | None = None) -> Mapping[str, str]:
+        self.asked.append(name)
+        if self.refuses:
+            raise AccessDenied("no") if len(self.asked) % 2 else SourceUnreadable("no")
+        return self.objects[name]
+
+
+def read(
+    source: Tagged,
+    tags: SourceTags,
+    name: str,
+    count: int | None,
+    treatment: Treatment = Treatment.REFUSE,
+    announces: bool = False,
+) -> tuple[Mapping[str, str], AttributeChange | None]:
+    head = ObjectHead(size=1, etag="e", tag_count=count, announces_tags=announces)
+    return tags.read(cast("PacedStore", source), name, head, treatment, version_id=None)
+
+
+def test_a_server_that_never_announces_tags_is_asked_for_each_object() -> None:
+    source, tags = Tagged({"a": {}, "b": {"k": "v"}}), SourceTags()
+    for name in ("a", "b", "a", "b"):
+        assert read(source, tags, name, None) == (source.objects[name], None)
+    assert source.asked == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize("way", ["provider", "server", "count"])
+def test_silence_means_none_once_it_is_known_to(way: str) -> None:
+    source = Tagged({"a": {}, "b": {"k": "v"}}, "aws" if way == "provider" else "s3")
+    tags = SourceTags()
+    read(source, tags, "b" if way == "count" else "a", 1 if way == "count" else None)
+    for _ in range(9):
+        assert read(source, tags, "a", None, announces=way == "server") == ({}, None)
+    assert len(source.asked) == 1
+
+
+def test_who_may_not_read_tags_is_told_so_for_every_object() -> None:
+    source, tags = Tagged({}, "aws", refuses=True), SourceTags()
+    for _ in range(9):
+        assert read(source, tags, "a", None) == ({}, UNREADABLE)
+    assert len(source.asked) == 1
+
+
+def test_tags_that_are_there_and_may_not_be_read_are_lost_by_policy_alone() -> None:
+    source, tags = Tagged({}, refuses=True), SourceTags()
+    with pytest.raises(AccessDenied):
+        read(source, tags, "a", 2)
+    assert read(source, tags, "a", 2, Treatment.LEAVE) == ({}, UNREADABLE)
+    assert read(source, tags, "a", 0) == ({}, None)
