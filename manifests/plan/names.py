@@ -94,11 +94,16 @@ def _percent(character: str) -> str:
 
 
 def _reserved_pattern(rules: NameRules) -> str:
-    """Matches a segment that the target keeps for itself; both Python and RE2 take it."""
-    return "|".join(
-        re.escape(segment[:-1]) + "[^/]*" if segment.endswith("*") else re.escape(segment)
-        for segment in rules.reserved_segments
-    )
+    """Matches a name from its start to a segment that the target keeps for itself.
+
+    Both Python and RE2 take it.
+    """
+    patterns = []
+    for kept in rules.reserved_segments:
+        segment = kept.removeprefix("/")
+        matched = re.escape(segment.removesuffix("*")) + ("[^/]*" if segment.endswith("*") else "")
+        patterns.append(("^" if segment != kept else "(?:^|/)") + matched)
+    return "|".join(patterns)
 
 
 def _cut(text: str, size: int) -> str:
@@ -142,7 +147,7 @@ def _refused_patterns(rules: NameRules) -> list[str]:
         r"[\x01-\x1f\x7f]": rules.refuses_control_characters,
         r"\x00": rules.refuses_nul,
     }
-    reserved = rf"(?:^|/)(?:{_reserved_pattern(rules)})(?:/|\z)"
+    reserved = rf"(?:{_reserved_pattern(rules)})(?:/|\z)"
     return [
         *(pattern for pattern, applies in patterns.items() if applies),
         *([reserved] if rules.reserved_segments else []),

@@ -247,7 +247,10 @@ class NameRules:
     file_and_directory_conflict: bool = False
     """Cannot hold `f` and `f/g` together."""
     reserved_segments: tuple[str, ...] = ()
-    """Segments, at any depth, that the target keeps for itself; a last `*` matches any rest."""
+    """Segments that the target keeps for itself, at any depth, or after a first `/` as the first.
+
+    A last `*` matches any rest.
+    """
     max_segment_bytes: int | None = None
     """As ProviderLimits.max_segment_bytes, if a probe found it."""
 
@@ -311,7 +314,7 @@ _RULES = {
         refuses_dot_segments=True,
         refuses_nul=True,
         file_and_directory_conflict=True,
-        reserved_segments=(".noria-draft-*", ".noria-upload-*"),
+        reserved_segments=("/.noria-draft-*", "/.noria-upload-*"),
     ),
 }
 

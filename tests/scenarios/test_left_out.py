@@ -39,9 +39,10 @@ def test_what_a_folder_holds_beside_files_has_an_outcome(tmp_path: Path) -> None
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(os.path.relpath(source / "socket"))
     done = copy_folder(source, target, tmp_path / "job", 1)
-    assert done["outcomes"] == {"SKIPPED": 5, "TRANSFERRED": 1}
+    assert done["outcomes"] == {"SKIPPED": 5, "TRANSFERRED": 2}
     assert done["causes"] == {"link": 2, "name_refused": 1, "special_file": 2}
     assert (target / ".noria-notes").read_text() == "a user's own"
+    assert (target / "below/.noria-draft-list").read_text() == "another one"
     assert done["reconciled"]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fnmatch
 import string
 from dataclasses import replace
 from typing import Any
@@ -45,7 +46,7 @@ all_rules = st.sampled_from([known_name_rules(name) for name in PROVIDERS]) | st
     refuses_trailing_dots=st.booleans(),
     refuses_control_characters=st.booleans(),
     refuses_nul=st.booleans(),
-    reserved_segments=st.sampled_from([(), ("a", "B*")]),
+    reserved_segments=st.sampled_from([(), ("a", "B*"), ("/a*", "b")]),
     max_segment_bytes=st.sampled_from([None, 64, 255]),
 )
 all_limits = st.sampled_from([limits_for(name) for name in PROVIDERS])
@@ -93,9 +94,9 @@ def _refused(name: str, rules: NameRules) -> bool:
         or (rules.refuses_control_characters and not controls.isdisjoint(name))
         or (rules.refuses_nul and "\0" in name)
         or any(
-            part.startswith(kept[:-1]) if kept.endswith("*") else part == kept
-            for part in segments
+            fnmatch.fnmatchcase(part, kept.removeprefix("/"))
             for kept in rules.reserved_segments
+            for part in (segments[:1] if kept.startswith("/") else segments)
         )
     )
 
