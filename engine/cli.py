@@ -231,7 +231,8 @@ def plan(
 ) -> None:
     """Freeze the list of objects and say what will move.
 
-    Prints what cannot move, too, and why. Nothing is moved yet.
+    Prints what cannot move, too, and why; and asks up to 256 objects, spread over all, what they
+    have besides their bytes that the target cannot hold. Nothing is moved yet.
 
     \b
     Example:
@@ -239,13 +240,15 @@ def plan(
     """
     with exit_codes(as_json):
         from noria.engine import job
+        from noria.engine.attribute_look import look_at_attributes
         from noria.engine.config.jobfile import read_job_file
         from noria.engine.terminal import report
 
         config = read_job_file(job_file)
         with ending_on_signals():
             prepared = job.plan(config, _directory_of(job_file, config), say_unless(as_json))
-        summary = report.plan_summary(prepared)
+            look = look_at_attributes(prepared, config.run)
+        summary = report.plan_summary(prepared, look)
         print_summary(summary, report.print_plan, as_json)
         raise typer.Exit(0)
 

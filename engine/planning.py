@@ -325,6 +325,7 @@ def _freeze(directory: JobDirectory, source: SourceLook, say: Say) -> None:
         ),
         suit_parts=config.plan.part_bytes is None,
         passed_over=dict if key is not None else source.passed_over,
+        all_of_it=config.plan.representable == "all",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
-from noria.engine.worker_spec import Mode, WorkerSpec
+from noria.engine.worker_spec import Mode, WorkerEnd, WorkerSettings, WorkerSpec
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
@@ -160,14 +160,21 @@ def make_context(
             chunk_bytes=settings.chunk_bytes,
             range_bytes=min(settings.range_bytes, settings.bytes_in_flight // 2),
             look_first=not facts.target_was_empty or not facts.if_absent,
-            policy=AttributePolicy(
-                metadata=settings.unfit_metadata,
-                headers=settings.unfit_headers,
-                tags=settings.unfit_tags,
-                others=settings.unfit_others,
-                class_is_chosen=spec.target.storage_class is not None,
-                encryption_is_chosen=spec.target.encryption is not None,
-            ),
+            source_md5=settings.source_md5,
+            policy=attribute_policy(settings, spec.target),
         ),
         buffers=buffers,
+    )
+
+
+def attribute_policy(settings: WorkerSettings, target: WorkerEnd) -> AttributePolicy:
+    """What the job file says of attributes that the target cannot hold."""
+    return AttributePolicy(
+        metadata=settings.unfit_metadata,
+        headers=settings.unfit_headers,
+        tags=settings.unfit_tags,
+        others=settings.unfit_others,
+        lossless=settings.representable == "all",
+        class_is_chosen=target.storage_class is not None,
+        encryption_is_chosen=target.encryption is not None,
     )

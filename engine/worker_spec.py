@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.engine.config.locations import End, Location
 from noria.manifests.errors import JobDirectoryError
-from noria.manifests.model import Limits, Treatment
+from noria.manifests.model import Limits, LinkPolicy, Treatment
 from noria.manifests.strict_json import from_json
 from noria.workers.stores.protocol import Checksum, TargetCapabilities
 
@@ -77,6 +77,7 @@ class WorkerEnd:
     allow_plain_http: bool
     path_style: bool | None
     anonymous: bool
+    links: LinkPolicy = LinkPolicy.SKIP
     storage_class: str | None = None
     encryption: str | None = None
     kms_key_id: str | None = None
@@ -98,6 +99,7 @@ class WorkerSettings:
     bytes_in_flight: int
     range_bytes: int
     source_crc64: bool
+    source_md5: bool
     journal_seconds: float
     retry_seconds: float
     outage_seconds: float
@@ -105,13 +107,15 @@ class WorkerSettings:
     unfit_headers: Treatment = Treatment.REFUSE
     unfit_tags: Treatment = Treatment.REFUSE
     unfit_others: Treatment = Treatment.LEAVE
+    representable: str | None = None
 
     @classmethod
     def of(cls, plan: PlanConfig, run: RunConfig) -> WorkerSettings:
         """The same values without what checked them."""
+        of_plan = ("chunk_bytes", "representable")
         return cls(
             **{
-                field.name: getattr(plan if field.name == "chunk_bytes" else run, field.name)
+                field.name: getattr(plan if field.name in of_plan else run, field.name)
                 for field in fields(cls)
             }
         )

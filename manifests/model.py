@@ -99,6 +99,17 @@ class Treatment(StrEnum):
     """It is written in another form, if there is one that says the same; else it is left."""
 
 
+class LinkPolicy(StrEnum):
+    """What becomes of the symbolic links of a source that is a folder."""
+
+    SKIP = "skip"
+    """They are counted."""
+    REFUSE = "refuse"
+    """There is no plan."""
+    FOLLOW = "follow"
+    """What they lead to is moved under their name; one to a folder that it lies in is counted."""
+
+
 class AttributeChange(StrEnum):
     """How the attributes of an object that landed differ from the source's; in its receipt."""
 

@@ -51,9 +51,21 @@ class AttributePolicy:
     tags: Treatment = Treatment.REFUSE
     others: Treatment = Treatment.LEAVE
     """Expires, website redirect, storage class and encryption."""
+    lossless: bool = False
+    """What would be left is refused, and so are tags that cannot be read, and names of metadata
+    that lose their case."""
     class_is_chosen: bool = False
     """The job says which storage class or tier is written, so that the source's is not missed."""
     encryption_is_chosen: bool = False
+
+    def without_refusals(self) -> AttributePolicy:
+        """Return the same, but for leaving what would be refused."""
+        kept: dict[str, Any] = {
+            part: Treatment.LEAVE
+            for part in ("metadata", "headers", "tags", "others")
+            if getattr(self, part) is Treatment.REFUSE
+        }
+        return replace(self, lossless=False, **kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +124,7 @@ class _Fitting:
                 self.changes.add(AttributeChange.METADATA_MAPPED)
             elif not self.azure and name != name.lower():
                 # S3 writes all names in lower case, whatever the policy.
-                self.changes.add(AttributeChange.METADATA_LOWERED)
+                self._change(AttributeChange.METADATA_LOWERED, "the case of its metadata's names")
             kept |= pairs
             taken.update(other.lower() for other in pairs)
         return kept
@@ -186,7 +198,19 @@ class _Fitting:
                 f"{_SETTINGS[change]} (ATTRIBUTES.md says how)",
                 key=self.key,
             )
+        self._change(change, f"its {what}")
+
+    def _change(self, change: AttributeChange, what: str) -> None:
+        if self.policy.lossless:
+            raise lost(what, key=self.key)
         self.changes.add(change)
+
+
+def lost(what: str, *, key: str) -> AttributesRefused:
+    """Return the error of an object that would lose something where nothing may be lost."""
+    return AttributesRefused(
+        f"{what} would be lost: change that at the source, or plan without representable", key=key
+    )
 
 
 def encoded_file_name(disposition: str) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -35,6 +37,8 @@ class TransferOptions:
     """
     look_first: bool = False
     """Look at the target before reading: it was not empty, or it does not honour If-None-Match."""
+    source_md5: bool = True
+    """Check the bytes of an object that is read at once against the MD5 that the source states."""
     policy: AttributePolicy = field(default_factory=AttributePolicy)
     """What becomes of attributes that the target cannot hold."""
 
@@ -103,6 +107,21 @@ class TransferContext:
                 "the source has another size than planned: plan again", key=entry.key
             )
         return head
+
+    def check_stated_md5(self, entry: ObjectEntry, stated: str | None, read: memoryview) -> None:
+        """Raise DigestRefused if the source states another MD5 (base64) than that of the bytes.
+
+        None states nothing.
+        """
+        if stated is None or not self.options.source_md5:
+            return
+        if stated != b64encode(hashlib.md5(read, usedforsecurity=False).digest()).decode():
+            self.counters.add(Counter.ERRORS, DigestRefused.cause)
+            raise DigestRefused(
+                "the bytes read do not have the Content-MD5 that the source states: look which of "
+                "the two is wrong; run.source_md5 = false moves them as they are",
+                key=entry.key,
+            )
 
     def check_stated_crc(self, entry: ObjectEntry, stated: int | None, read: int) -> None:
         """Raise DigestRefused if the source states another CRC64NVME than that of the bytes read.

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from noria.manifests.counters import Counter
 from noria.manifests.errors import DigestRefused, SourceChanged, SourceMissing, TargetConflict
-from noria.manifests.model import ObjectEntry, Outcome, Receipt
+from noria.manifests.model import AttributeChange, ObjectEntry, Outcome, Receipt
+from noria.workers.carriage import fit_attributes
 from noria.workers.context import Resends, TransferContext
 from noria.workers.digest import PartDigest
 from noria.workers.stores.paced import PacedStore, Stopped
@@ -53,6 +54,7 @@ class Comparison:
             raise TargetConflict(CONFLICT, key=entry.key)
         if source.crc64nvme is None:
             source = replace(source, crc64nvme=digest.stated_crc64nvme)
+        ours = context.is_ours(existing, entry)
         evidence = LandingEvidence(
             source=source,
             crc64nvme=crc64nvme,
@@ -63,10 +65,22 @@ class Comparison:
             ),
             txid=existing.txid,
             checked=False,
+            changes=self._changes(source) if ours else frozenset(),
         )
-        ours = context.is_ours(existing, entry)
         outcome = Outcome.TRANSFERRED if ours else Outcome.ALREADY_PRESENT
         return landed_receipt(entry, self.attempt, evidence, outcome)
+
+    def _changes(self, source: ObjectHead) -> frozenset[AttributeChange]:
+        """Return how the attributes that an attempt of this job has written differ."""
+        context, entry = self.context, self.entry
+        policy = context.options.policy.without_refusals()
+        name = context.source_name(entry)
+        tags, unreadable = context.tags.read(
+            context.source, name, source, policy.tags, version_id=entry.version_id
+        )
+        attributes = replace(source.attributes, tags=tags)
+        found = fit_attributes(attributes, context.target.provider, policy, key=entry.key).changes
+        return found if unreadable is None else found | {unreadable}
 
     def _hash_source(self, etag: str) -> PartDigest:
         context, entry = self.context, self.entry

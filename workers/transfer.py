@@ -44,7 +44,7 @@ from noria.manifests.model import (
     Treatment,
     Upload,
 )
-from noria.workers.carriage import Carriage, fit_attributes
+from noria.workers.carriage import Carriage, fit_attributes, lost
 from noria.workers.context import Resends, TransferContext
 from noria.workers.digest import PartDigest, combine_parts
 from noria.workers.existing import CONFLICT, Comparison
@@ -174,6 +174,7 @@ class ObjectTransfer:
             listener=digest,
         )
         self.context.counters.add(Counter.BYTES_READ, by=entry.size)
+        self.context.check_stated_md5(entry, head.attributes.content_md5, body)
         for stated in (head.crc64nvme, entry.crc64nvme):
             self.context.check_stated_crc(entry, stated, digest.crc64nvme)
         if head.crc64nvme is None and entry.crc64nvme is not None:
@@ -422,6 +423,8 @@ class ObjectTransfer:
             key=self.entry.key,
         )
         if unreadable is not None:
+            if policy.lossless:
+                raise lost("its tags, which may not be read,", key=self.entry.key)
             carriage = carriage.without_tags(unreadable)
         if refused_tags is not None:
             carriage = self._without_tags(carriage, refused_tags)
@@ -432,7 +435,8 @@ class ObjectTransfer:
 
         Else the error is raised: to try again would not change it.
         """
-        if self.context.options.policy.tags is Treatment.REFUSE:
+        policy = self.context.options.policy
+        if policy.tags is Treatment.REFUSE or policy.lossless:
             raise error
         return carriage.without_tags(AttributeChange.TAGS_REFUSED)
 

@@ -36,7 +36,7 @@ from noria.engine.config.locations import (
     s3_endpoint,
 )
 from noria.manifests.errors import ConfigurationError
-from noria.manifests.model import Treatment
+from noria.manifests.model import LinkPolicy, Treatment
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.manifests.plan.providers import PROVIDERS, NameRules, ProviderLimits
@@ -145,6 +145,9 @@ class EndConfig(_Section):
         """
         return _with_address(values)
 
+    links: LinkPolicy = LinkPolicy.SKIP
+    """Of a source that is a folder: "skip" and count its symbolic links, "refuse" to plan if there
+    is one, or "follow" them, out of the folder too."""
     storage_class: Word | None = None
     """Of written objects: S3's storage class or Azure's tier, as the store spells it.
 
@@ -218,6 +221,9 @@ class PlanConfig(_Section):
     """Larger objects are cut in segments of about this size, which several workers move at once."""
     names: Literal["refuse", "escape"] = "refuse"
     """What to do with names that the target would change: refuse them, or map them to safe ones."""
+    representable: Literal["all"] | None = None
+    """"all": lose nothing that ATTRIBUTES.md counts. An entry that cannot move refuses the plan; an
+    attribute that the target cannot hold refuses its object, unless it is mapped."""
 
     @model_validator(mode="after")
     def _whole_chunks(self) -> PlanConfig:
@@ -275,6 +281,9 @@ class RunConfig(_Section):
 
     Together with what follows it has to fit into the half a minute that a spot machine is given.
     """
+    source_md5: bool = True
+    """Compare the bytes of each object that is read at once with the Content-MD5 that its source
+    states, if it does. An object that does not have it fails; it may have been set wrongly."""
     unfit_metadata: Treatment = Treatment.REFUSE
     """What to do with metadata that the target cannot hold: "refuse" the object, "leave" the
     metadata, or "map" it to a form that says the same. The same for the following."""
@@ -317,6 +326,8 @@ class JobConfig(_Section):
     def _target_with_credentials(cls, value: EndConfig) -> EndConfig:
         if value.anonymous:
             raise ValueError("anonymous is for a source; nothing is written without credentials")
+        if value.links is not LinkPolicy.SKIP:
+            raise ValueError("links is for a source; nothing is written through a link")
         return value
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from noria.engine.config.addresses import (
     shown,
 )
 from noria.manifests.errors import ConfigurationError
+from noria.manifests.model import LinkPolicy
 from noria.manifests.plan.providers import provider_of_endpoint
 from noria.workers.http.environment import read_variable
 
@@ -79,6 +80,8 @@ class End(Protocol):
     def path_style(self) -> bool | None: ...
     @property
     def anonymous(self) -> bool: ...
+    @property
+    def links(self) -> LinkPolicy: ...
     @property
     def storage_class(self) -> str | None: ...
     @property

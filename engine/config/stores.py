@@ -23,6 +23,7 @@ from noria.engine.config.locations import (
     s3_region,
 )
 from noria.manifests.errors import ConfigurationError
+from noria.manifests.model import LinkPolicy
 from noria.workers.http.environment import read_variable
 from noria.workers.http.proxies import Proxies
 from noria.workers.stores.protocol import TargetStore
@@ -44,7 +45,7 @@ def open_end(
     """
     location = end.location
     if location.scheme is Scheme.FILE:
-        return _open_folder(Path(location.container))
+        return _open_folder(Path(location.container), end.links)
     if location.scheme is Scheme.AZURE:
         return _open_azure(end, environment, read_only=read_only, ask_crc64=ask_crc64)
     return _open_s3(end, environment)
@@ -78,10 +79,11 @@ def service_url(
     return None
 
 
-def _open_folder(path: Path) -> TargetStore:
+def _open_folder(path: Path, links: LinkPolicy) -> TargetStore:
     from noria.workers.stores.local.store import LocalSettings, LocalStore
 
-    return LocalStore(LocalSettings(root=path.parent if path.is_file() else path))
+    root = path.parent if path.is_file() else path
+    return LocalStore(LocalSettings(root=root, links=links))
 
 
 def _open_azure(

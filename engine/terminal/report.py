@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noria.engine.clean import Cleaning
 from noria.engine.failures import Failure
@@ -17,6 +17,9 @@ from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus, Phase
 from noria.engine.terminal.figures import duration_text, size_text
 from noria.manifests.errors import passing_causes
+
+if TYPE_CHECKING:
+    from noria.engine.attribute_look import AttributeLook
 
 _REASONS = {
     "folder_stub": "stubs and markers of folders: nothing to move",
@@ -55,7 +58,7 @@ _PASSED_OVER = {
 }
 
 
-def plan_summary(prepared: Prepared) -> dict[str, Any]:
+def plan_summary(prepared: Prepared, look: AttributeLook) -> dict[str, Any]:
     manifest, facts = prepared.manifest, prepared.facts
     return {
         "job": facts.job_id,
@@ -69,6 +72,7 @@ def plan_summary(prepared: Prepared) -> dict[str, Any]:
             reason: counts["objects"] for reason, counts in manifest.facts["reasons"].items()
         },
         "passed_over": manifest.passed_over,
+        "attributes": asdict(look),
         "inventory": manifest.facts["inventory"],
         "shards": manifest.facts["shards"]["count"],
         "target": {
@@ -98,8 +102,23 @@ def print_plan(summary: Mapping[str, Any]) -> None:
         rows = [(f"{count:,}", _REASONS.get(reason, reason)) for reason, count in left_out]
         _print_table(rows, "objects", "left out because")
     _print_passed_over(summary["passed_over"])
+    _print_attributes(summary["attributes"], summary["objects_to_move"])
     print(f"manifest digest {summary['digest']}")
     print(f"run it: noria run {summary['directory']}")
+
+
+def _print_attributes(look: Mapping[str, Any], objects: int) -> None:
+    """Say what becomes of attributes, if anything does."""
+    if not look["changes"]:
+        return
+    refused = look["refused"]
+    print(
+        f"of {look['looked_at']:,} objects that were looked at, of {objects:,} in all, "
+        + (f"{refused:,} would be refused ([run] unfit_... says so); " if refused else "")
+        + "ATTRIBUTES.md has what can be done about:"
+    )
+    for change, count in look["changes"].items():
+        print(f"  {count:,} {_CHANGES.get(change, change)} ({change})")
 
 
 def _condition(target: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ from noria.manifests.manifest.writer import (
     ManifestWriter,
     write_facts,
 )
-from noria.manifests.model import PassedOver
+from noria.manifests.model import PassedOver, Reason
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import PUT_BYTES, suitable_part_bytes
 from noria.manifests.plan.shards import classify, shard_caps
@@ -54,6 +54,7 @@ def freeze(
     suit_parts: bool = False,
     source_prefix: str = "",
     passed_over: Callable[[], Mapping[PassedOver, int]] = dict,
+    all_of_it: bool = False,
     memory_limit_bytes: int = 1 << 30,
 ) -> Manifest:
     """Rows of INVENTORY_SCHEMA, in any order and batching, become the manifest `directory`.
@@ -67,9 +68,9 @@ def freeze(
     `directory`: about four times the manifest.
 
     Raises InventoryError if a row has no size or another schema, if sizes add up to more than
-    4 EiB, or if there are entries and all were left out. Raises JobDirectoryError if `directory`
-    holds a manifest already or the disk is full. Errors of `batches` propagate. Nothing is
-    published then, and it may be called again.
+    4 EiB, if there are entries and all were left out, or, with `all_of_it`, any. Raises
+    JobDirectoryError if `directory` holds a manifest already or the disk is full. Errors of
+    `batches` propagate. Nothing is published then, and it may be called again.
     """
     with disk_errors(directory):
         if directory.exists() and any(directory.iterdir()):
@@ -94,6 +95,8 @@ def freeze(
             "rows": spool.rows + left_out.total(),
             **{cause.value: count for cause, count in left_out.items()},
         }
+        if all_of_it:
+            _refuse_losses(facts)
         facts |= {"schema": SCHEMA_VERSION, "source_prefix": source_prefix}
         with disk_errors(directory):
             write_facts(scratch / "manifest", facts)
@@ -137,6 +140,18 @@ def _refuse_nothing(left_out: Counter[PassedOver]) -> None:
         f"{left_out[PassedOver.OTHER_CONTAINER]:,} in another container; correct the source, or, "
         'if a key list has names below the prefix, set inventory.names = "relative"'
     )
+
+
+def _refuse_losses(facts: Mapping[str, Any]) -> None:
+    """Raise InventoryError if an entry, or a version of one, would not move."""
+    lost = Counter({reason: counts["objects"] for reason, counts in facts["reasons"].items()})
+    lost[Reason.NOT_CURRENT.value] += sum(facts["inventory"].get("not_current", {}).values())
+    if lost.total():
+        named = ", ".join(f"{cause}: {count:,}" for cause, count in sorted((+lost).items()))
+        raise InventoryError(
+            f"{lost.total():,} entries would not be moved ({named}): mend that at the source, or "
+            'plan without representable = "all"'
+        )
 
 
 def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:

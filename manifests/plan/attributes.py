@@ -115,8 +115,9 @@ ATTRIBUTES = (
     ),
     AttributeFate(
         attribute="Content-MD5 of a blob",
-        to_s3="not carried: S3 has checksums of its own",
+        to_s3="not carried: S3 has checksums of its own; checked where an object is read at once",
         to_azure="as it is; of a blob of one request: computed by Azure",
+        settings="run.source_md5",
     ),
     AttributeFate(
         attribute="Access lists",
@@ -146,9 +147,10 @@ ATTRIBUTES = (
     ),
     AttributeFate(
         attribute="Symbolic links; sockets, pipes, devices",
-        to_s3="passed over",
-        to_azure="passed over",
-        to_files="passed over",
+        to_s3="passed over; links: refused or followed, if set",
+        to_azure="passed over; links: refused or followed, if set",
+        to_files="passed over; links: refused or followed, if set",
+        settings="source.links",
         counted=(Reason.LINK, Reason.SPECIAL_FILE),
     ),
 )

@@ -172,3 +172,75 @@ def test_a_console_folder_and_an_azure_stub_have_one_verdict(
     done = move.copy()
     assert done["outcomes"] == {"SKIPPED": 2, "TRANSFERRED": 1}
     assert done["causes"] == {"folder_stub": 2}
+
+
+def test_a_plan_says_what_attributes_will_become(make_move: Callable[..., Move]) -> None:
+    move = make_move([])
+    for number in range(5):
+        put_s3(move, f"from/{number}", Metadata={"with-hyphens": "1"} if number < 2 else {"a": "b"})
+    ends: dict[str, Any] = {
+        "source": {"url": f"s3://{move.bucket}/from"},
+        "target": {"url": move.source},
+    }
+    planned = move.noria("plan", move.job_file(**ends))
+    assert planned["attributes"] == {
+        "looked_at": 5,
+        "refused": 2,
+        "changes": {"metadata_left": 2},
+    }
+    mapping = move.job_file(**ends, run={"unfit_metadata": "map"})
+    planned = move.noria("plan", mapping)
+    assert planned["attributes"] == {
+        "looked_at": 5,
+        "refused": 0,
+        "changes": {"metadata_mapped": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("treatment", "outcomes"),
+    [("leave", {"FAILED": 1, "TRANSFERRED": 1}), ("map", {"TRANSFERRED": 2})],
+)
+def test_where_all_has_to_be_representable_nothing_is_left(
+    make_move: Callable[..., Move], treatment: str, outcomes: dict[str, int]
+) -> None:
+    move = make_move([])
+    put_s3(move, "from/a", Metadata={"with-hyphens": "1"})
+    put_s3(move, "from/b", Metadata={"fine": "1"})
+    job_file = move.job_file(
+        source={"url": f"s3://{move.bucket}/from"},
+        target={"url": move.source},
+        plan={"representable": "all"},
+        run={"unfit_metadata": treatment},
+    )
+    done = move.noria("run", job_file, exit_code=1 if "FAILED" in outcomes else 0)
+    assert done["outcomes"] == outcomes
+    assert done["causes"] == ({"attributes_refused": 1} if "FAILED" in outcomes else {})
+
+
+def test_where_all_has_to_be_representable_names_keep_their_case(
+    make_move: Callable[..., Move],
+) -> None:
+    move = make_move([])
+    with container_of(move) as source:
+        source.upload_blob("a", b"x", metadata={"searchTags": "1"})
+        source.upload_blob("b", b"x", metadata={"lower": "1"})
+    done = move.noria("run", move.job_file(plan={"representable": "all"}), exit_code=1)
+    assert done["outcomes"] == {"FAILED": 1, "TRANSFERRED": 1}
+
+
+def test_bytes_that_are_not_those_of_the_stated_md5_do_not_land(
+    make_move: Callable[..., Move],
+) -> None:
+    move = make_move([])
+    wrong = ContentSettings(content_md5=bytearray(hashlib.md5(b"another").digest()))
+    with container_of(move) as source:
+        source.upload_blob("right", b"x")
+        source.upload_blob("wrong", b"x")
+        source.get_blob_client("wrong").set_http_headers(wrong)
+    job_file = move.job_file()
+    done = move.noria("run", job_file, exit_code=1)
+    assert done["outcomes"] == {"FAILED": 1, "TRANSFERRED": 1}
+    (cause,) = done["causes"]
+    done = move.noria("run", move.job_file(run={"source_md5": False}))
+    assert done["outcomes"] == {"TRANSFERRED": 2}, f"{cause} may pass"

@@ -102,3 +102,59 @@ def test_a_plan_that_was_edited_afterwards_is_refused(make_move: Callable[..., M
     _, said = edited.communicate(timeout=100)
     assert edited.returncode == 2
     assert "plan.names is not what" in said
+
+
+def folder_with_links(tmp_path: Path) -> Path:
+    source = tmp_path / "source"
+    (source / "folder/deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/outside").write_text("far")
+    (source / "folder/file").write_text("near")
+    (source / "to-file").symlink_to("folder/file")
+    (source / "to-folder").symlink_to(tmp_path / "elsewhere")
+    (source / "folder/deep/loop").symlink_to("../..")
+    (source / "gone").symlink_to("nowhere")
+    return source
+
+
+def job_of_folders(tmp_path: Path, links: str, **plan: str) -> Path:
+    source, target = folder_with_links(tmp_path), tmp_path / "target"
+    target.mkdir()
+    job_file = tmp_path / "job.toml"
+    lines = [f'[source]\nurl = "{source.as_uri()}"\nlinks = "{links}"']
+    lines.append(f'[target]\nurl = "{target.as_uri()}"\n[run]\nmetrics_address = "off"\n[plan]')
+    lines += [f'{name} = "{value}"' for name, value in plan.items()]
+    job_file.write_text("\n".join(lines))
+    return job_file
+
+
+def run_noria(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command: list[str | Path] = [NORIA, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_links_are_followed_if_that_is_asked_for(tmp_path: Path) -> None:
+    ended = run_noria("run", job_of_folders(tmp_path, "follow"), "--json")
+    assert ended.returncode == 0, ended.stderr
+    done = json.loads(ended.stdout)
+    assert done["outcomes"] == {"SKIPPED": 2, "TRANSFERRED": 3}
+    assert done["causes"] == {"link": 2}, "one to nothing, one to a folder that it lies in"
+    target = tmp_path / "target"
+    arrived = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+    assert arrived == {"folder/file", "to-file", "to-folder/outside"}
+    assert not any(path.is_symlink() for path in target.rglob("*"))
+    assert (target / "to-folder/outside").read_text() == "far"
+
+
+def test_a_plan_with_links_is_refused_if_that_is_asked_for(tmp_path: Path) -> None:
+    ended = run_noria("run", job_of_folders(tmp_path, "refuse"))
+    assert ended.returncode == 2
+    assert "symbolic link" in ended.stderr
+    assert "source.links" in ended.stderr
+
+
+def test_a_plan_that_leaves_something_out_is_refused_if_all_is_asked_for(tmp_path: Path) -> None:
+    ended = run_noria("plan", job_of_folders(tmp_path, "skip", representable="all"))
+    assert ended.returncode == 2
+    assert "4 entries would not be moved (link: 4)" in ended.stderr
+    assert not (tmp_path / "job/job.json").exists()

@@ -43,12 +43,29 @@ class ConfinedFolder:
         folder = os.open(self._root, _FOLDER)
         try:
             for name in names:
-                below = _made(name, folder) if make else open_folder(name, folder)
+                below = _made(name, folder) if make else self._below(name, folder)
                 os.close(folder)
                 folder = below
             yield folder
         finally:
             os.close(folder)
+
+    def file(self, name: str, folder: int) -> int:
+        """Open what stands under a name in one of these folders: see open_file()."""
+        return open_file(name, folder)
+
+    def _below(self, name: str, folder: int) -> int:
+        return open_folder(name, folder)
+
+
+class FollowedFolder(ConfinedFolder):
+    """The root of a source whose links a person wants followed, wherever they lead."""
+
+    def file(self, name: str, folder: int) -> int:
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+
+    def _below(self, name: str, folder: int) -> int:
+        return os.open(name, _FOLDER, dir_fd=folder)
 
 
 def open_folder(name: str, above: int) -> int:

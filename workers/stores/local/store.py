@@ -31,6 +31,7 @@ import pyarrow as pa
 from noria.manifests.errors import (
     ConfigurationError,
     DigestRefused,
+    InventoryError,
     ShortBody,
     SourceChanged,
     SourceMissing,
@@ -38,12 +39,13 @@ from noria.manifests.errors import (
     TargetRefused,
     UploadLost,
 )
-from noria.manifests.model import Attributes, PartRecord, Reason
+from noria.manifests.model import Attributes, LinkPolicy, PartRecord, Reason
 from noria.workers.http.client import BodyWriter
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.listing import inventory_batch
 from noria.workers.stores.local.confined import (
     ConfinedFolder,
+    FollowedFolder,
     LinkInPath,
     is_abandoned,
     mark_living,
@@ -91,6 +93,8 @@ class LocalSettings:
     """One folder."""
 
     root: Path
+    links: LinkPolicy = LinkPolicy.SKIP
+    """What a listing does with symbolic links. Nothing is written through one."""
 
 
 class LocalStore:
@@ -102,7 +106,9 @@ class LocalStore:
         self, settings: LocalSettings, capabilities: TargetCapabilities = NOTHING_KNOWN
     ) -> None:
         self._root = settings.root
-        self._files = ConfinedFolder(settings.root)
+        self._links = settings.links
+        follows = settings.links is LinkPolicy.FOLLOW
+        self._files = (FollowedFolder if follows else ConfinedFolder)(settings.root)
         self.capabilities = capabilities
 
     def with_capabilities(self, capabilities: TargetCapabilities) -> LocalStore:
@@ -133,19 +139,21 @@ class LocalStore:
         found: list[os.stat_result] = []
         kinds: list[str | None] = []
         below: list[str] = []
-        with self._entries(_path(above) if slash else []) as (folder, entries):
+        path = _path(above) if slash else []
+        follow = self._links is LinkPolicy.FOLLOW
+        with self._entries(path) as (folder, entries):
             for entry in entries:
                 if not entry.name.startswith(start):
                     continue
                 if not above and _is_unfinished(entry.name, folder):
                     continue
-                kind = _kind(entry)
+                kind = self._kind(entry, path or [])
                 key = above + slash + (_readable(entry.name) if kind else entry.name)
-                if kind is None and entry.is_dir(follow_symlinks=False):
+                if kind is None and entry.is_dir(follow_symlinks=follow):
                     below.append(key + "/")
                     continue
                 with contextlib.suppress(FileNotFoundError):
-                    found.append(entry.stat(follow_symlinks=False))
+                    found.append(entry.stat(follow_symlinks=follow and kind is None))
                     names.append(key)
                     kinds.append(kind)
         columns = {
@@ -421,7 +429,7 @@ class LocalStore:
             raise SourceMissing("no file can have that name: plan again", key=key)
         with mapped(Purpose.READ, key):
             with self._files.folder(path[:-1]) as folder:
-                file = open_file(path[-1], folder)
+                file = self._files.file(path[-1], folder)
             try:
                 kind = os.fstat(file).st_mode
                 if stat.S_ISDIR(kind):
@@ -449,6 +457,40 @@ class LocalStore:
                 os.replace(name, path[-1], src_dir_fd=folder, dst_dir_fd=into)
             sync_folder(into)
         return Written(etag=file_etag(os.fstat(file)))
+
+    def _kind(self, entry: os.DirEntry[str], path: list[str]) -> Reason | None:
+        """Return why an entry of the folder `path` can not be moved; None for a file or a folder.
+
+        Raises InventoryError for a link if links are refused.
+        """
+        if _readable(entry.name) != entry.name:
+            return Reason.NAME_NOT_UTF8
+        follow = self._links is LinkPolicy.FOLLOW
+        if entry.is_symlink():
+            if self._links is LinkPolicy.REFUSE:
+                raise InventoryError(
+                    "there is a symbolic link: remove it, or set source.links to skip or follow",
+                    key="/".join([*path, entry.name]),
+                )
+            if not follow or not self._leads_on(entry, path):
+                return Reason.LINK
+        if entry.is_file(follow_symlinks=follow) or entry.is_dir(follow_symlinks=follow):
+            return None
+        return Reason.SPECIAL_FILE
+
+    def _leads_on(self, entry: os.DirEntry[str], path: list[str]) -> bool:
+        """Return False for a link to nothing, and for one to a folder that it lies in itself."""
+        try:
+            there = entry.stat()
+        except OSError:
+            return False
+        if not stat.S_ISDIR(there.st_mode):
+            return True
+        for depth in range(len(path) + 1):
+            with self._files.folder(path[:depth]) as above:
+                if os.path.samestat(os.fstat(above), there):
+                    return False
+        return True
 
     @contextmanager
     def _entries(self, path: list[str] | None) -> Iterator[tuple[int, list[os.DirEntry[str]]]]:
@@ -500,17 +542,6 @@ def _is_unfinished(name: str, root: int) -> bool:
     if name.startswith(DRAFT_PREFIX):
         return not is_abandoned(name, root)
     return name.startswith(_UPLOAD)
-
-
-def _kind(entry: os.DirEntry[str]) -> Reason | None:
-    """Return why an entry can not be moved; None for a file, and for a folder to be listed."""
-    if _readable(entry.name) != entry.name:
-        return Reason.NAME_NOT_UTF8
-    if entry.is_symlink():
-        return Reason.LINK
-    if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
-        return None
-    return Reason.SPECIAL_FILE
 
 
 def _readable(name: str) -> str:
