@@ -177,4 +177,5 @@ def attribute_policy(settings: WorkerSettings, target: WorkerEnd) -> AttributePo
         lossless=settings.representable == "all",
         class_is_chosen=target.storage_class is not None,
         encryption_is_chosen=target.encryption is not None,
+        retention_is_carried=target.retention == "carry",
     )

@@ -82,6 +82,7 @@ class WorkerEnd:
     encryption: str | None = None
     kms_key_id: str | None = None
     acl: str | None = None
+    retention: str | None = None
     request_payer: bool = False
 
     @classmethod

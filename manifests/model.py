@@ -129,6 +129,8 @@ class AttributeChange(StrEnum):
     REDIRECT_LEFT = "redirect_left"
     CLASS_LEFT = "class_left"
     ENCRYPTION_LEFT = "encryption_left"
+    RETENTION_LEFT = "retention_left"
+    """A retention that has not ended, or a legal hold."""
 
 
 class ShardKind(StrEnum):
@@ -166,6 +168,11 @@ class Attributes:
     """The source's encryption by keys of a key service; None for the one that all objects have."""
     content_md5: str | None = None
     """Base64; as Azure keeps it with a blob."""
+    retain_mode: str | None = None
+    """"governance" (Azure: unlocked) or "compliance" (Azure: locked)."""
+    retain_until: float | None = None
+    """When the retention ends, Unix time."""
+    legal_hold: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ manifests/plan/attributes.py is the table of what goes where.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -50,13 +51,14 @@ class AttributePolicy:
     """Content-Disposition and the like."""
     tags: Treatment = Treatment.REFUSE
     others: Treatment = Treatment.LEAVE
-    """Expires, website redirect, storage class and encryption."""
+    """Expires, website redirect, storage class, encryption, retention and legal hold."""
     lossless: bool = False
     """What would be left is refused, and so are tags that cannot be read, and names of metadata
     that lose their case."""
     class_is_chosen: bool = False
     """The job says which storage class or tier is written, so that the source's is not missed."""
     encryption_is_chosen: bool = False
+    retention_is_carried: bool = False
 
     def without_refusals(self) -> AttributePolicy:
         """Return the same, but for leaving what would be refused."""
@@ -152,10 +154,13 @@ class _Fitting:
                 self._leave(self.policy.tags, AttributeChange.TAGS_LEFT, "tags")
         return kept
 
-    def others(self, attributes: Attributes) -> dict[str, str | None]:
+    def others(self, attributes: Attributes) -> dict[str, Any]:
         """Return the attributes of the policy's `others` as the target holds them."""
         policy = self.policy
-        kept = {"expires": attributes.expires, "website_redirect": attributes.website_redirect}
+        kept: dict[str, Any] = {
+            "expires": attributes.expires,
+            "website_redirect": attributes.website_redirect,
+        }
         for name, change in (
             ("expires", AttributeChange.EXPIRES_LEFT),
             ("website_redirect", AttributeChange.REDIRECT_LEFT),
@@ -168,7 +173,18 @@ class _Fitting:
             self._leave(policy.others, AttributeChange.CLASS_LEFT, "storage class or tier")
         if attributes.encryption is not None and not policy.encryption_is_chosen:
             self._leave(policy.others, AttributeChange.ENCRYPTION_LEFT, "encryption")
-        return kept
+        return kept | self._retention(attributes)
+
+    def _retention(self, attributes: Attributes) -> dict[str, Any]:
+        if (attributes.retain_until or 0) < time.time():
+            # None, or one that is over, which no store takes.
+            attributes = replace(attributes, retain_mode=None, retain_until=None)
+        retained = attributes.retain_mode is not None or attributes.legal_hold
+        if retained and not self.policy.retention_is_carried:
+            what = "retention or legal hold"
+            self._leave(self.policy.others, AttributeChange.RETENTION_LEFT, what)
+            return {"retain_mode": None, "retain_until": None, "legal_hold": False}
+        return {"retain_mode": attributes.retain_mode, "retain_until": attributes.retain_until}
 
     def _holds(self, name: str, value: str) -> bool:
         if self.azure:

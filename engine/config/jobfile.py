@@ -160,6 +160,9 @@ class EndConfig(_Section):
     """The key of aws:kms: its id or ARN. None: the account's own."""
     acl: Word | None = None
     """Canned access list of written objects, on S3, such as bucket-owner-full-control."""
+    retention: Literal["carry"] | None = None
+    """"carry": written objects get the retention and the legal hold that they have at the source,
+    so that nobody can delete them before its end. None: they get none."""
     request_payer: bool = False
     """Pay for the requests, as a bucket of Requester Pays asks."""
 

@@ -127,10 +127,11 @@ ATTRIBUTES = (
         settings="target.acl",
     ),
     AttributeFate(
-        attribute="Legal hold, retention",
-        to_s3=_NOT_READ,
-        to_azure=_NOT_READ,
-        to_files=_NOT_READ,
+        attribute="Retention that has not ended, legal hold",
+        to_s3="none, or as at the source, if set; unlocked is GOVERNANCE, locked is COMPLIANCE",
+        to_azure="none, or as at the source, if set; GOVERNANCE is unlocked, COMPLIANCE is locked",
+        settings="target.retention or run.unfit_others",
+        counted=(AttributeChange.RETENTION_LEFT,),
     ),
     AttributeFate(
         attribute="Versions, snapshots",

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -244,3 +245,39 @@ def test_bytes_that_are_not_those_of_the_stated_md5_do_not_land(
     (cause,) = done["causes"]
     done = move.noria("run", move.job_file(run={"source_md5": False}))
     assert done["outcomes"] == {"TRANSFERRED": 2}, f"{cause} may pass"
+
+
+@pytest.mark.parametrize("retention", ["carry", None])
+def test_retention_is_carried_if_that_is_asked_for(
+    make_move: Callable[..., Move], retention: str | None
+) -> None:
+    move = make_move([])
+    client = move.seaweedfs.client()
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    buckets = [f"locked-{uuid.uuid4().hex}" for _ in range(2)]
+    for bucket in buckets:
+        client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    lock: dict[str, Any] = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": until}
+    client.put_object(Bucket=buckets[0], Key="kept", Body=b"x", **lock)
+    client.put_object(Bucket=buckets[0], Key="held", Body=b"x", ObjectLockLegalHoldStatus="ON")
+    client.put_object(Bucket=buckets[0], Key="free", Body=b"x")
+    job_file = move.job_file(
+        source={"url": f"s3://{buckets[0]}"},
+        target={"url": f"s3://{buckets[1]}", **({"retention": retention} if retention else {})},
+    )
+    done = move.noria("run", job_file)
+    heads = {
+        key: client.head_object(Bucket=buckets[1], Key=key) for key in ("kept", "held", "free")
+    }
+    client.close()
+    assert done["outcomes"] == {"TRANSFERRED": 3}
+    assert done["changes"] == ({} if retention else {"retention_left": 2})
+    locks = {key: head.get("ObjectLockMode") for key, head in heads.items()}
+    holds = {key: head.get("ObjectLockLegalHoldStatus") for key, head in heads.items()}
+    if not retention:
+        assert set(locks.values()) == {None}
+        assert set(holds.values()) <= {None, "OFF"}
+        return
+    assert locks == {"kept": "GOVERNANCE", "held": None, "free": None}
+    assert heads["kept"]["ObjectLockRetainUntilDate"] == until
+    assert [key for key, hold in holds.items() if hold == "ON"] == ["held"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
+from email.utils import formatdate, parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -17,6 +18,10 @@ from noria.workers.stores.responses import malformed_is_unavailable, modified_se
 
 CRC64_HEADER: Final = "x-ms-content-crc64"
 _META: Final = "x-ms-meta-"
+_HOLD: Final = "x-ms-legal-hold"
+_POLICY: Final = "x-ms-immutability-policy-"
+_POLICY_MODES: Final = {"governance": "unlocked", "compliance": "locked"}
+"""The words of Attributes -> Azure's own."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -42,6 +47,11 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
                 "a metadata name is not a C# identifier, as Azure requires: rename it", key=key
             )
         headers[_META + name] = require_ascii("metadata", value, key=key)
+    if attributes.retain_mode is not None and attributes.retain_until is not None:
+        headers[_POLICY + "mode"] = _POLICY_MODES[attributes.retain_mode]
+        headers[_POLICY + "until-date"] = formatdate(attributes.retain_until, usegmt=True)
+    if attributes.legal_hold:
+        headers[_HOLD] = "true"
     if attributes.tags:
         headers["x-ms-tags"] = "&".join(
             f"{quote(name, safe='')}={quote(value, safe='')}"
@@ -95,6 +105,9 @@ def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -
             metadata=metadata,
             modified_seconds=modified_seconds(headers) if modified is None else modified,
             storage_class=_own_tier(headers),
+            retain_mode=_retain_mode(headers.get(_POLICY + "mode")),
+            retain_until=_retain_until(headers.get(_POLICY + "until-date")),
+            legal_hold=headers.get(_HOLD) == "true",
             content_md5=headers.get("x-ms-blob-content-md5") or headers.get("content-md5"),
         ),
     )
@@ -104,6 +117,16 @@ def _own_tier(headers: Mapping[str, str]) -> str | None:
     """Return the tier that was set for this blob; None if it has the account's default."""
     inferred = headers.get("x-ms-access-tier-inferred", "").lower() == "true"
     return None if inferred else headers.get("x-ms-access-tier")
+
+
+def _retain_mode(stated: str | None) -> str | None:
+    return next(
+        (mode for mode, name in _POLICY_MODES.items() if name == (stated or "").lower()), None
+    )
+
+
+def _retain_until(date: str | None) -> float | None:
+    return None if date is None else parsedate_to_datetime(date).timestamp()
 
 
 def encode_crc(crc64nvme: int) -> str:

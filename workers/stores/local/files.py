@@ -161,7 +161,9 @@ def read_file_metadata(file: int) -> FileMetadata | None:
 
 def _metadata_of(fields: Any) -> FileMetadata | None:
     """Return the metadata that was written as these JSON values; None if they are none."""
-    kinds = {"txid": str, "metadata": dict, "tags": dict, "modified_seconds": float | int | None}
+    seconds = float | int | None
+    kinds: dict[str, Any] = {"txid": str, "metadata": dict, "tags": dict, "legal_hold": bool}
+    kinds |= {"modified_seconds": seconds, "retain_until": seconds}
     try:
         metadata = FileMetadata(txid=fields.pop("txid"), attributes=Attributes(**fields))
     except (TypeError, LookupError, AttributeError):

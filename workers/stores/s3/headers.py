@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -29,6 +30,7 @@ STATE_CRC: Final = {"x-amz-checksum-mode": "ENABLED"}
 ANNOUNCING: Final = ("ceph", "minio", "seaweedfs")
 """Servers that state the number of tags: in rgw_rest_s3.cc, object-handlers.go, and as measured."""
 _META: Final = "x-amz-meta-"
+_LOCK: Final = "x-amz-object-lock-"
 
 
 def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]:
@@ -41,6 +43,12 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
         headers[header] = require_text(header, value, key=key)
     for name, value in with_provenance(attributes, txid, key=key).items():
         headers[_META + require_token(name, key=key).lower()] = encode_words(value, key=key)
+    if attributes.retain_mode is not None and attributes.retain_until is not None:
+        headers[_LOCK + "mode"] = attributes.retain_mode.upper()
+        until = datetime.fromtimestamp(attributes.retain_until, UTC)
+        headers[_LOCK + "retain-until-date"] = until.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if attributes.legal_hold:
+        headers[_LOCK + "legal-hold"] = "ON"
     if attributes.tags:
         headers["x-amz-tagging"] = "&".join(
             f"{quote(name, safe='')}={quote(value, safe='')}"
@@ -84,6 +92,9 @@ def object_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None)
             website_redirect=headers.get("x-amz-website-redirect-location"),
             storage_class=_unless(headers.get("x-amz-storage-class"), "STANDARD"),
             encryption=_unless(headers.get("x-amz-server-side-encryption"), "AES256"),
+            retain_mode=headers[_LOCK + "mode"].lower() if _LOCK + "mode" in headers else None,
+            retain_until=_retain_until(headers.get(_LOCK + "retain-until-date")),
+            legal_hold=headers.get(_LOCK + "legal-hold") == "ON",
         ),
     )
 
@@ -97,6 +108,10 @@ def _tag_count(headers: Mapping[str, str]) -> int | None:
     if stated is not None:
         return int(stated)
     return 0 if provider_of_answer(headers) == "rclone" else None
+
+
+def _retain_until(date: str | None) -> float | None:
+    return None if date is None else datetime.fromisoformat(date).timestamp()
 
 
 def _unless(value: str | None, usual: str) -> str | None:
