@@ -227,7 +227,11 @@ class Driver:
                 log.warning("worker %s is lost: %s", worker, event.last_words or event.cause)
                 self._start_error = error or self._start_error
                 self._forget(worker, lost=error is None and worker not in self._leaving)
-                self._dispatch(WorkerLost(now=now, worker=worker))
+                if event.ended:
+                    self._dispatch(WorkerLost(now=now, worker=worker))
+                else:
+                    # Nobody gets its leases before it must have stopped: see runtime/hold.py.
+                    self._dispatch(WorkerDraining(now=now, worker=worker))
                 if event.cause == START_FAILED:
                     self._on_failed_start(event.last_words)
 
@@ -300,8 +304,9 @@ class Driver:
                 self._ending.quarantined.append(command)
             case LoseWorker(worker=worker, cause=cause):
                 log.warning("worker %s is given up: %s", worker, cause)
-                self._cluster.kill(worker)
-                self._forget(worker, lost=True)
+                if worker in self._alive:
+                    self._cluster.kill(worker)
+                    self._forget(worker, lost=True)
             case NewGeneration(shard=shard):
                 self._totals.void_parts(shard)
             case Stop(cause=cause, message=message):

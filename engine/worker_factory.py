@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from noria.workers.lease.runs import moving_run
 from noria.workers.lease.worker import Worker
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import make_executor
+from noria.workers.runtime.hold import Hold
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.runtime.silence import Silences
 from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy
@@ -33,6 +35,8 @@ FILES_BESIDE = 128
 """File descriptors that are left for everything but connections."""
 RETRY_BASE_SECONDS = 0.2
 RETRY_CAP_SECONDS = 20.0
+EXIT_UNHEARD = 75
+"""Of a worker process that ended because its driver was not heard (EX_TEMPFAIL)."""
 
 
 def make_worker(spec: WorkerSpec) -> Worker:
@@ -47,7 +51,8 @@ def make_worker(spec: WorkerSpec) -> Worker:
     over_network = _over_network(spec)
     executor = make_executor(_room(settings.streams, over_network), over_network=over_network)
     places = executor.places
-    context = make_context(spec, counters, buffers)
+    hold = Hold(settings.hold_seconds)
+    context = make_context(spec, counters, buffers, hold)
     counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: float(buffers.bytes_in_flight))
     counters.gauge(Gauge.TRANSFERS, read=lambda: float(places.limit))
     counters.gauge(Gauge.TRANSFER_SECONDS, read=lambda: places.seconds)
@@ -82,7 +87,14 @@ def make_worker(spec: WorkerSpec) -> Worker:
         executor,
         set_limits,
         journal_seconds=settings.journal_seconds,
+        hold=hold,
+        end_process=_end_process,
     )
+
+
+def _end_process() -> None:
+    """End at once, with all that is in flight; a lease's journal is whole at any moment."""
+    os._exit(EXIT_UNHEARD)
 
 
 def _watch(store: PacedStore) -> None:
@@ -126,7 +138,7 @@ def open_shared(spec: WorkerSpec) -> JobDirectory:
 
 
 def make_context(
-    spec: WorkerSpec, counters: CounterRegistry, buffers: BufferPool
+    spec: WorkerSpec, counters: CounterRegistry, buffers: BufferPool, hold: Hold
 ) -> TransferContext:
     facts, settings = spec.facts, spec.settings
     source = open_end(spec.source, read_only=True, ask_crc64=settings.source_crc64)
@@ -145,6 +157,7 @@ def make_context(
             pacer=Pacer(settings.streams),
             silences=Silences(StoreRole.SOURCE),
             counters=counters,
+            hold=hold,
             denied_alone=True,
         ),
         target=PacedTarget(
@@ -153,6 +166,7 @@ def make_context(
             pacer=Pacer(settings.streams),
             silences=Silences(StoreRole.TARGET),
             counters=counters,
+            hold=hold,
         ),
         source_prefix=facts.source_prefix,
         target_prefix=facts.target_prefix,

@@ -102,6 +102,7 @@ class WorkerSettings:
     source_crc64: bool
     source_md5: bool
     journal_seconds: float
+    hold_seconds: float
     retry_seconds: float
     outage_seconds: float
     unfit_metadata: Treatment = Treatment.REFUSE

@@ -52,7 +52,9 @@ class SourceTags:
             return {}, None
         try:
             tags = source.read_tags(name, version_id=version_id)
-        except (AccessDenied, SourceUnreadable):
+        except (AccessDenied, SourceUnreadable) as error:
+            if isinstance(error, AccessDenied):
+                source.head(name)  # raises it again if it is not about tags alone
             if head.tag_count is not None and treatment is Treatment.REFUSE:
                 raise
             self._refuses = True

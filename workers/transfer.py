@@ -336,7 +336,11 @@ class ObjectTransfer:
             etag=etag,
             untagged=AttributeChange.TAGS_REFUSED in carriage.changes,
         )
-        used = on_created(ours)
+        try:
+            used = on_created(ours)
+        except NoriaError:
+            self.abandon(ours)  # nobody else knows of it
+            raise
         if used != ours:
             self._abort(ours)
         return used

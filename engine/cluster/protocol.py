@@ -61,6 +61,8 @@ class Lost:
     """What keeps it from working, if that could be said: another try would end the same way."""
     last_words: str | None = None
     """How its process ended, if it is known."""
+    ended: bool = True
+    """Its process is known to be gone. False: it cannot be reached, and may be at work still."""
 
 
 _Item = TypeVar("_Item")

@@ -299,7 +299,8 @@ class Gateway:
             self._lose(worker, cause, last_words=f"{type(raised).__name__}: {_first_line(raised)}")
             return
         except RayError as error:
-            self._lose(worker, cause, last_words=f"{type(error).__name__}: {_first_line(error)}")
+            words = f"{type(error).__name__}: {_first_line(error)}"
+            self._lose(worker, cause, last_words=words, ended=_has_ended(error, member.node))
             return
         match answer:
             case Build():
@@ -341,6 +342,26 @@ class Gateway:
             except Exception:  # the driver takes silence for what it is
                 log.debug("no pulse", exc_info=True)
             time.sleep(max(PULSE_SECONDS, NODE_PULSE_SECONDS * self._nodes))
+
+
+def _has_ended(error: Exception, node: str | None) -> bool:
+    """Return True if a worker's process is known to be gone.
+
+    Ray calls an actor dead also if its whole node does not answer. Only a node that does has seen
+    the process end.
+    """
+    import ray
+    from ray.exceptions import ActorDiedError, RayError
+
+    if node is None:
+        return True  # it was never given anything
+    if not isinstance(error, ActorDiedError):
+        return False
+    try:
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray has no types here
+    except RayError:
+        return False
+    return any(known["NodeID"] == node and known["Alive"] for known in nodes)
 
 
 def closed_nodes() -> frozenset[str]:

@@ -46,6 +46,7 @@ def exchange(
     worker: Worker, instructions: tuple[Instruction, ...], wait_seconds: float
 ) -> WorkerReport:
     """One exchange: carry the instructions out, then report; waits for news as long as told."""
+    worker.hear()
     for instruction in instructions:
         match instruction:
             case Grant(lease=lease):

@@ -40,6 +40,7 @@ from noria.manifests.model import LinkPolicy, Treatment
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.manifests.plan.providers import PROVIDERS, NameRules, ProviderLimits
+from noria.workers.runtime.hold import SHARE_OF_TIMEOUT
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -276,7 +277,11 @@ class RunConfig(_Section):
     0: not at all; objects fail after `retry_seconds` each, and the next run tries them again.
     """
     heartbeat_timeout_seconds: Seconds = 60.0
-    """A worker that is silent for longer is lost."""
+    """A worker that is silent for longer is lost, and others get its leases.
+
+    One that does not hear its driver begins no request after half of that, and has ended, if
+    anything is still in flight, after three quarters.
+    """
     start_seconds: Seconds = 120.0
     """How long to wait for the first worker."""
     drain_seconds: Seconds = 20.0
@@ -300,6 +305,11 @@ class RunConfig(_Section):
     """How often a span of a shard may fail in one run before it is quarantined."""
     metrics_address: str | None = METRICS_ADDRESS
     """Where /metrics is served. None or "off": nowhere."""
+
+    @property
+    def hold_seconds(self) -> float:
+        """How long a worker goes on without its driver: see workers/runtime/hold.py."""
+        return SHARE_OF_TIMEOUT * self.heartbeat_timeout_seconds
 
     @model_validator(mode="before")
     @classmethod

@@ -354,6 +354,10 @@ class JournalFile:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
                 self._descriptor = open_new(str(self._path), flags)
                 _flush_directory(self._path.parent)
+            if os.fstat(self._descriptor).st_nlink == 0:
+                raise JobDirectoryError(
+                    f"{self._path.name} was dropped: its shard is settled, and this attempt is over"
+                )
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]

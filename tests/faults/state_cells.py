@@ -1,4 +1,4 @@
-"""F19 and F47 to F55: processes die, disks fill, credentials end; the real command."""
+"""F19 and F47 to F56: processes die, disks fill, credentials end; the real command."""
 
 from __future__ import annotations
 
@@ -323,3 +323,28 @@ def expired_signature(scene: Scene) -> None:
     assert reads.hits < objects / 2, f"I11: {reads.hits} requests after it had expired"
     proxied.source.clear()
     proxied.expect_all(proxied.run(), kills=1)
+
+
+@cell("F56", "the driver stands still for longer than its workers wait for it", whole=True)
+def silent_driver(scene: Scene) -> None:
+    """They begin nothing more, hand all back, and go on when it does."""
+    proxied = scene.move(
+        [plain(f"{n:04}/k", 100) for n in range(1000)],
+        run={"workers": 1, "transfers": 2, "heartbeat_timeout_seconds": 6},
+    )
+    proxied.target.add(Fault(match=on(Operation.PUT, name="/k"), action=stall(0.2), times=None))
+    process = proxied.move.start("run", proxied.job_file, "--json")
+    wait_until(lambda: len(proxied.target.seen(Operation.PUT, name="/k")) > 10, "work under way")
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        time.sleep(4.5)  # half the time-out, and what a request in flight may take
+        begun = len(proxied.target.seen(Operation.PUT, name="/k"))
+        time.sleep(2.0)
+        assert len(proxied.target.seen(Operation.PUT, name="/k")) == begun, "nothing more begins"
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+        proxied.target.clear()
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, (out, err)
+    scene.evidence.faults += 1
+    proxied.expect_all(json.loads(out))

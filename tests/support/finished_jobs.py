@@ -22,6 +22,7 @@ from noria.workers.lease.lease import WorkerResources
 from noria.workers.lease.runs import moving_run
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executor, make_executor
+from noria.workers.runtime.hold import Hold
 
 KIB = 1024
 OBJECTS: Mapping[str, bytes] = {
@@ -111,7 +112,7 @@ def run_leases(folder: Path) -> FinishedJob:
     prepared = open_prepared(folder / "job")
     spec = job.worker_spec(prepared, prepared.config.run)
     buffers = BufferPool(spec.settings.bytes_in_flight)
-    context = make_context(spec, CounterRegistry(), buffers)
+    context = make_context(spec, CounterRegistry(), buffers, Hold())
     with (
         contextlib.closing(make_executor(4, over_network=False)) as executor,
         prepared.directory.hold() as hold,

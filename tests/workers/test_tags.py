@@ -24,6 +24,7 @@ class Tagged:
     objects: Mapping[str, Mapping[str, str]]
     provider: str = "s3"
     refuses: bool = False
+    refuses_all: bool = False
     asked: list[str] = field(default_factory=list)
 
     def read_tags(self, name: str, *, version_id: str | None = None) -> Mapping[str, str]:
@@ -31,6 +32,11 @@ class Tagged:
         if self.refuses:
             raise AccessDenied("no") if len(self.asked) % 2 else SourceUnreadable("no")
         return self.objects[name]
+
+    def head(self, name: str) -> ObjectHead:
+        if self.refuses_all:
+            raise AccessDenied("no")
+        return ObjectHead(size=1, etag="e")
 
 
 def read(
@@ -67,6 +73,12 @@ def test_who_may_not_read_tags_is_told_so_for_every_object() -> None:
     for _ in range(9):
         assert read(source, tags, "a", None) == ({}, UNREADABLE)
     assert len(source.asked) == 1
+
+
+def test_credentials_that_are_refused_altogether_are_not_about_tags() -> None:
+    source, tags = Tagged({}, "aws", refuses=True, refuses_all=True), SourceTags()
+    with pytest.raises(AccessDenied):
+        read(source, tags, "a", None)
 
 
 def test_tags_that_are_there_and_may_not_be_read_are_lost_by_policy_alone() -> None:

@@ -41,6 +41,7 @@ from noria.workers.counters import CounterRegistry
 from noria.workers.http.client import BodyWriter, Send
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.runtime.greenlets import pause, without_place
+from noria.workers.runtime.hold import Hold
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.runtime.silence import HOLD_SECONDS, Silences
 from noria.workers.stores.protocol import (
@@ -115,8 +116,9 @@ class SentBytes:
 class PacedStore(SourceStore):
     """A paced source. Its verbs are those of protocol.py.
 
-    If `stopping` is set, a verb raises Stopped before its next try; a pause ends at once. By
-    default there is no limit on requests, the counters are private, and nothing sets `stopping`.
+    If `stopping` is set, a verb raises Stopped before its next try; a pause ends at once. Once
+    `hold` is over, it raises Stopped before any try. By default there is no limit on requests, the
+    counters are private, nothing sets `stopping`, and the hold is never over.
     """
 
     role: ClassVar[StoreRole] = StoreRole.SOURCE
@@ -127,6 +129,7 @@ class PacedStore(SourceStore):
     silences: Silences = field(default_factory=Silences)
     counters: CounterRegistry = field(default_factory=CounterRegistry)
     stopping: threading.Event = field(default_factory=threading.Event)
+    hold: Hold = field(default_factory=Hold)
     denied_alone: bool = False
     """True: if one object is refused but its container is not, raise SourceUnreadable.
 
@@ -251,6 +254,7 @@ class PacedTarget(PacedStore, TargetStore):
             silences=self.silences,
             counters=self.counters,
             stopping=self.stopping,
+            hold=self.hold,
             denied_alone=self.denied_alone,
         )
 
@@ -407,6 +411,9 @@ class _Tries:
         asked_at = time.monotonic() if self._tries else 0.0
         slot = store.pacer.acquire(self._key, store.stopping)
         if slot is None:
+            raise Stopped
+        if store.hold.is_over:  # looked at last: a slot may be waited for
+            store.pacer.release(slot, succeeded=False)
             raise Stopped
         self._slot = slot
         if self._failing_since is not None and slot.accepted_at > self._failing_since:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.journals import (
     JournalState,
@@ -50,6 +51,16 @@ def test_what_was_journalled_comes_back(directory: JobDirectory) -> None:
     assert state.final_rows() == {3}
     assert state.uploads == {4: UPLOAD}
     assert state.parts == {"u1": {2: PART}}
+
+
+def test_a_journal_that_was_dropped_takes_nothing_more(directory: JobDirectory) -> None:
+    """Its attempt is over, and has to hear of it."""
+    appender = directory.journal(0, 1)
+    appender.append(encode_upload(UPLOAD))
+    directory.drop_journal(0)
+    with pytest.raises(JobDirectoryError, match="was dropped"):
+        appender.append(encode_part("u1", PART))
+    appender.close()
 
 
 @pytest.mark.parametrize("stated", [True, False])
