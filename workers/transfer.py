@@ -197,19 +197,21 @@ class ObjectTransfer:
         *,
         earlier: Upload | None = None,
         acknowledged: Mapping[int, PartRecord] | None = None,
+        after_loss: bool = False,
         on_created: Callable[[Upload], Upload] = lambda upload: upload,
     ) -> OpenUpload | Receipt:
         """Pin the source and open a multipart upload, or resume an earlier one.
 
         `on_created` journals a new upload before its first part. If it returns another upload than
         the one it was given, another worker was first: that upload is used and ours is aborted.
+        `after_loss` looks at the target first: an upload may be gone because it was completed.
         Returns a Receipt if the target already holds the object. Raises UploadLost if an upload
         that must be resumed is gone and the object has not landed.
         """
         entry = self.entry
         head = self.context.pin_source(entry)
         if earlier is None:
-            existing = self._look_first()
+            existing = self.look() if after_loss else self._look_first()
             if existing is not None:
                 return self._compare(existing)
         carriage = self._carriage(head)

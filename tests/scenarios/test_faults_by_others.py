@@ -223,6 +223,26 @@ def test_an_object_of_an_attempt_that_left_no_journal_is_known_as_ours(
 
 
 @to_s3
+def test_an_upload_that_is_lost_because_another_completed_one_is_not_opened_again(
+    new_case: NewCase, way: str
+) -> None:
+    """Two attempts at one object, and the journal of the first is gone."""
+    case = new_case(way, large_only(way))
+    case.target.add(
+        Fault(match=on(Operation.COMPLETE), action=lose_answer()),
+        Fault(match=on(Operation.HEAD), action=refuse(403, "AccessDenied"), times=None),
+    )
+    assert case.run().how is LeaseEnd.FATAL
+    assert case.job.target.listed() == ["to/large"]
+    shutil.rmtree(case.job.directory.path("journal"))
+    case.target.clear()
+    created = case.target.count(Operation.CREATE)
+    case.target.add(Fault(match=on(Operation.PART), action=refuse(404, "NoSuchUpload")))
+    case.finish_moved()
+    assert case.target.count(Operation.CREATE) == created + 1
+
+
+@to_s3
 def test_an_upload_that_cannot_be_opened_anew_fails_its_object_alone(
     new_case: NewCase, way: str
 ) -> None:

@@ -85,7 +85,7 @@ class ObjectsRun(LeaseRun):
         if self.tasks.stopping.is_set():
             raise Stopped
         try:
-            opened = self._open(entry, state)
+            opened = self._open(entry, state, after_loss=rounds > 1)
         except Exception as error:  # noqa: BLE001 - see failure_of
             failure = failure_of(error)
             self.finish_entry(failed_receipt(entry, self.lease.attempt, failure), entry.size)
@@ -95,7 +95,9 @@ class ObjectsRun(LeaseRun):
             return
         self._send_parts(entry, opened, rounds)
 
-    def _open(self, entry: ObjectEntry, state: JournalState) -> OpenUpload | Receipt:
+    def _open(
+        self, entry: ObjectEntry, state: JournalState, *, after_loss: bool
+    ) -> OpenUpload | Receipt:
         """Resume the journalled upload; open a new one if there is none or it is gone."""
         open_one = partial(
             self.transfer(entry).open_upload,
@@ -106,7 +108,7 @@ class ObjectsRun(LeaseRun):
         if earlier is not None:
             with contextlib.suppress(UploadLost):
                 return open_one(earlier=earlier, acknowledged=state.parts.get(earlier.upload_id))
-        return open_one()
+        return open_one(after_loss=after_loss or earlier is not None)
 
     def _journal_upload(self, upload: Upload) -> Upload:
         self.journal.add(encode_upload(upload))

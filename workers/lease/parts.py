@@ -94,7 +94,8 @@ class PartsRun(LeaseRun):
             self._sent_bytes += sent_bytes
 
     def _exists_already(self, entry: ObjectEntry) -> bool:
-        if not self.context.options.look_first:
+        # An upload may also be gone because it was completed.
+        if not self.context.options.look_first and not self.lease.generation:
             return False
         return self.transfer(entry).look() is not None
 
