@@ -6,9 +6,11 @@ used for everything else: profiles, roles, and keys that expire.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from noria.manifests.errors import AccessDenied, ConfigurationError
@@ -72,6 +74,14 @@ def environment_keys(environment: Mapping[str, str]) -> SigningKeys | None:
 def environment_region(environment: Mapping[str, str]) -> str | None:
     """Return the region that a variable states; AWS_REGION first, as for AWS's CLI."""
     return read_secret(environment, "AWS_REGION", "AWS_DEFAULT_REGION")
+
+
+def credentials_end(environment: Mapping[str, str]) -> float | None:
+    """Return when the environment says that its keys end, in Unix time; None if it does not."""
+    stated = read_variable(environment, "AWS_CREDENTIAL_EXPIRATION")
+    with contextlib.suppress(ValueError):
+        return None if stated is None else datetime.fromisoformat(stated).timestamp()
+    return None
 
 
 def _misspelled_profile() -> str | None:

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
@@ -35,6 +36,8 @@ from noria.workers.http.proxies import NO_PROXIES, Proxies
 from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.advance import Advance
+from noria.workers.stores.background import BackgroundCall
+from noria.workers.stores.inspection import Granted, Protection, Service
 from noria.workers.stores.protocol import (
     CLASS_OF_SOURCE,
     NOTHING_KNOWN,
@@ -54,6 +57,7 @@ from noria.workers.stores.responses import (
     check_pinned,
     check_range,
     check_whole,
+    clock_offset,
     error_without_response,
     md5_header,
     on_bytes_of,
@@ -62,7 +66,7 @@ from noria.workers.stores.responses import (
 )
 from noria.workers.stores.s3 import xml as s3_xml
 from noria.workers.stores.s3.aws_chunked import encoded_bytes, with_trailer
-from noria.workers.stores.s3.credentials import find_keys, find_region
+from noria.workers.stores.s3.credentials import credentials_end, find_keys, find_region
 from noria.workers.stores.s3.errors import refusal
 from noria.workers.stores.s3.headers import (
     CRC64NVME_HEADER,
@@ -443,6 +447,53 @@ class S3Store:
         response = self._call(Purpose.CONTROL, "DELETE", key, query=query)
         if response.status != 404:
             self._accept(response, Purpose.CONTROL, key)
+
+    def service(self, prefix: str = "") -> Service:
+        response = self._accept(self._list_one(prefix), Purpose.CONTROL, None)
+        keys = None if self._keys is None else self._keys()
+        kind = "access key" if keys is not None and keys.token is None else "temporary access key"
+        url, _, region = self._place
+        return Service(
+            endpoint=url,
+            credentials="none" if keys is None else kind,
+            credentials_end=credentials_end(os.environ) if keys and keys.token else None,
+            encryption=self._client.encryption,
+            clock_seconds=clock_offset(response, time.time()),
+            region=region,
+            region_stated=response.headers.get("x-amz-bucket-region"),
+        )
+
+    def protection(self) -> Protection:
+        versioning = BackgroundCall(partial(self._asked, "versioning"), "versioning")
+        locks, retention = s3_xml.parse_lock(self._asked("object-lock"))
+        versioned = s3_xml.parse_versioning(versioning.result())
+        return Protection(versioned=versioned, locks=locks, retention=retention)
+
+    def may_write(self, key: str) -> Granted:
+        """Send a part to an upload that does not exist, under a checksum of other bytes."""
+        headers = {"content-md5": md5_header(b"other bytes"), **self._key_headers}
+        query = [("partNumber", "1"), ("uploadId", "0" * 32)]
+        response = self._call(
+            Purpose.PART, "PUT", key, query=query, headers=headers, body=b"nothing"
+        )
+        if response.status in (401, 403):
+            return Granted.NO
+        known = s3_xml.error_code(response.body) in ("NoSuchUpload", "BadDigest", "InvalidDigest")
+        return Granted.YES if known else Granted.UNCLEAR
+
+    def may_delete(self, key: str) -> Granted:
+        """Delete nothing, unless that would leave a marker."""
+        if s3_xml.parse_versioning(self._asked("versioning")) is not False:
+            return Granted.UNCLEAR
+        response = self._call(Purpose.CONTROL, "DELETE", key)
+        if response.status in (401, 403):
+            return Granted.NO
+        gone = response.status == 404 or 200 <= response.status < 300
+        return Granted.YES if gone else Granted.UNCLEAR
+
+    def _asked(self, setting: str) -> Response:
+        """What the store answers when it is asked for a setting of the bucket."""
+        return self._call(Purpose.CONTROL, "GET", query=[(setting, "")])
 
     def _list_one(self, prefix: str) -> Response:
         """Ask for one name below `prefix`: the least that a listing can be."""
