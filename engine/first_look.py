@@ -93,7 +93,7 @@ class SourceLook:
         if location.scheme is Scheme.FILE:
             path = Path(location.container)
             return path.name if path.is_file() else None
-        named = self._head is not None and self._head.result() is not None
+        named = self._names_object()
         if named and not self._is_empty_or_closed():
             raise ConfigurationError(
                 "the source names an object, and others lie below the same name; write the URL "
@@ -134,6 +134,20 @@ class SourceLook:
     def _begin_listing(self, streams: int) -> None:
         listing = Listing(self._store, self._config.source.location.prefix, streams=streams)
         self._batches = iter(self._stack.enter_context(listing))
+
+    def _names_object(self) -> bool:
+        """Return True if the URL's path is an object's name.
+
+        Rights that begin below it are refused a look at the name itself; there is a folder, then.
+        """
+        if self._head is None:
+            return False
+        try:
+            return self._head.result() is not None
+        except AccessDenied:
+            if self._report is None and not self._is_empty():
+                return False
+            raise
 
     def _is_empty_or_closed(self) -> bool:
         """Return True if nothing is listed, or nothing may be.
@@ -247,9 +261,20 @@ class TargetLook:
         if kind is not None:
             self.removal.finish_soon()
 
+    def _keeps_canaries(self) -> bool:
+        """Return True if the target would keep an object: one is tried if it does not say.
+
+        Azure deletes no current version by its id, and says so of its own policies only to an
+        identity.
+        """
+        protection = self.protection()
+        if protection.locks is None and self.store.provider != "azure":
+            return not self._canaries.can_go()
+        return protection.keeps_canaries
+
     def _probe(self) -> TargetFacts:
         try:
-            if self.protection().keeps_canaries:
+            if self._keeps_canaries():
                 found = find_part_facts(self._canaries)
             else:
                 found = find_target_facts(self._canaries, self._effort)
@@ -298,7 +323,7 @@ def checked_access(
 
     def check() -> None:
         try:
-            store.check_access(end.location.path if head is not None else end.location.prefix)
+            store.check_access(end.location.prefix)
         except AccessDenied as error:
             if not lists or (head is not None and _is_readable(head)):
                 return

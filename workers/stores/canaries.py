@@ -15,7 +15,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from noria.manifests.errors import NoriaError, OutcomeUnknown
+from noria.manifests.errors import NoriaError, OutcomeUnknown, StoreUnavailable, Throttled
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import BodyWriter, Send
 from noria.workers.stores.background import BackgroundCall, all_results, wait_for_all
@@ -205,6 +205,24 @@ class Canaries:
         found = all_results(self.call(partial(self._list, prefix)) for prefix in self._prefixes)
         self._listed = set().union(*found)
         return self._listed
+
+    def can_go(self) -> bool:
+        """Write one object and delete it by its version's id; return False if that is refused.
+
+        Only a bucket that keeps versions can keep what is written, so elsewhere it stays for now.
+        """
+        key = self.base + "first"
+        self.put(self.target, key)
+        try:
+            for version in [version for version in self._versions if version[0] == key]:
+                self.target.delete_object(*version)
+                self._versions.discard(version)
+                self._written.discard(key)
+        except (StoreUnavailable, Throttled):
+            raise
+        except NoriaError:
+            return False
+        return True
 
     # -- removing ----------------------------------------------------------------------------------
 
