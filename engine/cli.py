@@ -280,7 +280,7 @@ def _examined(
         config = with_endpoints(read_job_file(path))
         return doctor.examine_job(config, _directory_of(path, config))
     if what.endswith(".toml") and "://" not in what:
-        raise ConfigurationError(f"{what} is no job file that can be read")
+        raise ConfigurationError(f"{what} is not a job file that can be read")
     if target is not None and as_target:
         raise ConfigurationError("--target is for one URL: of two, the second is the target")
     end = {"source": given, "target": target or {key: given[key] for key in ("url", "endpoint")}}
