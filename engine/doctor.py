@@ -173,12 +173,20 @@ def _describe_service(found: EndDiagnosis, store: InspectedStore, prefix: str) -
 def _describe_removal(found: EndDiagnosis, look: TargetLook) -> None:
     left = look.removal.finish()
     found.canaries_left = look.removal.left_names
-    if left:
-        names = ", ".join(found.canaries_left) or "those that cannot be listed"
+    if left and not found.canaries_left:
         found.findings.append(
             lacking(
                 "delete",
-                f"{left:,} canaries of the probe cannot be deleted: {names}",
+                "whether the probe's canaries are gone is not known: the target does not list them",
+                "run this again once it does; it then removes what is left",
+            )
+        )
+    elif left:
+        found.findings.append(
+            lacking(
+                "delete",
+                f"{left:,} canaries of the probe cannot be deleted: "
+                f"{', '.join(found.canaries_left)}",
                 f"delete them, and allow these credentials to; {RIGHTS}",
             )
         )

@@ -202,7 +202,9 @@ def _too_many(rights: SourceRights, provider: str) -> Iterator[Finding]:
         elif may is Granted.NO:
             yield _ok(topic, f"these credentials may not {what} here")
         else:
-            yield _ok(topic, f"whether they may {what} cannot be asked without leaving something")
+            yield _ok(
+                topic, f"whether they may {what} cannot be found out without leaving something"
+            )
     yield from _outside(rights.lists_outside, provider)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +18,7 @@ from botocore.exceptions import ClientError
 from noria.benchmarks.servers import REGION, S3Server, run_seaweedfs
 from noria.benchmarks.servers.dataset import ObjectSpec, upload_s3
 from tests.support.moves import NORIA, SEED, Move, plain
-from tests.support.rights import block_of, s3_policy, sas_permissions
+from tests.support.rights import block_of, make_user, s3_policy, sas_permissions
 
 MIB = 1024 * 1024
 SPECS = [
@@ -41,25 +40,6 @@ def guarded() -> Iterator[S3Server]:
     """A SeaweedFS whose IAM has users of this module."""
     with run_seaweedfs(makes_users=True) as server:
         yield server
-
-
-def make_user(server: S3Server, policy: str) -> tuple[str, str]:
-    """Key and secret of a new user with this policy."""
-    iam: Any = boto3.client(
-        "iam",
-        endpoint_url=server.endpoint,
-        region_name=REGION,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-    )
-    name = f"user-{uuid.uuid4().hex[:8]}"
-    iam.create_user(UserName=name)
-    # SeaweedFS takes every action in a managed policy, and a few less in one of the user's own.
-    managed = iam.create_policy(PolicyName=name, PolicyDocument=policy)["Policy"]["Arn"]
-    iam.attach_user_policy(UserName=name, PolicyArn=managed)
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    iam.close()
-    return key["AccessKeyId"], key["SecretAccessKey"]
 
 
 def client_of(server: S3Server, keys: tuple[str, str]) -> Any:

@@ -1,12 +1,15 @@
-"""The policies of RIGHTS.md, as they stand there, with the names of a test in them."""
+"""The policies of RIGHTS.md, as they stand there, with the names of a test in them; and users."""
 
 from __future__ import annotations
 
 import json
 import re
+import uuid
 from typing import Any
 
-from noria.benchmarks.servers import ROOT
+import boto3
+
+from noria.benchmarks.servers import REGION, ROOT, S3Server
 
 
 def block_of(heading: str) -> str:
@@ -38,3 +41,22 @@ def sas_permissions(heading: str) -> str:
     found = re.search(r"--permissions (\w+)", block_of(heading))
     assert found is not None, heading
     return found[1]
+
+
+def make_user(server: S3Server, policy: str) -> tuple[str, str]:
+    """Key and secret of a new user with this policy."""
+    iam: Any = boto3.client(
+        "iam",
+        endpoint_url=server.endpoint,
+        region_name=REGION,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+    )
+    name = f"user-{uuid.uuid4().hex[:8]}"
+    iam.create_user(UserName=name)
+    # SeaweedFS takes every action in a managed policy, and a few less in one of the user's own.
+    managed = iam.create_policy(PolicyName=name, PolicyDocument=policy)["Policy"]["Arn"]
+    iam.attach_user_policy(UserName=name, PolicyArn=managed)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    iam.close()
+    return key["AccessKeyId"], key["SecretAccessKey"]

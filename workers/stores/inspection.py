@@ -1,9 +1,9 @@
 """What a store is and what its credentials may do, asked in ways that change nothing.
 
-A right is tried on a name that nobody has: a part for an upload that does not exist, the deletion
-of nothing. So the answer is the store's own word, and what is there stays as it is. Where even that
-would leave something (a marker, in a bucket that keeps versions), nothing is asked and the answer
-is unclear.
+A right is tried on a name that nobody has: the completion of an upload that does not exist, the
+deletion of nothing. So the answer is the store's own word, and what is there stays as it is. If
+even that would leave something (a marker, in a bucket that keeps versions), nothing is asked and
+the answer is unclear.
 """
 
 from __future__ import annotations
