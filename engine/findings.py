@@ -117,7 +117,7 @@ def _clock(ahead_seconds: float) -> Finding:
 
 def _credentials(service: Service, now: float) -> Finding:
     kind, end = service.credentials, service.credentials_end
-    if service.credentials_renew and end is not None:
+    if service.credentials_renew and kind != "the account's key":
         return _ok("credentials", f"{kind}, renewed before it ends")
     if kind == "the account's key":
         return _note(

@@ -84,6 +84,7 @@ def marks(findings: Any) -> dict[str, str]:
         ({"credentials_end": NOW + DAY / 2}, {"credentials": "note"}),
         ({"credentials_end": NOW + 2 * DAY}, {}),
         ({"credentials_end": NOW + 60, "credentials_renew": True}, {}),
+        ({"credentials": "temporary access key", "credentials_renew": True}, {}),
         ({"credentials": "the account's key"}, {"credentials": "note"}),
         ({"credentials": "temporary access key"}, {"credentials": "note"}),
         ({"free_bytes": 2**20}, {"room": "note"}),

@@ -96,6 +96,7 @@ def _misspelled_profile() -> str | None:
 
 def _from_botocore(profile: str | None, credentials: Credentials | None) -> Keys:
     import botocore.session
+    from botocore.credentials import RefreshableCredentials
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -127,6 +128,7 @@ def _from_botocore(profile: str | None, credentials: Credentials | None) -> Keys
             access_key=bare(frozen.access_key),
             secret_key=bare(frozen.secret_key),
             token=None if frozen.token is None else bare(frozen.token),
+            renewed=isinstance(found, RefreshableCredentials),
         )
 
     return keys

@@ -461,6 +461,7 @@ class S3Store:
             endpoint=url,
             credentials="none" if keys is None else kind,
             credentials_end=credentials_end(os.environ) if keys and keys.token else None,
+            credentials_renew=keys is not None and keys.renewed,
             encryption=self._client.encryption,
             clock_seconds=clock_offset(response, time.time()),
             region=region,
