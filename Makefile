@@ -140,6 +140,17 @@ bench-startup: setup  ## what ten objects cost before they move, beside another 
 bench-road: setup bench-tools  ## Noria and its peers over a distance: make bench-road BENCH_ARGS='--whole-grid'
 	$(BIN)/python -m noria.benchmarks.studies.road $(BENCH_ARGS)
 
+# Servers that only this table needs.
+build/doctor/.installed: | .venv/.installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/doctor/venv
+	$(BIN)/uv pip install --quiet --python build/doctor/venv/bin/python 'moto[s3,server]==5.2.5'
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm install --prefix build/doctor --ignore-scripts --no-audit --no-fund s3rver@3.7.1
+	touch $@
+
+.PHONY: doctor-table
+doctor-table: setup build/doctor/.installed  ## what `noria doctor` says of the servers that can be had here: DOCTOR.md
+	$(BIN)/python -m tests.support.doctor_table
+
 .PHONY: lock
 lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra dev --upgrade --universal --python-version 3.11 \

@@ -11,8 +11,10 @@ can be cleaned up by the next command on the directory, whatever that is planned
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +47,8 @@ class CanaryRemoval:
         self._directory: JobDirectory | None = None
         self._note: ProbeNote | None = None
         self._left = 0
+        self.left_names: tuple[str, ...] = ()
+        """What finish() found that the target refuses to delete, if it lists that."""
 
     @property
     def needed(self) -> bool:
@@ -78,8 +82,9 @@ class CanaryRemoval:
             self._left = 1
             log.warning("the probe's canaries cannot be removed: %s", error.message)
         else:
+            assert self._canaries is not None, "there is a call"
+            self.left_names = self._canaries.left
             if self._left:
-                assert self._canaries is not None, "there is a call"
                 log.warning(
                     "%d canaries of the probe are left below %s: delete them there, or allow the "
                     "target's credentials to delete, then run again",
@@ -150,12 +155,25 @@ class ProbeNote:
             self._path.parent.rmdir()  # refused if anything is in it
 
 
-def remove_of_killed_plan(root: Path) -> int | None:
+def lone_probe_root(end: EndConfig, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Where a probe of this target is noted if no job is about it; one place for each target.
+
+    None without a home: nowhere else would a note be believed.
+    """
+    home = environment.get("XDG_CACHE_HOME", "")
+    with contextlib.suppress(RuntimeError):
+        folder = Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()
+        what = repr((str(end.location), end.endpoint)).encode(errors="surrogateescape")
+        return folder / "noria" / "probes" / hashlib.sha256(what).hexdigest()
+    return None
+
+
+def remove_of_killed_plan(root: Path | None) -> int | None:
     """Remove what a plan that was killed before it had a job has left at its target.
 
     Return how many canaries and uploads could not be removed; None if there was no such plan.
     """
-    removal = ProbeNote(root).removal()
+    removal = None if root is None else ProbeNote(root).removal()
     return None if removal is None else removal.finish()
 
 
@@ -164,7 +182,7 @@ def pending_removal(directory: JobDirectory, target: TargetStore, prefix: str) -
     token = directory.job().get("probe_token")
     if not isinstance(token, str) or not TOKEN.fullmatch(token):
         return CanaryRemoval(None)
-    if directory.read(REMOVED_FILE) is not None:
+    if directory.read(REMOVED_FILE) is not None and directory.read(NOTE_FILE) is None:
         return CanaryRemoval(None)
     removal = CanaryRemoval(Canaries(target, prefix, token))
     removal.note_in(directory)

@@ -36,11 +36,13 @@ from noria.version import VERSION
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
     from noria.engine.config.jobfile import JobConfig
+    from noria.engine.doctor import Diagnosis
 
 HELP = """Move object stores between clouds, and prove that every byte arrived.
 
 \b
 First steps:
+  noria doctor az://ACCOUNT/CONTAINER s3://BUCKET/PREFIX
   noria copy az://ACCOUNT/CONTAINER s3://BUCKET/PREFIX --job move-1
   noria status move-1
   noria verify move-1
@@ -222,6 +224,70 @@ def copy(
         )
         root = job_directory or _default_directory(with_endpoints(config))
         _plan_and_run(config, root, options)
+
+
+@app.command()
+def doctor(
+    what: Annotated[
+        str, typer.Argument(metavar="JOB.toml|URL", help=f"A job file, or a location: {FORMS}")
+    ],
+    target: Annotated[
+        str | None, typer.Argument(metavar="[TARGET]", help="Where it would go.")
+    ] = None,
+    as_target: Annotated[
+        bool,
+        typer.Option("--target", help="URL is a target: write small objects, and remove them."),
+    ] = False,
+    endpoint: Endpoint = None,
+    target_endpoint: Endpoint = None,
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="Read URL without credentials.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what both ends can do, what the job lacks, and what to do about it.
+
+    Nothing is moved. A URL alone is looked at as a source: nothing is written there. At a target,
+    small objects are written below .noria-probe-*/ and removed again.
+
+    \b
+    Examples:
+      noria doctor genomes.toml
+      noria doctor az://account/container/data s3://bucket/data
+      noria doctor s3://bucket/data --target
+    """
+    with exit_codes(as_json):
+        from noria.engine.terminal import diagnosis
+
+        given = {"url": what, "endpoint": endpoint, "anonymous": anonymous}
+        other = {"url": target, "endpoint": target_endpoint}
+        with ending_on_signals():
+            found = _examined(what, given, None if target is None else other, as_target)
+        summary = diagnosis.diagnosis_summary(found)
+        print_summary(summary, diagnosis.print_diagnosis, as_json)
+        raise typer.Exit(found.exit_code)
+
+
+def _examined(
+    what: str, given: dict[str, Any], target: dict[str, Any] | None, as_target: bool
+) -> Diagnosis:
+    """Look at what `noria doctor` was asked about. Raises ConfigurationError."""
+    from noria.engine import doctor
+    from noria.engine.config.jobfile import job_config, read_job_file, with_endpoints
+
+    path = Path(what)
+    if path.is_file() and target is None and path.suffix == ".toml":
+        config = with_endpoints(read_job_file(path))
+        return doctor.examine_job(config, _directory_of(path, config))
+    if what.endswith(".toml") and "://" not in what:
+        raise ConfigurationError(f"{what} is not a job file that can be read")
+    if target is not None and as_target:
+        raise ConfigurationError("--target is for one URL: of two, the second is the target")
+    end = {"source": given, "target": target or {key: given[key] for key in ("url", "endpoint")}}
+    config = with_endpoints(job_config(end, "noria doctor"))
+    if target is not None:
+        return doctor.examine_ends(config.source, config.target)
+    return doctor.examine_end(config.target if as_target else config.source, as_target=as_target)
 
 
 @app.command()

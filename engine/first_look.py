@@ -31,9 +31,17 @@ from noria.manifests.model import PassedOver
 from noria.manifests.schema import INVENTORY_SCHEMA
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME, Canaries
+from noria.workers.stores.inspection import Protection
 from noria.workers.stores.listing import Listing
 from noria.workers.stores.paced import PacedStore
-from noria.workers.stores.probe import CONNECTIONS, TargetFacts, find_target_facts
+from noria.workers.stores.probe import (
+    CONNECTIONS,
+    QUICK,
+    Effort,
+    TargetFacts,
+    find_part_facts,
+    find_target_facts,
+)
 from noria.workers.stores.protocol import DRAFT_PREFIX, ObjectHead, SourceStore
 
 if TYPE_CHECKING:
@@ -59,14 +67,14 @@ class SourceLook:
         names_object = bool(location.path) and not location.path.endswith("/")
         if names_object:
             self._head = BackgroundCall(partial(self._store.head, location.path), "head")
-        self._access = _checked_access(
+        self._access = checked_access(
             self._store, "source", config.source, self._head, lists=inventory.kind != "keys"
         )
         if inventory.kind == "listing":
             self._store.open_ahead(min(LISTING_CONNECTIONS, inventory.listing_streams))
             self._begin_listing(inventory.listing_streams)
         else:
-            self._report = BackgroundCall(partial(_open_report, config), "report")
+            self._report = BackgroundCall(partial(open_report, config), "report")
             if names_object:
                 self._begin_listing(1)
 
@@ -85,7 +93,7 @@ class SourceLook:
         if location.scheme is Scheme.FILE:
             path = Path(location.container)
             return path.name if path.is_file() else None
-        named = self._head is not None and self._head.result() is not None
+        named = self._names_object()
         if named and not self._is_empty_or_closed():
             raise ConfigurationError(
                 "the source names an object, and others lie below the same name; write the URL "
@@ -127,6 +135,20 @@ class SourceLook:
         listing = Listing(self._store, self._config.source.location.prefix, streams=streams)
         self._batches = iter(self._stack.enter_context(listing))
 
+    def _names_object(self) -> bool:
+        """Return True if the URL's path is an object's name.
+
+        Rights that begin below it are refused a look at the name itself; there is a folder, then.
+        """
+        if self._head is None:
+            return False
+        try:
+            return self._head.result() is not None
+        except AccessDenied:
+            if self._report is None and not self._is_empty():
+                return False
+            raise
+
     def _is_empty_or_closed(self) -> bool:
         """Return True if nothing is listed, or nothing may be.
 
@@ -148,21 +170,26 @@ class SourceLook:
 class TargetLook:
     """What the target is and holds; a context manager, whose end removes the probe's canaries."""
 
-    def __init__(self, config: JobConfig, token: str) -> None:
-        """`token` names the canaries: the same each time that this job is planned."""
-        prefix = config.target.location.prefix
-        self.store = open_end(config.target)
+    def __init__(self, end: EndConfig, token: str, effort: Effort = QUICK) -> None:
+        """`token` names the canaries: the same each time that this job is planned.
+
+        An effort beyond QUICK is made whatever is known already.
+        """
+        prefix = end.location.prefix
+        self.store = open_end(end)
+        self._effort = effort
         self._known = KnownTarget(self.store, prefix)
-        self._recalled = self._known.recall()
+        self._recalled = self._known.recall() if effort is QUICK else None
         # Requests of the probe go at once, two round trips from now.
         self.store.open_ahead(CONNECTIONS if self._recalled is None else 0)
-        self._access = _checked_access(self.store, "target", config.target)
+        self._access = checked_access(self.store, "target", end)
+        self._protection = BackgroundCall(self.store.protection, "protection")
         self._provider = (
             None
             if self._recalled is None
             else BackgroundCall(partial(self.store.answered_as, prefix), "provider")
         )
-        self._prefix, self._end = prefix, config.target
+        self._prefix, self._end = prefix, end
         self._canaries = Canaries(self.store, prefix, token)
         self._leftovers = BackgroundCall(self._canaries.are_there, "leftovers")
         self._listing = Listing(self.store, prefix, streams=1)
@@ -173,16 +200,26 @@ class TargetLook:
         """Wait for the answer whether the target may be listed; raise ConfigurationError if not."""
         self._access.result()
 
-    def begin_probe(self, note: ProbeNote) -> None:
+    def protection(self) -> Protection:
+        """How the target keeps what is written to it."""
+        try:
+            return self._protection.result()
+        except NoriaError:
+            return Protection()
+
+    def begin_probe(self, note: ProbeNote | None) -> None:
         """Probe the target, unless that was done lately. Both ends have to be checked before.
 
-        `note` is written before the first canary, and dropped once they are removed.
+        `note` is written before the first canary, and dropped once they are removed. A target that
+        would keep an object gets none.
         """
         recalled, provider = self._recalled, self._provider
         if recalled is None or provider is None or provider.result() != recalled.provider:
-            note.write(self._end, self._canaries.token)
+            if note is not None:
+                note.write(self._end, self._canaries.token)
             self.removal = CanaryRemoval(self._canaries)
-            self.removal.drop_note(note)
+            if note is not None:
+                self.removal.drop_note(note)
             self._facts = BackgroundCall(self._probe, "probe")
 
     def facts(self) -> TargetFacts:
@@ -224,9 +261,23 @@ class TargetLook:
         if kind is not None:
             self.removal.finish_soon()
 
+    def _keeps_canaries(self) -> bool:
+        """Return True if the target would keep an object: one is tried if it does not say.
+
+        Azure deletes no current version by its id, and says so of its own policies only to an
+        identity.
+        """
+        protection = self.protection()
+        if protection.locks is None and self.store.provider != "azure":
+            return not self._canaries.can_go()
+        return protection.keeps_canaries
+
     def _probe(self) -> TargetFacts:
         try:
-            found = find_target_facts(self._canaries)
+            if self._keeps_canaries():
+                found = find_part_facts(self._canaries)
+            else:
+                found = find_target_facts(self._canaries, self._effort)
         finally:
             self.removal.begin()
         self._known.keep(found)
@@ -255,7 +306,7 @@ def row_of(key: str, head: ObjectHead | None) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([row], schema=INVENTORY_SCHEMA)
 
 
-def _checked_access(
+def checked_access(
     store: SourceStore,
     role: str,
     end: EndConfig,
@@ -272,7 +323,7 @@ def _checked_access(
 
     def check() -> None:
         try:
-            store.check_access(end.location.path if head is not None else end.location.prefix)
+            store.check_access(end.location.prefix)
         except AccessDenied as error:
             if not lists or (head is not None and _is_readable(head)):
                 return
@@ -298,7 +349,7 @@ def _looked_up(batch: pa.RecordBatch, source: SourceStore) -> pa.RecordBatch:
     return pa.concat_batches([row_of(key, head) for key, head in zip(keys, heads, strict=True)])
 
 
-def _open_report(config: JobConfig) -> InventoryReport:
+def open_report(config: JobConfig) -> InventoryReport:
     """The report, its manifest checked. Raises InventoryError, ConfigurationError."""
     # Readers of reports are many, and most jobs list.
     from noria.manifests.inventory.reading import InventoryKind, read_inventory

@@ -23,10 +23,11 @@ from typing import Any
 from noria.engine.canary_removal import (
     CanaryRemoval,
     ProbeNote,
+    lone_probe_root,
     pending_removal,
     remove_of_killed_plan,
 )
-from noria.engine.config.jobfile import JobConfig, with_endpoints
+from noria.engine.config.jobfile import EndConfig, JobConfig, with_endpoints
 from noria.engine.config.locations import provider_of
 from noria.engine.config.stores import open_end
 from noria.engine.first_look import SourceLook, TargetLook
@@ -38,7 +39,7 @@ from noria.manifests.manifest.freeze import freeze
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.plan.providers import NameRules, limits_for
 from noria.manifests.strict_json import from_json
-from noria.workers.stores.background import BackgroundCall
+from noria.workers.stores.background import BackgroundCall, all_results
 from noria.workers.stores.protocol import TargetStore
 
 Say = Callable[[str], None]
@@ -107,13 +108,16 @@ def removed_at_the_end(ready: Prepared) -> Iterator[None]:
 
 def _plan(config: JobConfig, root: Path, say: Say) -> Prepared:
     JobDirectory.check_place(root)
-    token = _probe_token(root, config)
-    killed = BackgroundCall(partial(remove_of_killed_plan, root), "killed")
-    with SourceLook(config) as source, TargetLook(config, token) as target:
+    token = probe_token(root, config.target)
+    killed = [
+        BackgroundCall(partial(remove_of_killed_plan, place), "killed")
+        for place in (root, lone_probe_root(config.target))
+    ]
+    with SourceLook(config) as source, TargetLook(config.target, token) as target:
         say("checking both ends")
         source.check()
         target.check()
-        killed.result()
+        all_results(killed)
         target.begin_probe(ProbeNote(root))
         # What sorts the plan takes a tenth of a second to load: while answers are on their way.
         BackgroundCall(partial(importlib.import_module, "duckdb"), "imports")
@@ -252,9 +256,9 @@ def _create(
     return directory
 
 
-def _probe_token(root: Path, config: JobConfig) -> str:
+def probe_token(root: Path, target: EndConfig) -> str:
     """The same each time that a job is planned: a probe removes what a killed one has left."""
-    place = f"{root.absolute()}\0{config.target.url}"
+    place = f"{root.absolute()}\0{target.url}"
     return hashlib.sha256(os.fsencode(place)).hexdigest()[:12]
 
 

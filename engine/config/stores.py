@@ -26,7 +26,7 @@ from noria.manifests.errors import ConfigurationError
 from noria.manifests.model import LinkPolicy
 from noria.workers.http.environment import read_variable
 from noria.workers.http.proxies import Proxies
-from noria.workers.stores.protocol import TargetStore
+from noria.workers.stores.inspection import InspectedStore
 
 _AWS_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
@@ -37,7 +37,7 @@ def open_end(
     *,
     read_only: bool = False,
     ask_crc64: bool = False,
-) -> TargetStore:
+) -> InspectedStore:
     """The store at one end, with this process's credentials. Nothing is sent yet.
 
     `read_only` is for sources: what is derived from an account key then allows only reading.
@@ -79,7 +79,7 @@ def service_url(
     return None
 
 
-def _open_folder(path: Path, links: LinkPolicy) -> TargetStore:
+def _open_folder(path: Path, links: LinkPolicy) -> InspectedStore:
     from noria.workers.stores.local.store import LocalSettings, LocalStore
 
     root = path.parent if path.is_file() else path
@@ -88,7 +88,7 @@ def _open_folder(path: Path, links: LinkPolicy) -> TargetStore:
 
 def _open_azure(
     end: End, environment: Mapping[str, str], *, read_only: bool, ask_crc64: bool
-) -> TargetStore:
+) -> InspectedStore:
     from noria.workers.stores.azure.settings import AzureSettings
     from noria.workers.stores.azure.store import AzureStore
 
@@ -112,7 +112,7 @@ def _open_azure(
     )
 
 
-def _open_s3(end: End, environment: Mapping[str, str]) -> TargetStore:
+def _open_s3(end: End, environment: Mapping[str, str]) -> InspectedStore:
     from noria.workers.stores.s3.store import S3Settings, S3Store
 
     endpoint = s3_endpoint(end, environment)

@@ -151,6 +151,8 @@ class HttpClient:
         """False: the host has refused an Expect, and gets no more of them."""
         self.host = url.netloc
         """The Host header, which signatures cover."""
+        self.encryption: str | None = None
+        """As Connection.encryption, of the connection that was opened last."""
 
     def exchange(self, request: Request, sink: Sink | None = None) -> Response:
         """Send one request and read the response; the body of a 200 or 206 goes into the sink.
@@ -276,7 +278,7 @@ class HttpClient:
 
     def _connect(self) -> Connection:
         try:
-            return self._connect_to_any()
+            connection = self._connect_to_any()
         except ssl.SSLCertVerificationError as error:
             raise ConfigurationError(
                 f"the certificate of {self._name} is not trusted ({error.verify_message}): "
@@ -287,6 +289,8 @@ class HttpClient:
             raise TransportError(
                 f"no connection to {self._name}{way}: {error}", sent=False
             ) from error
+        self.encryption = connection.encryption
+        return connection
 
     def _connect_to_any(self) -> Connection:
         failure: OSError | None = None

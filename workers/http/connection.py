@@ -69,6 +69,8 @@ class Connection:
         self._waited_seconds = 0.0
         self._moved_bytes = 0
         self.idle_since = 0.0
+        self.encryption: str | None = None
+        """TLS version and cipher, as in `TLSv1.3, TLS_AES_256_GCM_SHA384`. None: plain."""
         self.pending = b""
         """Bytes received but not yet taken."""
         self._waking_bytes = 1
@@ -233,7 +235,9 @@ class TlsConnection(Connection):
                 self._feed()
             else:
                 self._flush()
-                return
+                break
+        cipher = self._tls.cipher()
+        self.encryption = f"{self._tls.version()}, {cipher[0] if cipher else 'no cipher'}"
 
     def is_stale(self) -> bool:
         """As Connection.is_stale(), but session tickets, which TLS 1.3 sends unasked, are none."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Final, TypeVar
 
-from noria.manifests.errors import NoriaError, OutcomeUnknown
+from noria.manifests.errors import NoriaError, OutcomeUnknown, StoreUnavailable, Throttled
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import BodyWriter, Send
 from noria.workers.stores.background import BackgroundCall, all_results, wait_for_all
@@ -38,7 +40,9 @@ CRC: Final = 0x471B1E7B88E9449F
 """CRC64NVME of BODY, as a number: to load what computes it takes a twentieth of a second."""
 _OTHER_CRC: Final = 0x3FC7D9EBA8753764
 """CRC64NVME of other bytes; that of no bytes is 0."""
-_ATTRIBUTES: Final = Attributes(metadata={"canary": "yes"})
+NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
+METADATA: Final = {"canary": "yes"}
+_ATTRIBUTES: Final = Attributes(metadata=METADATA)
 
 
 CANARY_NAME: Final = r"/?\.noria-probe-[0-9a-f]{12}(/.*|-slash)"
@@ -74,6 +78,8 @@ class Canaries:
         """True once this object has written: what it has not is of a probe that was killed."""
         self._listed: set[str] = set()
         self._open: set[tuple[str, str]] = set()
+        self.left: tuple[str, ...] = ()
+        """Names of what the last remove() could not, sorted; an upload's more than once."""
         self._removing = False
         self._calls: list[BackgroundCall[object]] = []
 
@@ -85,14 +91,20 @@ class Canaries:
 
     # -- writing and looking -----------------------------------------------------------------------
 
-    def put(self, target: PacedTarget, key: str, body: memoryview = BODY) -> None:
+    def put(
+        self,
+        target: PacedTarget,
+        key: str,
+        body: memoryview = BODY,
+        tags: Mapping[str, str] = NO_TAGS,
+    ) -> None:
         """Write an object of these bytes: BODY, or none."""
         self._go_on()
         put = partial(
             target.put_object,
             key,
             body,
-            attributes=_ATTRIBUTES,
+            attributes=replace(_ATTRIBUTES, tags=tags) if tags else _ATTRIBUTES,
             txid=self._txid,
             crc64nvme=CRC if body else 0,
         )
@@ -177,11 +189,40 @@ class Canaries:
         """Return True if a canary has the size and the transfer id it was written with."""
         return head is not None and (head.size, head.txid) == (size, self._txid)
 
+    def metadata_of(self, target: PacedTarget, key: str) -> Mapping[str, str] | None:
+        """Return the metadata of a canary; None if it is missing."""
+        head = target.head(key)
+        return None if head is None else head.attributes.metadata
+
+    def is_listed(self, target: PacedTarget, key: str, upload_id: str, part: Written) -> bool:
+        """Return True if the target lists the only part of an upload as it was sent."""
+        with contextlib.suppress(NoriaError):
+            return target.list_parts(key, upload_id) == {1: (len(BODY), part.etag)}
+        return False
+
     def listed(self) -> set[str]:
         """Return the canaries that the target lists now, under the names that it gave them."""
         found = all_results(self.call(partial(self._list, prefix)) for prefix in self._prefixes)
         self._listed = set().union(*found)
         return self._listed
+
+    def can_go(self) -> bool:
+        """Write one object and delete it by its version's id; return False if that is refused.
+
+        Only a bucket that keeps versions can keep what is written, so elsewhere it stays for now.
+        """
+        key = self.base + "first"
+        self.put(self.target, key)
+        try:
+            for version in [version for version in self._versions if version[0] == key]:
+                self.target.delete_object(*version)
+                self._versions.discard(version)
+                self._written.discard(key)
+        except (StoreUnavailable, Throttled):
+            raise
+        except NoriaError:
+            return False
+        return True
 
     # -- removing ----------------------------------------------------------------------------------
 
@@ -221,7 +262,9 @@ class Canaries:
                 break
             # What has only old versions or a marker left is listed by no other list.
             self._written |= {key for key, _ in self._versions}
-        return len(objects | {key for key, _ in self._versions}) + len(uploads - aborted)
+        objects |= {key for key, _ in self._versions}
+        self.left = tuple(sorted([*objects, *(key for key, _ in uploads - aborted)]))
+        return len(self.left)
 
     def _note(self, key: str, written: Written) -> None:
         self._written.add(key)

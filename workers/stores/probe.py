@@ -8,13 +8,17 @@ A condition that holds when one asks after the other may still fail when both as
 4.48 completes two uploads of one key, each with If-None-Match. So both are raced as well. A probe
 takes about eighty requests, in four round trips if the target verifies CRC64NVME: what does not
 depend on each other goes at once.
+
+A bucket may keep what is written for days, whoever deletes it. It gets no object: what a part tells
+is asked by parts of an upload, which is aborted (find_part_facts).
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
@@ -30,7 +34,7 @@ from noria.manifests.errors import (
 )
 from noria.manifests.plan.providers import NameRules, known_name_rules
 from noria.workers.stores.background import BackgroundCall, all_results
-from noria.workers.stores.canaries import BODY, CRC, Canaries
+from noria.workers.stores.canaries import BODY, CRC, METADATA, Canaries
 from noria.workers.stores.paced import PacedTarget
 from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
@@ -42,24 +46,53 @@ T = TypeVar("T")
 
 CONNECTIONS: Final = 48
 """About as many requests of a probe are under way at once."""
-UPLOAD_RACES: Final = 3
-"""Names for which uploads race, all at once: one after the other, each would cost a round trip."""
-UPLOAD_RACERS: Final = 4
-"""Uploads of each name: six pairs, of which each is seen to succeed twice in 17 of 40 tries on
-SeaweedFS 4.48. More would wait for new connections, and not start together."""
-PUT_RACES: Final = 5
-"""Names for which PUTs race, all at once."""
-PUT_RACERS: Final = 2
-"""PUTs of each name. SeaweedFS takes half a second over four that are conditional, and two over
-eight."""
 LAST_RACER_SECONDS: Final = 10.0
 """How long the first waits for the last: one answer that is tried again takes five."""
 LONG_SEGMENT: Final = "n" * 256
 """One byte more than file systems take (255 bytes), and stores built on them."""
+TAGS: Final = {"canary": "yes", "with space": "a+b=c"}
 CONTROL: Final = "control\x01\x1f\x7fx"
 _NOTHING: Final = memoryview(b"")
+ODD_NAMES: Final = {
+    "spaces": "odd/two  spaces and a + x",
+    "per cent signs": "odd/100%25 of 41%41 x",
+    "letters beyond ASCII": "odd/e\u0301-\u00e9-\u65e5\u672c-\U0001f600",
+    "signs of URLs": "odd/?a=b#c&d;e@f'g\"h*i",
+    "upper and lower case": "odd/Case",
+    "names of 900 bytes": "odd/" + "/".join("n" * 149 for _ in range(6)),
+}
+"""Names that every store should keep as they are, by what is odd about them. No rule is made of
+what becomes of them: they are tried if a person asks."""
+_OTHER_CASE: Final = "odd/case"
 _NAMES: Final = ("empty//x", "back\\x", "dot/./x", "dots/../x", "trail./x.", LONG_SEGMENT)
-"""Names that are tried by a PUT alone; `body/`, `stub/`, `both` and `both/x` take more."""
+"""Names that are tried by a PUT alone; `body/`, `stub/` and _BOTH take more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How hard the probe looks. What it lacks in rounds, a race may be won by luck."""
+
+    upload_races: int = 3
+    """Names for which uploads race, all at once: one after the other, each would cost a round trip.
+    """
+    upload_racers: int = 4
+    """Uploads of each name: six pairs, of which each is seen to succeed twice in 17 of 40 tries on
+    SeaweedFS 4.48. More would wait for new connections, and not start together."""
+    put_races: int = 5
+    """Names for which PUTs race, all at once."""
+    put_racers: int = 2
+    """PUTs of each name. SeaweedFS takes half a second over four that are conditional, and two over
+    eight."""
+    asks_more: bool = False
+    """Also try what no plan depends on: ODD_NAMES, tags and metadata."""
+
+
+QUICK: Final = Effort()
+"""For a plan: what it costs is waited for, each time."""
+THOROUGH: Final = Effort(
+    upload_races=5, upload_racers=16, put_races=5, put_racers=16, asks_more=True
+)
+"""For a person who asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,20 +103,42 @@ class TargetFacts:
     name_rules: NameRules
     provider: str | None
     """A name in manifests.plan.providers, if the target's responses give it away."""
+    lists_parts: bool = True
+    """A part that was sent is listed, so that an upload can be gone on with."""
+    wrote_objects: bool = True
+    """False: only parts were tried, and what an object would tell is taken for bad."""
+    spoiled_names: tuple[str, ...] = ()
+    """Of ODD_NAMES, those that are refused or changed; empty also if they were not tried."""
+    keeps_metadata: bool | None = None
+    """None: not tried."""
+    keeps_tags: bool | None = None
 
 
-def find_target_facts(canaries: Canaries) -> TargetFacts:
+def find_target_facts(canaries: Canaries, effort: Effort = QUICK) -> TargetFacts:
     """Probe the target; its canaries are left to the caller, who has to remove them.
 
     Raises what a plain PUT or a plain upload raises, because then nothing can be moved there.
     """
     for checksum in (Checksum.CRC64NVME, Checksum.MD5):
-        found = _Look(canaries, TargetCapabilities(checksum=checksum)).facts()
+        found = _Look(canaries, TargetCapabilities(checksum=checksum), effort).facts()
         if found is not None:
             return found
-    found = _Look(canaries, NOTHING_KNOWN).facts()
+    found = _Look(canaries, NOTHING_KNOWN, effort).facts()
     assert found is not None, "a target that takes no plain write has raised"
     return found
+
+
+def find_part_facts(canaries: Canaries) -> TargetFacts:
+    """As find_target_facts(), for a target that would keep every object: none is written.
+
+    What parts do not tell is taken as bad as it can be: no condition holds, and names fare as they
+    are known to.
+    """
+    for checksum in (Checksum.CRC64NVME, Checksum.MD5, Checksum.NONE):
+        found = _PartLook(canaries, TargetCapabilities(checksum=checksum)).facts()
+        if found is not None:
+            return found
+    raise AssertionError("a target that takes no plain part has raised")
 
 
 class _Leading(Enum):
@@ -95,9 +150,13 @@ class _Leading(Enum):
 class _Look:
     """One look at the target, as if it had these capabilities."""
 
-    def __init__(self, canaries: Canaries, supposed: TargetCapabilities) -> None:
+    def __init__(
+        self, canaries: Canaries, supposed: TargetCapabilities, effort: Effort = QUICK
+    ) -> None:
         self._canaries = canaries
         self._supposed = supposed
+        self._effort = effort
+        self._lists_parts = True
         self._target = canaries.target.with_capabilities(supposed)
         self._standing_key = canaries.base + "standing"
         """An object that is there when another write to it is tried."""
@@ -119,10 +178,12 @@ class _Look:
         keeps = [begin(self._keeps_object), begin(self._keeps_upload), begin(self._put_is_atomic)]
         atomic_complete = begin(self._complete_is_atomic)
         names = begin(self._find_names)
+        attributes = begin(self._keeps_attributes)
         checked, kept, found = checksum.result(), all_results(keeps), names.result()
         if checked is None or found is None:
             return None
         known = known_name_rules(provider.result() or self._target.provider)
+        keeps_metadata, keeps_tags = attributes.result()
         return TargetFacts(
             capabilities=replace(
                 checked,
@@ -131,6 +192,10 @@ class _Look:
             ),
             name_rules=found.rules(known),
             provider=provider.result(),
+            lists_parts=self._lists_parts,
+            spoiled_names=found.spoiled(),
+            keeps_metadata=keeps_metadata,
+            keeps_tags=keeps_tags,
         )
 
     def _write_first(self) -> bool:
@@ -232,7 +297,10 @@ class _Look:
 
         def upload() -> None:
             # The part is sent once the object stands: Azure's PUT drops the blocks before it.
-            canaries.finish_upload(target, key, self._opened(target, key))
+            upload_id = self._opened(target, key)
+            part = canaries.send_part(target, key, upload_id)
+            self._lists_parts = canaries.is_listed(target, key, upload_id, part)
+            canaries.complete(target, key, upload_id, part)
 
         return _raises(TargetConflict, upload)
 
@@ -240,10 +308,11 @@ class _Look:
         """Return True if of several PUTs of one name at once no more than one succeeds."""
         if not self._standing.result():
             return False
-        canaries = self._canaries
-        names = [f"{self._race}put-{n}" for n in range(PUT_RACES)]
+        canaries, effort = self._canaries, self._effort
+        names = [f"{self._race}put-{n}" for n in range(effort.put_races)]
         racers = [
-            [canaries.call(partial(self._wins, key)) for _ in range(PUT_RACERS)] for key in names
+            [canaries.call(partial(self._wins, key)) for _ in range(effort.put_racers)]
+            for key in names
         ]
         return all(sum(all_results(one_name)) <= 1 for one_name in racers)
 
@@ -252,8 +321,8 @@ class _Look:
 
     def _complete_is_atomic(self) -> bool:
         """Return True if of several uploads of one name, completed at once, one alone succeeds."""
-        canaries, target = self._canaries, self._careful
-        starts = [threading.Barrier(UPLOAD_RACERS) for _ in range(UPLOAD_RACES)]
+        canaries, target, effort = self._canaries, self._careful, self._effort
+        starts = [threading.Barrier(effort.upload_racers) for _ in range(effort.upload_races)]
 
         def upload(key: str, start: threading.Barrier) -> None:
             try:
@@ -274,12 +343,29 @@ class _Look:
         racers = [
             [
                 canaries.call(partial(wins, f"{self._race}upload-{n}", start))
-                for _ in range(UPLOAD_RACERS)
+                for _ in range(effort.upload_racers)
             ]
             for n, start in enumerate(starts)
         ]
         results = [all_results(one_name) for one_name in racers]
         return all(None not in won and won.count(True) <= 1 for won in results)
+
+    # -- attributes --------------------------------------------------------------------------------
+
+    def _keeps_attributes(self) -> tuple[bool | None, bool | None]:
+        """Return whether metadata and tags come back as they were written, if that is asked."""
+        if not (self._effort.asks_more and self._standing.result()):
+            return None, None
+        canaries, target, key = self._canaries, self._target, self._canaries.base + "tagged"
+        tagged = _works(partial(canaries.put, target, key, tags=TAGS))
+        if not tagged and not self._takes(key):
+            return False, False
+        metadata = canaries.call(partial(canaries.metadata_of, target, key))
+        tags: Mapping[str, str] = {}
+        if tagged:
+            with contextlib.suppress(NoriaError):  # `rclone serve s3` answers with the object
+                tags = target.inner.read_tags(key)
+        return metadata.result() == METADATA, tags == TAGS
 
     # -- names -------------------------------------------------------------------------------------
 
@@ -290,15 +376,19 @@ class _Look:
         canaries, provider = self._canaries, self._target.provider
         # Azurite 3.37 cannot list an object with such a name; Azure's own rule is known.
         names = _NAMES if provider == "azure" else (*_NAMES, CONTROL)
+        if self._effort.asks_more:
+            names = (*names, *ODD_NAMES.values(), _OTHER_CASE)
         calls = {name: canaries.call(partial(self._takes, canaries.base + name)) for name in names}
-        both = canaries.call(lambda: [self._takes(canaries.base + name) for name in _BOTH])
+        both = [
+            canaries.call(partial(self._takes_in_order, names)) for names in (_BOTH, _BOTH_REVERSED)
+        ]
         whole = {
             name: canaries.call(partial(self._is_whole, canaries.base + name, body))
             for name, body in (("body/", BODY), ("stub/", _NOTHING))
         }
         leading = canaries.call(self._leading_slash)
         taken = {name for name, call in calls.items() if call.result()}
-        taken |= {name for name, fits in zip(_BOTH, both.result(), strict=True) if fits}
+        taken = taken.union(*all_results(both))
         bodies = all_results(whole.values())
         listed = {key.removeprefix(canaries.base) for key in canaries.listed()}
         return _Names(
@@ -307,7 +397,11 @@ class _Look:
             drops_directory_body=not all(bodies),
             leading=leading.result(),
             tells_control=CONTROL in names,
+            asked_more=self._effort.asks_more,
         )
+
+    def _takes_in_order(self, names: Sequence[str]) -> set[str]:
+        return {name for name in names if self._takes(self._canaries.base + name)}
 
     def _takes(self, key: str, body: memoryview = BODY) -> bool:
         return _works(lambda: self._canaries.put(self._target, key, body))
@@ -333,6 +427,8 @@ class _Look:
 
 _BOTH: Final = ("both", "both/x")
 """Written in this order: the second is below the first."""
+_BOTH_REVERSED: Final = ("turn/x", "turn")
+"""The other order: stores that make a folder of the first may refuse the second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +441,7 @@ class _Names:
     drops_directory_body: bool
     leading: _Leading
     tells_control: bool
+    asked_more: bool
 
     def rules(self, known: NameRules) -> NameRules:
         """Return the known rules, corrected by what the target did."""
@@ -364,8 +461,67 @@ class _Names:
             refuses_control_characters=(
                 CONTROL not in kept if self.tells_control else known.refuses_control_characters
             ),
-            file_and_directory_conflict=not kept.issuperset(_BOTH),
+            file_and_directory_conflict=not kept.issuperset((*_BOTH, *_BOTH_REVERSED)),
             max_segment_bytes=None if LONG_SEGMENT in kept else len(LONG_SEGMENT) - 1,
+        )
+
+    def spoiled(self) -> tuple[str, ...]:
+        """Return what is odd about those of ODD_NAMES that were not kept."""
+        if not self.asked_more:
+            return ()
+        kept = self.taken & self.listed
+        spoiled = {what for what, name in ODD_NAMES.items() if name not in kept}
+        if _OTHER_CASE not in kept:
+            spoiled.add("upper and lower case")
+        return tuple(sorted(spoiled))
+
+
+class _PartLook:
+    """One look at the target by parts of uploads alone, as if it had these capabilities."""
+
+    def __init__(self, canaries: Canaries, supposed: TargetCapabilities) -> None:
+        self._canaries = canaries
+        self._supposed = supposed
+        self._target = canaries.target.with_capabilities(supposed)
+        self._key = canaries.base + "parts"
+
+    def facts(self) -> TargetFacts | None:
+        """Return what is found; None if the target does not verify the supposed checksum.
+
+        Without a checksum, it raises what a plain upload raises.
+        """
+        canaries, target, key = self._canaries, self._target, self._key
+        provider = canaries.call(partial(target.answered_as, canaries.base))
+        upload_id = canaries.open_upload(target, key)
+        checksum = self._supposed.checksum
+        if checksum is not Checksum.NONE:
+            refused = _raises(
+                DigestRefused, partial(canaries.send_damaged, target, key, checksum, upload_id)
+            )
+            if not (refused and _works(partial(canaries.send_part, target, key, upload_id))):
+                return None
+        part = canaries.send_part(target, key, upload_id)
+        lists_parts = canaries.is_listed(target, key, upload_id, part)
+        trailers = checksum is Checksum.CRC64NVME and lists_parts and self._takes_trailers()
+        return TargetFacts(
+            capabilities=replace(self._supposed, checksum_in_trailer=trailers),
+            name_rules=known_name_rules(provider.result() or target.provider),
+            provider=provider.result(),
+            lists_parts=lists_parts,
+            wrote_objects=False,
+        )
+
+    def _takes_trailers(self) -> bool:
+        """As _Look._takes_trailers(), but the list of parts tells what was stored."""
+        canaries, key = self._canaries, self._key
+        target = self._target.with_capabilities(replace(self._supposed, checksum_in_trailer=True))
+        upload_id = canaries.open_upload(target, key)
+        wrong = _answers(partial(canaries.send_damaged_stream, target, key, upload_id))
+        right = _answers(partial(canaries.send_part, target, key, upload_id, streamed=True))
+        return (
+            wrong in ([], [CRC])
+            and [part.crc64nvme for part in right] == [CRC]
+            and canaries.is_listed(target, key, upload_id, right[0])
         )
 
 

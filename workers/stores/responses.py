@@ -159,16 +159,24 @@ def _unix_seconds(date: str) -> float | None:
         return None
 
 
-def check_clock(response: Response, now: float) -> None:
-    """Raise ClockSkewed if the response's Date is too far from `now` (Unix time)."""
+def clock_offset(response: Response, now: float) -> float | None:
+    """Return by how many seconds `now` (Unix time) is ahead of the response's Date, if it has one.
+
+    Less than a second is nothing: Date has whole seconds.
+    """
     value = response.headers.get("date")
     if value is None:
-        return
+        return None
     try:
-        offset = now - parsedate_to_datetime(value).timestamp()
+        return now - parsedate_to_datetime(value).timestamp()
     except (ValueError, OverflowError):
-        return
-    if abs(offset) > CLOCK_LIMIT_SECONDS:
+        return None
+
+
+def check_clock(response: Response, now: float) -> None:
+    """Raise ClockSkewed if the response's Date is too far from `now` (Unix time)."""
+    offset = clock_offset(response, now)
+    if offset is not None and abs(offset) > CLOCK_LIMIT_SECONDS:
         raise ClockSkewed(
             f"this machine's clock is {offset:+.0f} s off the store's: set it (NTP), then run again"
         )

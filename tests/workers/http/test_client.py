@@ -490,6 +490,7 @@ def test_tls_with_the_roots_that_were_named(tmp_path: Path) -> None:
             assert ask(client, "GET", "/", {}, into=into).filled
             assert into == body
             assert ask(client, "PUT", "/", {}, body=memoryview(body)).status == 200
+        assert (client.encryption or "").startswith("TLSv1.3, TLS_")
         client.close()
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
+from urllib.parse import parse_qsl
 
 from noria.manifests.errors import AccessDenied, ConfigurationError
 from noria.workers.http.environment import bare
@@ -41,6 +44,36 @@ class Authorization:
     query: str = field(default="", repr=False)
     authorization: str | None = field(default=None, repr=False)
     expires_at: float = math.inf
+    of_key: bool = False
+    """Made from the account's key, with which anything may be done."""
+
+    @property
+    def kind(self) -> str:
+        """What it comes from, in words."""
+        if self.of_key:
+            return "the account's key"
+        if self.authorization is not None:
+            return "an identity's token"
+        return "a SAS" if self.query else "none"
+
+    @property
+    def renews(self) -> bool:
+        return self.expires_at != math.inf
+
+    @property
+    def ends_at(self) -> float | None:
+        """Unix time; None if it does not end, does not say so, or is made from a key."""
+        if self.of_key:
+            return None
+        if self.expires_at != math.inf:
+            return self.expires_at
+        for name, value in parse_qsl(self.query):
+            if name == "se":
+                with contextlib.suppress(ValueError):
+                    moment = datetime.fromisoformat(value)
+                    # A date alone is midnight in UTC.
+                    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return None
 
 
 class Authorizations:

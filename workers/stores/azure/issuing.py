@@ -68,7 +68,7 @@ def _signatures(settings: AzureSettings, account_key: str) -> Callable[[Right], 
             expiry=expiry,
             version=API_VERSION,
         )
-        return Authorization(query=query, expires_at=expiry.timestamp())
+        return Authorization(query=query, expires_at=expiry.timestamp(), of_key=True)
 
     return issue
 

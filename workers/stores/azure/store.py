@@ -64,6 +64,7 @@ from noria.workers.stores.azure.structured_message import (
     MESSAGE_HEADER,
     StructuredBody,
 )
+from noria.workers.stores.inspection import Granted, Protection, Service
 from noria.workers.stores.protocol import (
     CLASS_OF_SOURCE,
     NOTHING_KNOWN,
@@ -83,6 +84,7 @@ from noria.workers.stores.responses import (
     check_pinned,
     check_range,
     check_whole,
+    clock_offset,
     error_without_response,
     md5_header,
     on_bytes_of,
@@ -335,6 +337,45 @@ class AzureStore:
         response = self._call(Purpose.CONTROL, "DELETE", key, query=query)
         if response.status != 404:
             self._accept(response, Purpose.CONTROL, key)
+
+    def service(self, prefix: str = "") -> Service:
+        query = [("restype", "container"), ("comp", "list"), ("maxresults", "1")]
+        query += [("prefix", prefix)] if prefix else []
+        response = self._accept(self._call(Purpose.CONTROL, "GET", query=query))
+        authorization = self._authorizations.get(Right.BLOBS)
+        return Service(
+            endpoint=self._origin,
+            credentials=authorization.kind,
+            credentials_end=authorization.ends_at,
+            credentials_renew=authorization.renews,
+            encryption=self._client.encryption,
+            clock_seconds=clock_offset(response, time.time()),
+        )
+
+    def protection(self) -> Protection:
+        """As the container's own properties say it, which take a right to read."""
+        response = self._call(Purpose.CONTROL, "HEAD", query=[("restype", "container")])
+        if not 200 <= response.status < 300:
+            return Protection()
+        policy = response.headers.get("x-ms-has-immutability-policy") == "true"
+        hold = response.headers.get("x-ms-has-legal-hold") == "true"
+        locked = "a policy of the container" if policy else "a legal hold of the container"
+        return Protection(locks=policy or hold, retention=locked if policy or hold else None)
+
+    def may_write(self, key: str) -> Granted:
+        """Set the metadata of a blob that does not exist."""
+        return self._may("PUT", key, [("comp", "metadata")])
+
+    def may_delete(self, key: str) -> Granted:
+        return self._may("DELETE", key, [])
+
+    def _may(self, method: str, key: str, query: Sequence[tuple[str, str]]) -> Granted:
+        """Ask to change a blob that does not exist; who may not is told so first."""
+        if self._authorizations.get(Right.BLOBS).of_key:
+            return Granted.YES
+        body = b"" if method == "PUT" else None
+        status = self._call(Purpose.CONTROL, method, key, query=query, body=body).status
+        return {404: Granted.YES, 403: Granted.NO, 401: Granted.NO}.get(status, Granted.UNCLEAR)
 
     def _uncommitted(self, key: str) -> list[tuple[str, int]]:
         query = [("comp", "blocklist"), ("blocklisttype", "uncommitted")]

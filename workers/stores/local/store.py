@@ -42,6 +42,7 @@ from noria.manifests.errors import (
 from noria.manifests.model import Attributes, LinkPolicy, PartRecord, Reason
 from noria.workers.http.client import BodyWriter
 from noria.workers.runtime.buffers import BodyBuffer
+from noria.workers.stores.inspection import Granted, Protection, Service
 from noria.workers.stores.listing import inventory_batch
 from noria.workers.stores.local.confined import (
     ConfinedFolder,
@@ -394,6 +395,20 @@ class LocalStore:
                 name = above.pop()
                 with self._files.folder(above) as folder:
                     os.rmdir(name, dir_fd=folder)
+
+    def service(self, prefix: str = "") -> Service:
+        with mapped(Purpose.CONTROL, None):
+            free_bytes = shutil.disk_usage(self._root).free
+        return Service(endpoint=str(self._root), credentials="this user", free_bytes=free_bytes)
+
+    def protection(self) -> Protection:
+        return Protection(versioned=False, locks=False)
+
+    def may_write(self, key: str) -> Granted:
+        return Granted.YES if os.access(self._root, os.W_OK | os.X_OK) else Granted.NO
+
+    def may_delete(self, key: str) -> Granted:
+        return self.may_write(key)
 
     @contextmanager
     def _upload(self, key: str, upload_id: str, purpose: Purpose) -> Iterator[int]:

@@ -6,9 +6,11 @@ used for everything else: profiles, roles, and keys that expire.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from noria.manifests.errors import AccessDenied, ConfigurationError
@@ -74,6 +76,14 @@ def environment_region(environment: Mapping[str, str]) -> str | None:
     return read_secret(environment, "AWS_REGION", "AWS_DEFAULT_REGION")
 
 
+def credentials_end(environment: Mapping[str, str]) -> float | None:
+    """Return when the environment says that its keys end, in Unix time; None if it does not."""
+    stated = read_variable(environment, "AWS_CREDENTIAL_EXPIRATION")
+    with contextlib.suppress(ValueError):
+        return None if stated is None else datetime.fromisoformat(stated).timestamp()
+    return None
+
+
 def _misspelled_profile() -> str | None:
     """Return the profile of AWS_PROFILE, if that has something round it that botocore would keep.
 
@@ -86,6 +96,7 @@ def _misspelled_profile() -> str | None:
 
 def _from_botocore(profile: str | None, credentials: Credentials | None) -> Keys:
     import botocore.session
+    from botocore.credentials import RefreshableCredentials
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -117,6 +128,7 @@ def _from_botocore(profile: str | None, credentials: Credentials | None) -> Keys
             access_key=bare(frozen.access_key),
             secret_key=bare(frozen.secret_key),
             token=None if frozen.token is None else bare(frozen.token),
+            renewed=isinstance(found, RefreshableCredentials),
         )
 
     return keys

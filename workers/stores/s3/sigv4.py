@@ -26,6 +26,8 @@ class SigningKeys:
     access_key: str
     secret_key: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
+    renewed: bool = False
+    """They end, and others take their place without a person."""
 
 
 class Signer:

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
@@ -35,6 +36,8 @@ from noria.workers.http.proxies import NO_PROXIES, Proxies
 from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.advance import Advance
+from noria.workers.stores.background import BackgroundCall
+from noria.workers.stores.inspection import Granted, Protection, Service
 from noria.workers.stores.protocol import (
     CLASS_OF_SOURCE,
     NOTHING_KNOWN,
@@ -54,6 +57,7 @@ from noria.workers.stores.responses import (
     check_pinned,
     check_range,
     check_whole,
+    clock_offset,
     error_without_response,
     md5_header,
     on_bytes_of,
@@ -62,7 +66,7 @@ from noria.workers.stores.responses import (
 )
 from noria.workers.stores.s3 import xml as s3_xml
 from noria.workers.stores.s3.aws_chunked import encoded_bytes, with_trailer
-from noria.workers.stores.s3.credentials import find_keys, find_region
+from noria.workers.stores.s3.credentials import credentials_end, find_keys, find_region
 from noria.workers.stores.s3.errors import refusal
 from noria.workers.stores.s3.headers import (
     CRC64NVME_HEADER,
@@ -83,6 +87,10 @@ if TYPE_CHECKING:
 
 COMPLETE_SECONDS: Final = 600.0
 """CompleteMultipartUpload may take several minutes to process (Amazon S3 API Reference)."""
+
+
+NO_PART: Final = PartRecord(number=1, size=0, etag="0" * 32, crc64nvme=0, chunks=b"")
+"""Of an upload that does not exist."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -443,6 +451,60 @@ class S3Store:
         response = self._call(Purpose.CONTROL, "DELETE", key, query=query)
         if response.status != 404:
             self._accept(response, Purpose.CONTROL, key)
+
+    def service(self, prefix: str = "") -> Service:
+        response = self._accept(self._list_one(prefix), Purpose.CONTROL, None)
+        keys = None if self._keys is None else self._keys()
+        kind = "access key" if keys is not None and keys.token is None else "temporary access key"
+        url, _, region = self._place
+        return Service(
+            endpoint=url,
+            credentials="none" if keys is None else kind,
+            credentials_end=credentials_end(os.environ) if keys and keys.token else None,
+            credentials_renew=keys is not None and keys.renewed,
+            encryption=self._client.encryption,
+            clock_seconds=clock_offset(response, time.time()),
+            region=region,
+            region_stated=response.headers.get("x-amz-bucket-region"),
+        )
+
+    def protection(self) -> Protection:
+        versioning = BackgroundCall(partial(self._asked, "versioning"), "versioning")
+        locks, retention = s3_xml.parse_lock(self._asked("object-lock"))
+        versioned = s3_xml.parse_versioning(versioning.result())
+        return Protection(versioned=versioned, locks=locks, retention=retention)
+
+    def may_write(self, key: str) -> Granted:
+        """Complete an upload that does not exist: whatever a store makes of it has no bytes.
+
+        A part would not do: s3rver 3.7 keeps one for an upload that it has never heard of.
+        """
+        response = self._call(
+            Purpose.CONTROL,
+            "POST",
+            key,
+            query=[("uploadId", "0" * 32)],
+            headers={"content-type": "application/xml", **self._key_headers},
+            body=s3_xml.complete_body([NO_PART]),
+        )
+        if response.status in (401, 403):
+            return Granted.NO
+        known = s3_xml.error_code(response.body) in ("NoSuchUpload", "InvalidPart")
+        return Granted.YES if known else Granted.UNCLEAR
+
+    def may_delete(self, key: str) -> Granted:
+        """Delete nothing, unless that would leave a marker."""
+        if s3_xml.parse_versioning(self._asked("versioning")) is not False:
+            return Granted.UNCLEAR
+        response = self._call(Purpose.CONTROL, "DELETE", key)
+        if response.status in (401, 403):
+            return Granted.NO
+        gone = response.status == 404 or 200 <= response.status < 300
+        return Granted.YES if gone else Granted.UNCLEAR
+
+    def _asked(self, setting: str) -> Response:
+        """What the store answers when it is asked for a setting of the bucket."""
+        return self._call(Purpose.CONTROL, "GET", query=[(setting, "")])
 
     def _list_one(self, prefix: str) -> Response:
         """Ask for one name below `prefix`: the least that a listing can be."""

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 import pyarrow.compute as pc
 
 from noria.manifests.model import PartRecord
+from noria.workers.http.response import Response
 from noria.workers.stores.listing import check_names_and_sizes, inventory_batch
 from noria.workers.stores.protocol import ListedUpload, ListedVersion, Page
 from noria.workers.stores.responses import malformed_is_unavailable, plain_etag
@@ -158,6 +159,47 @@ def parse_tags(root: ElementTree.Element) -> dict[str, str]:
     return {
         item.findtext("Key", ""): item.findtext("Value", "") for item in root.iterfind("TagSet/Tag")
     }
+
+
+def parse_lock(response: Response) -> tuple[bool | None, str | None]:
+    """Return whether a bucket can lock objects, and for how long it does so by default.
+
+    None for what the answer does not say: stores that know no locks answer anything.
+    """
+    troubled = response.status >= 500 and response.status != 501
+    if troubled or response.status in (401, 403, 429):
+        return None, None
+    root = _setting(response, "ObjectLockConfiguration")
+    if root is None:
+        return False, None
+    default = root.find("Rule/DefaultRetention")
+    if default is None:
+        return root.findtext("ObjectLockEnabled") == "Enabled", None
+    times = ((default.findtext(unit), unit.lower()) for unit in ("Days", "Years"))
+    length = next((f"{count} {unit}" for count, unit in times if count), "some time")
+    return True, f"{default.findtext('Mode') or 'locked'}, {length}"
+
+
+def parse_versioning(response: Response) -> bool | None:
+    """Return whether a bucket keeps versions, or has done so. None: it does not say.
+
+    A bucket whose versioning is suspended leaves markers, too.
+    """
+    root = _setting(response, "VersioningConfiguration")
+    if root is None:
+        return None
+    return root.findtext("Status") in ("Enabled", "Suspended")
+
+
+def _setting(response: Response, tag: str) -> ElementTree.Element | None:
+    """The document of a bucket's setting; None if the response is no such document."""
+    if not 200 <= response.status < 300:
+        return None
+    try:
+        root = parse_root(response.body)
+    except ElementTree.ParseError:
+        return None
+    return root if root.tag == tag else None
 
 
 def complete_body(parts: Sequence[PartRecord]) -> bytes:

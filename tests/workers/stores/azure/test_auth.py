@@ -184,3 +184,25 @@ def test_an_expired_sas_is_the_end() -> None:
         store.close()
     with pytest.raises(StoreUnavailable):
         store.head("a")
+
+
+@pytest.mark.parametrize(
+    ("authorization", "kind", "ends_at"),
+    [
+        (Authorization(query="sv=1&se=2026-12-31T00%3A00%3A00Z&sp=rl"), "a SAS", 1798675200.0),
+        (Authorization(query="se=2026-12-31&sig=x"), "a SAS", 1798675200.0),
+        (Authorization(query="si=policy&sig=x"), "a SAS", None),
+        (Authorization(query="se=some+day"), "a SAS", None),
+        (
+            Authorization(query="se=2026-12-31", expires_at=9.0, of_key=True),
+            "the account's key",
+            None,
+        ),
+        (Authorization(authorization="Bearer x", expires_at=9.0), "an identity's token", 9.0),
+        (Authorization(), "none", None),
+    ],
+)
+def test_what_an_authorization_is_and_when_it_ends(
+    authorization: Authorization, kind: str, ends_at: float | None
+) -> None:
+    assert (authorization.kind, authorization.ends_at) == (kind, ends_at)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import botocore.session
 import pytest
+from botocore.credentials import Credentials, RefreshableCredentials
 
 from noria.manifests.errors import ConfigurationError, NoriaError
 from noria.workers.stores.s3.credentials import (
+    credentials_end,
     environment_keys,
     environment_region,
     find_keys,
@@ -194,3 +197,26 @@ def test_what_a_profile_says_of_its_store(tmp_path: Path) -> None:
     (folder / "config").write_text("no section\n")
     with pytest.raises(ConfigurationError, match="config"):
         read_profile("scw", home)
+
+
+def test_keys_that_are_renewed_say_so() -> None:
+    """As those of a role: a diagnosis need not warn that they end."""
+    later = datetime.now(UTC) + timedelta(hours=1)
+    metadata = {
+        "access_key": "a",
+        "secret_key": "s",
+        "token": "t",
+        "expiry_time": later.isoformat(),
+    }
+    role = RefreshableCredentials.create_from_metadata(metadata, lambda: metadata, "assume-role")
+    assert find_keys(None, role)().renewed
+    assert not find_keys(None, Credentials("a", "s", "t"))().renewed
+
+
+@pytest.mark.parametrize(
+    ("stated", "end"),
+    [("2026-12-31T00:00:00Z", 1798675200.0), ("tomorrow", None), (None, None)],
+)
+def test_when_the_environment_says_that_its_keys_end(stated: str | None, end: float | None) -> None:
+    environment = {} if stated is None else {"AWS_CREDENTIAL_EXPIRATION": stated}
+    assert credentials_end(environment) == end
