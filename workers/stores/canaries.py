@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from noria.manifests.errors import NoriaError, OutcomeUnknown
@@ -39,6 +41,7 @@ CRC: Final = 0x471B1E7B88E9449F
 _OTHER_CRC: Final = 0x3FC7D9EBA8753764
 """CRC64NVME of other bytes; that of no bytes is 0."""
 _ATTRIBUTES: Final = Attributes(metadata={"canary": "yes"})
+NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 CANARY_NAME: Final = r"/?\.noria-probe-[0-9a-f]{12}(/.*|-slash)"
@@ -85,14 +88,20 @@ class Canaries:
 
     # -- writing and looking -----------------------------------------------------------------------
 
-    def put(self, target: PacedTarget, key: str, body: memoryview = BODY) -> None:
+    def put(
+        self,
+        target: PacedTarget,
+        key: str,
+        body: memoryview = BODY,
+        tags: Mapping[str, str] = NO_TAGS,
+    ) -> None:
         """Write an object of these bytes: BODY, or none."""
         self._go_on()
         put = partial(
             target.put_object,
             key,
             body,
-            attributes=_ATTRIBUTES,
+            attributes=replace(_ATTRIBUTES, tags=tags) if tags else _ATTRIBUTES,
             txid=self._txid,
             crc64nvme=CRC if body else 0,
         )

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from noria.manifests.errors import (
+    AccessDenied,
     ClockSkewed,
     DigestRefused,
     NoriaError,
@@ -56,6 +57,7 @@ LAST_RACER_SECONDS: Final = 10.0
 """How long the first waits for the last: one answer that is tried again takes five."""
 LONG_SEGMENT: Final = "n" * 256
 """One byte more than file systems take (255 bytes), and stores built on them."""
+TAGS: Final = {"canary": "yes", "with space": "a+b=c"}
 CONTROL: Final = "control\x01\x1f\x7fx"
 _NOTHING: Final = memoryview(b"")
 _NAMES: Final = ("empty//x", "back\\x", "dot/./x", "dots/../x", "trail./x.", LONG_SEGMENT)
@@ -70,6 +72,8 @@ class TargetFacts:
     name_rules: NameRules
     provider: str | None
     """A name in manifests.plan.providers, if the target's responses give it away."""
+    keeps_tags: bool | None = None
+    """False: it takes a write with tags and drops them. None: it refused one, or shows no tags."""
 
 
 def find_target_facts(canaries: Canaries) -> TargetFacts:
@@ -119,6 +123,7 @@ class _Look:
         keeps = [begin(self._keeps_object), begin(self._keeps_upload), begin(self._put_is_atomic)]
         atomic_complete = begin(self._complete_is_atomic)
         names = begin(self._find_names)
+        keeps_tags = begin(self._keeps_tags)
         checked, kept, found = checksum.result(), all_results(keeps), names.result()
         if checked is None or found is None:
             return None
@@ -131,6 +136,7 @@ class _Look:
             ),
             name_rules=found.rules(known),
             provider=provider.result(),
+            keeps_tags=keeps_tags.result(),
         )
 
     def _write_first(self) -> bool:
@@ -210,7 +216,7 @@ class _Look:
         return (
             _answers(upload) == [CRC]
             and wrong.result() in ([], [CRC])
-            and _works(lambda: target.inner.read_object(key, into=into, etag=None))
+            and _works(lambda: target.read_object(key, into=into, etag=None))
             and into == BODY
         )
 
@@ -280,6 +286,24 @@ class _Look:
         ]
         results = [all_results(one_name) for one_name in racers]
         return all(None not in won and won.count(True) <= 1 for won in results)
+
+    # -- tags --------------------------------------------------------------------------------------
+
+    def _keeps_tags(self) -> bool | None:
+        """Return whether tags come back as they were written; None if that cannot be told.
+
+        A write with tags that is refused says so while the job runs too: it is about those that
+        are dropped without a word.
+        """
+        canaries, target, key = self._canaries, self._target, self._canaries.base + "tagged"
+        if not (self._standing.result() and _works(lambda: canaries.put(target, key, tags=TAGS))):
+            return None
+        try:
+            return target.read_tags(key) == TAGS
+        except (StoreUnavailable, Throttled, ClockSkewed, AccessDenied):
+            return None
+        except NoriaError:
+            return False  # it does not know the request, or answers with the object
 
     # -- names -------------------------------------------------------------------------------------
 

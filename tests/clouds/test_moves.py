@@ -1,0 +1,66 @@
+"""A lake moves to and from each cloud as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from noria.benchmarks.servers import S3Server
+from tests.clouds.conftest import LAKE, TAGGED, TAGS, Lakes, lake_with
+from tests.clouds.profiles import PROFILES, CloudProfile
+from tests.clouds.proxy import CloudProxy
+
+EACH = pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+Play = Callable[[CloudProfile], CloudProxy]
+
+
+@EACH
+def test_to_the_cloud(profile: CloudProfile, lakes: Lakes, play: Play) -> None:
+    source, target = lakes.place(azure=not profile.azure), lakes.place(azure=profile.azure)
+    lakes.fill(source)
+    done = lakes.move(
+        source,
+        target,
+        play(profile),
+        at_cloud="target",
+        provider=profile.provider,
+        run={} if profile.keeps_tags else {"unfit_tags": "leave"},
+    )
+    assert (done["outcomes"], done["reconciled"]) == ({"TRANSFERRED": len(LAKE)}, True)
+    left = {} if profile.keeps_tags else {profile.tags_left_as: len(TAGGED)}
+    assert done["changes"] == left
+    assert lakes.found(target) == lake_with(tags=profile.keeps_tags)
+
+
+@EACH
+def test_from_the_cloud(profile: CloudProfile, lakes: Lakes, play: Play) -> None:
+    source, target = lakes.place(azure=profile.azure), lakes.place(azure=not profile.azure)
+    lakes.fill(source)
+    done = lakes.move(source, target, play(profile), at_cloud="source", provider=profile.provider)
+    assert (done["outcomes"], done["reconciled"]) == ({"TRANSFERRED": len(LAKE)}, True)
+    assert set(done["changes"]) == (set() if profile.shows_tags else {"tags_unreadable"})
+    assert lakes.found(target) == lake_with(tags=profile.shows_tags)
+
+
+def test_tags_that_a_server_drops_without_a_word_are_refused_or_counted(
+    lakes: Lakes, rclone_s3: S3Server
+) -> None:
+    """`rclone serve s3` is a real one: it answers 200 to a write with tags, and has none."""
+    client = rclone_s3.client()
+    client.create_bucket(Bucket="tagless")
+    client.close()
+    source = lakes.place(azure=True)
+    with lakes.azurite.client() as service:
+        container = service.get_container_client(source.rpartition("/")[2])
+        container.upload_blob("tagged", b"x", tags=TAGS)
+        container.upload_blob("plain", b"y")
+    target = {"url": "s3://tagless", "endpoint": rclone_s3.endpoint}
+    refused = lakes.run({"url": source}, target, exit_code=1)
+    assert (refused["outcomes"], refused["causes"]) == (
+        {"TRANSFERRED": 1, "FAILED": 1},
+        {"attributes_refused": 1},
+    )
+    assert "run.unfit_tags" in refused["failures"][0]["message"]
+    left = lakes.run({"url": source}, target, run={"unfit_tags": "leave"})
+    assert (left["changes"], left["reconciled"]) == ({"tags_left": 1}, True)
