@@ -8,7 +8,8 @@ played here; it is told all the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tests.clouds.rules import (
     ATTRIBUTED,
@@ -54,6 +55,8 @@ class CloudProfile:
     provider: str = "s3"
     """Whose limits hold there: what Noria makes of the host, or of the answers."""
     keeps_tags: bool = True
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """What the probe is to find, as job.json has it."""
     tags_left_as: str = "tags_refused"
     """How a report counts tags that it does not keep."""
     shows_tags: bool = True
@@ -68,6 +71,7 @@ _AWS = CloudProfile(
     title="Amazon S3",
     host="https://s3.eu-west-3.amazonaws.com",
     provider="aws",
+    facts={"checksum": "crc64nvme", "if_absent": True, "trailers": True, "provider": "aws"},
     differences=(
         Difference(
             what="503 SlowDown for one prefix while others are free",
@@ -129,7 +133,7 @@ _AWS = CloudProfile(
             source="https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html",
             noria="takes the body's word: looks at the target, then completes again",
             rule=Refuses(
-                operations=(Operation.COMPLETE,), status=200, code="InternalError", first=2
+                operations=(Operation.COMPLETE,), status=200, code="InternalError", first=1
             ),
         ),
         Difference(
@@ -191,6 +195,7 @@ _AZURE = CloudProfile(
     azure=True,
     host="https://account.blob.core.windows.net",
     provider="azure",
+    facts={"checksum": "crc64nvme", "if_absent": True, "provider": "azure"},
     differences=(
         Difference(
             what="412 ConditionNotMet if a blob is there, where Azurite says 409",
@@ -317,6 +322,7 @@ _SCALEWAY = CloudProfile(
     title="Scaleway",
     host="https://s3.fr-par.scw.cloud",
     provider="scaleway",
+    facts={"checksum": "crc64nvme", "if_absent": True, "trailers": False},
     differences=(
         Difference(
             what="1,000 parts at most, 5 TB an object, parts up to 5 GB",
@@ -375,6 +381,7 @@ _OVH = CloudProfile(
     title="OVHcloud",
     host="https://s3.gra.io.cloud.ovh.net",
     provider="ovhcloud",
+    facts={"checksum": "crc64nvme", "if_absent": True, "trailers": False},
     differences=(
         Difference(
             what="300 PUT a second for each bucket, then 503 SlowDown",
@@ -440,7 +447,7 @@ _OUTSCALE = CloudProfile(
 _CEPH = CloudProfile(
     name="ceph",
     title="Ceph RGW",
-    provider="ceph",
+    facts={"checksum": "md5", "if_absent": False, "provider": "ceph"},
     differences=(
         Difference(
             what="CRC64NVME passed over before Tentacle",
@@ -477,7 +484,7 @@ _CEPH = CloudProfile(
 _MINIO = CloudProfile(
     name="minio",
     title="MinIO",
-    provider="minio",
+    facts={"checksum": "crc64nvme", "if_absent": True, "provider": "minio"},
     differences=(
         Difference(
             what="names itself in Server",
@@ -526,6 +533,7 @@ _MINIO = CloudProfile(
 _R2 = CloudProfile(
     name="r2",
     title="Cloudflare R2",
+    facts={"checksum": "crc64nvme", "if_absent": True, "provider": "s3"},
     host="https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com",
     keeps_tags=False,
     shows_tags=False,
@@ -577,6 +585,7 @@ _R2 = CloudProfile(
 _GARAGE = CloudProfile(
     name="garage",
     title="Garage",
+    facts={"if_absent": False, "drops_tags": True, "provider": "s3"},
     tags_left_as="tags_left",
     keeps_tags=False,
     shows_tags=False,
@@ -613,6 +622,7 @@ _GARAGE = CloudProfile(
 _SCALITY = CloudProfile(
     name="scality",
     title="Scality",
+    facts={"checksum": "crc64nvme", "if_absent": True, "trailers": False},
     differences=(
         Difference(
             what="400 BadRequest to x-amz-trailer",
@@ -651,6 +661,7 @@ def _unsupported(header: str, *operations: Operation) -> Refuses:
 _B2 = CloudProfile(
     name="b2",
     title="Backblaze B2",
+    facts={"checksum": "md5", "if_absent": True},
     host="https://s3.eu-central-003.backblazeb2.com",
     keeps_tags=False,
     shows_tags=False,

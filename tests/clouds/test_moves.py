@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,8 @@ def test_to_the_cloud(profile: CloudProfile, lakes: Lakes, play: Play) -> None:
     left = {} if profile.keeps_tags else {profile.tags_left_as: len(TAGGED)}
     assert done["changes"] == left
     assert lakes.found(target) == lake_with(tags=profile.keeps_tags)
+    facts = json.loads((Path(done["directory"]) / "job.json").read_text())["facts"]
+    assert {name: facts[name] for name in profile.facts} == profile.facts
 
 
 @EACH

@@ -28,6 +28,7 @@ from noria.manifests.errors import (
     StoreUnavailable,
     TargetConflict,
     Throttled,
+    UploadLost,
 )
 from noria.manifests.plan.providers import NameRules, known_name_rules
 from noria.workers.stores.background import BackgroundCall, all_results
@@ -55,6 +56,8 @@ PUT_RACERS: Final = 2
 eight."""
 LAST_RACER_SECONDS: Final = 10.0
 """How long the first waits for the last: one answer that is tried again takes five."""
+LOST_UPLOADS: Final = 2
+"""Uploads that may be lost before one tells whether it would replace an object."""
 LONG_SEGMENT: Final = "n" * 256
 """One byte more than file systems take (255 bytes), and stores built on them."""
 TAGS: Final = {"canary": "yes", "with space": "a+b=c"}
@@ -236,9 +239,16 @@ class _Look:
         """Return True if a completed upload does not replace an existing object."""
         canaries, key, target = self._canaries, self._standing_key, self._careful
 
-        def upload() -> None:
-            # The part is sent once the object stands: Azure's PUT drops the blocks before it.
-            canaries.finish_upload(target, key, self._opened(target, key))
+        def upload(lost: int = 0) -> None:
+            try:
+                # The part is sent once the object stands: Azure's PUT drops the blocks before it.
+                canaries.finish_upload(target, key, self._opened(target, key))
+            except UploadLost:
+                # Beside another write, here the PUT of _keeps_object, Amazon completes no upload,
+                # whatever stands there (409): that is no answer to the question.
+                if lost == LOST_UPLOADS:
+                    raise
+                upload(lost + 1)
 
         return _raises(TargetConflict, upload)
 
