@@ -129,7 +129,7 @@ _AWS = CloudProfile(
             noria="stops before anything is written, and names the bucket's region",
         ),
         Difference(
-            what="200 with <Error> in the body of CompleteMultipartUpload",
+            what="200 with `<Error>` in the body of CompleteMultipartUpload",
             source="https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html",
             noria="takes the body's word: looks at the target, then completes again",
             rule=Refuses(
@@ -198,7 +198,7 @@ _AZURE = CloudProfile(
     facts={"checksum": "crc64nvme", "if_absent": True, "provider": "azure"},
     differences=(
         Difference(
-            what="412 ConditionNotMet if a blob is there, where Azurite says 409",
+            what="412 ConditionNotMet or 409 BlobAlreadyExists if a blob is there; Azurite: 409",
             source="https://learn.microsoft.com/rest/api/storageservices/specifying-conditional-headers-for-blob-service-operations",
             noria="takes either for a blob that is there",
             rule=AnswersWith(
@@ -209,7 +209,7 @@ _AZURE = CloudProfile(
         ),
         Difference(
             what="404 BlobNotFound to a read with If-Match of a blob that is gone; Azurite: 412",
-            source="https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes",
+            source="https://github.com/Azure/Azurite/issues/2751",
             noria="takes either for final, as `source_missing` or `source_changed`",
         ),
         Difference(
@@ -450,8 +450,8 @@ _CEPH = CloudProfile(
     facts={"checksum": "md5", "if_absent": False, "provider": "ceph"},
     differences=(
         Difference(
-            what="CRC64NVME passed over before Tentacle",
-            source="https://docs.ceph.com/en/tentacle/_sources/radosgw/s3.rst.txt",
+            what="CRC64NVME passed over by releases before it was added",
+            source="https://github.com/ceph/ceph/pull/61878",
             noria="the probe finds it out, and sends Content-MD5",
             rule=PassesOver(operations=_EVERYTHING, headers=_CRC64NVME),
         ),
@@ -462,19 +462,8 @@ _CEPH = CloudProfile(
             rule=PassesOver(operations=(Operation.COMPLETE,), headers=("if-none-match",)),
         ),
         Difference(
-            what="aws-chunked with a trailer refused by older releases",
-            source="https://docs.ceph.com/en/tentacle/_sources/radosgw/s3.rst.txt",
-            noria="the probe finds it out",
-            rule=Refuses(
-                operations=(Operation.PUT, Operation.PART),
-                status=400,
-                code="XAmzContentSHA256Mismatch",
-                header="x-amz-trailer",
-            ),
-        ),
-        Difference(
             what="names itself in Server",
-            source="https://github.com/ceph/ceph/blob/main/src/rgw/rgw_rest.cc",
+            source="https://github.com/ceph/ceph/pull/50510",
             noria="takes its limits, and its word that objects have no tags",
             rule=AnswersWith(headers={"server": "Ceph Object Gateway (squid)"}),
         ),
@@ -488,7 +477,7 @@ _MINIO = CloudProfile(
     differences=(
         Difference(
             what="names itself in Server",
-            source="https://github.com/minio/minio/blob/master/cmd/generic-handlers.go",
+            source="https://github.com/minio/minio/blob/master/cmd/api-headers.go",
             noria="takes its limits, and its word that objects have no tags",
             rule=AnswersWith(headers={"server": "MinIO"}),
         ),

@@ -245,7 +245,7 @@ class _Look:
                 canaries.finish_upload(target, key, self._opened(target, key))
             except UploadLost:
                 # Beside another write, here the PUT of _keeps_object, Amazon completes no upload,
-                # whatever stands there (409): that is no answer to the question.
+                # whatever stands there (409): that does not answer the question.
                 if lost == LOST_UPLOADS:
                     raise
                 upload(lost + 1)
