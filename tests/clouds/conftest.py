@@ -146,6 +146,7 @@ class Lakes:
         at_cloud: Literal["source", "target"],
         provider: str = "s3",
         run: Mapping[str, Any] | None = None,
+        exit_code: int = 0,
     ) -> dict[str, Any]:
         """Run a job whose end `at_cloud` is reached through the proxy, with default settings.
 
@@ -160,7 +161,9 @@ class Lakes:
             environment[variable] = own.replace(self.azurite.endpoint, cloud.endpoint)
         elif provider != "s3":
             end["provider"] = provider
-        return self.run(ends["source"], ends["target"], run=run, environment=environment)
+        return self.run(
+            ends["source"], ends["target"], run=run, environment=environment, exit_code=exit_code
+        )
 
     def run(
         self,

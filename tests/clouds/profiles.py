@@ -64,6 +64,7 @@ class CloudProfile:
 
 
 _TAGS_LEFT = 'refused by name; with `run.unfit_tags = "leave"` objects land and count as such'
+_ONE_A_SECOND = "writes each name once; the probe, which races, goes on without who is refused"
 _PROBED = "the probe finds it out, and the target is looked at before and after each write"
 
 _AWS = CloudProfile(
@@ -462,6 +463,17 @@ _CEPH = CloudProfile(
             rule=PassesOver(operations=(Operation.COMPLETE,), headers=("if-none-match",)),
         ),
         Difference(
+            what="400 XAmzContentSHA256Mismatch to a trailer, by older releases",
+            source="https://github.com/home-assistant/core/issues/144015",
+            noria="the probe finds it out",
+            rule=Refuses(
+                operations=(Operation.PUT, Operation.PART),
+                status=400,
+                code="XAmzContentSHA256Mismatch",
+                header="x-amz-trailer",
+            ),
+        ),
+        Difference(
             what="names itself in Server",
             source="https://github.com/ceph/ceph/pull/50510",
             noria="takes its limits, and its word that objects have no tags",
@@ -534,6 +546,18 @@ _R2 = CloudProfile(
             rule=WantsEqualParts(),
         ),
         Difference(
+            what="429 to more than one write a second to one name",
+            source="https://developers.cloudflare.com/r2/platform/limits/",
+            noria=_ONE_A_SECOND,
+            rule=Throttles(
+                operations=(Operation.PUT, Operation.COMPLETE),
+                per_second=1,
+                status=429,
+                code="TooManyRequests",
+                each_name=True,
+            ),
+        ),
+        Difference(
             what="501 NotImplemented to a write with tags",
             source="https://github.com/openreplay/openreplay/issues/2018",
             noria=_TAGS_LEFT,
@@ -604,6 +628,53 @@ _GARAGE = CloudProfile(
             source="https://garagehq.deuxfleurs.fr/documentation/reference-manual/s3-compatibility",
             noria="takes the narrowest limits of all S3",
             rule=AnswersWith(headers={"server": None, "x-amz-tagging-count": None}),
+        ),
+    ),
+)
+
+_GCS = CloudProfile(
+    name="gcs",
+    title="Google Cloud Storage, as S3",
+    host="https://storage.googleapis.com",
+    facts={"checksum": "md5", "trailers": False},
+    differences=(
+        Difference(
+            what="403 SignatureDoesNotMatch to a part with a checksum of x-amz-checksum-",
+            source="https://github.com/qdrant/qdrant/pull/9568",
+            noria="the probe finds it out, and sends Content-MD5",
+            rule=Refuses(
+                operations=(Operation.PUT, Operation.PART),
+                status=403,
+                code="SignatureDoesNotMatch",
+                message="Invalid argument.",
+                header="x-amz-checksum-crc64nvme",
+            ),
+        ),
+        Difference(
+            what="429 to more than one write a second to one name",
+            source="https://cloud.google.com/storage/quotas",
+            noria=_ONE_A_SECOND,
+            rule=Throttles(
+                operations=(Operation.PUT, Operation.COMPLETE),
+                per_second=1,
+                status=429,
+                code="SlowDown",
+                each_name=True,
+            ),
+        ),
+        Difference(
+            what="If-None-Match passed over: Google has x-goog-if-generation-match",
+            source="https://cloud.google.com/storage/docs/xml-api/reference-headers",
+            noria=_PROBED,
+            rule=PassesOver(
+                operations=(Operation.PUT, Operation.COMPLETE), headers=("if-none-match",)
+            ),
+        ),
+        Difference(
+            what="Server: UploadServer",
+            source="https://cloud.google.com/storage/docs/xml-api/reference-headers",
+            noria="takes the narrowest limits of all S3",
+            rule=AnswersWith(headers={"server": "UploadServer"}),
         ),
     ),
 )
@@ -705,6 +776,7 @@ PROFILES = (
     _CEPH,
     _MINIO,
     _R2,
+    _GCS,
     _GARAGE,
     _SCALITY,
     _B2,

@@ -115,15 +115,18 @@ class Throttles:
     code: str
     name: str = ""
     """Only for names that contain this text."""
+    each_name: bool = False
+    """So many for each name, rather than for all together."""
 
     def action(self, request: ProxiedRequest, history: History) -> Action | None:
         if request.operation not in self.operations or self.name not in request.path:
             return None
         now = time.monotonic()
-        left, since = history.allowed.get(self, (self.per_second, now))
+        bucket = (self, request.path if self.each_name else "")
+        left, since = history.allowed.get(bucket, (self.per_second, now))
         left = min(self.per_second, left + (now - since) * self.per_second)
         passes = left >= 1.0
-        history.allowed[self] = (left - 1.0 if passes else left, now)
+        history.allowed[bucket] = (left - 1.0 if passes else left, now)
         return None if passes else refused(self.status, self.code, "Reduce your request rate.")
 
 

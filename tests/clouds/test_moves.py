@@ -12,6 +12,13 @@ from noria.benchmarks.servers import S3Server
 from tests.clouds.conftest import LAKE, TAGGED, TAGS, Lakes, lake_with
 from tests.clouds.profiles import PROFILES, CloudProfile
 from tests.clouds.proxy import CloudProxy
+from tests.clouds.rules import refused
+from tests.support.fault_proxy.rules import Fault, on
+
+
+def named(name: str) -> CloudProfile:
+    return next(profile for profile in PROFILES if profile.name == name)
+
 
 EACH = pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
 Play = Callable[[CloudProfile], CloudProxy]
@@ -45,6 +52,30 @@ def test_from_the_cloud(profile: CloudProfile, lakes: Lakes, play: Play) -> None
     assert (done["outcomes"], done["reconciled"]) == ({"TRANSFERRED": len(LAKE)}, True)
     assert set(done["changes"]) == (set() if profile.shows_tags else {"tags_unreadable"})
     assert lakes.found(target) == lake_with(tags=profile.shows_tags)
+
+
+def test_tags_that_a_cloud_refuses_fail_by_name(lakes: Lakes, play: Play) -> None:
+    """By default nothing is left out: such objects fail, and the message names the setting."""
+    source, target = lakes.place(azure=True), lakes.place(azure=False)
+    lakes.fill(source)
+    done = lakes.move(source, target, play(named("b2")), at_cloud="target", exit_code=1)
+    outcomes = {"TRANSFERRED": len(LAKE) - len(TAGGED), "FAILED": len(TAGGED)}
+    assert (done["outcomes"], done["causes"]) == (outcomes, {"tags_refused": len(TAGGED)})
+    assert all("run.unfit_tags" in failure["message"] for failure in done["failures"])
+    assert set(lakes.found(target)) == {spec.key for spec in LAKE} - set(TAGGED)
+
+
+def test_a_bucket_of_another_region_is_named_before_anything_is_written(
+    lakes: Lakes, play: Play
+) -> None:
+    source, target = lakes.place(azure=True), lakes.place(azure=False)
+    cloud = play(named("aws"))
+    message = "The bucket you are attempting to access must be addressed using the specified"
+    moved = refused(301, "PermanentRedirect", message, {"x-amz-bucket-region": "eu-west-3"})
+    cloud.add(Fault(match=on(), action=moved, times=None))
+    done = lakes.move(source, target, cloud, at_cloud="target", exit_code=2)
+    assert "eu-west-3" in done["error"]
+    assert cloud.methods() <= {"GET", "HEAD"}
 
 
 def test_tags_that_a_server_drops_without_a_word_are_refused_or_counted(
