@@ -132,7 +132,7 @@ class Place:
         return (store or self.store).put_object(
             self.key(name),
             memoryview(body),
-            attributes=attributes,
+            attributes=self._writable(attributes),
             txid=txid,
             crc64nvme=crc64nvme(body),
         )
@@ -152,7 +152,7 @@ class Place:
 
     def create(self, name: str, size: int, attributes: Attributes = PLAIN) -> str:
         return self.store.create_upload(
-            self.key(name), attributes=attributes, txid="job.0.2.1", size=size
+            self.key(name), attributes=self._writable(attributes), txid="job.0.2.1", size=size
         )
 
     def part(self, name: str, upload_id: str, number: int, body: bytes) -> PartRecord:
@@ -184,9 +184,13 @@ class Place:
             parts,
             size=len(body),
             crc64nvme=crc64nvme(body),
-            attributes=attributes,
+            attributes=self._writable(attributes),
             txid="job.0.2.1",
         )
+
+    def _writable(self, attributes: Attributes) -> Attributes:
+        """Without tags if the store has none: some refuse the whole write."""
+        return attributes if self.ways.keeps_tags else replace(attributes, tags={})
 
     def close(self) -> None:
         for store in self._opened:
