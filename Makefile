@@ -16,6 +16,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FAULTS_ARGS ?=
 REF ?=
+URL ?=
 
 BIN := .venv/bin
 AZURITE := tests/node/node_modules/.installed
@@ -113,6 +114,12 @@ test-lowest: .venv/.installed  ## test-fast with the oldest dependencies that py
 .PHONY: faults
 faults: setup  ## the fault matrix with many seeds, for ten minutes: make faults FAULTS_ARGS='--minutes 60'
 	$(BIN)/python -m tests.faults.campaign $(FAULTS_ARGS)
+
+.PHONY: conformance
+conformance: export NORIA_CONFORMANCE_URL = $(URL)
+conformance: .venv/.installed  ## what Noria asks of a store, asked of a real one: make conformance URL=s3://BUCKET/PREFIX
+	@test -n "$(URL)" || { echo 'Name a bucket or container: make conformance URL=s3://BUCKET/PREFIX' >&2; exit 2; }
+	$(BIN)/pytest tests/conformance $(PYTEST_ARGS)
 
 .PHONY: demo
 demo: setup  ## a move from Azure to S3 on this machine, from first byte to proof

@@ -64,7 +64,7 @@ def look_at_attributes(prepared: Prepared, run: RunConfig) -> AttributeLook:
     """
     config = prepared.config
     settings = WorkerSettings.of(config.plan, run)
-    policy = attribute_policy(settings, WorkerEnd.of(config.target))
+    policy = attribute_policy(settings, WorkerEnd.of(config.target), prepared.facts)
     source = PacedStore(inner=open_end(config.source, read_only=True))
     look = partial(_look, source, prepared.target.provider, policy, SourceTags())
     rows = _spread(prepared.manifest)

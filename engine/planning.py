@@ -283,6 +283,7 @@ def _find_facts(
         target_was_empty=target.was_empty(),
         single_object=single is not None,
         atomic_complete=found.capabilities.atomic_complete,
+        drops_tags=found.keeps_tags is False,
     )
     return facts, found.name_rules
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
-from noria.engine.worker_spec import Mode, WorkerEnd, WorkerSettings, WorkerSpec
+from noria.engine.worker_spec import JobFacts, Mode, WorkerEnd, WorkerSettings, WorkerSpec
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
@@ -175,13 +175,15 @@ def make_context(
             range_bytes=min(settings.range_bytes, settings.bytes_in_flight // 2),
             look_first=not facts.target_was_empty or not facts.if_absent,
             source_md5=settings.source_md5,
-            policy=attribute_policy(settings, spec.target),
+            policy=attribute_policy(settings, spec.target, facts),
         ),
         buffers=buffers,
     )
 
 
-def attribute_policy(settings: WorkerSettings, target: WorkerEnd) -> AttributePolicy:
+def attribute_policy(
+    settings: WorkerSettings, target: WorkerEnd, facts: JobFacts
+) -> AttributePolicy:
     """What the job file says of attributes that the target cannot hold."""
     return AttributePolicy(
         metadata=settings.unfit_metadata,
@@ -192,4 +194,5 @@ def attribute_policy(settings: WorkerSettings, target: WorkerEnd) -> AttributePo
         class_is_chosen=target.storage_class is not None,
         encryption_is_chosen=target.encryption is not None,
         retention_is_carried=target.retention == "carry",
+        target_drops_tags=facts.drops_tags,
     )

@@ -44,6 +44,8 @@ class JobFacts:
     """The source's URL names one object, which is right below source_prefix."""
     atomic_complete: bool = False
     """Jobs that were planned before this was asked do not know, and look first."""
+    drops_tags: bool = False
+    """The target takes a write with tags, and drops them without a word."""
 
     @property
     def capabilities(self) -> TargetCapabilities:

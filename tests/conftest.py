@@ -34,6 +34,7 @@ SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory",
 SERVER_FOLDERS = (
     "conformance",
     "scenarios",
+    "clouds",
     "faults",
     "deploy",
     "benchmarks/sweep",

@@ -59,6 +59,8 @@ class AttributePolicy:
     """The job says which storage class or tier is written, so that the source's is not missed."""
     encryption_is_chosen: bool = False
     retention_is_carried: bool = False
+    target_drops_tags: bool = False
+    """It takes a write with tags and drops them without a word, as the probe has seen."""
 
     def without_refusals(self) -> AttributePolicy:
         """Return the same, but for leaving what would be refused."""
@@ -148,7 +150,7 @@ class _Fitting:
             fits = 0 < len(name) <= _TAG_NAME_MAX and len(value) <= _TAG_VALUE_MAX
             if self.azure:
                 fits = fits and all(_AZURE_TAG.fullmatch(text) for text in (name, value))
-            if fits and len(kept) < TAGS_MAX:
+            if fits and len(kept) < TAGS_MAX and not self.policy.target_drops_tags:
                 kept[name] = value
             else:
                 self._leave(self.policy.tags, AttributeChange.TAGS_LEFT, "tags")

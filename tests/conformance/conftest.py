@@ -1,9 +1,16 @@
-"""One place on every store: a probed store and a prefix of its own for each test."""
+"""One place on every store: a probed store and a prefix of its own for each test.
+
+With NORIA_CONFORMANCE_URL there is one place instead, below that URL, with the credentials that a
+job would find in the environment: `make conformance URL=...`. All that is written there is removed.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +19,14 @@ import pytest
 from botocore.credentials import Credentials
 
 from noria.benchmarks.servers import Azurite, S3Server
+from noria.engine.config.jobfile import EndConfig
+from noria.engine.config.stores import open_end
+from noria.manifests.errors import NoriaError
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.digest import crc64nvme
 from noria.workers.stores.azure.settings import AzureSettings
 from noria.workers.stores.azure.store import AzureStore
+from noria.workers.stores.listing import list_objects
 from noria.workers.stores.local.store import LocalSettings, LocalStore
 from noria.workers.stores.probe import TargetFacts
 from noria.workers.stores.protocol import Checksum, TargetCapabilities, TargetStore, Written
@@ -23,7 +34,8 @@ from noria.workers.stores.s3.store import S3Settings, S3Store
 from tests.support.probing import probe_target
 
 PLAIN = Attributes()
-SERVERS = ("azurite", "seaweedfs", "rclone_s3", "local")
+REAL = os.environ.get("NORIA_CONFORMANCE_URL")
+SERVERS = ("azurite", "seaweedfs", "rclone_s3", "local") if REAL is None else ("real",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +102,14 @@ class Place:
     facts: TargetFacts
     ways: Ways
     prefix: str
+    missing: str = "missing"
+    """The name of a container or bucket that nobody has."""
     _open: Open = field(repr=False)
     _opened: list[TargetStore] = field(default_factory=list)
+
+    @property
+    def is_azure(self) -> bool:
+        return self.store.provider == "azure"
 
     def open(self, **changes: object) -> TargetStore:
         """Another store of the same place, with other settings; probed alike, closed at the end."""
@@ -114,7 +132,7 @@ class Place:
         return (store or self.store).put_object(
             self.key(name),
             memoryview(body),
-            attributes=attributes,
+            attributes=self._writable(attributes),
             txid=txid,
             crc64nvme=crc64nvme(body),
         )
@@ -134,7 +152,7 @@ class Place:
 
     def create(self, name: str, size: int, attributes: Attributes = PLAIN) -> str:
         return self.store.create_upload(
-            self.key(name), attributes=attributes, txid="job.0.2.1", size=size
+            self.key(name), attributes=self._writable(attributes), txid="job.0.2.1", size=size
         )
 
     def part(self, name: str, upload_id: str, number: int, body: bytes) -> PartRecord:
@@ -166,9 +184,13 @@ class Place:
             parts,
             size=len(body),
             crc64nvme=crc64nvme(body),
-            attributes=attributes,
+            attributes=self._writable(attributes),
             txid="job.0.2.1",
         )
+
+    def _writable(self, attributes: Attributes) -> Attributes:
+        """Without tags if the store has none: some refuse the whole write."""
+        return attributes if self.ways.keeps_tags else replace(attributes, tags={})
 
     def close(self) -> None:
         for store in self._opened:
@@ -193,6 +215,47 @@ def _s3_open(server: S3Server, bucket: str) -> Open:
     return open_store
 
 
+def _real_open(url: str) -> tuple[Open, str]:
+    """How a job would open the store at this URL, and the prefix."""
+    end = EndConfig(url=url)
+    first = open_end(end)
+    settings = private(first)._settings
+    first.close()
+
+    def open_store(*, secret_key: str | None = None, **changes: Any) -> TargetStore:
+        if isinstance(settings, AzureSettings):
+            return AzureStore(replace(settings, **changes))
+        wrong = None if secret_key is None else Credentials("nobody", secret_key)
+        return S3Store(replace(settings, **changes), wrong)
+
+    return open_store, end.location.prefix
+
+
+def _real_ways(store: TargetStore, facts: TargetFacts) -> Ways:
+    """What is to be expected of a store of which only the probe has told something."""
+    azure = store.provider == "azure"
+    has_crc = facts.capabilities.checksum is Checksum.CRC64NVME
+    return Ways(
+        capabilities=facts.capabilities,
+        keeps_tags=facts.keeps_tags is True,
+        ascii_metadata_only=azure,
+        knows_uploads=not azure,
+        checks_whole=has_crc and not azure,
+        states_part_crc=has_crc,
+        states_whole_crc=has_crc and not azure,
+        smallest_part=1 if azure else 5 * 1024 * 1024,
+    )
+
+
+def _remove_all(store: TargetStore, prefix: str) -> None:
+    with contextlib.suppress(NoriaError):
+        for upload in store.list_uploads(prefix):
+            store.abort_upload(upload.key, upload.upload_id)
+    keys = [key for batch in list_objects(store, prefix) for key in batch["key"].to_pylist()]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(store.delete_object, keys))
+
+
 def _open_at(kind: str, request: pytest.FixtureRequest, folder: Path) -> Open:
     name = f"conformance-{uuid.uuid4().hex[:8]}"
     if kind == "local":
@@ -214,12 +277,38 @@ def private(store: object) -> Any:
     return store
 
 
+@contextlib.contextmanager
+def _real_home(url: str) -> Iterator[Place]:
+    open_store, prefix = _real_open(url)
+    store = open_store()
+    prefix = f"{prefix}noria-conformance-{uuid.uuid4().hex[:12]}/"
+    store.check_access(prefix)
+    try:
+        facts = probe_target(store, prefix, "session")
+        yield Place(
+            kind="real",
+            store=store.with_capabilities(facts.capabilities),
+            facts=facts,
+            ways=_real_ways(store, facts),
+            prefix=prefix,
+            missing=f"noria-{uuid.uuid4().hex}",
+            _open=open_store,
+        )
+    finally:
+        _remove_all(store, prefix)
+        store.close()
+
+
 @pytest.fixture(scope="session", params=SERVERS)
 def home(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
     """One container, bucket or folder of each kind, probed once."""
     kind = request.param
+    if REAL is not None:
+        with _real_home(REAL) as home:
+            yield home
+        return
     open_store = _open_at(kind, request, tmp_path_factory.mktemp("root"))
     store = open_store()
     store.check_access()
@@ -234,6 +323,6 @@ def home(
 
 @pytest.fixture
 def place(home: Place) -> Iterator[Place]:
-    mine = replace(home, prefix=f"{uuid.uuid4().hex}/", _opened=[])
+    mine = replace(home, prefix=f"{home.prefix}{uuid.uuid4().hex}/", _opened=[])
     yield mine
     mine.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -69,7 +70,9 @@ def test_completing_twice_leaves_one_whole_object(place: Place) -> None:
     upload_id = place.create("a", len(whole))
     parts = send(place, "a", upload_id, pieces)
     place.complete("a", upload_id, parts, whole)
-    with pytest.raises((TargetConflict, UploadLost)):
+    refused = (TargetConflict, UploadLost)
+    honours = place.facts.capabilities.if_absent
+    with pytest.raises(refused) if honours else contextlib.suppress(*refused):
         place.complete("a", upload_id, parts, whole)
     assert place.read("a") == whole
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from noria.manifests.plan.providers import NameRules
 from noria.workers.digest import crc64nvme
 from noria.workers.stores import canaries
@@ -40,6 +42,8 @@ RULES = {
 
 
 def test_what_the_probe_reports(home: Place) -> None:
+    if home.kind == "real":
+        pytest.skip("what a store is to do is known of those that the tests run")
     facts = home.facts
     assert facts.capabilities == home.ways.capabilities
     assert facts.provider == PROVIDERS[home.kind]

@@ -47,7 +47,7 @@ def test_what_is_written_comes_back(place: Place) -> None:
         assert attributes.content_language == FULL.content_language
         assert attributes.content_disposition == FULL.content_disposition
         assert attributes.cache_control == FULL.cache_control
-        assert stated.tag_count == (2 if place.ways.keeps_tags else 0)
+        assert stated.tag_count in ((2,) if place.ways.keeps_tags else (None, 0))
     if place.ways.keeps_metadata_case:
         assert head.attributes.metadata == FULL.metadata
 

@@ -15,22 +15,23 @@ is asked by parts of an upload, which is aborted (find_part_facts).
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import Final, TypeVar
 
 from noria.manifests.errors import (
+    AccessDenied,
     ClockSkewed,
     DigestRefused,
     NoriaError,
     StoreUnavailable,
     TargetConflict,
     Throttled,
+    UploadLost,
 )
 from noria.manifests.plan.providers import NameRules, known_name_rules
 from noria.workers.stores.background import BackgroundCall, all_results
@@ -48,6 +49,8 @@ CONNECTIONS: Final = 48
 """About as many requests of a probe are under way at once."""
 LAST_RACER_SECONDS: Final = 10.0
 """How long the first waits for the last: one answer that is tried again takes five."""
+LOST_UPLOADS: Final = 2
+"""Uploads that may be lost before one tells whether it would replace an object."""
 LONG_SEGMENT: Final = "n" * 256
 """One byte more than file systems take (255 bytes), and stores built on them."""
 TAGS: Final = {"canary": "yes", "with space": "a+b=c"}
@@ -112,6 +115,7 @@ class TargetFacts:
     keeps_metadata: bool | None = None
     """None: not tried."""
     keeps_tags: bool | None = None
+    """False: it takes a write with tags and drops them. None: it refused one, or shows no tags."""
 
 
 def find_target_facts(canaries: Canaries, effort: Effort = QUICK) -> TargetFacts:
@@ -139,6 +143,16 @@ def find_part_facts(canaries: Canaries) -> TargetFacts:
         if found is not None:
             return found
     raise AssertionError("a target that takes no plain part has raised")
+
+
+class _Lap(Enum):
+    """How one of several writes of one name at once ended."""
+
+    WON = "won"
+    LOST = "lost"
+    THROTTLED = "throttled"
+    """Cloudflare R2 and Google take one write a second of one name: this one did not take part."""
+    NOT_RUN = "not run"
 
 
 class _Leading(Enum):
@@ -178,12 +192,12 @@ class _Look:
         keeps = [begin(self._keeps_object), begin(self._keeps_upload), begin(self._put_is_atomic)]
         atomic_complete = begin(self._complete_is_atomic)
         names = begin(self._find_names)
-        attributes = begin(self._keeps_attributes)
+        keeps_metadata = begin(self._keeps_metadata)
+        keeps_tags = begin(self._keeps_tags)
         checked, kept, found = checksum.result(), all_results(keeps), names.result()
         if checked is None or found is None:
             return None
         known = known_name_rules(provider.result() or self._target.provider)
-        keeps_metadata, keeps_tags = attributes.result()
         return TargetFacts(
             capabilities=replace(
                 checked,
@@ -194,8 +208,8 @@ class _Look:
             provider=provider.result(),
             lists_parts=self._lists_parts,
             spoiled_names=found.spoiled(),
-            keeps_metadata=keeps_metadata,
-            keeps_tags=keeps_tags,
+            keeps_metadata=keeps_metadata.result(),
+            keeps_tags=keeps_tags.result(),
         )
 
     def _write_first(self) -> bool:
@@ -275,7 +289,7 @@ class _Look:
         return (
             _answers(upload) == [CRC]
             and wrong.result() in ([], [CRC])
-            and _works(lambda: target.inner.read_object(key, into=into, etag=None))
+            and _works(lambda: target.read_object(key, into=into, etag=None))
             and into == BODY
         )
 
@@ -295,12 +309,19 @@ class _Look:
         """Return True if a completed upload does not replace an existing object."""
         canaries, key, target = self._canaries, self._standing_key, self._careful
 
-        def upload() -> None:
-            # The part is sent once the object stands: Azure's PUT drops the blocks before it.
-            upload_id = self._opened(target, key)
-            part = canaries.send_part(target, key, upload_id)
-            self._lists_parts = canaries.is_listed(target, key, upload_id, part)
-            canaries.complete(target, key, upload_id, part)
+        def upload(lost: int = 0) -> None:
+            try:
+                # The part is sent once the object stands: Azure's PUT drops the blocks before it.
+                upload_id = self._opened(target, key)
+                part = canaries.send_part(target, key, upload_id)
+                self._lists_parts = canaries.is_listed(target, key, upload_id, part)
+                canaries.complete(target, key, upload_id, part)
+            except UploadLost:
+                # Beside another write, here the PUT of _keeps_object, Amazon completes no upload,
+                # whatever stands there (409): that does not answer the question.
+                if lost == LOST_UPLOADS:
+                    raise
+                upload(lost + 1)
 
         return _raises(TargetConflict, upload)
 
@@ -314,10 +335,10 @@ class _Look:
             [canaries.call(partial(self._wins, key)) for _ in range(effort.put_racers)]
             for key in names
         ]
-        return all(sum(all_results(one_name)) <= 1 for one_name in racers)
+        return _are_single_winners([all_results(one_name) for one_name in racers])
 
-    def _wins(self, key: str) -> bool:
-        return _works(lambda: self._canaries.put(self._careful, key))
+    def _wins(self, key: str) -> _Lap:
+        return _lap(lambda: self._canaries.put(self._careful, key))
 
     def _complete_is_atomic(self) -> bool:
         """Return True if of several uploads of one name, completed at once, one alone succeeds."""
@@ -334,11 +355,11 @@ class _Look:
                 raise
             canaries.complete(target, key, upload_id, part)
 
-        def wins(key: str, start: threading.Barrier) -> bool | None:
+        def wins(key: str, start: threading.Barrier) -> _Lap:
             try:
-                return _works(partial(upload, key, start))
+                return _lap(partial(upload, key, start))
             except threading.BrokenBarrierError:
-                return None
+                return _Lap.NOT_RUN
 
         racers = [
             [
@@ -347,25 +368,33 @@ class _Look:
             ]
             for n, start in enumerate(starts)
         ]
-        results = [all_results(one_name) for one_name in racers]
-        return all(None not in won and won.count(True) <= 1 for won in results)
+        return _are_single_winners([all_results(one_name) for one_name in racers])
 
-    # -- attributes --------------------------------------------------------------------------------
+    # -- tags and metadata -------------------------------------------------------------------------
 
-    def _keeps_attributes(self) -> tuple[bool | None, bool | None]:
-        """Return whether metadata and tags come back as they were written, if that is asked."""
-        if not (self._effort.asks_more and self._standing.result()):
-            return None, None
+    def _keeps_tags(self) -> bool | None:
+        """Return whether tags come back as they were written; None if that cannot be told.
+
+        A write with tags that is refused says so while the job runs too: a plan asks about those
+        that are dropped without a word.
+        """
         canaries, target, key = self._canaries, self._target, self._canaries.base + "tagged"
-        tagged = _works(partial(canaries.put, target, key, tags=TAGS))
-        if not tagged and not self._takes(key):
-            return False, False
-        metadata = canaries.call(partial(canaries.metadata_of, target, key))
-        tags: Mapping[str, str] = {}
-        if tagged:
-            with contextlib.suppress(NoriaError):  # `rclone serve s3` answers with the object
-                tags = target.inner.read_tags(key)
-        return metadata.result() == METADATA, tags == TAGS
+        if not self._standing.result():
+            return None
+        if not _works(lambda: canaries.put(target, key, tags=TAGS)):
+            return False if self._effort.asks_more else None
+        try:
+            return target.read_tags(key) == TAGS
+        except (StoreUnavailable, Throttled, ClockSkewed, AccessDenied):
+            return None
+        except NoriaError:
+            return False  # it does not know the request, or answers with the object
+
+    def _keeps_metadata(self) -> bool | None:
+        """Return whether metadata comes back as it was written, if that is asked."""
+        if not (self._effort.asks_more and self._standing.result()):
+            return None
+        return self._canaries.metadata_of(self._target, self._standing_key) == METADATA
 
     # -- names -------------------------------------------------------------------------------------
 
@@ -534,6 +563,20 @@ def _works(call: Callable[[], object]) -> bool:
     except NoriaError:
         return False
     return True
+
+
+def _lap(write: Callable[[], object]) -> _Lap:
+    try:
+        return _Lap.WON if _works(write) else _Lap.LOST
+    except Throttled:
+        return _Lap.THROTTLED
+
+
+def _are_single_winners(races: Sequence[Sequence[_Lap]]) -> bool:
+    """Return True if all races were run, none was won twice, and one had two that took part."""
+    return all(_Lap.NOT_RUN not in race and race.count(_Lap.WON) <= 1 for race in races) and any(
+        len(race) - race.count(_Lap.THROTTLED) > 1 for race in races
+    )
 
 
 def _answers(call: Callable[[], T]) -> list[T]:

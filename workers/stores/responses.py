@@ -61,6 +61,11 @@ _NO_RIGHT: Final = (
     "InsufficientAccountPermissions",
 )
 """Codes of a 403 that is not about the credentials as such."""
+_NO_TAGS_CODES: Final = re.compile(r"Tag|^FeatureNot(YetSupported|Enabled)")
+"""Codes of refusals that are about the tags of a write, if it has some: InvalidTag, InvalidTags and
+what accounts with folders answer."""
+_TAG_HEADERS: Final = (b"x-amz-tagging", b"x-ms-tags")
+"""Named by stores that refuse a header by its name, whatever their code."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
@@ -266,12 +271,14 @@ def raise_if_of_tags(response: Response, code: str, purpose: Purpose, key: str) 
     """Raise the error for a refusal of a write with tags that may be meant for the tags.
 
     A store without tags answers 501, one where the right to write tags is missing 403, and neither
-    names them. `code` is the store's own for the refusal.
+    names them. Others name the header, or have a code for it. `code` is the store's own.
     """
-    if response.status == 501:
+    named = _NO_TAGS_CODES.search(code) or any(name in response.body for name in _TAG_HEADERS)
+    if response.status == 501 or (400 <= response.status < 500 and named):
+        answer = " ".join(filter(None, (str(response.status), code)))
         raise TagsRefused(
-            f"the store answered a {purpose.value} with tags with 501, so it has none: set "
-            "run.unfit_tags to leave, then the objects land without tags",
+            f"the store answered a {purpose.value} with tags with {answer}: it has none, or not "
+            "these; set run.unfit_tags to leave, then the objects land without tags",
             key=key,
         )
     if response.status == 403 and code in _NO_RIGHT:

@@ -163,8 +163,8 @@ class Conversation:
         The head says `close` if not all of the request was taken.
         """
         headers = dict(entry.request.headers)
-        if action.drop_range:
-            headers.pop("range", None)
+        dropped = [name for name in action.drop_headers if headers.pop(name, None) is not None]
+        if dropped:
             request = replace(entry.request, headers=headers)
             headers = headers if self._script.resign is None else self._script.resign(request)
             head = MessageHead(head.start, list(headers.items()))

@@ -27,6 +27,7 @@ from tests.support.fault_proxy.rules import Action, Fault, Operation, ProxiedReq
 CONNECTIONS_MAX = 128
 SETTLE_SECONDS = 10.0
 """How long `log` waits for exchanges that are under way."""
+_FORWARD = Action(name="forward")
 
 
 class FaultProxy:
@@ -156,20 +157,24 @@ class FaultProxy:
     ) -> Iterator[tuple[ProxiedExchange, Action, random.Random]]:
         """Enter a request in the log; says what to do with it, and gives chance its seed."""
         with self._changed:
-            fault = next((fault for fault in self._faults if fault.claims(request)), None)
-            place = "" if fault is None else f"{self._faults.index(fault)} {fault.hits}"
-            entry = ProxiedExchange(
-                request=request, fault=None if fault is None else fault.action.name
-            )
+            action, place = self.chosen(request)
+            name = None if action is None else action.name
+            entry = ProxiedExchange(request=request, fault=name)
             self._log.append(entry)
             self._under_way += 1
         try:
-            action = Action(name="forward") if fault is None else fault.action
-            yield entry, action, random.Random(f"{self.seed} {place}")
+            yield entry, action or _FORWARD, random.Random(f"{self.seed} {place}")
         finally:
             with self._changed:
                 self._under_way -= 1
                 self._changed.notify_all()
+
+    def chosen(self, request: ProxiedRequest) -> tuple[Action | None, str]:
+        """What happens to a request, if anything, and what draws its chance; under the lock."""
+        fault = next((fault for fault in self._faults if fault.claims(request)), None)
+        if fault is None:
+            return None, ""
+        return fault.action, f"{self._faults.index(fault)} {fault.hits}"
 
 
 @contextlib.contextmanager

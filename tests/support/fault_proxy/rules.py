@@ -104,7 +104,8 @@ class Action:
     """Before the request is forwarded, before its answer begins, or half-way through its body."""
     reset: bool = False
     response: CannedResponse | None = None
-    drop_range: bool = False
+    drop_headers: tuple[str, ...] = ()
+    """Of the request, by lower-case name: the upstream does not see them."""
     reset_after_bytes: int | None = None
     """Of the request's body."""
     flip_request: bool = False
@@ -258,7 +259,7 @@ def replace_answer(
 
 def ignore_range() -> Action:
     """The Range of the request is dropped: the whole object comes, with 200."""
-    return Action(name="ignore range", drop_range=True)
+    return Action(name="ignore range", drop_headers=("range",))
 
 
 def shift_range(by: int = 1) -> Action:

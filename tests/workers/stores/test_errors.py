@@ -68,6 +68,8 @@ S3 = [
     (404, "NoSuchBucket", Purpose.READ, ConfigurationError),
     (404, "NoSuchBucket", Purpose.WRITE, ConfigurationError),
     (301, "PermanentRedirect", Purpose.READ, ConfigurationError),
+    (307, "TemporaryRedirect", Purpose.READ, StoreUnavailable),
+    (307, "TemporaryRedirect", Purpose.WRITE, StoreUnavailable),
     (307, "", Purpose.PART, ConfigurationError),
     (400, "KeyTooLongError", Purpose.WRITE, TargetRefused),
     (400, "MetadataTooLarge", Purpose.OPEN, TargetRefused),

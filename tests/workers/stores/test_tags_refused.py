@@ -73,6 +73,38 @@ def test_a_refusal_names_the_tags(
         store.close()
 
 
+@pytest.mark.parametrize(
+    ("open_store", "status", "code", "message"),
+    [
+        # Backblaze B2, https://github.com/Intrinsec/s3proxy/issues/34
+        (s3, 400, "InvalidArgument", "Unsupported header 'x-amz-tagging' received for this call."),
+        (s3, 400, "InvalidTag", "The TagValue you have provided is invalid"),
+        (azure, 400, "InvalidTags", "The tags specified are invalid."),
+        (azure, 409, "FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "Not supported."),
+        (azure, 400, "UnsupportedHeader", "<HeaderName>x-ms-tags</HeaderName>"),
+    ],
+)
+def test_a_refusal_that_names_tags_is_about_tags(
+    open_store: Callable[[str], TargetStore], status: int, code: str, message: str
+) -> None:
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+
+    def play(caller: Caller) -> None:
+        while caller.request():
+            caller.body(1)
+            lines = [f"HTTP/1.1 {status} No", f"x-ms-error-code: {code}"]
+            caller.say(*lines, f"content-length: {len(body)}", body=body)
+
+    with scripted(play) as host:
+        store = open_store(host.url)
+        with pytest.raises(TagsRefused, match=r"run\.unfit_tags"):
+            put(store, TAGGED)
+        with pytest.raises(NoriaError) as caught:
+            put(store, Attributes())
+        assert not isinstance(caught.value, TagsRefused)
+        store.close()
+
+
 def test_wrong_credentials_are_not_about_tags() -> None:
     body = b"<Error><Code>InvalidAccessKeyId</Code></Error>"
 

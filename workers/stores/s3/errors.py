@@ -64,7 +64,6 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
             "AuthorizationHeaderMalformed",
             "IllegalLocationConstraintException",
             "PermanentRedirect",
-            "TemporaryRedirect",
         ),
         (ConfigurationError, "set the bucket's own region and endpoint"),
     ),
@@ -121,6 +120,9 @@ def refusal(response: Response, purpose: Purpose, key: str | None) -> NoriaError
     kind, advice = _BY_CODE.get(code) or by_status(response.status, purpose)
     if (code, purpose) == ("ConditionalRequestConflict", Purpose.COMMIT):
         kind, advice = UploadLost, "another write was under way: start another upload"
+    elif _redirects_for_a_while(response, code):
+        kind = StoreUnavailable
+        advice = "it redirects for a while: try again; if that lasts, correct region and endpoint"
     elif (response.status, purpose) == (501, Purpose.PART):
         kind, advice = UploadLost, "the store cannot replace a part: start another upload"
     region = response.headers.get("x-amz-bucket-region", "")
@@ -134,3 +136,12 @@ def refusal(response: Response, purpose: Purpose, key: str | None) -> NoriaError
             message, key=key, retry_after_seconds=retry_after_seconds(response.headers)
         )
     return kind(message, key=key)
+
+
+def _redirects_for_a_while(response: Response, code: str) -> bool:
+    """Return True for the redirect that Amazon sends until a new bucket is known everywhere.
+
+    The answer to a HEAD has no code. Any other redirect is to somewhere else, for good.
+    """
+    region = response.headers.get("x-amz-bucket-region")
+    return response.status == 307 and (code == "TemporaryRedirect" or region is not None)
