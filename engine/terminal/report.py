@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from noria.engine.attribute_look import AttributeLook
 
 _REASONS = {
-    "folder_stub": "stubs and markers of folders: nothing to move",
+    "folder_stub": "stubs and markers of folders, and empty folders: no bytes to move",
     "not_current": "old versions, snapshots, deleted objects",
     "archived": "in an archive tier: rehydrate them at the source, then plan again",
     "customer_key": "encrypted with a key that the customer provides: Noria has no such key",

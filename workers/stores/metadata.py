@@ -71,7 +71,7 @@ def split_provenance(
 
 
 def encode_words(value: str, *, key: str) -> str:
-    """Return a metadata value as an S3 header: unchanged if it comes back so, else as encoded words.
+    """Return a metadata value as an S3 header: as it is, or as encoded words if it would change.
 
     Servers other than Amazon's hand out encoded words as they are, so nothing is encoded without
     need. Runs of spaces need none: signatures fold them, headers do not.
