@@ -47,6 +47,7 @@ _CHANGES = {
     "expires_left": "without Expires, which the target does not have",
     "redirect_left": "without a website redirect, which the target does not have",
     "class_left": "in the target's own storage class or tier (target.storage_class sets one)",
+    "blob_type_left": "page and append blobs: as block blobs, or as objects",
     "retention_left": "without retention or legal hold (target.retention carries them)",
     "encryption_left": "encrypted as the target does by itself (target.encryption sets another)",
 }

@@ -162,6 +162,21 @@ def test_from_s3_to_azure_by_policy(make_move: Callable[..., Move], policy: str)
         assert found.content_settings.content_disposition == expected
 
 
+def test_a_blob_that_changes_its_type_is_counted(
+    make_move: Callable[..., Move], other_container: ContainerClient
+) -> None:
+    """A disk that becomes a block blob is attached to no machine."""
+    move = make_move([])
+    with container_of(move) as source:
+        source.get_blob_client("disk").create_page_blob(1024)
+        source.get_blob_client("log").create_append_blob()
+        source.upload_blob("block", b"x")
+    to = f"az://{move.azurite.account}/{other_container.container_name}"
+    done = move.noria("run", move.job_file(target={"url": to}))
+    assert done["outcomes"] == {"TRANSFERRED": 3}
+    assert done["changes"] == {"blob_type_left": 2}
+
+
 def test_a_console_folder_and_an_azure_stub_have_one_verdict(
     make_move: Callable[..., Move],
 ) -> None:
