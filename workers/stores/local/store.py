@@ -507,7 +507,8 @@ class LocalStore:
 
         The root, whose path is empty, must be there.
         """
-        with mapped(Purpose.CONTROL, None), contextlib.ExitStack() as stack:
+        key = "/".join([*path, ""]) if path else None
+        with mapped(Purpose.CONTROL, key), contextlib.ExitStack() as stack:
             folder, entries = -1, []
             if path is not None:
                 try:
