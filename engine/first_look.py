@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -26,7 +27,13 @@ from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
 from noria.engine.inventory_files import StoreReportFiles
 from noria.engine.known_targets import KnownTarget
-from noria.manifests.errors import AccessDenied, ConfigurationError, NoriaError
+from noria.manifests.errors import (
+    AccessDenied,
+    ConfigurationError,
+    NoriaError,
+    Retryable,
+    Throttled,
+)
 from noria.manifests.model import PassedOver
 from noria.manifests.schema import INVENTORY_SCHEMA
 from noria.workers.stores.background import BackgroundCall
@@ -49,6 +56,8 @@ if TYPE_CHECKING:
 
 LOOK_UP_STREAMS: Final = 32
 """HEAD requests at a time for key lists, which state no sizes."""
+ACCESS_PAUSES: Final = (0.3, 0.7, 2.0)
+"""Seconds between the tries of the very first request to a store."""
 LISTING_CONNECTIONS: Final = 4
 """Opened ahead for the prefixes that the first page of a listing names."""
 
@@ -318,20 +327,35 @@ def checked_access(
 
     It lists below the end's own prefix alone. `head` is the look at the one object that the end's
     URL names, if it does: who may read that need not list. `lists` is False if nothing is listed in
-    this job. A wrong name, key or endpoint is wrong usage here, whichever error it gives.
+    this job. A wrong name, key or endpoint is wrong usage here, whichever error it gives; a store
+    that is busy is not.
     """
 
     def check() -> None:
         try:
-            store.check_access(end.location.prefix)
+            _try_access(store, end.location.prefix)
         except AccessDenied as error:
             if not lists or (head is not None and _is_readable(head)):
                 return
             raise ConfigurationError(f"{role} {end.location}: {error.message}") from error
+        except Throttled:
+            raise
         except NoriaError as error:
             raise ConfigurationError(f"{role} {end.location}: {error.message}") from error
 
     return BackgroundCall(check, f"check {role}")
+
+
+def _try_access(store: SourceStore, prefix: str) -> None:
+    """Check access; what may pass is tried again, but for seconds only: a person waits."""
+    for pause in (*ACCESS_PAUSES, None):
+        try:
+            store.check_access(prefix)
+            return
+        except Retryable:
+            if pause is None:
+                raise
+            time.sleep(pause)
 
 
 def _is_readable(head: BackgroundCall[ObjectHead | None]) -> bool:

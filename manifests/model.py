@@ -129,6 +129,8 @@ class AttributeChange(StrEnum):
     REDIRECT_LEFT = "redirect_left"
     CLASS_LEFT = "class_left"
     ENCRYPTION_LEFT = "encryption_left"
+    BLOB_TYPE_LEFT = "blob_type_left"
+    """A page blob or an append blob became a block blob, or an object."""
     RETENTION_LEFT = "retention_left"
     """A retention that has not ended, or a legal hold."""
 
@@ -166,6 +168,8 @@ class Attributes:
     """S3's storage class or Azure's tier, if it is not the one of all objects there."""
     encryption: str | None = None
     """The source's encryption by keys of a key service; None for the one that all objects have."""
+    blob_type: str | None = None
+    """PageBlob or AppendBlob; None for a block blob and whatever else is written once and whole."""
     content_md5: str | None = None
     """Base64; as Azure keeps it with a blob."""
     retain_mode: str | None = None

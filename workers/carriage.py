@@ -51,7 +51,7 @@ class AttributePolicy:
     """Content-Disposition and the like."""
     tags: Treatment = Treatment.REFUSE
     others: Treatment = Treatment.LEAVE
-    """Expires, website redirect, storage class, encryption, retention and legal hold."""
+    """Expires, redirect, type of blob, storage class, encryption, retention and legal hold."""
     lossless: bool = False
     """What would be left is refused, and so are tags that cannot be read, and names of metadata
     that lose their case."""
@@ -173,6 +173,8 @@ class _Fitting:
                 kept[name] = None
         if attributes.storage_class is not None and not policy.class_is_chosen:
             self._leave(policy.others, AttributeChange.CLASS_LEFT, "storage class or tier")
+        if attributes.blob_type is not None:
+            self._leave(policy.others, AttributeChange.BLOB_TYPE_LEFT, "type of blob")
         if attributes.encryption is not None and not policy.encryption_is_chosen:
             self._leave(policy.others, AttributeChange.ENCRYPTION_LEFT, "encryption")
         return kept | self._retention(attributes)

@@ -40,12 +40,13 @@ def open_end(
 ) -> InspectedStore:
     """The store at one end, with this process's credentials. Nothing is sent yet.
 
-    `read_only` is for sources: what is derived from an account key then allows only reading.
+    `read_only` is for sources: what is derived from an account key then allows only reading, and
+    a folder lists its empty folders.
     `ask_crc64` is for sources whose bytes are moved: see RunConfig.source_crc64.
     """
     location = end.location
     if location.scheme is Scheme.FILE:
-        return _open_folder(Path(location.container), end.links)
+        return _open_folder(Path(location.container), end.links, read_only=read_only)
     if location.scheme is Scheme.AZURE:
         return _open_azure(end, environment, read_only=read_only, ask_crc64=ask_crc64)
     return _open_s3(end, environment)
@@ -79,11 +80,11 @@ def service_url(
     return None
 
 
-def _open_folder(path: Path, links: LinkPolicy) -> InspectedStore:
+def _open_folder(path: Path, links: LinkPolicy, *, read_only: bool) -> InspectedStore:
     from noria.workers.stores.local.store import LocalSettings, LocalStore
 
     root = path.parent if path.is_file() else path
-    return LocalStore(LocalSettings(root=root, links=links))
+    return LocalStore(LocalSettings(root=root, links=links, lists_empty_folders=read_only))
 
 
 def _open_azure(

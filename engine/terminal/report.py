@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from noria.engine.attribute_look import AttributeLook
 
 _REASONS = {
-    "folder_stub": "stubs and markers of folders: nothing to move",
+    "folder_stub": "stubs and markers of folders, and empty folders: no bytes to move",
     "not_current": "old versions, snapshots, deleted objects",
     "archived": "in an archive tier: rehydrate them at the source, then plan again",
     "customer_key": "encrypted with a key that the customer provides: Noria has no such key",
@@ -47,6 +47,7 @@ _CHANGES = {
     "expires_left": "without Expires, which the target does not have",
     "redirect_left": "without a website redirect, which the target does not have",
     "class_left": "in the target's own storage class or tier (target.storage_class sets one)",
+    "blob_type_left": "page and append blobs: as block blobs, or as objects",
     "retention_left": "without retention or legal hold (target.retention carries them)",
     "encryption_left": "encrypted as the target does by itself (target.encryption sets another)",
 }

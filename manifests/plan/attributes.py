@@ -100,6 +100,13 @@ ATTRIBUTES = (
         counted=(AttributeChange.CLASS_LEFT, Reason.ARCHIVED),
     ),
     AttributeFate(
+        attribute="Type of a page blob or an append blob",
+        to_s3="an object like any other",
+        to_azure="a block blob",
+        settings="run.unfit_others",
+        counted=(AttributeChange.BLOB_TYPE_LEFT,),
+    ),
+    AttributeFate(
         attribute="Encryption with keys of a key service",
         to_s3="as the bucket is set up, or as set",
         to_azure="as the account is set up",

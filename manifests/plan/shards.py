@@ -84,8 +84,10 @@ def _name(
     if not pc.any(faulty).as_py():
         return target_key, reason
     if options.names == "refuse":
-        # An empty `d/` marks a folder, as Azure's stubs do, where the target needs no mark.
-        marks = pc.and_(pc.equal(sizes, 0), pc.ends_with(keys, "/"))
+        # An empty `d/` marks a folder, as Azure's stubs do, where the target needs no mark. That of
+        # the source's prefix itself has no key below it.
+        marked = pc.or_(pc.ends_with(keys, "/"), pc.equal(keys, ""))
+        marks = pc.and_(pc.equal(sizes, 0), marked)
         faults = pc.if_else(marks, Reason.FOLDER_STUB.value, faults)
         return target_key, pc.if_else(faulty, faults, reason)
     escaped, left = escape(keys.filter(faulty), options)

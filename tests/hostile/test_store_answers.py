@@ -75,6 +75,13 @@ def test_what_is_whole_is_read() -> None:
         assert exchange(data, into=5).filled
 
 
+def test_a_header_in_latin_1_changes_no_other() -> None:
+    head = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nx-amz-meta-a: ü\r\n".encode()
+    headers = exchange(head + b"content-disposition: inline; filename=\xfc\r\n\r\n").headers
+    assert headers["x-amz-meta-a"] == "ü"
+    assert headers["content-disposition"] == "inline; filename=ü"
+
+
 @examples(150)
 @given(st.sampled_from([HELLO, CHUNKED]).flatmap(damaged), st.none() | st.integers(0, 9))
 def test_damaged_answers(data: bytes, into: int | None) -> None:

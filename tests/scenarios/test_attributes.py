@@ -101,7 +101,7 @@ def test_from_s3_to_s3_nothing_changes(make_move: Callable[..., Move]) -> None:
         move,
         "from/a",
         disposition=DISPOSITION,
-        Metadata={"with-hyphens": "1"},
+        Metadata={"with-hyphens": "1", "spaces": "two  of them", "json": '{"a":   1}'},
         Tagging="k=v",
     )
     job_file = move.job_file(
@@ -162,6 +162,21 @@ def test_from_s3_to_azure_by_policy(make_move: Callable[..., Move], policy: str)
         assert found.content_settings.content_disposition == expected
 
 
+def test_a_blob_that_changes_its_type_is_counted(
+    make_move: Callable[..., Move], other_container: ContainerClient
+) -> None:
+    """A disk that becomes a block blob is attached to no machine."""
+    move = make_move([])
+    with container_of(move) as source:
+        source.get_blob_client("disk").create_page_blob(1024)
+        source.get_blob_client("log").create_append_blob()
+        source.upload_blob("block", b"x")
+    to = f"az://{move.azurite.account}/{other_container.container_name}"
+    done = move.noria("run", move.job_file(target={"url": to}))
+    assert done["outcomes"] == {"TRANSFERRED": 3}
+    assert done["changes"] == {"blob_type_left": 2}
+
+
 def test_a_console_folder_and_an_azure_stub_have_one_verdict(
     make_move: Callable[..., Move],
 ) -> None:
@@ -171,6 +186,19 @@ def test_a_console_folder_and_an_azure_stub_have_one_verdict(
         source.upload_blob("e", b"", metadata={"hdi_isfolder": "true"})
         source.upload_blob("d/x", b"x")
     done = move.copy()
+    assert done["outcomes"] == {"SKIPPED": 2, "TRANSFERRED": 1}
+    assert done["causes"] == {"folder_stub": 2}
+
+
+def test_the_mark_of_the_prefix_itself_has_the_verdict_of_all_marks(
+    make_move: Callable[..., Move],
+) -> None:
+    """Consoles make `from/` for a folder `from`; below the prefix its key is empty."""
+    move = make_move([])
+    with container_of(move) as source:
+        for name, body in (("from/", b""), ("from/d/", b""), ("from/x", b"x")):
+            source.upload_blob(name, body)
+    done = move.noria("run", move.job_file(source={"url": f"{move.source}/from/"}))
     assert done["outcomes"] == {"SKIPPED": 2, "TRANSFERRED": 1}
     assert done["causes"] == {"folder_stub": 2}
 

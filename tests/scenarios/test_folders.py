@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from azure.storage.blob import ContentSettings
 
-from tests.support.moves import NORIA
+from noria.manifests.errors import AccessDenied
+from noria.workers.stores.local.store import LocalSettings, LocalStore
+from noria.workers.stores.protocol import PageRequest
+from tests.support.moves import NORIA, Move
 from tests.support.processes import LOCAL_WORKER, descendants, wait_until
 
 OBJECTS = 3_000
@@ -68,6 +75,51 @@ def test_a_full_target_stops_the_job_with_a_line_and_room_lets_it_go_on(
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, (out, err)
     assert json.loads(out)["outcomes"] == {"TRANSFERRED": OBJECTS}
+
+
+def test_what_was_stated_of_a_file_does_not_outlive_its_bytes(
+    make_move: Callable[..., Move], tmp_path: Path
+) -> None:
+    """The MD5 and the time that came with an object are not those of a file that was edited."""
+    move = make_move([])
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with move.azurite.client() as client:
+        container = client.get_container_client(move.container)
+        for name in ("edited", "kept"):
+            md5 = hashlib.md5(b"first", usedforsecurity=False).digest()
+            stated = ContentSettings(content_md5=bytearray(md5))
+            container.upload_blob(name, b"first", content_settings=stated)
+    down = move.job_file(target={"url": folder.as_uri()})
+    assert move.noria("run", down)["outcomes"] == {"TRANSFERRED": 2}
+    (folder / "edited").write_bytes(b"second")
+    os.utime(folder / "edited", (1_000_000_000, 1_000_000_000))
+    move.job = tmp_path / "up"
+    up = move.job_file(source={"url": folder.as_uri()}, target={"url": move.target})
+    assert move.noria("run", up)["outcomes"] == {"TRANSFERRED": 2}
+    s3 = move.seaweedfs.client()
+    times = {
+        name: float(s3.head_object(Bucket=move.bucket, Key=name)["Metadata"]["mtime"])
+        for name in ("edited", "kept")
+    }
+    s3.close()
+    assert times == {"edited": 1_000_000_000, "kept": (folder / "kept").stat().st_mtime}
+
+
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path) -> None:
+    """A plan of the rest would lose what is in there. The kernel refuses nothing to root."""
+    source = tmp_path / "source"
+    (source / "closed").mkdir(parents=True)
+    store = LocalStore(LocalSettings(root=source))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", raise_denied)
+        with pytest.raises(AccessDenied, match="list each folder") as caught:
+            store.list_page(PageRequest(prefix="closed/"))
+    assert caught.value.key == "closed/"
+
+
+def raise_denied(_: int) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_drafts_of_a_killed_run_are_gone_after_the_next(source: Path, tmp_path: Path) -> None:

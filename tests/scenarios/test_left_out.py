@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 from tests.support.moves import NORIA, Move, plain
 
@@ -43,6 +46,38 @@ def test_what_a_folder_holds_beside_files_has_an_outcome(tmp_path: Path) -> None
     assert done["causes"] == {"link": 2, "name_refused": 1, "special_file": 2}
     assert (target / ".noria-notes").read_text() == "a user's own"
     assert (target / "below/.noria-draft-list").read_text() == "another one"
+    assert done["reconciled"]
+
+
+def test_empty_folders_are_counted(tmp_path: Path) -> None:
+    """PostgreSQL does not start without its empty folders (rclone#3453)."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder in (source / "pg_tblspc", source / "below/empty", target / "made before"):
+        folder.mkdir(parents=True)
+    (source / "below/full").mkdir()
+    (source / "below/full/file").write_text("x")
+    done = copy_folder(source, target, tmp_path / "job", 0)
+    assert done["outcomes"] == {"SKIPPED": 2, "TRANSFERRED": 1}
+    assert done["causes"] == {"folder_stub": 2}
+    assert done["reconciled"]
+
+
+@pytest.mark.parametrize("seconds", [2**55, 2**62, -(2**55)])
+def test_a_time_that_no_timestamp_holds_ends_no_plan(seconds: int, tmp_path: Path) -> None:
+    """File systems in memory keep times that the columns of a plan cannot."""
+    folder = Path("/dev/shm") / f"noria-{uuid.uuid4().hex}"
+    folder.mkdir()
+    try:
+        for name in ("odd", "plain"):
+            (folder / name).write_text("x")
+        subprocess.run(["touch", "-d", f"@{seconds}", folder / "odd"], check=True)
+        if (folder / "odd").stat().st_mtime != seconds:
+            pytest.skip("this file system keeps no such time")
+        (tmp_path / "target").mkdir()
+        done = copy_folder(folder, tmp_path / "target", tmp_path / "job", 0)
+    finally:
+        shutil.rmtree(folder)
+    assert done["outcomes"] == {"TRANSFERRED": 2}
     assert done["reconciled"]
 
 

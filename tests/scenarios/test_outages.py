@@ -64,6 +64,20 @@ def finished(process: subprocess.Popen[str], move: Move) -> dict[str, Any]:
     return done
 
 
+@pytest.mark.parametrize("end", ["source", "target"])
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_plan_does_not_fail_for_what_passes_at_its_first_request(
+    move: Move, far: dict[str, FaultProxy], end: str, trouble: str
+) -> None:
+    far[end].add(Fault(match=on(), action=TROUBLES[trouble], times=2))
+    move.noria("plan", move.job_file())
+
+
+def test_a_store_that_is_busy_is_no_wrong_usage(move: Move, far: dict[str, FaultProxy]) -> None:
+    far["target"].add(Fault(match=on(), action=TROUBLES["503"], times=None))
+    assert "SlowDown" in move.noria("plan", move.job_file(), exit_code=3)["error"]
+
+
 @pytest.mark.parametrize(
     ("end", "trouble"), [("source", "reset"), ("target", "503"), ("target", "500")]
 )

@@ -30,6 +30,7 @@ EXAMPLES: dict[AttributeChange, tuple[Attributes, str, AttributePolicy]] = {
     AttributeChange.EXPIRES_LEFT: (Attributes(expires="0"), "azure", LEAVE),
     AttributeChange.REDIRECT_LEFT: (Attributes(website_redirect="/x"), "azure", LEAVE),
     AttributeChange.CLASS_LEFT: (Attributes(storage_class="COLD"), "s3", LEAVE),
+    AttributeChange.BLOB_TYPE_LEFT: (Attributes(blob_type="PageBlob"), "azure", LEAVE),
     AttributeChange.RETENTION_LEFT: (Attributes(legal_hold=True), "azure", LEAVE),
     AttributeChange.ENCRYPTION_LEFT: (Attributes(encryption="aws:kms"), "s3", LEAVE),
 }

@@ -132,7 +132,7 @@ def read_one_head(connection: Connection) -> tuple[int, Headers]:
         if len(connection.pending) > HEAD_BYTES_MAX:
             raise ProtocolError("the head of the response does not end")
         connection.receive()
-    lines = _decode(connection.take(end + 4)[:end]).split("\r\n")
+    lines = _decoded_lines(connection.take(end + 4)[:end])
     version, _, rest = lines[0].partition(" ")
     if version not in ("HTTP/1.1", "HTTP/1.0") or not _STATUS.match(rest):
         raise ProtocolError("the response is not HTTP/1.1")
@@ -145,15 +145,23 @@ def read_one_head(connection: Connection) -> tuple[int, Headers]:
     return int(rest[:3]), headers
 
 
-def _decode(head: bytes) -> str:
-    """Decode as UTF-8 if possible, else as Latin-1, one character for each byte (RFC 9110, 5.5).
+def _decoded_lines(head: bytes) -> list[str]:
+    """Decode each line as UTF-8 if possible, else as Latin-1 (RFC 9110, 5.5: opaque bytes).
 
-    Stores return metadata in UTF-8.
+    Stores return metadata in UTF-8. What another client wrote into one header is no reason to read
+    the others in another way.
     """
     try:
-        return head.decode()
+        return head.decode().split("\r\n")
     except UnicodeDecodeError:
-        return head.decode("latin-1")
+        return [_decoded(line) for line in head.split(b"\r\n")]
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 def read_body(

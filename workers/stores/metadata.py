@@ -28,8 +28,6 @@ MTIME: Final = "mtime"
 _OWN: Final = (TXID, MTIME)
 _WORD_BYTES: Final = 45
 """UTF-8 bytes in one encoded word: 60 characters of base64; RFC 2047 allows 75 in total."""
-_SAFE = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
-"""Single spaces only, because signatures fold runs of spaces."""
 _ASCII = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -73,8 +71,12 @@ def split_provenance(
 
 
 def encode_words(value: str, *, key: str) -> str:
-    """Return a metadata value as an S3 header: unchanged if safe, else as encoded words."""
-    if _SAFE.fullmatch(value) and "=?" not in value:
+    """Return a metadata value as an S3 header: as it is, or as encoded words if it would change.
+
+    Servers other than Amazon's hand out encoded words as they are, so nothing is encoded without
+    need. Runs of spaces need none: signatures fold them, headers do not.
+    """
+    if is_ascii(value) and "=?" not in value:
         return value
     if _CONTROL.search(value):
         raise TargetRefused("a metadata value contains a control character: remove it", key=key)

@@ -24,7 +24,7 @@ PRINTABLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=
 @given(PRINTABLE)
 def test_every_printable_value_comes_back(value: str) -> None:
     sent = encode_words(value, key="k")
-    assert re.fullmatch(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*", sent)
+    assert re.fullmatch(r"(?:[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?", sent)
     assert all(len(word) <= 75 for word in sent.split(" ") if word.startswith("=?"))
     assert decode_words(sent) == value
 
@@ -32,6 +32,11 @@ def test_every_printable_value_comes_back(value: str) -> None:
 @pytest.mark.parametrize("value", ["plain", "two words", "x=?y", "=?x?=", "=?UTF-8?B?YQ==?="])
 def test_values_that_look_encoded_come_back(value: str) -> None:
     assert decode_words(encode_words(value, key="k")) == value
+
+
+@pytest.mark.parametrize("value", ["", "a  b", "a b", '{"a":  1}'])
+def test_plain_values_are_sent_as_they_are(value: str) -> None:
+    assert encode_words(value, key="k") == value
 
 
 def test_words_of_other_writers_are_read() -> None:

@@ -105,12 +105,19 @@ def blob_head(headers: Mapping[str, str], *, size: int, crc64nvme: int | None) -
             metadata=metadata,
             modified_seconds=modified_seconds(headers) if modified is None else modified,
             storage_class=_own_tier(headers),
+            blob_type=_special_type(headers),
             retain_mode=_retain_mode(headers.get(_POLICY + "mode")),
             retain_until=_retain_until(headers.get(_POLICY + "until-date")),
             legal_hold=headers.get(_HOLD) == "true",
             content_md5=headers.get("x-ms-blob-content-md5") or headers.get("content-md5"),
         ),
     )
+
+
+def _special_type(headers: Mapping[str, str]) -> str | None:
+    """Return the type of a blob that is not the one that Noria writes."""
+    kind = headers.get("x-ms-blob-type")
+    return None if kind == "BlockBlob" else kind
 
 
 def _own_tier(headers: Mapping[str, str]) -> str | None:

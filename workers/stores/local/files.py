@@ -38,6 +38,13 @@ XATTR: Final = "user.noria"
 COPY_BYTES: Final = 8 * 1024 * 1024
 READ_BYTES: Final = 1024 * 1024
 """Bytes read in one call: they are still in a core's cache when they are hashed."""
+TIME_GRAIN_SECONDS: Final = 2.0
+"""Of the coarsest file system (FAT): times that are nearer to each other are the same."""
+_WRITE: Final = "give this user the right to write below the root"
+_LIST: Final = (
+    "give this user the right to list each folder below the root, and to write there if it is the "
+    "target"
+)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _PASSING: Final = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 _NO_ATTRIBUTES: Final = (errno.ENOTSUP, errno.ENODATA, errno.EPERM)
@@ -180,6 +187,8 @@ def file_head(file: int, status: os.stat_result) -> ObjectHead:
         plain = Attributes(modified_seconds=status.st_mtime)
         return ObjectHead(size=status.st_size, etag=file_etag(status), attributes=plain)
     fields = {**asdict(metadata.attributes), "tags": {}}
+    if not _is_as_written(metadata.attributes, status):
+        fields |= {"modified_seconds": status.st_mtime, "content_md5": None}
     return ObjectHead(
         size=status.st_size,
         etag=file_etag(status),
@@ -187,6 +196,15 @@ def file_head(file: int, status: os.stat_result) -> ObjectHead:
         tag_count=len(metadata.attributes.tags),
         attributes=Attributes(**fields),
     )
+
+
+def _is_as_written(attributes: Attributes, status: os.stat_result) -> bool:
+    """Return False if somebody wrote to a file since Noria gave it its time of modification.
+
+    What was stated of its bytes, and when they were written, is of others then.
+    """
+    modified = attributes.modified_seconds
+    return modified is not None and abs(status.st_mtime - modified) < TIME_GRAIN_SECONDS
 
 
 def file_etag(status: os.stat_result) -> str:
@@ -225,7 +243,7 @@ def _by_errno(number: int, purpose: Purpose) -> tuple[type[NoriaError], str]:
             return SourceMissing, "plan again if it was not meant to be deleted"
         return permanent(purpose)
     if number in (errno.EACCES, errno.EPERM):
-        return AccessDenied, "give this user the right to write below the root"
+        return AccessDenied, _LIST if purpose is Purpose.CONTROL else _WRITE
     if purpose is Purpose.PART and number == errno.ENOENT:
         return UploadLost, "start another upload"
     if purpose.makes_object and number == errno.EEXIST:

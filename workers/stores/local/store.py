@@ -96,6 +96,11 @@ class LocalSettings:
     root: Path
     links: LinkPolicy = LinkPolicy.SKIP
     """What a listing does with symbolic links. Nothing is written through one."""
+    lists_empty_folders: bool = False
+    """List a folder without entries as a folder's stub, so that a source's is not lost unseen.
+
+    False for targets, where folders come and go with the files in them.
+    """
 
 
 class LocalStore:
@@ -108,6 +113,7 @@ class LocalStore:
     ) -> None:
         self._root = settings.root
         self._links = settings.links
+        self._lists_empty_folders = settings.lists_empty_folders
         follows = settings.links is LinkPolicy.FOLLOW
         self._files = (FollowedFolder if follows else ConfinedFolder)(settings.root)
         self.capabilities = capabilities
@@ -157,14 +163,17 @@ class LocalStore:
                     found.append(entry.stat(follow_symlinks=follow and kind is None))
                     names.append(key)
                     kinds.append(kind)
+            if self._lists_empty_folders and path and not entries and folder >= 0 and not start:
+                found.append(os.fstat(folder))
+                names.append(request.prefix)
+                kinds.append(None)
         columns = {
             "key": names,
             "size": [status.st_size if stat.S_ISREG(status.st_mode) else 0 for status in found],
             "blob_type": pa.array(kinds, pa.string()),
+            "is_folder": [name.endswith("/") for name in names],
             "etag": [file_etag(status) for status in found],
-            "last_modified": pa.array(
-                [status.st_mtime_ns // 1_000_000 for status in found], pa.timestamp("ms", tz="UTC")
-            ),
+            "last_modified": pa.array(map(_modified_ms, found), pa.timestamp("ms", tz="UTC")),
         }
         return Page(batch=inventory_batch(columns, len(names)), prefixes=below)
 
@@ -513,7 +522,8 @@ class LocalStore:
 
         The root, whose path is empty, must be there.
         """
-        with mapped(Purpose.CONTROL, None), contextlib.ExitStack() as stack:
+        key = "/".join([*path, ""]) if path else None
+        with mapped(Purpose.CONTROL, key), contextlib.ExitStack() as stack:
             folder, entries = -1, []
             if path is not None:
                 try:
@@ -524,6 +534,12 @@ class LocalStore:
                     if not path:
                         raise
             yield folder, entries
+
+
+def _modified_ms(status: os.stat_result) -> int | None:
+    """Return the time of modification; None for one that no timestamp of 64 bits can hold."""
+    milliseconds = status.st_mtime_ns // 1_000_000
+    return milliseconds if -(2**63) <= milliseconds < 2**63 else None
 
 
 def _path(key: str) -> list[str] | None:

@@ -87,6 +87,8 @@ if TYPE_CHECKING:
 
 COMPLETE_SECONDS: Final = 600.0
 """CompleteMultipartUpload may take several minutes to process (Amazon S3 API Reference)."""
+_COMPLETED: Final = ("CompleteMultipartUploadResult", "CompleteMultipartUploadResponse")
+"""Roots of its answer, in Amazon's spelling and in moto's."""
 
 
 NO_PART: Final = PartRecord(number=1, size=0, etag="0" * 32, crc64nvme=0, chunks=b"")
@@ -393,7 +395,7 @@ class S3Store:
         # S3 sends the 200 before it has done the work; only the body says how that ended.
         result = self._result(response, Purpose.COMMIT, key)
         etag = plain_etag(result.findtext("ETag") or "")
-        if result.tag != "CompleteMultipartUploadResult" or not etag:
+        if result.tag not in _COMPLETED or not etag:
             raise refusal(response, Purpose.COMMIT, key)
         return Written(
             etag=etag,
