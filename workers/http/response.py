@@ -148,8 +148,8 @@ def read_one_head(connection: Connection) -> tuple[int, Headers]:
 def _decoded_lines(head: bytes) -> list[str]:
     """Decode each line as UTF-8 if possible, else as Latin-1 (RFC 9110, 5.5: opaque bytes).
 
-    Stores return metadata in UTF-8. What another client wrote into one header is no reason to read
-    the others in another way.
+    Stores return metadata in UTF-8. What another client wrote into one header does not make
+    the others be read in another way.
     """
     try:
         return head.decode().split("\r\n")

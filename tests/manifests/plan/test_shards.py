@@ -163,7 +163,8 @@ def reasons(rows: list[dict[str, Any]], options: PlanOptions | None = None) -> l
         ({"metadata": json.dumps({"name": "v" * 3000})}, Reason.METADATA_TOO_LARGE),
         ({"key": "k" * 1024}, None),
         ({"key": "k" * 1025}, Reason.NAME_TOO_LONG),
-        ({"key": ""}, Reason.NAME_REFUSED),
+        ({"key": "", "size": 0}, Reason.FOLDER_STUB),
+        ({"key": "", "size": 1}, Reason.NAME_REFUSED),
     ],
 )
 def test_every_reason(row: dict[str, Any], reason: Reason | None) -> None:
