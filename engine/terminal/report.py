@@ -32,7 +32,7 @@ _REASONS = {
     "name_merged": "the target would store it under another name (plan.names = escape maps it)",
     "name_refused": "the target refuses the name (plan.names = escape maps it)",
     "name_not_utf8": "a file name that is not UTF-8: rename it (convmv does that), then plan again",
-    "link": "symbolic links: they are not followed",
+    "link": 'symbolic links: they are not followed (source.links = "follow" does)',
     "special_file": "sockets, pipes and devices: nothing to move",
 }
 _CHANGES = {
