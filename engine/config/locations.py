@@ -195,7 +195,8 @@ def parse_location(url: str) -> Location:
         gs = "; Google Cloud Storage speaks S3 at https://storage.googleapis.com"
         raise ConfigurationError(
             f"{shown(url)} is not a location; write az://ACCOUNT/CONTAINER/PREFIX, "
-            f"s3://BUCKET/PREFIX, or a path that begins with / or ./{gs if scheme in ('gs', 'gcs') else ''}"
+            "s3://BUCKET/PREFIX, or a path that begins with / or ./"
+            f"{gs if scheme in ('gs', 'gcs') else ''}"
         )
     if scheme == Scheme.FILE:
         if not rest.startswith("/"):
