@@ -256,9 +256,16 @@ def _kept(protection: Protection, *, wrote_objects: bool) -> Iterator[Finding]:
             "none needed; conditions, names and attributes are taken for bad as they may be: to "
             "have them tried, switch the default retention on after the move",
         )
+    elif not wrote_objects:
+        yield _note(
+            "retention",
+            "what is written cannot be deleted again, so that one object alone was tried here",
+            "none needed if the right to delete is left out on purpose; conditions, names and "
+            "attributes are taken for bad as they may be",
+        )
     elif protection.locks:
         yield _ok("retention", "objects can be locked, and by default are not")
-    elif protection.locks is None and wrote_objects:
+    elif protection.locks is None:
         yield _ok("retention", "canaries could be deleted again")
     if protection.versioned:
         yield _ok("versions", "kept; canaries are deleted by their version's id")
