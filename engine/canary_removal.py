@@ -68,10 +68,11 @@ class CanaryRemoval:
         """Drop the note of this probe once nothing is left of it."""
         self._note = note
 
-    def finish(self) -> int:
+    def finish(self, *, silently: bool = False) -> int:
         """Wait until all are removed; return how many could not be. May be repeated.
 
-        If the target does not even list them, that counts as one.
+        If the target does not even list them, that counts as one. Both are logged, unless the
+        caller says so itself.
         """
         self.begin()
         if self._call is None:
@@ -80,11 +81,12 @@ class CanaryRemoval:
             self._left = self._call.result()
         except NoriaError as error:
             self._left = 1
-            log.warning("the probe's canaries cannot be removed: %s", error.message)
+            if not silently:
+                log.warning("the probe's canaries cannot be removed: %s", error.message)
         else:
             assert self._canaries is not None, "there is a call"
             self.left_names = self._canaries.left
-            if self._left:
+            if self._left and not silently:
                 log.warning(
                     "%d canaries of the probe are left below %s: delete them there, or allow the "
                     "target's credentials to delete, then run again",
@@ -168,13 +170,13 @@ def lone_probe_root(end: EndConfig, environment: Mapping[str, str] = os.environ)
     return None
 
 
-def remove_of_killed_plan(root: Path | None) -> int | None:
+def remove_of_killed_plan(root: Path | None, *, silently: bool = False) -> int | None:
     """Remove what a plan that was killed before it had a job has left at its target.
 
     Return how many canaries and uploads could not be removed; None if there was no such plan.
     """
     removal = None if root is None else ProbeNote(root).removal()
-    return None if removal is None else removal.finish()
+    return None if removal is None else removal.finish(silently=silently)
 
 
 def pending_removal(directory: JobDirectory, target: TargetStore, prefix: str) -> CanaryRemoval:

@@ -127,7 +127,7 @@ def _examine_source(end: EndConfig, config: JobConfig | None) -> EndDiagnosis:
 def _examine_target(end: EndConfig, root: Path | None) -> EndDiagnosis:
     found = EndDiagnosis(role="target", url=str(end.location))
     with _reached(found, "reach"):
-        remove_of_killed_plan(root)
+        remove_of_killed_plan(root, silently=True)
         with TargetLook(end, probe_token(root or Path("/"), end), THOROUGH) as look:
             _describe_service(found, look.store, end.location.prefix)
             look.check()
@@ -171,7 +171,7 @@ def _describe_service(found: EndDiagnosis, store: InspectedStore, prefix: str) -
 
 
 def _describe_removal(found: EndDiagnosis, look: TargetLook) -> None:
-    left = look.removal.finish()
+    left = look.removal.finish(silently=True)
     found.canaries_left = look.removal.left_names
     if left and not found.canaries_left:
         found.findings.append(

@@ -167,7 +167,8 @@ def source_findings(
         yield _note("read", "nothing was found that could be read", "check the prefix")
     if rights.reads is Granted.YES:
         yield _source_tags(rights.reads_tags)
-    yield from _too_many(rights, provider)
+    if provider != "local":  # a file's owner may write it, and that is nobody's doing
+        yield from _too_many(rights, provider)
     if protection.versioned:
         yield _note(
             "versions",
@@ -256,9 +257,16 @@ def _kept(protection: Protection, *, wrote_objects: bool) -> Iterator[Finding]:
             "none needed; conditions, names and attributes are taken for bad as they may be: to "
             "have them tried, switch the default retention on after the move",
         )
+    elif not wrote_objects:
+        yield _note(
+            "retention",
+            "what is written cannot be deleted again, so that one object alone was tried here",
+            "none needed if the right to delete is left out on purpose; conditions, names and "
+            "attributes are taken for bad as they may be",
+        )
     elif protection.locks:
         yield _ok("retention", "objects can be locked, and by default are not")
-    elif protection.locks is None and wrote_objects:
+    elif protection.locks is None:
         yield _ok("retention", "canaries could be deleted again")
     if protection.versioned:
         yield _ok("versions", "kept; canaries are deleted by their version's id")

@@ -273,13 +273,14 @@ class TargetLook:
     def _keeps_canaries(self) -> bool:
         """Return True if the target would keep an object: one is tried if it does not say.
 
-        Azure deletes no current version by its id, and says so of its own policies only to an
-        identity.
+        Also before many are written, for credentials may lack the right to delete them. Azure says
+        of its own policies only to an identity; a plan does not wait for two more answers there.
         """
         protection = self.protection()
-        if protection.locks is None and self.store.provider != "azure":
-            return not self._canaries.can_go()
-        return protection.keeps_canaries
+        if protection.keeps_canaries:
+            return True
+        unknown = protection.locks is None and self.store.provider != "azure"
+        return (unknown or self._effort is not QUICK) and not self._canaries.can_go()
 
     def _probe(self) -> TargetFacts:
         try:

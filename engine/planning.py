@@ -122,6 +122,11 @@ def _plan(config: JobConfig, root: Path, say: Say) -> Prepared:
         # What sorts the plan takes a tenth of a second to load: while answers are on their way.
         BackgroundCall(partial(importlib.import_module, "duckdb"), "imports")
         directory = _create(config, root, source, target, token)
+        if not target.facts().wrote_objects:
+            say(
+                "what is written to the target cannot be deleted again, so that nothing but parts "
+                "was tried there: no condition is relied on"
+            )
         with directory.hold():
             try:
                 ready = finish_plan(directory, say, source, named=config)

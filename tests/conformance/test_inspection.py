@@ -26,7 +26,7 @@ def names(place: Place) -> list[str]:
 
 
 def test_rights_are_asked_for_and_nothing_changes(place: Place) -> None:
-    place.put("a", b"x")
+    place.put("below/a", b"x")
     rights = source_rights(private(place.store), place.prefix)
     if place.kind == "rclone_s3":
         assert rights.reads_tags is Granted.UNCLEAR, "it answers with the object"
@@ -35,7 +35,7 @@ def test_rights_are_asked_for_and_nothing_changes(place: Place) -> None:
     assert target_rights(private(place.store), place.prefix) == TargetRights(
         lists_uploads=Granted.YES, aborts_uploads=Granted.YES, lists_outside=Granted.YES
     )
-    assert names(place) == [place.key("a")]
+    assert names(place) == [place.key("below/a")]
     assert list(place.store.list_uploads(place.prefix)) == []
     if place.kind == "seaweedfs":
         assert [version.is_marker for version in place.store.list_versions(place.prefix)] == [False]

@@ -120,6 +120,11 @@ def test_rights_of_azure_end_at_the_container() -> None:
     assert marks(source_findings(rights, Protection(), provider="azure", must_list=True)) == {}
 
 
+def test_who_owns_a_folder_may_write_it() -> None:
+    rights = replace(LEAST, writes=Granted.YES, deletes=Granted.YES, lists_outside=Granted.YES)
+    assert marks(source_findings(rights, Protection(), provider="local", must_list=True)) == {}
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [

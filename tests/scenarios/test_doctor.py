@@ -111,6 +111,8 @@ def test_what_lacks_is_said_and_ends_with_2(
     assert marks(found, "target")["delete"] == "lacks"
     (end,) = found["ends"]
     assert set(end["canaries_left"]) == keys_of(move.seaweedfs, move.bucket)
+    objects = {key for key in end["canaries_left"] if not key.endswith("/parts")}
+    assert len(objects) == 1, "one told that what is written cannot be deleted"
     found = doctor(move, move.source, "s3://no-such-bucket-here", exit_code=2)
     assert marks(found, "target")["reach"] == "lacks"
     assert marks(found, "source")["read"] == "ok"

@@ -183,14 +183,15 @@ def diagnosed(patient: Patient) -> dict[str, Any]:
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "AZURE_", "NORIA_"))
     }
-    ended = subprocess.run(
-        [NORIA, "doctor", *named, *patient.options, "--json"],
-        env={**environment, **patient.environment},
-        text=True,
-        capture_output=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as cache:
+        ended = subprocess.run(
+            [NORIA, "doctor", *named, *patient.options, "--json"],
+            env={**environment, **patient.environment, "XDG_CACHE_HOME": cache},
+            text=True,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
     if ended.returncode not in (0, 2):
         raise RuntimeError(f"{patient.name}: {ended.stdout}{ended.stderr}")
     document: dict[str, Any] = json.loads(ended.stdout)

@@ -17,7 +17,8 @@ from typing import Final, Protocol
 
 from noria.manifests.errors import AccessDenied, NoriaError
 from noria.workers.stores.background import BackgroundCall
-from noria.workers.stores.protocol import PageRequest, SourceStore, TargetStore
+from noria.workers.stores.listing import Listing
+from noria.workers.stores.protocol import SourceStore, TargetStore
 
 NOBODYS_NAME: Final = ".noria-asks-"
 """Begins names that are asked about and never written."""
@@ -120,9 +121,10 @@ def source_rights(store: InspectedStore, prefix: str, key: str | None = None) ->
     found: list[str] = [] if key is None else [key]
 
     def list_first() -> None:
-        page = store.list_page(PageRequest(prefix=prefix, deep=True))
-        if key is None:
-            found.extend(page.batch.column("key").to_pylist()[:1])
+        with Listing(store, prefix, streams=1) as listing:
+            first = next((batch["key"][0].as_py() for batch in listing if batch.num_rows), None)
+        if key is None and first is not None:
+            found.append(first)
 
     lists = _granted(list_first)
     reads = tags = Granted.UNCLEAR

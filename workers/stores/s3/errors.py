@@ -30,7 +30,7 @@ _REGION: Final = re.compile(r"[a-z0-9-]{1,40}")
 _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
     **dict.fromkeys(
         ("AccessDenied", "AccountProblem", "AllAccessDisabled", "NotSignedUp"),
-        (AccessDenied, "grant the rights that the README lists, on this bucket"),
+        (AccessDenied, "grant the rights that RIGHTS.md lists, on this bucket"),
     ),
     **dict.fromkeys(
         ("InvalidAccessKeyId", "SignatureDoesNotMatch"),
