@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.clouds.conftest import LAKE, TAGGED, TAGS, Lakes, lake_with
 from tests.clouds.profiles import PROFILES, CloudProfile
 from tests.clouds.proxy import CloudProxy
 from tests.clouds.rules import refused
-from tests.support.fault_proxy.rules import Fault, on
+from tests.support.fault_proxy.rules import Fault, Operation, on
 
 
 def named(name: str) -> CloudProfile:
@@ -76,6 +77,20 @@ def test_a_bucket_of_another_region_is_named_before_anything_is_written(
     done = lakes.move(source, target, cloud, at_cloud="target", exit_code=2)
     assert "eu-west-3" in done["error"]
     assert cloud.methods() <= {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize("end", ["source", "target"])
+def test_a_store_that_is_busy_when_a_job_is_planned_is_asked_again(
+    lakes: Lakes, play: Play, end: Literal["source", "target"]
+) -> None:
+    """Throttling is never about what the user wrote, so it does not end a plan as wrong usage."""
+    cloud = play(named("scality"))
+    busy = refused(503, "SlowDown", "Please reduce your request rate.")
+    cloud.add(Fault(match=on(Operation.LIST, Operation.HEAD), action=busy, times=3))
+    source, target = (lakes.place(azure=end != here) for here in ("source", "target"))
+    lakes.fill(source)
+    done = lakes.move(source, target, cloud, at_cloud=end)
+    assert (done["outcomes"], done["reconciled"]) == ({"TRANSFERRED": len(LAKE)}, True)
 
 
 def test_tags_that_a_server_drops_without_a_word_are_refused_or_counted(
