@@ -74,9 +74,10 @@ def encode_words(value: str, *, key: str) -> str:
     """Return a metadata value as an S3 header: as it is, or as encoded words if it would change.
 
     Servers other than Amazon's hand out encoded words as they are, so nothing is encoded without
-    need. Runs of spaces need none: signatures fold them, headers do not.
+    need. Runs of spaces need none: signatures fold them, headers do not. An empty value does:
+    SeaweedFS drops its name.
     """
-    if is_ascii(value) and "=?" not in value:
+    if value and is_ascii(value) and "=?" not in value:
         return value
     if _CONTROL.search(value):
         raise TargetRefused("a metadata value contains a control character: remove it", key=key)

@@ -34,7 +34,7 @@ def test_values_that_look_encoded_come_back(value: str) -> None:
     assert decode_words(encode_words(value, key="k")) == value
 
 
-@pytest.mark.parametrize("value", ["", "a  b", "a b", '{"a":  1}'])
+@pytest.mark.parametrize("value", ["a  b", "a b", '{"a":  1}'])
 def test_plain_values_are_sent_as_they_are(value: str) -> None:
     assert encode_words(value, key="k") == value
 
