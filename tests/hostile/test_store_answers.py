@@ -297,6 +297,30 @@ def test_documents_that_are_damaged(reader: tuple[bytes, Any, Any], data: st.Dat
     check_page(read_document(data.draw(damaged(whole)), parse_root, parse))
 
 
+PAGES: dict[str, tuple[Callable[[ElementTree.Element], tuple[Any, Any]], str]] = {
+    "ListPartsResult": (s3_xml.parse_parts, "<NextPartNumberMarker>7</NextPartNumberMarker>"),
+    "ListMultipartUploadsResult": (
+        s3_xml.parse_uploads,
+        "<NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>u</NextUploadIdMarker>",
+    ),
+    "ListVersionsResult": (
+        s3_xml.parse_versions,
+        "<NextKeyMarker>k</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker>",
+    ),
+}
+
+
+@pytest.mark.parametrize("root", PAGES)
+@pytest.mark.parametrize("said", [None, "true", "True", "false", "False"])
+def test_a_page_that_goes_on_is_not_the_last(root: str, said: str | None) -> None:
+    """Whether it says so in another spelling, or by its marker alone."""
+    read, marker = PAGES[root]
+    truncated = "" if said is None else f"<IsTruncated>{said}</IsTruncated>"
+    page = f"<{root}>{truncated}{marker}</{root}>"
+    ends = read(s3_xml.parse_root(page.encode()))[1] is None
+    assert ends == (said in ("false", "False"))
+
+
 @pytest.mark.parametrize("said", ["", "<KeyCount>2</KeyCount>", "<IsTruncated/>"])
 def test_a_page_that_does_not_say_it_is_the_last_is_no_empty_bucket(said: str) -> None:
     page = f"<ListBucketResult><EncodingType>url</EncodingType>{said}</ListBucketResult>"

@@ -118,6 +118,31 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path) -> None:
     assert caught.value.key == "closed/"
 
 
+@pytest.mark.parametrize("size", [1, 20 << 20])
+@pytest.mark.parametrize("stands", ["folder", "link", "pipe"])
+def test_what_stands_in_the_way_of_a_file_fails_it_at_once(
+    stands: str, size: int, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir()
+    (source / "name").write_bytes(b"x" * size)
+    (source / "other").write_bytes(b"x")
+    if stands == "folder":
+        (target / "name").mkdir()
+    elif stands == "link":
+        (target / "name").symlink_to("nowhere")
+    else:
+        os.mkfifo(target / "name")
+    process = copy(source, target, tmp_path / "job")
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    done = json.loads(out)
+    assert done["outcomes"] == {"FAILED": 1, "TRANSFERRED": 1}, err
+
+
 def raise_denied(_: int) -> None:
     raise PermissionError(errno.EACCES, "Permission denied")
 

@@ -101,9 +101,10 @@ def test_what_is_journalled_is_not_done_again(make_job: MakeJob) -> None:
     done = job.context.counters.total(Counter.PARTS)
     assert 2 <= done < 8
     before = job.sent()
-    job.receipts(job.run(job.lease()))
+    receipts = job.receipts(job.run(job.lease()))
     expect_all(job)
     assert job.sent() - before == 40 * MIB - done * 5 * MIB
+    assert receipts["z"].bytes_moved == 40 * MIB, "what an earlier attempt sent is part of the sum"
 
 
 def test_a_cut_lease_ends_early_and_the_rest_can_be_leased(make_job: MakeJob) -> None:

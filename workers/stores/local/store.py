@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import json
 import os
 import secrets
@@ -476,7 +477,7 @@ class LocalStore:
         os.fsync(file)
         with self._files.folder(path[:-1], make=True) as into:
             if self.capabilities.if_absent:
-                os.link(name, path[-1], src_dir_fd=folder, dst_dir_fd=into, follow_symlinks=False)
+                _link(name, folder, path[-1], into)
             else:
                 os.replace(name, path[-1], src_dir_fd=folder, dst_dir_fd=into)
             sync_folder(into)
@@ -534,6 +535,21 @@ class LocalStore:
                     if not path:
                         raise
             yield folder, entries
+
+
+def _link(name: str, folder: int, new_name: str, into: int) -> None:
+    """Give a file a second name in the folder `into`. Raises OSError: EISDIR for a folder's name.
+
+    The kernel says EEXIST for that, too, as if an object came first, and none would ever be found.
+    """
+    try:
+        os.link(name, new_name, src_dir_fd=folder, dst_dir_fd=into, follow_symlinks=False)
+    except FileExistsError:
+        with contextlib.suppress(FileNotFoundError):
+            standing = os.stat(new_name, dir_fd=into, follow_symlinks=False)
+            if stat.S_ISDIR(standing.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
+        raise
 
 
 def _modified_ms(status: os.stat_result) -> int | None:

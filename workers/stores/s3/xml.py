@@ -81,6 +81,18 @@ def _check_last(root: ElementTree.Element, entries: int) -> None:
         raise ValueError("a page without a marker does not say that it is the last one")
 
 
+def _goes_on(root: ElementTree.Element, marker: str) -> bool:
+    """Return True if another page follows: as the page says, in any spelling, else by its marker.
+
+    Some lists may do without: what is taken for their end would hide open uploads and versions.
+    """
+    truncated = root.findtext("IsTruncated")
+    if truncated is None:
+        # rclone's last page of parts says neither, but for a marker of 0.
+        return root.findtext(marker, "") not in ("", "0")
+    return truncated.strip().lower() == "true"
+
+
 def without_folder(page: Page, prefix: str) -> Page:
     """Drop the empty folder that SeaweedFS 4.48 lists as an object if its name is the prefix.
 
@@ -103,7 +115,7 @@ def parse_parts(root: ElementTree.Element) -> tuple[list[ListedPart], str | None
         )
         for item in root.iterfind("Part")
     ]
-    if root.findtext("IsTruncated") != "true":
+    if not _goes_on(root, "NextPartNumberMarker"):
         return parts, None
     return parts, str(int(root.findtext("NextPartNumberMarker", "")))
 
@@ -121,7 +133,7 @@ def parse_uploads(root: ElementTree.Element) -> tuple[list[ListedUpload], tuple[
         )
         for item in root.iterfind("Upload")
     ]
-    if root.findtext("IsTruncated") != "true":
+    if not _goes_on(root, "NextUploadIdMarker"):
         return uploads, None
     return uploads, (
         decode(root.findtext("NextKeyMarker", "")),
@@ -145,7 +157,7 @@ def parse_versions(
         for item in root
         if item.tag in ("Version", "DeleteMarker")
     ]
-    if root.findtext("IsTruncated") != "true":
+    if not _goes_on(root, "NextVersionIdMarker"):
         return versions, None
     return versions, (
         decode(root.findtext("NextKeyMarker", "")),
