@@ -51,6 +51,11 @@ _CHANGES = {
     "retention_left": "without retention or legal hold (target.retention carries them)",
     "encryption_left": "encrypted as the target does by itself (target.encryption sets another)",
 }
+_DAMAGE = {
+    "damaged": "objects at the target have other bytes than were sent",
+    "target_missing": "objects are gone from the target",
+    "target_changed": "objects at the target are not those that were written",
+}
 _PASSED_OVER = {
     "outside_prefix": "outside the source's prefix",
     "other_container": "in another container",
@@ -171,6 +176,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
     else:
         found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
         print(f"NOT reconciled: {found}; see reconcile-differences.parquet in the job directory")
+    _print_damage(summary["damaged"], summary["directory"])
     if summary["open_uploads"]:
         print(
             f"{summary['open_uploads']:,} multipart uploads could not be aborted: "
@@ -180,8 +186,8 @@ def print_run(summary: Mapping[str, Any]) -> None:
     print(f"ran on {summary['interpreter']}")
 
 
-def status_summary(status: JobStatus, failures: list[Failure]) -> dict[str, Any]:
-    values = asdict(status)
+def status_summary(status: JobStatus, failures: list[Failure], root: Path) -> dict[str, Any]:
+    values = {**asdict(status), "directory": str(root)}
     del values["metrics"]
     values["failed"] = status.failed
     values["silent_seconds"] = status.silent_seconds
@@ -216,6 +222,17 @@ def print_status(summary: Mapping[str, Any]) -> None:
     _print_causes(summary["causes"])
     _print_changes(summary["changes"])
     _print_failures(summary["failures"], summary["failed"])
+    if summary["differences"]:
+        found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
+        print(f"NOT reconciled: {found}; see reconcile-differences.parquet in the job directory")
+    _print_damage(summary["damaged"], summary["directory"])
+
+
+def _print_damage(damaged: Mapping[str, int], directory: str) -> None:
+    for cause, count in damaged.items():
+        print(f"DAMAGED: {count:,} {_DAMAGE.get(cause, '')} ({cause})")
+    if damaged:
+        print(f"found by `noria verify`; send them again: noria retry {directory}")
 
 
 def _at(unix_seconds: float) -> str:
@@ -224,8 +241,8 @@ def _at(unix_seconds: float) -> str:
     return ""
 
 
-def verify_summary(found: VerifyReport) -> dict[str, Any]:
-    return {**asdict(found), "exit_code": found.exit_code}
+def verify_summary(found: VerifyReport, root: Path) -> dict[str, Any]:
+    return {**asdict(found), "directory": str(root), "exit_code": found.exit_code}
 
 
 def print_verify(summary: Mapping[str, Any]) -> None:
@@ -236,7 +253,9 @@ def print_verify(summary: Mapping[str, Any]) -> None:
     if summary["unsettled"]:
         print(f"{summary['unsettled']:,} entries have no receipt yet: run the job first")
     if summary["damaged"]:
-        print(f"DAMAGED: {summary['damaged']:,}")
+        print(
+            f"DAMAGED: {summary['damaged']:,}; send them again: noria retry {summary['directory']}"
+        )
     _print_causes(summary["causes"])
     _print_failures(summary["failures"], summary["damaged"])
     if not summary["complete"]:

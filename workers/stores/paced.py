@@ -358,11 +358,13 @@ class PacedTarget(PacedStore, TargetStore):
             with tries:
                 return iter(list(self.inner.list_versions(prefix)))
 
-    def delete_object(self, key: str, version_id: str | None = None) -> None:
+    def delete_object(
+        self, key: str, version_id: str | None = None, *, etag: str | None = None
+    ) -> None:
         tries = _Tries(self, StoreOperation.DELETE, key)
         while True:
             with tries:
-                return self.inner.delete_object(key, version_id)
+                return self.inner.delete_object(key, version_id, etag=etag)
 
     def _counted(self, body: memoryview | BodyWriter) -> memoryview | BodyWriter:
         """Return the body of one try, so that its bytes are counted."""

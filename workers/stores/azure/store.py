@@ -332,9 +332,12 @@ class AzureStore:
         """As in protocol.py; none is listed, what was written here is known by its id."""
         return iter(())
 
-    def delete_object(self, key: str, version_id: str | None = None) -> None:
+    def delete_object(
+        self, key: str, version_id: str | None = None, *, etag: str | None = None
+    ) -> None:
         query = [("versionid", version_id)] if version_id else []
-        response = self._call(Purpose.CONTROL, "DELETE", key, query=query)
+        pinned = {} if etag is None else {"if-match": f'"{etag}"'}
+        response = self._call(Purpose.CONTROL, "DELETE", key, query=query, headers=pinned)
         if response.status != 404:
             self._accept(response, Purpose.CONTROL, key)
 

@@ -388,7 +388,9 @@ class LocalStore:
     def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
         return iter(())
 
-    def delete_object(self, key: str, version_id: str | None = None) -> None:
+    def delete_object(
+        self, key: str, version_id: str | None = None, *, etag: str | None = None
+    ) -> None:
         path = _path(key)
         if path is None or _is_reserved(path):
             return
@@ -398,6 +400,9 @@ class LocalStore:
             contextlib.suppress(*_NOTHING_THERE),
             self._files.folder(above) as folder,
         ):
+            if etag is not None:
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                check_file_pinned(status, etag, key)
             os.unlink(name, dir_fd=folder)
         with contextlib.suppress(OSError):
             while above:

@@ -449,9 +449,12 @@ class S3Store:
             if markers is None:
                 return
 
-    def delete_object(self, key: str, version_id: str | None = None) -> None:
+    def delete_object(
+        self, key: str, version_id: str | None = None, *, etag: str | None = None
+    ) -> None:
         query = [("versionId", version_id)] if version_id else []
-        response = self._call(Purpose.CONTROL, "DELETE", key, query=query)
+        pinned = {} if etag is None else {"if-match": f'"{etag}"'}
+        response = self._call(Purpose.CONTROL, "DELETE", key, query=query, headers=pinned)
         if response.status != 404:
             self._accept(response, Purpose.CONTROL, key)
 
