@@ -473,7 +473,7 @@ def clean(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Abort the multipart uploads that a job left open."""
+    """Abort the multipart uploads that a job left open, and remove unfinished files."""
     with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.terminal import report

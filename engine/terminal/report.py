@@ -276,6 +276,8 @@ def clean_summary(found: Cleaning) -> dict[str, Any]:
 
 def print_clean(summary: Mapping[str, Any]) -> None:
     print(f"{summary['aborted']:,} open multipart uploads of this job aborted")
+    if summary["drafts"]:
+        print(f"{summary['drafts']:,} unfinished files of killed runs removed from the target")
     if summary["failed"]:
         print(f"{summary['failed']:,} could not be aborted: see that the credentials may")
     if summary["unclaimed"]:

@@ -348,9 +348,9 @@ class PacedTarget(PacedStore, TargetStore):
             with tries:
                 return iter([*self.inner.list_uploads(prefix)])
 
-    def remove_drafts(self) -> None:
+    def remove_drafts(self) -> int:
         """Try once, without retries: it is done again at the next reconcile."""
-        self.inner.remove_drafts()
+        return self.inner.remove_drafts()
 
     def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
         tries = _Tries(self, StoreOperation.LIST, prefix)

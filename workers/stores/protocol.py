@@ -317,8 +317,10 @@ class TargetStore(SourceStore, Protocol):
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
         """Yield the open multipart uploads below `prefix`, from all pages."""
 
-    def remove_drafts(self) -> None:
+    def remove_drafts(self) -> int:
         """Remove what writers that are dead left at the root without an object's name or an upload.
+
+        Return how many are gone.
 
         Only files have such: the services drop a request that was cut off. A listing shows what
         cannot be removed. Raises what a listing raises.

@@ -127,6 +127,7 @@ class AzureStore:
                 proxies=settings.proxies,
                 allow_plain_http=settings.allow_plain_http,
                 idle_seconds=settings.idle_seconds,
+                least_rate=settings.least_rate,
             )
         )
         self._list_tags = True
@@ -325,8 +326,9 @@ class AzureStore:
                     yield from uploads_of(key, [name for name, _ in self._uncommitted(key)])
             marker = page.next_marker
 
-    def remove_drafts(self) -> None:
-        """Do nothing: the service drops a request that was cut off."""
+    def remove_drafts(self) -> int:
+        """Return 0: the service drops a request that was cut off."""
+        return 0
 
     def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
         """As in protocol.py; none is listed, what was written here is known by its id."""

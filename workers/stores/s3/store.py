@@ -130,6 +130,8 @@ class S3Settings:
     proxies: Proxies = NO_PROXIES
     allow_plain_http: bool = False
     idle_seconds: float = 60.0
+    least_rate: float = 1024.0
+    """See HttpSettings."""
 
 
 class S3Store:
@@ -155,6 +157,7 @@ class S3Store:
                 proxies=settings.proxies,
                 allow_plain_http=settings.allow_plain_http,
                 idle_seconds=settings.idle_seconds,
+                least_rate=settings.least_rate,
             )
         )
         self._signer = Signer(self._client.host, region, keys)
@@ -428,8 +431,9 @@ class S3Store:
             if markers is None:
                 return
 
-    def remove_drafts(self) -> None:
-        """Do nothing: the service drops a request that was cut off."""
+    def remove_drafts(self) -> int:
+        """Return 0: the service drops a request that was cut off."""
+        return 0
 
     def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
         markers, advance = None, Advance()
