@@ -454,7 +454,7 @@ def reconcile(directory: Directory, as_json: Json = False) -> None:
         from noria.engine import job
         from noria.engine.terminal import report
 
-        found = job.reconcile_job(directory)
+        found = job.reconcile_job(directory, say_unless(as_json))
         summary = {**asdict(found), "reconciled": found.reconciled}
         print_summary(summary, report.print_reconciliation, as_json)
         raise typer.Exit(0 if found.reconciled else 1)

@@ -27,6 +27,7 @@ from noria.engine.driver import drive
 from noria.engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
 from noria.engine.first_look import LISTING_CONNECTIONS
 from noria.engine.interpreter import advice_on_https, describe_interpreter
+from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, as_line, telling
 from noria.engine.planning import (
     Prepared,
     finish_plan,
@@ -289,14 +290,15 @@ def verify(
         )
 
 
-def reconcile_job(root: Path) -> Reconciliation:
+def reconcile_job(root: Path, say: Say = lambda line: None) -> Reconciliation:
     """Compare the manifest with the receipts, and those with a fresh listing of the target.
 
     The manifest is read whole first, and checked against its digest.
     """
     ready = open_trusted(root)
     with ready.directory.hold(), _target_listing(ready, ready.config.run) as listing:
-        return _reconcile(ready, listing)
+        told = telling(listing, as_line(say, "target"), every_seconds=LINE_SECONDS)
+        return _reconcile(ready, told)
 
 
 def refuse_killed_plan(root: Path) -> None:
@@ -454,17 +456,22 @@ def _close(
     reconciled, differences, open_uploads, canaries = False, {}, None, 0
     failed = partial(write_failures, directory, ready.manifest, "sealed", FAILURES_FILE)
     if ending.complete:
-        show(_in_phase(last, Phase.RECONCILING))
+        told = partial(_tell_listed, directory, _in_phase(last, Phase.RECONCILING), show)
+        told(0, 0.0)
         with _target_listing(ready, run_config) as listing:
             cleaning = BackgroundCall(partial(_clean_at_the_end, ready), "clean")
             failures = failed(ending.quarantined)
-            found = _reconcile(ready, listing)
+            found = _reconcile(ready, telling(listing, told, every_seconds=SHOW_SECONDS))
         reconciled, differences, canaries = found.reconciled, found.differences, found.canaries
         open_uploads = cleaning.result()
     else:
         failures = failed(ending.quarantined)
     phase = Phase.FINISHED if ending.complete else Phase.STOPPED
-    final = _in_phase(last, phase, stopped=None if ending.complete else ending.message)
+    final = replace(
+        _in_phase(last, phase, stopped=None if ending.complete else ending.message),
+        damaged=known_damage(directory),
+        differences={} if reconciled else differences,
+    )
     save_status(directory, final)
     show(final)
     with pq.ParquetFile(failures) as file:
@@ -487,9 +494,20 @@ def _close(
         stopped=ending.message,
         differences=differences,
         open_uploads=open_uploads,
-        damaged=known_damage(directory),
+        damaged=final.damaged,
         canaries_left=max(canaries, ready.removal.finish()),
     )
+
+
+def _tell_listed(
+    directory: JobDirectory, reconciling: JobStatus, show: Show, listed: int, rate: float
+) -> None:
+    """Show how far the target is listed, here and to `noria status`."""
+    status = replace(
+        reconciling, listed=listed, listed_per_second=rate, updated_seconds=time.time()
+    )
+    save_status(directory, status)
+    show(status)
 
 
 def _keep_end(directory: JobDirectory, finished: JobStatus) -> None:

@@ -74,6 +74,9 @@ class JobStatus:
     """None while nothing moves."""
     interpreter: str = ""
     """Versions of the driver's Python and TLS library; empty before the first run."""
+    listed: int = 0
+    """Objects at the target that reconciling has listed so far."""
+    listed_per_second: float = 0.0
     stopped: str | None = None
     """Why it stopped before the end, if it did."""
     damaged: Mapping[str, int] = field(default_factory=dict)

@@ -208,6 +208,9 @@ def print_status(summary: Mapping[str, Any]) -> None:
         f"{summary['objects_done']:,} of {summary['objects_total']:,} objects, "
         f"{size_text(summary['bytes_done'])} of {size_text(total)} ({share:.1f} %)"
     )
+    if summary["phase"] is Phase.RECONCILING and summary["listed"]:
+        rate = summary["listed_per_second"]
+        print(f"{summary['listed']:,} listed at the target so far, {rate:,.0f} a second")
     for store, seconds in summary["silent_seconds"].items():
         print(f"the {store} has not answered for {duration_text(seconds)}: workers wait for it")
     if summary["workers"]:

@@ -44,7 +44,7 @@ DIFFERENCES_FILE = "reconcile-differences.parquet"
 REPORT_FILE = "reconcile.json"
 
 _LISTING = pa.schema([("target_key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
-_FOUND = ("unsettled", "unplanned", "missing", "differing", "merged", "extra")
+DIFFERENCES = ("unsettled", "unplanned", "missing", "differing", "merged", "extra")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Reconciliation:
     @property
     def differences(self) -> dict[str, int]:
         """What is not zero. If others' objects are expected, `extra` only says how many."""
-        return {name: getattr(self, name) for name in _FOUND if getattr(self, name)}
+        return {name: getattr(self, name) for name in DIFFERENCES if getattr(self, name)}
 
 
 def last_differences(directory: JobDirectory) -> dict[str, int]:
@@ -90,7 +90,7 @@ def last_differences(directory: JobDirectory) -> dict[str, int]:
         values = json.loads(directory.read(REPORT_FILE) or b"{}")
         if values.get("reconciled") is not False:
             return {}
-        counts = {name: values.get(name) for name in _FOUND}
+        counts = {name: values.get(name) for name in DIFFERENCES}
     except (ValueError, AttributeError, RecursionError):
         return {}  # a report: what counts is found again by the next reconcile
     return {name: count for name, count in counts.items() if type(count) is int and count > 0}
