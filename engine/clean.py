@@ -40,6 +40,8 @@ class Cleaning:
     """On names of this job, younger than it, and known to nobody. Left open unless asked for."""
     foreign: int
     """Others'. Left open."""
+    drafts: int = 0
+    """Of writers that are dead, at a target that is a folder: files without a name. Removed."""
 
     @property
     def exit_code(self) -> int:
@@ -68,8 +70,13 @@ def abort_known(prepared: Prepared) -> tuple[Cleaning, list[ListedUpload]]:
 
 
 def clean_uploads(prepared: Prepared, *, unclaimed: bool) -> Cleaning:
-    """As abort_known(), but tells unclaimed uploads from foreign ones, and aborts them if asked."""
+    """As abort_known(), but tells unclaimed uploads from foreign ones, and aborts them if asked.
+
+    Also removes the drafts that killed runs left at the target, if that is a folder.
+    """
+    drafts = prepared.target.remove_drafts()
     done, others = abort_known(prepared)
+    done = replace(done, drafts=drafts)
     likely = _on_our_names(prepared, others)
     foreign = len(others) - len(likely)
     if not unclaimed:

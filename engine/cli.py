@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -30,13 +30,14 @@ from noria.engine.terminal.console import (
     say_unless,
     shown,
 )
-from noria.manifests.errors import ConfigurationError, all_causes
+from noria.manifests.errors import ConfigurationError
 from noria.version import VERSION
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
     from noria.engine.config.jobfile import JobConfig
     from noria.engine.doctor import Diagnosis
+    from noria.engine.repair import AskedAgain
 
 HELP = """Move object stores between clouds, and prove that every byte arrived.
 
@@ -345,30 +346,47 @@ def run(target: JobOrDirectory, *, options: RunOptions) -> None:
 def retry(
     directory: Directory,
     cause: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
-            "--cause", help="Of the entries to try again, as `noria status` names it; repeatable."
+            "--cause",
+            help="Of the entries to try again, as `noria status` names it; repeatable. "
+            "Default: all.",
         ),
-    ],
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            "--keys", metavar="FILE", help="Names of the entries to try again, one on a line."
+        ),
+    ] = None,
     *,
     options: RunOptions,
 ) -> None:
-    """Try entries again that failed for a cause; reconcile at the end.
+    """Try entries again that failed or were found damaged; reconcile at the end.
 
-    `noria run` does that for causes that may pass by themselves.
+    `noria run` does that for failures whose cause may pass by itself. Objects that `noria verify`
+    or `noria reconcile` found gone are sent again; one that is damaged is replaced if it is still
+    the one that this job wrote. Nothing else at the target is overwritten. Names in FILE are as
+    --show-keys and failures.parquet have them.
 
     \b
     Examples:
-      noria retry move-1 --cause target_conflict
-      noria retry move-1 --cause source_missing --cause source_changed
+      noria retry move-1
+      noria retry move-1 --cause target_conflict --cause damaged
+      noria retry move-1 --keys names.txt
     """
     with exit_codes(options.as_json):
-        if unknown := set(cause) - all_causes():
+        from noria.engine.repair import RETRY_CAUSES, AskedAgain
+
+        if cause and keys:
+            raise ConfigurationError("--cause and --keys: give one of them")
+        if unknown := set(cause or ()) - RETRY_CAUSES:
             raise ConfigurationError(
                 f"{', '.join(sorted(unknown))}: no such cause; `noria status {directory}` names "
                 "those of this job"
             )
-        _plan_and_run(None, directory, options, retry_causes=cause)
+        asked = AskedAgain(causes=cause or RETRY_CAUSES, keys=keys)
+        _plan_and_run(None, directory, options, asked)
 
 
 @app.command()
@@ -383,7 +401,9 @@ def status(directory: Directory, show_keys: ShowKeys = False, as_json: Json = Fa
 
         found = job.status(directory)
         failures = job.read_failures(directory, show_keys)
-        print_summary(report.status_summary(found, failures), report.print_status, as_json)
+        print_summary(
+            report.status_summary(found, failures, directory), report.print_status, as_json
+        )
         raise typer.Exit(0)
 
 
@@ -420,7 +440,7 @@ def verify(
                 show=show,
                 show_keys=options.show_keys,
             )
-        print_summary(report.verify_summary(found), report.print_verify, options.as_json)
+        print_summary(report.verify_summary(found, directory), report.print_verify, options.as_json)
         raise typer.Exit(found.exit_code)
 
 
@@ -434,7 +454,7 @@ def reconcile(directory: Directory, as_json: Json = False) -> None:
         from noria.engine import job
         from noria.engine.terminal import report
 
-        found = job.reconcile_job(directory)
+        found = job.reconcile_job(directory, say_unless(as_json))
         summary = {**asdict(found), "reconciled": found.reconciled}
         print_summary(summary, report.print_reconciliation, as_json)
         raise typer.Exit(0 if found.reconciled else 1)
@@ -453,7 +473,7 @@ def clean(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Abort the multipart uploads that a job left open."""
+    """Abort the multipart uploads that a job left open, and remove unfinished files."""
     with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.terminal import report
@@ -471,7 +491,10 @@ def run_command(app: typer.Typer) -> None:
 
 
 def _plan_and_run(
-    config: JobConfig | None, root: Path, options: RunOptions, retry_causes: Collection[str] = ()
+    config: JobConfig | None,
+    root: Path,
+    options: RunOptions,
+    asked_again: AskedAgain | None = None,
 ) -> None:
     from noria.engine.cluster.opening import open_cluster
 
@@ -505,7 +528,7 @@ def _plan_and_run(
                 show=show,
                 show_keys=options.show_keys,
                 planned=planned,
-                retry_causes=retry_causes,
+                asked_again=asked_again,
             )
     print_summary(report.run_summary(ended, root), report.print_run, options.as_json)
     raise typer.Exit(ended.exit_code)

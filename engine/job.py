@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from noria.engine.driver import drive
 from noria.engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
 from noria.engine.first_look import LISTING_CONNECTIONS
 from noria.engine.interpreter import advice_on_https, describe_interpreter
+from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, as_line, telling
 from noria.engine.planning import (
     Prepared,
     finish_plan,
@@ -36,7 +37,8 @@ from noria.engine.planning import (
     prepared,
     removed_at_the_end,
 )
-from noria.engine.replay import Retrial, Sealed, enter_seals
+from noria.engine.repair import AskedAgain, forget_damage, known_damage, note_damage, retrial_of
+from noria.engine.replay import Sealed, enter_seals
 from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
 from noria.engine.status import (
@@ -54,10 +56,9 @@ from noria.manifests.errors import (
     ConfigurationError,
     JobDirectoryError,
     NoriaError,
-    passing_causes,
 )
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.reconcile import Reconciliation, reconcile
+from noria.manifests.job.reconcile import Reconciliation, last_differences, reconcile
 from noria.manifests.job.seals import read_seals
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
@@ -100,7 +101,9 @@ class RunReport:
     failed: int
     """Entries that failed or were refused."""
     retried: int = 0
-    """Entries that had failed in earlier runs, and were tried again."""
+    """Entries that had failed in earlier runs, or were found damaged, and were tried again."""
+    damaged: Mapping[str, int] = field(default_factory=dict)
+    """Cause -> objects that the last `noria verify` found damaged, and that were not sent again."""
     causes: Mapping[str, int] = field(default_factory=dict)
     changes: Mapping[str, int] = field(default_factory=dict)
     """AttributeChange -> entries that landed with other attributes than the source's."""
@@ -128,7 +131,7 @@ class RunReport:
     def exit_code(self) -> int:
         if not self.complete:
             return 3
-        return 0 if self.failed == 0 and self.reconciled else 1
+        return 0 if self.failed == 0 and self.reconciled and not self.damaged else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,11 +182,11 @@ def run(
     show: Show = lambda status: None,
     show_keys: bool = False,
     planned: Prepared | None = None,
-    retry_causes: Collection[str] = (),
+    asked_again: AskedAgain | None = None,
 ) -> RunReport:
     """Run a planned job, or resume it, to the end; then reconcile.
 
-    Entries that failed for a cause that may pass, or for one of `retry_causes`, are tried again.
+    Entries that failed for a cause that may pass are tried again, and those of `asked_again`.
 
     Workers are processes of this machine, or of the Ray cluster that `address` names, or of a Ray
     that is started on this machine (`ray`); `cluster` is one that is open already. `overrides`
@@ -200,10 +203,21 @@ def run(
         if latest is None or latest.phase is not Phase.FINISHED:
             cluster.prestart()
         totals = _totals(ready, latest)
-        retrial = Retrial(causes={*passing_causes(), *retry_causes}, attempt=hold.first_attempt - 1)
+        retrial = retrial_of(ready, asked_again, hold.first_attempt - 1)
         sealed = enter_seals(directory, totals, retrial)
+        forget_damage(directory, retrial)
         if sealed.reopened:
-            log.warning("%d that failed in an earlier run are tried again", sealed.reopened)
+            log.warning(
+                "%d that failed in an earlier run%s are tried again",
+                sealed.reopened,
+                " or were asked for" if asked_again else "",
+            )
+        if asked_again and asked_again.keys and sealed.reopened < len(retrial.keys or ()):
+            log.warning(
+                "%d names of %s are of no entry that this job moves and has an end for",
+                len(retrial.keys or ()) - sealed.reopened,
+                asked_again.keys,
+            )
         with removed_at_the_end(ready):
             ending = _drive(
                 ready,
@@ -259,10 +273,12 @@ def verify(
             prepared.directory, prepared.manifest, area, f"{area}/damaged.parquet"
         )
         sums = totals.sums
+        complete = ending.complete and not ending.quarantined
+        note_damage(prepared.directory, damaged, complete=complete)
         return VerifyReport(
             job=prepared.facts.job_id,
             level=Level.REREAD,
-            complete=ending.complete and not ending.quarantined,
+            complete=complete,
             reread=sums.levels.get(Level.REREAD, 0),
             bytes=sums.landed_bytes,
             damaged=sums.outcomes.get(Outcome.FAILED, 0),
@@ -274,14 +290,15 @@ def verify(
         )
 
 
-def reconcile_job(root: Path) -> Reconciliation:
+def reconcile_job(root: Path, say: Say = lambda line: None) -> Reconciliation:
     """Compare the manifest with the receipts, and those with a fresh listing of the target.
 
     The manifest is read whole first, and checked against its digest.
     """
     ready = open_trusted(root)
     with ready.directory.hold(), _target_listing(ready, ready.config.run) as listing:
-        return _reconcile(ready, listing)
+        told = telling(listing, as_line(say, "target"), every_seconds=LINE_SECONDS)
+        return _reconcile(ready, told)
 
 
 def refuse_killed_plan(root: Path) -> None:
@@ -307,9 +324,19 @@ def clean(root: Path, *, unclaimed: bool = False) -> Cleaning:
 def status(root: Path) -> JobStatus:
     """What is known of the job now; reads only the job directory, and works while a driver runs.
 
-    What a driver said last is true as long as it lives. One that has died is told by its lock.
+    What a driver said last is true as long as it lives. One that has died is told by its lock. What
+    was found wrong at the target is said until it is repaired.
     """
     directory = JobDirectory.open(root)
+    found = _driver_status(root, directory)
+    if found.phase is not Phase.FINISHED:
+        return replace(found, damaged=known_damage(directory))
+    differences = last_differences(directory)
+    return replace(found, damaged=known_damage(directory), differences=differences)
+
+
+def _driver_status(root: Path, directory: JobDirectory) -> JobStatus:
+    """The status as drivers have left it."""
     latest, verifying = (load_status(directory, name) for name in (STATUS_FILE, VERIFY_STATUS_FILE))
     said = [each for each in (latest, verifying) if each is not None]
     if not said:
@@ -429,17 +456,22 @@ def _close(
     reconciled, differences, open_uploads, canaries = False, {}, None, 0
     failed = partial(write_failures, directory, ready.manifest, "sealed", FAILURES_FILE)
     if ending.complete:
-        show(_in_phase(last, Phase.RECONCILING))
+        told = partial(_tell_listed, directory, _in_phase(last, Phase.RECONCILING), show)
+        told(0, 0.0)
         with _target_listing(ready, run_config) as listing:
             cleaning = BackgroundCall(partial(_clean_at_the_end, ready), "clean")
             failures = failed(ending.quarantined)
-            found = _reconcile(ready, listing)
-        reconciled, differences, canaries = found.reconciled, _differences(found), found.canaries
+            found = _reconcile(ready, telling(listing, told, every_seconds=SHOW_SECONDS))
+        reconciled, differences, canaries = found.reconciled, found.differences, found.canaries
         open_uploads = cleaning.result()
     else:
         failures = failed(ending.quarantined)
     phase = Phase.FINISHED if ending.complete else Phase.STOPPED
-    final = _in_phase(last, phase, stopped=None if ending.complete else ending.message)
+    final = replace(
+        _in_phase(last, phase, stopped=None if ending.complete else ending.message),
+        damaged=known_damage(directory),
+        differences={} if reconciled else differences,
+    )
     save_status(directory, final)
     show(final)
     with pq.ParquetFile(failures) as file:
@@ -462,8 +494,20 @@ def _close(
         stopped=ending.message,
         differences=differences,
         open_uploads=open_uploads,
+        damaged=final.damaged,
         canaries_left=max(canaries, ready.removal.finish()),
     )
+
+
+def _tell_listed(
+    directory: JobDirectory, reconciling: JobStatus, show: Show, listed: int, rate: float
+) -> None:
+    """Show how far the target is listed, here and to `noria status`."""
+    status = replace(
+        reconciling, listed=listed, listed_per_second=rate, updated_seconds=time.time()
+    )
+    save_status(directory, status)
+    show(status)
 
 
 def _keep_end(directory: JobDirectory, finished: JobStatus) -> None:
@@ -579,12 +623,6 @@ def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconci
         canary=CANARY_NAME,
         canary_bytes=CANARY_BYTES,
     )
-
-
-def _differences(found: Reconciliation) -> dict[str, int]:
-    names = ("unsettled", "unplanned", "missing", "differing", "merged", "extra")
-    # If others' objects are expected, `extra` says how many there are: not a difference then.
-    return {name: getattr(found, name) for name in names if getattr(found, name)}
 
 
 def _unsettled(prepared: Prepared) -> int:

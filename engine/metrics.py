@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 from noria.engine.status import JobStatus, Phase
 from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation, StoreRole
 from noria.manifests.errors import NoriaError, Retryable
+from noria.manifests.job.reconcile import DIFFERENCES
 from noria.manifests.model import LATENCY_BUCKETS, AttributeChange, Level, Outcome, Reason
 
 OTHER = "other"
@@ -87,6 +88,8 @@ STATE = Label("state", ("pending", "leased", "settled", "quarantined"))
 RETRY_CAUSE = Label("cause", RETRYABLE)
 ERROR_CAUSE = Label("cause", ERRORS)
 END_CAUSE = Label("cause", ENDINGS)
+DAMAGE_CAUSE = Label("cause", ("damaged", "target_changed", "target_missing"))
+DIFFERENCE = Label("what", DIFFERENCES)
 
 
 def _one(value: float | None) -> Samples:
@@ -153,6 +156,17 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_eta_seconds", Kind.GAUGE,
            "Time left at this throughput; absent while nothing moves.",
            lambda status: _one(status.eta_seconds)),
+    Metric("noria_listed_objects", Kind.GAUGE,
+           "Objects at the target that reconciling has listed so far.",
+           lambda status: _one(status.listed)),
+    Metric("noria_listed_objects_per_second", Kind.GAUGE, "How fast it lists them.",
+           lambda status: _one(status.listed_per_second)),
+    Metric("noria_damaged_objects", Kind.GAUGE,
+           "Objects found damaged by a verification, and not sent again; as of a run's end.",
+           lambda status: _by(status.damaged), (DAMAGE_CAUSE,)),
+    Metric("noria_reconcile_differences", Kind.GAUGE,
+           "What reconciling found that is not in order; as of a run's end.",
+           lambda status: _by(status.differences), (DIFFERENCE,)),
 
     # What is sealed: exact and durable, in steps of a lease.
     Metric("noria_sealed_objects", Kind.COUNTER, "Sealed entries by outcome.",

@@ -31,6 +31,7 @@ from noria.engine.config.jobfile import EndConfig, JobConfig, with_endpoints
 from noria.engine.config.locations import provider_of
 from noria.engine.config.stores import open_end
 from noria.engine.first_look import SourceLook, TargetLook
+from noria.engine.listed import LINE_SECONDS, as_line, telling
 from noria.engine.trusted_ends import check_named, check_unchanged, planned_endpoints, trust_ends
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
@@ -327,7 +328,7 @@ def _freeze(directory: JobDirectory, source: SourceLook, say: Say) -> None:
     if begun is not None:
         say(f"the inventory was begun at {begun}")
     freeze(
-        source.rows(key),
+        telling(source.rows(key), as_line(say, "source"), every_seconds=LINE_SECONDS),
         directory.manifest_path,
         source_prefix=facts.source_prefix,
         options=config.plan_options(

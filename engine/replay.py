@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from noria.engine.scheduler.events import SettledSpan
 from noria.engine.totals import Totals
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.reopening import reopen
-from noria.manifests.job.seals import read_seals_by_shard
+from noria.manifests.job.seals import Seal, read_seals_by_shard
 from noria.manifests.job.uploads import upload_generations
 from noria.manifests.model import LeaseKind
 
@@ -22,22 +24,28 @@ class Sealed:
     generations: Mapping[int, int] = field(default_factory=dict)
     """PARTS shard -> its newest generation, if that is not 0."""
     reopened: int = 0
-    """Entries that failed, and are not settled any more."""
+    """Entries that had an end, and are not settled any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrial:
-    """Which failures are tried again."""
+    """Which entries are tried again."""
 
     causes: Collection[str]
+    """Of failures."""
+    keys: pa.Array | None = None
+    """Names of entries, whatever their end was."""
     attempt: int
     """Older than those to come."""
+
+    def reopen(self, directory: JobDirectory, sealed: Seal) -> int:
+        return reopen(directory, sealed, self.attempt, self.causes, self.keys)
 
 
 def enter_seals(directory: JobDirectory, totals: Totals, retrial: Retrial | None = None) -> Sealed:
     """Read the seals of the job; those that count are added to `totals`.
 
-    Those that hold failures to be tried again are taken back first.
+    Those that hold entries to be tried again are taken back first.
     """
     spans, reopened = [], 0
     generations = upload_generations(directory)
@@ -50,7 +58,7 @@ def enter_seals(directory: JobDirectory, totals: Totals, retrial: Retrial | None
         for sealed in seals:
             # Parts of an upload that was lost do not count.
             if sealed.kind is LeaseKind.OBJECTS or sealed.generation == newest:
-                again = reopen(directory, sealed, retrial.attempt, retrial.causes) if retrial else 0
+                again = retrial.reopen(directory, sealed) if retrial else 0
                 reopened += again
                 if again:
                     continue

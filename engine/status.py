@@ -74,8 +74,15 @@ class JobStatus:
     """None while nothing moves."""
     interpreter: str = ""
     """Versions of the driver's Python and TLS library; empty before the first run."""
+    listed: int = 0
+    """Objects at the target that reconciling has listed so far."""
+    listed_per_second: float = 0.0
     stopped: str | None = None
     """Why it stopped before the end, if it did."""
+    damaged: Mapping[str, int] = field(default_factory=dict)
+    """Cause -> objects that were found damaged at the target, and not sent again since."""
+    differences: Mapping[str, int] = field(default_factory=dict)
+    """What the last reconcile of a finished job found, if that was not in order."""
     metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
     """All workers' counters added up, gauges as of now."""
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from noria.engine.config.locations import Scheme
-from noria.engine.config.stores import open_end
+from noria.engine.config.stores import LeastPace, open_end
 from noria.engine.worker_spec import JobFacts, Mode, WorkerEnd, WorkerSettings, WorkerSpec
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.errors import JobDirectoryError
@@ -141,8 +141,9 @@ def make_context(
     spec: WorkerSpec, counters: CounterRegistry, buffers: BufferPool, hold: Hold
 ) -> TransferContext:
     facts, settings = spec.facts, spec.settings
-    source = open_end(spec.source, read_only=True, ask_crc64=settings.source_crc64)
-    target = open_end(spec.target).with_capabilities(facts.capabilities)
+    pace = LeastPace(idle_seconds=settings.idle_seconds, least_rate=settings.least_rate)
+    source = open_end(spec.source, read_only=True, ask_crc64=settings.source_crc64, pace=pace)
+    target = open_end(spec.target, pace=pace).with_capabilities(facts.capabilities)
     policy = RetryPolicy(
         seconds=settings.retry_seconds,
         base_seconds=RETRY_BASE_SECONDS,

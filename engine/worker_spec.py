@@ -107,6 +107,8 @@ class WorkerSettings:
     hold_seconds: float
     retry_seconds: float
     outage_seconds: float
+    idle_seconds: float
+    least_rate: float
     unfit_metadata: Treatment = Treatment.REFUSE
     unfit_headers: Treatment = Treatment.REFUSE
     unfit_tags: Treatment = Treatment.REFUSE

@@ -18,7 +18,7 @@ from noria.workers.stores.paced import PacedStore, Stopped
 from noria.workers.stores.protocol import ObjectHead, Written
 from noria.workers.verification import LandingEvidence, landed_receipt
 
-CONFLICT = "another object is at the target under this name: move it away, then plan the job again"
+CONFLICT = "another object is at the target under this name: move it away, then run `noria retry`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Comparison:
         if existing.size != entry.size:
             raise TargetConflict(
                 "an object of another size is at the target under this name: move it away, then "
-                "plan the job again",
+                "run `noria retry`",
                 key=entry.key,
             )
         source = context.pin_source(entry)

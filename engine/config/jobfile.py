@@ -276,6 +276,10 @@ class RunConfig(_Section):
 
     0: not at all; objects fail after `retry_seconds` each, and the next run tries them again.
     """
+    idle_seconds: Seconds = 60.0
+    """How long a connection of a worker may wait for the next byte before it counts as broken."""
+    least_rate: Annotated[float, Field(ge=0, le=1e9)] = 1024.0
+    """Fewest bytes a second of a body over a minute, or its connection counts as broken. 0: any."""
     heartbeat_timeout_seconds: Seconds = 60.0
     """A worker that is silent for longer is lost, and others get its leases.
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from noria.engine.config.azure_access import azure_access
@@ -28,6 +29,16 @@ from noria.workers.http.environment import read_variable
 from noria.workers.http.proxies import Proxies
 from noria.workers.stores.inspection import InspectedStore
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeastPace:
+    """How slow a connection may be: see RunConfig. The defaults are for the driver's requests."""
+
+    idle_seconds: float = 60.0
+    least_rate: float = 1024.0
+    """Bytes a second, over a minute; 0: any."""
+
+
 _AWS_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 
@@ -37,19 +48,21 @@ def open_end(
     *,
     read_only: bool = False,
     ask_crc64: bool = False,
+    pace: LeastPace = LeastPace(),
 ) -> InspectedStore:
     """The store at one end, with this process's credentials. Nothing is sent yet.
 
     `read_only` is for sources: what is derived from an account key then allows only reading, and
     a folder lists its empty folders.
-    `ask_crc64` is for sources whose bytes are moved: see RunConfig.source_crc64.
+    `ask_crc64` is for sources whose bytes are moved: see RunConfig.source_crc64. A connection that
+    is slower than `pace` counts as broken.
     """
     location = end.location
     if location.scheme is Scheme.FILE:
         return _open_folder(Path(location.container), end.links, read_only=read_only)
     if location.scheme is Scheme.AZURE:
-        return _open_azure(end, environment, read_only=read_only, ask_crc64=ask_crc64)
-    return _open_s3(end, environment)
+        return _open_azure(end, environment, pace, read_only=read_only, ask_crc64=ask_crc64)
+    return _open_s3(end, environment, pace)
 
 
 def speaks_https(
@@ -88,7 +101,12 @@ def _open_folder(path: Path, links: LinkPolicy, *, read_only: bool) -> Inspected
 
 
 def _open_azure(
-    end: End, environment: Mapping[str, str], *, read_only: bool, ask_crc64: bool
+    end: End,
+    environment: Mapping[str, str],
+    pace: LeastPace,
+    *,
+    read_only: bool,
+    ask_crc64: bool,
 ) -> InspectedStore:
     from noria.workers.stores.azure.settings import AzureSettings
     from noria.workers.stores.azure.store import AzureStore
@@ -109,11 +127,13 @@ def _open_azure(
             tier=end.storage_class,
             read_only=read_only,
             ask_crc64=ask_crc64,
+            idle_seconds=pace.idle_seconds,
+            least_rate=pace.least_rate,
         )
     )
 
 
-def _open_s3(end: End, environment: Mapping[str, str]) -> InspectedStore:
+def _open_s3(end: End, environment: Mapping[str, str], pace: LeastPace) -> InspectedStore:
     from noria.workers.stores.s3.store import S3Settings, S3Store
 
     endpoint = s3_endpoint(end, environment)
@@ -139,6 +159,8 @@ def _open_s3(end: End, environment: Mapping[str, str]) -> InspectedStore:
             kms_key_id=end.kms_key_id,
             acl=end.acl,
             request_payer=end.request_payer,
+            idle_seconds=pace.idle_seconds,
+            least_rate=pace.least_rate,
         )
     )
 

@@ -16,6 +16,7 @@ def describe(status: JobStatus) -> str:
     """All figures in one plain line."""
     cells = [
         *trouble_cells(status),
+        *listing_cells(status),
         *byte_cells(status),
         *object_cells(status),
         *worker_cells(status),
@@ -72,6 +73,13 @@ def object_cells(status: JobStatus) -> list[str]:
     if present := status.outcomes.get("ALREADY_PRESENT"):
         cells.append(f"{present:,} already there")
     return cells
+
+
+def listing_cells(status: JobStatus) -> list[str]:
+    """How far reconciling is."""
+    if status.phase is not Phase.RECONCILING or not status.listed:
+        return []
+    return [f"{status.listed:,} listed at the target, {status.listed_per_second:,.0f}/s"]
 
 
 def trouble_cells(status: JobStatus) -> list[str]:

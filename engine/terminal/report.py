@@ -51,6 +51,11 @@ _CHANGES = {
     "retention_left": "without retention or legal hold (target.retention carries them)",
     "encryption_left": "encrypted as the target does by itself (target.encryption sets another)",
 }
+_DAMAGE = {
+    "damaged": "objects at the target have other bytes than were sent",
+    "target_missing": "objects are gone from the target",
+    "target_changed": "objects at the target are not those that were written",
+}
 _PASSED_OVER = {
     "outside_prefix": "outside the source's prefix",
     "other_container": "in another container",
@@ -171,6 +176,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
     else:
         found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
         print(f"NOT reconciled: {found}; see reconcile-differences.parquet in the job directory")
+    _print_damage(summary["damaged"], summary["directory"])
     if summary["open_uploads"]:
         print(
             f"{summary['open_uploads']:,} multipart uploads could not be aborted: "
@@ -180,8 +186,8 @@ def print_run(summary: Mapping[str, Any]) -> None:
     print(f"ran on {summary['interpreter']}")
 
 
-def status_summary(status: JobStatus, failures: list[Failure]) -> dict[str, Any]:
-    values = asdict(status)
+def status_summary(status: JobStatus, failures: list[Failure], root: Path) -> dict[str, Any]:
+    values = {**asdict(status), "directory": str(root)}
     del values["metrics"]
     values["failed"] = status.failed
     values["silent_seconds"] = status.silent_seconds
@@ -202,6 +208,9 @@ def print_status(summary: Mapping[str, Any]) -> None:
         f"{summary['objects_done']:,} of {summary['objects_total']:,} objects, "
         f"{size_text(summary['bytes_done'])} of {size_text(total)} ({share:.1f} %)"
     )
+    if summary["phase"] is Phase.RECONCILING and summary["listed"]:
+        rate = summary["listed_per_second"]
+        print(f"{summary['listed']:,} listed at the target so far, {rate:,.0f} a second")
     for store, seconds in summary["silent_seconds"].items():
         print(f"the {store} has not answered for {duration_text(seconds)}: workers wait for it")
     if summary["workers"]:
@@ -216,6 +225,17 @@ def print_status(summary: Mapping[str, Any]) -> None:
     _print_causes(summary["causes"])
     _print_changes(summary["changes"])
     _print_failures(summary["failures"], summary["failed"])
+    if summary["differences"]:
+        found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
+        print(f"NOT reconciled: {found}; see reconcile-differences.parquet in the job directory")
+    _print_damage(summary["damaged"], summary["directory"])
+
+
+def _print_damage(damaged: Mapping[str, int], directory: str) -> None:
+    for cause, count in damaged.items():
+        print(f"DAMAGED: {count:,} {_DAMAGE.get(cause, '')} ({cause})")
+    if damaged:
+        print(f"found by `noria verify`; send them again: noria retry {directory}")
 
 
 def _at(unix_seconds: float) -> str:
@@ -224,8 +244,8 @@ def _at(unix_seconds: float) -> str:
     return ""
 
 
-def verify_summary(found: VerifyReport) -> dict[str, Any]:
-    return {**asdict(found), "exit_code": found.exit_code}
+def verify_summary(found: VerifyReport, root: Path) -> dict[str, Any]:
+    return {**asdict(found), "directory": str(root), "exit_code": found.exit_code}
 
 
 def print_verify(summary: Mapping[str, Any]) -> None:
@@ -236,7 +256,9 @@ def print_verify(summary: Mapping[str, Any]) -> None:
     if summary["unsettled"]:
         print(f"{summary['unsettled']:,} entries have no receipt yet: run the job first")
     if summary["damaged"]:
-        print(f"DAMAGED: {summary['damaged']:,}")
+        print(
+            f"DAMAGED: {summary['damaged']:,}; send them again: noria retry {summary['directory']}"
+        )
     _print_causes(summary["causes"])
     _print_failures(summary["failures"], summary["damaged"])
     if not summary["complete"]:
@@ -257,6 +279,8 @@ def clean_summary(found: Cleaning) -> dict[str, Any]:
 
 def print_clean(summary: Mapping[str, Any]) -> None:
     print(f"{summary['aborted']:,} open multipart uploads of this job aborted")
+    if summary["drafts"]:
+        print(f"{summary['drafts']:,} unfinished files of killed runs removed from the target")
     if summary["failed"]:
         print(f"{summary['failed']:,} could not be aborted: see that the credentials may")
     if summary["unclaimed"]:

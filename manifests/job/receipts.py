@@ -19,6 +19,10 @@ from noria.manifests.model import (
 )
 from noria.manifests.schema import FIRST_RECEIPT_SCHEMA, PART_SCHEMA, RECEIPT_SCHEMA
 
+_NOT_LANDED = pa.array(
+    [each.value for each in Outcome if not each.landed and each is not Outcome.SKIPPED], pa.string()
+)
+
 
 def _receipt(values: Mapping[str, Any]) -> Receipt:
     level = values.get("level")
@@ -100,10 +104,18 @@ def parts_of(table: pa.Table) -> Iterator[PartRecord]:
 
 
 def failed_for(receipts: pa.Table, causes: Collection[str]) -> pa.ChunkedArray:
-    """True for each receipt of a failure of one of these causes."""
-    failed = pc.equal(receipts["outcome"], Outcome.FAILED.value)
+    """True for each receipt of an entry that did not land for one of these causes."""
     asked = pa.array(sorted(causes), pa.string())
-    return pc.and_(failed, pc.is_in(receipts["cause"], value_set=asked))
+    return pc.and_(
+        pc.is_in(receipts["outcome"], value_set=_NOT_LANDED),
+        pc.fill_null(pc.is_in(receipts["cause"], value_set=asked), False),
+    )
+
+
+def named(receipts: pa.Table, keys: pa.Array) -> pa.ChunkedArray:
+    """True for each receipt of one of these entries, unless the plan does not move it."""
+    moves = pc.not_equal(receipts["outcome"], Outcome.SKIPPED.value)
+    return pc.and_(moves, pc.is_in(receipts["key"], value_set=keys))
 
 
 def failures_of(table: pa.Table) -> pa.Table:

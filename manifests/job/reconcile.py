@@ -44,6 +44,7 @@ DIFFERENCES_FILE = "reconcile-differences.parquet"
 REPORT_FILE = "reconcile.json"
 
 _LISTING = pa.schema([("target_key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
+DIFFERENCES = ("unsettled", "unplanned", "missing", "differing", "merged", "extra")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,23 @@ class Reconciliation:
     def reconciled(self) -> bool:
         wrong = self.unsettled + self.unplanned + self.missing + self.differing + self.merged
         return wrong == 0 and (self.extra == 0 or self.extra_allowed)
+
+    @property
+    def differences(self) -> dict[str, int]:
+        """What is not zero. If others' objects are expected, `extra` only says how many."""
+        return {name: getattr(self, name) for name in DIFFERENCES if getattr(self, name)}
+
+
+def last_differences(directory: JobDirectory) -> dict[str, int]:
+    """What the last reconcile found; empty if all was in order, or nobody can say."""
+    try:
+        values = json.loads(directory.read(REPORT_FILE) or b"{}")
+        if values.get("reconciled") is not False:
+            return {}
+        counts = {name: values.get(name) for name in DIFFERENCES}
+    except (ValueError, AttributeError, RecursionError):
+        return {}  # a report: what counts is found again by the next reconcile
+    return {name: count for name, count in counts.items() if type(count) is int and count > 0}
 
 
 def reconcile(

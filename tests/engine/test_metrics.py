@@ -151,6 +151,8 @@ def test_every_field_of_the_status_is_shown() -> None:
         "causes": {"archived": 9},
         "changes": {"tags_left": 9},
         "shards": {"leased": 9},
+        "damaged": {"target_missing": 9},
+        "differences": {"missing": 9},
         "metrics": MetricsSnapshot(),
     }
     for field in fields(JobStatus):

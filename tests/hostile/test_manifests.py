@@ -285,7 +285,7 @@ def beside(job: Path, name: str, data: bytes) -> Iterator[None]:
 def test_a_status_of_any_content_is_a_cache(finished: FinishedJob, name: str, data: bytes) -> None:
     with beside(finished.root, name, data):
         assert noria("status", finished.root)[0] == 0
-        json.dumps(status_summary(jobs.status(finished.root), []), allow_nan=False)
+        json.dumps(status_summary(jobs.status(finished.root), [], finished.root), allow_nan=False)
 
 
 @examples(60)

@@ -171,6 +171,30 @@ def test_drafts_of_a_killed_run_are_gone_after_the_next(source: Path, tmp_path: 
     assert json.loads(reconciled.stdout)["extra"] == 1, "nothing is hidden"
 
 
+def test_clean_removes_drafts_and_says_how_many(source: Path, tmp_path: Path) -> None:
+    target, job_file = tmp_path / "target", tmp_path / "job.toml"
+    target.mkdir()
+    job_file.write_text(f'[source]\nurl = "file://{source}"\n[target]\nurl = "file://{target}"\n')
+    subprocess.run([NORIA, "plan", job_file], capture_output=True, check=True)
+
+    def clean(*options: str) -> str:
+        ended = subprocess.run(
+            [NORIA, "clean", tmp_path / "job", *options],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return ended.stdout
+
+    assert json.loads(clean("--json"))["drafts"] == 0
+    for name in (".noria-draft-0123", ".noria-draft-4567/half", "kept"):
+        path = target / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(b"half")
+    assert "2 unfinished files of killed runs removed" in clean()
+    assert [path.name for path in target.iterdir()] == ["kept"]
+
+
 def test_a_target_with_drafts_alone_is_empty(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()

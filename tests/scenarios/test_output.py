@@ -38,7 +38,7 @@ def test_a_record_is_one_line(ends: list[str]) -> None:
     assert ended.returncode == 1, ended.stderr
     (line,) = [line for line in ended.stdout.splitlines() if line.startswith("nnn")]
     assert line.split() == [LONG, "FAILED", "target_conflict", *line.split()[3:]]
-    assert line.endswith("plan the job again")
+    assert line.endswith("run `noria retry`")
     assert "…" not in ended.stdout
 
 

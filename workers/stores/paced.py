@@ -348,9 +348,9 @@ class PacedTarget(PacedStore, TargetStore):
             with tries:
                 return iter([*self.inner.list_uploads(prefix)])
 
-    def remove_drafts(self) -> None:
+    def remove_drafts(self) -> int:
         """Try once, without retries: it is done again at the next reconcile."""
-        self.inner.remove_drafts()
+        return self.inner.remove_drafts()
 
     def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
         tries = _Tries(self, StoreOperation.LIST, prefix)
@@ -358,11 +358,13 @@ class PacedTarget(PacedStore, TargetStore):
             with tries:
                 return iter(list(self.inner.list_versions(prefix)))
 
-    def delete_object(self, key: str, version_id: str | None = None) -> None:
+    def delete_object(
+        self, key: str, version_id: str | None = None, *, etag: str | None = None
+    ) -> None:
         tries = _Tries(self, StoreOperation.DELETE, key)
         while True:
             with tries:
-                return self.inner.delete_object(key, version_id)
+                return self.inner.delete_object(key, version_id, etag=etag)
 
     def _counted(self, body: memoryview | BodyWriter) -> memoryview | BodyWriter:
         """Return the body of one try, so that its bytes are counted."""

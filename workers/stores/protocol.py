@@ -317,8 +317,10 @@ class TargetStore(SourceStore, Protocol):
     def list_uploads(self, prefix: str) -> Iterator[ListedUpload]:
         """Yield the open multipart uploads below `prefix`, from all pages."""
 
-    def remove_drafts(self) -> None:
+    def remove_drafts(self) -> int:
         """Remove what writers that are dead left at the root without an object's name or an upload.
+
+        Return how many are gone.
 
         Only files have such: the services drop a request that was cut off. A listing shows what
         cannot be removed. Raises what a listing raises.
@@ -327,8 +329,12 @@ class TargetStore(SourceStore, Protocol):
     def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
         """Yield all versions and delete markers below `prefix`, if the target names them."""
 
-    def delete_object(self, key: str, version_id: str | None = None) -> None:
+    def delete_object(
+        self, key: str, version_id: str | None = None, *, etag: str | None = None
+    ) -> None:
         """Delete an object, or one version of it for good; do nothing if it is missing.
 
-        Used only for a probe's canaries and for what `noria bench` wrote.
+        If `etag` is given, only an object that has it: a store that compares it raises a
+        Skippable and deletes nothing. Not every S3 compares. Used only for a probe's canaries, for
+        what `noria bench` wrote, and for an object of this job that is damaged.
         """

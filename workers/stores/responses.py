@@ -303,6 +303,8 @@ def _precondition(purpose: Purpose) -> tuple[type[NoriaError], str]:
         return TargetConflict, "an object exists there already"
     if purpose is Purpose.READ:
         return SourceChanged, "plan again"
+    if purpose is Purpose.CONTROL:
+        return TargetConflict, "another object is there now"
     return permanent(purpose)
 
 

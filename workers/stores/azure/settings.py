@@ -46,3 +46,5 @@ class AzureSettings:
     proxies: Proxies = NO_PROXIES
     allow_plain_http: bool = False
     idle_seconds: float = 60.0
+    least_rate: float = 1024.0
+    """See HttpSettings."""

@@ -127,6 +127,7 @@ class AzureStore:
                 proxies=settings.proxies,
                 allow_plain_http=settings.allow_plain_http,
                 idle_seconds=settings.idle_seconds,
+                least_rate=settings.least_rate,
             )
         )
         self._list_tags = True
@@ -325,16 +326,20 @@ class AzureStore:
                     yield from uploads_of(key, [name for name, _ in self._uncommitted(key)])
             marker = page.next_marker
 
-    def remove_drafts(self) -> None:
-        """Do nothing: the service drops a request that was cut off."""
+    def remove_drafts(self) -> int:
+        """Return 0: the service drops a request that was cut off."""
+        return 0
 
     def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
         """As in protocol.py; none is listed, what was written here is known by its id."""
         return iter(())
 
-    def delete_object(self, key: str, version_id: str | None = None) -> None:
+    def delete_object(
+        self, key: str, version_id: str | None = None, *, etag: str | None = None
+    ) -> None:
         query = [("versionid", version_id)] if version_id else []
-        response = self._call(Purpose.CONTROL, "DELETE", key, query=query)
+        pinned = {} if etag is None else {"if-match": f'"{etag}"'}
+        response = self._call(Purpose.CONTROL, "DELETE", key, query=query, headers=pinned)
         if response.status != 404:
             self._accept(response, Purpose.CONTROL, key)
 

@@ -375,21 +375,26 @@ class LocalStore:
                         started_ms=about["started_ms"],
                     )
 
-    def remove_drafts(self) -> None:
+    def remove_drafts(self) -> int:
+        gone = 0
         with self._entries([]) as (root, entries):
             for entry in entries:
                 if not entry.name.startswith(DRAFT_PREFIX) or not is_abandoned(entry.name, root):
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.name, ignore_errors=True, dir_fd=root)
-                else:
-                    with contextlib.suppress(OSError):  # a listing shows what is left
+                with contextlib.suppress(OSError):  # a listing shows what is left
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.name, dir_fd=root)
+                    else:
                         os.unlink(entry.name, dir_fd=root)
+                    gone += 1
+        return gone
 
     def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
         return iter(())
 
-    def delete_object(self, key: str, version_id: str | None = None) -> None:
+    def delete_object(
+        self, key: str, version_id: str | None = None, *, etag: str | None = None
+    ) -> None:
         path = _path(key)
         if path is None or _is_reserved(path):
             return
@@ -399,6 +404,9 @@ class LocalStore:
             contextlib.suppress(*_NOTHING_THERE),
             self._files.folder(above) as folder,
         ):
+            if etag is not None:
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                check_file_pinned(status, etag, key)
             os.unlink(name, dir_fd=folder)
         with contextlib.suppress(OSError):
             while above:

@@ -130,6 +130,8 @@ class S3Settings:
     proxies: Proxies = NO_PROXIES
     allow_plain_http: bool = False
     idle_seconds: float = 60.0
+    least_rate: float = 1024.0
+    """See HttpSettings."""
 
 
 class S3Store:
@@ -155,6 +157,7 @@ class S3Store:
                 proxies=settings.proxies,
                 allow_plain_http=settings.allow_plain_http,
                 idle_seconds=settings.idle_seconds,
+                least_rate=settings.least_rate,
             )
         )
         self._signer = Signer(self._client.host, region, keys)
@@ -428,8 +431,9 @@ class S3Store:
             if markers is None:
                 return
 
-    def remove_drafts(self) -> None:
-        """Do nothing: the service drops a request that was cut off."""
+    def remove_drafts(self) -> int:
+        """Return 0: the service drops a request that was cut off."""
+        return 0
 
     def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
         markers, advance = None, Advance()
@@ -449,9 +453,12 @@ class S3Store:
             if markers is None:
                 return
 
-    def delete_object(self, key: str, version_id: str | None = None) -> None:
+    def delete_object(
+        self, key: str, version_id: str | None = None, *, etag: str | None = None
+    ) -> None:
         query = [("versionId", version_id)] if version_id else []
-        response = self._call(Purpose.CONTROL, "DELETE", key, query=query)
+        pinned = {} if etag is None else {"if-match": f'"{etag}"'}
+        response = self._call(Purpose.CONTROL, "DELETE", key, query=query, headers=pinned)
         if response.status != 404:
             self._accept(response, Purpose.CONTROL, key)
 

@@ -1,0 +1,193 @@
+"""Damage at the target: remembered until it is repaired, and what a retry takes up.
+
+`damage.parquet` holds the receipts of landed objects that `noria verify` found gone, replaced, or
+of other bytes. Reconciling finds the first two as well, in its list of differences. A retry takes
+such entries up as it does failures. What was sent before is not overwritten: all that is written is
+written only if the name is free. So an object that is damaged is deleted first, and only if it is
+the one of the receipt: the same ETag and the same transfer id. Anything else under the name stays,
+and the entry ends as a conflict if that has other bytes than the source.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from noria.engine.planning import Prepared
+from noria.engine.replay import Retrial
+from noria.manifests.errors import (
+    ConfigurationError,
+    JobDirectoryError,
+    NoriaError,
+    SourceChanged,
+    TargetConflict,
+    all_causes,
+    passing_causes,
+)
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.reconcile import DIFFERENCES_FILE
+from noria.manifests.schema import RECEIPT_SCHEMA
+from noria.workers.stores.paced import PacedTarget
+
+log = logging.getLogger("noria.repair")
+
+DAMAGE_FILE = "damage.parquet"
+DAMAGED, GONE, REPLACED = "damaged", "target_missing", "target_changed"
+DAMAGE_CAUSES = frozenset({DAMAGED, GONE, REPLACED})
+RETRY_CAUSES = all_causes() | DAMAGE_CAUSES
+"""What a retry may be asked for."""
+_BY_DIFFERENCE = {"missing": GONE, "differing": REPLACED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedAgain:
+    """What a person asks to try again: entries of these causes, or those that a file names."""
+
+    causes: Collection[str] = RETRY_CAUSES
+    keys: Path | None = None
+    """A file of names as failures.parquet has them, one on a line."""
+
+
+def note_damage(directory: JobDirectory, found: Path, *, complete: bool) -> int:
+    """Remember what a verification found; return of how many objects damage is known now.
+
+    `found` holds its failures. A verification that is not complete does not clear earlier damage.
+    """
+    tables = [] if complete else [_damage(directory)]
+    tables.append(pq.read_table(found, schema=RECEIPT_SCHEMA))
+    rows: dict[str, dict[str, object]] = {}
+    for table in tables:
+        of_target = pc.is_in(table["cause"], value_set=pa.array(sorted(DAMAGE_CAUSES)))
+        rows |= {row["key"]: row for row in table.filter(of_target).to_pylist()}
+    _keep(directory, pa.Table.from_pylist(list(rows.values()), schema=RECEIPT_SCHEMA))
+    return len(rows)
+
+
+def known_damage(directory: JobDirectory) -> dict[str, int]:
+    """Cause -> objects that a verification found damaged, and that nobody has sent again."""
+    return dict(sorted(Counter(_damage(directory)["cause"].to_pylist()).items()))
+
+
+def retrial_of(ready: Prepared, asked: AskedAgain | None, attempt: int) -> Retrial:
+    """What a run takes up again; makes way at the target for what is damaged there.
+
+    Without a request it is what failed for a cause that may pass. The caller holds the job, and
+    calls forget_damage() once the retrial is entered. May be repeated at any point.
+    """
+    if asked is None:
+        return Retrial(causes=passing_causes(), attempt=attempt)
+    names = None if asked.keys is None else _names_in(asked.keys)
+    damage = _damage(ready.directory).to_pylist()
+    stuck = {
+        row["key"]
+        for row in damage
+        if row["cause"] == DAMAGED
+        and (row["key"] in names if names is not None else DAMAGED in asked.causes)
+        and not _make_way(ready, row)
+    }
+    if stuck:
+        log.warning(
+            "%d damaged objects could not be deleted at the target, so they are not sent again: "
+            "allow the target's credentials to delete, or delete them yourself, then retry",
+            len(stuck),
+        )
+    if names is not None:
+        return Retrial(causes=(), keys=pa.array(sorted(names - stuck)), attempt=attempt)
+    keys = {row["key"] for row in damage if row["cause"] in asked.causes}
+    keys |= set(_differing(ready.directory, asked.causes))
+    causes = {*passing_causes(), *asked.causes}
+    return Retrial(causes=causes, keys=pa.array(sorted(keys - stuck), pa.string()), attempt=attempt)
+
+
+def forget_damage(directory: JobDirectory, retrial: Retrial) -> None:
+    """Forget the damage of entries that are open again: they get another receipt."""
+    known = _damage(directory)
+    if retrial.keys and len(known):
+        taken = pc.is_in(known["key"], value_set=retrial.keys)
+        _keep(directory, known.filter(pc.invert(taken)))
+
+
+def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
+    """Delete a damaged object if it is the one of the receipt; False if it is still there.
+
+    The deletion carries the ETag as a condition. A target that does not compare it has been looked
+    at just before.
+    """
+    target = PacedTarget(inner=ready.target)
+    key, etag, txid = (row[name] for name in ("target_key", "target_etag", "txid"))
+    name = ready.facts.target_prefix + str(key)
+    try:
+        head = target.head(name)
+        is_the_one = head is not None and head.txid is not None and head.txid == txid
+        if head is not None and is_the_one and head.etag == etag:
+            target.delete_object(name, etag=head.etag)
+    except (TargetConflict, SourceChanged):
+        return True  # it is another one by now, which the transfer will find
+    except NoriaError as error:
+        log.warning("a damaged object stays at the target: %s", error.message)
+        return False
+    return True
+
+
+def _differing(directory: JobDirectory, causes: Collection[str]) -> Iterator[str]:
+    """Entries whose objects the last reconcile found gone or replaced."""
+    path = directory.path(DIFFERENCES_FILE)
+    if not path.is_file():
+        return
+    try:
+        table = pq.read_table(path, columns=["what", "key"])
+    except (OSError, ValueError, pa.ArrowException):
+        raise _damaged(path) from None
+    for row in table.to_pylist():
+        if _BY_DIFFERENCE.get(row["what"]) in causes:
+            yield row["key"]
+
+
+def _names_in(path: Path) -> set[str]:
+    try:
+        lines = path.read_bytes().decode().split("\n")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"{path} cannot be read: {why}") from None
+    names = {line.removesuffix("\r") for line in lines} - {""}
+    if not names:
+        raise ConfigurationError(f"{path} names no object")
+    return names
+
+
+def _damage(directory: JobDirectory) -> pa.Table:
+    path = directory.path(DAMAGE_FILE)
+    if not path.is_file():
+        return RECEIPT_SCHEMA.empty_table()
+    try:
+        return pq.read_table(path, schema=RECEIPT_SCHEMA)
+    except (OSError, ValueError, pa.ArrowException):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> JobDirectoryError:
+    return JobDirectoryError(
+        f"{path} is damaged; remove it, and find it again with `noria verify` and `noria reconcile`"
+    )
+
+
+def _keep(directory: JobDirectory, table: pa.Table) -> None:
+    """Replace what is known. Durable when it returns."""
+    scratch = directory.path(f".{DAMAGE_FILE}.{os.getpid()}")
+    try:
+        pq.write_table(table, scratch, compression="zstd")
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise JobDirectoryError(
+            f"cannot write to {directory.root}: {error.strerror or error}; "
+            "make room, then run again"
+        ) from error
+    directory.publish(scratch, DAMAGE_FILE)
