@@ -12,7 +12,9 @@ import logging
 import os
 import queue
 import secrets
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
@@ -65,6 +67,8 @@ TOKEN_FILE: Final = Path("~/.ray/auth_token")
 """Where `ray get-auth-token --generate` leaves a token, and `ray start` finds it."""
 OBJECT_STORE_BYTES: Final = 80 * 1024 * 1024
 """Ray's minimum is 75 MiB; nothing of ours goes in."""
+SESSION_BYTES: Final = 64 * 1024 * 1024
+"""Room that a Ray of our own has to find for its session: logs, sockets, what is spilled."""
 PULSE_SECONDS: Final = 2.0
 RESERVE_SECONDS: Final = 1.0
 """How long a node that takes new work may take to reserve next to nothing: it takes 3 ms."""
@@ -175,6 +179,7 @@ def _join(options: GatewayOptions) -> tuple[str, ...]:
         os.environ.setdefault(name, value)
     has_token = _find_token()
     if options.address is None:
+        _refuse_full_folder(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
         os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
     import ray
@@ -201,6 +206,20 @@ def _join(options: GatewayOptions) -> tuple[str, ...]:
     )
     ports = ", ".join(map(str, listening_ports(os.getpid())))
     return (f"Ray listens on every interface of this machine, with a token: ports {ports}",)
+
+
+def _refuse_full_folder(folder: str) -> None:
+    """Raise OSError if Ray could not keep its session there: it would wait a minute, then say less.
+
+    What Ray itself writes there in the first seconds is well below SESSION_BYTES.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < SESSION_BYTES:
+        needed = SESSION_BYTES // (1024 * 1024)
+        raise OSError(
+            f"{folder} has {free // (1024 * 1024)} MiB free, and Ray keeps its session there: make "
+            f"room for {needed} MiB, or name another folder by RAY_TMPDIR"
+        )
 
 
 def _find_token() -> bool:

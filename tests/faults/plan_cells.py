@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -27,6 +26,7 @@ from tests.support.inventory_reports import (
 from tests.support.moves import expect_no_worker_left, plain
 from tests.support.processes import descendants
 from tests.support.rows import inventory, plan
+from tests.support.small_disk import SmallDisk
 
 
 def report_of(scene: Scene, **changes: object) -> Path:
@@ -200,27 +200,3 @@ def disk_full_in_planning(scene: Scene) -> None:
         subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
         proxied.move.job_file()
         proxied.expect_all(proxied.run(), kills=1)
-
-
-class SmallDisk:
-    """A file system of its own, which only root can mount."""
-
-    def __init__(self, place: Path, size: str) -> None:
-        self._place, self._size = place, size
-
-    def __enter__(self) -> None:
-        self._place.mkdir()
-        command: list[str | Path] = [
-            "mount",
-            "-t",
-            "tmpfs",
-            "-o",
-            f"size={self._size}",
-            "tmpfs",
-            self._place,
-        ]
-        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-            pytest.skip("only root can mount a small disk here")
-
-    def __exit__(self, *_: object) -> None:
-        subprocess.run(["umount", "-l", self._place], check=True)

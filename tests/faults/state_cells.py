@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.faults.cells import ProxiedMove, Scene, cell
-from tests.faults.plan_cells import SmallDisk
 from tests.faults.read_cells import expect_all_moved
 from tests.support.fault_proxy.rules import (
     Fault,
@@ -32,6 +31,7 @@ from tests.support.processes import (
     descendants,
     wait_until,
 )
+from tests.support.small_disk import SmallDisk
 
 MIB = 1 << 20
 PART = 8 * MIB

@@ -26,6 +26,7 @@ from tests.support.processes import (
     marked,
     wait_until,
 )
+from tests.support.small_disk import SmallDisk
 
 MARK = "NORIA_TEST_MARK"
 OBJECTS = 20
@@ -272,3 +273,15 @@ def test_a_ray_that_is_starting_ends_with_its_driver(
         assert process.returncode == 3, (out, err)
         assert err.splitlines() == ["noria: stopped; run it again to resume"]
     wait_until(lambda: not marked(MARK, _mark(copy)), "the end of Ray")
+
+
+def test_a_ray_of_one_s_own_without_room_for_its_session_is_told_at_once(
+    copy: Copy, tmp_path: Path
+) -> None:
+    with SmallDisk(tmp_path / "small", "1m"):
+        copy.environment["RAY_TMPDIR"] = str(tmp_path / "small")
+        code, lines, seconds = copy.run("--ray")
+    assert code == 2
+    (line,) = [line for line in lines if "RAY_TMPDIR" in line]
+    assert "make room" in line
+    assert seconds < 30
