@@ -124,6 +124,9 @@ class RunOptions:
     ] = None
     show_keys: ShowKeys = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say which errors and retries come, by cause.")
+    ] = False
     as_json: Json = False
 
     @property
@@ -431,7 +434,9 @@ def verify(
         with (
             ending_on_signals(),
             open_cluster(options.address, ray=options.ray) as cluster,
-            shown(directory, options.metrics_address, options.silent) as show,
+            shown(
+                directory, options.metrics_address, options.silent, verbose=options.verbose
+            ) as show,
         ):
             found = job.verify(
                 directory,
@@ -520,7 +525,7 @@ def _plan_and_run(
             planned = stack.enter_context(prepared(config, root, say_unless(options.silent)))
         else:
             job.refuse_killed_plan(root)
-        with shown(root, metrics_address, options.silent) as show:
+        with shown(root, metrics_address, options.silent, verbose=options.verbose) as show:
             ended = job.run(
                 root,
                 cluster=cluster,

@@ -55,7 +55,7 @@ def ending_on_signals() -> Iterator[None]:
 
 @contextmanager
 def shown(
-    root: Path, metrics_address: str | None, silent: bool
+    root: Path, metrics_address: str | None, silent: bool, *, verbose: bool = False
 ) -> Iterator[Callable[[JobStatus], None]]:
     """Where a run's status goes: the terminal, and /metrics."""
     from noria.engine import job
@@ -79,6 +79,10 @@ def shown(
             if advice is not None:
                 progress.message(advice)
             shows.append(progress.show)
+            if verbose:
+                from noria.engine.terminal.troubles import Troubles
+
+                shows.append(Troubles(progress.message).show)
 
         def show_all(status: JobStatus) -> None:
             for show in shows:
