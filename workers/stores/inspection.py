@@ -8,6 +8,7 @@ the answer is unclear.
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,11 @@ from enum import StrEnum
 from functools import partial
 from typing import Final, Protocol
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from noria.manifests.errors import AccessDenied, NoriaError
+from noria.manifests.plan.shards import NO_FILES
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.listing import Listing
 from noria.workers.stores.protocol import SourceStore, TargetStore
@@ -122,7 +127,7 @@ def source_rights(store: InspectedStore, prefix: str, key: str | None = None) ->
 
     def list_first() -> None:
         with Listing(store, prefix, streams=1) as listing:
-            first = next((batch["key"][0].as_py() for batch in listing if batch.num_rows), None)
+            first = next(itertools.chain.from_iterable(map(_readable_keys, listing)), None)
         if key is None and first is not None:
             found.append(first)
 
@@ -140,6 +145,14 @@ def source_rights(store: InspectedStore, prefix: str, key: str | None = None) ->
         writes=writes.result(),
         deletes=deletes.result(),
     )
+
+
+def _readable_keys(batch: pa.RecordBatch) -> list[str]:
+    """Names of what has bytes to read: no links, no stubs of folders."""
+    odd = pc.is_in(batch["blob_type"], value_set=pa.array(NO_FILES, pa.string()))
+    stub = pc.fill_null(batch["is_folder"], False)
+    keys: list[str] = batch["key"].filter(pc.invert(pc.or_(odd, stub))).to_pylist()
+    return keys
 
 
 def target_rights(store: InspectedStore, prefix: str) -> TargetRights:
