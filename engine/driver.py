@@ -14,9 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from io import TextIOWrapper
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
 from types import FrameType
 
 from noria.engine.cluster.protocol import (
@@ -30,6 +27,7 @@ from noria.engine.cluster.protocol import (
 )
 from noria.engine.concurrency.sharing import TransferBudget, starting_number
 from noria.engine.config.jobfile import JobConfig
+from noria.engine.log_file import log_file
 from noria.engine.scheduler.events import (
     Command,
     Drain,
@@ -62,7 +60,7 @@ from noria.engine.status import (
 )
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerSpec
-from noria.manifests.access import make_folders, open_new
+from noria.manifests.access import make_folders
 from noria.manifests.errors import NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import seal
@@ -82,9 +80,6 @@ FAILED_STARTS = 3
 """So many workers that die in a row before they are up end the run: another would die too."""
 RESTART_SECONDS = 1.0
 """A lost worker is replaced no sooner than this after the last one was."""
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-LOG_BYTES, LOG_FILES = 10_000_000, 5
-"""noria.log is put aside at this size; so many of those before it are kept."""
 WORKER_OBJECTS = 25_000
 WORKER_BYTES = 1024 * 1024 * 1024
 """A worker is worth its start, half a second of CPU, where one of these falls to its share: some
@@ -469,7 +464,7 @@ def drive(
     stop_request = StopRequest()
     log_directory = directory.root / "log"
     make_folders(log_directory)
-    with _log_file(log_directory / "noria.log"), cluster:
+    with log_file(log_directory / "noria.log", config.run.log_format), cluster:
         cluster.start(log_directory)
         with stop_request.on_signals():
             driver = Driver(
@@ -487,26 +482,3 @@ def drive(
                 status_file=STATUS_FILE if moving else VERIFY_STATUS_FILE,
             )
             return driver.run()
-
-
-class _OwnersLog(RotatingFileHandler):
-    """A log that has the modes of the job directory, also after it was rotated."""
-
-    def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, "a", encoding="utf-8", opener=open_new)
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """What the driver says while the block runs is kept there too, with its time (UTC)."""
-    handler = _OwnersLog(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, delay=True)
-    formatter = logging.Formatter(LOG_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    logger = logging.getLogger("noria")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()

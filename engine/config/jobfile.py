@@ -307,6 +307,8 @@ class RunConfig(_Section):
     """Expires, website redirect; a storage class or encryption that [target] does not choose."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
     """How often a span of a shard may fail in one run before it is quarantined."""
+    log_format: Literal["text", "json"] = "text"
+    """Of log/noria.log in the job directory, which is put aside at 10 MB; five such are kept."""
     metrics_address: str | None = METRICS_ADDRESS
     """Where /metrics is served. None or "off": nowhere."""
 

@@ -1,0 +1,59 @@
+"""What the driver says, kept in the job directory: rotated, as text or as JSON, without names."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final, Literal
+
+from noria.manifests.access import open_new
+
+FILE_BYTES, FILES = 10_000_000, 5
+"""noria.log is put aside at this size; so many of those before it are kept."""
+_TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+
+LogFormat = Literal["text", "json"]
+
+
+@contextmanager
+def log_file(path: Path, form: LogFormat) -> Iterator[None]:
+    """What the `noria` loggers say while the block runs is kept there too, with its time (UTC)."""
+    handler = _OwnersLog(path, maxBytes=FILE_BYTES, backupCount=FILES, delay=True)
+    formatter = _JsonLines(datefmt=_TIME) if form == "json" else logging.Formatter(_TEXT, _TIME)
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("noria")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+class _OwnersLog(RotatingFileHandler):
+    """A log that has the modes of the job directory, also after it was rotated."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding="utf-8", opener=open_new)
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(
+            {
+                "time": self.formatTime(record, self.datefmt),
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "message": record.getMessage(),
+            }
+        )
