@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +13,7 @@ from noria.manifests.model import ObjectEntry
 from noria.workers.carriage import AttributePolicy
 from noria.workers.counters import CounterRegistry
 from noria.workers.runtime.buffers import BufferPool
+from noria.workers.stated_md5 import StatedMd5
 from noria.workers.stores.paced import PacedStore, PacedTarget, Stopped
 from noria.workers.stores.protocol import ObjectHead
 from noria.workers.tags import SourceTags
@@ -55,6 +54,7 @@ class TransferContext:
     options: TransferOptions
     buffers: BufferPool
     tags: SourceTags = field(default_factory=SourceTags)
+    md5s: StatedMd5 = field(default_factory=StatedMd5)
     on_left_open: Callable[[], None] = lambda: None
     """Called if an upload that is no longer needed could not be aborted."""
 
@@ -108,18 +108,13 @@ class TransferContext:
             )
         return head
 
-    def check_stated_md5(self, entry: ObjectEntry, stated: str | None, read: memoryview) -> None:
-        """Raise DigestRefused if the source states another MD5 (base64) than that of the bytes.
-
-        None states nothing.
-        """
-        if stated is None or not self.options.source_md5:
-            return
-        if stated != b64encode(hashlib.md5(read, usedforsecurity=False).digest()).decode():
+    def check_stated_md5(self, entry: ObjectEntry, head: ObjectHead, read: memoryview) -> None:
+        """Raise DigestRefused if the source states another MD5 than that of the bytes read."""
+        if self.options.source_md5 and self.md5s.contradicts(head, read):
             self.counters.add(Counter.ERRORS, DigestRefused.cause)
             raise DigestRefused(
-                "the bytes read do not have the Content-MD5 that the source states: look which of "
-                "the two is wrong; run.source_md5 = false moves them as they are",
+                "the bytes read do not have the MD5 that the source states: look which of the two "
+                "is wrong; run.source_md5 = false moves them as they are",
                 key=entry.key,
             )
 

@@ -174,7 +174,7 @@ class ObjectTransfer:
             listener=digest,
         )
         self.context.counters.add(Counter.BYTES_READ, by=entry.size)
-        self.context.check_stated_md5(entry, head.attributes.content_md5, body)
+        self.context.check_stated_md5(entry, head, body)
         for stated in (head.crc64nvme, entry.crc64nvme):
             self.context.check_stated_crc(entry, stated, digest.crc64nvme)
         if head.crc64nvme is None and entry.crc64nvme is not None:

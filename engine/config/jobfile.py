@@ -294,8 +294,9 @@ class RunConfig(_Section):
     Together with what follows it has to fit into the half a minute that a spot machine is given.
     """
     source_md5: bool = True
-    """Compare the bytes of each object that is read at once with the Content-MD5 that its source
-    states, if it does. An object that does not have it fails; it may have been set wrongly."""
+    """Compare the bytes of each object that is read at once with the MD5 that its source states, if
+    it does: Content-MD5 in Azure, an ETag of S3 that is one. An object that does not have it fails;
+    a Content-MD5 may have been set wrongly."""
     unfit_metadata: Treatment = Treatment.REFUSE
     """What to do with metadata that the target cannot hold: "refuse" the object, "leave" the
     metadata, or "map" it to a form that says the same. The same for the following."""

@@ -18,6 +18,7 @@ from noria.workers.runtime.buffers import MIN_BUFFER_BYTES, BufferPool
 from tests.support.fault_proxy.rules import (
     Fault,
     Operation,
+    flip_answer,
     lose_answer,
     meanwhile,
     on,
@@ -177,6 +178,20 @@ def test_one_object_that_the_source_refuses_fails_alone(new_case: NewCase, way: 
     assert {key: receipt.cause for key, receipt in receipts.items() if receipt.cause} == {
         "k3": "source_unreadable"
     }
+
+
+@pytest.mark.parametrize("way", ["s3-azure"])
+def test_a_bit_that_flips_on_the_way_from_s3_is_seen_by_the_etag(
+    new_case: NewCase, way: str
+) -> None:
+    """Over plain http nothing else would tell; the first objects show what this source's are."""
+    case = new_case(way, {f"k{n}": SMALL for n in range(8)})
+    flipped = Fault(match=on(Operation.READ, name="/k7"), action=flip_answer())
+    case.source.add(flipped)
+    receipts = case.finish(streams=1)
+    assert {receipt.outcome for receipt in receipts.values()} == {Outcome.TRANSFERRED}
+    assert case.source.taken("flip answer") == 1
+    assert case.source.count(Operation.READ) == 9, "k7 was read again"
 
 
 # -- a lease after another -------------------------------------------------------------------------
