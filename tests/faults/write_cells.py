@@ -105,9 +105,11 @@ def flipped_before_hash(scene: Scene) -> None:
     hits = MemoryFlip(scene, after=False)
     with hits.patched():
         receipts = scene.finish(blind, vouched=False)
-    assert any(
-        blind.job.target_bytes(key) != blind.job.source_bytes(key) for key in blind.job.sizes
-    ), "the flip went through"
+    assert hits.done, "a bit was flipped"
+    through = [
+        key for key in blind.job.sizes if blind.job.target_bytes(key) != blind.job.source_bytes(key)
+    ]
+    assert through in ([], ["large"]), "of what is read at once, Azure states the MD5"
     assert {receipt.level for receipt in receipts.values()} == {Level.INGESTED}
 
 
