@@ -74,12 +74,16 @@ def test_a_bit_flipped_on_the_way_from_a_source_that_states_crc64_is_repaired(
 def test_a_bit_flipped_on_the_way_from_a_source_that_states_none_is_not_vouched_for(
     new_case: NewCase, way: str, key: str
 ) -> None:
-    """Nobody can notice: so the receipt may not say that what the source served was stored."""
+    """Nobody may notice: so the receipt may not say that what the source served was stored.
+
+    Azure states the MD5 of what was written in one request, and that is found.
+    """
+    flipped_bits = 0 if (way, key) == ("azure-s3", "small") else 1
     case = new_case(way)
     case.source.add(Fault(match=on(Operation.READ, name=f"/from/{key}"), action=flip_answer()))
     receipts = case.job.receipts(case.run())
     arrived, held = case.job.target_bytes(key), case.job.source_bytes(key)
-    assert (int.from_bytes(arrived) ^ int.from_bytes(held)).bit_count() == 1
+    assert (int.from_bytes(arrived) ^ int.from_bytes(held)).bit_count() == flipped_bits
     assert receipts[key].outcome is Outcome.TRANSFERRED
     assert receipts[key].level is Level.INGESTED
     assert receipts[key].level_reason == "the source states no CRC64"
