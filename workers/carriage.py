@@ -19,7 +19,8 @@ from urllib.parse import quote
 from noria.manifests.errors import AttributesRefused
 from noria.manifests.model import AttributeChange, Attributes, Treatment
 from noria.manifests.plan.attributes import ATTRIBUTES
-from noria.workers.stores.metadata import encode_words, is_ascii, is_text, is_token
+from noria.manifests.plan.providers import limits_for
+from noria.workers.stores.metadata import encode_words, is_ascii, is_identifier, is_text, is_token
 
 HEADERS: Final = (
     "content_type",
@@ -28,10 +29,7 @@ HEADERS: Final = (
     "content_disposition",
     "cache_control",
 )
-TAGS_MAX: Final = 10
-"""Of an object on Amazon S3, and of a blob in Azure."""
 _TAG_NAME_MAX, _TAG_VALUE_MAX = 128, 256
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _AZURE_TAG = re.compile(r"[A-Za-z0-9 +\-./:=_]*")
 """Set Blob Tags, Azure Storage REST API reference."""
 _FILE_NAME = re.compile(r'filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"]+))')
@@ -96,7 +94,8 @@ def fit_attributes(
     if provider == "local":
         # Files hold everything as it is, in an extended attribute.
         return Carriage(attributes=attributes)
-    fitting = _Fitting(policy, key, azure=provider == "azure")
+    most_tags = limits_for(provider).max_tags
+    fitting = _Fitting(policy, key, most_tags, azure=provider == "azure")
     fitted: dict[str, Any] = {
         "metadata": fitting.metadata(attributes.metadata),
         "tags": fitting.tags(attributes.tags),
@@ -110,6 +109,7 @@ def fit_attributes(
 class _Fitting:
     policy: AttributePolicy
     key: str
+    most_tags: int
     azure: bool
     changes: set[AttributeChange] = field(default_factory=set)
 
@@ -121,7 +121,7 @@ class _Fitting:
         for name, value in unfit_last:
             pairs = {name: value}
             if name.lower() in taken or not self._holds(name, value):
-                pairs = self._mapped(name, value) if self._maps(self.policy.metadata) else {}
+                pairs = self._mapped(name, value) if self.policy.metadata is Treatment.MAP else {}
                 if not pairs or any(other.lower() in taken for other in pairs):
                     self._leave(self.policy.metadata, AttributeChange.METADATA_LEFT, "metadata")
                     continue
@@ -137,7 +137,7 @@ class _Fitting:
         if value is None or (is_ascii if self.azure else is_text)(value):
             return value
         mapped = encoded_file_name(value) if name == "content_disposition" else None
-        if mapped is not None and is_ascii(mapped) and self._maps(self.policy.headers):
+        if mapped is not None and is_ascii(mapped) and self.policy.headers is Treatment.MAP:
             self.changes.add(AttributeChange.HEADER_MAPPED)
             return mapped
         what = name.replace("_", "-").title()
@@ -150,7 +150,7 @@ class _Fitting:
             fits = 0 < len(name) <= _TAG_NAME_MAX and len(value) <= _TAG_VALUE_MAX
             if self.azure:
                 fits = fits and all(_AZURE_TAG.fullmatch(text) for text in (name, value))
-            if fits and len(kept) < TAGS_MAX and not self.policy.target_drops_tags:
+            if fits and len(kept) < self.most_tags and not self.policy.target_drops_tags:
                 kept[name] = value
             else:
                 self._leave(self.policy.tags, AttributeChange.TAGS_LEFT, "tags")
@@ -192,7 +192,7 @@ class _Fitting:
 
     def _holds(self, name: str, value: str) -> bool:
         if self.azure:
-            return _IDENTIFIER.fullmatch(name) is not None and is_ascii(value)
+            return is_identifier(name) and is_ascii(value)
         return is_token(name) and is_text(value, edges=True)
 
     def _mapped(self, name: str, value: str) -> dict[str, str]:
@@ -202,14 +202,11 @@ class _Fitting:
         if self.azure and not is_ascii(value):
             # As Amazon S3 hands out such a value to its clients.
             value = encode_words(value, key=self.key)
-        if _IDENTIFIER.fullmatch(name):
+        if is_identifier(name):
             return {name: value}
         plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
         was = name if is_ascii(name) else encode_words(name, key=self.key)
         return {_RENAMED + plain: value, _RENAMED_FROM + plain: was}
-
-    def _maps(self, treatment: Treatment) -> bool:
-        return treatment is Treatment.MAP
 
     def _leave(self, treatment: Treatment, change: AttributeChange, what: str) -> None:
         if treatment is Treatment.REFUSE:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from noria.manifests.counters import Counter
 from noria.manifests.errors import DigestRefused, NoriaError, SourceChanged
 from noria.manifests.model import ObjectEntry
-from noria.workers.carriage import AttributePolicy
+from noria.workers.carriage import AttributePolicy, Carriage, fit_attributes, lost
 from noria.workers.counters import CounterRegistry
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.stated_md5 import StatedMd5
@@ -107,6 +107,26 @@ class TransferContext:
                 "the source has another size than planned: plan again", key=entry.key
             )
         return head
+
+    def carriage(self, entry: ObjectEntry, head: ObjectHead, policy: AttributePolicy) -> Carriage:
+        """Return the source's attributes and tags, fitted to the target.
+
+        Raises AttributesRefused if the policy refuses a change, and what reading tags raises.
+        """
+        tags, unreadable = self.tags.read(
+            self.source,
+            self.source_name(entry),
+            head,
+            policy.tags,
+            version_id=entry.version_id,
+        )
+        attributes = replace(head.attributes, tags=tags)
+        found = fit_attributes(attributes, self.target.provider, policy, key=entry.key)
+        if unreadable is None:
+            return found
+        if policy.lossless:
+            raise lost("its tags, which may not be read,", key=entry.key)
+        return found.without_tags(unreadable)
 
     def check_stated_md5(self, entry: ObjectEntry, head: ObjectHead, read: memoryview) -> None:
         """Raise DigestRefused if the source states another MD5 than that of the bytes read."""

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 from noria.manifests.counters import Counter
 from noria.manifests.errors import DigestRefused, SourceChanged, SourceMissing, TargetConflict
-from noria.manifests.model import AttributeChange, ObjectEntry, Outcome, Receipt
-from noria.workers.carriage import fit_attributes
+from noria.manifests.model import ObjectEntry, Outcome, Receipt
 from noria.workers.context import Resends, TransferContext
 from noria.workers.digest import PartDigest
 from noria.workers.stores.paced import PacedStore, Stopped
@@ -65,22 +64,15 @@ class Comparison:
             ),
             txid=existing.txid,
             checked=False,
-            changes=self._changes(source) if ours else frozenset(),
+            # What an attempt of this job wrote differs as the policy says, but was not refused.
+            changes=(
+                context.carriage(entry, source, context.options.policy.without_refusals()).changes
+                if ours
+                else frozenset()
+            ),
         )
         outcome = Outcome.TRANSFERRED if ours else Outcome.ALREADY_PRESENT
         return landed_receipt(entry, self.attempt, evidence, outcome)
-
-    def _changes(self, source: ObjectHead) -> frozenset[AttributeChange]:
-        """Return how the attributes that an attempt of this job has written differ."""
-        context, entry = self.context, self.entry
-        policy = context.options.policy.without_refusals()
-        name = context.source_name(entry)
-        tags, unreadable = context.tags.read(
-            context.source, name, source, policy.tags, version_id=entry.version_id
-        )
-        attributes = replace(source.attributes, tags=tags)
-        found = fit_attributes(attributes, context.target.provider, policy, key=entry.key).changes
-        return found if unreadable is None else found | {unreadable}
 
     def _hash_source(self, etag: str) -> PartDigest:
         context, entry = self.context, self.entry

@@ -44,7 +44,7 @@ from noria.manifests.model import (
     Treatment,
     Upload,
 )
-from noria.workers.carriage import Carriage, fit_attributes, lost
+from noria.workers.carriage import Carriage
 from noria.workers.context import Resends, TransferContext
 from noria.workers.digest import PartDigest, combine_parts
 from noria.workers.existing import CONFLICT, Comparison
@@ -418,20 +418,7 @@ class ObjectTransfer:
 
         `refused_tags` is the error by which the target has refused the object's tags.
         """
-        context, policy = self.context, self.context.options.policy
-        tags, unreadable = context.tags.read(
-            context.source, self.source_name, head, policy.tags, version_id=self.entry.version_id
-        )
-        carriage = fit_attributes(
-            replace(head.attributes, tags=tags),
-            context.target.provider,
-            policy,
-            key=self.entry.key,
-        )
-        if unreadable is not None:
-            if policy.lossless:
-                raise lost("its tags, which may not be read,", key=self.entry.key)
-            carriage = carriage.without_tags(unreadable)
+        carriage = self.context.carriage(self.entry, head, self.context.options.policy)
         if refused_tags is not None:
             carriage = self._without_tags(carriage, refused_tags)
         return carriage

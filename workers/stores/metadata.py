@@ -29,6 +29,7 @@ _OWN: Final = (TXID, MTIME)
 _WORD_BYTES: Final = 45
 """UTF-8 bytes in one encoded word: 60 characters of base64; RFC 2047 allows 75 in total."""
 _ASCII = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -103,6 +104,11 @@ def decode_words(value: str) -> str:
 def is_token(text: str) -> bool:
     """Return True for what may be part of a header's name (RFC 9110, 5.6.2)."""
     return _TOKEN.fullmatch(text) is not None
+
+
+def is_identifier(text: str) -> bool:
+    """Return True for a C# identifier of ASCII, as Azure asks of metadata names."""
+    return _IDENTIFIER.fullmatch(text) is not None
 
 
 def is_ascii(text: str) -> bool:

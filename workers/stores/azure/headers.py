@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping
 from email.utils import formatdate, parsedate_to_datetime
 from typing import Final
@@ -12,7 +11,12 @@ from urllib.parse import quote
 from noria.manifests.errors import TargetRefused
 from noria.manifests.model import Attributes
 from noria.workers.http.response import as_written
-from noria.workers.stores.metadata import require_ascii, split_provenance, with_provenance
+from noria.workers.stores.metadata import (
+    is_identifier,
+    require_ascii,
+    split_provenance,
+    with_provenance,
+)
 from noria.workers.stores.protocol import ObjectHead
 from noria.workers.stores.responses import malformed_is_unavailable, modified_seconds, plain_etag
 
@@ -22,7 +26,6 @@ _HOLD: Final = "x-ms-legal-hold"
 _POLICY: Final = "x-ms-immutability-policy-"
 _POLICY_MODES: Final = {"governance": "unlocked", "compliance": "locked"}
 """The words of Attributes -> Azure's own."""
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[str, str]:
@@ -42,7 +45,7 @@ def attribute_headers(attributes: Attributes, txid: str, *, key: str) -> dict[st
         if value is not None:
             headers[header] = require_ascii(header, value, key=key)
     for name, value in with_provenance(attributes, txid, key=key).items():
-        if not _IDENTIFIER.fullmatch(name):
+        if not is_identifier(name):
             raise TargetRefused(
                 "a metadata name is not a C# identifier, as Azure requires: rename it", key=key
             )
