@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from noria.manifests.errors import (
     passing_causes,
 )
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipts import value_counts
 from noria.manifests.job.reconcile import DIFFERENCES_FILE
 from noria.manifests.schema import RECEIPT_SCHEMA
 from noria.workers.stores.paced import PacedTarget
@@ -61,19 +61,18 @@ def note_damage(directory: JobDirectory, found: Path, *, complete: bool) -> int:
 
     `found` holds its failures. A verification that is not complete does not clear earlier damage.
     """
-    tables = [] if complete else [_damage(directory)]
-    tables.append(pq.read_table(found, schema=RECEIPT_SCHEMA))
-    rows: dict[str, dict[str, object]] = {}
-    for table in tables:
-        of_target = pc.is_in(table["cause"], value_set=pa.array(sorted(DAMAGE_CAUSES)))
-        rows |= {row["key"]: row for row in table.filter(of_target).to_pylist()}
-    _keep(directory, pa.Table.from_pylist(list(rows.values()), schema=RECEIPT_SCHEMA))
-    return len(rows)
+    table = pq.read_table(found, schema=RECEIPT_SCHEMA)
+    of_target = pc.is_in(table["cause"], value_set=pa.array(sorted(DAMAGE_CAUSES)))
+    known = table.filter(of_target)
+    if not complete:
+        known = pa.concat_tables([_without(_damage(directory), known["key"]), known])
+    _keep(directory, known)
+    return len(known)
 
 
 def known_damage(directory: JobDirectory) -> dict[str, int]:
     """Cause -> objects that a verification found damaged, and that nobody has sent again."""
-    return dict(sorted(Counter(_damage(directory)["cause"].to_pylist()).items()))
+    return dict(value_counts(_damage(directory)["cause"]))
 
 
 def retrial_of(ready: Prepared, asked: AskedAgain | None, attempt: int) -> Retrial:
@@ -111,8 +110,12 @@ def forget_damage(directory: JobDirectory, retrial: Retrial) -> None:
     """Forget the damage of entries that are open again: they get another receipt."""
     known = _damage(directory)
     if retrial.keys and len(known):
-        taken = pc.is_in(known["key"], value_set=retrial.keys)
-        _keep(directory, known.filter(pc.invert(taken)))
+        _keep(directory, _without(known, retrial.keys))
+
+
+def _without(receipts: pa.Table, keys: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Receipts of all other entries."""
+    return receipts.filter(pc.invert(pc.is_in(receipts["key"], value_set=keys)))
 
 
 def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
@@ -146,9 +149,9 @@ def _differing(directory: JobDirectory, causes: Collection[str]) -> Iterator[str
         table = pq.read_table(path, columns=["what", "key"])
     except (OSError, ValueError, pa.ArrowException):
         raise _damaged(path) from None
-    for row in table.to_pylist():
-        if _BY_DIFFERENCE.get(row["what"]) in causes:
-            yield row["key"]
+    asked = [what for what, cause in _BY_DIFFERENCE.items() if cause in causes]
+    found = table.filter(pc.is_in(table["what"], value_set=pa.array(asked, pa.string())))
+    yield from found["key"].to_pylist()
 
 
 def _names_in(path: Path) -> set[str]:

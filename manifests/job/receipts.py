@@ -61,14 +61,14 @@ def summarize(receipts: pa.Table) -> ReceiptSummary:
     return ReceiptSummary(
         outcomes={Outcome(row["outcome"]): row["size_count"] for row in outcomes},
         outcome_bytes={Outcome(row["outcome"]): row["size_sum"] for row in outcomes},
-        levels={Level(name): count for name, count in _counts(receipts["level"])},
-        causes=dict(_counts(receipts["cause"])),
+        levels={Level(name): count for name, count in value_counts(receipts["level"])},
+        causes=dict(value_counts(receipts["cause"])),
         changes=_change_counts(receipts["changes"]),
         bytes_moved=pc.sum(receipts["bytes_moved"], min_count=0).as_py(),
     )
 
 
-def _counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
+def value_counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
     """How often each value occurs, nulls left out, in order of the values."""
     counts = pc.value_counts(column.drop_null()).to_pylist()
     return sorted((found["values"], found["counts"]) for found in counts)
@@ -76,7 +76,7 @@ def _counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
 
 def _change_counts(column: pa.ChunkedArray) -> dict[str, int]:
     counts: Counter[str] = Counter()
-    for changes, count in _counts(column):
+    for changes, count in value_counts(column):
         counts.update(dict.fromkeys(changes.split(","), count))
     return dict(sorted(counts.items()))
 
