@@ -305,7 +305,8 @@ class RunConfig(_Section):
     unfit_tags: Treatment = Treatment.REFUSE
     """Tags that the target cannot hold, or refuses."""
     unfit_others: Treatment = Treatment.LEAVE
-    """Expires, website redirect; a storage class or encryption that [target] does not choose."""
+    """Expires, website redirect, type of blob; a storage class, encryption or retention about
+    which [target] says nothing."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
     """How often a span of a shard may fail in one run before it is quarantined."""
     log_format: Literal["text", "json"] = "text"
