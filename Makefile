@@ -15,6 +15,7 @@ PYTHON ?= $(or $(call first_python,0x30500000),$(call first_python,0),python3)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FAULTS_ARGS ?=
+PARTITIONS_ARGS ?=
 REF ?=
 URL ?=
 
@@ -29,16 +30,29 @@ help:  ## list the targets
 .PHONY: setup
 setup: .venv/.installed $(AZURITE) prometheus  ## install what the tests and the demo need: .venv, Azurite, Prometheus
 
+# What both installations begin with.
+define begin_venv
+@for link in src/noria/{benchmarks,engine,manifests,workers}; do test -L $$link || { \
+	echo "$$link is not a link: git config core.symlinks true, then git checkout src" >&2; exit 1; }; done
+$(PYTHON) -c 'import sys; sys.exit("Noria needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { echo 'On Debian: apt-get install python3-venv' >&2; exit 1; }
+endef
+
 .venv/.installed: requirements.lock pyproject.toml
-	@for link in src/noria/{benchmarks,engine,manifests,workers}; do test -L $$link || { \
-		echo "$$link is not a link: git config core.symlinks true, then git checkout src" >&2; exit 1; }; done
-	$(PYTHON) -c 'import sys; sys.exit("Noria needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { echo 'On Debian: apt-get install python3-venv' >&2; exit 1; }
+	$(begin_venv)
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/python -m compileall -q -f src/noria/__init__.py src/noria/__main__.py engine workers manifests benchmarks
 	@$(BIN)/noria --version
 	touch $@
+
+# The packages of the image: no tools of developers, no servers, no Node, no Prometheus.
+.PHONY: setup-user
+setup-user:  ## install what moving objects needs, and no more: .venv with Noria and its dependencies
+	$(begin_venv)
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r deploy/requirements.lock
+	$(BIN)/pip install --quiet --no-deps -e .
+	@$(BIN)/noria --version
 
 # Azurite's packages need no install scripts, so none is run.
 $(AZURITE): tests/node/package-lock.json | .venv/.installed
@@ -85,6 +99,11 @@ lint: .venv/.installed  ## style, formatting, types, and who may import whom
 test: setup lint  ## lint, then every test, against real servers on loopback
 	$(BIN)/pytest -n 2 -m 'not servers' $(PYTEST_ARGS) || test $$? -eq $(NONE_CHOSEN)
 	$(BIN)/pytest -m servers $(PYTEST_ARGS) || test $$? -eq $(NONE_CHOSEN)
+	$(if $(PYTEST_ARGS),,$(note_tested))
+
+# A release asks for it: the commit that every test has passed for, if nothing else was in the tree.
+note_tested = @if changed=$$(git status --porcelain 2> /dev/null) && test -z "$$changed"; then \
+	mkdir -p build && git rev-parse HEAD > build/tested; fi
 
 # What needs a server stays in one process: two of them would start two of each, and disturb each other.
 FAST := -n 2 -m 'not servers and not slow'
@@ -115,6 +134,10 @@ test-lowest: .venv/.installed  ## test-fast with the oldest dependencies that py
 faults: setup  ## the fault matrix with many seeds, for ten minutes: make faults FAULTS_ARGS='--minutes 60'
 	$(BIN)/python -m tests.faults.campaign $(FAULTS_ARGS)
 
+.PHONY: partitions
+partitions: setup  ## hosts that are cut off, frozen, slow or late; needs root: make partitions PARTITIONS_ARGS='--minutes 60'
+	$(BIN)/python -m tests.hosts.campaign $(PARTITIONS_ARGS)
+
 .PHONY: conformance
 conformance: export NORIA_CONFORMANCE_URL = $(URL)
 conformance: .venv/.installed  ## what Noria asks of a store, asked of a real one: make conformance URL=s3://BUCKET/PREFIX
@@ -124,6 +147,22 @@ conformance: .venv/.installed  ## what Noria asks of a store, asked of a real on
 .PHONY: demo
 demo: setup  ## a move from Azure to S3 on this machine, from first byte to proof
 	$(BIN)/python -m noria.benchmarks.studies.demo
+
+.PHONY: demo-servers
+demo-servers: setup  ## the two stores of the demo, with 50 MB, until Ctrl-C: for the tutorial
+	$(BIN)/python -m noria.benchmarks.studies.demo --serve --bytes 50000000
+
+build/docs/venv/.installed: docs/requirements.lock | .venv/.installed
+	$(BIN)/python -m venv --clear build/docs/venv
+	build/docs/venv/bin/pip install --quiet --require-hashes -r docs/requirements.lock
+	touch $@
+
+# What the code says is read with Noria's own environment; the site is built in one beside it.
+.PHONY: docs
+docs: .venv/.installed build/docs/venv/.installed  ## the documentation: build/docs/site/index.html
+	$(BIN)/python -m docs.assemble build/docs/source
+	NO_MKDOCS_2_WARNING=1 build/docs/venv/bin/mkdocs build --quiet --strict --clean --config-file docs/mkdocs.yml
+	$(BIN)/python -m docs.built_site build/docs/site
 
 .PHONY: bench
 bench: setup bench-tools  ## Noria beside rclone, juicefs and msc: benchmarks/results, in half an hour on two idle cores
@@ -158,6 +197,11 @@ build/doctor/.installed: | .venv/.installed
 doctor-table: setup build/doctor/.installed  ## what `noria doctor` says of the servers that can be had here: DOCTOR.md
 	$(BIN)/python -m tests.support.doctor_table
 
+.PHONY: man
+man: .venv/.installed  ## the man page, from what the commands declare: build/noria.1
+	mkdir -p build
+	$(BIN)/noria completion man > build/noria.1
+
 .PHONY: lock
 lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra dev --upgrade --universal --python-version 3.11 \
@@ -165,13 +209,23 @@ lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml deploy/requirements.in -c requirements.lock --universal \
 		--python-version 3.11 --generate-hashes --no-config --custom-compile-command 'make lock' --quiet \
 		-o deploy/requirements.lock
-	for name in msc openssl; do $(BIN)/uv pip compile benchmarks/suite/$$name.in --upgrade --universal \
-		--python-version 3.11 --generate-hashes --no-config --custom-compile-command 'make lock' --quiet \
-		-o benchmarks/suite/$$name.lock; done
+	for name in benchmarks/suite/msc benchmarks/suite/openssl; do $(BIN)/uv pip compile $$name.in --upgrade \
+		--universal --python-version 3.11 --generate-hashes --no-config --custom-compile-command 'make lock' \
+		--quiet -o $$name.lock; done
+	$(BIN)/uv pip compile docs/requirements.in --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-config --custom-compile-command 'make lock' --quiet -o docs/requirements.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm update --prefix tests/node --package-lock-only --ignore-scripts
+
+.PHONY: release
+release: .venv/.installed  ## build what is released of this commit, in dist/; tags and pushes nothing
+	$(BIN)/python deploy/release.py
+
+.PHONY: release-check
+release-check: .venv/.installed  ## install the wheel in empty environments, and move objects there
+	$(BIN)/python -B deploy/release_check.py
 
 .PHONY: clean
 clean:  ## remove everything that setup and the tools made
-	rm -rf .venv .tools tests/node/node_modules build benchmarks/null/build *.egg-info \
+	rm -rf .venv .tools tests/node/node_modules build dist benchmarks/null/build *.egg-info \
 		.coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

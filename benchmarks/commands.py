@@ -62,7 +62,7 @@ def bench(
       2  wrong usage or configuration; nothing was moved
       3  stopped before the end
     """
-    with exit_codes(as_json):
+    with exit_codes(as_json, resumes=False):
         from noria.benchmarks.sweep import command as sweeping
         from noria.benchmarks.sweep import report as sweep_report
 
@@ -115,12 +115,35 @@ StoreRate = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="Bytes a second of each store. Default: 12.5GB."),
 ]
+Bandwidth = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATE",
+        help="Most bytes a second of all workers. Default: what the job file says, or any.",
+    ),
+]
+MetadataPrice = Annotated[
+    float,
+    typer.Option(
+        "--metadata-ms",
+        metavar="MS",
+        help="What an operation on a file name takes in the job directory: 1 to 5 on a network "
+        "file system.",
+    ),
+]
 FaultFactor = Annotated[
     float, typer.Option(help="How often faults happen, times the usual rate; 0: never.")
 ]
 NodeLoss = Annotated[
     float | None,
     typer.Option(metavar="HOURS", help="Mean time between node losses. Default: 1."),
+]
+NodeCut = Annotated[
+    float | None,
+    typer.Option(
+        metavar="HOURS",
+        help="Mean time between nodes that are cut off from the driver. Default: 6.",
+    ),
 ]
 DriverRestart = Annotated[
     float | None,
@@ -142,8 +165,11 @@ def simulate(
     worker_rate: WorkerRate = None,
     node_rate: NodeRate = None,
     store_rate: StoreRate = None,
+    bandwidth: Bandwidth = None,
+    metadata_ms: MetadataPrice = 0.0,
     faults: FaultFactor = 1.0,
     node_loss: NodeLoss = None,
+    node_cut: NodeCut = None,
     driver_restart: DriverRestart = None,
     seed: Seed = 1,
     plot: PlotFile = None,
@@ -165,7 +191,7 @@ def simulate(
       1  a check failed: the scheduler broke a promise
       2  wrong usage or configuration
     """
-    with exit_codes(as_json):
+    with exit_codes(as_json, resumes=False):
         from noria.benchmarks.simulate import command as simulating
         from noria.benchmarks.simulate import report as simulate_report
 
@@ -179,8 +205,11 @@ def simulate(
             worker_rate=worker_rate,
             node_rate=node_rate,
             store_rate=store_rate,
+            bandwidth=bandwidth,
+            metadata_ms=metadata_ms,
             faults=faults,
             node_loss_hours=node_loss,
+            node_cut_hours=node_cut,
             driver_restart_hours=driver_restart,
             seed=seed,
             plot=plot,

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from noria.engine.config.stores import open_end
 from noria.engine.worker_factory import attribute_policy
-from noria.engine.worker_spec import WorkerEnd, WorkerSettings
+from noria.engine.worker_spec import JobFacts, WorkerEnd, WorkerSettings
 from noria.manifests.errors import AttributesRefused, NoriaError
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import Treatment
@@ -28,7 +28,7 @@ from noria.workers.stores.paced import PacedStore
 from noria.workers.tags import SourceTags
 
 if TYPE_CHECKING:
-    from noria.engine.config.jobfile import RunConfig
+    from noria.engine.config.jobfile import JobConfig, RunConfig
     from noria.engine.planning import Prepared
 
 OBJECTS: Final = 256
@@ -62,15 +62,23 @@ def look_at_attributes(prepared: Prepared, run: RunConfig) -> AttributeLook:
     `run` has the policies, which may change from run to run.
     An object that cannot be asked for just now counts as not looked at.
     """
-    config = prepared.config
-    settings = WorkerSettings.of(config.plan, run)
-    policy = attribute_policy(settings, WorkerEnd.of(config.target), prepared.facts)
+    config = prepared.config.model_copy(update={"run": run})
+    provider = prepared.target.provider
+    return look_at_rows(config, prepared.facts, prepared.manifest, provider)
+
+
+def look_at_rows(
+    config: JobConfig, facts: JobFacts, manifest: Manifest, provider: str
+) -> AttributeLook:
+    """As look_at_attributes(), for a manifest that no job has. `provider` is the target's."""
+    settings = WorkerSettings.of(config.plan, config.run)
+    policy = attribute_policy(settings, WorkerEnd.of(config.target), facts)
     source = PacedStore(inner=open_end(config.source, read_only=True))
-    look = partial(_look, source, prepared.target.provider, policy, SourceTags())
-    rows = _spread(prepared.manifest)
+    look = partial(_look, source, provider, policy, SourceTags())
+    rows = _spread(manifest)
     try:
         with ThreadPoolExecutor(STREAMS) as streams:
-            found = list(streams.map(look, (prepared.facts.source_prefix + key for key in rows)))
+            found = list(streams.map(look, (facts.source_prefix + key for key in rows)))
     finally:
         source.close()
     return sum(found, AttributeLook())

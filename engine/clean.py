@@ -20,7 +20,7 @@ import pyarrow as pa
 from noria.engine.planning import Prepared
 from noria.manifests.errors import JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.journals import decode_journal
+from noria.manifests.job.journals import journal_records
 from noria.manifests.job.uploads import read_uploads
 from noria.workers.stores.paced import PacedTarget
 from noria.workers.stores.protocol import ListedUpload
@@ -48,13 +48,17 @@ class Cleaning:
         return 1 if self.failed or self.unclaimed else 0
 
 
-def abort_known(prepared: Prepared) -> tuple[Cleaning, list[ListedUpload]]:
-    """Abort the uploads that the job directory knows; also returns those that it does not know.
+def abort_known(prepared: Prepared) -> Cleaning:
+    """Abort the uploads that the job directory knows; those that it does not know are counted.
 
-    The latter are counted as foreign. The caller holds the job. Objects whose upload is aborted are
-    sent again by the next run. Memory grows with the number of open uploads. Raises what listing
-    them raises.
+    The caller holds the job. Objects whose upload is aborted are sent again by the next run. Memory
+    grows with the number of open uploads. Raises what listing them raises.
     """
+    return _sort_out(prepared)[0]
+
+
+def _sort_out(prepared: Prepared) -> tuple[Cleaning, list[ListedUpload]]:
+    """As abort_known(); also returns the uploads that are unclaimed."""
     target = PacedTarget(inner=prepared.target)
     left = {
         upload.upload_id: upload for upload in target.list_uploads(prepared.facts.target_prefix)
@@ -63,30 +67,34 @@ def abort_known(prepared: Prepared) -> tuple[Cleaning, list[ListedUpload]]:
     ours = [left.pop(upload_id) for upload_id in known if upload_id in left]
     aborted = _abort(target, ours)
     others = list(left.values())
-    return (
-        Cleaning(aborted=aborted, failed=len(ours) - aborted, unclaimed=0, foreign=len(others)),
-        others,
+    likely = _on_our_names(prepared, others)
+    done = Cleaning(
+        aborted=aborted,
+        failed=len(ours) - aborted,
+        unclaimed=len(likely),
+        foreign=len(others) - len(likely),
     )
+    return done, likely
 
 
 def clean_uploads(prepared: Prepared, *, unclaimed: bool) -> Cleaning:
-    """As abort_known(), but tells unclaimed uploads from foreign ones, and aborts them if asked.
+    """As abort_known(); the unclaimed ones are aborted too, if asked.
 
     Also removes the drafts that killed runs left at the target, if that is a folder.
     """
+    if unclaimed:
+        _created(prepared)  # what it cannot tell apart later, it does not begin
     drafts = prepared.target.remove_drafts()
-    done, others = abort_known(prepared)
+    done, likely = _sort_out(prepared)
     done = replace(done, drafts=drafts)
-    likely = _on_our_names(prepared, others)
-    foreign = len(others) - len(likely)
     if not unclaimed:
-        return replace(done, unclaimed=len(likely), foreign=foreign)
+        return done
     aborted = _abort(PacedTarget(inner=prepared.target), likely)
     return replace(
         done,
         aborted=done.aborted + aborted,
         failed=done.failed + len(likely) - aborted,
-        foreign=foreign,
+        unclaimed=0,
     )
 
 
@@ -94,25 +102,31 @@ def _known_ids(directory: JobDirectory) -> Iterator[str]:
     """Ids of all uploads that the job directory remembers; some more than once."""
     for upload in read_uploads(directory):
         yield upload.upload_id
-    for name in directory.names("journal"):
-        for record in decode_journal(directory.read(name) or b""):
-            if not isinstance(record, pa.Table) and record[0] == "u":
-                yield str(record[1]["upload_id"])
+    for record in journal_records(directory):
+        if not isinstance(record, pa.Table) and record[0] == "u":
+            yield str(record[1]["upload_id"])
 
 
 def _on_our_names(prepared: Prepared, uploads: list[ListedUpload]) -> list[ListedUpload]:
-    try:
-        created = datetime.fromisoformat(str(prepared.directory.job().get("created")))
-    except ValueError:
-        raise JobDirectoryError(
-            f"{prepared.directory.root}/job.json does not say when the job was made; restore it"
-        ) from None
-    since_ms = (created.timestamp() - CLOCK_SECONDS) * 1000
+    """Those on names of the manifest that are younger than the job."""
+    if not uploads:
+        return []
+    since_ms = (_created(prepared).timestamp() - CLOCK_SECONDS) * 1000
     prefix = prepared.facts.target_prefix
     young = [upload for upload in uploads if upload.started_ms >= since_ms]
     names = [upload.key.removeprefix(prefix) for upload in young]
     planned = prepared.manifest.target_keys_among(pa.array(names, pa.string()))
     return [upload for upload, name in zip(young, names, strict=True) if name in planned]
+
+
+def _created(prepared: Prepared) -> datetime:
+    """When the job was made. Raises JobDirectoryError if that is not known."""
+    try:
+        return datetime.fromisoformat(str(prepared.directory.job().get("created")))
+    except ValueError:
+        raise JobDirectoryError(
+            f"{prepared.directory.root}/job.json does not say when the job was made; restore it"
+        ) from None
 
 
 def _abort(target: PacedTarget, uploads: Iterable[ListedUpload]) -> int:

@@ -14,18 +14,22 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noria.engine.cluster.child import spare_start_up
+from noria.engine.cluster.child import end_process, spare_start_up
 from noria.engine.config.locations import METRICS_ADDRESS
+from noria.engine.filter_options import FilterOptions
+from noria.engine.setting_options import SettingOptions
 from noria.engine.terminal.console import (
+    Shows,
     ending_on_signals,
     exit_code_of,
     exit_codes,
+    kept_log,
     print_summary,
     say_unless,
     shown,
@@ -82,6 +86,13 @@ FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX, file:///PATH; or an 
 Endpoint = Annotated[
     str | None, typer.Option(metavar="URL", help="Where the service answers: https://HOST[:PORT].")
 ]
+Bandwidth = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATE",
+        help="Most bytes a second of all workers, such as 200MB/s or 2Gbit/s. Default: any.",
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON document and nothing else."),
@@ -89,8 +100,18 @@ Json = Annotated[
 ShowKeys = Annotated[
     bool, typer.Option("--show-keys", help="Show objects' keys instead of pseudonyms.")
 ]
+Create = Annotated[
+    bool,
+    typer.Option(
+        "--create", help="Make the target's bucket or container, private, if it is missing."
+    ),
+]
 JobOrDirectory = Annotated[
     Path, typer.Argument(metavar="JOB.toml|DIR", help="A job file, or a job directory.")
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would move and what would not; write nothing."),
 ]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A job directory.")]
 
@@ -118,12 +139,21 @@ class RunOptions:
         int | None,
         typer.Option(min=0, help="Transfers at a time in all workers. Default: found by itself."),
     ] = None
+    bandwidth: Bandwidth = None
     metrics_address: Annotated[
         str | None,
         typer.Option(help=f'HOST:PORT of /metrics, or "off". Default: {METRICS_ADDRESS}.'),
     ] = None
     show_keys: ShowKeys = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False
+    progress: Annotated[
+        bool,
+        typer.Option("--progress/--no-progress", help="Show progress on standard error."),
+    ] = True
+    log_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also keep what is said there; put aside at 10 MB."),
+    ] = None
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say which errors and retries come, by cause.")
     ] = False
@@ -136,6 +166,7 @@ class RunOptions:
             "workers": self.workers,
             "streams": self.streams,
             "transfers": self.transfers,
+            "bandwidth": self.bandwidth,
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -143,21 +174,37 @@ class RunOptions:
     def silent(self) -> bool:
         return self.quiet or self.as_json
 
+    @property
+    def shows(self) -> Shows:
+        """What a run shows on standard error."""
+        return Shows(
+            messages=not self.silent,
+            progress=self.progress and not self.silent,
+            causes=self.verbose,
+        )
 
-def _with_run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose parameter `options` is filled from the options of RunOptions."""
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters that are dataclasses of options are filled from these options."""
+    own = inspect.signature(command, eval_str=True)
+    parameters = dict(own.parameters)
+    groups: dict[str, type] = {
+        name: parameter.annotation
+        for name, parameter in own.parameters.items()
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)
+    }
+    for name, group in groups.items():
+        del parameters[name]
+        parameters |= inspect.signature(group, eval_str=True).parameters
 
     @functools.wraps(command)
     def filled(**given: Any) -> None:
-        options = RunOptions(**{field.name: given.pop(field.name) for field in fields(RunOptions)})
-        command(**given, options=options)
+        options = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**given, **options)
 
-    own = inspect.signature(command, eval_str=True)
-    parameters = {
-        **own.parameters,
-        **inspect.signature(RunOptions, eval_str=True).parameters,
-    }
-    del parameters["options"]
     keyword_only = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters.values()
     ]
@@ -184,7 +231,7 @@ def _options(
 
 
 @app.command()
-@_with_run_options
+@with_options
 def copy(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=FORMS)],
     target: Annotated[
@@ -199,34 +246,46 @@ def copy(
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="Read the source without credentials.")
     ] = False,
+    create: Create = False,
+    dry_run: DryRunOption = False,
     *,
+    filters: FilterOptions,
+    settings: SettingOptions,
     options: RunOptions,
 ) -> None:
     """Plan a job and run it. Repeat the command to resume it.
 
     What lies below SOURCE arrives below TARGET under the same relative names. A SOURCE that names
-    one object copies that object.
+    one object copies that object. An object has to pass every filter. Patterns are of names below
+    SOURCE. Included ones come first, so name what to leave out of them in rules (--filter-from).
 
     \b
     Examples:
       noria copy az://account/container/data s3://bucket/data --job move-1
+      noria copy s3://bucket file:///mnt/copy --include '/2024/**' --max-size 1G
       noria copy s3://bucket file:///mnt/copy --workers 8
+      noria copy az://account/container/data s3://bucket/data --dry-run
     """
     with exit_codes(options.as_json):
         from noria.engine.config.jobfile import job_config, with_endpoints
 
+        source_end = {"url": source, "endpoint": source_endpoint, "anonymous": anonymous}
+        target_end = {"url": target, "endpoint": target_endpoint, "create": create}
+        given = settings.given()
         config = job_config(
             {
-                "source": {
-                    "url": source,
-                    "endpoint": source_endpoint,
-                    "anonymous": anonymous,
-                },
-                "target": {"url": target, "endpoint": target_endpoint},
+                "source": source_end | given["source"],
+                "target": target_end | given["target"],
+                "filter": filters.given(),
+                "plan": given["plan"],
             },
             "noria copy",
         )
         root = job_directory or _default_directory(with_endpoints(config))
+        if dry_run:
+            from noria.engine.terminal.dry_report import say_what_would_move
+
+            say_what_would_move(config, root, options.as_json, say_unless(options.silent))
         _plan_and_run(config, root, options)
 
 
@@ -260,7 +319,7 @@ def doctor(
       noria doctor az://account/container/data s3://bucket/data
       noria doctor s3://bucket/data --target
     """
-    with exit_codes(as_json):
+    with exit_codes(as_json, resumes=False):
         from noria.engine.terminal import diagnosis
 
         given = {"url": what, "endpoint": endpoint, "anonymous": anonymous}
@@ -282,7 +341,7 @@ def _examined(
     path = Path(what)
     if path.is_file() and target is None and path.suffix == ".toml":
         config = with_endpoints(read_job_file(path))
-        return doctor.examine_job(config, _directory_of(path, config))
+        return doctor.examine_job(config, directory_of(path, config))
     if what.endswith(".toml") and "://" not in what:
         raise ConfigurationError(f"{what} is not a job file that can be read")
     if target is not None and as_target:
@@ -295,28 +354,47 @@ def _examined(
 
 
 @app.command()
+@with_options
 def plan(
     job_file: Annotated[Path, typer.Argument(metavar="JOB.toml", help="A job file.")],
+    create: Create = False,
+    dry_run: DryRunOption = False,
     as_json: Json = False,
+    bandwidth: Bandwidth = None,
+    *,
+    filters: FilterOptions,
+    settings: SettingOptions,
 ) -> None:
     """Freeze the list of objects and say what will move.
 
     Prints what cannot move, too, and why; and asks up to 256 objects, spread over all, what they
-    have besides their bytes that the target cannot hold. Nothing is moved yet.
+    have besides their bytes that the target cannot hold. Nothing is moved yet. An option
+    that is given here precedes the same setting of the job file.
 
     \b
-    Example:
+    Examples:
       noria plan genomes.toml
+      noria plan genomes.toml --max-age 30d --exclude-tier Archive
     """
     with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.attribute_look import look_at_attributes
-        from noria.engine.config.jobfile import read_job_file
+        from noria.engine.config.jobfile import read_job_file, with_settings
         from noria.engine.terminal import report
 
-        config = read_job_file(job_file)
+        given = {**settings.given(), "filter": filters.given()}
+        if create:
+            given["target"]["create"] = True
+        if bandwidth is not None:
+            given["run"] = {"bandwidth": bandwidth}
+        config = with_settings(read_job_file(job_file), given, "noria plan")
+        root = directory_of(job_file, config)
+        if dry_run:
+            from noria.engine.terminal.dry_report import say_what_would_move
+
+            say_what_would_move(config, root, as_json, say_unless(as_json))
         with ending_on_signals():
-            prepared = job.plan(config, _directory_of(job_file, config), say_unless(as_json))
+            prepared = job.plan(config, root, say_unless(as_json))
             look = look_at_attributes(prepared, config.run)
         summary = report.plan_summary(prepared, look)
         print_summary(summary, report.print_plan, as_json)
@@ -324,8 +402,8 @@ def plan(
 
 
 @app.command()
-@_with_run_options
-def run(target: JobOrDirectory, *, options: RunOptions) -> None:
+@with_options
+def run(target: JobOrDirectory, *, settings: SettingOptions, options: RunOptions) -> None:
     """Run a job, or resume it; reconcile at the end.
 
     \b
@@ -336,16 +414,17 @@ def run(target: JobOrDirectory, *, options: RunOptions) -> None:
     """
     with exit_codes(options.as_json):
         if target.is_dir():
+            settings.refuse(target)
             _plan_and_run(None, target, options)
         else:
-            from noria.engine.config.jobfile import read_job_file
+            from noria.engine.config.jobfile import read_job_file, with_settings
 
-            config = read_job_file(target)
-            _plan_and_run(config, _directory_of(target, config), options)
+            config = with_settings(read_job_file(target), settings.given(), "noria run")
+            _plan_and_run(config, directory_of(target, config), options)
 
 
 @app.command()
-@_with_run_options
+@with_options
 def retry(
     directory: Directory,
     cause: Annotated[
@@ -393,25 +472,31 @@ def retry(
 
 
 @app.command()
-def status(directory: Directory, show_keys: ShowKeys = False, as_json: Json = False) -> None:
+def status(
+    directory: Directory,
+    hosts: Annotated[
+        bool, typer.Option("--hosts", help="Also each host: workers, pace, errors, retries.")
+    ] = False,
+    show_keys: ShowKeys = False,
+    as_json: Json = False,
+) -> None:
     """Show progress, ETA and failures by cause.
 
     Works during a run, between runs and after the last one, from any terminal.
     """
-    with exit_codes(as_json):
+    with exit_codes(as_json, resumes=False):
         from noria.engine import job
         from noria.engine.terminal import report
 
         found = job.status(directory)
         failures = job.read_failures(directory, show_keys)
-        print_summary(
-            report.status_summary(found, failures, directory), report.print_status, as_json
-        )
+        show = report.print_status_by_host if hosts else report.print_status
+        print_summary(report.status_summary(found, failures, directory), show, as_json)
         raise typer.Exit(0)
 
 
 @app.command()
-@_with_run_options
+@with_options
 def verify(
     directory: Directory,
     level: Annotated[str, typer.Option(help="Only reread, which reads every byte.")] = "reread",
@@ -434,9 +519,8 @@ def verify(
         with (
             ending_on_signals(),
             open_cluster(options.address, ray=options.ray) as cluster,
-            shown(
-                directory, options.metrics_address, options.silent, verbose=options.verbose
-            ) as show,
+            kept_log(options.log_file),
+            shown(directory, options.metrics_address, options.shows) as show,
         ):
             found = job.verify(
                 directory,
@@ -491,8 +575,10 @@ def clean(
 def run_command(app: typer.Typer) -> None:
     """Run the command line to its end: the process exits."""
     spare_start_up()
-    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
-    sys.exit(exit_code_of(app))
+    logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.WARNING)
+    end_process(exit_code_of(app))
 
 
 def _plan_and_run(
@@ -507,6 +593,7 @@ def _plan_and_run(
     with (
         ending_on_signals(),
         open_cluster(options.address, ray=options.ray) as cluster,
+        kept_log(options.log_file),
         ExitStack() as stack,
     ):
         # A worker comes up while all this is loaded, which takes as long here as there.
@@ -525,7 +612,7 @@ def _plan_and_run(
             planned = stack.enter_context(prepared(config, root, say_unless(options.silent)))
         else:
             job.refuse_killed_plan(root)
-        with shown(root, metrics_address, options.silent, verbose=options.verbose) as show:
+        with shown(root, metrics_address, options.shows) as show:
             ended = job.run(
                 root,
                 cluster=cluster,
@@ -540,19 +627,22 @@ def _plan_and_run(
 
 
 def _default_directory(config: JobConfig) -> Path:
-    """noria-jobs/SOURCE-to-TARGET-HASH, the same each time for the same ends."""
+    """noria-jobs/SOURCE-to-TARGET-HASH, the same each time for the same ends and filter."""
     from noria.engine.config.locations import parse_location
 
-    ends = repr([(end.url, end.endpoint) for end in (config.source, config.target)])
+    asked: list[Any] = [(end.url, end.endpoint) for end in (config.source, config.target)]
+    if config.filter.asked:
+        asked.append(config.filter.asked)
     names = [
         Path(parse_location(end.url).container).name or "root"
         for end in (config.source, config.target)
     ]
-    short = hashlib.sha256(ends.encode()).hexdigest()[:8]
+    short = hashlib.sha256(repr(asked).encode()).hexdigest()[:8]
     return Path("noria-jobs") / f"{'-to-'.join(names)}-{short}"
 
 
-def _directory_of(job_file: Path, config: JobConfig) -> Path:
+def directory_of(job_file: Path, config: JobConfig) -> Path:
+    """The job directory of a job file: as it says, or named like it. Raises ConfigurationError."""
     if config.directory is not None:
         return job_file.parent / config.directory
     if not job_file.suffix:

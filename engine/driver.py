@@ -25,8 +25,11 @@ from noria.engine.cluster.protocol import (
     Reported,
     Started,
 )
+from noria.engine.concurrency.bandwidth import BandwidthBudget
 from noria.engine.concurrency.sharing import TransferBudget, starting_number
 from noria.engine.config.jobfile import JobConfig
+from noria.engine.crew import Crew
+from noria.engine.hosts import HostWatch, Trouble
 from noria.engine.log_file import log_file
 from noria.engine.scheduler.events import (
     Command,
@@ -49,7 +52,8 @@ from noria.engine.scheduler.events import (
     WorkerLost,
     WorkerReported,
 )
-from noria.engine.scheduler.scheduler import Scheduler
+from noria.engine.scheduler.scheduler import LEASES_FAILED, Scheduler
+from noria.engine.sealing import Sealer
 from noria.engine.status import (
     STATUS_FILE,
     VERIFY_STATUS_FILE,
@@ -61,10 +65,10 @@ from noria.engine.status import (
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerSpec
 from noria.manifests.access import make_folders
-from noria.manifests.errors import NoriaError
+from noria.manifests.errors import NoriaError, StopAsked, host_causes
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.seals import seal
-from noria.manifests.model import LeaseKind
+from noria.manifests.job.fence import Fence
+from noria.manifests.model import LeaseEnd, LeaseKind, LeaseResult
 
 log = logging.getLogger("noria.driver")
 
@@ -76,19 +80,11 @@ TICK_SECONDS = 1.0
 BUDGET_SECONDS = 0.5
 SHOW_SECONDS = 1.0
 NODE_CHECK_SECONDS = 1.0
-FAILED_STARTS = 3
-"""So many workers that die in a row before they are up end the run: another would die too."""
-RESTART_SECONDS = 1.0
-"""A lost worker is replaced no sooner than this after the last one was."""
-WORKER_OBJECTS = 25_000
-WORKER_BYTES = 1024 * 1024 * 1024
-"""A worker is worth its start, half a second of CPU, where one of these falls to its share: some
-five seconds of a core, or half a second of one."""
-
-
-def worthwhile_workers(objects: int, size: int) -> int:
-    """How many workers a job of that size keeps busy for longer than they take to start."""
-    return 1 + max(objects // WORKER_OBJECTS, size // WORKER_BYTES)
+SILENT_SECONDS = 20.0
+"""A store that answers nobody is said after so long: by then a host that it alone does not answer
+rests."""
+FENCE_SECONDS = 1.0
+"""How often a driver looks whether the job is still its own; see manifests/job/fence.py."""
 
 
 class StopRequest:
@@ -100,20 +96,25 @@ class StopRequest:
     def ask(self, number: int = 0, frame: FrameType | None = None) -> None:
         self.times += 1
 
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Listen while the block runs; only the main thread of a process can."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        # What is ignored, as SIGHUP is under nohup, stays so.
-        heard = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-        earlier = {number: signal.signal(number, self.ask) for number in heard}
-        try:
-            yield
-        finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
+
+@contextmanager
+def calling_on_signals(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP call `handle` while the block runs; then all is as before.
+
+    Only the main thread of a process can hear them: on another one, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # What is ignored, as SIGHUP is under nohup, stays so. What is None was not set by Python, and
+    # could not be set again.
+    heard = [each for each in _SIGNALS if signal.getsignal(each) not in (signal.SIG_IGN, None)]
+    earlier = {number: signal.signal(number, handle) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -132,7 +133,8 @@ class Driver:
         config: JobConfig,
         sizes: Sizes,
         *,
-        area: str,
+        fence: Fence,
+        sealer: Sealer,
         phase: Phase,
         show: Callable[[JobStatus], None],
         stop_request: StopRequest,
@@ -147,42 +149,51 @@ class Driver:
         assert config.plan.part_bytes is not None, "what is driven is planned"
         self._part_bytes = config.plan.part_bytes
         self._sizes = sizes
-        self._area = area
+        self._fence = fence
+        self._sealer = sealer
         self._phase = phase
         self._show = show
         self._stop_request = stop_request
         self._status_file = status_file
         self._ending = Ending()
         self._finished = False
-        self._alive: set[str] = set()
-        self._leaving: set[str] = set()
-        """Of these, those on nodes that are drained: they have been told to hand all back."""
-        self._names = 0
+        self._crew = Crew(
+            cluster, config.run, objects=totals.objects_total, size=totals.bytes_total
+        )
         self._lease_ends: dict[tuple[int, int, int], int] = {}
+        self._shards_of: dict[str, set[int]] = {}
+        """Worker -> shards of which it had a lease."""
         self._drain_began: float | None = None
         self._start_error: NoriaError | None = None
-        self._crew = 0
-        """Workers that the work needs, as far as is known."""
+        self._hosts = HostWatch()
+        self._bandwidth = BandwidthBudget(self._bandwidth_limit)
+        self._resting: dict[str, str] = {}
+        """Hosts in trouble and why, as was said."""
         self._silent: set[str] = set()
         """Stores that answer nobody, as was said."""
-        self._failed_starts = 0
-        """Workers in a row that died before they were up."""
         self._started = time.monotonic()
-        self._last = dict.fromkeys(("tick", "show", "nodes", "restart", "budgets"), 0.0)
+        self._last = dict.fromkeys(("tick", "show", "nodes", "budgets", "fence"), 0.0)
+        self._may_write_until = -math.inf
+        """Until then workers that were not seen to end may go on with what they had in hand."""
         self._starved_since: float | None = self._started
 
     def run(self) -> Ending:
-        """Block until the job is complete, drained or stopped. Raises JobDirectoryError."""
+        """Block until the job is complete, drained or stopped.
+
+        Raises JobDirectoryError, AnotherDriver.
+        """
         self._dispatch(Tick(now=self._now()))
         self._budget, self._spec = self._begin_budget()
-        for _ in range(self._workers_wanted()):
-            self._start_worker()
+        self._crew.begin(self._worker_spec(), {})
         self._keep_time()
         while not self._finished:
-            for event in self._cluster.poll(POLL_SECONDS):
+            events = self._cluster.poll(POLL_SECONDS)
+            self._keep_fence()
+            for event in events:
                 self._on_event(event)
             self._keep_time()
         self._ending.complete = self._scheduler.complete
+        self._ending.workers_may_write = self._now() < self._may_write_until
         self._report()
         return self._ending
 
@@ -191,7 +202,7 @@ class Driver:
 
         It starts with what suits the plan, or stays at what is set.
         """
-        run, workers = self._run, self._workers_wanted()
+        run, workers = self._run, self._crew.wanted({})
         start = starting_number(self._sizes, workers=workers, part_bytes=self._part_bytes)
         budget = TransferBudget(
             start,
@@ -203,45 +214,85 @@ class Driver:
         # What is left over goes to the first: none is to begin with more than its share.
         return budget, replace(self._spec, limits=split[max(split)])
 
+    def _bandwidth_limit(self) -> float:
+        """Bytes a second that all workers together may read. Asked for again and again."""
+        return self._run.bandwidth or math.inf
+
+    def _worker_spec(self) -> WorkerSpec:
+        """What a worker starts with that is asked for now."""
+        return replace(self._spec, bandwidth=self._bandwidth.start)
+
+    def _share_bandwidth(self, now: float) -> None:
+        for worker, share in self._bandwidth.decide(now).items():
+            self._cluster.send(worker, share)
+
     # -- what happens ------------------------------------------------------------------------------
 
     def _on_event(self, event: ClusterEvent) -> None:
         now = self._now()
         match event:
-            case Started(worker=worker):
-                self._alive.add(worker)
-                self._starved_since = None
-                self._failed_starts = 0
+            case Started(worker=worker, host=host):
+                self._crew.note_up(worker)
+                self._hosts.join(worker, host)
+                self._totals.place_worker(worker, self._hosts.name_of(host))
+                log.info("%s is up", self._totals.describe_worker(worker))
+                self._starved_since, self._start_error = None, None
                 self._budget.join(worker)
-                self._dispatch(WorkerJoined(now=now, worker=worker, slots=self._run.leases))
+                self._bandwidth.join(worker)
+                self._share_bandwidth(now)
+                self._dispatch(
+                    WorkerJoined(
+                        now=now,
+                        worker=worker,
+                        slots=self._run.leases,
+                        host=host.id,
+                        hosts=len(self._cluster.hosts()),
+                    )
+                )
                 self._cluster.exchange(worker)
             case Reported(worker=worker):
                 self._on_report(event, now)
                 self._cluster.exchange(worker)
             case Lost(worker=worker, error=error):
-                log.warning("worker %s is lost: %s", worker, event.last_words or event.cause)
-                self._start_error = error or self._start_error
-                self._forget(worker, lost=error is None and worker not in self._leaving)
+                if event.host is not None:
+                    self._totals.place_worker(worker, self._hosts.name_of(event.host))
+                who = self._totals.describe_worker(worker)
+                log.warning("%s is lost: %s", who, event.last_words or event.cause)
+                self._note_refusal(event, now)
+                if not event.ended:
+                    self._expect_writes(worker)
+                self._forget(worker, lost=error is None and worker not in self._crew.leaving)
                 if event.ended:
                     self._dispatch(WorkerLost(now=now, worker=worker))
                 else:
                     # Nobody gets its leases before it must have stopped: see runtime/hold.py.
                     self._dispatch(WorkerDraining(now=now, worker=worker))
-                if event.cause == START_FAILED:
-                    self._on_failed_start(event.last_words)
+                if event.cause == START_FAILED and self._crew.note_failed_start():
+                    number = self._crew.failed_starts
+                    words = f"{number} workers in a row died while they started"
+                    self._stop(START_FAILED, f"{words}: {event.last_words}")
 
-    def _on_failed_start(self, last_words: str | None) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= FAILED_STARTS:
-            self._stop(
-                START_FAILED,
-                f"{self._failed_starts} workers in a row died while they started: {last_words}",
-            )
+    def _note_refusal(self, event: Lost, now: float) -> None:
+        """A worker could say why it cannot work: its host rests, or nobody can."""
+        if event.error is None:
+            return
+        if event.host is None:
+            self._start_error = event.error
+            return
+        trouble = Trouble(cause=event.error.cause, message=event.error.message)
+        self._hosts.refuse_start(event.host, trouble, now)
+        if not self._stops_for_hosts(now):
+            self._rest_hosts(now)
 
     def _on_report(self, event: Reported, now: float) -> None:
         worker, report = event.worker, event.report
+        self._hosts.hear(worker, report.metrics, now)
+        self._totals.add_report(worker, report.progress, report.metrics)
+        self._budget.hear(worker, report.metrics)
+        self._bandwidth.hear(worker, report.bandwidth)
         for result in report.results:
-            self._dispatch(LeaseEnded(now=now, worker=worker, result=result))
+            judged = self._judge(worker, result, now)
+            self._dispatch(LeaseEnded(now=now, worker=worker, result=judged))
             self._lease_ends.pop((result.shard, result.first, result.attempt), None)
         for item in report.progress:
             place = item.shard, item.first, item.attempt
@@ -257,9 +308,9 @@ class Driver:
                         end=item.end,
                     )
                 )
-        self._totals.add_report(worker, report.progress, report.metrics)
-        self._budget.hear(worker, report.metrics)
-        if worker in self._leaving and not report.progress and self._drain_began is None:
+        if worker not in self._crew.alive:
+            return  # one of these was too much
+        if worker in self._crew.leaving and not report.progress and self._drain_began is None:
             # Whoever takes its place may need its CPU.
             self._end_worker(worker, now)
             return
@@ -272,11 +323,84 @@ class Driver:
             )
         )
 
+    def _judge(self, worker: str, result: LeaseResult, now: float) -> LeaseResult:
+        """What the end of a lease says of its host. A trouble of one host ends no run."""
+        if result.how is LeaseEnd.FINISHED:
+            self._hosts.succeed(worker, now)
+        elif (
+            result.how is LeaseEnd.FATAL
+            and result.cause in host_causes()
+            and self._is_live(worker, result.attempt)
+        ):
+            trouble = Trouble(cause=str(result.cause), message=str(result.message))
+            self._hosts.blame(worker, trouble, now)
+            if self._stops_for_hosts(now):
+                return result
+            self._rest_hosts(now)
+            return replace(result, how=LeaseEnd.RETURNED)
+        return result
+
+    def _is_live(self, worker: str, attempt: int) -> bool:
+        """An attempt that was revoked may end of things that are over."""
+        return (worker, attempt) in ((name, held.attempt) for name, held in self._scheduler.live())
+
+    def _stops_for_hosts(self, now: float) -> bool:
+        """Stop if no host is left, and no worker is on its way; then return True."""
+        known = self._cluster.hosts().keys() | self._hosts.occupied()
+        verdict = None if self._cluster.waiting() else self._hosts.verdict(known, now)
+        if verdict is not None:
+            self._stop(verdict.cause, verdict.message)
+        return verdict is not None
+
+    def _rest_hosts(self, now: float) -> None:
+        """Workers of hosts in trouble hand back what they hold, and end."""
+        self._hosts.look(now)
+        reasons = self._hosts.reasons(now)
+        for host in sorted(reasons.keys() - self._resting.keys()):
+            log.warning("host %s rests, and others get its work: %s", host, reasons[host])
+        for host in sorted(self._resting.keys() - reasons.keys()):
+            log.warning("host %s is tried again", host)
+        self._resting = reasons
+        self._totals.set_barred(reasons)
+        for worker in self._hosts.workers_to_end(now):
+            self._let_go(worker, now)
+            if self._crew.overdue(worker, now, self._run.heartbeat_timeout_seconds):
+                log.warning("%s does not let go", self._totals.describe_worker(worker))
+                self._expect_writes(worker)
+                self._cluster.kill(worker)
+                self._forget(worker, lost=True)
+                # Others get its leases once it is not heard for long enough.
+                self._dispatch(WorkerDraining(now=now, worker=worker))
+
+    def _let_go(self, worker: str, now: float) -> None:
+        """A worker is to hand back what it holds; it is ended once it has."""
+        if self._crew.note_leaving(worker, now):
+            self._cluster.send(worker, DrainWorker())
+            self._dispatch(WorkerDraining(now=now, worker=worker))
+
     def _end_worker(self, worker: str, now: float) -> None:
         """End a worker that is no longer needed: it counts as gone, not as lost."""
         self._cluster.kill(worker)
         self._forget(worker, lost=False)
         self._dispatch(WorkerLost(now=now, worker=worker))
+
+    def _expect_writes(self, worker: str) -> None:
+        """A worker was not seen to end, and may go on for a while.
+
+        What it alone may know is kept: uploads that it opens yet.
+        """
+        self._may_write_until = self._now() + self._run.heartbeat_timeout_seconds
+        self._bandwidth.leave(worker, may_work_until=self._may_write_until)
+        if self._spec.mode is not Mode.MOVE:
+            return
+        for shard in self._shards_of.get(worker, ()):
+            if not self._scheduler.is_settled(shard):
+                self._directory.keep_journals(shard)
+
+    def _drop_journals(self, shard: int) -> None:
+        """Those of a shard that is settled. What a verification settles is not what was moved."""
+        if self._spec.mode is Mode.MOVE and self._scheduler.is_settled(shard):
+            self._directory.drop_journal(shard)
 
     def _dispatch(self, event: Event) -> None:
         for command in self._scheduler.on(event):
@@ -286,20 +410,24 @@ class Driver:
         match command:
             case Grant(worker=worker, lease=lease):
                 self._lease_ends[lease.shard, lease.first, lease.attempt] = lease.end
+                self._shards_of.setdefault(worker, set()).add(lease.shard)
                 self._cluster.send(worker, command)
             case Revoke(worker=worker) | Split(worker=worker):
                 self._cluster.send(worker, command)
             case SealLease(result=result):
-                sealed = seal(self._directory, result, self._area)
+                self._fence.keep()  # time may have stood still since the last look
+                sealed = self._sealer.seal(result)
                 self._totals.add_seal(sealed)
-                if result.kind is not LeaseKind.PARTS and self._scheduler.is_settled(result.shard):
-                    self._directory.drop_journal(result.shard)
+                if result.kind is not LeaseKind.PARTS:
+                    self._drop_journals(result.shard)
             case Quarantine():
                 log.error("shard %d is given up in this run: %s", command.shard, command.cause)
                 self._ending.quarantined.append(command)
             case LoseWorker(worker=worker, cause=cause):
-                log.warning("worker %s is given up: %s", worker, cause)
-                if worker in self._alive:
+                log.warning("%s is given up: %s", self._totals.describe_worker(worker), cause)
+                if worker in self._crew.alive:
+                    self._doubt_host(worker, cause)
+                    self._expect_writes(worker)
                     self._cluster.kill(worker)
                     self._forget(worker, lost=True)
             case NewGeneration(shard=shard):
@@ -309,6 +437,11 @@ class Driver:
             case Finish():
                 self._finished = True
 
+    def _doubt_host(self, worker: str, cause: str) -> None:
+        if cause == LEASES_FAILED:
+            words = "leases on several shards in a row have failed there, and none ended well"
+            self._hosts.doubt(worker, Trouble(cause=cause, message=words), self._now())
+
     # -- what time brings --------------------------------------------------------------------------
 
     def _keep_time(self) -> None:
@@ -316,17 +449,18 @@ class Driver:
         if self._due("budgets", BUDGET_SECONDS, now):
             for worker, limits in self._budget.decide(now).items():
                 self._cluster.send(worker, limits)
+            self._share_bandwidth(now)
         if self._due("tick", TICK_SECONDS, now):
             self._dispatch(Tick(now=now))
             if self._drain_began is None:
-                self._replace_workers(now)
-                self._add_workers()
+                self._rest_hosts(now)
+                resting = self._hosts.resting(now)
+                spec = self._worker_spec()
+                self._crew.fill(spec, resting, busy=self._budget.busy, now=now)
             self._watch_start(now)
         if self._due("nodes", NODE_CHECK_SECONDS, now):
-            for worker in (self._cluster.leaving() & self._alive) - self._leaving:
-                self._leaving.add(worker)
-                self._cluster.send(worker, DrainWorker())
-                self._dispatch(WorkerDraining(now=now, worker=worker))
+            for worker in sorted(self._cluster.leaving()):
+                self._let_go(worker, now)
         self._watch_stop(now)
         if self._due("show", SHOW_SECONDS, now):
             self._report()
@@ -337,53 +471,29 @@ class Driver:
         self._last[what] = now
         return True
 
-    def _start_worker(self) -> None:
-        self._names += 1
-        name = f"{self._names}"
-        self._cluster.start_worker(replace(self._spec, name=name))
-
-    def _workers_wanted(self) -> int:
-        """As many as asked for; otherwise one for each machine at first, and more if CPU is short.
-
-        Never more than there are CPUs, nor than there is work for.
-        """
-        if self._run.workers:
-            return self._run.workers
-        self._crew = self._crew or self._cluster.machines()
-        worth = worthwhile_workers(self._totals.objects_total, self._totals.bytes_total)
-        return max(1, min(worth, self._cluster.cpus(), self._crew))
-
-    def _add_workers(self) -> None:
-        """Twice as many, if all are up and their processors are full."""
-        before = self._workers_wanted()
-        if not self._budget.busy or len(self._alive - self._leaving) < before:
-            return
-        self._crew = 2 * before
-        for _ in range(self._workers_wanted() - before):
-            self._start_worker()
-
-    def _replace_workers(self, now: float) -> None:
-        staying = len(self._alive - self._leaving)
-        missing = self._workers_wanted() - staying - len(self._cluster.waiting())
-        if missing > 0 and self._due("restart", RESTART_SECONDS, now):
-            self._start_worker()
+    def _keep_fence(self) -> None:
+        if self._due("fence", FENCE_SECONDS, self._now()):
+            self._fence.keep()
 
     def _watch_start(self, now: float) -> None:
         """A dead cluster, or workers that cannot start, end the run with a word why."""
         trouble = self._cluster.trouble()
         if trouble is not None:
-            self._stop("cluster_lost", f"{trouble}; start it again, then run again")
-        if self._alive or self._drain_began is not None:
+            self._stop("cluster_lost", f"{trouble}; then run again")
+        self._stops_for_hosts(now)
+        if self._crew.alive or self._drain_began is not None:
             return
         if self._start_error is not None:
             self._stop(self._start_error.cause, self._start_error.message)
         self._starved_since = self._starved_since or now
         if now - self._starved_since > self._run.start_seconds:
-            self._stop(
-                "no_workers",
-                f"no worker came up within {self._run.start_seconds:.0f} s; see that the cluster "
-                "has free CPUs (`ray status`), then run again",
-            )
+            words = [
+                f"no worker came up within {self._run.start_seconds:.0f} s",
+                self._cluster.nodes_lost(),
+                self._hosts.told(now),
+                "see that the cluster has free CPUs (`ray status`), then run again",
+            ]
+            self._stop("no_workers", "; ".join(filter(None, words)))
 
     def _watch_stop(self, now: float) -> None:
         """A person's wish to stop, and the bound on how long a drain may take."""
@@ -392,8 +502,13 @@ class Driver:
         if self._drain_began is None:
             return
         over = now - self._drain_began > self._run.drain_seconds
-        if over or self._stop_request.times > 1 or not self._alive:
-            for worker in list(self._alive):
+        # What was done is in the journals; workers that nobody can reach end by themselves.
+        over = over or self._cluster.trouble() is not None
+        if over or self._stop_request.times > 1 or not self._crew.alive:
+            at_work = {worker for worker, _ in self._scheduler.live()}
+            for worker in list(self._crew.alive):
+                if worker in at_work:
+                    self._expect_writes(worker)
                 self._end_worker(worker, now)
             self._finished = True
 
@@ -407,14 +522,16 @@ class Driver:
             return
         self._drain_began = now
         self._phase = Phase.DRAINING
-        for worker in self._alive:
+        for worker in self._crew.alive:
             self._cluster.send(worker, DrainWorker())
         self._dispatch(Drain(now=now))
 
     def _forget(self, worker: str, *, lost: bool) -> None:
-        self._alive.discard(worker)
-        self._leaving.discard(worker)
+        self._hosts.leave(worker, lost=lost, now=self._now())
+        self._crew.note_gone(worker)
+        self._shards_of.pop(worker, None)
         self._budget.leave(worker)
+        self._bandwidth.leave(worker)
         self._totals.drop_worker(worker, lost=lost)
 
     # -- what is shown -----------------------------------------------------------------------------
@@ -429,16 +546,23 @@ class Driver:
             unix=time.time(),
             shards=self._scheduler.counts(),
         )
+        limit = self._bandwidth.limit
+        if limit != math.inf:
+            status = replace(status, bandwidth=limit, held=self._bandwidth.holds)
         save_status(self._directory, status, self._status_file)
-        self._show(status)
-        self._say_silent(set(status.silent_seconds))
+        try:
+            self._show(status)
+        except StopAsked:
+            self._stop_request.ask()
+        long = {store for store, s in status.silent_seconds.items() if s >= SILENT_SECONDS}
+        self._say_silent(long)
         self._ending.status = status
 
     def _say_silent(self, stores: set[str]) -> None:
         """A line that stays when a store goes away, and when it is back."""
         for store in sorted(stores - self._silent):
             log.warning("the %s answers nobody: workers wait for it, and go on when it does", store)
-        if self._alive and self._drain_began is None:
+        if self._crew.alive and self._drain_began is None:
             for store in sorted(self._silent - stores):
                 log.warning("the %s answers again", store)
             self._silent = stores
@@ -457,6 +581,7 @@ def drive(
     sizes: Sizes,
     *,
     cluster: Cluster,
+    fence: Fence,
     show: Callable[[JobStatus], None],
 ) -> Ending:
     """Run a scheduler on a cluster, which is closed at the end."""
@@ -465,8 +590,12 @@ def drive(
     log_directory = directory.root / "log"
     make_folders(log_directory)
     with log_file(log_directory / "noria.log", config.run.log_format), cluster:
-        cluster.start(log_directory)
-        with stop_request.on_signals():
+        timeout_seconds = config.run.heartbeat_timeout_seconds
+        cluster.start(log_directory, patience_seconds=timeout_seconds)
+        elsewhere = cluster.workers_elsewhere()
+        if moving and elsewhere is not None:
+            fence.begin(elsewhere, timeout_seconds)
+        with calling_on_signals(stop_request.ask), Sealer(directory, spec.area) as sealer:
             driver = Driver(
                 directory,
                 scheduler,
@@ -475,7 +604,8 @@ def drive(
                 spec,
                 config,
                 sizes,
-                area=spec.area,
+                fence=fence,
+                sealer=sealer,
                 phase=Phase.MOVING if moving else Phase.VERIFYING,
                 show=show,
                 stop_request=stop_request,

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,14 +20,16 @@ from noria.manifests.access import make_folders
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import failures_of
 from noria.manifests.job.results import read_result
-from noria.manifests.job.seals import read_seals
+from noria.manifests.job.seals import Seal
 from noria.manifests.manifest.reader import Manifest
-from noria.manifests.model import LeaseKind, Outcome, ReceiptSummary
+from noria.manifests.model import LeaseKind, Outcome
 from noria.manifests.schema import RECEIPT_SCHEMA
 
 FAILURES_FILE = "failures.parquet"
 LISTED_FAILURES = 20
 """How many failures a report names; all of them are in failures.parquet."""
+BATCH_ROWS = 4096
+"""Of failures.parquet, in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,26 +46,23 @@ class Failure:
 def write_failures(
     directory: JobDirectory,
     manifest: Manifest,
-    area: str,
+    failing: Iterable[Seal],
     name: str,
     quarantined: Iterable[Quarantine] = (),
 ) -> Path:
-    """Collect every entry that someone has to look at in one Parquet file; returns its path."""
+    """Collect every entry that someone has to look at in one Parquet file; returns its path.
+
+    `failing` are the seals of the results that hold such entries.
+    """
     scratch = directory.path(name).with_name(f".{Path(name).name}.{os.getpid()}")
     make_folders(scratch.parent)
     with pq.ParquetWriter(scratch, RECEIPT_SCHEMA, compression="zstd") as writer:
-        for sealed in read_seals(directory, area):
-            if sealed.kind is not LeaseKind.PARTS and _has_failures(sealed.summary):
-                writer.write_table(failures_of(read_result(directory, sealed)).cast(RECEIPT_SCHEMA))
+        for sealed in sorted(failing, key=lambda sealed: (sealed.shard, sealed.first)):
+            writer.write_table(failures_of(read_result(directory, sealed)).cast(RECEIPT_SCHEMA))
         for span in quarantined:
             writer.write_table(_quarantined_rows(manifest, span))
     directory.publish(scratch, name)
     return directory.path(name)
-
-
-def _has_failures(summary: ReceiptSummary) -> bool:
-    bad = (Outcome.FAILED, Outcome.SOURCE_CHANGED, Outcome.SOURCE_MISSING, Outcome.SKIPPED)
-    return any(summary.outcomes.get(outcome) for outcome in bad)
 
 
 def _quarantined_rows(manifest: Manifest, span: Quarantine) -> pa.Table:
@@ -87,17 +87,27 @@ def _quarantined_rows(manifest: Manifest, span: Quarantine) -> pa.Table:
 
 
 def listed_failures(directory: JobDirectory, path: Path, show_keys: bool) -> Iterator[Failure]:
+    """The first entries of a failures.parquet."""
+    return islice(
+        all_failures(directory, path, show_keys, batch_rows=LISTED_FAILURES), LISTED_FAILURES
+    )
+
+
+def all_failures(
+    directory: JobDirectory, path: Path, show_keys: bool, *, batch_rows: int = BATCH_ROWS
+) -> Iterator[Failure]:
+    """All entries of a failures.parquet, read as they are asked for."""
     columns = ["key", "outcome", "cause", "message"]
-    with pq.ParquetFile(path) as file:
-        batch = next(file.iter_batches(batch_size=LISTED_FAILURES, columns=columns), None)
     secret = b"" if show_keys else _pseudonym_secret(directory)
-    for row in batch.to_pylist() if batch is not None else ():
-        yield Failure(
-            name=row["key"] if show_keys else _pseudonym(secret, row["key"]),
-            outcome=row["outcome"],
-            cause=row["cause"] or "",
-            message=row["message"] or "",
-        )
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=batch_rows, columns=columns):
+            for row in batch.to_pylist():
+                yield Failure(
+                    name=row["key"] if show_keys else _pseudonym(secret, row["key"]),
+                    outcome=row["outcome"],
+                    cause=row["cause"] or "",
+                    message=row["message"] or "",
+                )
 
 
 def _pseudonym_secret(directory: JobDirectory) -> bytes:

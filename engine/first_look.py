@@ -26,10 +26,12 @@ from noria.engine.config.jobfile import EndConfig, InventoryConfig, JobConfig
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
 from noria.engine.inventory_files import StoreReportFiles
+from noria.engine.kept_listing import STATE_SECONDS, KeptListing
 from noria.engine.known_targets import KnownTarget
 from noria.manifests.errors import (
     AccessDenied,
     ConfigurationError,
+    ContainerMissing,
     NoriaError,
     Retryable,
     Throttled,
@@ -38,6 +40,7 @@ from noria.manifests.model import PassedOver
 from noria.manifests.schema import INVENTORY_SCHEMA
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME, Canaries
+from noria.workers.stores.frontier import ListingState
 from noria.workers.stores.inspection import Protection
 from noria.workers.stores.listing import Listing
 from noria.workers.stores.paced import PacedStore
@@ -60,17 +63,24 @@ ACCESS_PAUSES: Final = (0.3, 0.7, 2.0)
 """Seconds between the tries of the very first request to a store."""
 LISTING_CONNECTIONS: Final = 4
 """Opened ahead for the prefixes that the first page of a listing names."""
+_MAKES: Final = (
+    "; `noria copy` and `noria plan` make it with --create, or target.create = true in a job file",
+    "; `noria copy` and `noria plan` make it",
+)
+"""Ends the refusal of a target that is missing: of a bucket or container, and of a folder."""
 
 
 class SourceLook:
     """What a job is to move, asked for from the moment that this is made; a context manager."""
 
-    def __init__(self, config: JobConfig) -> None:
+    def __init__(self, config: JobConfig, kept: KeptListing | None = None) -> None:
+        """`kept` is what an earlier plan of the same job has listed: a listing goes on from it."""
         self._config = config
+        self._state = None if kept is None else kept.state
         self._store = open_end(config.source, read_only=True)
         self._stack = ExitStack()
         location, inventory = config.source.location, config.inventory
-        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._listed: Iterator[pa.RecordBatch | ListingState] = iter(())
         self._head: BackgroundCall[ObjectHead | None] | None = None
         self._report: BackgroundCall[InventoryReport] | None = None
         names_object = bool(location.path) and not location.path.endswith("/")
@@ -114,16 +124,23 @@ class SourceLook:
             )
         return location.path if named else None
 
-    def rows(self, key: str | None) -> Iterator[pa.RecordBatch]:
-        """Rows of what is to move: of one object if its key is given. Call once."""
+    def rows(self, key: str | None, kept: KeptListing | None) -> Iterator[pa.RecordBatch]:
+        """Rows of what is to move: of one object if its key is given. Call once.
+
+        A listing is kept in `kept`, and what that has goes before; None: it is not kept.
+        """
         if key is not None:
             yield row_of(key, self._store.head(key) if self._head is None else self._head.result())
         elif self._report is not None:
             for batch in self._report.result().batches():
                 looked_up = self._config.inventory.kind == "keys"
                 yield _looked_up(batch, self._store) if looked_up else batch
+        elif kept is not None:
+            yield from kept.rows(self._listed)
         else:
-            yield from self._batches
+            for item in self._listed:
+                if not isinstance(item, ListingState):
+                    yield item
 
     def passed_over(self) -> Mapping[PassedOver, int]:
         """Entries of the report that rows() did not yield, by cause, once it has ended."""
@@ -141,8 +158,10 @@ class SourceLook:
         self._stack.close()
 
     def _begin_listing(self, streams: int) -> None:
-        listing = Listing(self._store, self._config.source.location.prefix, streams=streams)
-        self._batches = iter(self._stack.enter_context(listing))
+        prefix = self._config.source.location.prefix
+        listing = Listing(self._store, prefix, streams=streams, state=self._state)
+        self._stack.enter_context(listing)
+        self._listed = listing.with_states(STATE_SECONDS)
 
     def _names_object(self) -> bool:
         """Return True if the URL's path is an object's name.
@@ -170,9 +189,16 @@ class SourceLook:
 
     def _is_empty(self) -> bool:
         """Wait for the first row, which rows() yields all the same."""
-        first = next((batch for batch in self._batches if batch.num_rows), None)
+        first = next(
+            (
+                item
+                for item in self._listed
+                if not isinstance(item, ListingState) and item.num_rows > 0
+            ),
+            None,
+        )
         if first is not None:
-            self._batches = itertools.chain([first], self._batches)
+            self._listed = itertools.chain([first], self._listed)
         return first is None
 
 
@@ -242,25 +268,8 @@ class TargetLook:
         return self._recalled
 
     def was_empty(self) -> bool:
-        """Return True if the target held no object but folder markers, canaries and drafts.
-
-        Nothing of ours lands on a folder marker. Canaries of any probe count, also of one for
-        another job that was killed: no run may take objects of others for expected because of them.
-        """
-        for batch in self._listing:
-            names = pc.utf8_slice_codeunits(batch["key"], len(self._prefix))
-            canary = pc.and_(
-                pc.less_equal(batch["size"], CANARY_BYTES),
-                pc.match_substring_regex(names, f"^{CANARY_NAME}$"),
-            )
-            marker = pc.and_(pc.equal(batch["size"], 0), pc.ends_with(batch["key"], "/"))
-            ours = pc.or_(marker, canary)
-            if self._end.location.scheme is Scheme.FILE:
-                # Drafts of a killed worker: the next reconcile removes them.
-                ours = pc.or_(ours, pc.starts_with(batch["key"], DRAFT_PREFIX))
-            if not pc.all(ours, min_count=0).as_py():
-                return False
-        return True
+        """Return True if the target held nothing that counts; see holds_nothing()."""
+        return holds_nothing(self._listing, self._end)
 
     def __enter__(self) -> TargetLook:
         return self
@@ -292,6 +301,28 @@ class TargetLook:
             self.removal.begin()
         self._known.keep(found)
         return found
+
+
+def holds_nothing(listing: Iterable[pa.RecordBatch], target: EndConfig) -> bool:
+    """Return True if a target lists no object but folder markers, canaries and drafts.
+
+    Nothing of ours lands on a folder marker. Canaries of any probe count, also of one for another
+    job that was killed: no run may take objects of others for expected because of them.
+    """
+    for batch in listing:
+        names = pc.utf8_slice_codeunits(batch["key"], len(target.location.prefix))
+        canary = pc.and_(
+            pc.less_equal(batch["size"], CANARY_BYTES),
+            pc.match_substring_regex(names, f"^{CANARY_NAME}$"),
+        )
+        marker = pc.and_(pc.equal(batch["size"], 0), pc.ends_with(batch["key"], "/"))
+        ours = pc.or_(marker, canary)
+        if target.location.scheme is Scheme.FILE:
+            # Drafts of a killed worker: the next reconcile removes them.
+            ours = pc.or_(ours, pc.starts_with(batch["key"], DRAFT_PREFIX))
+        if not pc.all(ours, min_count=0).as_py():
+            return False
+    return True
 
 
 def row_of(key: str, head: ObjectHead | None) -> pa.RecordBatch:
@@ -334,20 +365,23 @@ def checked_access(
 
     def check() -> None:
         try:
-            _try_access(store, end.location.prefix)
+            try_access(store, end.location.prefix)
         except AccessDenied as error:
             if not lists or (head is not None and _is_readable(head)):
                 return
             raise ConfigurationError(f"{role} {end.location}: {error.message}") from error
         except Throttled:
             raise
+        except ContainerMissing as error:
+            advice = _MAKES[end.location.scheme is Scheme.FILE] if role == "target" else ""
+            raise ConfigurationError(f"{role} {end.location}: {error.message}{advice}") from error
         except NoriaError as error:
             raise ConfigurationError(f"{role} {end.location}: {error.message}") from error
 
     return BackgroundCall(check, f"check {role}")
 
 
-def _try_access(store: SourceStore, prefix: str) -> None:
+def try_access(store: SourceStore, prefix: str) -> None:
     """Check access; what may pass is tried again, but for seconds only: a person waits."""
     for pause in (*ACCESS_PAUSES, None):
         try:

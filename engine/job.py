@@ -24,7 +24,13 @@ from noria.engine.config.jobfile import JobConfig, RunConfig, job_config
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import speaks_https
 from noria.engine.driver import drive
-from noria.engine.failures import FAILURES_FILE, Failure, listed_failures, write_failures
+from noria.engine.failures import (
+    FAILURES_FILE,
+    Failure,
+    all_failures,
+    listed_failures,
+    write_failures,
+)
 from noria.engine.first_look import LISTING_CONNECTIONS
 from noria.engine.interpreter import advice_on_https, describe_interpreter
 from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, as_line, telling
@@ -41,12 +47,14 @@ from noria.engine.repair import AskedAgain, forget_damage, known_damage, note_da
 from noria.engine.replay import Sealed, enter_seals
 from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
+from noria.engine.scratch import scratch_folder
 from noria.engine.status import (
     STATUS_FILE,
     VERIFY_STATUS_FILE,
     Ending,
     JobStatus,
     Phase,
+    at_rest,
     load_status,
     save_status,
 )
@@ -57,9 +65,11 @@ from noria.manifests.errors import (
     JobDirectoryError,
     NoriaError,
 )
-from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.directory import DriverHold, JobDirectory
+from noria.manifests.job.fence import Fence
 from noria.manifests.job.reconcile import Reconciliation, last_differences, reconcile
-from noria.manifests.job.seals import read_seals
+from noria.manifests.job.seals import compact_seals, read_seals
+from noria.manifests.job.worker_journals import remove_unneeded_journals
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
 from noria.manifests.plan.parts import suitable_part_bytes
@@ -69,6 +79,11 @@ from noria.workers.stores.listing import PAGES, Listing
 
 log = logging.getLogger("noria.job")
 
+DRAIN_SPARE_SECONDS = 60.0
+PIECES_PER_STREAM = 4
+"""Of the target's listing: some are longer than others."""
+OBJECTS_PER_PIECE = 10_000
+"""Fewer are not worth a request of their own: ten pages of S3, two of Azure."""
 STALL_SECONDS = 6 * 3600.0
 """Units count as progress when they end, and the largest take hours.
 
@@ -91,7 +106,7 @@ class RunReport:
     bytes: int
     """Of the entries that landed."""
     bytes_moved: int
-    """Sent to the target over the life of the job, re-sent ones included, as sealed."""
+    """Handed to the network for the target over the life of the job, re-sent ones included."""
     levels: Mapping[str, int]
     seconds: float
     """Of this run."""
@@ -100,6 +115,9 @@ class RunReport:
     """Every entry has an outcome, or its span was quarantined."""
     failed: int
     """Entries that failed or were refused."""
+    bytes_moved_at_least: bool = False
+    """A worker or a driver ended without a last report: what it sent since the one before it is not
+    in `bytes_moved`."""
     retried: int = 0
     """Entries that had failed in earlier runs, or were found damaged, and were tried again."""
     damaged: Mapping[str, int] = field(default_factory=dict)
@@ -115,10 +133,16 @@ class RunReport:
     differences: Mapping[str, int] = field(default_factory=dict)
     """What reconcile found: only what is not zero."""
     open_uploads: int | None = None
-    """Of this job, and left open at the target: see `noria clean`.
+    """Left open at the target, by this job or on its names: see `noria clean`.
 
     None: not looked for, as before the end, or in Azure, which drops unfinished uploads by itself
     after a week.
+    """
+    unclaimed_uploads: int = 0
+    """Of these, those that no journal knows: `noria clean --unclaimed` aborts them.
+
+    They are younger than the job and on its names, and most likely its own. Another tool that
+    writes the same names may have opened them, so they are never aborted unasked.
     """
     interpreter: str = field(default_factory=describe_interpreter)
     """Versions of the Python that ran it, and of its TLS library."""
@@ -196,6 +220,9 @@ def run(
     refuse_killed_plan(root)
     directory = JobDirectory.open(root)
     with cluster or open_cluster(address, ray=ray) as cluster, directory.hold() as hold:
+        fence = Fence(directory, hold.epoch)
+        _await_earlier_workers(fence)
+        remove_unneeded_journals(directory)
         started = time.monotonic()
         ready = planned or finish_plan(directory, lambda line: None)
         run_config = _run_config(ready.config, overrides)
@@ -204,8 +231,11 @@ def run(
             cluster.prestart()
         totals = _totals(ready, latest)
         retrial = retrial_of(ready, asked_again, hold.first_attempt - 1)
+        compact_seals(directory)
         sealed = enter_seals(directory, totals, retrial)
         forget_damage(directory, retrial)
+        if latest is None and sealed.spans:
+            totals.note_uncounted()
         if sealed.reopened:
             log.warning(
                 "%d that failed in an earlier run%s are tried again",
@@ -226,7 +256,8 @@ def run(
                 cluster,
                 mode=Mode.MOVE,
                 sealed=sealed,
-                first_attempt=hold.first_attempt,
+                hold=hold,
+                fence=fence,
                 show=show,
             )
             report = _close(ready, totals, ending, started, run_config, show, show_keys)
@@ -263,14 +294,17 @@ def verify(
             _run_config(prepared.config, overrides),
             cluster or open_cluster(address, ray=ray),
             mode=Mode.REREAD,
-            first_attempt=hold.first_attempt,
+            hold=hold,
+            fence=Fence(prepared.directory, hold.epoch),
             area=area,
             show=show,
         )
         if ending.status is not None:
-            save_status(prepared.directory, replace(before, metrics=ending.status.metrics))
+            last = ending.status
+            counted = replace(before, metrics=last.metrics, hosts=at_rest(last.hosts))
+            save_status(prepared.directory, counted)
         damaged = write_failures(
-            prepared.directory, prepared.manifest, area, f"{area}/damaged.parquet"
+            prepared.directory, prepared.manifest, totals.failing, f"{area}/damaged.parquet"
         )
         sums = totals.sums
         complete = ending.complete and not ending.quarantined
@@ -293,7 +327,7 @@ def verify(
 def reconcile_job(root: Path, say: Say = lambda line: None) -> Reconciliation:
     """Compare the manifest with the receipts, and those with a fresh listing of the target.
 
-    The manifest is read whole first, and checked against its digest.
+    The manifest is read whole, and checked against its digests.
     """
     ready = open_trusted(root)
     with ready.directory.hold(), _target_listing(ready, ready.config.run) as listing:
@@ -317,7 +351,8 @@ def clean(root: Path, *, unclaimed: bool = False) -> Cleaning:
         if left is not None:
             return Cleaning(aborted=0, failed=left, unclaimed=0, foreign=0)
     ready = open_trusted(root)
-    with ready.directory.hold(), removed_at_the_end(ready):
+    with ready.directory.hold() as hold, removed_at_the_end(ready):
+        _await_earlier_workers(Fence(ready.directory, hold.epoch))
         return clean_uploads(ready, unclaimed=unclaimed)
 
 
@@ -328,11 +363,19 @@ def status(root: Path) -> JobStatus:
     was found wrong at the target is said until it is repaired.
     """
     directory = JobDirectory.open(root)
-    found = _driver_status(root, directory)
+    found = replace(_driver_status(root, directory), passed_over=_passed_over(directory))
     if found.phase is not Phase.FINISHED:
         return replace(found, damaged=known_damage(directory))
     differences = last_differences(directory)
     return replace(found, damaged=known_damage(directory), differences=differences)
+
+
+def _passed_over(directory: JobDirectory) -> dict[str, int]:
+    """What the plan passed over; nothing while there is none that can be read."""
+    try:
+        return open_manifest(directory.manifest_path).passed_over
+    except JobDirectoryError:
+        return {}
 
 
 def _driver_status(root: Path, directory: JobDirectory) -> JobStatus:
@@ -347,6 +390,7 @@ def _driver_status(root: Path, directory: JobDirectory) -> JobStatus:
     last = latest or _moved_status(open_prepared(root))
     if not last.phase.has_driver:
         return last
+    last = replace(last, bytes_moved_at_least=last.bytes_moved_at_least or last.is_cut_off)
     killed = "the driver ended without a word: it was killed, or its machine is gone"
     return _in_phase(last, Phase.STOPPED, stopped=killed, at=last.updated_seconds)
 
@@ -373,12 +417,25 @@ def _status_before_the_first(directory: JobDirectory) -> JobStatus:
 
 def read_failures(root: Path, show_keys: bool) -> list[Failure]:
     """The first few entries of the last run's failures.parquet."""
+    return list(_failures(root, show_keys, listed_failures))
+
+
+def read_all_failures(root: Path, show_keys: bool) -> Iterator[Failure]:
+    """All entries of the last run's failures.parquet, read as they are asked for."""
+    return _failures(root, show_keys, all_failures)
+
+
+def _failures(
+    root: Path,
+    show_keys: bool,
+    read: Callable[[JobDirectory, Path, bool], Iterator[Failure]],
+) -> Iterator[Failure]:
     directory = JobDirectory.open(root)
     path = directory.path(FAILURES_FILE)
     if not path.is_file():
-        return []
+        return
     try:
-        return list(listed_failures(directory, path, show_keys))
+        yield from read(directory, path, show_keys)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException):
         raise JobDirectoryError(
             f"{path} is damaged; remove it, the next `noria run` writes it again"
@@ -396,7 +453,8 @@ def _drive(
     *,
     mode: Mode,
     sealed: Sealed | None = None,
-    first_attempt: int,
+    hold: DriverHold,
+    fence: Fence,
     area: str = "sealed",
     show: Show,
 ) -> Ending:
@@ -407,10 +465,12 @@ def _drive(
         prepared.manifest.shards() if moving else _verify_shards(prepared.manifest),
         settled=sealed.spans,
         generations=sealed.generations,
-        first_attempt=first_attempt,
+        first_attempt=hold.first_attempt,
         options=SchedulerOptions(
             heartbeat_timeout_seconds=run_config.heartbeat_timeout_seconds,
             attempts_per_span=run_config.attempts,
+            # The driver ends a drain that takes too long, and knows who was at work.
+            drain_timeout_seconds=run_config.drain_seconds + DRAIN_SPARE_SECONDS,
             # A lease that waits for a store that answers nobody does not stall.
             stall_seconds=STALL_SECONDS + run_config.outage_seconds,
         ),
@@ -421,8 +481,30 @@ def _drive(
     show(_idle_status(prepared, totals, Phase.STARTING))
     config = prepared.config.model_copy(update={"run": run_config})
     spec = worker_spec(prepared, run_config, mode=mode, area=area)
-    sizes = prepared.manifest.sizes
-    return drive(directory, scheduler, totals, spec, config, sizes, cluster=cluster, show=show)
+    ending = drive(
+        *(directory, scheduler, totals, spec, config, prepared.manifest.sizes),
+        cluster=cluster,
+        fence=fence,
+        show=show,
+    )
+    if not ending.workers_may_write:
+        fence.end()
+        remove_unneeded_journals(directory)
+    return ending
+
+
+def _await_earlier_workers(fence: Fence) -> None:
+    """Wait until workers of a driver that ended without a word must have ended, too."""
+    is_said = False
+    while (earlier := fence.earlier()) is not None:
+        if not is_said:
+            is_said = True
+            log.warning(
+                "a driver on %s ended without seeing its workers on the Ray cluster at %s end; "
+                "waiting %.0f s, after which none of them writes any more",
+                *(earlier.host, earlier.cluster, earlier.seconds_left),
+            )
+        time.sleep(min(1.0, earlier.seconds_left))
 
 
 def worker_spec(
@@ -453,17 +535,18 @@ def _close(
     """End a run: list its failures and, if it is complete, reconcile."""
     directory = ready.directory
     last = ending.status or _idle_status(ready, totals, Phase.RECONCILING)
-    reconciled, differences, open_uploads, canaries = False, {}, None, 0
-    failed = partial(write_failures, directory, ready.manifest, "sealed", FAILURES_FILE)
+    reconciled, differences, canaries = False, {}, 0
+    cleaning: Cleaning | None = None
+    failed = partial(write_failures, directory, ready.manifest, totals.failing, FAILURES_FILE)
     if ending.complete:
         told = partial(_tell_listed, directory, _in_phase(last, Phase.RECONCILING), show)
         told(0, 0.0)
         with _target_listing(ready, run_config) as listing:
-            cleaning = BackgroundCall(partial(_clean_at_the_end, ready), "clean")
+            cleaned = BackgroundCall(partial(_clean_at_the_end, ready), "clean")
             failures = failed(ending.quarantined)
             found = _reconcile(ready, telling(listing, told, every_seconds=SHOW_SECONDS))
         reconciled, differences, canaries = found.reconciled, found.differences, found.canaries
-        open_uploads = cleaning.result()
+        cleaning = cleaned.result()
     else:
         failures = failed(ending.quarantined)
     phase = Phase.FINISHED if ending.complete else Phase.STOPPED
@@ -482,6 +565,7 @@ def _close(
         objects=ready.manifest.objects,
         bytes=totals.sums.landed_bytes,
         bytes_moved=final.bytes_moved,
+        bytes_moved_at_least=final.bytes_moved_at_least,
         levels=final.levels,
         seconds=round(time.monotonic() - started, 3),
         reconciled=reconciled,
@@ -493,7 +577,8 @@ def _close(
         failures=tuple(listed_failures(directory, failures, show_keys)),
         stopped=ending.message,
         differences=differences,
-        open_uploads=open_uploads,
+        open_uploads=None if cleaning is None else cleaning.failed + cleaning.unclaimed,
+        unclaimed_uploads=0 if cleaning is None else cleaning.unclaimed,
         damaged=final.damaged,
         canaries_left=max(canaries, ready.removal.finish()),
     )
@@ -528,15 +613,30 @@ def _target_listing(ready: Prepared, run_config: RunConfig) -> Listing:
     streams = ready.config.inventory.listing_streams
     ready.target.open_ahead(min(LISTING_CONNECTIONS, streams))
     policy = replace(PAGES, outage_seconds=run_config.outage_seconds)
-    return Listing(ready.target, ready.facts.target_prefix, streams=streams, policy=policy)
+    prefix = ready.facts.target_prefix
+    return Listing(
+        ready.target, prefix, streams=streams, policy=policy, splits=_quantiles(ready, streams)
+    )
 
 
-def _clean_at_the_end(prepared: Prepared) -> int | None:
-    """How many uploads of a finished job are still open, after a try to abort them."""
+def _quantiles(ready: Prepared, streams: int) -> list[str]:
+    """Names of the target between which as many objects are expected, by the manifest."""
+    if streams == 1 or ready.config.target.location.scheme is Scheme.FILE:
+        return []
+    shards = ready.manifest.shards()
+    pieces = min(
+        streams * PIECES_PER_STREAM, ready.manifest.objects // OBJECTS_PER_PIECE, len(shards)
+    )
+    chosen = [shards[len(shards) * number // pieces].shard for number in range(1, pieces)]
+    return [ready.facts.target_prefix + ready.manifest.first_key(shard) for shard in chosen]
+
+
+def _clean_at_the_end(prepared: Prepared) -> Cleaning | None:
+    """Abort the uploads that a finished job has left open; None if they cannot be listed."""
     if prepared.config.target.location.scheme is Scheme.AZURE:
         return None
     try:
-        return abort_known(prepared)[0].failed
+        return abort_known(prepared)
     except NoriaError as error:
         log.warning("open uploads could not be listed: %s", error.cause)
         return None
@@ -565,7 +665,8 @@ def _totals(prepared: Prepared, latest: JobStatus | None) -> Totals:
         prepared.facts.job_id,
         objects_total=prepared.manifest.objects,
         bytes_total=prepared.manifest.bytes_to_move,
-        earlier=None if latest is None else latest.metrics,
+        earlier=latest,
+        is_lower_bound=latest is not None and (latest.bytes_moved_at_least or latest.is_cut_off),
     )
 
 
@@ -608,21 +709,23 @@ def _in_phase(
         objects_per_second=0.0,
         retries_per_second=0.0,
         eta_seconds=None,
+        hosts=at_rest(status.hosts),
         metrics=replace(status.metrics, gauges={}),
     )
 
 
 def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconciliation:
-    prepared.manifest.verify()
-    return reconcile(
-        prepared.directory,
-        prepared.manifest,
-        listing,
-        target_prefix=prepared.facts.target_prefix,
-        extra_allowed=not prepared.facts.target_was_empty,
-        canary=CANARY_NAME,
-        canary_bytes=CANARY_BYTES,
-    )
+    with scratch_folder(prepared.directory, prepared.config.plan.scratch) as scratch:
+        return reconcile(
+            prepared.directory,
+            prepared.manifest,
+            listing,
+            target_prefix=prepared.facts.target_prefix,
+            extra_allowed=not prepared.facts.target_was_empty,
+            canary=CANARY_NAME,
+            canary_bytes=CANARY_BYTES,
+            scratch=scratch,
+        )
 
 
 def _unsettled(prepared: Prepared) -> int:

@@ -30,10 +30,14 @@ def log_file(path: Path, form: LogFormat) -> Iterator[None]:
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     logger = logging.getLogger("noria")
+    level = logger.level
     logger.addHandler(handler)
+    # Which worker came up where is for the file alone: a terminal shows warnings.
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)
         handler.close()
 

@@ -3,14 +3,15 @@
 Loaded when somebody asks for `/metrics` for the first time: see metrics_server.py. Everything is
 read from the latest JobStatus; nothing is counted here. Base units, `_total` on counters. Every
 label has a closed set of values, and whatever a worker reports beyond it is shown as "other": no
-object key, shard or worker name can become a label.
+object key, shard or worker name can become a label. Of hosts, the status names a bounded number;
+what none of them accounts for is of the host "other", so that a sum over hosts is always whole.
 """
 
 from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -25,11 +26,18 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from noria.engine.status import JobStatus, Phase
+from noria.engine.status import HostStatus, JobStatus, Phase
 from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation, StoreRole
 from noria.manifests.errors import NoriaError, Retryable
-from noria.manifests.job.reconcile import DIFFERENCES
-from noria.manifests.model import LATENCY_BUCKETS, AttributeChange, Level, Outcome, Reason
+from noria.manifests.job.differences import DIFFERENCES
+from noria.manifests.model import (
+    LATENCY_BUCKETS,
+    AttributeChange,
+    Level,
+    Outcome,
+    PassedOver,
+    Reason,
+)
 
 OTHER = "other"
 """The label value of all that is beyond a label's closed set."""
@@ -50,8 +58,14 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Label:
     name: str
-    values: tuple[str, ...]
-    """All that it can be, beside "other"."""
+    values: tuple[str, ...] | None
+    """All that it can be, beside "other". None: the hosts that the status names."""
+
+    def closed_set(self, status: JobStatus) -> Mapping[str, None]:
+        """All that it can be in this status, beside "other" if there is something else."""
+        if self.values is None:
+            return dict.fromkeys(status.hosts or (OTHER,))
+        return dict.fromkeys(self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +104,8 @@ ERROR_CAUSE = Label("cause", ERRORS)
 END_CAUSE = Label("cause", ENDINGS)
 DAMAGE_CAUSE = Label("cause", ("damaged", "target_changed", "target_missing"))
 DIFFERENCE = Label("what", DIFFERENCES)
+PASSED_OVER_CAUSE = Label("cause", tuple(cause.value for cause in PassedOver))
+HOST = Label("host", None)
 
 
 def _one(value: float | None) -> Samples:
@@ -120,6 +136,30 @@ def _histogram(name: Histogram) -> Callable[[JobStatus], Samples]:
         for labels, counts in status.metrics.histograms.items()
         if labels[0] == name
     }
+
+
+def _by_host(
+    total: Callable[[JobStatus], Samples], read: Callable[[HostStatus], Mapping[str, int] | int]
+) -> Callable[[JobStatus], Samples]:
+    """What `read` finds of each host, and what is missing to the total as that of "other"."""
+
+    def samples(status: JobStatus) -> Samples:
+        missing = {labels: value for labels, (value,) in total(status).items()}
+        found: dict[tuple[str, ...], Values] = {}
+        for name, host in status.hosts.items():
+            counted = read(host)
+            for labels, (value,) in (
+                _one(counted) if isinstance(counted, int) else _by(counted)
+            ).items():
+                found[*labels, name] = (value,)
+                missing[labels] = missing.get(labels, 0.0) - value
+        for labels, value in missing.items():
+            if value > 0:
+                known = found.get((*labels, OTHER), (0.0,))
+                found[*labels, OTHER] = (known[0] + value,)
+        return found
+
+    return samples
 
 
 # fmt: off
@@ -153,6 +193,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_retries_per_second", Kind.GAUGE,
            "Requests and objects tried again, over the last half minute.",
            lambda status: _one(status.retries_per_second)),
+    Metric("noria_sent_bytes", Kind.COUNTER,
+           "Bytes handed to the network for the target, those sent again included.",
+           lambda status: _one(status.bytes_moved)),
+    Metric("noria_sent_bytes_is_lower_bound", Kind.GAUGE,
+           "1: something ended without a last report, and noria_sent_bytes lacks what it sent.",
+           lambda status: _one(status.bytes_moved_at_least)),
     Metric("noria_eta_seconds", Kind.GAUGE,
            "Time left at this throughput; absent while nothing moves.",
            lambda status: _one(status.eta_seconds)),
@@ -167,6 +213,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_reconcile_differences", Kind.GAUGE,
            "What reconciling found that is not in order; as of a run's end.",
            lambda status: _by(status.differences), (DIFFERENCE,)),
+    Metric("noria_passed_over_objects", Kind.GAUGE,
+           "Entries of the inventory that are not in the plan: filtered, of another container, ...",
+           lambda status: _by(status.passed_over), (PASSED_OVER_CAUSE,)),
 
     # What is sealed: exact and durable, in steps of a lease.
     Metric("noria_sealed_objects", Kind.COUNTER, "Sealed entries by outcome.",
@@ -175,7 +224,7 @@ METRICS: tuple[Metric, ...] = (
            lambda status: _by(status.outcome_bytes), (OUTCOME,)),
     Metric("noria_sealed_sent_bytes", Kind.COUNTER,
            "Bytes sent for sealed entries, those sent again included.",
-           lambda status: _one(status.bytes_moved)),
+           lambda status: _one(status.sealed_sent_bytes)),
     Metric("noria_verified_objects", Kind.COUNTER, "Landed entries by verification level reached.",
            lambda status: _by(status.levels), (LEVEL,)),
     Metric("noria_unlanded_objects", Kind.COUNTER, "Sealed entries that did not land, by cause.",
@@ -188,9 +237,12 @@ METRICS: tuple[Metric, ...] = (
 
     # What workers count as they go; work that was done twice counts twice.
     Metric("noria_workers", Kind.GAUGE, "Workers that report.",
-           lambda status: _one(status.workers)),
+           _by_host(lambda status: _one(status.workers), lambda host: host.workers), (HOST,)),
     Metric("noria_workers_lost", Kind.COUNTER, "Workers lost in this run.",
-           lambda status: _one(status.workers_lost)),
+           _by_host(lambda status: _one(status.workers_lost), lambda host: host.workers_lost),
+           (HOST,)),
+    Metric("noria_host_barred", Kind.GAUGE, "1 while a host rests, and gets no work; else 0.",
+           lambda status: _by(dict.fromkeys(status.barred, 1)), (HOST,)),
     Metric("noria_objects", Kind.COUNTER, "Entries that workers finished, by outcome.",
            _counter(Counter.OBJECTS), (OUTCOME,)),
     Metric("noria_parts", Kind.COUNTER, "Parts that the target acknowledged.",
@@ -198,13 +250,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_read_bytes", Kind.COUNTER, "Bytes read from the source.",
            _counter(Counter.BYTES_READ)),
     Metric("noria_written_bytes", Kind.COUNTER, "Bytes sent to the target.",
-           _counter(Counter.BYTES_WRITTEN)),
+           _by_host(_counter(Counter.BYTES_WRITTEN), lambda host: host.written_bytes), (HOST,)),
     Metric("noria_reread_bytes", Kind.COUNTER, "Bytes read back from the target.",
            _counter(Counter.BYTES_REREAD)),
     Metric("noria_errors", Kind.COUNTER, "Requests that failed, by the class of the error.",
-           _counter(Counter.ERRORS), (ERROR_CAUSE,)),
+           _by_host(_counter(Counter.ERRORS), lambda host: host.errors), (ERROR_CAUSE, HOST)),
     Metric("noria_retries", Kind.COUNTER, "Requests and objects tried again, by cause.",
-           _counter(Counter.RETRIES), (RETRY_CAUSE,)),
+           _by_host(_counter(Counter.RETRIES), lambda host: host.retries), (RETRY_CAUSE, HOST)),
     Metric("noria_throttles", Kind.COUNTER, "Requests that a store refused for being too many.",
            _counter(Counter.THROTTLES), (STORE,)),
     Metric("noria_request_duration_seconds", Kind.HISTOGRAM, "Requests that succeeded.",
@@ -224,6 +276,13 @@ METRICS: tuple[Metric, ...] = (
            _gauge(Gauge.WORKER_SECONDS)),
     Metric("noria_cpu_seconds", Kind.GAUGE, "Processor time of the present workers.",
            _gauge(Gauge.CPU_SECONDS)),
+    Metric("noria_bandwidth_limit_bytes_per_second", Kind.GAUGE,
+           "Bytes a second that all workers together may read; 0 if any number.",
+           lambda status: _one(status.bandwidth or 0.0)),
+    Metric("noria_bandwidth_held_seconds", Kind.GAUGE,
+           "Time that transfers of the present workers have waited for that, all added up: its "
+           "rate is how many wait.",
+           _gauge(Gauge.HELD_SECONDS)),
     Metric("noria_concurrency", Kind.GAUGE,
            "Requests that all workers may have under way, as throttling leaves it.",
            _gauge(Gauge.CONCURRENCY), (STORE,)),
@@ -253,21 +312,24 @@ def families(status: JobStatus) -> Iterator[Family]:
     job.add_metric([status.job, status.interpreter], 1)
     yield job
     for metric in METRICS:
-        yield _family(metric, _bounded(metric, metric.read(status)))
+        closed_sets = [label.closed_set(status) for label in metric.labels]
+        yield _family(metric, _bounded(metric, closed_sets, metric.read(status)))
 
 
-def _bounded(metric: Metric, samples: Samples) -> Samples:
+def _bounded(
+    metric: Metric, closed_sets: Sequence[Mapping[str, None]], samples: Samples
+) -> Samples:
     """The samples, every label within its closed set, and zeros if there is no sample yet."""
     bounded: dict[tuple[str, ...], Values] = {}
     if metric.kind is Kind.COUNTER or (metric.kind is Kind.GAUGE and metric.labels):
-        every = itertools.product(*(label.values for label in metric.labels))
+        every = itertools.product(*closed_sets)
         bounded = dict.fromkeys(every, (0.0,))
     for found, values in samples.items():
         if len(found) != len(metric.labels):
             continue  # a worker of another version
         place = tuple(
-            value if value in label.values else OTHER
-            for label, value in zip(metric.labels, found, strict=True)
+            value if value in closed else OTHER
+            for closed, value in zip(closed_sets, found, strict=True)
         )
         known = bounded.get(place, (0.0,) * len(values))
         bounded[place] = tuple(a + b for a, b in zip(known, values, strict=True))

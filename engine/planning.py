@@ -3,7 +3,8 @@
 Both ends are checked, the target is probed, the inventory is read. Nothing is written to the job
 directory before both ends have answered, and nothing to the target but the probe's canaries, which
 are removed again, and whose token is durable before the first of them. A plan that was cut short is
-made again from the start; one that is frozen never changes.
+made again; if its source was being listed, the listing goes on where it was (kept_listing.py). One
+that is frozen never changes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -27,23 +29,33 @@ from noria.engine.canary_removal import (
     pending_removal,
     remove_of_killed_plan,
 )
+from noria.engine.config.filters import Moments
 from noria.engine.config.jobfile import EndConfig, JobConfig, with_endpoints
-from noria.engine.config.locations import provider_of
+from noria.engine.config.locations import Scheme, provider_of
 from noria.engine.config.stores import open_end
 from noria.engine.first_look import SourceLook, TargetLook
+from noria.engine.kept_listing import KeptListing
 from noria.engine.listed import LINE_SECONDS, as_line, telling
+from noria.engine.made_targets import make_missing, may_be_made
+from noria.engine.scratch import scratch_folder
 from noria.engine.trusted_ends import check_named, check_unchanged, planned_endpoints, trust_ends
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.freeze import freeze
 from noria.manifests.manifest.reader import Manifest, open_manifest
+from noria.manifests.model import PassedOver
+from noria.manifests.plan.filters import FilteredRows, Filters
 from noria.manifests.plan.providers import NameRules, limits_for
 from noria.manifests.strict_json import from_json
 from noria.workers.stores.background import BackgroundCall, all_results
+from noria.workers.stores.probe import TargetFacts
 from noria.workers.stores.protocol import TargetStore
 
 Say = Callable[[str], None]
+
+_ELSEWHERE = ("url", "endpoint", "create")
+"""Settings of an end that are compared as part of what a job is, or make no difference any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,20 +121,26 @@ def removed_at_the_end(ready: Prepared) -> Iterator[None]:
 
 def _plan(config: JobConfig, root: Path, say: Say) -> Prepared:
     JobDirectory.check_place(root)
+    moments = config.filter.moments(datetime.now(UTC))
     token = probe_token(root, config.target)
     killed = [
         BackgroundCall(partial(remove_of_killed_plan, place), "killed")
         for place in (root, lone_probe_root(config.target))
     ]
-    with SourceLook(config) as source, TargetLook(config.target, token) as target:
-        say("checking both ends")
+    if config.filter.include and config.filter.exclude:
+        say(
+            "included patterns come before excluded ones, as with rclone, so that what both match "
+            "is moved; rules (--filter-from) can say it in another order"
+        )
+    say("checking both ends")
+    with SourceLook(config) as source, _target_look(config, source, token, say) as target:
         source.check()
         target.check()
         all_results(killed)
         target.begin_probe(ProbeNote(root))
         # What sorts the plan takes a tenth of a second to load: while answers are on their way.
         BackgroundCall(partial(importlib.import_module, "duckdb"), "imports")
-        directory = _create(config, root, source, target, token)
+        directory = _create(config, root, source, target, token, moments)
         if not target.facts().wrote_objects:
             say(
                 "what is written to the target cannot be deleted again, so that nothing but parts "
@@ -137,6 +155,14 @@ def _plan(config: JobConfig, root: Path, say: Say) -> Prepared:
                 raise
         target.removal.note_in(directory)
         return replace(ready, look=target)
+
+
+def _target_look(config: JobConfig, source: SourceLook, token: str, say: Say) -> TargetLook:
+    """Begin to look at the target; one that is missing is made first, if that is wanted."""
+    if may_be_made(config.target):
+        source.check()
+        make_missing(config.target, say)
+    return TargetLook(config.target, token)
 
 
 def open_trusted(root: Path) -> Prepared:
@@ -188,8 +214,9 @@ def job_parts(directory: JobDirectory) -> tuple[JobConfig, JobFacts]:
 def _refuse_other_job(directory: JobDirectory, config: JobConfig) -> None:
     """Raise ConfigurationError if the directory was planned for another job than `config`.
 
-    Other ends or another inventory: mixing two would move one and report the other. Another [plan]:
-    a frozen plan does not change, and what is ignored must be said.
+    Other ends, another inventory or filter: mixing two would move one and report the other.
+    Another [plan]: a frozen plan does not change, and what is ignored must be said. Temporary
+    files may lie anywhere.
     """
     asked, wanted = directory.job().get("asked"), _asked(config)
     if asked == wanted:
@@ -200,21 +227,37 @@ def _refuse_other_job(directory: JobDirectory, config: JobConfig) -> None:
     changes = [
         f"its {name} is {_spoken(asked.get(name))}, not {_spoken(wanted[name])}" for name in what
     ]
+    if asked.get("filter") != wanted.get("filter"):
+        changes.append("its filter is another one")
     said = f" ({'; '.join(changes)})" if changes else ""
     raise ConfigurationError(
-        f"{directory.root} holds a job for other ends or another inventory{said}; name another "
-        "directory with --job, or resume that one with `noria run`"
+        f"{directory.root} holds a job for other ends, another inventory or another filter{said}; "
+        "name another directory with --job, or resume that one with `noria run`"
     )
 
 
 def _refuse_other_plan(directory: JobDirectory, config: JobConfig) -> None:
     planned = job_parts(directory)[0].plan
-    changed = [name for name, value in planned if value != getattr(config.plan, name)]
+    wanted = config.plan.model_copy(update={"scratch": planned.scratch})
+    changed = [f"plan.{name}" for name, value in planned if value != getattr(wanted, name)]
+    for role, (was, end) in _ends_by_role(job_parts(directory)[0], config).items():
+        changed += [
+            f"{role}.{name}"
+            for name, value in was
+            if name not in _ELSEWHERE and value != getattr(end, name)
+        ]
     if changed:
         raise ConfigurationError(
-            f"plan.{changed[0]} is not what {directory.root} was planned with, and a plan never "
+            f"{changed[0]} is not what {directory.root} was planned with, and a plan never "
             "changes: undo that, or name another directory"
         )
+
+
+def _ends_by_role(planned: JobConfig, named: JobConfig) -> dict[str, tuple[EndConfig, EndConfig]]:
+    return {
+        "source": (planned.source, named.source),
+        "target": (planned.target, named.target),
+    }
 
 
 def _spoken(asked: Any) -> str:
@@ -233,7 +276,9 @@ def _ends(config: JobConfig) -> list[tuple[str, str | None]]:
 def _asked(config: JobConfig) -> dict[str, Any]:
     # Earlier versions did not know `names`: their job directories are the same jobs still.
     new = {"names"} if config.inventory.names == "whole" else set()
+    filtered = config.filter.asked
     return {
+        **({"filter": filtered} if filtered else {}),
         "source": [str(config.source.location), config.source.endpoint],
         "target": [str(config.target.location), config.target.endpoint],
         "inventory": config.inventory.model_dump(mode="json", exclude=new),
@@ -241,12 +286,17 @@ def _asked(config: JobConfig) -> dict[str, Any]:
 
 
 def _create(
-    config: JobConfig, root: Path, source: SourceLook, target: TargetLook, token: str
+    config: JobConfig,
+    root: Path,
+    source: SourceLook,
+    target: TargetLook,
+    token: str,
+    moments: Moments,
 ) -> JobDirectory:
-    facts, rules = _find_facts(config, source, target)
+    facts, rules = find_facts(config, source, target.facts(), was_empty=target.was_empty())
     # What this refuses must not become a job that can neither run nor be planned again.
     config.plan_options(limits_for(facts.provider), rules, facts.target_prefix)
-    job = {
+    job: dict[str, Any] = {
         "id": facts.job_id,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "asked": _asked(config),
@@ -257,6 +307,8 @@ def _create(
     }
     if target.removal.needed:
         job["probe_token"] = token
+    if any(moments):
+        job["modified_between"] = [None if at is None else str(at) for at in moments]
     directory = JobDirectory.create(root, job)
     trust_ends(facts.job_id, config)
     return directory
@@ -268,11 +320,16 @@ def probe_token(root: Path, target: EndConfig) -> str:
     return hashlib.sha256(os.fsencode(place)).hexdigest()[:12]
 
 
-def _find_facts(
-    config: JobConfig, source: SourceLook, target: TargetLook
+def find_facts(
+    config: JobConfig, source: SourceLook, found: TargetFacts, *, was_empty: bool
 ) -> tuple[JobFacts, NameRules]:
+    """What the job is told of both ends. `found` is what is known of the target.
+
+    Raises ConfigurationError if the source is not clear, or a filter is asked for one object.
+    """
     single = source.single_object()
-    found = target.facts()
+    if single is not None and config.filter.asked:
+        raise ConfigurationError("the source names one object; a filter is for what has many")
     provider = provider_of(config.target)
     if provider == "s3" and found.provider is not None:
         provider = found.provider
@@ -286,7 +343,7 @@ def _find_facts(
         checksum=found.capabilities.checksum,
         if_absent=found.capabilities.if_absent,
         trailers=found.capabilities.checksum_in_trailer,
-        target_was_empty=target.was_empty(),
+        target_was_empty=was_empty,
         single_object=single is not None,
         atomic_complete=found.capabilities.atomic_complete,
         drops_tags=found.keeps_tags is False,
@@ -306,38 +363,107 @@ def finish_plan(
     `source` is a look at the source that is under way already, `named` the job as this command
     names it.
     """
+    config, facts = job_parts(directory)
+    scratch = (named or config).plan.scratch
+    kept = KeptListing(directory, facts.job_id)
     if (directory.manifest_path / "manifest.json").is_file():
         check_trust(directory, named)
-        return open_prepared(directory.root)
-    if source is not None:
-        _freeze(directory, source, say)
+        kept.drop()  # a plan that was killed right after its freeze could not
+    elif source is not None:
+        _freeze(directory, source, kept, scratch, say)
     else:
         check_trust(directory, named)
-        with SourceLook(job_parts(directory)[0]) as source:
-            _freeze(directory, source, say)
-    return open_prepared(directory.root)
+        with SourceLook(config, kept) as source:
+            _freeze(directory, source, kept, scratch, say)
+    ready = open_prepared(directory.root)
+    plan = ready.config.plan.model_copy(update={"scratch": scratch})
+    return replace(ready, config=ready.config.model_copy(update={"plan": plan}))
 
 
-def _freeze(directory: JobDirectory, source: SourceLook, say: Say) -> None:
+def _freeze(
+    directory: JobDirectory, source: SourceLook, kept: KeptListing, scratch: str | None, say: Say
+) -> None:
     config, facts = job_parts(directory)
-    say("reading the inventory")
-    key = source.single_object() if facts.single_object else None
-    if facts.single_object and key is None:
-        raise ConfigurationError(f"{config.source.location} is gone; plan again")
-    begun = source.report_time()
-    if begun is not None:
-        say(f"the inventory was begun at {begun}")
-    freeze(
-        telling(source.rows(key), as_line(say, "source"), every_seconds=LINE_SECONDS),
-        directory.manifest_path,
-        source_prefix=facts.source_prefix,
-        options=config.plan_options(
-            limits_for(facts.provider), _rules(directory), facts.target_prefix
-        ),
-        suit_parts=config.plan.part_bytes is None,
-        passed_over=dict if key is not None else source.passed_over,
-        all_of_it=config.plan.representable == "all",
+    rows = PlannedRows(
+        config=config, facts=facts, rules=_rules(directory), moments=_moments(directory)
     )
+    if kept.state is None:
+        say("reading the inventory")
+    else:
+        say(f"going on with the listing that was begun at {kept.begun}: {kept.listed:,} listed")
+    try:
+        with scratch_folder(directory, scratch) as folder:
+            rows.freeze(source, kept, directory.manifest_path, folder, say)
+    except (ConfigurationError, InventoryError):
+        # What is corrected now may be the source itself.
+        kept.drop()
+        raise
+    kept.drop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRows:
+    """What becomes of the rows of a source in a plan."""
+
+    config: JobConfig
+    facts: JobFacts
+    rules: NameRules
+    moments: Moments
+    """Between which an object must have been written; ages count from when the job was asked for.
+    """
+
+    def freeze(
+        self,
+        source: SourceLook,
+        kept: KeptListing | None,
+        place: Path,
+        scratch: Path,
+        say: Say,
+    ) -> Manifest:
+        """Freeze what `source` lists as the manifest `place`; see freeze() for what is raised."""
+        config, facts = self.config, self.facts
+        key = source.single_object() if facts.single_object else None
+        if facts.single_object and key is None:
+            raise ConfigurationError(f"{config.source.location} is gone; plan again")
+        begun = source.report_time()
+        if begun is not None:
+            say(f"the inventory was begun at {begun}")
+        filtered = FilteredRows(self._filters(), facts.source_prefix)
+
+        def passed_over() -> dict[PassedOver, int]:
+            return {**source.passed_over(), **filtered.left_out}
+
+        rows = telling(source.rows(key, kept), as_line(say, "source"), every_seconds=LINE_SECONDS)
+        return freeze(
+            filtered.of(rows) if config.filter.asked else rows,
+            place,
+            source_prefix=facts.source_prefix,
+            options=config.plan_options(
+                limits_for(facts.provider), self.rules, facts.target_prefix
+            ),
+            suit_parts=config.plan.part_bytes is None,
+            passed_over=dict if key is not None else passed_over,
+            all_of_it=config.plan.representable == "all",
+            scratch=scratch,
+        )
+
+    def _filters(self) -> Filters:
+        """What the job leaves out."""
+        # S3 does not name the class that every object has.
+        unnamed = "STANDARD" if self.config.source.location.scheme is Scheme.S3 else None
+        return self.config.filter.filters(self.moments, unnamed_tier=unnamed)
+
+
+def _moments(directory: JobDirectory) -> Moments:
+    """Those that were noted when the job was asked for."""
+    noted = directory.job().get("modified_between", [None, None])
+    try:
+        first, last = (None if at is None else datetime.fromisoformat(at) for at in noted)
+    except (TypeError, ValueError) as error:
+        raise JobDirectoryError(
+            f"{directory.root}/job.json is damaged; restore it or plan a new job"
+        ) from error
+    return first, last
 
 
 def _rules(directory: JobDirectory) -> NameRules:

@@ -59,13 +59,16 @@ class AskedAgain:
 def note_damage(directory: JobDirectory, found: Path, *, complete: bool) -> int:
     """Remember what a verification found; return of how many objects damage is known now.
 
-    `found` holds its failures. A verification that is not complete does not clear earlier damage.
+    `found` holds its failures. A verification that is not complete does not clear earlier damage;
+    nor does one that is, of objects that it could not look at.
     """
     table = pq.read_table(found, schema=RECEIPT_SCHEMA)
     of_target = pc.is_in(table["cause"], value_set=pa.array(sorted(DAMAGE_CAUSES)))
-    known = table.filter(of_target)
-    if not complete:
-        known = pa.concat_tables([_without(_damage(directory), known["key"]), known])
+    known, earlier = table.filter(of_target), _damage(directory)
+    if complete:
+        not_seen = table["key"].filter(pc.invert(of_target))
+        earlier = earlier.filter(pc.is_in(earlier["key"], value_set=not_seen))
+    known = pa.concat_tables([_without(earlier, known["key"]), known])
     _keep(directory, known)
     return len(known)
 

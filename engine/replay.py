@@ -55,7 +55,8 @@ def enter_seals(directory: JobDirectory, totals: Totals, retrial: Retrial | None
         newest = max(generations.get(shard, 0), *(sealed.generation for sealed in seals))
         if newest:
             generations[shard] = newest
-        for sealed in seals:
+        # An object that is assembled takes the bytes of its parts back.
+        for sealed in sorted(seals, key=lambda sealed: sealed.kind is LeaseKind.ASSEMBLE):
             # Parts of an upload that was lost do not count.
             if sealed.kind is LeaseKind.OBJECTS or sealed.generation == newest:
                 again = retrial.reopen(directory, sealed) if retrial else 0

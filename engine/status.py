@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -35,6 +35,28 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostStatus:
+    """What the workers of one host do, and what they have counted over the life of the job."""
+
+    workers: int = 0
+    """Those that report."""
+    workers_lost: int = 0
+    """In this run."""
+    bytes_per_second: float = 0.0
+    """Sent to the target or read back from it, over the last half minute."""
+    written_bytes: int = 0
+    """Sent to the target, repeated requests included."""
+    objects: int = 0
+    """Entries that they finished; what was done twice counts twice."""
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """Cause -> requests that failed."""
+    retries: Mapping[str, int] = field(default_factory=dict)
+    """Cause -> requests and objects tried again."""
+    barred: str | None = None
+    """Why it rests, and gets no work meanwhile. None: it does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
     """Totals cover the whole life of the job, all its runs; rates the last half minute."""
 
@@ -52,7 +74,11 @@ class JobStatus:
     bytes_done: int = 0
     """Bytes of what landed, also of live leases and of parts of what has not landed yet."""
     bytes_moved: int = 0
-    """Bytes sent to the target, as sealed."""
+    """Bytes that were handed to the network for the target, those sent again included."""
+    bytes_moved_at_least: bool = False
+    """Something ended without a last report: what it sent since the one before is not counted."""
+    sealed_sent_bytes: int = 0
+    """Of these, those of sealed entries, as their receipts have them."""
     outcomes: Mapping[str, int] = field(default_factory=dict)
     """Outcome -> sealed entries."""
     outcome_bytes: Mapping[str, int] = field(default_factory=dict)
@@ -72,6 +98,10 @@ class JobStatus:
     retries_per_second: float = 0.0
     eta_seconds: float | None = None
     """None while nothing moves."""
+    bandwidth: float | None = None
+    """Bytes a second that all workers together may read. None: any number."""
+    held: bool = False
+    """That holds workers up: they could read more."""
     interpreter: str = ""
     """Versions of the driver's Python and TLS library; empty before the first run."""
     listed: int = 0
@@ -83,8 +113,17 @@ class JobStatus:
     """Cause -> objects that were found damaged at the target, and not sent again since."""
     differences: Mapping[str, int] = field(default_factory=dict)
     """What the last reconcile of a finished job found, if that was not in order."""
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """Cause -> entries of the inventory that are not in the manifest, as in RunReport."""
+    hosts: Mapping[str, HostStatus] = field(default_factory=dict)
+    """Name -> host, in the order in which they were met; see totals.MOST_HOSTS."""
     metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
     """All workers' counters added up, gauges as of now."""
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the driver that said this last, if it is dead, died while its workers worked."""
+        return self.phase in (Phase.MOVING, Phase.DRAINING)
 
     @property
     def silent_seconds(self) -> Mapping[str, float]:
@@ -95,11 +134,27 @@ class JobStatus:
         return {str(role): seconds for role, seconds in found.items() if seconds > 0}
 
     @property
+    def held_at(self) -> float | None:
+        """The limit of the bandwidth that holds workers up now; None if none does."""
+        working = self.phase in (Phase.MOVING, Phase.VERIFYING, Phase.DRAINING)
+        return self.bandwidth if self.held and working else None
+
+    @property
+    def barred(self) -> Mapping[str, str]:
+        """Host -> why it rests."""
+        return {name: host.barred for name, host in self.hosts.items() if host.barred is not None}
+
+    @property
     def failed(self) -> int:
         """Entries that someone has to look at."""
         landed = sum(self.outcomes.get(outcome, 0) for outcome in Outcome if outcome.landed)
         policy = sum(self.causes.get(reason, 0) for reason in Reason if not reason.refused)
         return sum(self.outcomes.values()) - landed - policy + self.failing
+
+
+def at_rest(hosts: Mapping[str, HostStatus]) -> dict[str, HostStatus]:
+    """The same hosts when nobody works any more."""
+    return {name: replace(host, workers=0, bytes_per_second=0.0) for name, host in hosts.items()}
 
 
 @dataclass(slots=True)
@@ -114,6 +169,8 @@ class Ending:
     quarantined: list[Quarantine] = field(default_factory=list)
     status: JobStatus | None = None
     """The last one that was shown."""
+    workers_may_write: bool = False
+    """Some had work, and were not seen to end."""
 
 
 STATUS_FILE = "status.json"
@@ -127,6 +184,7 @@ def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_F
     values: dict[str, Any] = {
         item.name: getattr(status, item.name) for item in fields(status) if item.name != "metrics"
     }
+    values["hosts"] = {name: asdict(host) for name, host in status.hosts.items()}
     values["metrics"] = {
         name: [[list(labels), value] for labels, value in getattr(status.metrics, name).items()]
         for name in ("counters", "gauges", "histograms")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from noria.engine.interpreter import describe_interpreter
-from noria.engine.status import JobStatus, Phase
+from noria.engine.status import HostStatus, JobStatus, Phase
 from noria.manifests.counters import Counter, Gauge, StoreRole
 from noria.manifests.job.seals import Seal
 from noria.manifests.model import (
@@ -22,6 +22,15 @@ from noria.manifests.model import (
 
 RATE_SECONDS = 30.0
 """Throughput is taken over this long."""
+MOST_HOSTS = 200
+"""So many hosts are known by their names, the first ones that a job meets."""
+OTHER_HOSTS = "other"
+"""What all further ones are called."""
+
+_FAILURES = (Outcome.FAILED, Outcome.SOURCE_CHANGED, Outcome.SOURCE_MISSING, Outcome.SKIPPED)
+_NO_SUMS = ReceiptSummary()
+_Counts = dict[tuple[str, ...], float]
+"""(counter, label values ...) -> total."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,87 @@ class _Mark:
     retries: float
 
 
+class _HostTotals:
+    """What workers count, by the host that they run on. A host stays when its workers are gone."""
+
+    def __init__(self, earlier: Mapping[str, HostStatus]) -> None:
+        self._ended: dict[str, _Counts] = {}
+        """Host -> what workers that are gone have counted there."""
+        self._places: dict[str, str] = {}
+        """Worker -> host, by the host's own name; also of those that are gone, for the log."""
+        self._lost: Tally[str] = Tally()
+        self._marks: deque[tuple[float, Mapping[str, float]]] = deque()
+        """When, and host -> bytes that had crossed until then."""
+        self.barred: Mapping[str, str] = {}
+        """Host -> why it rests."""
+        # The last ones that were met: pods come back under new names, which want room.
+        recent = list(earlier)[-MOST_HOSTS // 2 :]
+        for name, host in earlier.items():
+            met = self._meet(name if name in recent else OTHER_HOSTS)
+            _add_counts(self._ended[met], _counts_of(host))
+
+    def place(self, worker: str, host: str) -> None:
+        self._places[worker] = host
+        self._meet(host)
+
+    def host_of(self, worker: str) -> str | None:
+        return self._places.get(worker)
+
+    def drop(self, worker: str, counters: Mapping[tuple[str, ...], float], *, lost: bool) -> None:
+        if worker in self._places:
+            name = self._meet(self._places[worker])
+            _add_counts(self._ended[name], counters)
+            self._lost[name] += lost
+
+    def bar(self, reasons: Mapping[str, str]) -> None:
+        barred: dict[str, str] = {}
+        for host, reason in reasons.items():
+            name = self._meet(host)
+            barred.setdefault(name, reason if name == host else f"{host}: {reason}")
+        self.barred = barred
+
+    def status(self, live: Mapping[str, MetricsSnapshot], now: float) -> dict[str, HostStatus]:
+        sums = {name: dict(counts) for name, counts in self._ended.items()}
+        workers: Tally[str] = Tally()
+        for worker, metrics in live.items():
+            if worker in self._places:
+                name = self._meet(self._places[worker])
+                workers[name] += 1
+                _add_counts(sums[name], metrics.counters)
+        rates = self._rates(now, {name: _crossed(counts) for name, counts in sums.items()})
+        return {
+            name: HostStatus(
+                workers=workers[name],
+                workers_lost=self._lost[name],
+                bytes_per_second=rates[name],
+                written_bytes=int(counts.get((Counter.BYTES_WRITTEN,), 0)),
+                objects=sum(_by_label(counts, Counter.OBJECTS).values()),
+                errors=_by_label(counts, Counter.ERRORS),
+                retries=_by_label(counts, Counter.RETRIES),
+                barred=self.barred.get(name),
+            )
+            for name, counts in sums.items()
+        }
+
+    def _meet(self, host: str) -> str:
+        """The name under which a host is counted, from now on at the latest."""
+        name = host if host in self._ended or len(self._ended) < MOST_HOSTS else OTHER_HOSTS
+        self._ended.setdefault(name, {})
+        return name
+
+    def _rates(self, now: float, crossed: Mapping[str, float]) -> dict[str, float]:
+        """Bytes a second of each host since the oldest mark of the window."""
+        self._marks.append((now, crossed))
+        while len(self._marks) > 2 and now - self._marks[0][0] > RATE_SECONDS:
+            self._marks.popleft()
+        then, before = self._marks[0]
+        seconds = now - then
+        return {
+            name: (size - before.get(name, 0.0)) / seconds if seconds > 0 else 0.0
+            for name, size in crossed.items()
+        }
+
+
 class Totals:
     """Adds up. Sizes with the number of seals only in what one PARTS shard has in progress."""
 
@@ -42,22 +132,34 @@ class Totals:
         *,
         objects_total: int,
         bytes_total: int,
-        earlier: MetricsSnapshot | None = None,
+        earlier: JobStatus | None = None,
+        is_lower_bound: bool = False,
     ) -> None:
+        """`earlier` is the last status of the runs before this one: counters go on from there.
+
+        `is_lower_bound` says that one of them may have sent more than that.
+        """
         self._job = job
         self.objects_total = objects_total
         self.bytes_total = bytes_total
         self._sums = ReceiptSummary()
         self._parts_of_open: Tally[int] = Tally()
         """PARTS shard -> bytes of sealed parts, until the object is assembled."""
-        self._ended = (earlier or MetricsSnapshot()).without_gauges()
+        self.failing: list[Seal] = []
+        """Seals of results with an entry that someone may have to look at; without their sums."""
+        metrics = MetricsSnapshot() if earlier is None else earlier.metrics
+        self._ended = metrics.without_gauges()
+        self._hosts = _HostTotals({} if earlier is None else earlier.hosts)
         self._live: dict[str, MetricsSnapshot] = {}
         self._progress: dict[str, tuple[LeaseProgress, ...]] = {}
         self._marks: deque[_Mark] = deque()
         self.workers_lost = 0
+        self._is_lower_bound = is_lower_bound
 
     def add_seal(self, sealed: Seal) -> None:
         self._sums += sealed.summary
+        if sealed.kind is not LeaseKind.PARTS and any(map(sealed.summary.outcomes.get, _FAILURES)):
+            self.failing.append(replace(sealed, summary=_NO_SUMS))
         if sealed.kind is LeaseKind.PARTS:
             self._parts_of_open[sealed.shard] += sealed.summary.part_bytes
         elif sealed.kind is LeaseKind.ASSEMBLE:
@@ -73,13 +175,35 @@ class Totals:
         self._live[worker] = metrics
         self._progress[worker] = progress
 
+    def place_worker(self, worker: str, host: str) -> None:
+        """Say on which host a worker is: what it counts is counted there, too."""
+        self._hosts.place(worker, host)
+
+    def describe_worker(self, worker: str) -> str:
+        """The worker and its host, as a log names them."""
+        host = self._hosts.host_of(worker)
+        return f"worker {worker}" if host is None else f"worker {worker} on {host}"
+
+    def set_barred(self, reasons: Mapping[str, str]) -> None:
+        """Say which hosts rest, all of them by name, and why."""
+        self._hosts.bar(reasons)
+
     def drop_worker(self, worker: str, *, lost: bool) -> None:
-        """The worker is gone; what it counted stays."""
+        """The worker is gone; what it counted stays.
+
+        What it sent after its last report is known to nobody, if it had work then.
+        """
+        was_up = self._hosts.host_of(worker) is not None
+        self._is_lower_bound |= (lost and was_up) or bool(self._progress.get(worker))
         self._progress.pop(worker, None)
-        metrics = self._live.pop(worker, None)
-        if metrics is not None:
-            self._ended += metrics.without_gauges()
+        metrics = self._live.pop(worker, MetricsSnapshot()).without_gauges()
+        self._ended += metrics
+        self._hosts.drop(worker, metrics.counters, lost=lost)
         self.workers_lost += lost
+
+    def note_uncounted(self) -> None:
+        """Something was sent of which nothing but the seals tells."""
+        self._is_lower_bound = True
 
     @property
     def sums(self) -> ReceiptSummary:
@@ -97,8 +221,11 @@ class Totals:
             + sum(self._parts_of_open.values())
             + sum(item.bytes_done for item in live),
         )
-        objects_done = min(self.objects_total, sums.entries + sum(item.units_done for item in live))
-        failing = sum(item.units_failed for item in live)
+        objects = [item for item in live if item.kind is LeaseKind.OBJECTS]
+        objects_done = min(
+            self.objects_total, sums.entries + sum(item.units_done for item in objects)
+        )
+        failing = sum(item.units_failed for item in objects)
         failed = sums.outcomes.get(Outcome.FAILED, 0) + failing
         bytes_left = self.bytes_total - bytes_done - sums.outcome_bytes.get(Outcome.FAILED, 0)
         metrics = self._ended
@@ -120,7 +247,9 @@ class Totals:
             bytes_total=self.bytes_total,
             objects_done=objects_done,
             bytes_done=bytes_done,
-            bytes_moved=sums.bytes_moved,
+            bytes_moved=max(sums.bytes_moved, _written_bytes(metrics)),
+            bytes_moved_at_least=self._is_lower_bound,
+            sealed_sent_bytes=sums.bytes_moved,
             outcomes=_by_name(sums.outcomes),
             outcome_bytes=_by_name(sums.outcome_bytes),
             levels=_by_name(sums.levels),
@@ -137,6 +266,7 @@ class Totals:
                 (bytes_left, bytes_rate), (self.objects_total - objects_done, objects_rate)
             ),
             interpreter=describe_interpreter(),
+            hosts=self._hosts.status(self._live, now),
             metrics=metrics,
         )
 
@@ -165,6 +295,45 @@ class Totals:
             for labels in ((Gauge.SILENT_SECONDS, role) for role in StoreRole)
             if self._live
         }
+
+
+def _counts_of(host: HostStatus) -> _Counts:
+    """What a status says of a host, as its workers had counted it."""
+    counts: _Counts = {
+        (Counter.BYTES_WRITTEN,): host.written_bytes,
+        (Counter.OBJECTS,): host.objects,
+    }
+    for counter, by_cause in ((Counter.ERRORS, host.errors), (Counter.RETRIES, host.retries)):
+        counts.update(((counter, cause), number) for cause, number in by_cause.items())
+    return counts
+
+
+def _add_counts(sums: _Counts, counts: Mapping[tuple[str, ...], float]) -> None:
+    for labels, number in counts.items():
+        sums[labels] = sums.get(labels, 0.0) + number
+
+
+def _by_label(counts: _Counts, counter: Counter) -> dict[str, int]:
+    """Last label -> total of a counter."""
+    return {labels[-1]: int(number) for labels, number in counts.items() if labels[0] == counter}
+
+
+def _crossed(counts: _Counts) -> float:
+    """Bytes that went to the target, or came back from it to be compared."""
+    return sum(
+        counts.get((counter,), 0.0) for counter in (Counter.BYTES_WRITTEN, Counter.BYTES_REREAD)
+    )
+
+
+def _written_bytes(metrics: MetricsSnapshot) -> int:
+    """What workers have handed to the network for the target, whatever came of it."""
+    return int(
+        sum(
+            number
+            for labels, number in metrics.counters.items()
+            if labels[0] == Counter.BYTES_WRITTEN
+        )
+    )
 
 
 def _eta(*amounts: tuple[int, float]) -> float | None:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import resource
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import LeastPace, open_end
 from noria.engine.worker_spec import JobFacts, Mode, WorkerEnd, WorkerSettings, WorkerSpec
 from noria.manifests.counters import Gauge, StoreRole
-from noria.manifests.errors import JobDirectoryError
+from noria.manifests.errors import AccessDenied, JobDirectoryError, Retryable
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import Lease, Limits
 from noria.workers.carriage import AttributePolicy
 from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import CounterRegistry
+from noria.workers.http.connection import LINGER_NOT
+from noria.workers.lease.journal import LeaseJournals
 from noria.workers.lease.lease import LeaseRun, WorkerResources
 from noria.workers.lease.reread import RereadRun
 from noria.workers.lease.runs import moving_run
 from noria.workers.lease.worker import Worker
+from noria.workers.runtime.bandwidth import Bandwidth
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import make_executor
 from noria.workers.runtime.hold import Hold
@@ -33,17 +40,22 @@ THREADS_MAX = 32
 """Transfers in flight where a store is files: each needs a thread."""
 FILES_BESIDE = 128
 """File descriptors that are left for everything but connections."""
+M_ARENA_MAX = -8
+"""In malloc.h."""
+HEAPS = 2
 RETRY_BASE_SECONDS = 0.2
 RETRY_CAP_SECONDS = 20.0
 EXIT_UNHEARD = 75
 """Of a worker process that ended because its driver was not heard (EX_TEMPFAIL)."""
 
 
-def make_worker(spec: WorkerSpec) -> Worker:
+def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
     """Open both stores with this process's credentials, and the job directory; returns a Worker.
 
-    Raises ConfigurationError, AccessDenied or JobDirectoryError, each naming what this node lacks.
+    `look`: see both stores first, on a host where nobody has yet. Raises ConfigurationError,
+    AccessDenied, ClockSkewed or JobDirectoryError, each naming what this node lacks.
     """
+    bound_heap()
     directory = open_shared(spec)
     manifest = open_manifest(directory.manifest_path)
     settings = spec.settings
@@ -52,17 +64,26 @@ def make_worker(spec: WorkerSpec) -> Worker:
     executor = make_executor(_room(settings.streams, over_network), over_network=over_network)
     places = executor.places
     hold = Hold(settings.hold_seconds)
-    context = make_context(spec, counters, buffers, hold)
+    bandwidth = Bandwidth(spec.bandwidth, hold=hold)
+    context = make_context(spec, counters, buffers, hold, bandwidth)
+    if look:
+        _look(spec, context)
     counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: float(buffers.bytes_in_flight))
     counters.gauge(Gauge.TRANSFERS, read=lambda: float(places.limit))
     counters.gauge(Gauge.TRANSFER_SECONDS, read=lambda: places.seconds)
     counters.gauge(Gauge.TRANSFERS_ENDED, read=lambda: float(places.ended))
+    counters.gauge(Gauge.HELD_SECONDS, read=lambda: bandwidth.held_seconds)
     began = time.monotonic()
     counters.gauge(Gauge.WORKER_SECONDS, read=lambda: time.monotonic() - began)
     counters.gauge(Gauge.CPU_SECONDS, read=time.process_time)
 
+    journals = LeaseJournals(directory)
     resources = WorkerResources(
-        directory=directory, manifest=manifest, context=context, executor=executor
+        directory=directory,
+        manifest=manifest,
+        context=context,
+        executor=executor,
+        journals=journals,
     )
 
     def start_run(lease: Lease) -> LeaseRun:
@@ -86,14 +107,54 @@ def make_worker(spec: WorkerSpec) -> Worker:
         counters,
         executor,
         set_limits,
+        flush_journals=journals.flush,
         journal_seconds=settings.journal_seconds,
         hold=hold,
-        end_process=_end_process,
+        end_process=end_unheard,
+        bandwidth=bandwidth,
     )
 
 
-def _end_process() -> None:
-    """End at once, with all that is in flight; a lease's journal is whole at any moment."""
+def bound_heap() -> None:
+    """Keep the C library from giving each thread a heap of its own.
+
+    It makes eight for each processor, and every one keeps what the largest lease took of it.
+    """
+    with contextlib.suppress(AttributeError):  # a C library without the call
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
+
+
+def _look(spec: WorkerSpec, context: TransferContext) -> None:
+    """Look at both stores at once: the way there, the credentials, and this machine's clock.
+
+    A store that does not answer is waited for later, as one that answers nobody. Who may read the
+    source need not be allowed to list it: a refusal there tells nothing.
+    """
+
+    def see_source() -> None:
+        with contextlib.suppress(Retryable, AccessDenied):
+            context.source.check_access(spec.facts.source_prefix)
+
+    def see_target() -> None:
+        with contextlib.suppress(Retryable):
+            context.target.check_access(spec.facts.target_prefix)
+
+    with ThreadPoolExecutor(2) as threads:
+        for looked in [threads.submit(see_source), threads.submit(see_target)]:
+            looked.result()
+
+
+def end_unheard() -> None:
+    """End at once, with all that is in flight; a lease's journal is whole at any moment.
+
+    What was handed to the network goes with it. The system would send it again and again after the
+    end of this process, and a whole request among it would come through once the network is back.
+    """
+    with contextlib.suppress(OSError):
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
+                if sock.family in (socket.AF_INET, socket.AF_INET6):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
     os._exit(EXIT_UNHEARD)
 
 
@@ -138,7 +199,11 @@ def open_shared(spec: WorkerSpec) -> JobDirectory:
 
 
 def make_context(
-    spec: WorkerSpec, counters: CounterRegistry, buffers: BufferPool, hold: Hold
+    spec: WorkerSpec,
+    counters: CounterRegistry,
+    buffers: BufferPool,
+    hold: Hold,
+    bandwidth: Bandwidth,
 ) -> TransferContext:
     facts, settings = spec.facts, spec.settings
     pace = LeastPace(idle_seconds=settings.idle_seconds, least_rate=settings.least_rate)
@@ -159,6 +224,7 @@ def make_context(
             silences=Silences(StoreRole.SOURCE),
             counters=counters,
             hold=hold,
+            bandwidth=bandwidth,
             denied_alone=True,
         ),
         target=PacedTarget(
@@ -168,6 +234,7 @@ def make_context(
             silences=Silences(StoreRole.TARGET),
             counters=counters,
             hold=hold,
+            bandwidth=bandwidth,
         ),
         source_prefix=facts.source_prefix,
         target_prefix=facts.target_prefix,

@@ -6,6 +6,7 @@ worker does not load what checks a job file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -142,3 +143,5 @@ class WorkerSpec:
     """Where results of a verification go, below the job directory."""
     limits: Limits | None = None
     """What may be in flight to begin with. None: as much as there is room for."""
+    bandwidth: float = math.inf
+    """Bytes a second to begin with. inf: no limit; 0: none until the driver gives a share."""

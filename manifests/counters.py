@@ -61,6 +61,8 @@ class Gauge(StrEnum):
     """Since the worker began, by its own clock: rates are right however late a report arrives."""
     CPU_SECONDS = "cpu_seconds"
     """Of the process. Grows only."""
+    HELD_SECONDS = "held_seconds"
+    """Time that transfers have waited for their share of the bandwidth, summed. Grows only."""
     CONCURRENCY = "concurrency"
     """(store) Requests that the pacer lets run at a time."""
     IN_FLIGHT_SECONDS = "in_flight_seconds"

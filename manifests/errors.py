@@ -18,7 +18,8 @@
     │   │   └── TagsRefused          the target has no tags
     │   └── EntryBroken          an unexpected error while this object was moved
     └── Fatal                the run stops; the job stays resumable
-        ├── ConfigurationError   wrong usage, job file, missing container; exit code 2
+        ├── ConfigurationError   wrong usage or job file; exit code 2
+        │   └── ContainerMissing     the bucket, container or folder of an end: it may be made
         ├── InventoryError       an inventory that cannot be trusted, with file and line; code 2
         ├── AccessDenied         credentials refused or expired; exit code 2 if nothing has begun
         │   └── TagsDenied           a write with tags was refused: the right to tags may be missing
@@ -26,7 +27,8 @@
         ├── StoreSilent          a store has answered nobody for run.outage_seconds
         ├── TargetFull           no space is left at the target: every other object fails as well
         ├── JobDirectoryError    the job directory is damaged, full, or of another version
-        └── AnotherDriver        a second driver holds this job; exit code 2
+        ├── AnotherDriver        a second driver holds this job; exit code 2
+        └── StopAsked            a person or a program asked for an end
 
 `cause` is a short constant of the class, safe as a metric label and in a receipt. A message names
 what happened and the next step; it may name an object only through `key`, which callers print or
@@ -49,6 +51,11 @@ class NoriaError(Exception):
     cause: ClassVar[str] = "error"
     may_pass: ClassVar[bool] = False
     """An object that failed for it may land if it is tried again: the next run does that."""
+    may_be_of_host: ClassVar[bool] = False
+    """It ends all work on a machine, and may be a trouble of that machine alone."""
+    exit_code: ClassVar[int] = 3
+    """Of a command that ends with it. 2: running the job again changes nothing until somebody
+    corrects what is wrong."""
 
     def __init__(self, message: str, *, key: str | None = None) -> None:
         message = _one_line(message)
@@ -92,6 +99,10 @@ class Throttled(Retryable):
 
 class StoreUnavailable(Retryable):
     cause = "unavailable"
+
+
+class ListingBroken(StoreUnavailable):
+    """A listing goes in circles or contradicts itself: none goes on from what is known of it."""
 
 
 class ShortBody(Retryable):
@@ -156,14 +167,23 @@ class Fatal(NoriaError):
 
 class ConfigurationError(Fatal):
     cause = "configuration"
+    may_be_of_host = True
+    exit_code = 2
+
+
+class ContainerMissing(ConfigurationError):
+    """There is no such bucket, container or folder."""
 
 
 class InventoryError(Fatal):
     cause = "inventory"
+    exit_code = 2
 
 
 class AccessDenied(Fatal):
     cause = "access_denied"
+    may_be_of_host = True
+    exit_code = 2
 
 
 class TagsDenied(AccessDenied):
@@ -172,6 +192,7 @@ class TagsDenied(AccessDenied):
 
 class ClockSkewed(Fatal):
     cause = "clock_skewed"
+    may_be_of_host = True
 
 
 class StoreSilent(Fatal):
@@ -184,10 +205,33 @@ class TargetFull(Fatal):
 
 class JobDirectoryError(Fatal):
     cause = "job_directory"
+    may_be_of_host = True
 
 
 class AnotherDriver(Fatal):
     cause = "another_driver"
+    exit_code = 2
+
+
+class StopAsked(Fatal):
+    """The end was asked for. Raised by a `show`, it has a run drain."""
+
+    cause = "asked"
+
+    def __init__(
+        self, message: str = "stopped on request; run it again to resume", *, key: str | None = None
+    ) -> None:
+        super().__init__(message, key=key)
+
+
+def unusable_path(error: OSError) -> ConfigurationError:
+    """A path of this machine that cannot be used, in words that name it and the next step.
+
+    As in a hardened container: no home, a root that is read-only, a user without a name.
+    """
+    return ConfigurationError(
+        f"cannot use {error.filename}: {error.strerror}; make room or access, or name another"
+    )
 
 
 def all_causes() -> frozenset[str]:
@@ -200,6 +244,11 @@ def passing_causes() -> frozenset[str]:
     return frozenset(kind.cause for kind in _classes(NoriaError) if kind.may_pass) - {
         NoriaError.cause
     }
+
+
+def host_causes() -> frozenset[str]:
+    """The causes that end all work on a machine, and may be the trouble of that one alone."""
+    return frozenset(kind.cause for kind in _classes(NoriaError) if kind.may_be_of_host)
 
 
 def _classes(*roots: type[NoriaError]) -> Iterator[type[NoriaError]]:

@@ -7,6 +7,7 @@ job and grow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -86,6 +87,18 @@ class PassedOver(StrEnum):
     """Another current row of a key, older than the one that is kept."""
     NOT_CURRENT = "not_current"
     """A version or snapshot of a key that has a row."""
+    FILTERED_NAME = "filtered_name"
+    """A filter of the job leaves it out, as the following do."""
+    FILTERED_SIZE = "filtered_size"
+    FILTERED_AGE = "filtered_age"
+    FILTERED_TIER = "filtered_tier"
+    FILTERED_TYPE = "filtered_type"
+    FILTERED_TAG = "filtered_tag"
+
+    @property
+    def filtered(self) -> bool:
+        """True if the job's own filter leaves the entry out."""
+        return self.value.startswith("filtered_")
 
 
 class Treatment(StrEnum):
@@ -271,6 +284,11 @@ class Lease:
     attempt: int
     generation: int
     """Which multipart upload of a PARTS shard this lease feeds; 0 for OBJECTS."""
+    is_last: bool = True
+    """An object that fails here for a cause that may pass has failed.
+
+    False: such a failure ends the lease, and a worker on another host tries before it is believed.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +305,8 @@ class LeaseProgress:
     """Of those that landed."""
     units_failed: int = 0
     """Of those that are done."""
+    kind: LeaseKind = LeaseKind.OBJECTS
+    """What its units are. Only those of OBJECTS are objects."""
 
 
 class LeaseEnd(StrEnum):
@@ -467,6 +487,29 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BandwidthShare:
+    """What one worker may read from now on, of what the whole job may."""
+
+    bytes_per_second: float
+    """inf: no limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandwidthUse:
+    """What one worker has made of its share since it started."""
+
+    share: float = math.inf
+    """Bytes a second, as in force. inf: no limit."""
+    seconds: float = 0.0
+    """Since the worker started, by its own clock."""
+    used_bytes: float = 0.0
+    transfer_seconds: float = 0.0
+    """Time that transfers were in flight, summed."""
+    held_seconds: float = 0.0
+    """Of that, the time that they waited for their turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReport:
     """A worker's answer to the driver: its heartbeat and what ended since the last one."""
 
@@ -480,3 +523,4 @@ class WorkerReport:
 
     Only those count that had none to start for the whole of that time.
     """
+    bandwidth: BandwidthUse = BandwidthUse()

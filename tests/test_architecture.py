@@ -29,7 +29,8 @@ PRODUCT = sorted(
     + [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
 )
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-TREE = [path for path in PRODUCT + TESTS if "node_modules" not in path.parts]
+DOCS = sorted((ROOT / "docs").rglob("*.py"))
+TREE = [path for path in PRODUCT + TESTS + DOCS if "node_modules" not in path.parts]
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -69,7 +70,7 @@ def module_name(path: Path) -> str:
 # -- sizes -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("files", [PRODUCT, TESTS], ids=["product", "tests"])
+@pytest.mark.parametrize("files", [PRODUCT, TESTS, DOCS], ids=["product", "tests", "docs"])
 def test_a_function_fits_a_screen(files: list[Path]) -> None:
     long = [
         f"{place(path, node.lineno)} {node.name}: {length} lines"

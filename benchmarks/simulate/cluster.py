@@ -1,21 +1,33 @@
 """Nodes and the workers on them: how they come, work, fall silent and go. No decisions.
 
-What the driver tells a worker, it takes at its next exchange; what it has to say, it says there.
+A worker reports, and the driver's next call brings what it is told: there is one message under way
+for each worker. It may be late, or never arrive. As workers/lease/worker.py does, a worker goes on
+without its driver until its hold is over.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from noria.benchmarks.simulate.workers import Fate, SimulatedNode, SimulatedWorker, Task
+from noria.benchmarks.simulate.workers import Fate, Report, SimulatedNode, SimulatedWorker, Task
 from noria.benchmarks.simulate.world import World
-from noria.engine.scheduler.events import Grant, Revoke, Split
+from noria.engine.scheduler.events import Command, Grant, Revoke, Split
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult
+from noria.workers.runtime.hold import END
 
 SLOWNESS = 0.1
 STOP_SECONDS = (1.0, 10.0)
 """How long what is in flight takes to end once a lease is handed back."""
+STUCK_SHARE = 0.2
+"""Of the leases that are handed back at the end of a hold: what is in flight may take longer."""
+KILL_SECONDS = (0.0, 30.0)
+"""How long a worker that came back too late works on before its end reaches it."""
+WATCH_SECONDS = 0.25
+"""How often a worker looks whether its hold is over. Requests look for themselves."""
+ROUNDING_SECONDS = 1e-6
+"""After its end a hold is surely over, however floats are rounded."""
 LATE_SECONDS = (10.0, 180.0)
 """After which a late answer to a Split comes."""
 PART_ASSEMBLY_BYTES = 1e5
@@ -25,10 +37,19 @@ PART_ASSEMBLY_BYTES = 1e5
 class SimulatedCluster:
     """All nodes and workers of a simulation."""
 
-    def __init__(self, world: World, on_exchange: Callable[[SimulatedWorker], None]) -> None:
-        """`on_exchange` is called with a worker that has a result, or whose next report is due."""
+    def __init__(
+        self,
+        world: World,
+        on_exchange: Callable[[SimulatedWorker], None],
+        on_ended: Callable[[SimulatedWorker], None],
+    ) -> None:
+        """`on_exchange` is called with a worker that has a result, or whose next report is due.
+
+        `on_ended` is called if a worker that can be reached ended by itself.
+        """
         self._world = world
         self._on_exchange = on_exchange
+        self._on_ended = on_ended
         self._names = 0
         self.nodes: dict[int, SimulatedNode] = {}
         self.poisoned = {
@@ -44,7 +65,7 @@ class SimulatedCluster:
     # -- coming and going --------------------------------------------------------------------------
 
     def add_node(self) -> SimulatedNode:
-        node = SimulatedNode(self._names)
+        node = SimulatedNode(self._names, self._world.draw_clock())
         self._names += 1
         self.nodes[node.number] = node
         return node
@@ -56,16 +77,20 @@ class SimulatedCluster:
         return -(-site.workers // site.workers_per_node) - len(self.nodes)
 
     def start_worker(self, node: SimulatedNode) -> SimulatedWorker:
-        """A new process on a node that is there."""
-        site, chance = self._world.site, self._world.chance
+        """A new process on a node that is there. It waits for its first call."""
+        world = self._world
+        site, chance = world.site, world.chance
         speed = site.worker_rate * chance.lognormvariate(0.0, site.worker_spread)
         if chance.random() < site.slow_share:
             speed *= SLOWNESS
         self._names += 1
-        worker = SimulatedWorker(f"{self._names}", node, speed, site.leases)
-        worker.joined_at = worker.idle_since = self._world.now
+        hold = world.hold_type(world.hold_seconds, clock=node.clock)
+        worker = SimulatedWorker(f"{self._names}", node, speed, site.leases, hold)
+        worker.joined_at = worker.idle_since = worker.sent_at = worker.proven_at = world.now
+        worker.exchanging = True
         worker.free_places_least = site.transfers
         node.workers.append(worker)
+        self._watch(worker)
         return worker
 
     def die(self, worker: SimulatedWorker) -> None:
@@ -103,14 +128,45 @@ class SimulatedCluster:
             self._move(task)
             self._world.records.journal(task, self._world.now, math.floor(task.x))
         worker.asleep, worker.unheard = asleep, not asleep
+        worker.hushed_at = self._world.now
         self._note_work(worker)
 
-    def wake(self, worker: SimulatedWorker) -> None:
-        """It continues, and reports what it has to report."""
-        if worker.alive:
-            worker.asleep = worker.unheard = False
-            self._note_work(worker)
+    def wake(self, worker: SimulatedWorker, *, in_vain: bool) -> None:
+        """It is there again, and what was on its way arrives; `in_vain`: it is lost."""
+        if worker.node.away:
+            return
+        if not worker.alive:
+            if not worker.node.gone:
+                self._on_ended(worker)
+            return
+        parked, worker.parked = worker.parked, []
+        slept, worker.asleep, worker.unheard = worker.asleep, False, False
+        self._note_work(worker)
+        # Whichever of its threads is first, no request begins before the hold is looked at.
+        if slept and self._world.chance.random() < 0.5:
+            self._stop_work(worker, begun_until=worker.hushed_at)
+        if in_vain and parked:
+            self._world.figures.mark(self._world.now, "message lost")
+        else:
+            for action, arguments in parked:
+                action(*arguments)
             self._on_exchange(worker)
+        if slept:
+            self._rouse(worker)
+        if worker.forgotten:
+            self._world.later(self._world.chance.uniform(*KILL_SECONDS), self.die, worker)
+
+    def _rouse(self, worker: SimulatedWorker) -> None:
+        """It stood still: its tasks go on, or are handed back if the hold is over meanwhile."""
+        world = self._world
+        world.holders.note_woken(worker, world.now)
+        for task in worker.tasks.values():
+            if task.stopped_at is not None:
+                world.later(world.chance.uniform(*STOP_SECONDS), self._return, task)
+        self._stop_work(worker, begun_until=worker.hushed_at)
+        seconds = worker.node.clock.lasts(world.chance.uniform(0.0, WATCH_SECONDS))
+        world.later(seconds, self._look_at_hold, worker)
+        self._watch(worker)
 
     def fence(self, worker: SimulatedWorker, attempt: int | None = None) -> None:
         """One of its attempts, or all, do not count any more, whether it knows or not."""
@@ -119,6 +175,7 @@ class SimulatedCluster:
                 self._move(task)
                 with_cause = (
                     worker.is_silent
+                    or worker.unreachable
                     or task.fate is Fate.HUNG
                     or task.generation in self._world.records.lost_uploads
                 )
@@ -134,17 +191,61 @@ class SimulatedCluster:
             self._world.agenda.at(when, self._exchange, worker, worker.exchange_version)
 
     def _exchange(self, worker: SimulatedWorker, version: int) -> None:
-        if version == worker.exchange_version and not worker.is_silent:
+        if version == worker.exchange_version:
             self._on_exchange(worker)
 
-    def take_inbox(self, worker: SimulatedWorker) -> None:
-        """The worker takes its commands, and its next exchange is set.
+    def report(self, worker: SimulatedWorker) -> Report | None:
+        """The worker's report leaves it now; None if it cannot, or waits to be called."""
+        if worker.exchanging or worker.asleep or not worker.alive:
+            return None
+        self.note_progress(worker)
+        worker.exchanging, worker.sent_at = True, self._world.now
+        worker.hold.note_sent()
+        results, worker.results = worker.results, []
+        cuts = [
+            (task.lease, task.end) for task in worker.tasks.values() if task.end < task.said_end
+        ]
+        for lease, end in cuts:
+            worker.tasks[lease.attempt].said_end = end
+        return Report(
+            sent_at=worker.sent_at,
+            results=results,
+            cuts=cuts,
+            progress=tuple(task.progress() for task in worker.tasks.values()),
+            free_places=worker.take_free_places(self._world.site.transfers),
+        )
+
+    def carry(self, worker: SimulatedWorker, action: Callable[..., None], *arguments: Any) -> None:
+        """A message leaves for the driver, or for the worker; `action` is what it does there."""
+        delay = worker.delays.pop(0) if worker.delays else 0.0
+        if not delay:
+            self._arrive(worker, action, *arguments)
+        elif math.isfinite(delay):
+            self._world.later(delay, self._arrive, worker, action, *arguments)
+
+    def _arrive(
+        self, worker: SimulatedWorker, action: Callable[..., None], *arguments: Any
+    ) -> None:
+        if worker.unheard:
+            worker.parked.append((action, arguments))
+        else:
+            action(*arguments)
+
+    def take_call(self, worker: SimulatedWorker, commands: Sequence[Command]) -> None:
+        """The worker is called: it takes its commands, and its next exchange is set.
 
         That is at its usual time, or sooner if it has to answer.
         """
+        if not worker.alive:
+            return
+        if worker.asleep:
+            worker.parked.append((self.take_call, (worker, commands)))
+            return
         world = self._world
+        worker.hold.renew()
+        worker.exchanging, worker.proven_at = False, worker.sent_at
+        self._watch(worker)
         seconds = world.cadence.report_seconds * world.chance.uniform(0.9, 1.0)
-        commands, worker.inbox = worker.inbox, []
         for command in commands:
             match command:
                 case Grant(lease=lease):
@@ -157,7 +258,56 @@ class SimulatedCluster:
         if commands:
             self._note_work(worker)
         worker.exchange_at = 0.0
-        self.exchange_by(worker, world.now + seconds)
+        self.exchange_by(worker, world.now + (0.0 if worker.results else seconds))
+
+    # -- the hold ----------------------------------------------------------------------------------
+
+    def _watch(self, worker: SimulatedWorker) -> None:
+        """See to it that the hold is looked at when it may be over, or the worker has to end."""
+        world, lasts = self._world, worker.node.clock.lasts
+        due = worker.proven_at + lasts(world.hold_seconds)
+        if due >= worker.watch_at:
+            return
+        if worker.hold.is_over:
+            due = worker.proven_at + lasts(END * world.hold_seconds)
+        if due <= world.now:
+            due = world.now + WATCH_SECONDS
+        if due < worker.watch_at:
+            worker.watch_at = due
+            world.agenda.at(due + ROUNDING_SECONDS, self._watch_hold, worker, due)
+
+    def _watch_hold(self, worker: SimulatedWorker, due: float) -> None:
+        if due != worker.watch_at:
+            return  # it was looked at before
+        worker.watch_at = math.inf
+        self._look_at_hold(worker)
+        if worker.alive and not worker.asleep and (worker.tasks or not worker.hold.is_over):
+            self._watch(worker)
+
+    def _look_at_hold(self, worker: SimulatedWorker) -> None:
+        """Once it is over all is handed back; if that takes too long, the process ends."""
+        if not worker.alive or worker.asleep or not worker.hold.is_over:
+            return
+        if not (worker.tasks and worker.hold.must_end):
+            self._stop_work(worker, begun_until=self._world.now)
+            return
+        self._world.figures.mark(self._world.now, "worker ended itself")
+        self.die(worker)
+        if not worker.unheard:
+            self._on_ended(worker)
+
+    def _stop_work(self, worker: SimulatedWorker, *, begun_until: float) -> None:
+        """Hand back what it holds if the hold is over. No request has begun since `begun_until`."""
+        if not worker.alive or not worker.hold.is_over:
+            return
+        world = self._world
+        going = [task for task in worker.tasks.values() if task.stopped_at is None]
+        if going:
+            world.figures.count("hold over")
+        for task in going:
+            task.stopped_at = begun_until
+            stuck = world.chance.random() < STUCK_SHARE
+            self.hand_back(task, *((0.0, world.hold_seconds) if stuck else STOP_SECONDS))
 
     # -- leases ------------------------------------------------------------------------------------
 
@@ -189,6 +339,9 @@ class SimulatedCluster:
         task.at, task.moved_at = world.flow.volume, world.now
         self._draw_fate(task)
         worker.tasks[lease.attempt] = task
+        if worker.hold.is_over:  # the call was too long on its way
+            task.stopped_at = worker.proven_at
+            self._return(task)
 
     def _draw_fate(self, task: Task) -> None:
         """Draw how the lease will end, and at which unit a fault strikes."""
@@ -223,6 +376,7 @@ class SimulatedCluster:
         world, lease = self._world, task.lease
         self._move(task)
         task.x = task.stop_at
+        world.holders.note_write(task, world.now)
         result = _result_of(task, LeaseEnd.FINISHED)
         match task.fate:
             case Fate.FAILED:
@@ -236,9 +390,8 @@ class SimulatedCluster:
         self._end_well(task)
         task.worker.results.append(result)
         self._note_work(task.worker)
-        if not task.worker.is_silent:
-            self.exchange_by(task.worker, world.now)
-        elif lease.kind is LeaseKind.ASSEMBLE:
+        self.exchange_by(task.worker, world.now)
+        if task.worker.unheard and lease.kind is LeaseKind.ASSEMBLE:
             world.figures.count("completions unheard")
 
     def _lose_upload(self, task: Task) -> LeaseResult:
@@ -273,10 +426,17 @@ class SimulatedCluster:
             how=LeaseEnd.FINISHED,
         )
 
-    def hand_back(self, task: Task) -> None:
-        """Begin nothing more, and end with what is in flight. A deaf task continues."""
+    def hand_back(
+        self, task: Task, least: float = STOP_SECONDS[0], most: float = STOP_SECONDS[1]
+    ) -> None:
+        """Begin nothing more, and end with what is in flight, within so many seconds.
+
+        A deaf task continues.
+        """
         if not (task.deaf and task.x >= task.stop_at):
-            self._world.later(self._world.chance.uniform(*STOP_SECONDS), self._return, task)
+            if task.stopped_at is None:
+                task.stopped_at = self._world.now
+            self._world.later(self._world.chance.uniform(least, most), self._return, task)
 
     def _return(self, task: Task) -> None:
         if not self._runs(task) or task.worker.asleep:
@@ -286,13 +446,14 @@ class SimulatedCluster:
         if task.fate is Fate.FINISHED:
             now = self._world.now
             self._world.figures.add_moved(now, now, (whole - task.x) * task.unit_bytes)
+            if whole > task.x:
+                self._world.holders.note_write(task, now)
             task.x = whole
         result = _result_of(task, LeaseEnd.RETURNED)
         self._end_well(task)
         task.worker.results.append(result)
         self._note_work(task.worker)
-        if not task.worker.is_silent:
-            self.exchange_by(task.worker, self._world.now)
+        self.exchange_by(task.worker, self._world.now)
 
     def _take_split(self, task: Task, end: int) -> None:
         world = self._world
@@ -312,8 +473,7 @@ class SimulatedCluster:
         task.cut(end)
         self._expect(task)
         self._note_work(task.worker)
-        if not task.worker.is_silent:
-            self.exchange_by(task.worker, self._world.now + 1.0)
+        self.exchange_by(task.worker, self._world.now + 1.0)
 
     def _runs(self, task: Task) -> bool:
         return task.worker.tasks.get(task.lease.attempt) is task
@@ -338,20 +498,25 @@ class SimulatedCluster:
     # -- the pace of work --------------------------------------------------------------------------
 
     def _move(self, task: Task) -> None:
-        flow = self._world.flow
+        flow, before = self._world.flow, task.x
         moved = task.move(flow.volume)
         if moved:
             self._world.figures.add_moved(task.moved_at, flow.now, moved)
+        if task.x > before:
+            self._world.holders.note_write(task, flow.now)
         task.moved_at = flow.now
 
     def note_progress(self, worker: SimulatedWorker) -> None:
         """Bring its tasks up to now."""
-        flow, figures = self._world.flow, self._world.figures
+        flow, figures, holders = self._world.flow, self._world.figures, self._world.holders
         now, volume = flow.now, flow.volume
         for task in worker.tasks.values():
+            before = task.x
             moved = task.move(volume)
             if moved:
                 figures.add_moved(task.moved_at, now, moved)
+            if task.x > before:
+                holders.note_write(task, now)
             task.moved_at = now
 
     def _note_work(self, worker: SimulatedWorker) -> None:

@@ -28,6 +28,8 @@ from noria.manifests.errors import ConfigurationError
 FACTOR_MOST = 100.0
 """With more faults than that, hardly anything is ever done."""
 
+METADATA_MS_MOST = 1000.0
+
 Say = Callable[[str], None]
 
 
@@ -47,8 +49,11 @@ class SimulationOptions:
     worker_rate: str | None = None
     node_rate: str | None = None
     store_rate: str | None = None
+    bandwidth: str | None = None
+    metadata_ms: float = 0.0
     faults: float = 1.0
     node_loss_hours: float | None = None
+    node_cut_hours: float | None = None
     driver_restart_hours: float | None = None
     seed: int = 1
     plot: Path | None = None
@@ -118,6 +123,18 @@ def _site(options: SimulationOptions, run: RunConfig) -> Site:
     if options.store_rate is not None:
         rate = _size("--store-rate", options.store_rate)
         changes.update(source_rate=rate, target_rate=rate)
+    bandwidth = run.bandwidth
+    if options.bandwidth is not None:
+        bandwidth = _size("--bandwidth", options.bandwidth.removesuffix("/s"))
+    if bandwidth:
+        # All workers together read no more: it is as if the source gave no more.
+        changes["source_rate"] = min(bandwidth, changes.get("source_rate", site.source_rate))
+    if not 0 <= options.metadata_ms <= METADATA_MS_MOST:
+        raise ConfigurationError(
+            f"--metadata-ms {options.metadata_ms:g} is out of range; give milliseconds from 0 to "
+            f"{METADATA_MS_MOST:g}"
+        )
+    changes["metadata_seconds"] = options.metadata_ms / 1000
     return replace(site, **changes)  # type: ignore[arg-type]  # workers are int if given
 
 
@@ -130,6 +147,7 @@ def _faults(options: SimulationOptions) -> Faults:
     faults = Faults().scaled(options.faults)
     hours = {
         "node_loss_seconds": ("--node-loss", options.node_loss_hours),
+        "node_cut_seconds": ("--node-cut", options.node_cut_hours),
         "driver_restart_seconds": ("--driver-restart", options.driver_restart_hours),
     }
     for field, (name, value) in hours.items():

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from noria.benchmarks.simulate.cluster import SimulatedCluster
 from noria.benchmarks.simulate.ledger import Violation
-from noria.benchmarks.simulate.settings import HOUR
+from noria.benchmarks.simulate.settings import HOUR, READ_OPERATIONS, SEAL_OPERATIONS
 from noria.benchmarks.simulate.trace import Trace
-from noria.benchmarks.simulate.workers import SimulatedNode, SimulatedWorker, Task
+from noria.benchmarks.simulate.workers import Report, SimulatedNode, SimulatedWorker
 from noria.benchmarks.simulate.world import World
 from noria.engine.scheduler.events import (
     Command,
@@ -37,12 +37,11 @@ from noria.engine.scheduler.events import (
 )
 from noria.engine.scheduler.scheduler import Scheduler
 from noria.manifests.job.directory import ATTEMPTS_PER_EPOCH
-from noria.manifests.model import LeaseKind
+from noria.manifests.job.seals import SEGMENT_SEALS
+from noria.manifests.model import Lease, LeaseKind
 
 START_SECONDS = (10.0, 40.0)
 """How long a worker process takes to be up."""
-KILL_SECONDS = (0.0, 30.0)
-"""How long a worker that came back too late works on before its end reaches it."""
 COMMAND_SECONDS = 1.0
 """A worker's exchange with the driver takes no longer, and then it hears what it is told."""
 
@@ -72,13 +71,15 @@ class SimulatedDriver:
         self._scheduler_type = scheduler_type
         self._judges = judges
         self.trace = Trace()
-        self.cluster = SimulatedCluster(world, self.exchange)
+        self.cluster = SimulatedCluster(world, self.exchange, self.hear_lost)
+        self._clock = world.draw_clock()
         self._scheduler: Scheduler | None = None
         self._epoch = 0
         self._known: dict[str, SimulatedWorker] = {}
         """Whom it counts on."""
         self._exchanging: SimulatedWorker | None = None
         self._paused_until = 0.0
+        self._stopped_at = 0.0
         self._waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         """What it will hear when it moves again."""
         self._sealed_at = 0.0
@@ -92,6 +93,7 @@ class SimulatedDriver:
         self._waiting.clear()
         self._paused_until = world.now
         settled, generations = world.records.sealed()
+        self._use_files(READ_OPERATIONS * -(-len(settled) // SEGMENT_SEALS))
         first_attempt = self._epoch * ATTEMPTS_PER_EPOCH + 1
         for judge in self._judges:
             judge.begin_run(settled, generations, first_attempt)
@@ -113,6 +115,7 @@ class SimulatedDriver:
     def stop(self) -> None:
         """At once. Its workers end with it, but those that nothing reaches."""
         self._scheduler = None
+        self._stopped_at = self._clock()
         for worker in list(self.cluster.workers()):
             if worker.is_silent:
                 self._forget(worker)
@@ -120,10 +123,31 @@ class SimulatedDriver:
                 self.cluster.die(worker)
         self._known.clear()
 
+    def follow(self) -> None:
+        """The next driver begins, once.
+
+        If workers of the last one are left, it waits until they must have ended, as
+        manifests/job/fence.py says.
+        """
+        if self._scheduler is not None:
+            return
+        seconds = self._stopped_at + self._options.heartbeat_timeout_seconds - self._clock()
+        if seconds > 0 and any(True for _ in self.cluster.workers()):
+            self._world.later(self._clock.lasts(seconds), self.follow)
+        else:
+            self.begin()
+
     def pause(self, seconds: float) -> None:
         """Pause: what happens meanwhile is heard afterwards, all at once."""
-        self._paused_until = self._world.now + seconds
-        self._world.later(seconds, self._resume, self._epoch)
+        self._paused_until = max(self._paused_until, self._world.now + seconds)
+        self._world.later(self._paused_until - self._world.now, self._resume, self._epoch)
+
+    def _use_files(self, operations: int) -> None:
+        """Wait for the file system of the job directory, and for nothing else meanwhile."""
+        seconds = operations * self._world.site.metadata_seconds
+        if seconds:
+            self._world.figures.file_seconds += seconds
+            self.pause(max(0.0, self._paused_until - self._world.now) + seconds)
 
     def _resume(self, epoch: int) -> None:
         if epoch == self._epoch:
@@ -140,8 +164,8 @@ class SimulatedDriver:
     # -- workers -----------------------------------------------------------------------------------
 
     def staff(self, node: SimulatedNode) -> None:
-        """Start as many workers on a node as it should have."""
-        if node.gone or node.leaving:
+        """Start as many workers on a node as it should have, if they can be reached there."""
+        if node.gone or node.leaving or node.away:
             return
         site = self._world.site
         missing = min(site.workers_per_node - node.expected, site.workers - self._expected())
@@ -162,25 +186,47 @@ class SimulatedDriver:
         if epoch != self._epoch or self._scheduler is None:
             return
         node.starting -= 1
-        if node.gone:
+        if node.gone or node.away:
             return
         worker = self.cluster.start_worker(node)
         self._known[worker.name] = worker
+        self._world.holders.note_heard(worker, worker.sent_at)
         self._exchanging = worker
-        self._tell(WorkerJoined(now=self._world.now, worker=worker.name, slots=worker.slots))
+        self._tell(
+            WorkerJoined(
+                now=self._clock(),
+                worker=worker.name,
+                slots=worker.slots,
+                host=f"{worker.node.number}",
+            )
+        )
         self._exchanging = None
-        self.cluster.take_inbox(worker)
+        self._call(worker)
 
     def hear_lost(self, worker: SimulatedWorker) -> None:
-        """The cluster says that a worker is gone."""
-        if not self._must_wait(self.hear_lost, worker) and worker.name in self._known:
+        """The cluster says that a worker's process has ended."""
+        if not self._must_wait(self.hear_lost, worker) and self._counts_on(worker):
             self._forget(worker)
-            self._tell(WorkerLost(now=self._world.now, worker=worker.name))
+            self._tell(WorkerLost(now=self._clock(), worker=worker.name))
+            self.staff(worker.node)
+
+    def hear_unreachable(self, worker: SimulatedWorker) -> None:
+        """The cluster has lost a worker, and cannot say whether its process has ended.
+
+        It is never called again, and its leases are its own until its time is over.
+        """
+        if not self._must_wait(self.hear_unreachable, worker) and self._counts_on(worker):
+            self._world.figures.mark(self._world.now, "worker unreachable")
+            worker.unreachable = True
+            self._tell(WorkerDraining(now=self._clock(), worker=worker.name))
             self.staff(worker.node)
 
     def hear_draining(self, worker: SimulatedWorker) -> None:
-        if not self._must_wait(self.hear_draining, worker) and worker.name in self._known:
-            self._tell(WorkerDraining(now=self._world.now, worker=worker.name))
+        if not self._must_wait(self.hear_draining, worker) and self._counts_on(worker):
+            self._tell(WorkerDraining(now=self._clock(), worker=worker.name))
+
+    def _counts_on(self, worker: SimulatedWorker) -> bool:
+        return worker.name in self._known and not worker.unreachable
 
     def _forget(self, worker: SimulatedWorker) -> None:
         self._known.pop(worker.name, None)
@@ -188,46 +234,49 @@ class SimulatedDriver:
         self.cluster.fence(worker)
 
     def exchange(self, worker: SimulatedWorker) -> None:
-        """Take a worker's report, and give it its commands.
+        """A worker's report is due: it goes out, is heard, and is answered by the next call."""
+        report = self.cluster.report(worker)
+        if report is not None:
+            self.cluster.carry(worker, self._hear_report, worker, report)
 
-        A worker that counts as lost reports once more all the same, before its end reaches it.
+    def _hear_report(self, worker: SimulatedWorker, report: Report) -> None:
+        """Take a report, and call the worker.
+
+        That of a worker which counts as lost is heard all the same, and not answered.
         """
-        if self._must_wait(self.exchange, worker) or worker.is_silent:
+        if self._must_wait(self._hear_report, worker, report) or worker.unreachable:
             return
-        now, stale = self._world.now, worker.forgotten
-        self.cluster.note_progress(worker)
+        now, stale = self._clock(), worker.name not in self._known
+        if not stale:
+            self._world.holders.note_heard(worker, report.sent_at)
         self._exchanging = worker
-        results, worker.results = worker.results, []
-        for result in results:
+        for result in report.results:
             self._world.figures.count("stale results", int(stale))
             self._tell(LeaseEnded(now=now, worker=worker.name, result=result))
-        for task in list(worker.tasks.values()):
-            if task.end < task.said_end:
-                self._tell_cut(task)
-        progress = tuple(task.progress() for task in worker.tasks.values())
+        for lease, end in report.cuts:
+            self._tell_cut(worker, lease, end)
         self._tell(
             WorkerReported(
                 now=now,
                 worker=worker.name,
-                progress=progress,
-                free_places=worker.take_free_places(self._world.site.transfers),
+                progress=report.progress,
+                free_places=report.free_places,
             )
         )
         self._exchanging = None
-        if stale:
-            seconds = self._world.chance.uniform(*KILL_SECONDS)
-            self._world.later(seconds, self.cluster.die, worker)
-        elif worker.alive:
-            self.cluster.take_inbox(worker)
+        if self._counts_on(worker):
+            self._call(worker)
 
-    def _tell_cut(self, task: Task) -> None:
-        lease, end = task.lease, task.end
-        task.said_end = end
+    def _call(self, worker: SimulatedWorker) -> None:
+        commands, worker.outbox = worker.outbox, []
+        self.cluster.carry(worker, self.cluster.take_call, worker, commands)
+
+    def _tell_cut(self, worker: SimulatedWorker, lease: Lease, end: int) -> None:
         self._world.figures.count("splits answered")
         self._tell(
             LeaseCut(
-                now=self._world.now,
-                worker=task.worker.name,
+                now=self._clock(),
+                worker=worker.name,
                 shard=lease.shard,
                 first=lease.first,
                 attempt=lease.attempt,
@@ -243,7 +292,7 @@ class SimulatedDriver:
         if self._must_wait(self._tick, epoch):
             return
         self._world.later(self._world.cadence.tick_seconds, self._tick, epoch)
-        self._tell(Tick(now=self._world.now))
+        self._tell(Tick(now=self._clock()))
         readiness = 4 * self._options.stall_seconds + HOUR
         if self._world.now - self._sealed_at > readiness and not self.finished:
             raise Violation(f"the end is not reached: nothing was sealed for {readiness:.0f} s")
@@ -279,6 +328,7 @@ class SimulatedDriver:
                 settles = result.kind is not LeaseKind.PARTS
                 settles = settles and self._scheduler.is_settled(result.shard)
                 world.records.seal(result, settles=settles)
+                self._use_files(SEAL_OPERATIONS)
             case Quarantine():
                 world.figures.mark(world.now, "quarantine")
             case LoseWorker(worker=worker, cause=cause):
@@ -292,14 +342,14 @@ class SimulatedDriver:
 
     def _send(self, name: str, command: Command) -> None:
         worker = self._known[name]
-        worker.inbox.append(command)
+        worker.outbox.append(command)
         if worker is not self._exchanging and not worker.is_silent:
             seconds = self._world.chance.uniform(0.0, COMMAND_SECONDS)
             self.cluster.exchange_by(worker, self._world.now + seconds)
 
     def _lose(self, worker: SimulatedWorker) -> None:
-        """End its process; one that nothing reaches works on until it is heard again."""
+        """End its process; one that nothing reaches works on for as long as it may."""
         self._forget(worker)
-        if not worker.is_silent:
+        if not worker.is_silent and not worker.unreachable:
             self.cluster.die(worker)
         self.staff(worker.node)

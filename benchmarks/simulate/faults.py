@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
+from functools import partial
 
+from noria.benchmarks.simulate.cluster import KILL_SECONDS
 from noria.benchmarks.simulate.driver import SimulatedDriver
 from noria.benchmarks.simulate.settings import HOUR, MINUTE
 from noria.benchmarks.simulate.workers import SimulatedNode, SimulatedWorker
@@ -20,6 +23,10 @@ PAUSE_SECONDS = (10.0, 5 * MINUTE)
 RESTART_SECONDS = (30.0, 3 * MINUTE)
 ZOMBIE_TIMEOUTS = (0.3, 4.0)
 """How long a silence is, in heartbeat time-outs."""
+LATE_TIMEOUTS = (0.05, 3.0)
+"""How late a message is, in heartbeat time-outs."""
+TOLD_TIMEOUTS = (0.05, 1.2)
+"""When the cluster says that it cannot reach a worker, in heartbeat time-outs."""
 
 
 class FaultInjector:
@@ -39,6 +46,10 @@ class FaultInjector:
         self._plan(faults.node_drain_seconds, self._drain_node)
         self._plan(faults.worker_crash_seconds, self._crash_worker)
         self._plan(faults.zombie_seconds, self._hush_worker)
+        self._plan(faults.node_cut_seconds, partial(self._hush_node, asleep=False))
+        self._plan(faults.node_freeze_seconds, partial(self._hush_node, asleep=True))
+        self._plan(faults.late_message_seconds, self._delay_message)
+        self._plan(faults.lost_message_seconds, self._lose_message)
         self._plan(faults.throttle_seconds, self._throttle)
         self._plan(faults.outage_seconds, self._take_away)
         self._plan(faults.driver_pause_seconds, self._pause_driver)
@@ -72,16 +83,14 @@ class FaultInjector:
         node = self._any_node()
         if node is not None:
             self._mark("node lost")
-            self._end_node(node, told=self._chance.random() < 0.5)
+            workers = list(node.workers)
+            self._end_node(node)
+            if self._chance.random() < 0.5:
+                for worker in workers:
+                    self._driver.hear_unreachable(worker)
 
-    def _end_node(self, node: SimulatedNode, *, told: bool) -> None:
-        if node.gone:
-            return
-        workers = list(node.workers)
+    def _end_node(self, node: SimulatedNode) -> None:
         self._driver.cluster.lose_node(node)
-        for worker in workers:
-            if told:
-                self._driver.hear_lost(worker)
         self._world.later(self._chance.uniform(*NEW_NODE_SECONDS), self._add_node)
 
     def _add_node(self) -> None:
@@ -90,16 +99,25 @@ class FaultInjector:
     def _drain_node(self) -> None:
         """Notice is given. Some of its leases are handed back, some end in time, some do not."""
         node = self._any_node()
-        if node is None:
+        if node is None or node.away:
             return
         self._mark("node drained")
         for worker in node.workers:
             self._driver.hear_draining(worker)
             for task in list(worker.tasks.values()):
-                if self._chance.random() < 0.5:
+                if self._chance.random() < 0.5 and not worker.is_silent:
                     self._driver.cluster.hand_back(task)
         node.leaving = True
-        self._world.later(DRAIN_SECONDS, lambda: self._end_node(node, told=True))
+        self._world.later(DRAIN_SECONDS, self._end_drained, node)
+
+    def _end_drained(self, node: SimulatedNode) -> None:
+        """Its workers are ended before the node goes, if it can be reached."""
+        if not node.gone:
+            workers, told = list(node.workers), not node.away
+            self._end_node(node)
+            for worker in workers:
+                if told:
+                    self._driver.hear_lost(worker)
 
     def _crash_worker(self) -> None:
         worker = self._any_worker()
@@ -115,7 +133,69 @@ class FaultInjector:
             self._mark("worker silent")
             self._driver.cluster.hush(worker, asleep=self._chance.random() < 0.5)
             seconds = self._heartbeat_seconds * self._chance.uniform(*ZOMBIE_TIMEOUTS)
-            self._world.later(seconds, self._driver.cluster.wake, worker)
+            self._world.later(seconds, self._wake, worker)
+
+    def _wake(self, worker: SimulatedWorker) -> None:
+        self._driver.cluster.wake(worker, in_vain=self._chance.random() < 0.5)
+
+    def _hush_node(self, *, asleep: bool) -> None:
+        """Cut off from the driver, or stopped, with all its workers; it comes back."""
+        node = self._any_node()
+        if node is None or node.away:
+            return
+        self._mark("node frozen" if asleep else "node cut off")
+        node.away = True
+        workers = list(node.workers)
+        for worker in workers:
+            if not worker.is_silent:
+                self._driver.cluster.hush(worker, asleep=asleep)
+        seconds = self._heartbeat_seconds * self._chance.uniform(*ZOMBIE_TIMEOUTS)
+        told = self._heartbeat_seconds * self._chance.uniform(*TOLD_TIMEOUTS)
+        if told < seconds and self._chance.random() < 0.5:
+            self._world.later(told, self._say_unreachable, workers)
+        self._world.later(seconds, self._bring_back, node, workers)
+
+    def _say_unreachable(self, workers: list[SimulatedWorker]) -> None:
+        for worker in workers:
+            self._driver.hear_unreachable(worker)
+
+    def _bring_back(self, node: SimulatedNode, workers: list[SimulatedWorker]) -> None:
+        """A node that counted as lost ends soon after it is back: its cluster has no use for it."""
+        if node.gone:
+            return
+        node.away = False
+        for worker in workers:
+            self._wake(worker)
+        if any(worker.unreachable for worker in workers):
+            node.leaving = True
+            self._world.later(self._chance.uniform(*KILL_SECONDS), self._end_drained, node)
+        else:
+            self._driver.staff(node)
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def _delay_message(self) -> None:
+        worker = self._any_worker()
+        if worker is not None and not worker.exchanging:
+            self._mark("message late")
+            seconds = self._heartbeat_seconds * self._chance.uniform(*LATE_TIMEOUTS)
+            share = self._chance.choice((0.0, 0.5, 1.0))
+            worker.delays = [share * seconds, (1 - share) * seconds]
+
+    def _lose_message(self) -> None:
+        """Nobody sends it again. The cluster may notice, and ends a worker that it gives up."""
+        worker = self._any_worker()
+        if worker is None or worker.exchanging:
+            return
+        self._mark("message lost")
+        worker.delays = self._chance.choice(([math.inf], [0.0, math.inf]))
+        if self._chance.random() < 0.5:
+            told = self._heartbeat_seconds * self._chance.uniform(*TOLD_TIMEOUTS)
+            self._world.later(told, self._give_up, worker)
+
+    def _give_up(self, worker: SimulatedWorker) -> None:
+        self._driver.hear_unreachable(worker)
+        self._world.later(self._chance.uniform(*KILL_SECONDS), self._driver.cluster.die, worker)
 
     # -- stores and the driver ---------------------------------------------------------------------
 
@@ -142,5 +222,5 @@ class FaultInjector:
     def _restart_driver(self) -> None:
         self._mark("driver restarted")
         self._driver.stop()
-        self._world.later(self._chance.uniform(*RESTART_SECONDS), self._driver.begin)
+        self._world.later(self._chance.uniform(*RESTART_SECONDS), self._driver.follow)
         self._world.later(self._world.faults.driver_restart_seconds, self._restart_driver)

@@ -22,6 +22,8 @@ ROWS: Mapping[str, str] = {
     "node drained": "node drained",
     "worker crashed": "worker crashed",
     "worker silent": "worker silent",
+    "node cut off": "node cut off",
+    "node frozen": "node frozen",
     "worker lost: heartbeat_expired": "heartbeat expired",
     "driver stood still": "driver stood still",
     "upload lost": "upload lost",

@@ -37,6 +37,8 @@ class Figures:
     """In flight now, of all workers."""
     transfers_most: int = 0
     """In flight at any time."""
+    file_seconds: float = 0.0
+    """That drivers have waited for the file system of the job directory."""
     idle_seconds: float = 0.0
     up_seconds: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
@@ -88,8 +90,8 @@ class Records:
         self.plans = {plan.shard: plan for plan in plans}
         self._figures = figures
         self._journals: dict[Place, Runs] = {}
-        self._seals: dict[tuple[int, LeaseKind, int, int], int] = {}
-        """(shard, kind, generation, first) -> end."""
+        self._seals: dict[tuple[int, LeaseKind, int, int], tuple[int, int]] = {}
+        """(shard, kind, generation, first) -> newest attempt, and its end."""
         self._opened: dict[int, int] = {}
         """PARTS shard -> its newest upload's generation."""
         self._void: set[Place] = set()
@@ -150,7 +152,10 @@ class Records:
     # -- seals -------------------------------------------------------------------------------------
 
     def seal(self, result: LeaseResult, *, settles: bool) -> None:
-        """Put the seal if it is absent. Raises Violation if the units were never done."""
+        """Write the seal; that of the newest attempt counts.
+
+        Raises Violation if the units were never done.
+        """
         place = result.shard, result.generation
         if result.kind is not LeaseKind.ASSEMBLE:
             journal = self._journals.get(place)
@@ -159,7 +164,7 @@ class Records:
         elif place in self.lost_uploads:
             raise Violation(f"shard {result.shard} is complete, and its upload was lost")
         name = result.shard, result.kind, result.generation, result.first
-        self._seals.setdefault(name, result.end)
+        self._seals[name] = max(self._seals.get(name, (0, 0)), (result.attempt, result.end))
         if settles:
             self._dropped.add(result.shard)
             self._journals.pop(place, None)
@@ -172,7 +177,7 @@ class Records:
                 generations[shard] = generation
         spans = [
             SettledSpan(shard=shard, kind=kind, first=first, end=end)
-            for (shard, kind, generation, first), end in self._seals.items()
+            for (shard, kind, generation, first), (_, end) in self._seals.items()
             if kind is LeaseKind.OBJECTS or generation == generations.get(shard, 0)
         ]
         return spans, generations

@@ -26,6 +26,8 @@ CHECKS = (
     "no lease with a worker that is lost, leaving, full or silent beyond its expiry",
     "no unit leased twice",
     "no span leased more often than it may fail",
+    "no write by a worker that its driver has not heard for too long, nor to what others were "
+    "granted meanwhile (I17)",
     "no byte moved again that the faults do not explain",
     "the run reaches its end",
 )
@@ -83,6 +85,8 @@ def summary(found: SimulationFindings) -> dict[str, Any]:
         "rework_share": figures.repeated_bytes / max(1, plan.bytes),
         "rework_bound_bytes": round(figures.excused_bytes),
         "idle_share": figures.idle_seconds / max(1e-9, figures.up_seconds),
+        "file_seconds": round(figures.file_seconds, 3),
+        "file_share": figures.file_seconds / max(1e-9, run.seconds),
         "transfers_most": figures.transfers_most,
         "tail_seconds": round(tail_seconds(run), 3),
         "leases": figures.counts.get("leases", 0),
@@ -138,6 +142,7 @@ def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("idle workers", f"{document['idle_share']:.2%} of their time"),
         ("tail", f"{duration_text(document['tail_seconds'])} for the last 1 % of the bytes"),
+        *_files_row(document),
         ("leases", f"{document['leases']:,}"),
         ("transfers", f"{document['transfers_most']:,} in flight at most"),
         ("splits", f"{document['splits']:,}"),
@@ -155,3 +160,11 @@ def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("seed, digest", f"{document['seed']}, {document['digest']}"),
     ]
+
+
+def _files_row(document: dict[str, Any]) -> list[tuple[str, str]]:
+    if not document["site"]["metadata_seconds"]:
+        return []
+    waited = duration_text(document["file_seconds"])
+    words = f"{document['file_share']:.2%} of the driver's time, {waited}"
+    return [("job directory", f"{words}, at {1000 * document['site']['metadata_seconds']:g} ms")]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from noria.benchmarks.simulate.driver import Judge, SimulatedDriver
 from noria.benchmarks.simulate.faults import FaultInjector
 from noria.benchmarks.simulate.flow import Flow
+from noria.benchmarks.simulate.holders import HolderLedger
 from noria.benchmarks.simulate.ledger import SimulationLedger, Violation
 from noria.benchmarks.simulate.records import Figures, Records
 from noria.benchmarks.simulate.settings import MINUTE, Cadence, Faults, Site
@@ -22,6 +23,7 @@ from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
 from noria.engine.terminal.figures import duration_text
 from noria.manifests.model import ShardPlan
+from noria.workers.runtime.hold import SHARE_OF_TIMEOUT, Hold
 
 REPORTS = 2_000_000
 """Of all workers together: a few minutes of one core."""
@@ -43,7 +45,7 @@ class Simulation:
     cadence: Cadence
     options: SchedulerOptions
     violation: str | None
-    """What the scheduler did wrong; None if every check held."""
+    """What went wrong; None if every check held."""
 
 
 def ideal_seconds(shards: Sequence[ShardPlan], site: Site) -> float:
@@ -61,6 +63,8 @@ def run_simulation(
     seed: int,
     cadence: Cadence | None = None,
     scheduler_type: type[Scheduler] = Scheduler,
+    driver_type: type[SimulatedDriver] = SimulatedDriver,
+    hold_type: type[Hold] = Hold,
     judges: Sequence[Judge] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> Simulation:
@@ -71,7 +75,8 @@ def run_simulation(
     """
     cadence = cadence or Cadence.fitting(site.workers, ideal_seconds(shards, site), REPORTS)
     options = cadence.options(options)
-    figures = Figures(cadence)
+    figures, timeout_seconds = Figures(cadence), options.heartbeat_timeout_seconds
+    holders = HolderLedger(timeout_seconds)
     world = World(
         site=site,
         faults=faults,
@@ -80,12 +85,14 @@ def run_simulation(
         agenda=Agenda(),
         records=Records(shards, figures),
         figures=figures,
+        holders=holders,
+        hold_seconds=SHARE_OF_TIMEOUT * timeout_seconds,
+        hold_type=hold_type,
         chance=random.Random(f"world {seed}"),
     )
     ledger = SimulationLedger(shards, options)
-    driver = SimulatedDriver(world, options, scheduler_type, [ledger, *judges])
-    chance = random.Random(f"weather {seed}")
-    FaultInjector(world, driver, chance, options.heartbeat_timeout_seconds).begin()
+    driver = driver_type(world, options, scheduler_type, [ledger, holders, *judges])
+    FaultInjector(world, driver, random.Random(f"weather {seed}"), timeout_seconds).begin()
     violation = None
     try:
         driver.begin()

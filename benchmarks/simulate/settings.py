@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from noria.engine.estimate.rates import STREAM_RATE, TRANSFER_BYTES, WORKER_RATE
 from noria.engine.scheduler.events import SchedulerOptions
 
 MIB = 1024 * 1024
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+SEAL_OPERATIONS = 8
+"""That a seal takes: folder, file, flushes, its name, and the journals that go."""
+READ_OPERATIONS = 3
+"""That a file of seals takes when a driver begins: open, size, close."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +25,11 @@ class Site:
     """That a worker holds side by side, if they keep its transfers busy."""
     transfers: int = 8
     """That a worker has in flight, if its leases have as many. Nobody looks for the best number."""
-    connection_rate: float = 40e6
+    connection_rate: float = STREAM_RATE
     """Of one transfer, which reads and writes at once: both stores give it no more than this."""
     part_bytes: int = 64 * MIB
     """A unit of more bytes is moved by several transfers at once."""
-    worker_rate: float = 150e6
+    worker_rate: float = WORKER_RATE
     """Median of what one worker can move; speeds are log-normal."""
     worker_spread: float = 0.3
     """Sigma of the speeds' logarithm."""
@@ -38,21 +43,37 @@ class Site:
     in_flight_bytes: int = 256 * MIB
     """Of one lease: what its worker loses when it dies, at most."""
     journal_seconds: float = 1.0
-    object_bytes: int = 128 * 1024
+    object_bytes: int = TRANSFER_BYTES
     """What an object costs apart from its bytes, in bytes that would take as long."""
+    metadata_seconds: float = 0.0
+    """Of one operation on a name or for a flush in the job directory: milliseconds on a network
+    file system. What one driver does of them one after the other is simulated; workers do theirs
+    side by side, and have other leases meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """Mean seconds between faults of the whole site, and shares of leases. 0 means never."""
+    """Mean seconds between faults of the whole site, and shares. 0 means never."""
 
     node_loss_seconds: float = HOUR
-    """Half of the time the driver is told, half of the time it has to find out by itself."""
+    """Half of the time the driver is told that it cannot be reached, which is all that a cluster
+    can say; half of the time it has to find out by itself."""
     node_drain_seconds: float = 6 * HOUR
     worker_crash_seconds: float = HOUR
     zombie_seconds: float = 2 * HOUR
-    """A worker hangs, or works without being heard, some for longer than the heartbeat time-out;
-    then it comes back with what it had."""
+    """A worker stands still, or works without being heard, some for longer than the heartbeat
+    time-out; then it comes back with what it had."""
+    node_cut_seconds: float = 6 * HOUR
+    """A node is cut off from the driver, and not from the stores. Half of the time the driver is
+    told that it cannot be reached."""
+    node_freeze_seconds: float = 12 * HOUR
+    """A node stands still with all its processes, and goes on."""
+    late_message_seconds: float = HOUR
+    """A report, or the driver's next call, is late, some later than the heartbeat time-out."""
+    lost_message_seconds: float = 6 * HOUR
+    """A report, or the driver's next call, never arrives. Nobody sends it again."""
+    clock_drift: float = 0.1
+    """The clock of each host, and of the driver's, runs at most so much too fast or too slow."""
     throttle_seconds: float = 4 * HOUR
     """A store answers 503 for a while: its rate falls to between 1/20 and 1/2."""
     outage_seconds: float = 0.0
@@ -75,12 +96,17 @@ class Faults:
     lost_splits: float = 0.1
 
     def scaled(self, factor: float) -> Faults:
-        """`factor` times as often. 0: none at all. Shares of leases stay below one half."""
+        """`factor` times as often. 0: none at all. Shares of leases stay below one half.
+
+        Clocks drift as they do, or not at all.
+        """
         changes = {}
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name.endswith("_seconds"):
                 changes[item.name] = value / factor if factor else 0.0
+            elif item.name == "clock_drift":
+                changes[item.name] = value if factor else 0.0
             else:
                 changes[item.name] = min(0.5, value * factor)
         return replace(self, **changes)

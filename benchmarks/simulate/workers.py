@@ -7,11 +7,15 @@ what it had in flight when it died is. Both as workers/lease/lease.py does it, w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
+from noria.benchmarks.simulate.clocks import DriftingClock
+from noria.engine.scheduler.events import Command
 from noria.manifests.model import Lease, LeaseKind, LeaseProgress, LeaseResult
+from noria.workers.runtime.hold import Hold
 
 QUEUED = 2
 """Transfers that a lease has begun for each that may be in flight: the others wait."""
@@ -31,17 +35,21 @@ class Fate(StrEnum):
 @dataclass(slots=True, eq=False)
 class SimulatedNode:
     number: int
+    clock: DriftingClock
     workers: list[SimulatedWorker] = field(default_factory=list)
     starting: int = 0
     leaving: bool = False
     gone: bool = False
+    away: bool = False
+    """Cut off from the driver, or frozen."""
     speed_in_use: float = 0.0
     """Of its workers that have something to do."""
 
     @property
     def expected(self) -> int:
         """Workers that the driver counts on, now or soon."""
-        return self.starting + sum(not worker.forgotten for worker in self.workers)
+        lost = sum(worker.forgotten or worker.unreachable for worker in self.workers)
+        return self.starting + len(self.workers) - lost
 
 
 class Task:
@@ -61,6 +69,7 @@ class Task:
         "pace",
         "said_end",
         "stop_at",
+        "stopped_at",
         "todo",
         "todo_units",
         "unit_bytes",
@@ -114,6 +123,8 @@ class Task:
         """Where it was when its attempt ceased to count, and a fault was the cause."""
         self.deaf = False
         """A hung task that no Revoke ends."""
+        self.stopped_at: float | None = None
+        """No request of it has begun since then: it ends with what is in flight."""
         self.version = 0
         """Grows when what is due for it is not due any more."""
 
@@ -181,6 +192,22 @@ class Task:
         return self.lease.kind is LeaseKind.ASSEMBLE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a worker says in one exchange."""
+
+    sent_at: float
+    results: Sequence[LeaseResult]
+    cuts: Sequence[tuple[Lease, int]]
+    """Leases that end earlier now, and where."""
+    progress: tuple[LeaseProgress, ...]
+    free_places: int
+
+
+Message = tuple[Callable[..., None], tuple[Any, ...]]
+"""What happens when a message arrives."""
+
+
 @dataclass(slots=True, eq=False)
 class SimulatedWorker:
     """One process. The driver knows it by its name, if at all."""
@@ -190,19 +217,36 @@ class SimulatedWorker:
     speed: float
     """Bytes a second that it could move."""
     slots: int
+    hold: Hold
     tasks: dict[int, Task] = field(default_factory=dict)
     """By attempt, running."""
     results: list[LeaseResult] = field(default_factory=list)
     """Not reported yet."""
-    inbox: list[object] = field(default_factory=list)
-    """Commands on their way to it."""
+    outbox: list[Command] = field(default_factory=list)
+    """What the driver tells it with its next call."""
     alive: bool = True
     asleep: bool = False
-    """Stopped: nothing moves, nothing is heard."""
+    """It stands still: nothing moves, nothing is said."""
     unheard: bool = False
     """Nothing that it says gets through, nothing gets to it."""
     forgotten: bool = False
     """The driver does not count on it any more: what it still says is stale."""
+    unreachable: bool = False
+    """The cluster cannot reach it, and has told the driver so, which never calls it again."""
+    hushed_at: float = 0.0
+    """When it fell silent last."""
+    sent_at: float = 0.0
+    """When it sent its last report."""
+    proven_at: float = 0.0
+    """When it sent the last report of which it knows that it arrived."""
+    watch_at: float = math.inf
+    """When its hold is looked at next, at the latest."""
+    exchanging: bool = False
+    """It has reported, and was not called since."""
+    delays: list[float] = field(default_factory=list)
+    """Of its next messages, reports and calls in turn; inf: never."""
+    parked: list[Message] = field(default_factory=list)
+    """On their way, until it is heard again."""
     exchange_at: float = 0.0
     exchange_version: int = 0
     demand: float = 0.0

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from noria.benchmarks.simulate.clocks import DriftingClock
 from noria.benchmarks.simulate.flow import Flow
+from noria.benchmarks.simulate.holders import HolderLedger
 from noria.benchmarks.simulate.records import Figures, Records
 from noria.benchmarks.simulate.settings import Cadence, Faults, Site
 from noria.benchmarks.simulate.workers import Task
+from noria.workers.runtime.hold import Hold
 
 
 class Agenda:
@@ -46,11 +49,19 @@ class World:
     agenda: Agenda
     records: Records
     figures: Figures
+    holders: HolderLedger
+    hold_seconds: float
+    """How long a worker goes on without its driver."""
+    hold_type: type[Hold]
     chance: random.Random
 
     @property
     def now(self) -> float:
         return self.flow.now
+
+    def draw_clock(self) -> DriftingClock:
+        """The clock of one more host."""
+        return DriftingClock.drawn(lambda: self.flow.now, self.faults.clock_drift, self.chance)
 
     def later(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
         self.agenda.at(self.flow.now + seconds, action, *arguments)

@@ -1,15 +1,19 @@
 """A whole move on this machine: real Azurite to real SeaweedFS, from the first byte to the proof.
 
-    .venv/bin/python -m noria.benchmarks.studies.demo [--bytes 1000000000]
+    .venv/bin/python -m noria.benchmarks.studies.demo [--bytes 1000000000] [--serve]
 
 Makes about 1 GB of small, medium and large blobs with metadata and awkward names, runs `noria copy`
 as a user would, lets rclone compare both sides byte for byte, and says where the job directory is.
+With --serve it runs nothing: it fills the source, writes down what leads to both stores, and keeps
+them until Ctrl-C, for a move by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +30,17 @@ SEED = 20
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--bytes", type=int, default=1_000_000_000)
-    size = arguments.parse_args().bytes
+    arguments.add_argument(
+        "--serve", action="store_true", help="keep both stores, and move nothing"
+    )
+    arguments.add_argument(
+        "--environment", type=Path, default=Path("build/demo.env"), help="file that --serve writes"
+    )
+    given = arguments.parse_args()
+    if given.serve:
+        serve(given.bytes, given.environment)
+        return 0
+    size = given.bytes
     job = Path(tempfile.mkdtemp(prefix="noria-demo-")) / "job"
     with run_azurite() as azurite, run_seaweedfs() as seaweedfs:
         seaweedfs.client().create_bucket(Bucket=BUCKET)
@@ -43,6 +57,26 @@ def main() -> int:
     print(f"job directory: {job} (manifest, receipts, reconcile.json)")
     print("metrics were served at http://127.0.0.1:9464/metrics while the job ran")
     return ended.returncode
+
+
+def serve(size: int, environment: Path) -> None:
+    """Keep both stores until Ctrl-C; `environment` is a file for the shell that moves."""
+    with run_azurite() as azurite, run_seaweedfs() as seaweedfs:
+        seaweedfs.client().create_bucket(Bucket=BUCKET)
+        fill(azurite, size)
+        variables = {**azurite.env(), **seaweedfs.env()}
+        text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+        environment.parent.mkdir(parents=True, exist_ok=True)
+        # Whoever waits for the file finds all of it.
+        draft = environment.with_name(f".{environment.name}")
+        draft.write_text(text)
+        draft.rename(environment)
+        print(f"from az://{azurite.account}/{CONTAINER} to s3://{BUCKET}; in the other terminal:")
+        print(f"$ . {environment}", flush=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            environment.unlink(missing_ok=True)
 
 
 def fill(azurite: Azurite, size: int) -> None:

@@ -212,7 +212,8 @@ QUIETLY = ("--quiet", "--json", "--metrics-address", "off")
 
 def bare_environment(home: Path) -> dict[str, str]:
     """Nothing of the developer's own; `home` is a short path, since Ray puts sockets below it."""
-    return {"PATH": os.defpath, "HOME": str(home), "RAY_TMPDIR": str(home)}
+    shown = {"PYTHONFAULTHANDLER": "1"}  # where a process was that ends by SIGSEGV
+    return {"PATH": os.defpath, "HOME": str(home), "RAY_TMPDIR": str(home), **shown}
 
 
 def paired_line(title: str, old: Mapping[int, float], new: Mapping[int, float], digits: int) -> str:

@@ -32,12 +32,13 @@ def main(package: str, module: str, channel: int, parent: int, signal_number: in
     sys.modules["noria"] = loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     try:
-        from noria.engine.cluster.child import Channel
+        from noria.engine.cluster.child import Channel, end_process
 
         importlib.import_module(module).main(Channel(socket.socket(fileno=channel)))
     except ModuleNotFoundError as error:
         sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(_explain(error))
+    end_process(0)
 
 
 def _explain(error: ModuleNotFoundError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import pickle
 import signal
@@ -16,8 +17,9 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from noria.manifests.access import open_new
 
@@ -30,6 +32,8 @@ _SAID_BYTES: Final = 8192
 GARBAGE_OBJECTS: Final = 50_000
 """New objects after which Python looks for cycles, rather than 700: most of what is made stays
 (imports), or goes without its help (requests, receipts)."""
+LOST_OUTPUT: Final = 120
+"""Python's own exit code if what was printed could not be written."""
 END_SECONDS: Final = 2.0
 """How long a killed child may take to be gone: longer only if a disk or a share hangs."""
 
@@ -132,6 +136,25 @@ class Child:
             os.close(self._said)
             self._said = -1
         return True
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process with an exit code: at once, if other threads are at work in it.
+
+    They may wait for a store that is silent, so nobody waits for them. The interpreter would be
+    taken apart beneath them, and the first to come back from native code would end the process by
+    SIGSEGV or SIGABRT, whatever had been said of its work.
+    """
+    if threading.active_count() == 1:
+        sys.exit(code)
+    logging.shutdown()
+    # A stream that was closed from the start (`>&-`) is None.
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or LOST_OUTPUT
+    os._exit(code)
 
 
 def spare_start_up() -> None:

@@ -10,15 +10,18 @@ import contextlib
 import os
 import queue
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from noria.engine.cluster.child import Child
 from noria.engine.cluster.protocol import (
+    PATIENCE_SECONDS,
     START_FAILED,
     Build,
     ClusterEvent,
+    Host,
     Instruction,
     Lost,
     Reported,
@@ -29,6 +32,7 @@ from noria.engine.worker_spec import WorkerSpec
 from noria.manifests.errors import NoriaError
 
 _MODULE = "noria.engine.cluster.worker_process"
+HERE = Host.own("")
 
 
 @dataclass(slots=True)
@@ -61,19 +65,22 @@ class LocalCluster:
             with contextlib.suppress(OSError):
                 self._spares.append(Child(_MODULE))
 
-    def start(self, log_directory: Path) -> None:
+    def start(self, log_directory: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """Nothing to do: workers write to the log of the job that they are told of."""
 
     def trouble(self) -> str | None:
         return None
 
-    def cpus(self) -> int:
-        return len(os.sched_getaffinity(0))
+    def workers_elsewhere(self) -> str | None:
+        return None
 
-    def machines(self) -> int:
-        return 1
+    def nodes_lost(self) -> str | None:
+        return None
 
-    def start_worker(self, spec: WorkerSpec) -> None:
+    def hosts(self) -> dict[str, int]:
+        return {HERE.id: len(os.sched_getaffinity(0))}
+
+    def start_worker(self, spec: WorkerSpec, *, avoid: Collection[str] = ()) -> None:
         try:
             child = self._spares.pop() if self._spares else Child(_MODULE)
         except OSError as error:
@@ -147,15 +154,14 @@ class LocalCluster:
         cause = START_FAILED
         try:
             build: Build = channel.receive()
-            answer: NoriaError | str | None = build.refusal()
-            if answer is None:
+            error: NoriaError | None = build.refusal()
+            if error is None:
                 channel.send(member.spec)
-                answer = channel.receive()
-            if isinstance(answer, NoriaError):
-                self._events.put(Lost(worker=name, cause=answer.cause, error=answer))
+                error = channel.receive()
+            if error is not None:
+                self._events.put(Lost(worker=name, cause=error.cause, error=error, host=HERE))
                 return
-            assert answer is not None, "a worker that is up names its host"
-            self._events.put(Started(worker=name, node=answer, pid=child.pid))
+            self._events.put(Started(worker=name, host=HERE, pid=child.pid))
             cause = "worker_lost"
             while (instructions := member.exchanges.get()) is not None:
                 channel.send((instructions, self._report_seconds))

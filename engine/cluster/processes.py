@@ -1,4 +1,4 @@
-"""Processes of this machine as the kernel has them: who is below whom, and who listens where."""
+"""Processes of this machine as the kernel has them: who is below whom, who listens, who is nice."""
 
 from __future__ import annotations
 
@@ -35,6 +35,22 @@ def listening_ports(pid: int) -> list[int]:
                 if state == _LISTEN and f"socket:[{inode}]" in sockets:
                     ports.add(int(local.rpartition(":")[2], 16))
     return sorted(ports)
+
+
+def own_niceness() -> int:
+    """How nice this process is: from -20 to 19, which gets what others leave of the CPU."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def take_niceness(wanted: int) -> int:
+    """Make all threads of this process as nice as `wanted`; returns how nice they are.
+
+    A smaller value than before takes a right (CAP_SYS_NICE, RLIMIT_NICE): without it, it stays.
+    """
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, int(thread), wanted)
+    return own_niceness()
 
 
 _LISTEN: Final = "0A"

@@ -9,16 +9,19 @@ never called again. Nothing is retried here, and no object's bytes pass through.
 from __future__ import annotations
 
 import queue
+import re
+import socket
 import sys
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 from noria.engine.cluster.child import PACKAGE
 from noria.engine.scheduler.events import Grant, Revoke, Split
 from noria.engine.worker_spec import WorkerSpec
 from noria.manifests.errors import ConfigurationError, NoriaError
-from noria.manifests.model import Limits, WorkerReport
+from noria.manifests.model import BandwidthShare, Limits, WorkerReport
 from noria.version import VERSION
 
 
@@ -27,10 +30,30 @@ class DrainWorker:
     """Instruction: hand every lease back."""
 
 
-Instruction = Grant | Revoke | Split | DrainWorker | Limits
+Instruction = Grant | Revoke | Split | DrainWorker | Limits | BandwidthShare
 
 
 START_FAILED = "start_failed"
+NAME_LETTERS = 64
+"""Of a host's name, as the kernel takes it."""
+PATIENCE_SECONDS: Final = 60.0
+"""How long a cluster may be silent before it counts as gone, where nothing else is asked for."""
+_NOT_IN_NAMES = re.compile(r"[^0-9A-Za-z._-]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Where a worker's process runs."""
+
+    id: str
+    """The cluster's own: no two hosts share it, and one that comes back has another."""
+    name: str
+    """For people; as the host calls itself, in letters that a file's name and a terminal take."""
+
+    @classmethod
+    def own(cls, id: str) -> Host:
+        """The one that this process runs on."""
+        return cls(id=id, name=_NOT_IN_NAMES.sub("_", socket.gethostname())[:NAME_LETTERS] or "_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +61,7 @@ class Started:
     """A worker is up and may be exchanged with."""
 
     worker: str
-    node: str
+    host: Host
     pid: int
 
 
@@ -61,6 +84,8 @@ class Lost:
     """What keeps it from working, if that could be said: another try would end the same way."""
     last_words: str | None = None
     """How its process ended, if it is known."""
+    host: Host | None = None
+    """Where it was to work, if that was said before it was up."""
     ended: bool = True
     """Its process is known to be gone. False: it cannot be reached, and may be at work still."""
 
@@ -76,23 +101,39 @@ class Cluster(Protocol):
     def prestart(self) -> None:
         """Have what a first worker needs come up meanwhile: a plan takes its time. A hint."""
 
-    def start(self, log_directory: Path) -> None:
+    def start(self, log_directory: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """Make the cluster usable; a repeat does nothing.
 
-        `log_directory` takes what its processes print. Raises ConfigurationError.
+        `log_directory` takes what its processes print. The cluster itself may be silent for
+        `patience_seconds`. Raises ConfigurationError.
         """
 
     def trouble(self) -> str | None:
-        """Why this cluster is no longer usable, or None."""
+        """Why this cluster is no longer usable, with what to look at; None if it is.
 
-    def cpus(self) -> int:
-        """CPUs that workers may take, on all nodes that are alive and stay; seconds old at most."""
+        Then no worker can be heard any more, nor told anything.
+        """
 
-    def machines(self) -> int:
-        """Machines on which workers may run: at least 1."""
+    def workers_elsewhere(self) -> str | None:
+        """The cluster whose workers may outlive this process for a while, by its address.
 
-    def start_worker(self, spec: WorkerSpec) -> None:
-        """Ask for one more worker; Started or Lost tells how it went, when there is room."""
+        None: they end with it.
+        """
+
+    def nodes_lost(self) -> str | None:
+        """Which nodes were lost since start() and are not back, and when; None if none were."""
+
+    def hosts(self) -> Mapping[str, int]:
+        """Ids of the hosts that are alive, and how many CPUs workers may take on each.
+
+        0: it takes no more workers, or did not say in time that it does. Seconds old at most.
+        """
+
+    def start_worker(self, spec: WorkerSpec, *, avoid: Collection[str] = ()) -> None:
+        """Ask for one more worker, on none of the hosts with the ids to `avoid`.
+
+        Started or Lost tells how it went, when there is room.
+        """
 
     def waiting(self) -> list[str]:
         """Workers that have been asked for and are not up yet."""

@@ -17,24 +17,29 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
 from noria.engine.cluster.child import Child
 from noria.engine.cluster.protocol import (
+    PATIENCE_SECONDS,
     ClusterEvent,
     Instruction,
     Lost,
     Started,
     drain_queue,
 )
+from noria.engine.cluster.ray_health import ClusterHealth, Node
 from noria.engine.worker_spec import WorkerSpec
 from noria.manifests.errors import ConfigurationError
 
 log = logging.getLogger("noria.ray")
 
 _MODULE: Final = "noria.engine.cluster.ray_gateway"
+AUTO: Final = "auto"
+"""The address of a cluster that Ray is to find by itself."""
 REACH_SECONDS: Final = 3.0
 """How long a host may take to accept a connection."""
 JOIN_SECONDS: Final = 8.0
@@ -49,8 +54,8 @@ CLOSE_SECONDS: Final = 5.0
 """How long the gateway may take to leave the cluster."""
 HANG_UP_SECONDS: Final = 1.0
 """How long it may take to end at once, with a Ray of its own."""
-SILENCE_SECONDS: Final = 20.0
-"""A gateway that has not found the control store for so long counts as cut off."""
+OWN_SILENCE_SECONDS: Final = 20.0
+"""A control store of this machine that is silent for so long is dead: no network lies between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +67,18 @@ class GatewayOptions:
     cpus: int
     log: str
     report_seconds: float
+    patience_seconds: float
+    """How long the control store may be silent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
-    """The gateway is in the cluster. `notes` are lines for the user."""
+    """The gateway is in the cluster."""
 
+    address: str
+    """Of its control store."""
     notes: tuple[str, ...]
+    """Lines for the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +89,20 @@ class NotJoined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """A line for the user."""
+
+    line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterState:
     """What the gateway sees of the cluster, every few seconds."""
 
-    cpus: int
-    nodes: int
+    nodes: Mapping[str, Node]
+    """Those that are alive, by their ids."""
+    hosts: Mapping[str, int]
+    """Of these, ids of the nodes with CPUs -> CPUs; 0: it takes nothing new."""
     leaving: frozenset[str]
     """Workers on nodes that take nothing new."""
 
@@ -91,6 +110,8 @@ class ClusterState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartWorker:
     spec: WorkerSpec
+    avoid: tuple[str, ...]
+    """Ids of nodes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,20 +157,24 @@ class RayCluster:
         self._members: dict[str, _RemoteWorker] = {}
         self._events: queue.SimpleQueue[ClusterEvent] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Joined | NotJoined] = queue.SimpleQueue()
-        self._state = ClusterState(cpus=1, nodes=1, leaving=frozenset())
-        self._heard_at = 0.0
+        self._state = ClusterState(nodes={}, hosts={}, leaving=frozenset())
+        self._health = ClusterHealth(address, patience_seconds=PATIENCE_SECONDS)
+        self._is_in = False
         self._is_gone = False
 
     def prestart(self) -> None:
         """Nothing: a cluster that stands gives no CPU away before it is needed."""
 
-    def start(self, log_directory: Path) -> None:
+    def start(self, log_directory: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         if self._gateway is not None:
             return
         if self._address is not None:
             _reach(self._address)
         log_file = log_directory / "ray.txt"
         said_before = log_file.stat().st_size if log_file.exists() else 0
+        if self._address is None:
+            patience_seconds = min(patience_seconds, OWN_SILENCE_SECONDS)
+        self._health = ClusterHealth(self._address, patience_seconds=patience_seconds)
         self._gateway = Child(_MODULE, death_signal=signal.SIGHUP)
         self._thread = threading.Thread(
             target=self._listen, args=(self._gateway,), name="gateway", daemon=True
@@ -161,32 +186,34 @@ class RayCluster:
                 cpus=len(os.sched_getaffinity(0)),
                 log=str(log_file),
                 report_seconds=self._report_seconds,
+                patience_seconds=patience_seconds,
             )
         )
         answer = self._wait_for_answer(log_file, said_before)
         if isinstance(answer, NotJoined):
             self.close()
             raise ConfigurationError(_not_joined(self._address, answer.reason, log_file))
-        self._heard_at = time.monotonic()
+        self._is_in = True
+        if self._address == AUTO:
+            self._health.address = answer.address
         for note in answer.notes:
             log.warning("%s", note)
 
     def trouble(self) -> str | None:
-        if self._is_gone:
-            return "the connection to the Ray cluster is gone"
-        if time.monotonic() - self._heard_at > SILENCE_SECONDS:
-            return "Ray's control store does not answer any more"
-        return None if self._state.nodes else "the last node of the Ray cluster is gone"
+        return self._health.trouble()
 
-    def cpus(self) -> int:
-        return self._state.cpus
+    def workers_elsewhere(self) -> str | None:
+        return self._address
 
-    def machines(self) -> int:
-        return max(1, self._state.nodes)
+    def nodes_lost(self) -> str | None:
+        return self._health.nodes_lost()
 
-    def start_worker(self, spec: WorkerSpec) -> None:
+    def hosts(self) -> Mapping[str, int]:
+        return self._state.hosts
+
+    def start_worker(self, spec: WorkerSpec, *, avoid: Collection[str] = ()) -> None:
         self._members[spec.name] = _RemoteWorker()
-        self._tell(StartWorker(spec=spec))
+        self._tell(StartWorker(spec=spec, avoid=tuple(sorted(avoid))))
 
     def waiting(self) -> list[str]:
         return [name for name, member in self._members.items() if not member.is_up]
@@ -213,8 +240,12 @@ class RayCluster:
             elif isinstance(event, Started):
                 member.is_up = True
             found.append(event)
+        self._health.look()
         if self._is_gone:  # and with the gateway all workers
-            found += [Lost(worker=worker, cause="cluster_lost") for worker in self._members]
+            ended = self._address is None  # on other hosts Ray has to hear of it first
+            found += [
+                Lost(worker=worker, cause="cluster_lost", ended=ended) for worker in self._members
+            ]
             self._members.clear()
         return found
 
@@ -229,7 +260,7 @@ class RayCluster:
         gateway, self._gateway = self._gateway, None
         if gateway is None or self._thread is None:
             return
-        if self.trouble() is None:
+        if self._is_in and self.trouble() is None:
             with contextlib.suppress(OSError):
                 gateway.channel.send(Leave())
                 self._thread.join(CLOSE_SECONDS)
@@ -267,7 +298,7 @@ class RayCluster:
             try:
                 self._gateway.channel.send(message)
             except OSError:
-                self._is_gone = True
+                self._note_end()
 
     def _listen(self, gateway: Child) -> None:
         """Hear the gateway until it is gone; on a thread of its own."""
@@ -275,14 +306,21 @@ class RayCluster:
             while True:
                 match gateway.channel.receive():
                     case ClusterState() as state:
-                        self._state, self._heard_at = state, time.monotonic()
+                        self._state = state
+                        self._health.hear(state.nodes)
+                    case Remark(line=line):
+                        log.warning("%s", line)
                     case (Joined() | NotJoined()) as answer:
                         self._answers.put(answer)
                     case event:
                         self._events.put(event)
         except (EOFError, OSError):
-            self._is_gone = True
+            self._note_end()
             self._answers.put(NotJoined(reason=gateway.last_words()))
+
+    def _note_end(self) -> None:
+        self._is_gone = True
+        self._health.end()
 
 
 def _reach(address: str) -> None:

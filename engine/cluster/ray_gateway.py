@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import queue
 import secrets
@@ -24,10 +25,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from noria.engine.cluster.child import Channel, print_to
-from noria.engine.cluster.processes import descendants, listening_ports
+from noria.engine.cluster.processes import (
+    descendants,
+    listening_ports,
+    own_niceness,
+    take_niceness,
+)
 from noria.engine.cluster.protocol import (
     START_FAILED,
     Build,
+    Host,
     Instruction,
     Lost,
     Reported,
@@ -41,9 +48,11 @@ from noria.engine.cluster.ray import (
     KillWorker,
     Leave,
     NotJoined,
+    Remark,
     StartWorker,
 )
-from noria.engine.cluster.worker_process import exchange
+from noria.engine.cluster.ray_health import Node
+from noria.engine.cluster.worker_process import exchange, gather_log
 from noria.engine.worker_spec import WorkerSpec
 from noria.manifests.errors import NoriaError
 from noria.manifests.model import WorkerReport
@@ -62,20 +71,41 @@ _SETTINGS: Final = {
     "RAY_worker_niceness": "0",
 }
 """No telemetry, no task events (these cost about a fifth of the rate of calls), no working folder
-taken along by `uv run`, and workers as nice as the driver: Ray's default, 15, gets the last CPU."""
+taken along by `uv run`, and workers as nice as the driver: Ray's default, 15, gets the last CPU.
+
+For a Ray of our own. On a cluster that is joined, the environment of `ray start` decides."""
+_RECONNECT: Final = "RAY_gcs_rpc_server_reconnect_timeout_s"
+"""Ray ends its processes, the gateway among them, if the control store is silent for so long; a
+minute by default."""
+RECONNECT_SECONDS: Final = 30
+"""The gateway stays for so much longer than its driver is patient, which says why it gives up."""
 TOKEN_FILE: Final = Path("~/.ray/auth_token")
 """Where `ray get-auth-token --generate` leaves a token, and `ray start` finds it."""
 OBJECT_STORE_BYTES: Final = 80 * 1024 * 1024
 """Ray's minimum is 75 MiB; nothing of ours goes in."""
 SESSION_BYTES: Final = 64 * 1024 * 1024
 """Room that a Ray of our own has to find for its session: logs, sockets, what is spilled."""
+NODE_LABEL: Final = "ray.io/node-id"
 PULSE_SECONDS: Final = 2.0
 RESERVE_SECONDS: Final = 1.0
 """How long a node that takes new work may take to reserve next to nothing: it takes 3 ms."""
+RESERVED_SECONDS: Final = 0.1
+"""How long Ray may take to say that a reservation has been granted."""
 NODE_PULSE_SECONDS: Final = 0.02
-"""The pulse is no faster than this for each node: a reservation costs the control store 3 ms."""
+"""Nodes are asked for a reservation no more often than this for each: it costs the control store
+3 ms."""
 RESERVED: Final = 0.001
 """Of the resource `node:ADDRESS` that each node has one of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorStart:
+    """How the start of an actor went."""
+
+    host: Host
+    pid: int
+    niceness: int
+    error: NoriaError | None
 
 
 class WorkerActor:
@@ -84,21 +114,30 @@ class WorkerActor:
     def __init__(self) -> None:
         self._worker: Worker | None = None
 
-    def build(self) -> Build:
-        """Which Noria this process runs."""
-        return Build.own()
-
-    def start(self, spec: WorkerSpec) -> tuple[str, int] | NoriaError:
-        """Open stores and job directory; returns node id and pid, or why it cannot work."""
-        from noria.engine.worker_factory import make_worker
-
-        try:
-            self._worker = make_worker(spec)
-        except NoriaError as error:
-            return error
+    def build(self) -> tuple[Build, Host]:
+        """Which Noria this process runs, and where."""
         import ray
 
-        return str(ray.get_runtime_context().get_node_id()), os.getpid()
+        return Build.own(), Host.own(ray.get_runtime_context().get_node_id())
+
+    def start(self, spec: WorkerSpec, niceness: int) -> ActorStart:
+        """Open stores and job directory; returns where this is, and why it cannot work.
+
+        `niceness` is the driver's: this process takes it, if it may.
+        """
+        import ray
+
+        from noria.engine.worker_factory import make_worker
+
+        host = Host.own(ray.get_runtime_context().get_node_id())
+        gather_log(spec, host.name)
+        niceness = take_niceness(niceness)  # before there are threads: they inherit it
+        error = None
+        try:
+            self._worker = make_worker(spec, look=True)
+        except NoriaError as refusal:
+            error = refusal
+        return ActorStart(host=host, pid=os.getpid(), niceness=niceness, error=error)
 
     def exchange(self, instructions: tuple[Instruction, ...], wait_seconds: float) -> WorkerReport:
         """See worker_process.exchange."""
@@ -135,13 +174,13 @@ def main(channel: Channel) -> None:
     os.chdir(os.path.dirname(os.__file__))
     os.environ.pop("PYTHONPATH", None)
     try:
-        notes = _join(options)
+        address, notes = _join(options)
     except Exception as error:  # noqa: BLE001 - whatever Ray raises, the driver is told
         channel.send(NotJoined(reason=_first_line(error)))
         return
     gateway = Gateway(channel, inbox, options.report_seconds)
-    gateway.look()
-    channel.send(Joined(notes=notes))
+    channel.send(gateway.look())
+    channel.send(Joined(address=address, notes=notes))
     gateway.serve()
 
 
@@ -173,9 +212,13 @@ def _send(number: signal.Signals, pids: Iterable[int]) -> None:
             os.kill(pid, number)
 
 
-def _join(options: GatewayOptions) -> tuple[str, ...]:
-    """Join or start the cluster; returns lines for the user. Raises what Ray raises."""
-    for name, value in _SETTINGS.items():
+def _join(options: GatewayOptions) -> tuple[str, tuple[str, ...]]:
+    """Join or start the cluster. Raises what Ray raises.
+
+    Returns the address of the control store, and lines for the user.
+    """
+    patience = math.ceil(options.patience_seconds) + RECONNECT_SECONDS
+    for name, value in {**_SETTINGS, _RECONNECT: str(patience)}.items():
         os.environ.setdefault(name, value)
     has_token = _find_token()
     if options.address is None:
@@ -191,12 +234,11 @@ def _join(options: GatewayOptions) -> tuple[str, ...]:
     }
     if options.address is not None:
         ray.init(address=options.address, **common)
-        if has_token:
-            return ()
-        return (
+        notes: tuple[str, ...] = (
             f"the Ray cluster at {options.address} asks nobody for a token: whoever reaches its "
             "ports runs code on its nodes (RAY_AUTH_MODE=token)",
         )
+        return _control_store(), () if has_token else notes
     ray.init(
         address="local",
         num_cpus=options.cpus,
@@ -205,7 +247,15 @@ def _join(options: GatewayOptions) -> tuple[str, ...]:
         **common,
     )
     ports = ", ".join(map(str, listening_ports(os.getpid())))
-    return (f"Ray listens on every interface of this machine, with a token: ports {ports}",)
+    notes = (f"Ray listens on every interface of this machine, with a token: ports {ports}",)
+    return _control_store(), notes
+
+
+def _control_store() -> str:
+    """The address at which this process has found it."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _refuse_full_folder(folder: str) -> None:
@@ -245,16 +295,21 @@ class Gateway:
         self._inbox = inbox
         self._report_seconds = report_seconds
         self._members: dict[str, _Placed] = {}
+        self._actor_class: Any = None
         self._leaving_nodes: frozenset[str] = frozenset()
         self._nodes = 1
+        self._niceness = own_niceness()
+        """The driver's, too: whose child this is."""
+        self._has_warned = False
+        """Of workers that are nicer."""
 
     def serve(self) -> None:
         """Until the driver says Leave."""
         threading.Thread(target=self._feel_pulse, name="pulse", daemon=True).start()
         while True:
             match self._inbox.get():
-                case StartWorker(spec=spec):
-                    self._start_worker(spec)
+                case StartWorker(spec=spec, avoid=avoid):
+                    self._start_worker(spec, avoid)
                 case Exchange(worker=worker, instructions=instructions):
                     self._call(worker, "exchange", instructions, self._report_seconds)
                 case KillWorker(worker=worker):
@@ -271,31 +326,45 @@ class Gateway:
 
         ray.shutdown()
 
-    def look(self) -> None:
-        """See which nodes there are, and tell the driver."""
+    def look(self) -> ClusterState:
+        """See which nodes there are."""
         import ray
 
-        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray has no types here
+        nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]  # Ray has no types here
         self._nodes = len(nodes)
-        staying = [node for node in nodes if node["NodeID"] not in self._leaving_nodes]
+        cpus = {id_: int(node["Resources"].get("CPU", 0)) for id_, node in nodes.items()}
         leaving = frozenset(
             name
             for name, member in list(self._members.items())
             if member.node in self._leaving_nodes
         )
-        self._inbox.put(
-            ClusterState(
-                cpus=int(sum(node["Resources"].get("CPU", 0) for node in staying)),
-                nodes=len(nodes),
-                leaving=leaving,
-            )
+        return ClusterState(
+            nodes={id_: _as_node(node) for id_, node in nodes.items()},
+            hosts={
+                id_: 0 if id_ in self._leaving_nodes else number
+                for id_, number in cpus.items()
+                if number
+            },
+            leaving=leaving,
         )
 
-    def _start_worker(self, spec: WorkerSpec) -> None:
+    def _start_worker(self, spec: WorkerSpec, avoid: tuple[str, ...]) -> None:
         import ray
 
-        remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(WorkerActor)
-        self._members[spec.name] = _Placed(remote.remote(), spec)
+        if self._actor_class is None:
+            # Once: Ray sends a class to its control store, and waits for that. It restarts and
+            # repeats nothing by itself: see the top of this file.
+            once = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
+            self._actor_class = once(WorkerActor)
+        remote = self._actor_class
+        if avoid:
+            remote = remote.options(label_selector={NODE_LABEL: f"!in({','.join(avoid)})"})
+        try:
+            self._members[spec.name] = _Placed(remote.remote(), spec)
+        except Exception as error:  # noqa: BLE001 - whatever Ray raises, the driver is told
+            words = f"{type(error).__name__}: {_first_line(error)}"
+            self._lose(spec.name, START_FAILED, last_words=words)
+            return
         self._call(spec.name, "build")
 
     def _call(self, worker: str, call: str, *arguments: Any) -> None:
@@ -322,19 +391,32 @@ class Gateway:
             self._lose(worker, cause, last_words=words, ended=_has_ended(error, member.node))
             return
         match answer:
-            case Build():
-                refusal = answer.refusal()
+            case Build() as build, Host() as host:
+                refusal = build.refusal()
                 if refusal is None:
-                    self._call(worker, "start", member.spec)
+                    self._call(worker, "start", member.spec, self._niceness)
                 else:
-                    self._lose(worker, refusal.cause, error=refusal)
-            case NoriaError():
-                self._lose(worker, answer.cause, error=answer)
-            case (node, pid):
-                member.node = node
-                self._channel.send(Started(worker=worker, node=node, pid=pid))
+                    self._lose(worker, refusal.cause, error=refusal, host=host)
+            case ActorStart():
+                self._on_start(worker, member, answer)
             case _:
                 self._channel.send(Reported(worker=worker, report=answer))
+
+    def _on_start(self, worker: str, member: _Placed, answer: ActorStart) -> None:
+        if answer.error is not None:
+            self._lose(worker, answer.error.cause, error=answer.error, host=answer.host)
+            return
+        member.node = answer.host.id
+        if answer.niceness > self._niceness and not self._has_warned:
+            self._has_warned = True
+            self._channel.send(
+                Remark(
+                    line=f"workers on {answer.host.name} run at nice {answer.niceness}, the driver "
+                    f"at {self._niceness}: they get what others leave of the CPU; start Ray there "
+                    "with RAY_worker_niceness=0 in its environment"
+                )
+            )
+        self._channel.send(Started(worker=worker, host=answer.host, pid=answer.pid))
 
     def _lose(self, worker: str, cause: str, **why: Any) -> None:
         self._kill(worker)
@@ -354,13 +436,21 @@ class Gateway:
 
         Each look waits as long as the control store is silent, and the driver counts the seconds.
         """
+        asked_at = 0.0
         while True:
             try:
-                self._leaving_nodes = closed_nodes()
-                self.look()
+                if time.monotonic() - asked_at >= NODE_PULSE_SECONDS * self._nodes:
+                    self._leaving_nodes = closed_nodes()
+                    asked_at = time.monotonic()
+                self._inbox.put(self.look())
             except Exception:  # the driver takes silence for what it is
                 log.debug("no pulse", exc_info=True)
-            time.sleep(max(PULSE_SECONDS, NODE_PULSE_SECONDS * self._nodes))
+            time.sleep(PULSE_SECONDS)
+
+
+def _as_node(found: dict[str, Any]) -> Node:
+    """A node as ray.nodes() describes it."""
+    return Node(name=found["NodeManagerHostname"], address=found["NodeManagerAddress"])
 
 
 def _has_ended(error: Exception, node: str | None) -> bool:
@@ -387,31 +477,47 @@ def closed_nodes() -> frozenset[str]:
     """Ids of the nodes that are alive and take nothing new: they are being drained.
 
     Ray has no public call that tells. But a node that is drained reserves nothing any more, and a
-    reservation of next to nothing is public, needs no process, and is over in milliseconds. If not
-    one is granted it is the control store that is slow, and no node is called closed.
+    reservation of next to nothing is public, needs no process, and is over in milliseconds.
+    Reservations are tried one after the other, and one on a node that does not answer holds all
+    others up. So a node is called closed only if one that was asked for later is granted.
     """
     import ray
-    from ray.util.placement_group import placement_group, remove_placement_group
 
     known = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]  # Ray has no types here
-    groups = {
-        node: placement_group(
-            [{f"node:{known[node]['NodeManagerAddress']}": RESERVED}],
-            bundle_label_selector=[{"ray.io/node-id": node}],
-        )
-        for node in known
-    }
-    end = time.monotonic() + RESERVE_SECONDS
+    groups = {node: _reservation(known[node]) for node in known}
     try:
-        closed = {
+        end = time.monotonic() + RESERVE_SECONDS
+        refused = [
             node
             for node, group in groups.items()
-            if not group.wait(max(0.0, end - time.monotonic()))
-        }
+            if not group.wait(max(RESERVED_SECONDS, end - time.monotonic()))
+        ]
+        granted = known.keys() - set(refused)
+        if not refused or not granted:
+            return frozenset()
+        groups["witness"] = _reservation(known[granted.pop()])
+        if not groups["witness"].wait(RESERVE_SECONDS):
+            return frozenset()
+        return frozenset(node for node in refused if not groups[node].wait(RESERVED_SECONDS))
     finally:
-        for group in groups.values():
-            remove_placement_group(group)
-    return frozenset(closed) if len(closed) < len(groups) else frozenset()
+        _give_back(groups.values())
+
+
+def _reservation(node: dict[str, Any]) -> Any:
+    """Next to nothing of a node, once it is granted."""
+    from ray.util.placement_group import placement_group
+
+    return placement_group(
+        [{f"node:{node['NodeManagerAddress']}": RESERVED}],
+        bundle_label_selector=[{NODE_LABEL: node["NodeID"]}],
+    )
+
+
+def _give_back(groups: Iterable[Any]) -> None:
+    from ray.util.placement_group import remove_placement_group
+
+    for group in groups:
+        remove_placement_group(group)
 
 
 def _first_line(error: BaseException) -> str:

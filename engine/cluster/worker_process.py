@@ -6,15 +6,16 @@ import contextlib
 import faulthandler
 import logging
 import os
-import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.engine.cluster.child import Channel, print_to, spare_start_up
 from noria.engine.cluster.protocol import Build, DrainWorker, Instruction
 from noria.engine.scheduler.events import Grant, Revoke, Split
+from noria.manifests.access import open_new
 from noria.manifests.errors import NoriaError
-from noria.manifests.model import Limits, WorkerReport
+from noria.manifests.model import BandwidthShare, Limits, WorkerReport
 
 if TYPE_CHECKING:
     from noria.engine.worker_spec import WorkerSpec
@@ -36,7 +37,7 @@ def main(channel: Channel) -> None:
         except NoriaError as error:
             channel.send(error)
             return
-        channel.send(socket.gethostname())
+        channel.send(None)
         while True:
             instructions, wait_seconds = channel.receive()
             channel.send(exchange(worker, instructions, wait_seconds))
@@ -57,9 +58,28 @@ def exchange(
                 worker.split(shard, first, attempt, end)
             case Limits():
                 worker.limit(instruction)
+            case BandwidthShare():
+                worker.share_bandwidth(instruction)
             case DrainWorker():
                 worker.drain()
     return worker.report(wait_seconds)
+
+
+def gather_log(spec: WorkerSpec, host: str) -> None:
+    """Keep what `noria` says in this process, and how it crashes, in the job's log of its host.
+
+    For a process that prints to where its cluster wants it. If the job's log cannot be written to,
+    all goes there.
+    """
+    path = Path(spec.directory) / "log" / f"workers-{host}.txt"
+    try:
+        file = open(path, "a", encoding="utf-8", errors="backslashreplace", opener=open_new)  # noqa: SIM115 - it stays open
+    except OSError:
+        return
+    handler = logging.StreamHandler(file)
+    handler.setFormatter(_formatter(spec))
+    logging.getLogger("noria").addHandler(handler)
+    faulthandler.enable(file)
 
 
 def _log_to(spec: WorkerSpec) -> None:
@@ -68,6 +88,16 @@ def _log_to(spec: WorkerSpec) -> None:
     if os.path.isdir(directory):
         with contextlib.suppress(OSError):
             print_to(directory / "workers.txt")
-    form = f"%(asctime)s worker {spec.name}: %(name)s: %(message)s"
-    logging.basicConfig(level=logging.WARNING, format=form)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_formatter(spec))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     faulthandler.enable()
+
+
+def _formatter(spec: WorkerSpec) -> logging.Formatter:
+    """Times are UTC, as in the driver's log: hosts may stand in several zones."""
+    formatter = logging.Formatter(
+        f"%(asctime)s worker {spec.name}: %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ"
+    )
+    formatter.converter = time.gmtime
+    return formatter

@@ -11,6 +11,9 @@ Beyond that they only wait longer. So twice as many are kept only if they bring 
 as many if they bring no less. Half is tried only while nothing narrower is known, or where each
 transfer has become much slower than one was: that tells a queue from a line.
 
+While transfers wait for the job's share of the bandwidth (workers/runtime/bandwidth.py), how many
+fill it is not searched for: it is those that do not wait.
+
 A store's refusals are answered by the workers, at once (workers/runtime/pacing.py); here they only
 mean that a trial has to wait. So does one while our processors are busy.
 
@@ -19,6 +22,7 @@ Pure: windows of about a second in, a number out; they also tell the time.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from noria.engine.concurrency.throughput import Prices, Window
@@ -35,6 +39,11 @@ USED = 0.8
 """A number that is used less than this does not limit the work: nothing is learnt about it."""
 CHANGED = 0.25
 """The world is not what it was: work is off by this share, twice, or so much of it is of a kind."""
+HELD, HELD_MUCH = 0.1, 0.5
+"""Transfers that wait for bandwidth for the first part of their time fill it: more would only wait.
+From the second part on, fewer fill it, too."""
+HELD_SPARE = 1.5
+"""Times as many as are busy: some are between two requests when bandwidth is there."""
 SETTLE_SECONDS = 1.0
 """Until then new transfers connect, and a window belongs to neither number."""
 REST_SECONDS, REST_SECONDS_MAX = 20.0, 160.0
@@ -75,14 +84,26 @@ class TransferSearch:
         self._small_share = 0.0
         self._fastest = 0.0
         self._narrower_known = False
+        self._free_windows = 0
+        self._before_held = 0
+        """The number that was in use when bandwidth began to hold transfers. 0: it holds none."""
         self._strange = 0
         self._rest_seconds, self._rest_left = REST_SECONDS, 0.0
         self._settled_seconds = 0.0
 
-    def hear(self, window: Window, *, busy: bool = False) -> None:
+    def hear(self, window: Window, *, busy: bool = False, workers: int = 1) -> None:
         """Take what all workers did in the last second or so; `busy`: their processors are full."""
         self._prices.learn(window)
         self._rest_left -= window.seconds
+        if window.held_share > HELD:
+            self._fit(window, workers)
+            return
+        if self._before_held:
+            self._free_windows += 1
+            if self._free_windows < 2:
+                return
+            self._base = max(self._base, self._before_held)
+            self.wake()
         draining = window.in_flight > self.number / USED
         self._settled_seconds += 0.0 if draining else window.seconds
         if draining or self._settled_seconds < SETTLE_SECONDS + window.seconds:
@@ -103,6 +124,20 @@ class TransferSearch:
             self._watch(rate, share)
             if self._rest_left <= 0 and len(self._rates) >= 2 and not busy:
                 self._try(2 * self._base)
+
+    def _fit(self, window: Window, workers: int) -> None:
+        """The bandwidth is held: keep no more transfers than fill it, and some to spare.
+
+        One more for each worker reads while others write what they have read.
+        """
+        busy = HELD_SPARE * window.in_flight * (1 - window.held_share)
+        filling = workers + max(1, math.ceil(busy))
+        base = self._base
+        if window.held_share > HELD_MUCH:
+            base = max(1, min(base, filling))
+        self._before_held, self._free_windows = self._before_held or self._base, 0
+        self._end_trial(base)
+        self._rates.clear()
 
     def _watch(self, rate: float, small_share: float) -> None:
         if self._rates and abs(rate / self._level - 1) > CHANGED:

@@ -169,7 +169,7 @@ class TransferBudget:
         if news:
             self.busy = window.cpu_seconds >= BUSY * seconds * len(news)
         if self._search:
-            self._search.hear(window, busy=self.busy)
+            self._search.hear(window, busy=self.busy, workers=len(news))
 
 
 def shares(number: int, wants: Mapping[str, float]) -> dict[str, int]:
@@ -199,6 +199,7 @@ def totals_of(metrics: MetricsSnapshot) -> Window:
         transfers=metrics.gauges.get((Gauge.TRANSFERS_ENDED,), 0.0),
         bytes=sum(metrics.counters.get((counter,), 0.0) for counter in _BYTES),
         transfer_seconds=metrics.gauges.get((Gauge.TRANSFER_SECONDS,), 0.0),
+        held_seconds=metrics.gauges.get((Gauge.HELD_SECONDS,), 0.0),
         cpu_seconds=metrics.gauges.get((Gauge.CPU_SECONDS,), 0.0),
         requests=requests,
         throttles=sum(metrics.counters.get((Counter.THROTTLES, role), 0.0) for role in StoreRole),

@@ -32,6 +32,8 @@ class Window:
     """Sent to the target, or read back from it."""
     transfer_seconds: float = 0.0
     """Transfers in flight, integrated over the window: one of a minute counts in each second."""
+    held_seconds: float = 0.0
+    """Of these, those in which transfers waited for their share of the bandwidth."""
     cpu_seconds: float = 0.0
     """Processor time of the workers."""
     requests: float = 0.0
@@ -59,6 +61,13 @@ class Window:
     def in_flight(self) -> float:
         """Transfers in flight on average."""
         return self.transfer_seconds / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def held_share(self) -> float:
+        """The part of their time in which transfers waited for bandwidth."""
+        if self.held_seconds <= 0 or self.transfer_seconds <= 0:
+            return 0.0
+        return min(1.0, self.held_seconds / self.transfer_seconds)
 
     @property
     def throttle_share(self) -> float:

@@ -8,8 +8,9 @@ environment (stores.py), so that none travels between nodes or is in the job dir
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ from pydantic import (
 )
 
 from noria.engine.config.addresses import file_url, read_address
+from noria.engine.config.filters import FilterConfig, read_rules
 from noria.engine.config.locations import (
     METRICS_ADDRESS,
     Location,
@@ -34,6 +36,13 @@ from noria.engine.config.locations import (
     check_endpoint,
     parse_location,
     s3_endpoint,
+)
+from noria.engine.config.refused_settings import (
+    ERRORS_MAX,
+    SettingPath,
+    WrongSettings,
+    nearest_name,
+    setting_lines,
 )
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.model import LinkPolicy, Treatment
@@ -44,6 +53,8 @@ from noria.workers.runtime.hold import SHARE_OF_TIMEOUT
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+BANDWIDTH_LEAST = 64 * 1024
+"""A piece of a body then comes every eight seconds; stores close what stands still for twenty."""
 TARGET_SHARDS = 32
 """A small job is cut into about this many shards; later splits give every worker some."""
 
@@ -63,16 +74,69 @@ def _check_printable(value: str) -> str:
 
 
 _SIZE = TypeAdapter(ByteSize)
+_SIZE_TEXT = re.compile(r"\s*[0-9]*\.?[0-9]+\s*[A-Za-z]*\s*")
+_BINARY = re.compile(r"(?i)(?<=[0-9\s])([kmgtpe])i?\s*\Z")
+"""Units that are written shorter than KiB."""
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes from a number or a text such as 64MiB. Raises ValueError."""
+    """Bytes from a number or a text. Raises ValueError.
+
+    One rule for sizes and rates, in filters as well (manifests/plan/bounds.py): 8M and 8MiB are
+    8 * 1024 * 1024, as rclone has it, and 8MB are 8,000,000.
+    """
     try:
-        if isinstance(text, bool):
+        # The adapter would pass over what follows a size.
+        if isinstance(text, bool) or (isinstance(text, str) and not _SIZE_TEXT.fullmatch(text)):
             raise ValueError
-        return int(_SIZE.validate_python(text))
+        full = _BINARY.sub(r"\1iB", text) if isinstance(text, str) else text
+        return int(_SIZE.validate_python(full))
     except (ValueError, OverflowError):
-        raise ValueError("this is not a size; write a number of bytes, or 8MiB, 1.5GiB") from None
+        raise ValueError(
+            "this is not a size; write a number of bytes, 8M or 8MiB (8 * 1024 * 1024), 8MB "
+            "(8,000,000)"
+        ) from None
+
+
+def parse_duration(value: object) -> object:
+    """Seconds from a text such as 90s, 5m, 1h30m or 2d; anything else is returned as it is.
+
+    Raises ValueError.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower().replace(" ", "")
+    if not _DURATION.fullmatch(text):
+        raise ValueError("this is not a duration; write a number of seconds, or 90s, 5m, 1h30m, 2d")
+    parts = _DURATION_PART.findall(text)
+    return sum(float(number) * _UNIT_SECONDS[unit or "s"] for number, unit in parts)
+
+
+def parse_rate(value: object) -> object:
+    """Bytes a second from a text such as 1KiB/s or 2Gbit/s; else the value is returned as it is.
+
+    Raises ValueError.
+    """
+    if not isinstance(value, str):
+        return value
+    size = re.sub(r"(?i)(/s|ps)$", "", value.strip())
+    try:
+        return parse_size(size) if size != "0" else 0
+    except ValueError:
+        raise ValueError(
+            "this is not a rate; write a number of bytes a second, or 64KiB/s, 200MB/s, 2Gbit/s"
+        ) from None
+
+
+_UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|min|m|h|d|w|)")
+_DURATION = re.compile(r"[0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|min|m|h|d|w))+", re.ASCII)
+
+
+def _check_bandwidth(value: float) -> float:
+    if 0 < value < BANDWIDTH_LEAST:
+        raise ValueError("stores give up on what comes so slowly; give 64KiB/s or more, 0 for any")
+    return value
 
 
 def _auto_is_none(value: object) -> object:
@@ -84,8 +148,16 @@ Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=1 << 60)]
 AutoSize = Annotated[Size | None, BeforeValidator(_auto_is_none)]
 """None, written as "auto": chosen by Noria."""
-Seconds = Annotated[float, Field(gt=0, le=1e9)]
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=1e9)]
 """Up to 30 years: what clocks and waits can take."""
+SecondsOrZero = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=1e9)]
+"""0 has a meaning of its own."""
+Rate = Annotated[float, BeforeValidator(parse_rate), Field(ge=0, le=1e9)]
+"""Bytes a second."""
+Bandwidth = Annotated[
+    float, BeforeValidator(parse_rate), Field(ge=0, le=1e15), AfterValidator(_check_bandwidth)
+]
+"""Bytes a second; 0: any number."""
 Printable = Annotated[str, AfterValidator(_check_printable)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Region = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -118,9 +190,11 @@ class EndConfig(_Section):
     """[source] or [target] of a job file."""
 
     url: Url
+    """Where the objects are, or go: a location."""
     endpoint: Endpoint | None = None
     """None: AWS_ENDPOINT_URL[_S3], the connection string, or the cloud's own."""
     region: Region | None = None
+    """To sign for, on S3. None: as the endpoint's name, AWS_REGION or the profile says."""
     provider: str | None = None
     """Whose limits hold: see manifests/plan/providers.py. None: as endpoint and probe tell."""
     profile: Printable | None = None
@@ -166,6 +240,9 @@ class EndConfig(_Section):
     so that nobody can delete them before its end. None: they get none."""
     request_payer: bool = False
     """Pay for the requests, as a bucket of Requester Pays asks."""
+    create: bool = False
+    """Of a target: make the bucket or container, which nobody else can read, if it is missing. A
+    folder is made anyway."""
 
     @field_validator("provider")
     @classmethod
@@ -185,11 +262,13 @@ class InventoryConfig(_Section):
     """[inventory]: where the list of source objects comes from."""
 
     kind: Literal["listing", "azure-inventory", "s3-inventory", "keys"] = "listing"
+    """A listing of the source now, a report of the cloud, or a file with a key on each line."""
     url: Url | None = None
     """The report's manifest, or the key list: a location like source and target."""
     endpoint: Endpoint | None = None
     """Of the store that holds the report. None: as for the source."""
     listing_streams: Annotated[int, Field(ge=1, le=256)] = 16
+    """Pages of a listing that are asked for side by side."""
     names: Literal["whole", "relative"] = "whole"
     """Of a key list: as the container has them, or below the source's prefix.
 
@@ -209,10 +288,12 @@ class InventoryConfig(_Section):
 
 
 class PlanConfig(_Section):
-    """[plan]: fixed when the job is planned."""
+    """[plan]: fixed when the job is planned, but for `scratch`."""
 
     part_bytes: AutoSize = None
     """What is sent at once; larger objects go in parts of this size, or larger if limits ask.
+
+    A size is a number of bytes, or a text: 8M and 8MiB are 8 * 1024 * 1024, 8MB are 8,000,000.
 
     "auto": 16 to 64 MiB, so that the whole job has about a thousand parts if it can; and an object
     of 16 MiB or more is an upload of one part at least, which needs no memory of its size.
@@ -220,7 +301,9 @@ class PlanConfig(_Section):
     chunk_bytes: Size = 8 * MIB
     """Bytes under one digest of a receipt; parts are whole numbers of chunks."""
     shard_bytes: Size = 64 * GIB
+    """Most bytes of a shard."""
     shard_objects: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
+    """Most objects of a shard."""
     segment_bytes: Size = 4 * GIB
     """Larger objects are cut in segments of about this size, which several workers move at once."""
     names: Literal["refuse", "escape"] = "refuse"
@@ -228,6 +311,12 @@ class PlanConfig(_Section):
     representable: Literal["all"] | None = None
     """"all": lose nothing that ATTRIBUTES.md counts. An entry that cannot move refuses the plan; an
     attribute that the target cannot hold refuses its object, unless it is mapped."""
+    scratch: Annotated[Printable, Field(min_length=1)] | None = None
+    """Folder for temporary files of planning and reconciling, on a disk of this machine if it can.
+
+    A relative path is taken from the job file's folder. It may change from run to run. None: the
+    temporary folder (TMPDIR).
+    """
 
     @model_validator(mode="after")
     def _whole_chunks(self) -> PlanConfig:
@@ -246,6 +335,9 @@ class RunConfig(_Section):
     """Worker processes. 0: one for each machine, and more while CPU is short, up to the CPUs."""
     transfers: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Objects and parts in flight, of all workers together. 0: found while running."""
+    bandwidth: Bandwidth = 0.0
+    """Bytes of objects a second that all workers together read: from the source, or from the target
+    to verify. A byte counts once, whatever it costs at the other end. 0: any number."""
     streams: Annotated[int, Field(ge=1, le=4096)] = 512
     """Most transfers that each worker has in flight."""
     source_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -269,16 +361,17 @@ class RunConfig(_Section):
     leases: Annotated[int, Field(ge=1, le=16)] = 2
     """Leases a worker holds at a time; more while it has transfers to spare."""
     journal_seconds: Seconds = 1.0
-    retry_seconds: Annotated[float, Field(ge=0, le=1e9)] = 300.0
+    """How often what the target acknowledged is put on disk."""
+    retry_seconds: SecondsOrZero = 300.0
     """How long one failing step is tried before its object has failed, while others get through."""
-    outage_seconds: Annotated[float, Field(ge=0, le=1e9)] = 86_400.0
+    outage_seconds: SecondsOrZero = 86_400.0
     """How long to wait for a store that answers nobody, before the run stops with exit code 3.
 
     0: not at all; objects fail after `retry_seconds` each, and the next run tries them again.
     """
     idle_seconds: Seconds = 60.0
     """How long a connection of a worker may wait for the next byte before it counts as broken."""
-    least_rate: Annotated[float, Field(ge=0, le=1e9)] = 1024.0
+    least_rate: Rate = 1024.0
     """Fewest bytes a second of a body over a minute, or its connection counts as broken. 0: any."""
     heartbeat_timeout_seconds: Seconds = 60.0
     """A worker that is silent for longer is lost, and others get its leases.
@@ -339,6 +432,7 @@ class JobConfig(_Section):
     directory: Printable | None = None
     """The job directory. None: beside the job file, named like it."""
     inventory: InventoryConfig = InventoryConfig()
+    filter: FilterConfig = FilterConfig()
     plan: PlanConfig = PlanConfig()
     run: RunConfig = RunConfig()
 
@@ -351,6 +445,13 @@ class JobConfig(_Section):
             raise ValueError("links is for a source; nothing is written through a link")
         return value
 
+    @field_validator("source")
+    @classmethod
+    def _source_that_is_there(cls, value: EndConfig) -> EndConfig:
+        if value.create:
+            raise ValueError("create is for a target; a source is there, or has nothing to move")
+        return value
+
     @model_validator(mode="after")
     def _classes_of_one_cloud(self) -> JobConfig:
         ends = (self.source.location.scheme, self.target.location.scheme)
@@ -359,6 +460,24 @@ class JobConfig(_Section):
                 'target.storage_class = "source" needs two ends of one cloud, which spell classes '
                 "alike"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _filter_of_what_is_listed(self) -> JobConfig:
+        scheme, kind = self.source.location.scheme, self.inventory.kind
+        by_name_alone = kind == "keys"
+        unknown = {
+            "age": by_name_alone,
+            "tiers": by_name_alone or scheme is Scheme.FILE,
+            "types": not by_name_alone and scheme is not Scheme.AZURE,
+            "tags": by_name_alone or scheme is not Scheme.AZURE,
+        }
+        for what in (name for name, is_unknown in unknown.items() if is_unknown):
+            if asked := [name for name in self.filter.asked if name.endswith(what)]:
+                raise ValueError(
+                    f'filter.{asked[0]} cannot be decided: an inventory of kind "{kind}" of '
+                    f"{scheme}:// does not state it"
+                )
         return self
 
     def plan_options(
@@ -407,7 +526,15 @@ def read_job_file(path: Path) -> JobConfig:
             values[end] = {"url": values[end]}
     for section in ("source", "target", "inventory"):
         _resolve_path(values.get(section), path.parent)
-    return job_config(values, str(path))
+    plan = values.get("plan")
+    if isinstance(plan, dict) and isinstance(plan.get("scratch"), str) and plan["scratch"]:
+        plan["scratch"] = str(path.parent.absolute() / plan["scratch"])
+    _read_rules_of(values.get("filter"), path.parent)
+    try:
+        return job_config(values, str(path))
+    except WrongSettings:
+        # Where they are is looked for only now: it takes a moment.
+        return job_config(values, str(path), setting_lines(text.decode()))
 
 
 def _resolve_path(section: Any, folder: Path) -> None:
@@ -417,17 +544,85 @@ def _resolve_path(section: Any, folder: Path) -> None:
         section["url"] = file_url(str(folder / url))
 
 
-def job_config(values: Mapping[str, Any], where: str) -> JobConfig:
-    """Validate the values of a job. Raises ConfigurationError, which never repeats a value."""
+def _read_rules_of(section: Any, folder: Path) -> None:
+    """Take in the rules of the file that filter.rules_from names, from the job file's folder."""
+    if isinstance(section, dict) and isinstance(section.get("rules_from"), str):
+        rules = read_rules(folder / section.pop("rules_from"))
+        if isinstance(section.setdefault("rules", []), list):
+            section["rules"] += rules
+
+
+def with_settings(
+    config: JobConfig, given: Mapping[str, Mapping[str, Any]], where: str
+) -> JobConfig:
+    """The job with these settings, by section, instead of its own. Raises ConfigurationError."""
+    if not any(given.values()):
+        return config
+    values = config.model_dump(mode="json", exclude_unset=True)
+    changed = {name: {**values.get(name, {}), **section} for name, section in given.items()}
+    return job_config({**values, **changed}, where)
+
+
+def job_config(
+    values: Mapping[str, Any], where: str, lines: Mapping[SettingPath, int] | None = None
+) -> JobConfig:
+    """Validate the values of a job. Raises WrongSettings, which never repeats a value.
+
+    `lines` says where in the file each setting stands.
+    """
     try:
         return JobConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = ".".join(str(step) for step in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        place = f"{where}: {field}" if field else where
-        raise ConfigurationError(f"{place}: {message}{more}") from None
+        raise _refusal(error, where, lines or {}, _names_by_section()) from None
+
+
+def end_config(values: Mapping[str, Any], where: str) -> EndConfig:
+    """Validate the values of one end. Raises WrongSettings, which never repeats a value."""
+    try:
+        return EndConfig.model_validate(values)
+    except ValidationError as error:
+        raise _refusal(error, where, {}, {"": list(EndConfig.model_fields)}) from None
+
+
+def _names_by_section() -> dict[str, list[str]]:
+    sections: dict[str, type[BaseModel]] = {
+        "source": EndConfig,
+        "target": EndConfig,
+        "inventory": InventoryConfig,
+        "filter": FilterConfig,
+        "plan": PlanConfig,
+        "run": RunConfig,
+    }
+    names = {section: list(model.model_fields) for section, model in sections.items()}
+    return {"": list(JobConfig.model_fields), **names}
+
+
+def _refusal(
+    error: ValidationError,
+    where: str,
+    lines: Mapping[SettingPath, int],
+    names: Mapping[str, Sequence[str]],
+) -> WrongSettings:
+    found = []
+    for each in error.errors(include_url=False, include_input=False, include_context=False):
+        path = each["loc"]
+        field = ".".join(map(str, path))
+        message = each["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+        if each["type"] == "extra_forbidden":
+            section = ".".join(map(str, path[:-1]))
+            message = f"no such setting{nearest_name(str(path[-1]), names, section)}"
+        elif each["type"] == "missing":
+            message = "it is missing"
+        # The line of the setting, or of the section that lacks it.
+        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+        place = where if line is None else f"{where}, line {line}"
+        found.append(
+            (line or 0, f"{place}: {field}: {message}" if field else f"{place}: {message}")
+        )
+    refused = [text for _, text in sorted(found, key=lambda each: each[0])]
+    if len(refused) > ERRORS_MAX:
+        refused[ERRORS_MAX:] = [f"{where}: and {len(refused) - ERRORS_MAX:,} more"]
+    return WrongSettings(refused)
 
 
 def with_endpoints(config: JobConfig, environment: Mapping[str, str] = os.environ) -> JobConfig:

@@ -121,7 +121,7 @@ def _open_azure(
             account_key=access.account_key,
             anonymous=end.anonymous,
             identity_allowed=access.identity_allowed,
-            ca_bundle=_ca_bundle(end, environment),
+            ca_bundle=ca_bundle(end, environment),
             proxies=Proxies.of(environment),
             allow_plain_http=end.allow_plain_http,
             tier=end.storage_class,
@@ -151,7 +151,7 @@ def _open_s3(end: End, environment: Mapping[str, str], pace: LeastPace) -> Inspe
             profile=end.profile,
             path_style=s3_path_style(end, environment),
             anonymous=end.anonymous,
-            ca_bundle=_ca_bundle(end, environment),
+            ca_bundle=ca_bundle(end, environment),
             proxies=Proxies.of(environment),
             allow_plain_http=end.allow_plain_http,
             storage_class=end.storage_class,
@@ -165,7 +165,7 @@ def _open_s3(end: End, environment: Mapping[str, str], pace: LeastPace) -> Inspe
     )
 
 
-def _ca_bundle(end: End, environment: Mapping[str, str]) -> str | None:
+def ca_bundle(end: End, environment: Mapping[str, str]) -> str | None:
     """The roots to trust at this end alone, by the first of all that its clouds' clients read.
 
     None: those of SSL_CERT_FILE and SSL_CERT_DIR, which OpenSSL reads by itself, else the system's.

@@ -82,6 +82,10 @@ class WorkerJoined:
     worker: str
     slots: int
     """How many leases it works on side by side at least."""
+    host: str = ""
+    """Where it runs. Workers of one host share its troubles."""
+    hosts: int = 1
+    """How many hosts the cluster has, as far as is known: what fails on one, another may do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

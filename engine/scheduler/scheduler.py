@@ -6,6 +6,8 @@ in it is durable: seals say which units are settled, and all else is made again 
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping
 from typing import assert_never
 
@@ -38,6 +40,10 @@ from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, Shard
 
 __all__ = ["Scheduler", "SchedulerOptions", "SettledSpan"]
 
+LEASES_FAILED = "leases_failed"
+"""Why a worker is ended whose leases fail."""
+ELSEWHERE_SECONDS = 1.0
+"""How long a span waits each time that only hosts on which it has failed have room."""
 UNSEEN_REPORTS = 2
 """One report without the lease may have crossed the grant on its way; a second one may not."""
 
@@ -67,6 +73,8 @@ class Scheduler:
     - a unit has at most one live lease, and is sealed at most once in a generation of its shard;
     - attempts grow; a result counts only if its attempt is live, and from the worker that has it;
     - no unit is forgotten: only a drain finishes a run before all are settled or quarantined;
+    - with more than one host, an object fails for a passing cause only if it did so on two, or if
+      its span has spent its attempts; what failed on one host goes to another next, if it can;
     - a worker holds its slots' leases at most; one that reports free places four times as many,
       again and again, up to leases_per_worker, but none that another below its slots could begin;
     - the same events give the same commands.
@@ -92,6 +100,9 @@ class Scheduler:
         self._attempt = first_attempt
         self._table = SpanTable(shards, settled, generations)
         self._workers: dict[str, WorkerState] = {}
+        self._hosts: Tally[str] = Tally()
+        """Host -> workers there that are not leaving."""
+        self._hosts_known = 1
         self._waiting = Waiting()
         self._live: dict[int, LiveLease] = {}
         """By attempt."""
@@ -144,7 +155,18 @@ class Scheduler:
     # -- what becomes of a lease -------------------------------------------------------------------
 
     def _grant(self, span: Span, worker: WorkerState) -> None:
-        live_lease = LiveLease(span, worker, self._attempt, moved_at=self._now, base_at=self._now)
+        live_lease = LiveLease(
+            span,
+            worker,
+            self._attempt,
+            is_last=(
+                self._hosts_known == 1
+                or len(span.failed_on | {worker.host}) > 1
+                or span.failures + 1 >= self._options.attempts_per_span
+            ),
+            moved_at=self._now,
+            base_at=self._now,
+        )
         self._attempt += 1
         self._table.lease(live_lease)
         worker.live_leases[live_lease.attempt] = self._live[live_lease.attempt] = live_lease
@@ -227,13 +249,22 @@ class Scheduler:
         """
         if self._drain_at is not None:
             return
-        while self._table.backlog.peek() is not None:
+        backlog = self._table.backlog
+        while (span := backlog.peek()) is not None:
             scarce = self._table.spans[SpanState.PENDING] < len(self._workers)
-            worker = self._waiting.take(scarce=scarce)
-            if worker is None:
+            elsewhere = span.failed_on if self._others(span.failed_on) else frozenset[str]()
+            worker = self._waiting.take(scarce=scarce, elsewhere=elsewhere)
+            if worker is not None:
+                self._grant(backlog.pop(), worker)
+                self._note_room(worker)
+            elif elsewhere:
+                backlog.push_after(backlog.pop(), self._now + ELSEWHERE_SECONDS)
+            else:
                 return
-            self._grant(self._table.backlog.pop(), worker)
-            self._note_room(worker)
+
+    def _others(self, hosts: frozenset[str]) -> bool:
+        """Return True if a worker that stays is on none of these hosts."""
+        return any(host not in hosts for host in itertools.islice(self._hosts, len(hosts) + 1))
 
     def _revoke(self, live_lease: LiveLease) -> None:
         """Tell the worker to let go; its slot stays taken until it is seen to have done so."""
@@ -249,11 +280,22 @@ class Scheduler:
             self._lose(self._workers[event.worker], "worker_lost")
         slots = min(event.slots, self._options.leases_per_worker)
         worker = self._workers[event.worker] = WorkerState(
-            event.worker, slots, window=slots, heard_at=self._now, hungry_at=self._now
+            event.worker,
+            event.host,
+            slots,
+            window=slots,
+            heard_at=self._now,
+            hungry_at=self._now,
         )
+        self._hosts[event.host] += 1
+        self._hosts_known = max(event.hosts, len(self._hosts))
         self._note_room(worker)
 
     def _leave(self, worker: WorkerState) -> None:
+        if not worker.leaving:
+            self._hosts[worker.host] -= 1
+            if not self._hosts[worker.host]:
+                del self._hosts[worker.host]
         worker.leaving = True
         self._note_room(worker)
 
@@ -282,11 +324,18 @@ class Scheduler:
 
     def _fault(self, live_lease: LiveLease, cause: str) -> None:
         """A lease failed, its worker lives: the fault may lie with either, so both are marked."""
-        worker = live_lease.worker
+        worker, span = live_lease.worker, live_lease.span
+        shard = span.shard.plan.shard
         self._fail(live_lease, cause, rest=True)
-        worker.failed_shards.add(live_lease.span.shard.plan.shard)
+        if span.failed_on - {worker.host}:
+            # It is the span: nobody is to blame for it any more.
+            for other in self._workers.values():
+                if other.host in span.failed_on:
+                    other.failed_shards.discard(shard)
+            return
+        worker.failed_shards.add(shard)
         if len(worker.failed_shards) >= self._options.worker_failure_limit:
-            self._expel(worker, "leases_failed")
+            self._expel(worker, LEASES_FAILED)
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -382,6 +431,7 @@ class Scheduler:
                     live_lease, rest_seconds=0.0 if asked else self._options.retry_seconds
                 )
             case LeaseEnd.FAILED:
+                live_lease.span.failed_on |= {live_lease.worker.host}
                 self._fault(live_lease, result.cause or "failed")
             case LeaseEnd.UPLOAD_LOST:
                 self._lose_upload(live_lease)

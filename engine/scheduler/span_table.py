@@ -76,9 +76,13 @@ class SpanTable:
             self.settle(self._open(shard, _unit_kind(plan), sealed.first, sealed.end))
         self._open_gaps(shard)
 
-    def _open(self, shard: Shard, kind: LeaseKind, first: int, end: int, failures: int = 0) -> Span:
-        """A new span, in no state yet."""
-        span = Span(shard, kind, first, end, failures)
+    def _open(
+        self, shard: Shard, kind: LeaseKind, first: int, end: int, past: Span | None = None
+    ) -> Span:
+        """A new span, in no state yet; `past` has its failures."""
+        span = Span(shard, kind, first, end)
+        if past is not None:
+            span.failures, span.failed_on = past.failures, past.failed_on
         shard.spans.append(span)
         return span
 
@@ -136,7 +140,7 @@ class SpanTable:
         """A leased span ends at `end`: the rest of it becomes a pending span with the same past."""
         assert span.state is SpanState.LEASED, "only what is leased is cut"
         assert span.first < end < span.end, "both halves have units"
-        rest = self._open(span.shard, span.kind, end, span.end, span.failures)
+        rest = self._open(span.shard, span.kind, end, span.end, past=span)
         self.units[SpanState.LEASED] -= rest.units
         span.end = end
         span.units_best = min(span.units_best, span.units)

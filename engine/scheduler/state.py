@@ -69,6 +69,8 @@ class Span:
     end: int
     failures: int = 0
     """Of this span and of those that it was cut from."""
+    failed_on: frozenset[str] = frozenset()
+    """Hosts on which it has failed, it or those that it was cut from."""
     units_best: int = 0
     """The most of its units that any attempt is known to have done, journalled ones included."""
     state: SpanState | None = None
@@ -93,6 +95,7 @@ class Span:
 @dataclass(slots=True, eq=False)
 class WorkerState:
     name: str
+    host: str
     slots: int
     window: int
     """The most leases that it may hold now: its slots, and more while they leave it hungry."""
@@ -169,15 +172,19 @@ class Waiting:
             else:
                 turn.pop(worker.name, None)
 
-    def take(self, *, scarce: bool) -> WorkerState | None:
+    def take(self, *, scarce: bool, elsewhere: frozenset[str] = frozenset()) -> WorkerState | None:
         """Remove the worker whose turn it is, and return it; None if nobody waits.
 
         While work is scarce, those that have enough of it for now are passed over: another worker
-        may be without sooner.
+        may be without sooner. Those on the hosts `elsewhere` names are passed over too.
         """
         for number, turn in enumerate(self._turns):
-            if turn and not (scarce and number == FED):
-                return turn.popitem(last=False)[1]
+            if scarce and number == FED:
+                continue
+            for worker in turn.values():
+                if worker.host not in elsewhere:
+                    del turn[worker.name]
+                    return worker
         return None
 
 
@@ -188,6 +195,8 @@ class LiveLease:
     span: Span
     worker: WorkerState
     attempt: int
+    is_last: bool
+    """See Lease."""
     moved_at: float
     """When progress was last seen."""
     base_at: float
@@ -211,6 +220,7 @@ class LiveLease:
             end=span.end,
             attempt=self.attempt,
             generation=span.shard.generation,
+            is_last=self.is_last,
         )
 
     @property

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TextIO, cast
 
 import typer
 
-from noria.manifests.errors import (
-    AccessDenied,
-    AnotherDriver,
-    ConfigurationError,
-    InventoryError,
-    NoriaError,
-)
+from noria.engine.config.refused_settings import WrongSettings
+from noria.manifests.access import open_new
+from noria.manifests.errors import NoriaError, unusable_path
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
     from noria.engine.status import JobStatus
 
-NEEDS_A_PERSON = (ConfigurationError, InventoryError, AccessDenied, AnotherDriver)
-"""Errors of exit code 2: running the job again changes nothing until somebody corrects them."""
+_LOGGER: Final = logging.getLogger("noria")
 
 
 @contextmanager
@@ -53,15 +51,39 @@ def ending_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shows:
+    """What a run shows on standard error."""
+
+    messages: bool
+    progress: bool
+    causes: bool
+    """Which errors and retries come, by cause; in the file of --log-file, too."""
+
+
+@contextmanager
+def kept_log(path: Path | None) -> Iterator[None]:
+    """What is said while the block runs is kept in the file as well. Raises OSError."""
+    if path is None:
+        yield
+        return
+    from noria.engine.log_file import log_file
+
+    with open(path, "a", opener=open_new):
+        pass  # one that cannot be written to is said before anything begins
+    with log_file(path, "text"):
+        yield
+
+
 @contextmanager
 def shown(
-    root: Path, metrics_address: str | None, silent: bool, *, verbose: bool = False
+    root: Path, metrics_address: str | None, shows_what: Shows
 ) -> Iterator[Callable[[JobStatus], None]]:
     """Where a run's status goes: the terminal, and /metrics."""
     from noria.engine import job
 
     address = metrics_address or job.metrics_address(root) or "off"
-    advice = None if silent else job.advice(root)
+    advice = job.advice(root) if shows_what.messages else None
     with ExitStack() as stack:
         shows: list[Callable[[JobStatus], None]] = []
         if address != "off":
@@ -70,7 +92,7 @@ def shown(
             server = MetricsServer(address)
             stack.callback(server.close)
             shows.append(server.show)
-        if not silent:
+        if shows_what.messages:
             from noria.engine.terminal.progress import Progress
 
             progress = stack.enter_context(Progress(sys.stderr))
@@ -78,11 +100,16 @@ def shown(
                 progress.message(f"job directory {root}, metrics {server.url}")
             if advice is not None:
                 progress.message(advice)
-            shows.append(progress.show)
-            if verbose:
+            if shows_what.progress:
+                shows.append(progress.show)
+            if shows_what.causes:
                 from noria.engine.terminal.troubles import Troubles
 
                 shows.append(Troubles(progress.message).show)
+        if shows_what.causes:
+            from noria.engine.terminal.troubles import Troubles
+
+            shows.append(Troubles(_LOGGER.info).show)
 
         def show_all(status: JobStatus) -> None:
             for show in shows:
@@ -92,38 +119,28 @@ def shown(
 
 
 @contextmanager
-def exit_codes(as_json: bool) -> Iterator[None]:
-    """Turn our errors into one clear line and an exit code."""
+def exit_codes(as_json: bool, *, resumes: bool = True) -> Iterator[None]:
+    """Turn our errors into one clear line and an exit code.
+
+    `resumes` is False for a command that leaves nothing to go on with.
+    """
     try:
         yield
     except NoriaError as error:
-        code = 2 if isinstance(error, NEEDS_A_PERSON) else 3
-        if as_json:
-            with _outliving_its_reader("the error"):
-                _print_error(error.message, error.cause, code)
-        _say(error.message)
-        raise typer.Exit(code) from None
+        _end_with(error, as_json)
     except (typer.Exit, SystemExit):
         raise
     except OSError as error:
         if error.filename is None:
-            _end_unexpectedly(error, as_json)
-        # A hardened container: no home, a root that is read-only, a user without a name.
-        message = (
-            f"cannot use {error.filename}: {error.strerror}; make room or access, or name another"
-        )
-        if as_json:
-            with _outliving_its_reader("the error"):
-                _print_error(message, "configuration", 2)
-        _say(message)
-        raise typer.Exit(2) from None
+            _end_unexpectedly(error, as_json, resumes=resumes)
+        _end_with(unusable_path(error), as_json)
     except Exception as error:  # noqa: BLE001 - whatever it is, the job can be gone on with
-        _end_unexpectedly(error, as_json)
+        _end_unexpectedly(error, as_json, resumes=resumes)
     except KeyboardInterrupt:
         if as_json:
             with _outliving_its_reader("the error"):
                 _print_error("stopped", "asked", 3)
-        _say("stopped; run it again to resume")
+        _say("stopped; run it again to resume" if resumes else "stopped")
         raise typer.Exit(3) from None
 
 
@@ -144,6 +161,7 @@ def exit_code_of(app: typer.Typer) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
+        _name_the_nearest(error)
         wrong = cast(_UsageError, error)
         with _outliving_its_reader("the error"):
             if "--json" in sys.argv:
@@ -155,9 +173,39 @@ def exit_code_of(app: typer.Typer) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _end_unexpectedly(error: Exception, as_json: bool) -> NoReturn:
+def _end_with(error: NoriaError, as_json: bool) -> NoReturn:
+    if as_json:
+        with _outliving_its_reader("the error"):
+            _print_error(error.message, error.cause, error.exit_code)
+    for line in error.lines if isinstance(error, WrongSettings) else [error.message]:
+        _say(line)
+    raise typer.Exit(error.exit_code) from None
+
+
+class _NoSuchOption(_UsageError, Protocol):
+    """What typer raises for an option that there is not."""
+
+    message: str
+    option_name: str
+    possibilities: Sequence[str] | None
+
+
+def _name_the_nearest(error: Exception) -> None:
+    """Let an error about an option that there is not name the one that was probably meant."""
+    if not hasattr(error, "option_name") or not hasattr(error, "possibilities"):
+        return
+    unknown = cast(_NoSuchOption, error)
+    near = get_close_matches(unknown.option_name, unknown.possibilities or (), n=1)
+    unknown.possibilities = None
+    meant = f"; did you mean {near[0]}?" if near else ""
+    unknown.message = f"no such option {unknown.option_name}{meant}"
+
+
+def _end_unexpectedly(error: Exception, as_json: bool, *, resumes: bool) -> NoReturn:
     """Exit with code 3 and a line that names the kind of error and its place, but no value."""
-    message = f"unexpected {type(error).__name__}; the job is as it was; run it again to resume"
+    message = f"unexpected {type(error).__name__}"
+    if resumes:
+        message += "; the job is as it was; run it again to resume"
     if as_json:
         with _outliving_its_reader("the error"):
             _print_error(message, "internal", 3)
@@ -178,8 +226,28 @@ def print_summary(
             show(summary)
 
 
+def print_lines(lines: Iterable[str]) -> bool:
+    """Print what a command finds while it finds it, and flush after each item of `lines`.
+
+    An item may be several lines. If nobody reads any more, no more items are taken, and False is
+    returned. A disk that is full ends the command with exit code 3.
+    """
+    for text in lines:
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            _abandon_if_broken(sys.stdout)
+            return False
+        except OSError as error:
+            _abandon_if_broken(sys.stdout)
+            _say(f"no more could be written ({error.strerror})")
+            raise typer.Exit(3) from None
+    return True
+
+
 def say_unless(silent: bool) -> Callable[[str], None]:
     def say(line: str) -> None:
+        _LOGGER.info("%s", line)
         if not silent:
             _say(line)
 

@@ -16,6 +16,7 @@ def describe(status: JobStatus) -> str:
     """All figures in one plain line."""
     cells = [
         *trouble_cells(status),
+        *bandwidth_cells(status),
         *listing_cells(status),
         *byte_cells(status),
         *object_cells(status),
@@ -75,6 +76,12 @@ def object_cells(status: JobStatus) -> list[str]:
     return cells
 
 
+def last_cells(status: JobStatus) -> list[str]:
+    """What a display with one line left says: the trouble, or the listing, or who is at work."""
+    work = [*bandwidth_cells(status), *worker_cells(status)]
+    return trouble_cells(status) or listing_cells(status) or work
+
+
 def listing_cells(status: JobStatus) -> list[str]:
     """How far reconciling is."""
     if status.phase is not Phase.RECONCILING or not status.listed:
@@ -90,6 +97,15 @@ def trouble_cells(status: JobStatus) -> list[str]:
     ]
 
 
+def bandwidth_cells(status: JobStatus) -> list[str]:
+    """What keeps the job from being faster, if that was asked for."""
+    return [] if status.held_at is None else [held_text(status.held_at)]
+
+
+def held_text(bytes_per_second: float) -> str:
+    return f"held at {size_text(bytes_per_second)}/s by bandwidth"
+
+
 def worker_cells(status: JobStatus) -> list[str]:
     cells = []
     if status.phase in _WORKING:
@@ -98,6 +114,8 @@ def worker_cells(status: JobStatus) -> list[str]:
         cells.append(f"{status.retries_per_second:,.1f} retries/s")
     if status.workers_lost:
         cells.append(f"{status.workers_lost:,} lost")
+    if barred := len(status.barred):
+        cells.append(f"{barred:,} host" + ("s" if barred != 1 else "") + " barred")
     if given_up := status.shards.get("quarantined"):
         cells.append(f"{given_up:,} shards given up")
     if shards := sum(status.shards.values()):

@@ -16,11 +16,10 @@ from noria.engine.terminal.figures import (
     duration_text,
     fit,
     fraction,
-    listing_cells,
+    last_cells,
     object_cells,
     percent_text,
     trouble_cells,
-    worker_cells,
 )
 
 REDRAW_SECONDS: Final = 0.25
@@ -69,8 +68,7 @@ def _panel(status: JobStatus, columns: int) -> Group:
     if status.run_seconds:
         head.append(f"for {duration_text(status.run_seconds)}")
     lines = [Text(fit(head, columns), style="bold", no_wrap=True, overflow="crop")]
-    last = trouble_cells(status) or listing_cells(status) or worker_cells(status)
-    for cells in (byte_cells(status), object_cells(status), last):
+    for cells in (byte_cells(status), object_cells(status), last_cells(status)):
         lines.append(Text(fit(cells, columns), no_wrap=True, overflow="crop"))
     lines[2].highlight_regex(r"[\d,]+ failed", style="bold red")
     if trouble_cells(status):

@@ -172,7 +172,7 @@ class _Writer:
 
 class _LogHandler(logging.Handler):
     def __init__(self, progress: Progress) -> None:
-        super().__init__()
+        super().__init__(logging.WARNING)
         self._progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:

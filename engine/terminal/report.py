@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,13 +16,13 @@ from noria.engine.failures import Failure
 from noria.engine.job import RunReport, VerifyReport
 from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus, Phase
-from noria.engine.terminal.figures import duration_text, size_text
+from noria.engine.terminal.figures import duration_text, held_text, size_text
 from noria.manifests.errors import passing_causes
 
 if TYPE_CHECKING:
     from noria.engine.attribute_look import AttributeLook
 
-_REASONS = {
+REASONS = {
     "folder_stub": "stubs and markers of folders, and empty folders: no bytes to move",
     "not_current": "old versions, snapshots, deleted objects",
     "archived": "in an archive tier: rehydrate them at the source, then plan again",
@@ -35,7 +36,7 @@ _REASONS = {
     "link": 'symbolic links: they are not followed (source.links = "follow" does)',
     "special_file": "sockets, pipes and devices: nothing to move",
 }
-_CHANGES = {
+CHANGES = {
     "metadata_left": "without metadata that the target cannot hold",
     "metadata_mapped": "with metadata in another form",
     "metadata_lowered": "with names of metadata in lower case, as S3 writes all",
@@ -51,17 +52,23 @@ _CHANGES = {
     "retention_left": "without retention or legal hold (target.retention carries them)",
     "encryption_left": "encrypted as the target does by itself (target.encryption sets another)",
 }
-_DAMAGE = {
+DAMAGE = {
     "damaged": "objects at the target have other bytes than were sent",
     "target_missing": "objects are gone from the target",
     "target_changed": "objects at the target are not those that were written",
 }
-_PASSED_OVER = {
+PASSED_OVER = {
     "outside_prefix": "outside the source's prefix",
     "other_container": "in another container",
     "duplicate": "named twice",
     "superseded": "older rows of the same name",
     "not_current": "old versions and snapshots of objects that are here",
+    "filtered_name": "left out by name",
+    "filtered_size": "left out by size",
+    "filtered_age": "left out by age",
+    "filtered_tier": "left out by tier",
+    "filtered_type": "left out by content type",
+    "filtered_tag": "left out by tag",
 }
 
 
@@ -104,17 +111,29 @@ def print_plan(summary: Mapping[str, Any]) -> None:
         + _condition(target)
         + ("" if target["was_empty"] else "; was not empty, so each object is looked for first")
     )
-    if summary["left_out"]:
-        left_out = summary["left_out"].items()
-        rows = [(f"{count:,}", _REASONS.get(reason, reason)) for reason, count in left_out]
-        _print_table(rows, "objects", "left out because")
-    _print_passed_over(summary["passed_over"])
-    _print_attributes(summary["attributes"], summary["objects_to_move"])
+    print_left_out(summary["left_out"])
+    print_passed_over(summary["passed_over"])
+    print_attributes(summary["attributes"], summary["objects_to_move"])
     print(f"manifest digest {summary['digest']}")
     print(f"run it: noria run {summary['directory']}")
 
 
-def _print_attributes(look: Mapping[str, Any], objects: int) -> None:
+def print_left_out(left_out: Mapping[str, int], sizes: Mapping[str, int] | None = None) -> None:
+    """Say which entries do not move, by reason; with their bytes, if those are given."""
+    rows = [
+        (
+            f"{count:,}",
+            *(() if sizes is None else (size_text(sizes[reason]),)),
+            REASONS.get(reason, reason),
+        )
+        for reason, count in left_out.items()
+    ]
+    if rows:
+        columns = ("objects",) if sizes is None else ("objects", "size")
+        _print_table(rows, *columns, "left out because")
+
+
+def print_attributes(look: Mapping[str, Any], objects: int) -> None:
     """Say what becomes of attributes, if anything does."""
     if not look["changes"]:
         return
@@ -125,7 +144,7 @@ def _print_attributes(look: Mapping[str, Any], objects: int) -> None:
         + "ATTRIBUTES.md has what can be done about:"
     )
     for change, count in look["changes"].items():
-        print(f"  {count:,} {_CHANGES.get(change, change)} ({change})")
+        print(f"  {count:,} {CHANGES.get(change, change)} ({change})")
 
 
 def _condition(target: Mapping[str, Any]) -> str:
@@ -156,12 +175,13 @@ def print_run(summary: Mapping[str, Any]) -> None:
         f"{outcomes or 'nothing'}: {size_text(summary['bytes'])} "
         f"in {duration_text(summary['seconds'])}"
     )
+    _print_sent(summary)
     if summary["levels"]:
         levels = ", ".join(f"{count:,} {name}" for name, count in summary["levels"].items())
         print(f"verified: {levels}")
     _print_causes(summary["causes"])
     _print_changes(summary["changes"])
-    _print_passed_over(summary["passed_over"])
+    print_passed_over(summary["passed_over"])
     _print_failures(summary["failures"], summary["failed"])
     passing = sum(count for cause, count in summary["causes"].items() if cause in passing_causes())
     if passing and summary["complete"]:
@@ -177,13 +197,35 @@ def print_run(summary: Mapping[str, Any]) -> None:
         found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
         print(f"NOT reconciled: {found}; see reconcile-differences.parquet in the job directory")
     _print_damage(summary["damaged"], summary["directory"])
-    if summary["open_uploads"]:
-        print(
-            f"{summary['open_uploads']:,} multipart uploads could not be aborted: "
-            f"noria clean {summary['directory']}",
-        )
+    _print_open_uploads(summary)
     print(f"job directory: {summary['directory']}")
     print(f"ran on {summary['interpreter']}")
+
+
+def _print_sent(summary: Mapping[str, Any]) -> None:
+    """Say what was sent, if that is not simply what landed."""
+    at_least = summary["bytes_moved_at_least"]
+    if at_least or summary["bytes_moved"] > summary["bytes"]:
+        print(
+            f"sent: {'at least ' if at_least else ''}{size_text(summary['bytes_moved'])}, what was "
+            "sent again included"
+        )
+
+
+def _print_open_uploads(summary: Mapping[str, Any]) -> None:
+    unclaimed = summary["unclaimed_uploads"]
+    refused = (summary["open_uploads"] or 0) - unclaimed
+    if refused:
+        print(
+            f"{refused:,} multipart uploads could not be aborted: noria clean "
+            f"{summary['directory']}",
+        )
+    if unclaimed:
+        print(
+            f"{unclaimed:,} multipart uploads are open on names of this job, younger than it, and "
+            "not in its journals: its own most likely, unless something else writes these names; "
+            f"noria clean {summary['directory']} --unclaimed aborts them"
+        )
 
 
 def status_summary(status: JobStatus, failures: list[Failure], root: Path) -> dict[str, Any]:
@@ -191,6 +233,8 @@ def status_summary(status: JobStatus, failures: list[Failure], root: Path) -> di
     del values["metrics"]
     values["failed"] = status.failed
     values["silent_seconds"] = status.silent_seconds
+    values["held_at"] = status.held_at
+    values["barred"] = status.barred
     values["failures"] = [asdict(failure) for failure in failures]
     return values
 
@@ -213,6 +257,9 @@ def print_status(summary: Mapping[str, Any]) -> None:
         print(f"{summary['listed']:,} listed at the target so far, {rate:,.0f} a second")
     for store, seconds in summary["silent_seconds"].items():
         print(f"the {store} has not answered for {duration_text(seconds)}: workers wait for it")
+    for host, reason in summary["barred"].items():
+        rests = "rests" if summary["phase"].has_driver else "rested at the end"
+        print(f"host {host} {rests}: {reason}")
     if summary["workers"]:
         eta = summary["eta_seconds"]
         print(
@@ -220,10 +267,13 @@ def print_status(summary: Mapping[str, Any]) -> None:
             f"{summary['objects_per_second']:,.0f} objects/s, {summary['workers']} workers, "
             f"ETA {'unknown' if eta is None else duration_text(eta)}"
         )
+    if summary["held_at"] is not None:
+        print(held_text(summary["held_at"]))
     if summary["interpreter"]:
         print(f"on {summary['interpreter']}")
     _print_causes(summary["causes"])
     _print_changes(summary["changes"])
+    print_passed_over(summary["passed_over"])
     _print_failures(summary["failures"], summary["failed"])
     if summary["differences"]:
         found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
@@ -231,9 +281,47 @@ def print_status(summary: Mapping[str, Any]) -> None:
     _print_damage(summary["damaged"], summary["directory"])
 
 
+def print_status_by_host(summary: Mapping[str, Any]) -> None:
+    """The status, then each host on a line, and below the causes of its errors."""
+    print_status(summary)
+    hosts = {name: summary["hosts"][name] for name in sorted(summary["hosts"], key=_in_order)}
+    if not hosts:
+        print("no host is known: no worker has come up yet")
+        return
+    rows = [("workers", "lost", "rate", "objects", "errors", "retries", "host")]
+    rows += [
+        (
+            f"{host['workers']:,}",
+            f"{host['workers_lost']:,}",
+            f"{size_text(host['bytes_per_second'])}/s",
+            f"{host['objects']:,}",
+            f"{sum(host['errors'].values()):,}",
+            f"{sum(host['retries'].values()):,}",
+            name + ("" if host["barred"] is None else " (barred)"),
+        )
+        for name, host in hosts.items()
+    ]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for *figures, name in rows:
+        # Names come last and whole: those of pods are long, and differ in their last letters.
+        cells = (cell.rjust(width) for cell, width in zip(figures, widths, strict=False))
+        print("  ".join([*cells, name]))
+    for name, host in hosts.items():
+        if host["errors"]:
+            causes = sorted(host["errors"].items(), key=lambda pair: (-pair[1], pair[0]))
+            print(
+                f"errors of {name}: " + ", ".join(f"{count:,} {cause}" for cause, count in causes)
+            )
+
+
+def _in_order(name: str) -> tuple[tuple[str, int], ...]:
+    """For sorting: node-2 comes before node-10."""
+    return tuple((text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d{0,18})", name))
+
+
 def _print_damage(damaged: Mapping[str, int], directory: str) -> None:
     for cause, count in damaged.items():
-        print(f"DAMAGED: {count:,} {_DAMAGE.get(cause, '')} ({cause})")
+        print(f"DAMAGED: {count:,} {DAMAGE.get(cause, '')} ({cause})")
     if damaged:
         print(f"found by `noria verify`; send them again: noria retry {directory}")
 
@@ -294,19 +382,18 @@ def print_clean(summary: Mapping[str, Any]) -> None:
 
 def _print_causes(causes: Mapping[str, int]) -> None:
     for cause, count in causes.items():
-        print(f"  {count:,} {cause}: {_REASONS.get(cause, 'see failures.parquet')}")
+        print(f"  {count:,} {cause}: {REASONS.get(cause, 'see failures.parquet')}")
 
 
 def _print_changes(changes: Mapping[str, int]) -> None:
     for change, count in changes.items():
-        print(f"  {count:,} landed {_CHANGES.get(change, change)} ({change})")
+        print(f"  {count:,} landed {CHANGES.get(change, change)} ({change})")
 
 
-def _print_passed_over(passed_over: Mapping[str, int]) -> None:
+def print_passed_over(passed_over: Mapping[str, int]) -> None:
+    """Say which entries of the inventory are no part of the job, if there are any."""
     if passed_over:
-        found = ", ".join(
-            f"{count:,} {_PASSED_OVER[cause]}" for cause, count in passed_over.items()
-        )
+        found = ", ".join(f"{count:,} {PASSED_OVER[cause]}" for cause, count in passed_over.items())
         print(f"passed over, not part of the job: {found}")
 
 

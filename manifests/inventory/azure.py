@@ -7,8 +7,10 @@ Format and checks as in https://learn.microsoft.com/azure/storage/blobs/blob-inv
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -39,10 +41,13 @@ from noria.manifests.inventory.files import (
     check_data_files,
     open_file,
     read_manifest,
+    seekable_files,
 )
 from noria.manifests.inventory.report import ReportSummary
-from noria.manifests.inventory.rows import ReportRows, fold, parquet_rows
+from noria.manifests.inventory.rows import LazyRows, ReportRows, fold, parquet_rows
+from noria.manifests.memory import row_threads
 from noria.manifests.schema import INVENTORY_SCHEMA
+from noria.manifests.side_by_side import side_by_side
 
 FIELDS = frozenset(
     fold(name)
@@ -105,20 +110,22 @@ class AzureInventory:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """See InventoryReport. Rows of other containers are left out, and counted."""
         self.summary.restart()
-        for file in self.data_files:
-            for rows in self._rows(file):
-                batch = _inventory_batch(rows, self.filters)
+        convert = partial(_inventory_batch, filters=self.filters)
+        with closing(side_by_side(convert, self._rows(), threads=row_threads())) as batches:
+            for batch in batches:
                 self.summary.count(batch)
                 kept = self.summary.keep_prefix(self._in_container(batch), self.prefix)
                 if kept.num_rows:
                     yield kept
         self._compare_sums()
 
-    def _rows(self, file: DataFile) -> Iterator[ReportRows]:
-        with open_file(self.files, file.name) as stream:
-            if self.parquet:
-                yield from parquet_rows(stream, file.name, wanted=FIELDS)
-            else:
+    def _rows(self) -> Iterator[LazyRows]:
+        if self.parquet:
+            for name, stream in seekable_files(self.files, self.data_files):
+                yield from parquet_rows(stream, name, wanted=FIELDS)
+            return
+        for file in self.data_files:
+            with open_file(self.files, file.name) as stream:
                 checked = CheckedStream(stream, file)
                 text = PlainText(checked, file.name)
                 yield from csv_rows(text, file.name, wanted=FIELDS, names=None)
@@ -127,7 +134,8 @@ class AzureInventory:
     def _in_container(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The rows of the container, with names that no longer begin with it."""
         start = f"{self.container}/"
-        inside = batch.filter(pc.starts_with(batch.column("key"), start))
+        is_inside = pc.starts_with(batch.column("key"), start)
+        inside = batch if pc.all(is_inside).as_py() else batch.filter(is_inside)
         self.summary.other_container_rows += batch.num_rows - inside.num_rows
         names = pc.binary_slice(inside.column("key").cast(pa.binary()), len(start), FAR)
         return inside.set_column(0, INVENTORY_SCHEMA.field("key"), names.cast(pa.string()))
@@ -209,8 +217,9 @@ def _moment(manifest: ReportManifest, step: str) -> datetime:
     raise manifest.refuse(f"{step} is not a date and time with its zone")
 
 
-def _inventory_batch(rows: ReportRows, filters: frozenset[str]) -> pa.RecordBatch:
+def _inventory_batch(lazy: LazyRows, *, filters: frozenset[str]) -> pa.RecordBatch:
     """The rows in INVENTORY_SCHEMA; `key` still begins with the container."""
+    rows = lazy()
     for name in filters:
         for needed in FIELDS_OF_FILTER[name]:
             required(rows, needed)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from noria.manifests.errors import InventoryError
-from noria.manifests.inventory.rows import ReportRows, folded_names
+from noria.manifests.inventory.rows import LazyRows, ReportRows, folded_names
 
 BLOCK_BYTES = 8 * 1024 * 1024
 """Text read at a time: some 40,000 rows of 200 bytes."""
@@ -71,7 +71,7 @@ def text_blocks(source: TextSource, file: str, *, quoted: bool) -> Iterator[Text
 
 def csv_rows(
     source: TextSource, file: str, *, wanted: frozenset[str], names: Sequence[str] | None
-) -> Iterator[ReportRows]:
+) -> Iterator[LazyRows]:
     """The records of a CSV file (RFC 4180, UTF-8); empty fields are null, empty lines are nothing.
 
     `names` are the columns; None if the file's first record names them. Only columns whose folded
@@ -82,7 +82,7 @@ def csv_rows(
         if columns is None:
             columns, block = _split_header(block, file, wanted)
         if _has_records(block):
-            yield _parse_block(block, file, columns, wanted)
+            yield partial(_parse_block, block, file, columns, wanted)
     if columns is None:
         raise InventoryError(f"{file}, line 1: the file has no header")
 

@@ -14,16 +14,22 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
+import pyarrow as pa
+
 from noria.manifests.errors import InventoryError
+from noria.manifests.side_by_side import side_by_side
 
 MANIFEST_BYTES_LIMIT = 64 * 1024 * 1024
 """Manifests of known reports stay below 1 MiB; 64 MiB names some 400,000 data files."""
 READ_BYTES = 1024 * 1024
+WHOLE_BYTES = 64 * 1024 * 1024
+"""Columnar files up to this size are read whole; three are held at most."""
 MD5_BYTES = 16
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -199,6 +205,38 @@ class CheckedStream:
             raise InventoryError(f"{file.name}: read {self._bytes} bytes, not {file.size}")
         if file.md5 is not None and self._md5.digest() != file.md5:
             raise InventoryError(f"{file.name}: does not have the MD5 that the manifest states")
+
+
+def seekable_files(
+    files: ReportFiles, listed: Iterable[DataFile]
+) -> Iterator[tuple[str, BinaryIO]]:
+    """Each file with its name, to be read from any place, once its bytes are as stated.
+
+    A file of up to WHOLE_BYTES is read once, whole, while the one before is used. For a larger one
+    the sum takes a pass of its own, and so its size is all that is known of it if it has no MD5.
+    """
+    listed = tuple(listed)
+    with closing(side_by_side(partial(_read_small, files), listed, threads=1)) as read:
+        for file, data in zip(listed, read, strict=True):
+            if data is not None:
+                yield file.name, pa.BufferReader(data)
+                continue
+            with open_file(files, file.name) as stream:
+                if file.md5 is not None:
+                    CheckedStream(stream, file).finish()
+                    stream.seek(0)
+                yield file.name, stream
+
+
+def _read_small(files: ReportFiles, file: DataFile) -> bytes | None:
+    """The file's bytes; None if there are too many to hold."""
+    if file.size > WHOLE_BYTES:
+        return None
+    with open_file(files, file.name) as stream:
+        checked = CheckedStream(stream, file)
+        data = b"".join(iter(checked.read, b""))
+        checked.finish()
+    return data
 
 
 class PlainText:

@@ -55,7 +55,8 @@ class ReportSummary:
 
     def keep_prefix(self, batch: pa.RecordBatch, prefix: str) -> pa.RecordBatch:
         """The rows whose key begins with `prefix`, counted."""
-        kept = batch.filter(pc.starts_with(batch.column("key"), prefix)) if prefix else batch
+        below = pc.starts_with(batch.column("key"), prefix)
+        kept = batch if pc.all(below).as_py() else batch.filter(below)
         self.kept_rows += kept.num_rows
         self.other_prefix_rows += batch.num_rows - kept.num_rows
         return kept
@@ -80,7 +81,8 @@ class InventoryReport(Protocol):
 
         Duplicates stay. Raises InventoryError, with file and line, for anything that cannot be
         trusted. Sums over whole files are compared at their end: no row may be used before the last
-        one is read. Memory holds a block of text, a batch of Parquet or a stripe of ORC. A repeat
-        reads the files again.
+        one is read. Rows are taken apart on threads of their own. Memory holds, for each, a block
+        of text, a batch of Parquet or a stripe of ORC, and up to three small columnar files. A
+        repeat reads the files again.
         """
         ...

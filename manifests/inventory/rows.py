@@ -33,6 +33,10 @@ class ReportRows:
         return InventoryError(f"{self.file}, {self.place(row)}: {what}")
 
 
+LazyRows = Callable[[], ReportRows]
+"""Rows whose text may have to be parsed yet, on any thread. Raises InventoryError."""
+
+
 def fold(name: str) -> str:
     """One spelling for a column: `Last-Modified`, `LastModified` and `last_modified` agree."""
     return name.lower().replace("-", "").replace("_", "")
@@ -65,12 +69,12 @@ ColumnarFile = tuple[Sequence[str], Callable[[list[str]], Iterator[pa.RecordBatc
 """The names of all columns, and how to read some of them."""
 
 
-def parquet_rows(stream: BinaryIO, file: str, *, wanted: frozenset[str]) -> Iterator[ReportRows]:
+def parquet_rows(stream: BinaryIO, file: str, *, wanted: frozenset[str]) -> Iterator[LazyRows]:
     """The rows of a Parquet file, in batches within its row groups."""
     return _columnar_rows(partial(_open_parquet, stream), file, wanted)
 
 
-def orc_rows(stream: BinaryIO, file: str, *, wanted: frozenset[str]) -> Iterator[ReportRows]:
+def orc_rows(stream: BinaryIO, file: str, *, wanted: frozenset[str]) -> Iterator[LazyRows]:
     """The rows of an ORC file; a stripe is the least that is read at once."""
     return _columnar_rows(partial(_open_orc, stream), file, wanted)
 
@@ -96,13 +100,14 @@ def _open_orc(stream: BinaryIO) -> ColumnarFile:
 
 def _columnar_rows(
     opened: Callable[[], ColumnarFile], file: str, wanted: frozenset[str]
-) -> Iterator[ReportRows]:
+) -> Iterator[LazyRows]:
     row = 1
     try:
         names, batches = opened()
         folded = dict(zip(names, folded_names(names, file, wanted), strict=True))
         for batch in batches([name for name in names if folded[name] in wanted]):
-            yield ReportRows(
+            yield partial(
+                ReportRows,
                 file=file,
                 columns={folded[name]: batch.column(name) for name in batch.schema.names},
                 count=batch.num_rows,

@@ -7,8 +7,10 @@ storage-inventory-location.html. Reports are eventually consistent: a recent obj
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,9 +39,12 @@ from noria.manifests.inventory.files import (
     open_file,
     parse_md5,
     read_manifest,
+    seekable_files,
 )
 from noria.manifests.inventory.report import ReportSummary
-from noria.manifests.inventory.rows import ReportRows, fold, orc_rows, parquet_rows
+from noria.manifests.inventory.rows import LazyRows, ReportRows, fold, orc_rows, parquet_rows
+from noria.manifests.memory import row_threads
+from noria.manifests.side_by_side import side_by_side
 
 FIELDS = frozenset(
     fold(name)
@@ -85,28 +90,28 @@ class S3Inventory:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """See InventoryReport. A row of another bucket is refused: a report has one bucket."""
         self.summary.restart()
-        for file in self.data_files:
-            for rows in self._rows(file):
-                batch = _inventory_batch(rows, self.bucket, url_encoded=self.file_format == "csv")
+        convert = partial(
+            _inventory_batch, bucket=self.bucket, url_encoded=self.file_format == "csv"
+        )
+        with closing(side_by_side(convert, self._rows(), threads=row_threads())) as batches:
+            for batch in batches:
                 self.summary.count(batch)
                 kept = self.summary.keep_prefix(batch, self.prefix)
                 if kept.num_rows:
                     yield kept
 
-    def _rows(self, file: DataFile) -> Iterator[ReportRows]:
-        name = file.name
-        with open_file(self.files, name) as stream:
-            checked = CheckedStream(stream, file)
-            if self.file_format == "csv":
-                text = PlainText(checked, name)
-                yield from csv_rows(text, name, wanted=FIELDS, names=self.csv_columns)
-                checked.finish()
-                return
-            # These are read from their end, so the sum takes a pass of its own.
-            checked.finish()
-            stream.seek(0)
+    def _rows(self) -> Iterator[LazyRows]:
+        if self.file_format != "csv":
             columnar = parquet_rows if self.file_format == "parquet" else orc_rows
-            yield from columnar(stream, name, wanted=FIELDS)
+            for name, stream in seekable_files(self.files, self.data_files):
+                yield from columnar(stream, name, wanted=FIELDS)
+            return
+        for file in self.data_files:
+            with open_file(self.files, file.name) as stream:
+                checked = CheckedStream(stream, file)
+                text = PlainText(checked, file.name)
+                yield from csv_rows(text, file.name, wanted=FIELDS, names=self.csv_columns)
+                checked.finish()
 
 
 def open_s3_inventory(files: ReportFiles, name: str, *, bucket: str, prefix: str) -> S3Inventory:
@@ -149,7 +154,8 @@ def _created(manifest: ReportManifest) -> datetime:
         raise manifest.refuse("creationTimestamp is not a time in milliseconds") from None
 
 
-def _inventory_batch(rows: ReportRows, bucket: str, *, url_encoded: bool) -> pa.RecordBatch:
+def _inventory_batch(lazy: LazyRows, *, bucket: str, url_encoded: bool) -> pa.RecordBatch:
+    rows = lazy()
     required(rows, "Bucket")
     other = pc.index(pc.fill_null(pc.equal(texts(rows, "Bucket"), bucket), False), False).as_py()
     if other >= 0:

@@ -3,11 +3,12 @@
     job.json                                   what was asked; the job's id; no secret
     manifest/                                  the frozen manifest (manifests/manifest/freeze.py)
     epochs/0000000001.json                     one for each driver that ever held the job
+    epochs/0000000001-workers.json             its workers may still write (manifests/job/fence.py)
     uploads/SHARD/GENERATION.json              the multipart upload that a PARTS shard feeds
-    journal/SHARD/ATTEMPT.journal              what an attempt has done so far, appended; dropped
-                                               when the shard is settled
+    journal/SHARD/, journal/workers/           what attempts have done so far, appended; dropped
+                                               when the shard is settled (worker_journals.py)
     results/SHARD/KIND-FIRST-ATTEMPT.parquet   receipts or part records of one lease
-    sealed/SHARD/KIND-GENERATION-FIRST.json    names the one result that counts
+    sealed/...                                 which results count (manifests/job/seals.py)
     superseded/ATTEMPT/...                     seals taken back: their failures are tried again
     verified/EPOCH/                            results and seals of a later verification
     status.json, verify-status.json            caches for people and metrics, replaced every second
@@ -17,11 +18,18 @@
     pseudonyms.key                             makes the names that reports show instead of keys
     driver.lock                                held by the living driver
 
+A thousand shards share a folder, so that none has more than ten thousand entries: results/SHARD is
+results/00012/00012345. Earlier editions had no folder in between, and their jobs are read as well.
+
 Folders are 0700 and files 0600, or a group's too (manifests/access.py).
 
-Everything but journals, caches and reports is written once, put-if-absent, and flushed to disk
-before its name appears: a reader sees a whole file or none. A full or failing disk is a
-JobDirectoryError, raised before the next side effect.
+Everything but journals, caches and reports is written once, and flushed to disk before its name
+appears: a reader sees a whole file or none. Most names are one writer's alone; where several may
+write one name, the first counts (write_once). A full or failing disk is a JobDirectoryError, raised
+before the next side effect.
+
+What is asked of the file system is what network file systems have: renames that are atomic, and
+that do not put a folder in the place of one that is not empty; flock; fsync. No hard links.
 """
 
 from __future__ import annotations
@@ -51,6 +59,9 @@ EPOCHS_MAX = 2**63 // ATTEMPTS_PER_EPOCH - 1
 """Attempts are stored as int64."""
 _EPOCH = re.compile(r"epochs/([0-9]{10})\.json")
 
+SHARDS_TOGETHER = 1_000
+"""Shards that share a folder."""
+JOURNALS = "journal"
 _KEEP = ".keep"
 LOCK_FILE = "driver.lock"
 LOOKED_AT_SECONDS = 10.0
@@ -72,33 +83,32 @@ class JobDirectory:
     def check_place(root: Path) -> None:
         """See that a job directory at root could be what it has to be; leaves nothing there.
 
-        What exists of the path is tried: a file is made, flushed, locked, and linked to a second
-        name. Some network file systems cannot do that. Raises ConfigurationError.
+        What exists of the path is tried: a file is made, flushed and locked, and a folder is
+        renamed. Some network file systems cannot do that. Raises ConfigurationError.
         """
         place = next(each for each in (root, *root.absolute().parents) if each.exists())
         scratch = place / f".noria-place-{secrets.token_hex(8)}"
         what = "files"
         try:
-            with open(scratch, "xb", opener=open_new) as file:
+            scratch.mkdir(PRIVATE)
+            with open(scratch / "file", "xb", opener=open_new) as file:
                 os.fsync(file.fileno())
                 what = "locks (flock)"
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                what = "hard links"
-                os.link(scratch, scratch.with_suffix(".link"))
+            what = "folders whose renames are safe"
+            _try_renames(scratch)
         except OSError as error:
             raise ConfigurationError(
                 f"a job directory cannot be at {root}: {what} cannot be made there "
                 f"({error.strerror}); name one on another file system"
             ) from error
         finally:
-            for left in (scratch, scratch.with_suffix(".link")):
-                with contextlib.suppress(OSError):
-                    left.unlink()
+            shutil.rmtree(scratch, ignore_errors=True)
 
     @classmethod
     def create(cls, root: Path, job: dict[str, Any]) -> JobDirectory:
         """Make a new job directory. Raises JobDirectoryError if there is another job."""
-        with _disk_errors(root):
+        with disk_errors(root):
             root.mkdir(PRIVATE, parents=True, exist_ok=True)
         directory = cls(root)
         written = directory.write_once("job.json", _json({"schema": SCHEMA_VERSION, **job}))
@@ -148,7 +158,7 @@ class JobDirectory:
         """Make the directory hold no job, unless its plan is frozen. May be repeated."""
         if self.manifest_path.exists():
             return
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             (self.root / "job.json").unlink(missing_ok=True)
             _flush_directory(self.root)
 
@@ -169,89 +179,140 @@ class JobDirectory:
             raise _disk_error(self.root, error) from error
 
     def write_once(self, name: str, data: bytes) -> bool:
-        """Durable put-if-absent. True if this call wrote the file, False if it was there."""
+        """Durable put-if-absent. True if this call wrote the file, False if it was there.
+
+        Writers may be on any machine, and may end at any line. One is elected: a folder that holds
+        its content is renamed to `ballot`, which fails while that holds another. What was elected
+        gets the name of the file, by whoever sees it there first; so nobody waits for a dead
+        writer. It leaves the ballot by becoming the file. Whatever is elected later finds the file
+        there, and is withdrawn.
+        """
         target = self.root / name
-        with _disk_errors(self.root):
-            make_folders(target.parent)
-            scratch = _write_scratch(target, data)
+        ballot = target.with_name(f".{target.name}.ballot")
+        mine = secrets.token_hex(16)
+        candidate = target.with_name(f".{target.name}.{mine}")
+        with disk_errors(self.root):
+            make_folders(candidate)
             try:
-                os.link(scratch, target)
-            except FileExistsError:
-                return False
+                _write_flushed(candidate / mine, data)
+                won = _is_elected(candidate, ballot)
+                elected = _listed(ballot)
             finally:
-                scratch.unlink()
+                # A change of our own, after which a client of NFS looks again at what is there.
+                shutil.rmtree(candidate, ignore_errors=True)
+            for each in elected:
+                with contextlib.suppress(FileNotFoundError):  # it has become the file
+                    if not target.exists():
+                        os.rename(ballot / each, target)
+                    elif each == mine:
+                        (ballot / each).unlink()
+                        won = False
+            with contextlib.suppress(OSError):  # gone, or not empty again
+                ballot.rmdir()
             _flush_directory(target.parent)
-        return True
+        return won
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a small file, durably; nobody else writes that name, or only the same."""
+        target = self.root / name
+        with disk_errors(self.root):
+            make_folders(target.parent)
+            os.replace(_write_scratch(target, data), target)
+            _flush_directory(target.parent)
 
     def publish(self, scratch: Path, name: str) -> None:
-        """Give a finished scratch file its name, durably; no other attempt uses that name."""
+        """Give a finished scratch file its name, durably; no other attempt uses that name.
+
+        The scratch file may lie on another file system.
+        """
         target = self.root / name
-        with _disk_errors(self.root):
-            descriptor = os.open(scratch, os.O_RDONLY)
-            try:
-                settle_mode(descriptor, file_mode(self.root))
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        with disk_errors(self.root):
             make_folders(target.parent)
-            os.replace(scratch, target)
+            try:
+                _flush_file(scratch, file_mode(self.root))
+                os.replace(scratch, target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+                try:
+                    shutil.copyfile(scratch, beside)
+                    _flush_file(beside, file_mode(self.root))
+                    os.replace(beside, target)
+                finally:
+                    beside.unlink(missing_ok=True)
+                scratch.unlink()
             _flush_directory(target.parent)
 
     def replace(self, name: str, data: bytes) -> None:
         """Put a cache or report in place of the last one; a reader sees the old or the new one."""
         target = self.root / name
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             make_folders(target.parent)
             os.replace(_write_scratch(target, data), target)
 
-    def supersede(self, name: str, attempt: int) -> None:
-        """Move a file out of the way, durably: it does not count any more."""
-        target = self.root / f"superseded/{attempt:018d}/{name}"
-        with _disk_errors(self.root):
-            make_folders(target.parent)
-            os.replace(self.root / name, target)
-            _flush_directory(target.parent)
+    def remove(self, name: str) -> None:
+        """Remove a file, durably; one that is not there is no error."""
+        with disk_errors(self.root):
+            (self.root / name).unlink(missing_ok=True)
             _flush_directory((self.root / name).parent)
+
+    def discard(self, name: str) -> None:
+        """Remove a file that nobody needs any more, or a folder if it is empty.
+
+        What a failing disk or a kill leaves does no harm.
+        """
+        place = self.root / name
+        with contextlib.suppress(OSError):
+            try:
+                place.unlink()
+            except IsADirectoryError:
+                place.rmdir()
+
+    def folders(self, directory: str) -> list[str]:
+        """Names of the folders right below a directory of this job, in order."""
+        return [name for name, is_folder in self._entries(directory) if is_folder]
 
     def names(self, directory: str) -> Iterator[str]:
         """Names below a directory of this job, in order, without scratch files."""
+        for name, is_folder in self._entries(directory):
+            if is_folder:
+                yield from self.names(name)
+            else:
+                yield name
+
+    def _entries(self, directory: str) -> list[tuple[str, bool]]:
+        """What is right below a directory, in order, and whether it is a folder."""
         try:
-            entries = sorted(os.scandir(self.root / directory), key=lambda entry: entry.name)
+            with os.scandir(self.root / directory) as found:
+                shown = [each for each in found if not each.name.startswith(".")]
         except (FileNotFoundError, NotADirectoryError):
-            return
+            return []
         except OSError as error:
             raise _disk_error(self.root, error) from error
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from self.names(f"{directory}/{entry.name}")
-            else:
-                yield f"{directory}/{entry.name}"
+        return sorted((f"{directory}/{each.name}", each.is_dir()) for each in shown)
 
     def journal(self, shard: int, attempt: int) -> JournalFile:
-        """The journal of one attempt, to append to."""
+        """A journal of one attempt alone, to append to."""
         return JournalFile(self.root / journal_name(shard, attempt))
 
-    def journals(self, shard: int) -> Iterator[bytes]:
-        """The content of all journals of a shard, oldest attempt first."""
-        for name in self.names(f"journal/{shard:08d}"):
-            data = self.read(name)
-            if data is not None:
-                yield data
-
-    def keep_journals(self, shard: int) -> None:
-        """Have drop_journal() leave this shard alone: its journals know of uploads left open."""
-        with _disk_errors(self.root):
-            place = self.root / f"journal/{shard:08d}" / _KEEP
+    def note(self, name: str) -> None:
+        """Make an empty file, durably; one that is there stays as it is."""
+        place = self.root / name
+        with disk_errors(self.root):
             make_folders(place.parent)
             open(place, "ab", opener=open_new).close()
+            _flush_directory(place.parent)
+
+    def keep_journals(self, shard: int) -> None:
+        """Have drop_journal() leave this shard alone: its journals may know of open uploads."""
+        self.note(f"{shard_folder(JOURNALS, shard)}/{_KEEP}")
 
     def drop_journal(self, shard: int) -> None:
         """Forget a shard's journals once seals cover it."""
-        if (self.root / f"journal/{shard:08d}" / _KEEP).exists():
-            return
-        shutil.rmtree(self.root / f"journal/{shard:08d}", ignore_errors=True)
+        for folder in journal_folders(shard):
+            if not (self.root / folder / _KEEP).exists():
+                shutil.rmtree(self.root / folder, ignore_errors=True)
 
     def is_held(self, seen_seconds: float | None) -> bool:
         """Whether a driver lives; `seen_seconds` is how long ago one was last heard of.
@@ -292,7 +353,7 @@ class DriverHold:
     """
 
     def __init__(self, directory: JobDirectory) -> None:
-        with _disk_errors(directory.root):
+        with disk_errors(directory.root):
             self._file = open(directory.root / LOCK_FILE, "a+b", opener=open_new)  # noqa: SIM115
         try:
             _lock(self._file)
@@ -341,14 +402,22 @@ class DriverHold:
 
 
 class JournalFile:
-    """An append-only file, made by the first append(), which returns once the bytes are on disk."""
+    """An append-only file, made by the first append(), which returns once the bytes are on disk.
+
+    After an append that failed, every other one fails: a reader goes no further than what it left.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self._is_whole = True
 
     def append(self, data: bytes) -> None:
-        with _disk_errors(self._path.parent):
+        """Raises JobDirectoryError, also if the file was dropped."""
+        if not self._is_whole:
+            raise JobDirectoryError(f"{self._path} could not be written earlier; run again")
+        self._is_whole = False
+        with disk_errors(self._path.parent):
             if self._descriptor is None:
                 make_folders(self._path.parent)
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
@@ -356,17 +425,21 @@ class JournalFile:
                 _flush_directory(self._path.parent)
             if os.fstat(self._descriptor).st_nlink == 0:
                 raise JobDirectoryError(
-                    f"{self._path.name} was dropped: its shard is settled, and this attempt is over"
+                    f"{self._path.name} was dropped: what this attempt does counts no more"
                 )
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             os.fdatasync(self._descriptor)
+        self._is_whole = True
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """May be repeated. What append() has returned for is on disk, whatever closing says."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            # Also if it fails the number is free, and may be another file's at once.
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
 def _lock(file: BinaryIO) -> None:
@@ -388,12 +461,23 @@ def _lock(file: BinaryIO) -> None:
             return
 
 
+def shard_folder(area: str, shard: int) -> str:
+    """The folder of a shard below an area of the job, such as results."""
+    return f"{area}/{shard // SHARDS_TOGETHER:05d}/{shard:08d}"
+
+
+def flat_shard_folder(area: str, shard: int) -> str:
+    """Where jobs of earlier editions have it."""
+    return f"{area}/{shard:08d}"
+
+
+def journal_folders(shard: int) -> tuple[str, str]:
+    """Where a shard's journals are; those of earlier editions first."""
+    return flat_shard_folder(JOURNALS, shard), shard_folder(JOURNALS, shard)
+
+
 def journal_name(shard: int, attempt: int) -> str:
-    return f"journal/{shard:08d}/{attempt:018d}.journal"
-
-
-def upload_name(shard: int, generation: int) -> str:
-    return f"uploads/{shard:08d}/{generation:06d}.json"
+    return f"{shard_folder(JOURNALS, shard)}/{attempt:018d}.journal"
 
 
 def _json(value: dict[str, Any]) -> bytes:
@@ -401,16 +485,61 @@ def _json(value: dict[str, Any]) -> bytes:
 
 
 def _write_scratch(target: Path, data: bytes) -> Path:
-    scratch = target.with_name(f".{target.name}.{os.getpid()}.{time.monotonic_ns()}")
+    scratch = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        with open(scratch, "wb", opener=open_new) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_flushed(scratch, data)
     except OSError:
         scratch.unlink(missing_ok=True)
         raise
     return scratch
+
+
+def _write_flushed(path: Path, data: bytes) -> None:
+    with open(path, "wb", opener=open_new) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_file(path: Path, mode: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        settle_mode(descriptor, mode)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_elected(candidate: Path, ballot: Path) -> bool:
+    """Whether a folder that is not empty got the name of the ballot."""
+    try:
+        os.rename(candidate, ballot)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _try_renames(place: Path) -> None:
+    """See that folders can be renamed, but not to the name of one that is not empty.
+
+    Raises OSError.
+    """
+    for name in ("first", "second"):
+        (place / name).mkdir(PRIVATE)
+        (place / name / name).touch()
+    if not _is_elected(place / "first", place / "ballot"):
+        raise OSError(errno.ENOTSUP, "a new name is taken")
+    if _is_elected(place / "second", place / "ballot"):
+        raise OSError(errno.ENOTSUP, "one replaces another")
 
 
 def _flush_directory(directory: Path) -> None:
@@ -429,7 +558,8 @@ def _disk_error(root: Path, error: OSError) -> JobDirectoryError:
 
 
 @contextlib.contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def disk_errors(root: Path) -> Iterator[None]:
+    """Raise JobDirectoryError for what the file system of a job directory refuses in the block."""
     try:
         yield
     except OSError as error:

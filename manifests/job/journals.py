@@ -1,31 +1,54 @@
 """Journals: what an attempt at a shard has done so far, written as it happens and read by the next.
 
 A journal is a file of records, each `CRC32 LENGTH` in hex, a line feed, the payload, a line feed.
-The payload is either JSON, for the few things that are said one at a time (a multipart upload was
-opened, a part acknowledged, an upload abandoned, rows are to be tried again), or an Arrow IPC
-stream of receipts: those are many, and are written a batch at a time.
+In the journal of a worker (worker_journals.py) ` SHARD ATTEMPT CRC32` follows the length, the CRC32
+of the line up to there, so that records of others are passed over unread. What a payload is, its
+first bytes tell:
+
+    [              JSON, for what is said one at a time: a multipart upload was opened, a part
+                   acknowledged, an upload abandoned, rows are to be tried again
+    receipts       many receipts, as an Arrow record batch of RECEIPT_SCHEMA
+    zstd's magic   a batch: records like these, one after the other, compressed
+    else           an Arrow IPC stream of receipts, as earlier versions of Noria wrote them
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.manifests.errors import passing_causes
-from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.directory import JobDirectory, disk_errors
 from noria.manifests.job.receipts import failed_for, receipt_batch, with_all_columns
+from noria.manifests.job.worker_journals import open_all_journals, open_journals
 from noria.manifests.model import PartRecord, Receipt, Upload
 from noria.manifests.schema import RECEIPT_SCHEMA
 from noria.manifests.strict_json import from_json
 
 Record: TypeAlias = pa.Table | tuple[str, dict[str, Any]]
 """Receipts, or the kind of a JSON record and its values."""
+
+_RECEIPTS: Final = b"receipts\n"
+"""Other columns than those of RECEIPT_SCHEMA now will need another word."""
+_ZSTD: Final = bytes.fromhex("28b52ffd")
+_HEAD_BYTES_MAX: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierUpload:
+    """An upload that an earlier attempt has opened and not abandoned."""
+
+    upload: Upload
+    parts: dict[int, PartRecord]
+    """Part number -> what the target acknowledged."""
 
 
 @dataclass(slots=True)
@@ -39,6 +62,13 @@ class JournalState:
     parts: dict[str, dict[int, PartRecord]] = field(default_factory=dict)
     """Upload id -> part number -> what the target acknowledged."""
 
+    def earlier_uploads(self) -> dict[int, EarlierUpload]:
+        """Row -> its newest upload, and what of it was acknowledged."""
+        return {
+            row: EarlierUpload(upload=upload, parts=self.parts.get(upload.upload_id, {}))
+            for row, upload in self.uploads.items()
+        }
+
     def final_rows(self) -> set[int]:
         """Those that have a receipt which another try cannot change."""
         final = pc.invert(failed_for(self.receipts, passing_causes()))
@@ -51,10 +81,13 @@ def encode_receipts(receipts: Sequence[Receipt]) -> bytes:
 
 def encode_receipt_table(receipts: pa.Table) -> bytes:
     """Receipts that are columns already."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, RECEIPT_SCHEMA) as stream:
-        stream.write_table(receipts)
-    return _frame(sink.getvalue().to_pybytes())
+    batches = receipts.to_batches()
+    return b"".join(_frame(_RECEIPTS + batch.serialize().to_pybytes()) for batch in batches)
+
+
+def encode_batch(records: Sequence[bytes], address: bytes = b"") -> bytes:
+    """One record of several, smaller than they are. `address`: see JournalPointer."""
+    return _frame(pa.compress(b"".join(records), codec="zstd", asbytes=True), address)
 
 
 def encode_upload(upload: Upload) -> bytes:
@@ -83,35 +116,49 @@ def _json(kind: str, values: dict[str, Any]) -> bytes:
     return _frame(json.dumps([kind, values], separators=(",", ":"), ensure_ascii=False).encode())
 
 
-def _frame(payload: bytes) -> bytes:
-    return b"%08x %x\n%b\n" % (zlib.crc32(payload), len(payload), payload)
+def _frame(payload: bytes, address: bytes = b"") -> bytes:
+    head = b"%08x %x" % (zlib.crc32(payload), len(payload))
+    if address:
+        head += b" " + address
+        head += b" %08x" % zlib.crc32(head)
+    return b"%b\n%b\n" % (head, payload)
 
 
-def decode_journal(data: bytes) -> Iterator[Record]:
-    """The records of one journal, up to the first that is torn or damaged.
+def decode_journal(journal: BinaryIO, address: bytes | None = None) -> Iterator[Record]:
+    """The records of one journal, up to the first that is torn or damaged; one at a time in memory.
+
+    `address`: of those with this address alone.
 
     A crash leaves such a tail. A record whose checksum fits but whose content is not one of ours
-    ends the journal too.
+    ends the journal too. Raises OSError if the file cannot be read.
     """
-    place = 0
-    while (payload := _payload(data, place)) is not None:
-        start, end = payload
-        place = end + 1
+    for payload in _payloads(journal, address):
         try:
-            record = _record(data, start, end)
+            if payload.startswith(_ZSTD):
+                yield from map(_record, _payloads(io.BytesIO(_unpacked(payload))))
+            else:
+                yield _record(payload)
         except (ValueError, TypeError, LookupError, OSError, RecursionError, pa.ArrowException):
             return
-        yield record
 
 
-def _record(data: bytes, start: int, end: int) -> Record:
-    if data[start : start + 1] == b"[":
-        payload = data[start:end]
+def _unpacked(payload: bytes) -> bytes:
+    with pa.CompressedInputStream(pa.BufferReader(payload), "zstd") as stream:
+        unpacked: bytes = stream.read()
+    return unpacked
+
+
+def _record(payload: bytes) -> Record:
+    if payload.startswith(b"["):
         kind, values = json.loads(payload)
         _check(kind, values)
         return kind, values
-    with pa.ipc.open_stream(pa.py_buffer(data)[start:end]) as stream:
-        receipts = stream.read_all()
+    if payload.startswith(_RECEIPTS):
+        batch = pa.ipc.read_record_batch(payload[len(_RECEIPTS) :], RECEIPT_SCHEMA)
+        receipts = pa.Table.from_batches([batch])
+    else:
+        with pa.ipc.open_stream(payload) as stream:
+            receipts = stream.read_all()
     receipts.validate(full=True)
     return with_all_columns(receipts)
 
@@ -133,39 +180,72 @@ def _check(kind: str, values: dict[str, Any]) -> None:
         raise TypeError("an upload without an id")
 
 
-def _payload(data: bytes, place: int) -> tuple[int, int] | None:
-    """The start and end of the payload of the record at `place`, or None if it is not whole."""
-    line_end = data.find(b"\n", place, place + 32)
-    if line_end < 0:
+def _payloads(journal: BinaryIO, address: bytes | None = None) -> Iterator[bytes]:
+    """The payloads of whole records, of those with this address if one is given."""
+    end = journal.seek(0, os.SEEK_END)
+    journal.seek(0)
+    while (head := _head(journal.readline(_HEAD_BYTES_MAX))) is not None:
+        checksum, size, found = head
+        if not 0 <= size <= end - journal.tell():
+            return
+        if address is not None and found != address:
+            journal.seek(size + 1, os.SEEK_CUR)
+            continue
+        payload = journal.read(size)
+        if checksum != b"%08x" % zlib.crc32(payload):
+            return
+        yield payload
+        journal.read(1)
+
+
+def _head(line: bytes) -> tuple[bytes, int, bytes] | None:
+    """The checksum, length and address of a record; None if the line is of another kind."""
+    fields = line.removesuffix(b"\n").split(b" ")
+    if len(fields) == 5:
+        *fields, checksum_of_head = fields
+        if checksum_of_head != b"%08x" % zlib.crc32(b" ".join(fields)):
+            return None
+    elif len(fields) != 2:
         return None
-    checksum, _, length = data[place:line_end].partition(b" ")
+    checksum, length, *address = fields
     try:
-        start, size = line_end + 1, int(length, 16)
+        return checksum, int(length, 16), b" ".join(address)
     except ValueError:
         return None
-    end = start + size
-    if size < 0 or end > len(data) or checksum != b"%08x" % zlib.crc32(data[start:end]):
-        return None
-    return start, end
+
+
+def journal_records(directory: JobDirectory) -> Iterator[Record]:
+    """The records of all journals. Raises JobDirectoryError."""
+    with disk_errors(directory.root):
+        for journal in open_all_journals(directory):
+            yield from decode_journal(journal)
 
 
 def read_journals(directory: JobDirectory, shard: int, first: int, end: int) -> JournalState:
-    """What all attempts at a shard have journalled for rows [first, end); the newest wins."""
+    """What all attempts at a shard have journalled for units [first, end); the newest wins.
+
+    Units are rows, or parts of the shard's only row: parts of others may be in it too.
+    """
     state = JournalState()
     tables: list[pa.Table] = []
-    for data in directory.journals(shard):
-        for record in decode_journal(data):
-            if isinstance(record, pa.Table):
-                tables.append(_of_rows(record, first, end))
-                continue
-            kind, values = record
-            if kind == "r":
-                tables = [_without_rows(table, values["rows"]) for table in tables]
-            else:
-                _note(state, kind, values, first, end)
+    for record in _records_of(directory, shard, first, end):
+        if isinstance(record, pa.Table):
+            tables.append(_of_rows(record, first, end))
+            continue
+        kind, values = record
+        if kind == "r":
+            tables = [_without_rows(table, values["rows"]) for table in tables]
+        else:
+            _note(state, kind, values, first, end)
     if tables:
         state.receipts = _newest(pa.concat_tables(tables))
     return state
+
+
+def _records_of(directory: JobDirectory, shard: int, first: int, end: int) -> Iterator[Record]:
+    with disk_errors(directory.root):
+        for journal, address in open_journals(directory, shard, first, end):
+            yield from decode_journal(journal, address)
 
 
 def _note(state: JournalState, kind: str, values: dict[str, Any], first: int, end: int) -> None:

@@ -1,50 +1,68 @@
 """Reconcile: the proof that a job ends with.
 
-The manifest is compared with the receipts, and those with a fresh listing of the target.
-Three sets are joined out of core, in DuckDB with bounded memory:
+The manifest is compared with the receipts, and those with a fresh listing of the target:
 
-    manifest   what should have been decided: every entry
+    manifest   what should have been decided: every entry, checked against its digests
     receipts   what was decided: the sealed results, checked against their seals
     listing    what is at the target now
 
 Every manifest entry has exactly one receipt, of the same size; every entry that landed is listed
 under its target key with its size and ETag; no two landed under one key; and nothing else is
 listed, unless the target was not empty when the job was planned.
+
+Nothing is joined or sorted as a whole. Receipts stand in the order of the manifest, so those two
+are compared place by place, a stretch of shards at a time (receipt_check.py). What landed and what
+is listed goes to ranges of names on scratch (routed_rows.py), each small enough to be compared in
+memory (target_check.py). Stretches, and then ranges, are worked on side by side. Memory depends
+neither on the job's size nor, beyond WORKERS_MAX, on the number of processors.
 """
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import json
+import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from noria.manifests.access import make_folders
 from noria.manifests.errors import JobDirectoryError
+from noria.manifests.job.differences import CANARY, DIFFERENCES, DifferencesFile
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import summarize
-from noria.manifests.job.results import read_result
-from noria.manifests.job.seals import Seal, read_seals_by_shard
+from noria.manifests.job.receipt_check import STRETCH_ROWS, check_receipts, sealed_stretches
+from noria.manifests.job.routed_rows import RoutedRows
+from noria.manifests.job.target_check import (
+    LANDED_SCHEMA,
+    LISTED_SCHEMA,
+    CanaryPattern,
+    check_target,
+)
+from noria.manifests.key_ranges import KeyRanges
 from noria.manifests.manifest.reader import Manifest
-from noria.manifests.model import LeaseKind, ShardKind
-from noria.manifests.schema import RECEIPT_SCHEMA
+from noria.manifests.manifest.row_digest import RowDigest
 
-MEMORY_LIMIT = "1GiB"
-"""For the joins; what does not fit goes to disk inside the job directory."""
-
-_COUNTED = ("level", "cause", "changes")
 DIFFERENCES_FILE = "reconcile-differences.parquet"
 REPORT_FILE = "reconcile.json"
 
-_LISTING = pa.schema([("target_key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
-DIFFERENCES = ("unsettled", "unplanned", "missing", "differing", "merged", "extra")
+WORKERS_MAX: Final = 6
+"""Threads. Each takes up to four times RANGE_BYTES: 0.8 GB in all."""
+RANGE_BYTES: Final = 32 << 20
+"""What landed and is listed in a range that is compared in one piece. 65,536 names take half."""
+SAMPLES: Final = 64
+"""Names that are looked at for each RANGE_BYTES of a range that is too large."""
+RANGES_MAX: Final = 8_192
+"""Files in one folder. A billion entries make ranges of some 120,000 names."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +97,10 @@ class Reconciliation:
         return wrong == 0 and (self.extra == 0 or self.extra_allowed)
 
     @property
+    def exit_code(self) -> int:
+        return 0 if self.reconciled else 1
+
+    @property
     def differences(self) -> dict[str, int]:
         """What is not zero. If others' objects are expected, `extra` only says how many."""
         return {name: getattr(self, name) for name in DIFFERENCES if getattr(self, name)}
@@ -105,200 +127,171 @@ def reconcile(
     extra_allowed: bool,
     canary: str | None = None,
     canary_bytes: int = 0,
+    scratch: Path | None = None,
 ) -> Reconciliation:
     """Compare all three; writes reconcile.json and the differences. May be repeated at any time.
 
-    `listing` yields INVENTORY_SCHEMA batches of everything below the target's prefix. `canary` is a
-    regular expression for whole names below it, by which probes name what they write; what is
-    larger than `canary_bytes` is none of that. Raises JobDirectoryError if seals overlap, if a
-    sealed result is not the file that was sealed, or if a seal's sums are not those of its
-    receipts.
+    `listing` yields INVENTORY_SCHEMA batches of everything below the target's prefix, in any order.
+    `canary` is a regular expression for whole names below it, by which probes name what they write;
+    what is larger than `canary_bytes` is none of that. `scratch` is a folder for temporary files,
+    some 250 bytes for each object, which is removed; None: one in the job directory. Raises
+    JobDirectoryError if the manifest is not what was frozen, if seals overlap, if a sealed result
+    is not the file that was sealed, or if a seal's sums are not those of its receipts.
     """
-    scratch = directory.path(".reconcile").absolute()
-    shutil.rmtree(scratch, ignore_errors=True)
+    home = directory.path(".reconcile").absolute()
+    place = (scratch or home / "ranges").absolute()
     try:
-        make_folders(scratch)
-        # Receipts first: a listing that is under way goes on meanwhile.
-        _spool_receipts(directory, manifest, scratch / "receipts.parquet")
-        _spool_listing(listing, target_prefix, scratch / "listing.parquet")
-        ours = (canary, canary_bytes)
-        report = _compare(directory, manifest, scratch, extra_allowed, ours)
+        with _emptied(home), _emptied(place):
+            ranges = _ranges(manifest)
+            landed = RoutedRows(place / "landed", LANDED_SCHEMA, ranges)
+            listed = RoutedRows(place / "listed", LISTED_SCHEMA, ranges)
+            differences = home / DIFFERENCES_FILE
+            with DifferencesFile(differences) as found, ThreadPoolExecutor(_workers()) as pool:
+                # Receipts first: a listing that is under way goes on meanwhile.
+                receipts = _check_receipts(directory, manifest, landed, pool, found)
+                _route(listing, target_prefix, listed)
+                canaries = CanaryPattern(name=canary, largest_bytes=canary_bytes)
+                _check_target(landed, listed, canaries, pool, found)
+            directory.publish(differences, DIFFERENCES_FILE)
     except OSError as error:
         raise JobDirectoryError(
-            f"cannot reconcile in {scratch}: {error.strerror or type(error).__name__}; "
+            f"cannot reconcile in {place}: {error.strerror or type(error).__name__}; "
             "make room or access, then run again"
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    report = Reconciliation(
+        entries=manifest.objects,
+        receipts=receipts,
+        landed=landed.rows,
+        listed=listed.rows,
+        **{what: found.counts[what] for what in DIFFERENCES},
+        canaries=found.counts[CANARY],
+        extra_allowed=extra_allowed,
+    )
     values = {**asdict(report), "reconciled": report.reconciled}
     directory.replace(REPORT_FILE, (json.dumps(values, indent=1) + "\n").encode())
     return report
 
 
-def _spool_listing(listing: Iterable[pa.RecordBatch], target_prefix: str, path: Path) -> None:
-    with pq.ParquetWriter(path, _LISTING, compression="zstd") as writer:
-        for batch in listing:
-            key = pc.utf8_slice_codeunits(batch["key"], len(target_prefix))
-            columns = [key, batch["size"], batch["etag"]]
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_LISTING))
-
-
-def _spool_receipts(directory: JobDirectory, manifest: Manifest, path: Path) -> None:
-    """All sealed receipts in one file, without chunk digests; one result in memory at a time."""
-    names = ["key", "target_key", "outcome", "size", "target_etag"]
-    schema = pa.schema([RECEIPT_SCHEMA.field(name) for name in names])
-    kinds = {plan.shard: plan.kind for plan in manifest.shards()}
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for seals in read_seals_by_shard(directory):
-            _refuse_overlap(seals)
-            for sealed in seals:
-                if kinds.get(sealed.shard) is ShardKind.PARTS and sealed.kind is LeaseKind.PARTS:
-                    continue
-                table = read_result(directory, sealed, ["row", "bytes_moved", *_COUNTED, *names])
-                _refuse_wrong_rows(sealed, table)
-                _refuse_other_sums(sealed, table)
-                writer.write_table(table.select(names).cast(schema))
-
-
-def _refuse_overlap(seals: list[Seal]) -> None:
-    spans = sorted((s.first, s.end) for s in seals if s.kind is LeaseKind.OBJECTS)
-    for (_, end), (first, _) in pairwise(spans):
-        if first < end:
-            raise JobDirectoryError(f"two seals of shard {seals[0].shard} overlap; restore a copy")
-
-
-def _refuse_wrong_rows(sealed: Seal, table: pa.Table) -> None:
-    first, end = (sealed.first, sealed.end) if sealed.kind is LeaseKind.OBJECTS else (0, 1)
-    rows = table["row"]
-    # Their number first: a seal may claim any.
-    if len(rows) != end - first or rows.combine_chunks() != pa.array(range(first, end), pa.int32()):
-        raise JobDirectoryError(
-            f"{sealed.result_name} does not hold rows {first} to {end}, as its seal says"
-        )
-
-
-def _refuse_other_sums(sealed: Seal, table: pa.Table) -> None:
-    """What is reported is what seals add up to: it has to be what their receipts add up to."""
+@contextlib.contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """A folder without what a killed reconcile has left there; gone afterwards."""
+    shutil.rmtree(folder, ignore_errors=True)
     try:
-        counted = summarize(table)
-    except (ValueError, TypeError):
-        counted = None
-    # Bytes on the wire are no property of receipts: parts that were sent in vain count as well.
-    same = counted is not None and sealed.summary == replace(
-        counted, bytes_moved=sealed.summary.bytes_moved, part_bytes=sealed.summary.part_bytes
-    )
-    if not same:
-        raise JobDirectoryError(
-            f"the seal of {sealed.result_name} does not say what its receipts add up to; restore "
-            "it from a copy"
-        )
+        make_folders(folder)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-_TABLES = """
-create view manifest as
-  select key, size from read_parquet([{manifest}]);
-create view receipts as select * from read_parquet({receipts});
-create view listing as select * from read_parquet({listing});
-create view landed as
-  select * from receipts where outcome in ('TRANSFERRED', 'ALREADY_PRESENT');
-create table differences (what varchar, key varchar, target_key varchar);
-insert into differences
-  select 'unsettled', m.key, null from manifest m anti join receipts r on m.key = r.key;
-insert into differences
-  select 'unplanned', r.key, r.target_key from receipts r
-  anti join manifest m on m.key = r.key and m.size = r.size;
-insert into differences
-  select 'unplanned', key, min(target_key) from receipts group by key having count(*) > 1;
-insert into differences
-  select 'missing', l.key, l.target_key from landed l anti join listing t using (target_key);
-insert into differences
-  select 'differing', l.key, l.target_key from landed l join listing t using (target_key)
-  where l.size is distinct from t.size or l.target_etag is distinct from t.etag;
-insert into differences
-  select 'merged', min(key), target_key from landed group by target_key having count(*) > 1;
-insert into differences
-  select case when {canary} then 'canary' else 'extra' end, null, t.target_key
-  from listing t anti join landed l using (target_key)
-  where coalesce(t.size, 1) > 0 or (t.target_key <> '' and not ends_with(t.target_key, '/'));
-"""
+def _workers() -> int:
+    return min(WORKERS_MAX, len(os.sched_getaffinity(0)))
 
 
-def _compare(
+def _ranges(manifest: Manifest) -> KeyRanges:
+    """Ranges of names that are about as large as a stretch of the manifest, or equal parts of it.
+
+    Target keys are mostly those of the manifest, and a listing has little else.
+    """
+    first_shards = [stretch.first for stretch in manifest.stretches(STRETCH_ROWS)]
+    step = -(-len(first_shards) // RANGES_MAX) or 1
+    return KeyRanges(sorted({manifest.first_key(shard) for shard in first_shards[step::step]}))
+
+
+def _check_receipts(
     directory: JobDirectory,
     manifest: Manifest,
-    scratch: Path,
-    extra_allowed: bool,
-    canary: tuple[str | None, int],
-) -> Reconciliation:
-    # Imported where it is used: a command that does not reconcile need not wait for it.
-    import duckdb
+    landed: RoutedRows,
+    pool: ThreadPoolExecutor,
+    found: DifferencesFile,
+) -> int:
+    """Compare manifest and receipts, both read whole; what landed is spooled.
 
-    files = [manifest.directory / file["name"] for file in manifest.facts["files"]]
-    try:
-        with duckdb.connect() as database:
-            database.execute(f"set memory_limit='{MEMORY_LIMIT}'")
-            database.execute(f"set temp_directory={_quoted(scratch / 'spill')}")
-            database.execute("set preserve_insertion_order=false")
-            database.execute(
-                _TABLES.format(
-                    # Those that were frozen and verified, whatever else is in the folder.
-                    manifest=", ".join(map(_pattern, files or [_write_empty_manifest(scratch)])),
-                    receipts=_pattern(scratch / "receipts.parquet"),
-                    listing=_pattern(scratch / "listing.parquet"),
-                    canary=_canary_condition(*canary),
-                )
-            )
-            differences = database.execute(
-                "select what, count(*) from differences group by what"
-            ).fetchall()
-            differing = scratch / DIFFERENCES_FILE
-            database.execute(f"copy differences to {_quoted(differing)} (format parquet)")
-            directory.publish(differing, DIFFERENCES_FILE)
-            counts = {str(what): int(number) for what, number in differences}
-            for name in ("manifest", "receipts", "landed", "listing"):
-                row = database.execute(f"select count(*) from {name}").fetchone()
-                assert row is not None, "count(*) gives one row"
-                counts[name] = int(row[0])
-    except duckdb.Error as error:
-        # Its message may quote values, and a value may be an object's name.
-        raise JobDirectoryError(
-            f"the joins of reconcile failed ({type(error).__name__}): make room on the disk of "
-            f"{directory.root} and in memory, then run again"
-        ) from error
-    return Reconciliation(
-        entries=counts["manifest"],
-        receipts=counts["receipts"],
-        landed=counts["landed"],
-        listed=counts["listing"],
-        unsettled=counts.get("unsettled", 0),
-        unplanned=counts.get("unplanned", 0),
-        missing=counts.get("missing", 0),
-        differing=counts.get("differing", 0),
-        merged=counts.get("merged", 0),
-        extra=counts.get("extra", 0),
-        canaries=counts.get("canary", 0),
-        extra_allowed=extra_allowed,
+    Returns the number of receipts.
+    """
+    manifest.check_shards()
+    digest, receipts = RowDigest(), 0
+    calls = (
+        partial(check_receipts, directory, manifest, sealed, landed)
+        for sealed in sealed_stretches(directory, manifest)
     )
+    for stretch in _in_order(pool, calls):
+        digest.join(stretch.digest)
+        receipts += stretch.receipts
+        for table in stretch.differences:
+            found.add(table)
+    manifest.check_digest(digest.hexdigest())
+    return receipts
 
 
-def _canary_condition(name: str | None, largest: int) -> str:
-    """SQL that is true for a row of `listing t` that a probe has written."""
-    if name is None:
-        return "false"
-    return f"(t.size <= {largest} and regexp_full_match(t.target_key, {_quoted(name)}, 's'))"
+def _route(listing: Iterable[pa.RecordBatch], target_prefix: str, listed: RoutedRows) -> None:
+    pending: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in listing:
+        key = batch["key"]
+        if target_prefix:
+            key = pc.utf8_slice_codeunits(key, len(target_prefix))
+        columns = [key, batch["size"], batch["etag"]]
+        pending.append(pa.RecordBatch.from_arrays(columns, schema=LISTED_SCHEMA))
+        rows += len(batch)
+        if rows >= STRETCH_ROWS:
+            listed.append(pending)
+            pending, rows = [], 0
+    listed.append(pending)
 
 
-def _write_empty_manifest(scratch: Path) -> Path:
-    empty = scratch / "empty.parquet"
-    schema = pa.schema([("key", pa.string()), ("size", pa.int64())])
-    pq.write_table(schema.empty_table(), empty)
-    return empty
+def _check_target(
+    landed: RoutedRows,
+    listed: RoutedRows,
+    canaries: CanaryPattern,
+    pool: ThreadPoolExecutor,
+    found: DifferencesFile,
+) -> None:
+    calls = (partial(_check_range, *each, canaries) for each in _small_ranges(landed, listed))
+    for table in _in_order(pool, calls):
+        found.add(table)
 
 
-def _pattern(path: Path) -> str:
-    """This one file, to a function that takes patterns."""
-    return _quoted(glob.escape(str(path)))
+def _check_range(
+    number: int, landed: RoutedRows, listed: RoutedRows, canaries: CanaryPattern
+) -> pa.Table:
+    table = check_target(landed.read(number), listed.read(number), canaries)
+    landed.drop(number)
+    listed.drop(number)
+    return table
 
 
-def _quoted(text: Path | str) -> str:
-    return "'" + str(text).replace("'", "''") + "'"
+def _small_ranges(
+    landed: RoutedRows, listed: RoutedRows
+) -> Iterator[tuple[int, RoutedRows, RoutedRows]]:
+    """All ranges that have rows, in order, those that are too large as ranges within them.
+
+    They are if others' objects lie between two names of the job, or names became others at the
+    target that are all alike. Rows of one and the same name stay together, however many.
+    """
+    for number in range(landed.ranges.number):
+        nbytes = landed.nbytes[number] + listed.nbytes[number]
+        if nbytes > RANGE_BYTES and (splits := _splits(number, nbytes, landed, listed)):
+            ranges = KeyRanges(splits)
+            yield from _small_ranges(landed.split(number, ranges), listed.split(number, ranges))
+        elif nbytes:
+            yield number, landed, listed
+
+
+def _splits(number: int, nbytes: int, *spools: RoutedRows) -> list[str]:
+    """Names that cut a range into parts of about half of RANGE_BYTES; none if it has one name."""
+    sampled = {name for spool in spools for name in spool.sample(number, RANGE_BYTES // SAMPLES)}
+    _, *names = sorted(sampled)
+    parts = min(2 * nbytes // RANGE_BYTES + 1, RANGES_MAX)
+    step = -(-len(names) // parts) or 1
+    return names[::step]
+
+
+def _in_order(pool: ThreadPoolExecutor, calls: Iterable[Callable[[], Result]]) -> Iterator[Result]:
+    """The results of calls, which are made side by side; one more than threads is under way."""
+    under_way: deque[Future[Result]] = deque()
+    for call in calls:
+        under_way.append(pool.submit(call))
+        if len(under_way) > _workers():
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.journals import encode_receipt_table, encode_retried
+from noria.manifests.job.journals import encode_batch, encode_receipt_table, encode_retried
 from noria.manifests.job.receipts import failed_for, named
 from noria.manifests.job.results import read_result
 from noria.manifests.job.seals import Seal, supersede_seal
@@ -47,8 +47,9 @@ def reopen(
     if sealed.kind is LeaseKind.OBJECTS:
         journal = directory.journal(sealed.shard, attempt)
         try:
-            journal.append(encode_retried(receipts["row"].filter(again).to_pylist()))
-            journal.append(encode_receipt_table(receipts.filter(pc.invert(again))))
+            retried = encode_retried(receipts["row"].filter(again).to_pylist())
+            others = encode_receipt_table(receipts.filter(pc.invert(again)))
+            journal.append(encode_batch([retried, others]))
         finally:
             journal.close()
     supersede_seal(directory, sealed, attempt)

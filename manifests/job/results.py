@@ -50,7 +50,8 @@ def _write_table(directory: JobDirectory, name: str, table: pa.Table) -> str:
     scratch = directory.path(name).with_name(f".{Path(name).name}.{os.getpid()}")
     try:
         make_folders(scratch.parent)
-        pq.write_table(table, scratch, compression="zstd")
+        # Names and checksums occur once, and what occurs often is nothing after compression.
+        pq.write_table(table, scratch, compression="zstd", use_dictionary=False)
         digest = _file_sha256(scratch)
     except OSError as error:
         scratch.unlink(missing_ok=True)

@@ -8,20 +8,21 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from noria.manifests.errors import JobDirectoryError
-from noria.manifests.job.directory import JobDirectory, upload_name
+from noria.manifests.job.directory import JobDirectory, flat_shard_folder, shard_folder
 from noria.manifests.model import (
     Upload,
 )
 from noria.manifests.strict_json import read_strictly
 
-_NAME = re.compile(r"uploads/([0-9]{8,10})/([0-9]{6,9})\.json")
-"""As upload_name() writes it."""
+_NAME = re.compile(r"uploads/(?:[0-9]{5,7}/)?([0-9]{8,10})/([0-9]{6,9})\.json")
+"""As _names() gives them."""
 
 
 def write_upload(directory: JobDirectory, shard: int, generation: int, upload: Upload) -> Upload:
     """Record the upload of a PARTS shard. The first of several workers wins; returns its upload."""
-    name = upload_name(shard, generation)
-    if directory.write_once(name, json.dumps(asdict(upload)).encode()):
+    name, earlier = _names(shard, generation)
+    data = json.dumps(asdict(upload)).encode()
+    if directory.read(earlier) is None and directory.write_once(name, data):
         return upload
     existing = read_upload(directory, shard, generation)
     assert existing is not None, "an upload record never disappears"
@@ -29,9 +30,18 @@ def write_upload(directory: JobDirectory, shard: int, generation: int, upload: U
 
 
 def read_upload(directory: JobDirectory, shard: int, generation: int) -> Upload | None:
-    name = upload_name(shard, generation)
-    data = directory.read(name)
-    return None if data is None else _upload(name, data)
+    for name in _names(shard, generation):
+        data = directory.read(name)
+        if data is not None:
+            return _upload(name, data)
+    return None
+
+
+def _names(shard: int, generation: int) -> tuple[str, str]:
+    """The name of a record, and the one that it has in a job of an earlier edition."""
+    file = f"{generation:06d}.json"
+    folders = shard_folder("uploads", shard), flat_shard_folder("uploads", shard)
+    return f"{folders[0]}/{file}", f"{folders[1]}/{file}"
 
 
 def read_uploads(directory: JobDirectory) -> Iterator[Upload]:

@@ -16,8 +16,9 @@ import fcntl
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,21 @@ from noria.manifests.errors import (
     InventoryError,
     JobDirectoryError,
 )
+from noria.manifests.manifest.clashes import NameClashes, Verdicts
 from noria.manifests.manifest.reader import Manifest, disk_errors, first_line, open_manifest
-from noria.manifests.manifest.sorting import BATCH_ROWS, Dropped, RowSpool, unique
+from noria.manifests.manifest.sorting import Dropped, one_row_a_key, out_of_order, sort_order
+from noria.manifests.manifest.spool import RangeRows, RangeSpool, gathered, joined, with_columns
 from noria.manifests.manifest.writer import (
     ManifestWriter,
     write_facts,
 )
+from noria.manifests.memory import RANGE_BYTES, plan_threads, row_threads
 from noria.manifests.model import PassedOver, Reason
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import PUT_BYTES, suitable_part_bytes
 from noria.manifests.plan.shards import classify, shard_caps
-from noria.manifests.schema import INVENTORY_SCHEMA, SCHEMA_VERSION
+from noria.manifests.schema import INVENTORY_SCHEMA, MANIFEST_SCHEMA, SCHEMA_VERSION
+from noria.manifests.side_by_side import side_by_side
 
 TOTAL_BYTES_MAX = 1 << 62
 """Sums of sizes are taken in int64."""
@@ -55,7 +60,7 @@ def freeze(
     source_prefix: str = "",
     passed_over: Callable[[], Mapping[PassedOver, int]] = dict,
     all_of_it: bool = False,
-    memory_limit_bytes: int = 1 << 30,
+    scratch: Path | None = None,
 ) -> Manifest:
     """Rows of INVENTORY_SCHEMA, in any order and batching, become the manifest `directory`.
 
@@ -63,14 +68,14 @@ def freeze(
     `passed_over` names once `batches` has ended: what the source of the rows left out itself. Of
     rows that share a key one is kept (sorting.py says which). The same rows give the same digest.
     With `suit_parts`, the part_bytes and put_bytes of the options give way to what suits the bytes.
-    memory_limit_bytes bounds the sort; some 400 MB come on top. The sort needs memory by the square
-    root of the rows: about 160 MB for ten million, 1.6 GB for a billion. Disk space beside
-    `directory`: about four times the manifest.
+    Memory goes by the processors, not by the rows (memory.py). `scratch` is an empty folder for
+    temporary files, about three times the manifest; None: they lie beside `directory`.
 
     Raises InventoryError if a row has no size or another schema, if sizes add up to more than
     4 EiB, if there are entries and all were left out, or, with `all_of_it`, any. Raises
-    JobDirectoryError if `directory` holds a manifest already or the disk is full. Errors of
-    `batches` propagate. Nothing is published then, and it may be called again.
+    JobDirectoryError if `directory` holds a manifest already, the disk is full, or this machine has
+    too little memory. Errors of `batches` propagate. Nothing is published then, and it may be
+    called again.
     """
     with disk_errors(directory):
         if directory.exists() and any(directory.iterdir()):
@@ -78,11 +83,16 @@ def freeze(
                 f"{directory} is not empty, and a manifest is never replaced; restore its "
                 "manifest.json, or plan a new job"
             )
-    with _scratch(directory) as scratch:
+    with _building(directory) as building:
+        temporary = scratch or building
         with disk_errors(directory):
-            spool = RowSpool(scratch, options)
-        with spool:
-            outside = _spool_rows(spool, batches, source_prefix, options, directory)
+            spool, clashes = RangeSpool(temporary, RANGE_BYTES), NameClashes(temporary, options)
+        with spool, clashes:
+            prepare = partial(_prepare, prefix=source_prefix, options=options)
+            prepared = side_by_side(
+                prepare, gathered(map(_checked, batches)), threads=row_threads()
+            )
+            outside = _spool_rows(prepared, spool, clashes, directory)
             left_out: Counter[PassedOver] = Counter({PassedOver.OUTSIDE_PREFIX: outside})
             left_out.update(passed_over())
             if not spool.rows:
@@ -90,38 +100,60 @@ def freeze(
             with disk_errors(directory):
                 if suit_parts:
                     options = _with_suitable_parts(options, spool)
-                facts = _write(spool, scratch / "manifest", options, memory_limit_bytes)
-        facts["inventory"] |= {
-            "rows": spool.rows + left_out.total(),
-            **{cause.value: count for cause, count in left_out.items()},
-        }
+                facts = _write(spool, clashes.settle(), building / "manifest", options)
+        _add_left_out(facts["inventory"], spool.rows, left_out)
         if all_of_it:
             _refuse_losses(facts)
         facts |= {"schema": SCHEMA_VERSION, "source_prefix": source_prefix}
         with disk_errors(directory):
-            write_facts(scratch / "manifest", facts)
-            _publish(scratch / "manifest", directory)
+            write_facts(building / "manifest", facts)
+            _publish(building / "manifest", directory)
     return open_manifest(directory)
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    rows: pa.RecordBatch
+    """MANIFEST_SCHEMA."""
+    outside: int
+    """Rows that lie outside of the prefix, left out."""
+    bytes: float
+    """Of all rows, those included."""
+
+
+def _prepare(batch: pa.RecordBatch, *, prefix: str, options: PlanOptions) -> _Prepared:
+    """The rows below prefix, classified."""
+    sizes = batch.column("size").cast(pa.float64(), safe=False)
+    rows = _below(batch, prefix) if prefix else batch
+    return _Prepared(
+        rows=classify(rows, options),
+        outside=len(batch) - len(rows),
+        bytes=pc.sum(sizes).as_py() or 0.0,
+    )
+
+
 def _spool_rows(
-    spool: RowSpool,
-    batches: Iterable[pa.RecordBatch],
-    prefix: str,
-    options: PlanOptions,
+    prepared: Generator[_Prepared, None, None],
+    spool: RangeSpool,
+    clashes: NameClashes,
     directory: Path,
 ) -> int:
-    """All rows below prefix, classified. Returns how many others there are."""
-    outside, total_bytes = 0, 0.0
-    for batch in _coalesced(map(_checked, batches)):
-        total_bytes += pc.sum(batch.column("size").cast(pa.float64(), safe=False)).as_py() or 0.0
-        if total_bytes >= TOTAL_BYTES_MAX:
-            raise InventoryError("the objects' sizes add up to more than any store holds")
-        rows = _below(batch, prefix) if prefix else batch
-        outside += len(batch) - len(rows)
-        rows = classify(rows, options)
-        with disk_errors(directory):
-            spool.append(rows)
+    """Takes all rows. Returns how many were left out because of the prefix.
+
+    Raises JobDirectoryError as soon as there are too many rows for the memory of this machine.
+    """
+    outside, total_bytes, is_large = 0, 0.0, False
+    with contextlib.closing(prepared):
+        for batch in prepared:
+            total_bytes += batch.bytes
+            if total_bytes >= TOTAL_BYTES_MAX:
+                raise InventoryError("the objects' sizes add up to more than any store holds")
+            outside += batch.outside
+            with disk_errors(directory):
+                spool.append(batch.rows)
+                clashes.append(batch.rows)
+            if not is_large and not spool.is_one_range:
+                is_large = plan_threads() > 0
     with disk_errors(directory):
         spool.finish()
     return outside
@@ -166,43 +198,47 @@ def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def _coalesced(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of about BATCH_ROWS: a listing's pages are far smaller."""
-    pending: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in batches:
-        if not pending and BATCH_ROWS // 2 <= len(batch) <= BATCH_ROWS:
-            yield batch
-            continue
-        pending.append(batch)
-        rows += len(batch)
-        if rows >= BATCH_ROWS:
-            yield from pa.Table.from_batches(pending).combine_chunks().to_batches(BATCH_ROWS)
-            pending, rows = [], 0
-    if rows:
-        yield from pa.Table.from_batches(pending).combine_chunks().to_batches(BATCH_ROWS)
-
-
 def _below(batch: pa.RecordBatch, prefix: str) -> pa.RecordBatch:
-    batch = batch.filter(pc.starts_with(batch.column("key"), prefix))
+    is_below = pc.starts_with(batch.column("key"), prefix)
+    batch = batch if pc.all(is_below).as_py() else batch.filter(is_below)
     keys = pc.utf8_slice_codeunits(batch.column("key"), start=len(prefix))
     return batch.set_column(0, INVENTORY_SCHEMA.field(0), keys)
 
 
-def _with_suitable_parts(options: PlanOptions, spool: RowSpool) -> PlanOptions:
+def _with_suitable_parts(options: PlanOptions, spool: RangeSpool) -> PlanOptions:
     part_bytes = suitable_part_bytes(spool.landing_bytes, chunk_bytes=options.chunk_bytes)
     return replace(options, part_bytes=part_bytes, put_bytes=PUT_BYTES)
 
 
+def _add_left_out(inventory: dict[str, Any], rows: int, left_out: Mapping[PassedOver, int]) -> None:
+    """Add what is in no row: of what has a kind in the rows, those that a filter left out."""
+    causes = {cause.value: count for cause, count in left_out.items()}
+    past = causes.pop(PassedOver.NOT_CURRENT.value, 0)
+    if past:
+        inventory["not_current"]["filtered"] = past
+    inventory |= {"rows": rows + sum(left_out.values()), **causes}
+
+
 def _write(
-    spool: RowSpool, folder: Path, options: PlanOptions, memory_limit_bytes: int
+    spool: RangeSpool, verdicts: Verdicts, folder: Path, options: PlanOptions
 ) -> dict[str, Any]:
     """Sort, collapse, cut, write. Returns facts for manifest.json."""
+    threads = 1 if spool.is_one_range else plan_threads()
     caps = shard_caps(options, total_bytes=spool.landing_bytes, total_objects=spool.landing_rows)
     dropped = Dropped()
-    with ManifestWriter(folder, options, caps) as writer:
-        for batch in unique(spool.sorted(memory_limit_bytes), dropped):
+    sort = partial(_sorted_range, verdicts=verdicts)
+    last_key = ""
+    with (
+        ManifestWriter(folder, options, caps) as writer,
+        contextlib.closing(side_by_side(sort, spool.ranges(), threads=threads)) as ranges,
+    ):
+        for place, (batch, dropped_here) in enumerate(ranges):
+            keys = batch.column("key")
+            if place and keys[0].as_py() <= last_key:
+                raise out_of_order()
+            last_key = keys[-1].as_py()
             writer.append(batch)
+            dropped.add(dropped_here)
         facts = writer.finish()
     inventory = {
         "duplicates": dropped.duplicates,
@@ -212,25 +248,35 @@ def _write(
     return {**facts, "plan": options.as_json(), "inventory": inventory}
 
 
+def _sorted_range(rows: RangeRows, *, verdicts: Verdicts) -> tuple[pa.RecordBatch, Dropped]:
+    """The rows of a range in order, each key once, and what was dropped for that."""
+    batch = joined(list(rows.take()))
+    if not rows.in_order:
+        batch = batch.take(pa.array(sort_order(batch.column("key"))))
+    dropped = Dropped()
+    batch = verdicts.apply(with_columns(batch, MANIFEST_SCHEMA))
+    return one_row_a_key(batch, dropped), dropped
+
+
 @contextlib.contextmanager
-def _scratch(directory: Path) -> Iterator[Path]:
+def _building(directory: Path) -> Iterator[Path]:
     """A folder beside `directory`, empty, for one freeze at a time; gone afterwards."""
-    scratch = directory.with_name(f".{directory.name}.freeze")
+    building = directory.with_name(f".{directory.name}.freeze")
     with disk_errors(directory):
-        make_folders(scratch)
-        lock = open_new(str(scratch / "lock"), os.O_RDWR | os.O_CREAT)
+        make_folders(building)
+        lock = open_new(str(building / "lock"), os.O_RDWR | os.O_CREAT)
     try:
         with disk_errors(directory):
             _hold(lock, directory)
-            for left in scratch.iterdir():
+            for left in building.iterdir():
                 if left.is_dir():
                     shutil.rmtree(left)
                 elif left.name != "lock":
                     left.unlink()
         try:
-            yield scratch
+            yield building
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(building, ignore_errors=True)
     finally:
         os.close(lock)
 

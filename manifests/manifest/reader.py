@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +29,22 @@ from noria.manifests.schema import MANIFEST_SCHEMA, SCHEMA_VERSION, SHARD_SCHEMA
 from noria.manifests.strict_json import Pattern, from_json
 
 READ_ROWS = 8_192
+FOOTERS = 4
+"""Files whose parsed footers are kept: the row groups of 256 shards take some 4 MB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Shards [first, end), which lie in one file: what one thread reads at a time."""
+
+    file: int
+    first: int
+    end: int
+    first_row: int
+    """Rows of the manifest before it."""
+    rows: int
+    opens_file: bool
+    """It is the first of its file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +137,7 @@ def _read_shards(directory: Path, stated: _Facts) -> pa.Table:
 
 
 class Manifest:
-    """A manifest on disk. Reading holds at most one row group; threads may call any method."""
+    """A manifest on disk. Reading holds one row group at most; threads may call any method."""
 
     def __init__(self, directory: Path, facts: dict[str, Any], shards: pa.Table) -> None:
         self.directory = directory
@@ -126,6 +145,9 @@ class Manifest:
         """The content of manifest.json."""
         self.options = PlanOptions.from_json(facts["plan"])
         self._shards = shards
+        self._footer: Callable[[int], pq.FileMetaData] = functools.lru_cache(FOOTERS)(
+            self._read_footer
+        )
 
     @property
     def objects(self) -> int:
@@ -146,6 +168,7 @@ class Manifest:
             PassedOver.DUPLICATE: inventory.get("duplicates", 0),
             PassedOver.SUPERSEDED: inventory.get("superseded", 0),
             PassedOver.NOT_CURRENT: sum(inventory.get("not_current", {}).values()),
+            **{cause: inventory.get(cause.value, 0) for cause in PassedOver if cause.filtered},
         }
         return {cause.value: count for cause, count in counts.items() if count}
 
@@ -168,6 +191,10 @@ class Manifest:
         """See manifests/manifest/row_digest.py."""
         return str(self.facts["digest"])
 
+    @property
+    def shard_count(self) -> int:
+        return len(self._shards)
+
     def shards(self) -> list[ShardPlan]:
         """The plan of every shard, by number."""
         return [_shard_plan(row) for row in self._shards.to_pylist()]
@@ -187,10 +214,50 @@ class Manifest:
             put_bytes=options.put_bytes,
         )
 
+    def stretches(self, rows: int) -> Iterator[Stretch]:
+        """All shards in order, as stretches of at least so many rows unless their file ends."""
+        first = row = taken = 0
+        files = self._shards["file"].to_pylist()
+        for shard, count in enumerate(self._shards["rows"].to_pylist()):
+            taken += count
+            ends_file = shard + 1 == len(files) or files[shard + 1] != files[shard]
+            if taken >= rows or ends_file:
+                yield Stretch(
+                    file=files[first],
+                    first=first,
+                    end=shard + 1,
+                    first_row=row,
+                    rows=taken,
+                    opens_file=first == 0 or files[first - 1] != files[first],
+                )
+                first, row, taken = shard + 1, row + taken, 0
+
+    def first_key(self, shard: int) -> str:
+        """The least key of a shard. Raises JobDirectoryError if the file is damaged."""
+        with self._file(shard) as (file, row_group):
+            for batch in file.iter_batches(1, row_groups=[row_group], columns=["key"]):
+                return str(batch["key"][0])
+            raise ValueError(f"shard {shard} has no rows")
+
     def read_shard(self, shard: int) -> pa.Table:
         """All rows of a shard, MANIFEST_SCHEMA. Raises JobDirectoryError if the file is damaged."""
         with self._file(shard) as (file, row_group):
-            return file.read_row_group(row_group)
+            return file.read_row_group(row_group, use_threads=False)
+
+    def read_shards(
+        self, first: int, end: int, columns: list[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of each shard in [first, end), in order; a file is opened once.
+
+        `columns` None: all of MANIFEST_SCHEMA. Raises JobDirectoryError if a file is damaged.
+        """
+        places = self._shards.slice(first, end - first).select(["shard", "file", "row_group"])
+        for _, shards in itertools.groupby(places.to_pylist(), operator.itemgetter("file")):
+            row = next(shards)
+            with self._file(row["shard"]) as (file, _):
+                for place in itertools.chain([row], shards):
+                    group = place["row_group"]
+                    yield file.read_row_group(group, columns=columns, use_threads=False)
 
     def entries(self, shard: int, first: int = 0, end: int | None = None) -> Iterator[ObjectEntry]:
         """Rows [first, end) of a shard, in order, read as they are asked for.
@@ -219,9 +286,8 @@ class Manifest:
         Reads the keys of all shards.
         """
         found: set[str] = set()
-        for shard in range(len(self._shards)) if len(names) else ():
-            with self._file(shard) as (file, row_group):
-                keys = file.read_row_group(row_group, columns=["key", "target_key"])
+        shards = self.shard_count if len(names) else 0
+        for keys in self.read_shards(0, shards, ["key", "target_key"]):
             landing = pc.coalesce(keys["target_key"], keys["key"])
             found.update(landing.filter(pc.is_in(landing, value_set=names)).to_pylist())
         return found
@@ -231,14 +297,30 @@ class Manifest:
 
         Raises JobDirectoryError, naming the first file that is not what was frozen.
         """
-        for file in (*self.facts["files"], self.facts["shards"]["file"]):
-            with self._reading(), open(self.directory / file["name"], "rb") as data:
-                if hashlib.file_digest(data, "sha256").hexdigest() != file["sha256"]:
-                    raise JobDirectoryError(
-                        f"{self.directory}/{file['name']} is not what was frozen; restore it"
-                    )
-        if manifest_digest(map(self.read_shard, range(len(self._shards)))) != self.digest:
+        self.check_shards()
+        for file in range(len(self.facts["files"])):
+            self.check_file(file)
+        self.check_digest(manifest_digest(self.read_shards(0, self.shard_count)))
+
+    def check_shards(self) -> None:
+        """Raises JobDirectoryError if shards.parquet is not what was frozen."""
+        self._check_sha256(self.facts["shards"]["file"])
+
+    def check_file(self, file: int) -> None:
+        """Raises JobDirectoryError if a file of rows is not what was frozen."""
+        self._check_sha256(self.facts["files"][file])
+
+    def check_digest(self, digest: str) -> None:
+        """Raises JobDirectoryError unless this is the digest that the rows were frozen with."""
+        if digest != self.digest:
             raise JobDirectoryError(f"the rows in {self.directory} do not have the frozen digest")
+
+    def _check_sha256(self, file: dict[str, Any]) -> None:
+        with self._reading(), open(self.directory / file["name"], "rb") as data:
+            if hashlib.file_digest(data, "sha256").hexdigest() != file["sha256"]:
+                raise JobDirectoryError(
+                    f"{self.directory}/{file['name']} is not what was frozen; restore it"
+                )
 
     def _row(self, shard: int) -> dict[str, Any]:
         if not 0 <= shard < len(self._shards):
@@ -248,18 +330,31 @@ class Manifest:
 
     @contextlib.contextmanager
     def _file(self, shard: int) -> Iterator[tuple[pq.ParquetFile, int]]:
+        """The open file of a shard, and its row group in there."""
         row = self._row(shard)
-        path = self.directory / self.facts["files"][row["file"]]["name"]
+        path = self._path(row["file"])
         # pre_buffer would read row groups that nobody asked for.
         with (
             self._reading(),
-            pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file,
+            pq.ParquetFile(
+                path,
+                metadata=self._footer(row["file"]),
+                pre_buffer=False,
+                page_checksum_verification=True,
+            ) as file,
         ):
             if not file.schema_arrow.equals(MANIFEST_SCHEMA):
                 raise ValueError(f"{path.name} has other columns")
             if row["row_group"] >= file.num_row_groups:
                 raise ValueError(f"{path.name} lacks row groups")
             yield file, row["row_group"]
+
+    def _read_footer(self, file: int) -> pq.FileMetaData:
+        """To be parsed once for each file, and not for each of its 256 shards."""
+        return pq.read_metadata(self._path(file))
+
+    def _path(self, file: int) -> Path:
+        return self.directory / str(self.facts["files"][file]["name"])
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:

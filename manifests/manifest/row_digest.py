@@ -16,7 +16,7 @@ leave no trace.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -41,27 +41,82 @@ class RowDigest:
         self._blocks = hashlib.sha256(b"noria-manifest-1\n")
         for column in MANIFEST_SCHEMA:
             self._blocks.update(f"{column.name} {column.type}\n".encode())
-        self._pending: list[pa.Table] = []
-        self._pending_rows = 0
+        self._pending = _PendingBlock()
 
     def update(self, rows: pa.Table) -> None:
-        while len(rows):
-            taken = rows.slice(0, BLOCK_ROWS - self._pending_rows)
-            self._pending.append(taken)
-            self._pending_rows += len(taken)
-            rows = rows.slice(len(taken))
-            if self._pending_rows == BLOCK_ROWS:
-                self._close_block()
+        for block in self._pending.fill(rows):
+            self._blocks.update(block_digest(block))
+
+    def join(self, stretch: DigestStretch) -> None:
+        """Take the next stretch. Its whole blocks are digested already."""
+        for table in stretch.head:
+            self.update(table)
+        for digest in stretch.blocks:
+            self._blocks.update(digest)
+        for table in stretch.tail:
+            self.update(table)
 
     def hexdigest(self) -> str:
         """Of all rows so far; no rows may follow."""
-        if self._pending:
-            self._close_block()
+        if self._pending.tables:
+            self._blocks.update(block_digest(self._pending.take()))
         return self._blocks.hexdigest()
 
-    def _close_block(self) -> None:
-        self._blocks.update(block_digest(pa.concat_tables(self._pending)))
-        self._pending, self._pending_rows = [], 0
+
+class DigestStretch:
+    """The part that consecutive rows have in the digest, so that stretches are read side by side.
+
+    `first_row` is how many rows of the manifest come before.
+    """
+
+    def __init__(self, first_row: int) -> None:
+        self._head = _PendingBlock(-first_row % BLOCK_ROWS)
+        self._rest = _PendingBlock()
+        self.blocks: list[bytes] = []
+        """Digests of the blocks that begin and end in here."""
+
+    def update(self, rows: pa.Table) -> None:
+        rows = rows.slice(self._head.add(rows))
+        self.blocks += map(block_digest, self._rest.fill(rows))
+
+    @property
+    def head(self) -> list[pa.Table]:
+        """Rows of a block that began before."""
+        return self._head.tables
+
+    @property
+    def tail(self) -> list[pa.Table]:
+        """Rows of a block that ends later."""
+        return self._rest.tables
+
+
+class _PendingBlock:
+    """The rows of a block that is not full yet."""
+
+    def __init__(self, missing: int = BLOCK_ROWS) -> None:
+        self.tables: list[pa.Table] = []
+        self._missing = missing
+
+    def add(self, rows: pa.Table) -> int:
+        """Take rows until it is full; returns how many."""
+        taken = rows.slice(0, self._missing)
+        if len(taken):
+            self.tables.append(taken)
+            self._missing -= len(taken)
+        return len(taken)
+
+    def fill(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Take all rows; yields each block that they fill."""
+        while len(rows):
+            rows = rows.slice(self.add(rows))
+            if not self._missing:
+                yield self.take()
+
+    def take(self) -> pa.Table:
+        """The rows so far; the next ones begin a block."""
+        taken = pa.concat_tables(self.tables)
+        self.tables, self._missing = [], BLOCK_ROWS
+        return taken
 
 
 def block_digest(block: pa.Table) -> bytes:

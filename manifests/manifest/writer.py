@@ -15,13 +15,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from noria.manifests.manifest.row_digest import RowDigest
-from noria.manifests.manifest.sorting import REPETITIVE
 from noria.manifests.manifest.write_behind import WriteBehind
 from noria.manifests.model import ShardKind
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import fit_parts
 from noria.manifests.plan.shards import Cut, ShardCaps, cut_shards
 from noria.manifests.schema import MANIFEST_SCHEMA, SHARD_SCHEMA, SHARDS_PER_FILE
+
+REPETITIVE = [
+    "content_type",
+    "content_encoding",
+    "content_language",
+    "content_disposition",
+    "cache_control",
+    "tier",
+    "archive_status",
+    "blob_type",
+    "not_current",
+    "reason",
+]
+"""Columns with few values, which a dictionary makes small."""
 
 
 class ManifestWriter:

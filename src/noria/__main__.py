@@ -1,4 +1,4 @@
-"""The command `noria`: the commands of the engine, and the two of the benchmarks, put together."""
+"""The command `noria`: what moves, what only looks, and the two of the benchmarks, put together."""
 
 import sys
 
@@ -13,10 +13,22 @@ if sys.argv[0] == __file__ and not sys.flags.safe_path:
     except FileNotFoundError:
         pass
 
-from noria.benchmarks.commands import add_commands
+from noria.benchmarks.commands import add_commands as add_benchmarks
 from noria.engine.cli import app, run_command
+from noria.engine.completion_command import add_commands as add_completion
+from noria.engine.config_command import add_commands as add_config
+from noria.engine.estimate_command import add_commands as add_estimate
+from noria.engine.init_command import add_commands as add_init
+from noria.engine.look_commands import add_commands as add_looks
 
-add_commands(app)
+__all__ = ("app", "main")
+
+add_looks(app)
+add_config(app)
+add_init(app)
+add_completion(app)
+add_estimate(app)
+add_benchmarks(app)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,36 @@ def many(home: Place) -> dict[str, int]:
     return sizes
 
 
+def written(home: Place, names: list[str]) -> list[str]:
+    """Empty objects of these names below home's; the whole keys."""
+
+    def put(name: str) -> None:
+        try:
+            home.put(name, b"")
+        except OutcomeUnknown:  # rclone trips over two threads that make the same folder
+            home.put(name, b"")
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(put, names))
+    return sorted(map(home.key, names))
+
+
+@pytest.fixture(scope="session")
+def flat(home: Place) -> list[str]:
+    """5,000 keys side by side."""
+    names = [f"{number * 7919 % 100_003:05x}" for number in range(5_000)]
+    return written(home, [f"flat/study-{name}.dcm" for name in names])
+
+
+@pytest.fixture(scope="session")
+def unicode(home: Place) -> list[str]:
+    """Names on whose order bytes and UTF-16 disagree, and such as are quoted in XML or in URLs."""
+    chance = random.Random(11)
+    letters = ["a", "b", "é", "語", "\uff5e", "\U0001f600", "+", "%", "&", "-", "_", "'", " x"]
+    names = {"".join(chance.choices(letters, k=chance.randint(1, 7))) for _ in range(600)}
+    return written(home, [f"unicode/n{name}.d" for name in sorted(names)])
+
+
 def listed(store: TargetStore, prefix: str, streams: int) -> list[tuple[str, int]]:
     rows: list[tuple[str, int]] = []
     for batch in list_objects(store, prefix, streams=streams):
@@ -58,6 +89,30 @@ def test_every_key_once(home: Place, many: dict[str, int], streams: int) -> None
     store = home.store if home.kind == "local" else home.open(page_keys=SMALL_PAGES)
     expected = sorted((home.key(name), size) for name, size in many.items())
     assert sorted(listed(store, home.key("listed/"), streams)) == expected
+    home.close()
+
+
+@pytest.mark.parametrize("page_keys", [250, 1000])
+def test_a_flat_prefix_in_pieces(home: Place, flat: list[str], page_keys: int) -> None:
+    if home.kind == "local":
+        pytest.skip("a folder is one page")
+    store = home.open(page_keys=page_keys)
+    serial = [key for key, _ in listed(store, home.key("flat/"), 1)]
+    assert serial == flat
+    for splits in ((), flat[::500], [home.key("flat/study-"), home.key("flat/t")]):
+        batches = list_objects(store, home.key("flat/"), streams=8, splits=splits)
+        assert sorted(key for batch in batches for key in batch["key"].to_pylist()) == flat
+    home.close()
+
+
+def test_odd_names_in_pieces(home: Place, unicode: list[str]) -> None:
+    store = home.store if home.kind == "local" else home.open(page_keys=7)
+    for streams in (1, 8):
+        found = [key for key, _ in listed(store, home.key("unicode/"), streams)]
+        assert sorted(found) == unicode
+    splits = unicode[::50]
+    batches = list_objects(store, home.key("unicode/"), streams=8, splits=splits)
+    assert sorted(key for batch in batches for key in batch["key"].to_pylist()) == unicode
     home.close()
 
 

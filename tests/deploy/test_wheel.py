@@ -85,6 +85,7 @@ def test_it_holds_what_the_commands_need_and_no_more(contents: dict[str, bytes])
     assert contents.keys() - benchmarks == product | {
         "noria/__init__.py",
         "noria/__main__.py",
+        "noria/engine/estimate/prices.toml",
         "noria/py.typed",
         "noria/version.py",
     }
@@ -160,6 +161,7 @@ def test_the_commands_work(installed: Installation, tmp_path: Path) -> None:
         (tmp_path / end).mkdir()
     (tmp_path / "source" / "object").write_bytes(b"bytes")
     ends = [(tmp_path / name).as_uri() for name in ("source", "target")]
+    assert json.loads(run([noria, "estimate", *ends, "--json"], tmp_path))["objects"] == 1
     run([noria, "copy", *ends, "--workers", "1", "--metrics-address", "off", "-q"], tmp_path)
     assert (tmp_path / "target" / "object").read_bytes() == b"bytes"
 

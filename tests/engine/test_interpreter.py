@@ -12,7 +12,7 @@ from noria.engine import interpreter, job
 from noria.engine.config.jobfile import job_config
 from noria.engine.config.stores import speaks_https
 from noria.engine.interpreter import FAST_INSTRUCTIONS, advice_on_https, processor_flags
-from noria.engine.terminal.console import shown
+from noria.engine.terminal.console import Shows, shown
 from tests.support import commands
 from tests.support.finished_jobs import config_of, finish_job, write_source
 
@@ -107,15 +107,16 @@ def test_the_advice_is_said_once_to_who_looks_and_to_nobody_else(
     root = tmp_path / "job"
     write_source(tmp_path)
     job.plan(config_of(tmp_path), root)
-    for silent in (False, True):
-        with shown(root, "off", silent):
+    loud, quiet = (Shows(messages=on, progress=on, causes=False) for on in (True, False))
+    for shows in (loud, quiet):
+        with shown(root, "off", shows):
             pass
         assert "advice" not in capsys.readouterr().err, "both ends are folders"
     monkeypatch.setattr(job, "speaks_https", lambda end, **_: True)
-    with shown(root, "off", False):
+    with shown(root, "off", loud):
         pass
     assert capsys.readouterr().err.count("advice: https") == 1
-    with shown(root, "off", True):
+    with shown(root, "off", quiet):
         pass
     assert capsys.readouterr().err == ""
 

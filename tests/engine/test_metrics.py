@@ -28,7 +28,8 @@ from noria.engine.metrics import (
     families,
 )
 from noria.engine.metrics_server import MetricsServer
-from noria.engine.status import JobStatus, Phase, load_status, save_status
+from noria.engine.status import HostStatus, JobStatus, Phase, load_status, save_status
+from noria.engine.totals import MOST_HOSTS
 from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
@@ -66,7 +67,8 @@ def a_status() -> JobStatus:
         bytes_total=1_000_000,
         objects_done=100,
         bytes_done=90_000,
-        bytes_moved=81_000,
+        bytes_moved=81_500,
+        sealed_sent_bytes=81_000,
         outcomes={"TRANSFERRED": 70, "FAILED": 2},
         outcome_bytes={"TRANSFERRED": 80_000},
         levels={"chained": 70},
@@ -77,6 +79,12 @@ def a_status() -> JobStatus:
         bytes_per_second=1234.5,
         objects_per_second=12.5,
         eta_seconds=737.0,
+        hosts={
+            "node-a": HostStatus(
+                workers=2, written_bytes=2000, errors={"throttled": 1}, retries={"throttled": 1}
+            ),
+            "node-b": HostStatus(workers_lost=1, barred="its clock is wrong"),
+        },
         metrics=a_snapshot(),
     )
 
@@ -126,10 +134,19 @@ def server() -> Iterator[MetricsServer]:
         ("noria_verified_objects_total", {"level": "chained"}, 70),
         ("noria_shards", {"state": "settled"}, 3),
         ("noria_shards", {"state": "quarantined"}, 0),
-        ("noria_written_bytes_total", {}, 2048),
+        ("noria_written_bytes_total", {"host": "node-a"}, 2000),
+        ("noria_written_bytes_total", {"host": "node-b"}, 0),
+        ("noria_written_bytes_total", {"host": OTHER}, 48),
+        ("noria_workers", {"host": "node-a"}, 2),
+        ("noria_workers", {"host": "node-b"}, 0),
+        ("noria_workers_lost_total", {"host": "node-b"}, 1),
+        ("noria_host_barred", {"host": "node-a"}, 0),
+        ("noria_host_barred", {"host": "node-b"}, 1),
+        ("noria_errors_total", {"cause": "throttled", "host": "node-a"}, 1),
+        ("noria_errors_total", {"cause": "throttled", "host": "node-b"}, 0),
         ("noria_objects_total", {"outcome": "TRANSFERRED"}, 7),
-        ("noria_retries_total", {"cause": "throttled"}, 1),
-        ("noria_retries_total", {"cause": "unavailable"}, 0),
+        ("noria_retries_total", {"cause": "throttled", "host": "node-a"}, 1),
+        ("noria_retries_total", {"cause": "unavailable", "host": "node-a"}, 0),
         ("noria_throttles_total", {"store": "target"}, 1),
         ("noria_bytes_in_flight", {}, 512),
         ("noria_concurrency", {"store": "source"}, 11.2),
@@ -153,11 +170,17 @@ def test_every_field_of_the_status_is_shown() -> None:
         "shards": {"leased": 9},
         "damaged": {"target_missing": 9},
         "differences": {"missing": 9},
+        "passed_over": {"filtered_name": 9},
+        "hosts": {"node-c": HostStatus(workers=2)},
         "metrics": MetricsSnapshot(),
     }
     for field in fields(JobStatus):
         if field.name == "stopped":
             continue  # a sentence for people: no label may hold one
+        if field.name in ("bytes_moved", "bytes_moved_at_least"):
+            continue  # noria_written_bytes is what workers counted of them
+        if field.name == "held":
+            continue  # noria_bandwidth_held_seconds is what workers counted of it
         value = changed.get(field.name, 99_999)
         assert series_of(replace(status, **{field.name: value})) != shown, field.name
 
@@ -211,9 +234,11 @@ def test_what_is_not_in_a_closed_set_is_other(label: str, cause: str) -> None:
         counters={("retries", f"x/{label}"): 2, ("retries", f"x/{cause}/y"): 3, ("throttles",): 1},
         histograms={("request_seconds", "target", f"x/{label}"): (1.0,) * 18},
     )
-    shown = series_of(replace(a_status(), metrics=metrics, causes={f"x/{label}": 4}))
+    status = replace(a_status(), metrics=metrics, causes={f"x/{label}": 4}, hosts={})
+    shown = series_of(status)
     assert not any("x/" in value for _, labels in shown for _, value in labels)
-    assert shown["noria_retries_total", frozenset({("cause", OTHER)})] == 5
+    retries = frozenset({("cause", OTHER), ("host", OTHER)})
+    assert shown["noria_retries_total", retries] == 5
     assert shown["noria_unlanded_objects_total", frozenset({("cause", OTHER)})] == 4
 
 
@@ -230,6 +255,29 @@ def test_the_number_of_series_does_not_grow_with_the_job() -> None:
         ),
     )
     assert len(series_of(everything)) < 1000
+
+
+def test_a_sum_over_hosts_is_whole_whatever_hosts_account_for() -> None:
+    """Also in a job that an earlier version began, and in one on more hosts than are named."""
+    for hosts in ({}, a_status().hosts, {OTHER: HostStatus(workers=1, written_bytes=5)}):
+        shown = series_of(replace(a_status(), hosts=hosts))
+        for name, total in (
+            ("noria_workers", 2),
+            ("noria_workers_lost_total", 1),
+            ("noria_written_bytes_total", 2048),
+            ("noria_errors_total", 1),
+            ("noria_retries_total", 1),
+        ):
+            assert sum(value for (found, _), value in shown.items() if found == name) == total, name
+
+
+def test_the_number_of_series_is_bounded_for_any_number_of_hosts() -> None:
+    counts = dict.fromkeys(["unavailable", *map(str, range(1000))], 1)
+    named = [f"node-{number}" for number in range(MOST_HOSTS)]
+    hosts = {name: HostStatus(errors=counts, retries=counts) for name in [*named, OTHER]}
+    series = len(series_of(replace(a_status(), hosts=hosts)))
+    without = len(series_of(replace(a_status(), hosts={})))
+    assert series - without < 50 * len(hosts)
 
 
 def test_counters_go_on_across_a_resume(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def refuse(*given: Any, **named: Any) -> None:
 
 @pytest.mark.parametrize(
     ("module", "verb", "named"),
-    [(os, "link", "hard links"), (fcntl, "flock", "flock"), (os, "fsync", "files")],
+    [(os, "rename", "renames are safe"), (fcntl, "flock", "flock"), (os, "fsync", "files")],
 )
 @pytest.mark.parametrize("there", [True, False])
 def test_a_file_system_that_cannot_hold_a_job_is_told_at_once(
@@ -41,6 +42,27 @@ def test_a_file_system_that_cannot_hold_a_job_is_told_at_once(
     assert [path for path in tmp_path.rglob("*") if "noria" in path.name] == []
 
 
+def test_a_folder_that_is_put_in_the_place_of_another_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a folder is but the beginning of the names of objects."""
+    rename = os.rename
+
+    def replace(source: Path, target: Path) -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", replace)
+    with pytest.raises(ConfigurationError, match="one replaces another"):
+        JobDirectory.check_place(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", refuse)
+    JobDirectory.check_place(tmp_path)
+
+
 def test_a_place_that_will_do_is_left_as_it_was(tmp_path: Path) -> None:
     JobDirectory.check_place(tmp_path / "deep" / "job")
     assert list(tmp_path.iterdir()) == []
@@ -55,3 +77,14 @@ def test_a_key_list_may_be_named_through_a_link(tmp_path: Path) -> None:
     inventory = {"kind": "keys", "url": f"file://{tmp_path / 'lists' / 'keys'}"}
     planned = job.plan(config_of(tmp_path, inventory=inventory), tmp_path / "job")
     assert planned.manifest.objects == 2
+
+
+def test_what_is_kept_of_a_listing_goes_with_a_plan_that_is_frozen_already(tmp_path: Path) -> None:
+    """The plan was killed after its freeze, before it could remove the listing."""
+    write_source(tmp_path)
+    job.plan(config_of(tmp_path), tmp_path / "job")
+    left = tmp_path / "job" / ".listing"
+    left.mkdir()
+    (left / "rows-0.arrow").write_bytes(b"rows")
+    job.plan(config_of(tmp_path), tmp_path / "job")
+    assert not left.exists()

@@ -149,3 +149,14 @@ def test_every_seal_is_read_once(directory: JobDirectory, monkeypatch: pytest.Mo
     assert len(enter_seals(directory, new_books()).spans) == 20
     assert len(reads) == 20
     assert set(reads.values()) == {1}
+
+
+def test_an_assembled_object_counts_once(directory: JobDirectory) -> None:
+    add_seal(directory, 2, LeaseKind.PARTS, end=4, summary=ReceiptSummary(part_bytes=400))
+    landed = ReceiptSummary(
+        outcomes={Outcome.TRANSFERRED: 1}, outcome_bytes={Outcome.TRANSFERRED: 400}
+    )
+    add_seal(directory, 2, LeaseKind.ASSEMBLE, end=0, summary=landed)
+    totals = new_books()
+    assert len(enter_seals(directory, totals).spans) == 2
+    assert bytes_done(totals) == 400

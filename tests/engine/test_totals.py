@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
-from noria.engine.status import JobStatus, Phase, load_status, save_status
-from noria.engine.totals import Totals
+import pytest
+
+from noria.engine.status import HostStatus, JobStatus, Phase, load_status, save_status
+from noria.engine.totals import MOST_HOSTS, OTHER_HOSTS, Totals
+from noria.manifests.counters import Counter
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import Seal
 from noria.manifests.model import LeaseKind, LeaseProgress, MetricsSnapshot, Outcome, ReceiptSummary
@@ -64,6 +69,26 @@ def test_parts_of_a_huge_object_count_until_it_is_assembled() -> None:
     assert status(totals, 3).bytes_done == 100
 
 
+def test_live_parts_of_a_huge_object_are_bytes_and_no_objects() -> None:
+    totals = Totals("j", objects_total=5, bytes_total=1000)
+    live = [
+        LeaseProgress(
+            shard=shard,
+            first=0,
+            attempt=1,
+            end=9,
+            units_done=3,
+            bytes_done=30,
+            units_failed=1,
+            kind=kind,
+        )
+        for shard, kind in enumerate(LeaseKind)
+    ]
+    totals.add_report("w", tuple(live), MetricsSnapshot())
+    seen = status(totals, 1)
+    assert (seen.objects_done, seen.failing, seen.bytes_done) == (3, 1, 30 * len(live))
+
+
 def test_the_slower_of_bytes_and_objects_gives_the_eta() -> None:
     totals = Totals("j", objects_total=100, bytes_total=1000)
     status(totals, 0)
@@ -110,6 +135,102 @@ def test_retries_are_a_rate_of_their_own() -> None:
     assert status(totals, 10).retries_per_second == 4
 
 
+def counted(written: float, *, errors: float = 0, objects: float = 0) -> MetricsSnapshot:
+    return MetricsSnapshot(
+        counters={
+            (Counter.BYTES_WRITTEN,): written,
+            (Counter.BYTES_READ,): 7.0,
+            (Counter.ERRORS, "unavailable"): errors,
+            (Counter.RETRIES, "unavailable"): errors,
+            (Counter.RETRIES, "throttled"): 1.0,
+            (Counter.OBJECTS, "TRANSFERRED"): objects,
+            (Counter.OBJECTS, "FAILED"): 1.0,
+        }
+    )
+
+
+def test_hosts_have_what_their_workers_counted_also_those_that_are_gone() -> None:
+    totals = Totals("j", objects_total=100, bytes_total=1000)
+    for worker, host in (("1", "node-a"), ("2", "node-a"), ("3", "node-b")):
+        totals.place_worker(worker, host)
+    assert list(status(totals, 0).hosts.values()) == [HostStatus(), HostStatus()]
+    totals.add_report("1", (), counted(100, errors=2, objects=5))
+    totals.add_report("2", (), counted(200))
+    totals.add_report("3", (), counted(30, objects=1))
+    seen = status(totals, 10)
+    assert seen.hosts["node-a"] == HostStatus(
+        workers=2,
+        bytes_per_second=30,
+        written_bytes=300,
+        objects=7,
+        errors={"unavailable": 2},
+        retries={"unavailable": 2, "throttled": 2},
+    )
+    assert (seen.hosts["node-b"].workers, seen.hosts["node-b"].written_bytes) == (1, 30)
+    totals.drop_worker("1", lost=True)
+    totals.drop_worker("3", lost=False)
+    after = status(totals, 10).hosts
+    assert after["node-a"] == replace(seen.hosts["node-a"], workers=1, workers_lost=1)
+    assert after["node-b"] == replace(seen.hosts["node-b"], workers=0)
+
+
+def test_a_log_names_a_worker_with_its_host() -> None:
+    totals = Totals("j", objects_total=1, bytes_total=1)
+    assert totals.describe_worker("3") == "worker 3"
+    totals.place_worker("3", "node-b")
+    assert totals.describe_worker("3") == "worker 3 on node-b"
+    totals.drop_worker("3", lost=True)
+    assert totals.describe_worker("3") == "worker 3 on node-b", "it may be given up later"
+
+
+def test_hosts_of_earlier_runs_go_on_counting() -> None:
+    first = Totals("j", objects_total=1, bytes_total=1)
+    first.place_worker("1", "node-a")
+    first.add_report("1", (), counted(100, errors=2, objects=5))
+    first.drop_worker("1", lost=True)
+    first.set_barred({"node-a": "its clock is wrong"})
+    earlier = status(first, 1)
+    second = Totals("j", objects_total=1, bytes_total=1, earlier=earlier)
+    resumed = status(second, 1).hosts["node-a"]
+    assert resumed == replace(earlier.hosts["node-a"], workers_lost=0, barred=None)
+    second.place_worker("1", "node-a")
+    second.add_report("1", (), counted(11, errors=1, objects=1))
+    seen = status(second, 2)
+    assert seen.hosts["node-a"].written_bytes == 111
+    assert seen.hosts["node-a"].objects == 8
+    assert seen.hosts["node-a"].errors == {"unavailable": 3}
+    assert seen.hosts["node-a"].bytes_per_second == 11, "what an earlier run sent is no rate"
+    assert seen.metrics.counters[Counter.BYTES_WRITTEN,] == 111
+
+
+def test_a_barred_host_has_its_reason_whether_it_ever_had_a_worker_or_not() -> None:
+    totals = Totals("j", objects_total=1, bytes_total=1)
+    totals.place_worker("1", "node-a")
+    totals.set_barred({"node-b": "its clock is wrong"})
+    seen = status(totals, 1)
+    assert seen.barred == {"node-b": "its clock is wrong"}
+    assert list(seen.hosts) == ["node-a", "node-b"]
+    totals.set_barred({})
+    assert status(totals, 2).barred == {}
+
+
+def test_hosts_beyond_the_first_are_counted_together() -> None:
+    totals = Totals("j", objects_total=1, bytes_total=1)
+    for number in range(MOST_HOSTS + 50):
+        worker = f"{number}"
+        totals.place_worker(worker, f"node-{number}")
+        totals.add_report(worker, (), counted(1))
+    totals.set_barred({f"node-{MOST_HOSTS + 1}": "its disk is full"})
+    totals.drop_worker(f"{MOST_HOSTS}", lost=True)
+    hosts = status(totals, 1).hosts
+    assert len(hosts) == MOST_HOSTS + 1
+    assert (hosts[OTHER_HOSTS].workers, hosts[OTHER_HOSTS].workers_lost) == (49, 1)
+    assert hosts[OTHER_HOSTS].written_bytes == 50
+    assert hosts[OTHER_HOSTS].barred == f"node-{MOST_HOSTS + 1}: its disk is full"
+    assert totals.describe_worker("249") == "worker 249 on node-249", "a log names it all the same"
+    assert sum(host.workers for host in hosts.values()) == status(totals, 1).workers
+
+
 def test_a_status_comes_back_from_disk(tmp_path: Path) -> None:
     directory = JobDirectory.create(tmp_path / "job", {"id": "j"})
     assert load_status(directory) is None
@@ -117,11 +238,54 @@ def test_a_status_comes_back_from_disk(tmp_path: Path) -> None:
     totals.add_report(
         "w", (), MetricsSnapshot(counters={("a", "b"): 1.0}, histograms={("h",): (1.0, 2.0)})
     )
+    totals.place_worker("w", "node-a")
+    totals.add_report("v", (), counted(1, errors=1))
+    totals.place_worker("v", "node-b")
+    totals.set_barred({"node-b": "its clock is wrong"})
     saved = status(totals, 1)
+    assert len(saved.hosts) == 2
     save_status(directory, saved)
     assert load_status(directory) == saved
     text = directory.path("status.json").read_text()
     directory.path("status.json").write_text(text.replace('"metrics": {', '"tally": {'))
     assert load_status(directory) == saved, "as earlier versions named it"
+    values = json.loads(text)
+    del values["hosts"]
+    directory.replace("status.json", json.dumps(values).encode())
+    assert load_status(directory) == replace(saved, hosts={}), "earlier versions knew no host"
     directory.replace("status.json", b"{half")
     assert load_status(directory) is None
+
+
+WRITTEN = MetricsSnapshot(counters={("bytes_written",): 700.0})
+
+
+def test_bytes_moved_are_what_workers_handed_to_the_network() -> None:
+    """Also what was sent for nothing, which no receipt counts."""
+    totals = Totals("j", objects_total=10, bytes_total=1000)
+    totals.add_report("w", (), WRITTEN)
+    totals.add_seal(seal(LeaseKind.OBJECTS, summary=ReceiptSummary(bytes_moved=500)))
+    seen = status(totals, 1)
+    assert (seen.bytes_moved, seen.sealed_sent_bytes) == (700, 500)
+    totals.drop_worker("w", lost=False)
+    assert not status(totals, 2).bytes_moved_at_least, "it had nothing to do when it ended"
+    again = Totals("j", objects_total=10, bytes_total=1000, earlier=status(totals, 3))
+    assert status(again, 1).bytes_moved == 700, "over all runs of the job"
+
+
+@pytest.mark.parametrize(
+    "fate", ["lost", "ended at work", "of an earlier run", "nothing but seals"]
+)
+def test_what_ended_without_a_last_report_makes_it_a_lower_bound(fate: str) -> None:
+    earlier = fate == "of an earlier run"
+    totals = Totals("j", objects_total=10, bytes_total=1000, is_lower_bound=earlier)
+    totals.add_seal(seal(LeaseKind.OBJECTS, summary=ReceiptSummary(bytes_moved=900)))
+    progress = LeaseProgress(shard=1, first=0, attempt=2, end=5, units_done=2, bytes_done=50)
+    totals.add_report("w", (progress,), WRITTEN)
+    assert status(totals, 1).bytes_moved_at_least is earlier
+    if fate == "nothing but seals":
+        totals.note_uncounted()
+    elif not earlier:
+        totals.drop_worker("w", lost=fate == "lost")
+    seen = status(totals, 2)
+    assert (seen.bytes_moved, seen.bytes_moved_at_least) == (900, True)

@@ -120,7 +120,7 @@ def driver_killed(scene: Scene) -> None:
 def power_cut(scene: Scene) -> None:
     proxied = drawn_move(scene)
     run_until_hit(scene, proxied, Operation.PART, "driver", skip=2)
-    for journal in sorted(proxied.move.job.glob("journal/*/*.journal")):
+    for journal in sorted(proxied.move.job.glob("journal/workers/*/*.journal")):
         whole = journal.read_bytes()
         kept = whole[: scene.dice.randint(len(whole) // 2, len(whole))]
         journal.write_bytes(kept + scene.dice.randbytes(scene.dice.randrange(50)))
@@ -244,7 +244,7 @@ def janitor(scene: Scene) -> None:
     foreign = client.create_multipart_upload(Bucket=proxied.move.bucket, Key="elsewhere/theirs")
     proxied.target.add(Fault(match=on(Operation.COMPLETE, name="/large"), action=stall(3.0)))
     process = proxied.move.start("run", proxied.job_file, "--json")
-    wait_until(lambda: any(proxied.move.job.glob("journal/*/*.journal")), "a first journal")
+    wait_until(lambda: any(proxied.move.job.glob("journal/*/*/*.journal")), "a first journal")
     janitor = proxied.move.start("clean", proxied.move.job, "--unclaimed")
     _, said = janitor.communicate(timeout=60)
     assert janitor.returncode == 2, "a living job is left alone"

@@ -92,7 +92,7 @@ def test_a_node_that_is_drained_hands_its_leases_back(scene: Scene) -> None:
     assert process.returncode == 0, (out, err)
     status = json.loads((proxied.move.job / "status.json").read_text())
     assert status["workers_lost"] == 0
-    seals = [json.loads(seal.read_text()) for seal in proxied.move.job.glob("sealed/*/parts-*")]
+    seals = [json.loads(seal.read_text()) for seal in proxied.move.job.glob("sealed/*/*-parts-*")]
     granted = max(seal["attempt"] for seal in seals) % ATTEMPTS_PER_EPOCH
     assert granted > len(seals), "a lease went on where its first worker had left it"
     assert done_bytes(seals, "bytes_moved") == done_bytes(seals, "part_bytes"), "I12"

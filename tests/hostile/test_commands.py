@@ -28,8 +28,8 @@ def ended(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         ("run", "job.json", b'{"schema": 1}', 3, "job.json is damaged"),
         ("reconcile", "manifest/manifest.json", b"\xff", 3, "manifest.json is damaged"),
         ("reconcile", "manifest/shards.parquet", b"PAR1PAR1", 3, "not what was frozen"),
-        ("reconcile", "uploads/00000002/000000.json", b"{}", 0, ""),
-        ("clean", "sealed/00000002/parts-000000-00000000.json", b"{}", 0, ""),
+        ("reconcile", "uploads/00000/00000002/000000.json", b"{}", 0, ""),
+        ("clean", "sealed/00000/00000002-parts-000000-00000000.json", b"{}", 0, ""),
         ("verify", "manifest/part-00000.parquet", b"", 3, "not of its frozen size"),
     ],
 )

@@ -20,7 +20,7 @@ from tests.support.fuzzing import ODD_VALUES, SECRET, damaged, examples, refused
 
 SETTINGS = sorted(
     f"{section}.{name}"
-    for section in ("source", "target", "inventory", "plan", "run")
+    for section in ("source", "target", "inventory", "filter", "plan", "run")
     for name in config_of(Path("/")).model_dump()[section]
 )
 VALUES = ODD_VALUES | st.sampled_from(
@@ -47,6 +47,12 @@ VALUES = ODD_VALUES | st.sampled_from(
         "keys",
         "escape",
         "off",
+        "1h30m",
+        "9" * 400 + "y",
+        "0001-01-01",
+        "9999-12-31T23:59:59-14:00",
+        ["{{(}}", "a***"],
+        ["a=b"],
     ]
 )
 
@@ -66,7 +72,7 @@ def toml(value: Any) -> str:
 
 
 def job_text(folder: Path, setting: str, value: Any) -> str:
-    config: dict[str, Any] = config_of(folder).model_dump()
+    config: dict[str, Any] = config_of(folder).model_dump(mode="json")
     section, _, name = setting.partition(".")
     config[section][name] = value
     lines = []
@@ -115,7 +121,7 @@ def test_job_files_that_are_damaged(tmp_path: Path, data: st.DataObject) -> None
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        (b"", "source"),
+        (b'target = "s3://b"\n', "source"),
         (b"\xff\xfe", "UTF-8"),
         (b"\0", "TOML"),
         (b"a = " + b"[" * 20_000, "TOML"),
@@ -124,7 +130,7 @@ def test_job_files_that_are_damaged(tmp_path: Path, data: st.DataObject) -> None
         (b"[run]\n[run]\n", "TOML"),
         (b'source = "file:///a"\n[source]\nurl = "file:///b"\n', "TOML"),
         (b'source = 5\ntarget = "s3://b"\n', "source"),
-        (b'"a\\nb" = 1\nsource = "file:///a"\ntarget = "s3://b"\n', "Extra inputs"),
+        (b'"a\\nb" = 1\nsource = "file:///a"\ntarget = "s3://b"\n', "no such setting"),
         (b'source = "az://a/c?sv=1&sig=secret"\ntarget = "s3://b"\n', "AZURE_STORAGE_SAS_TOKEN"),
     ],
     ids=lambda value: ascii(value[:30]),
@@ -158,6 +164,8 @@ def test_a_job_file_whose_directory_would_be_itself(tmp_path: Path) -> None:
 @example(setting="plan.chunk_bytes", value=48 << 20)
 @example(setting="plan.segment_bytes", value=1 << 60)
 @example(setting="inventory.kind", value="keys")
+@example(setting="filter.max_size", value=math.inf)
+@example(setting="filter.min_age", value="0001-01-01")
 def test_a_plan_is_whole_or_not_begun(
     tmp_path_factory: pytest.TempPathFactory, setting: str, value: Any
 ) -> None:

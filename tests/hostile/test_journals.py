@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,16 @@ from noria.manifests.job.journals import (
     JournalState,
     decode_journal,
     encode_abandoned,
+    encode_batch,
     encode_part,
     encode_receipts,
     encode_upload,
     read_journals,
 )
 from noria.manifests.job.receipts import receipts_of
-from noria.manifests.model import PartRecord, Upload
+from noria.manifests.model import Lease, LeaseKind, PartRecord, Upload
+from noria.workers.lease.journal import LeaseJournals
 from tests.manifests.job.test_receipts import LANDED
-from tests.support.finished_jobs import FinishedJob
 from tests.support.fuzzing import ODD_DOCUMENTS, ODD_VALUES, changed, damaged, examples
 
 UPLOAD = Upload(row=4, upload_id="u1", txid="t", part_bytes=8, etag="e")
@@ -36,7 +39,9 @@ RECORDS = [
     encode_part("u1", PART),
     encode_abandoned(4, "u0"),
     encode_receipts([LANDED, LANDED]),
+    encode_batch([encode_receipts([LANDED]), encode_part("u2", PART)], b"0 1"),
 ]
+COUNTS = [1, 1, 1, 1, 1, 2]
 WHOLE = b"".join(RECORDS)
 
 
@@ -44,11 +49,11 @@ def framed(payload: bytes) -> bytes:
     return b"%08x %x\n%b\n" % (zlib.crc32(payload), len(payload), payload)
 
 
-def what(data: bytes) -> list[Any]:
+def what(data: bytes, address: bytes | None = None) -> list[Any]:
     """The records, comparable."""
     return [
         record.to_pylist() if isinstance(record, pa.Table) else record
-        for record in decode_journal(data)
+        for record in decode_journal(io.BytesIO(data), address)
     ]
 
 
@@ -66,10 +71,11 @@ def read(folder: Path, *journals: bytes) -> JournalState:
 
 def test_a_journal_cut_at_any_byte() -> None:
     ends = [sum(map(len, RECORDS[: number + 1])) for number in range(len(RECORDS))]
-    assert len(TRUTH) == len(RECORDS)
+    assert len(TRUTH) == sum(COUNTS)
     for cut in range(len(WHOLE)):
         # The last line feed may be missing: its record is whole all the same.
-        assert what(WHOLE[:cut]) == TRUTH[: sum(end - 1 <= cut for end in ends)]
+        whole = [count for end, count in zip(ends, COUNTS, strict=True) if end - 1 <= cut]
+        assert what(WHOLE[:cut]) == TRUTH[: sum(whole)]
 
 
 def test_a_journal_with_any_bit_flipped() -> None:
@@ -131,13 +137,43 @@ def test_batches_of_other_columns(tmp_path: Path, table: pa.Table) -> None:
     assert not state.uploads, "what follows does not count"
 
 
+def test_a_journal_that_leases_share_damaged_at_any_byte() -> None:
+    """None reads what is not its own, and what is whole of a torn one is there."""
+    addresses = [b"0 1", b"0 2", b"7 1"]
+    records = [
+        encode_batch([encode_part(f"u{number}", PART)], addresses[number % 3])
+        for number in range(9)
+    ]
+    whole = b"".join(records)
+    truth = {address: what(whole, address) for address in addresses}
+    for number, address in enumerate(addresses):
+        assert [values["upload_id"] for _, values in truth[address]] == [
+            f"u{each}" for each in range(number, 9, 3)
+        ]
+    ends = [sum(map(len, records[: number + 1])) for number in range(9)]
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        for number, address in enumerate(addresses):
+            found = what(bytes(flipped), address)
+            assert found == truth[address][: len(found)]
+            kept = sum(end - 1 <= place for end in ends[number::3])
+            assert what(whole[:place], address) == truth[address][:kept]
+
+
 @examples(60)
 @given(st.data())
-def test_journals_of_a_real_job(tmp_path: Path, finished: FinishedJob, data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(finished.names("journal/")))
-    whole = (finished.root / name).read_bytes()
-    truth = what(whole)
-    hurt = data.draw(damaged(whole))
-    found = what(hurt)
-    assert found[: len(truth)] == truth[: len(found)]
-    read(tmp_path, hurt)
+def test_a_damaged_journal_of_a_worker(tmp_path: Path, data: st.DataObject) -> None:
+    shutil.rmtree(tmp_path / "job", ignore_errors=True)
+    directory = JobDirectory.create(tmp_path / "job", {"id": "j"})
+    lease = Lease(shard=0, kind=LeaseKind.OBJECTS, first=0, end=9, attempt=1, generation=0)
+    journal = LeaseJournals(directory).begin(lease, lambda error: None)
+    for record in RECORDS[1:4]:
+        journal.add(record)
+        journal.flush()
+    name = data.draw(st.sampled_from([*directory.names("journal")]))
+    path = directory.path(name)
+    path.write_bytes(data.draw(damaged(path.read_bytes() or b"\n")))  # pointers are empty
+    state = read_journals(directory, 0, 0, 9)
+    assert state.uploads in ({}, {4: UPLOAD})
+    assert state.parts in ({}, {"u1": {2: PART}})

@@ -250,6 +250,7 @@ STATUS = {
     "updated_seconds": 1.5,
     "outcomes": {"TRANSFERRED": 1},
     "eta_seconds": None,
+    "hosts": {"node-2": {"workers": 1, "errors": {"unavailable": 3}, "barred": None}},
     "metrics": {
         "counters": [[["bytes_read", "source"], 5.0]],
         "gauges": [],
@@ -284,7 +285,7 @@ def beside(job: Path, name: str, data: bytes) -> Iterator[None]:
 @example("status.json", as_text({**STATUS, "job": "[/red] [bold"}))
 def test_a_status_of_any_content_is_a_cache(finished: FinishedJob, name: str, data: bytes) -> None:
     with beside(finished.root, name, data):
-        assert noria("status", finished.root)[0] == 0
+        assert noria("status", finished.root, "--hosts")[0] == 0
         json.dumps(status_summary(jobs.status(finished.root), [], finished.root), allow_nan=False)
 
 
@@ -293,7 +294,7 @@ def test_a_status_of_any_content_is_a_cache(finished: FinishedJob, name: str, da
 def test_failures_that_are_damaged_are_told(
     finished: FinishedJob, garbage: bytes, data: st.DataObject
 ) -> None:
-    result = (finished.root / finished.names("results/00000000/")[0]).read_bytes()
+    result = (finished.root / finished.names("results/00000/00000000/")[0]).read_bytes()
     hurt = data.draw(st.just(garbage) | damaged(result))
     with beside(finished.root, "failures.parquet", hurt):
         line = refusal_of("status", finished.root, job=finished.root)

@@ -100,7 +100,7 @@ def test_a_seal_that_claims_something_else(
     tmp_path: Path, finished: FinishedJob, change: dict[str, Any]
 ) -> None:
     job = finished.copy(tmp_path / "job")
-    path = job / finished.names("sealed/00000001/")[0]
+    path = job / finished.names("sealed/00000/00000001-")[0]
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     line = refusal_of("reconcile", job, job=job)
     assert line is not None
@@ -109,11 +109,11 @@ def test_a_seal_that_claims_something_else(
 
 def test_a_seal_that_lies_under_another_name(tmp_path: Path, finished: FinishedJob) -> None:
     job = finished.copy(tmp_path / "job")
-    path = job / finished.names("sealed/00000001/")[0]
-    path.rename(path.with_name("objects-000000-00000007.json"))
+    path = job / finished.names("sealed/00000/00000001-")[0]
+    path.rename(path.with_name("00000001-objects-000000-00000007-000000001000000001.json"))
     error = refused(lambda: read_all(job))
     assert isinstance(error, JobDirectoryError)
-    assert "00000007.json is damaged" in error.message
+    assert "000000001000000001.json is damaged" in error.message
 
 
 @examples(120)
@@ -159,7 +159,7 @@ def test_results_that_were_sealed_damaged(
     tmp_path: Path, finished: FinishedJob, data: st.DataObject | None
 ) -> None:
     """Their digest fits: what is in them is no receipt all the same."""
-    whole = (finished.root / finished.names("results/00000000/")[0]).read_bytes()
+    whole = (finished.root / finished.names("results/00000/00000000/")[0]).read_bytes()
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))] if data else b""
     sealed = sealed_as(tmp_path, cut)
     error = refused(lambda: read_result(JobDirectory(tmp_path), sealed))
@@ -178,7 +178,14 @@ def test_results_of_other_columns(tmp_path: Path, columns: dict[str, Any]) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["uploads/README", "uploads/x/y.json", "epochs/zzz.json", "epochs/1/2.json", "sealed/notes"],
+    [
+        "uploads/README",
+        "uploads/x/y.json",
+        "epochs/zzz.json",
+        "epochs/1/2.json",
+        "sealed/notes",
+        "sealed/segments/00000/notes",
+    ],
 )
 def test_files_that_are_not_of_the_job(tmp_path: Path, finished: FinishedJob, name: str) -> None:
     job = finished.copy(tmp_path / "job")

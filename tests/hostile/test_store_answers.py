@@ -22,6 +22,7 @@ from noria.workers.stores.azure import headers as azure_headers
 from noria.workers.stores.azure import xml as azure_xml
 from noria.workers.stores.azure.errors import refusal as azure_refusal
 from noria.workers.stores.listing import list_objects
+from noria.workers.stores.peeling import peel
 from noria.workers.stores.protocol import Page, PageRequest, SourceStore
 from noria.workers.stores.responses import (
     RETRY_AFTER_MAX_SECONDS,
@@ -257,6 +258,22 @@ READERS: list[tuple[bytes, Callable[[bytes], ElementTree.Element], Parse]] = [
 ]
 
 
+def peeled_root(parse_root: Callable[[bytes], Any], tag: str) -> Callable[[bytes], Any]:
+    """As a store reads a page: items first, and the parser what is left."""
+
+    def parse(body: bytes) -> Any:
+        items, rest = peel(body, tag)
+        return parse_root(rest), items
+
+    return parse
+
+
+PEELERS: list[tuple[bytes, Any, Any]] = [
+    (S3_KEYS, peeled_root(s3_xml.parse_root, "Contents"), lambda read: s3_xml.parse_keys(*read)),
+    (AZURE_BLOBS, peeled_root(azure_xml.parse_root, "Blob"), lambda r: azure_xml.parse_blobs(*r)),
+]
+
+
 def check_page(found: Any) -> None:
     if isinstance(found, Page):
         assert found.batch.schema == INVENTORY_SCHEMA
@@ -291,7 +308,7 @@ def test_documents_that_are_whole_are_read() -> None:
 
 
 @examples(150)
-@given(st.sampled_from(READERS), st.data())
+@given(st.sampled_from(READERS + PEELERS), st.data())
 def test_documents_that_are_damaged(reader: tuple[bytes, Any, Any], data: st.DataObject) -> None:
     whole, parse_root, parse = reader
     check_page(read_document(data.draw(damaged(whole)), parse_root, parse))
@@ -343,7 +360,7 @@ def texts_of(whole: bytes) -> list[bytes]:
 
 
 @examples(150)
-@given(st.sampled_from(READERS), st.data())
+@given(st.sampled_from(READERS + PEELERS), st.data())
 def test_documents_that_say_something_else(
     reader: tuple[bytes, Any, Any], data: st.DataObject
 ) -> None:
@@ -382,7 +399,7 @@ BOMB = (
     ids=lambda body: ascii(body[:50]),
 )
 def test_documents_that_list_nothing_are_no_listing(body: bytes) -> None:
-    for _, parse_root, parse in READERS:
+    for _, parse_root, parse in READERS + PEELERS:
         assert read_document(body, parse_root, parse) is None
 
 
@@ -399,11 +416,13 @@ def test_documents_that_list_nothing_are_no_listing(body: bytes) -> None:
 )
 def test_a_listing_that_would_lose_objects_is_refused(body: bytes) -> None:
     assert read_document(body, s3_xml.parse_root, s3_xml.parse_keys) is None
+    assert read_document(body, *PEELERS[0][1:]) is None
 
 
 def test_a_blob_without_a_size_is_refused() -> None:
     body = AZURE_BLOBS.replace(b"<Content-Length>5</Content-Length>", b"")
     assert read_document(body, azure_xml.parse_root, azure_xml.parse_blobs) is None
+    assert read_document(body, *PEELERS[1][1:]) is None
 
 
 def test_a_listing_that_goes_round_in_circles_ends() -> None:

@@ -71,16 +71,23 @@ def test_an_upload_whose_opening_was_not_answered_is_aborted_only_where_a_person
     move: Move, proxy: FaultProxy, client: Any
 ) -> None:
     proxy.add(Fault(match=on(Operation.CREATE, name="large/one"), action=lose_answer()))
+    client.create_multipart_upload(Bucket=move.bucket, Key="others")
     done = move.noria("run", move.job.with_suffix(".toml"))
     assert done["outcomes"] == {"TRANSFERRED": len(SPECS)}
-    assert open_keys(client, move) == ["large/one"]
-    client.create_multipart_upload(Bucket=move.bucket, Key="others")
+    assert open_keys(client, move) == ["large/one", "others"]
+    assert (done["open_uploads"], done["unclaimed_uploads"]) == (1, 1), "nothing hidden"
+    out, _ = move.start("run", move.job).communicate(timeout=60)
+    (hint,) = [line for line in out.splitlines() if "multipart uploads" in line]
+    assert hint.startswith("1 multipart uploads are open on names of this job, ")
+    assert hint.endswith(f"noria clean {move.job} --unclaimed aborts them")
     looked = move.noria("clean", move.job, exit_code=1)
     assert (looked["aborted"], looked["unclaimed"], looked["foreign"]) == (0, 1, 1)
     assert open_keys(client, move) == ["large/one", "others"]
     cleaned = move.noria("clean", move.job, "--unclaimed")
     assert (cleaned["aborted"], cleaned["unclaimed"], cleaned["foreign"]) == (1, 0, 1)
     assert open_keys(client, move) == ["others"]
+    again = move.noria("run", move.job)
+    assert (again["open_uploads"], again["unclaimed_uploads"]) == (0, 0)
 
 
 def test_an_upload_that_could_not_be_aborted_is_remembered(
@@ -94,7 +101,7 @@ def test_an_upload_that_could_not_be_aborted_is_remembered(
     )
     done = move.noria("run", move.job.with_suffix(".toml"))
     assert done["outcomes"] == {"TRANSFERRED": len(SPECS)}
-    assert done["open_uploads"] == 1
+    assert (done["open_uploads"], done["unclaimed_uploads"]) == (1, 0)
     assert open_keys(client, move) == ["large/one"]
     refused = move.noria("clean", move.job, exit_code=1)
     assert (refused["aborted"], refused["failed"], refused["unclaimed"]) == (0, 1, 0)
@@ -107,7 +114,7 @@ def test_a_running_job_is_not_cleaned(move: Move, proxy: FaultProxy) -> None:
     late = stall(3.0)
     proxy.add(Fault(match=on(Operation.COMPLETE, name="/large/one"), action=late, times=None))
     process = move.start("run", move.job.with_suffix(".toml"), "--json")
-    wait_until(lambda: any(move.job.glob("journal/*/*.journal")), "a first upload")
+    wait_until(lambda: any(move.job.glob("journal/*/*/*.journal")), "a first upload")
     second = move.start("clean", move.job)
     _, said = second.communicate(timeout=30)
     assert second.returncode == 2

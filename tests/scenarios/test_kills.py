@@ -105,6 +105,23 @@ def test_whatever_is_killed_every_object_is_right(
     lost = 1 if title in (LOCAL_WORKER, RAY_WORKER) else WORKERS
     in_flight = STREAMS * PART
     assert again <= lost * (in_flight + JOURNAL_BYTES), f"{again} bytes were sent again"
+    if title in (LOCAL_WORKER, RAY_WORKER, GATEWAY, "driver"):
+        assert done["bytes_moved_at_least"], "nobody knows what was sent after the last report"
+    assert TOTAL <= done["bytes_moved"] <= TOTAL + again
+
+
+def test_bytes_moved_are_what_crossed_the_wire_over_a_stop(move: Move, counter: FaultProxy) -> None:
+    """Nothing ended without a word: the sum of two runs is exact."""
+    process = move.start("run", move.job.with_suffix(".toml"), "--json")
+    wait_until((move.job / "epochs" / "0000000002.json").exists, "the plan")
+    begun = counter.written_bytes_so_far()
+    wait_until(in_the_middle(counter, begun), "half of a large object")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 3, (out, err)
+    done = move.noria("run", move.job)
+    assert not done["bytes_moved_at_least"]
+    assert done["bytes_moved"] == counter.written_bytes_so_far() - begun
 
 
 @pytest.mark.timeout(240)

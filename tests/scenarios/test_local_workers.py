@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from noria.engine.cluster.protocol import Host
 from tests.support.moves import NORIA
 from tests.support.packages import copy_of_noria
 from tests.support.processes import LOCAL_WORKER, descendants, is_alive, listening, wait_until
@@ -53,6 +55,46 @@ def test_nothing_listens_and_nothing_is_left(ends: list[str], tmp_path: Path) ->
     assert process.returncode == 0, (out, err)
     assert not any(map(is_alive, family))
     assert list(temporary.iterdir()) == []
+
+
+def test_the_log_and_the_status_say_where_workers_are(ends: list[str], tmp_path: Path) -> None:
+    """One of them is killed in the middle."""
+    job, here = tmp_path / "job", Host.own("").name
+    for number in range(1_000, 4_000):
+        (tmp_path / "source" / f"{number:04}").write_bytes(b"x")
+    process = subprocess.Popen(
+        [NORIA, "copy", *ends, "--metrics-address", "off", "--workers", "1", "--quiet"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        wait_until(lambda: any((tmp_path / "target").glob("0*")), "the first object")
+        workers = [pid for pid, command in descendants(process.pid) if LOCAL_WORKER in command]
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, (out, err)
+    said = [line.split(" ", 1)[1] for line in (job / "log/noria.log").read_text().splitlines()]
+    assert said == [
+        f"INFO noria.driver: worker 1 on {here} is up",
+        f"WARNING noria.driver: worker 1 on {here} is lost: killed by SIGKILL",
+        f"INFO noria.driver: worker 2 on {here} is up",
+    ]
+    assert err.splitlines() == [
+        f"noria.driver: worker 1 on {here} is lost: killed by SIGKILL",
+    ], "a terminal shows what is wrong, and no more"
+    shown = subprocess.run(
+        [NORIA, "status", job, "--json"], capture_output=True, text=True, check=True
+    )
+    hosts = json.loads(shown.stdout)["hosts"]
+    assert list(hosts) == [here]
+    assert (hosts[here]["workers"], hosts[here]["workers_lost"]) == (0, 1)
+    assert hosts[here]["objects"] > 0
+    table = subprocess.run(
+        [NORIA, "status", job, "--hosts"], capture_output=True, text=True, check=True
+    )
+    assert f"  {here}\n" in table.stdout
 
 
 def test_the_look_for_sockets_sees_them(tmp_path: Path) -> None:

@@ -128,11 +128,11 @@ def test_a_corrected_inventory_can_be_planned_after_a_wrong_one(move: Move, tmp_
 
 def test_a_second_driver_is_refused_while_the_first_runs(make_move: Callable[..., Move]) -> None:
     move = make_move([plain(f"k{n:03}", 300_000) for n in range(100)])
-    first = move.start(
-        "copy", move.source, move.target, "--job", move.job, "--metrics-address", "off"
-    )
+    off = ("--metrics-address", "off")
+    slowly = ("--bandwidth", "2MB/s")
+    first = move.start("copy", move.source, move.target, "--job", move.job, *slowly, *off)
     wait_until((move.job / "epochs" / "0000000002.json").exists, "the run's own epoch")
-    second = move.start("run", move.job, "--metrics-address", "off")
+    second = move.start("run", move.job, *off)
     _, err = second.communicate(timeout=60)
     assert second.returncode == 2
     assert "another noria process" in err

@@ -106,6 +106,8 @@ def test_a_verification_that_has_ended_is_not_under_way(ends: list[str], tmp_pat
     assert time.time() - verified.updated_seconds < 60
     save_status(directory, verified, VERIFY_STATUS_FILE)
     assert said(root) == (Phase.FINISHED, None)
+    (host,) = job.status(root).hosts.values()
+    assert (host.workers, host.objects) == (0, OBJECTS)
 
 
 def test_a_finished_job_that_is_run_again_says_when_it_ended(

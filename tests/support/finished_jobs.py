@@ -18,8 +18,10 @@ from noria.manifests.job.seals import seal
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, ShardKind, ShardPlan
 from noria.workers.context import TransferContext
 from noria.workers.counters import CounterRegistry
+from noria.workers.lease.journal import LeaseJournals
 from noria.workers.lease.lease import WorkerResources
 from noria.workers.lease.runs import moving_run
+from noria.workers.runtime.bandwidth import Bandwidth
 from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import Executor, make_executor
 from noria.workers.runtime.hold import Hold
@@ -112,7 +114,7 @@ def run_leases(folder: Path) -> FinishedJob:
     prepared = open_prepared(folder / "job")
     spec = job.worker_spec(prepared, prepared.config.run)
     buffers = BufferPool(spec.settings.bytes_in_flight)
-    context = make_context(spec, CounterRegistry(), buffers, Hold())
+    context = make_context(spec, CounterRegistry(), buffers, Hold(), Bandwidth())
     with (
         contextlib.closing(make_executor(4, over_network=False)) as executor,
         prepared.directory.hold() as hold,
@@ -152,6 +154,7 @@ def _run_lease(
         manifest=prepared.manifest,
         context=context,
         executor=executor,
+        journals=LeaseJournals(prepared.directory),
     )
     result = moving_run(resources, lease).run()
     assert result.how is LeaseEnd.FINISHED, (result.cause, result.message)

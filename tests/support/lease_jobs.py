@@ -36,6 +36,7 @@ from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.providers import NameRules, limits_for
 from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import CounterRegistry
+from noria.workers.lease.journal import LeaseJournals
 from noria.workers.lease.lease import LeaseRun, WorkerResources
 from noria.workers.lease.runs import moving_run
 from noria.workers.runtime.buffers import BufferPool
@@ -324,6 +325,7 @@ class Job:
             manifest=self.manifest,
             context=self.context,
             executor=executor,
+            journals=LeaseJournals(self.directory),
         )
 
     def run(self, lease: Lease, *, streams: int = STREAMS) -> LeaseResult:

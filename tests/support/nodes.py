@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +54,15 @@ class Nodes:
 
 
 @contextmanager
-def node(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`ray start --block` in a process group of its own, which ends with the block."""
-    command: list[str | Path] = [RAY, "start", "--block", "--disable-usage-stats", *arguments]
+def node(
+    environment: dict[str, str], *arguments: str, below: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`ray start --block` in a process group of its own, which ends with the block.
+
+    `below` is a command that runs it, such as setpriv.
+    """
+    start = (RAY, "start", "--block", "--disable-usage-stats")
+    command: list[str | Path] = [*below, *start, *arguments]
     process = subprocess.Popen(
         command,
         env=environment,
@@ -77,8 +83,10 @@ def node(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Po
 
 
 @contextmanager
-def head_node(access: dict[str, str], *, cpus: int = 1) -> Iterator[Head]:
-    """A head, once it is up. `access` is its token, or NO_TOKEN."""
+def head_node(
+    access: dict[str, str], *, cpus: int = 1, below: Sequence[str] = ()
+) -> Iterator[Head]:
+    """A head, once it is up. `access` is its token, or NO_TOKEN. `below`: see node()."""
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
     environment = {**without_ray_settings(), **access}
@@ -95,6 +103,7 @@ def head_node(access: dict[str, str], *, cpus: int = 1) -> Iterator[Head]:
             "--include-dashboard=false",
             f"--temp-dir={folder}",
             STORE,
+            below=below,
         ) as process,
     ):
         wait_until(lambda: is_up(address, environment, cpus), "the head", seconds=60)
@@ -102,13 +111,14 @@ def head_node(access: dict[str, str], *, cpus: int = 1) -> Iterator[Head]:
 
 
 @contextmanager
-def node_pair(environment: dict[str, str]) -> Iterator[Nodes]:
+def node_pair(environment: dict[str, str], second: dict[str, str] | None = None) -> Iterator[Nodes]:
     """Two nodes of one cluster, once they are up.
 
     Their workers read their credentials from `environment`; it holds the cluster's token, too.
+    `second` is what the second node has beyond that, or otherwise.
     """
     with head_node(environment) as head:
-        environment = {**without_ray_settings(), **environment}
+        environment = {**without_ray_settings(), **environment, **(second or {})}
         join = ("--num-cpus=1", f"--address={head.address}", STORE)
         with node(environment, *join) as worker:
             wait_until(lambda: is_up(head.address, environment, 2), "the second node", seconds=60)

@@ -45,16 +45,16 @@ class Caller:
 
 
 @dataclass(slots=True)
-class Host:
+class ScriptedHost:
     url: str
     requests: list[bytes] = field(default_factory=list)
 
 
 @contextmanager
-def scripted(play: Play, tls: ssl.SSLContext | None = None) -> Iterator[Host]:
+def scripted(play: Play, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedHost]:
     """Runs `play` for each connection, one after another; a client that goes away ends it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    host = Host(url=f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}")
+    host = ScriptedHost(url=f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}")
 
     def serve() -> None:
         number = 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from noria.benchmarks.simulate.driver import Judge
+from noria.benchmarks.simulate.driver import Judge, SimulatedDriver
 from noria.benchmarks.simulate.run import Simulation, run_simulation
 from noria.benchmarks.simulate.settings import DAY, HOUR, MINUTE, Cadence, Faults, Site
 from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
 from noria.manifests.model import ShardKind, ShardPlan
+from noria.workers.runtime.hold import Hold
 
 SITE = Site(
     workers=8,
@@ -27,6 +28,10 @@ HARSH = Faults(
     node_drain_seconds=2 * HOUR,
     worker_crash_seconds=HOUR,
     zombie_seconds=4 * MINUTE,
+    node_cut_seconds=HOUR,
+    node_freeze_seconds=2 * HOUR,
+    late_message_seconds=2 * MINUTE,
+    lost_message_seconds=30 * MINUTE,
     throttle_seconds=HOUR,
     driver_pause_seconds=2 * HOUR,
     driver_restart_seconds=25 * MINUTE,
@@ -71,6 +76,8 @@ def run_small(
     scheduler_type: type[Scheduler] = Scheduler,
     judges: Sequence[Judge] = (),
     options: SchedulerOptions = OPTIONS,
+    driver_type: type[SimulatedDriver] = SimulatedDriver,
+    hold_type: type[Hold] = Hold,
 ) -> Simulation:
     return run_simulation(
         made_up_shards(seed),
@@ -80,5 +87,7 @@ def run_small(
         seed=seed,
         cadence=CADENCE,
         scheduler_type=scheduler_type,
+        driver_type=driver_type,
+        hold_type=hold_type,
         judges=judges,
     )

@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from noria.manifests.errors import ConfigurationError
-from noria.workers.http.connection import Connection, ProtocolError, TlsConnection
+from noria.workers.http.connection import Connection, OnSent, ProtocolError, TlsConnection
 from noria.workers.http.proxies import NO_PROXIES, Proxies, Proxy
 from noria.workers.http.response import Response, Sink, read_body, read_head, read_one_head
 from noria.workers.runtime.greenlets import FiberPool, Readiness, apart, current_pool
@@ -85,6 +85,11 @@ class Request:
     body: Body | None = None
     wait_seconds: float | None = None
     """Longest wait for the start of the response. None: idle_seconds."""
+    on_sent: OnSent | None = None
+    """Gets the bytes of the body as they are handed to the network, whatever comes of them.
+
+    A body that is sent once more is counted once more. None: nobody counts them.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +187,7 @@ class HttpClient:
         connection.begin_rate(self._settings.least_rate)
         sent = False
         try:
-            refusal = self._send(connection, head, body, begun, asks=asks)
+            refusal = self._send(connection, head, request, begun, asks=asks)
             if refusal is not None:
                 connection.close()
                 return refusal
@@ -195,10 +200,10 @@ class HttpClient:
             connection.begin_rate(connection.least_rate)
             response, reusable = read_body(connection, request.method, status, answered, sink)
         except (OSError, ProtocolError) as error:
-            connection.close()
+            connection.reset()
             raise TransportError(f"{type(error).__name__}: {error}", sent=sent) from error
         except BaseException:
-            connection.close()
+            connection.reset()
             raise
         if reusable:
             self._keep_idle(connection)
@@ -371,15 +376,16 @@ class HttpClient:
         return [(family, place) for family, _, _, _, place in found]
 
     def _send(
-        self, connection: Connection, head: bytes, body: Body | None, begun: _Begun, *, asks: bool
+        self, connection: Connection, head: bytes, request: Request, begun: _Begun, *, asks: bool
     ) -> Response | None:
         """Send the request. Returns a response if the host refused the body before its end."""
+        body, on_sent = request.body, request.on_sent
         if body is None:
             connection.request(head)
             return None
         body_bytes = _length(body) or 0
         if body_bytes <= JOINED_BYTES and not isinstance(body, StreamedBody):
-            connection.request(b"".join((head, body)))
+            connection.request(b"".join((head, body)), _behind(len(head), on_sent))
             return None
         connection.send(head)
         if asks:
@@ -388,7 +394,7 @@ class HttpClient:
                 return refusal
         begun.body = True
         try:
-            _send_body(connection, body)
+            _send_body(connection, body, on_sent)
         except (BrokenPipeError, ConnectionResetError):
             return _read_refusal(connection)
         return None
@@ -433,9 +439,25 @@ def _length(body: Body | None) -> int | None:
     return body.size if isinstance(body, StreamedBody) else len(body)
 
 
-def _send_body(connection: Connection, body: Body) -> None:
+def _behind(head_bytes: int, on_sent: OnSent | None) -> OnSent | None:
+    """Return what counts the bytes behind the head alone."""
+    if on_sent is None:
+        return None
+    left = head_bytes
+
+    def count(sent: int) -> None:
+        nonlocal left
+        of_head = min(left, sent)
+        left -= of_head
+        if sent > of_head:
+            on_sent(sent - of_head)
+
+    return count
+
+
+def _send_body(connection: Connection, body: Body, on_sent: OnSent | None) -> None:
     if not isinstance(body, StreamedBody):
-        connection.send(body)
+        connection.send(body, on_sent)
         return
     left = body.size
 
@@ -444,7 +466,7 @@ def _send_body(connection: Connection, body: Body) -> None:
         left -= len(piece)
         if left < 0:
             raise ValueError(f"the body is longer than its announced {body.size} bytes")
-        connection.send(piece)
+        connection.send(piece, on_sent)
 
     body.write(send)
     if left:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from noria.workers.runtime.greenlets import Readiness, give_way
 
@@ -34,6 +35,8 @@ They are still in the core's own cache then, and the cost of the calls is neglig
 """
 RATE_SECONDS: Final = 60.0
 """Waiting over which a rate is taken: long enough for a store that stops to think."""
+LINGER_NOT: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER: a connection that is closed is reset, and what was not acknowledged is dropped."""
 RECORDS_BYTES: Final = 256 * 1024
 """TLS records received or sent in one system call.
 
@@ -46,6 +49,10 @@ class OnBytes(Protocol):
 
     def __call__(self, piece: memoryview, crc64nvme: int | None = None, /) -> None:
         """Take the next piece. `crc64nvme` is its checksum, if it has been computed anyway."""
+
+
+OnSent: TypeAlias = Callable[[int], None]
+"""Gets how many more bytes were handed to the network."""
 
 
 class ProtocolError(Exception):
@@ -122,22 +129,25 @@ class Connection:
         """Read the next piece of a body that ends with the connection; empty at its end."""
         return self._recv(RECEIVE_BYTES)
 
-    def send(self, data: memoryview | bytes) -> None:
-        """Send all of `data`."""
+    def send(self, data: memoryview | bytes, on_sent: OnSent | None = None) -> None:
+        """Send all of `data`; `on_sent` gets the number of bytes of each step, once it is done."""
         view = memoryview(data)
         while view:
-            view = view[self._send_some(view) :]
+            count = self._send_some(view)
+            if on_sent is not None:
+                on_sent(count)
+            view = view[count:]
             if view:
                 give_way()
 
-    def request(self, request: bytes) -> None:
+    def request(self, request: bytes, on_sent: OnSent | None = None) -> None:
         """Send a whole request.
 
         The next read polls before it calls recv(): the response cannot be there yet, and this saves
         a system call.
         """
         self._answer_is_due = True
-        self.send(request)
+        self.send(request, on_sent)
 
     def begin_rate(self, least_rate: float) -> None:
         """Forget what was waited for and moved so far; ask for this rate from now on."""
@@ -150,6 +160,16 @@ class Connection:
 
     def close(self) -> None:
         self.sock.close()
+
+    def reset(self) -> None:
+        """Close in the middle of an exchange; what the other end has not got yet is dropped.
+
+        Otherwise the system would send it again and again, and a request that was given up could
+        come through once the network is back.
+        """
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+        self.close()
 
     def _recv(self, size: int) -> bytes:
         self._await_answer()

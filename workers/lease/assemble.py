@@ -29,6 +29,8 @@ class AssembleRun(LeaseRun):
         except UploadLost:
             raise
         except (Skippable, Retryable) as error:
+            if not isinstance(error, DigestRefused):
+                self.leave_to_others(error)
             self._abandon_generation(entry)
             if isinstance(error, DigestRefused):
                 raise UploadLost(error.message, key=entry.key) from error

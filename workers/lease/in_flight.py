@@ -39,6 +39,8 @@ class TaskGroup:
 
     def __init__(self, lease: Lease, executor: Executor) -> None:
         self.lease = lease
+        self.kind = lease.kind
+        """What its units are."""
         self._executor = executor
         self.stopping = threading.Event()
         self.failure: Exception | None = None
@@ -131,6 +133,7 @@ class TaskGroup:
                 units_done=self._units_done,
                 bytes_done=self._bytes_done,
                 units_failed=self._units_failed,
+                kind=self.kind,
             )
 
     def finished(self, name: str, digest: str, summary: ReceiptSummary) -> LeaseResult:

@@ -10,7 +10,7 @@ from functools import partial
 
 from noria.manifests.errors import DigestRefused, NoriaError, UploadLost
 from noria.manifests.job.journals import (
-    JournalState,
+    EarlierUpload,
     encode_abandoned,
     encode_part,
     encode_upload,
@@ -53,8 +53,7 @@ class ObjectsRun(LeaseRun):
 
     def work(self) -> LeaseResult:
         lease = self.lease
-        state = read_journals(self.directory, lease.shard, lease.first, lease.end)
-        done = state.final_rows()
+        done, uploads = self._done_earlier()
         for entry in self.manifest.entries(lease.shard, lease.first, lease.end):
             if not self.tasks.begin(entry.row):
                 break
@@ -65,11 +64,18 @@ class ObjectsRun(LeaseRun):
             elif (parts := self.manifest.fit(entry.size).parts) == 0:
                 self.tasks.submit(partial(self._move_whole, entry))
             else:
-                self.tasks.submit(partial(self._begin_multipart, entry, state), followers=parts)
+                begin = partial(self._begin_multipart, entry, uploads.get(entry.row))
+                self.tasks.submit(begin, followers=parts)
         self._finish_multiparts()
         if self.tasks.interrupted:
             return self.tasks.ended_early()
         return self._finish()
+
+    def _done_earlier(self) -> tuple[set[int], dict[int, EarlierUpload]]:
+        """Rows whose end is known, and uploads that were begun. The receipts need no memory now."""
+        lease = self.lease
+        state = read_journals(self.directory, lease.shard, lease.first, lease.end)
+        return state.final_rows(), state.earlier_uploads()
 
     def _move_whole(self, entry: ObjectEntry) -> None:
         if self.tasks.stopping.is_set():
@@ -77,26 +83,36 @@ class ObjectsRun(LeaseRun):
         try:
             receipt = self.transfer(entry).move()
         except Exception as error:  # noqa: BLE001 - see failure_of
-            receipt = failed_receipt(entry, self.lease.attempt, failure_of(error))
+            failure = failure_of(error)
+            self.leave_to_others(failure)
+            receipt = failed_receipt(entry, self.lease.attempt, failure)
         self.finish_entry(receipt, entry.size)
 
-    def _begin_multipart(self, entry: ObjectEntry, state: JournalState, rounds: int = 1) -> None:
+    def _begin_multipart(
+        self, entry: ObjectEntry, earlier: EarlierUpload | None, rounds: int = 1
+    ) -> None:
         """Open the upload of an object, and let its parts follow."""
         if self.tasks.stopping.is_set():
             raise Stopped
         try:
-            opened = self._open(entry, state, after_loss=rounds > 1)
+            opened = self._open(entry, earlier, after_loss=rounds > 1)
         except Exception as error:  # noqa: BLE001 - see failure_of
             failure = failure_of(error)
-            self.finish_entry(failed_receipt(entry, self.lease.attempt, failure), entry.size)
+            self.leave_to_others(failure)
+            opened = failed_receipt(entry, self.lease.attempt, failure)
+        if not isinstance(opened, Receipt):
+            self._send_parts(entry, opened, rounds)
             return
-        if isinstance(opened, Receipt):
-            self.finish_entry(opened, entry.size)
-            return
-        self._send_parts(entry, opened, rounds)
+        if earlier is not None:
+            self._abandon(entry, earlier.upload)
+        self.finish_entry(opened, entry.size)
+
+    def _abandon(self, entry: ObjectEntry, upload: Upload) -> None:
+        self.transfer(entry).abandon(upload)
+        self.journal.add(encode_abandoned(entry.row, upload.upload_id))
 
     def _open(
-        self, entry: ObjectEntry, state: JournalState, *, after_loss: bool
+        self, entry: ObjectEntry, earlier: EarlierUpload | None, *, after_loss: bool
     ) -> OpenUpload | Receipt:
         """Resume the journalled upload; open a new one if there is none or it is gone."""
         open_one = partial(
@@ -104,10 +120,9 @@ class ObjectsRun(LeaseRun):
             self.manifest.fit(entry.size).part_bytes,
             on_created=self._journal_upload,
         )
-        earlier = state.uploads.get(entry.row)
         if earlier is not None:
             with contextlib.suppress(UploadLost):
-                return open_one(earlier=earlier, acknowledged=state.parts.get(earlier.upload_id))
+                return open_one(earlier=earlier.upload, acknowledged=earlier.parts)
         return open_one(after_loss=after_loss or earlier is not None)
 
     def _journal_upload(self, upload: Upload) -> Upload:
@@ -165,10 +180,12 @@ class ObjectsRun(LeaseRun):
     def _multipart_failed(self, moving: MovingObject, error: NoriaError) -> None:
         """Abandon the upload. If the object may still land, queue it for another upload."""
         entry, upload = moving.entry, moving.opened.upload
-        self.transfer(entry).abandon(upload)
-        self.journal.add(encode_abandoned(entry.row, upload.upload_id))
         lost = isinstance(error, UploadLost | DigestRefused)
-        if lost and moving.round < UPLOAD_ROUNDS:
+        goes_on = lost and moving.round < UPLOAD_ROUNDS
+        if not goes_on:
+            self.leave_to_others(error)
+        self._abandon(entry, upload)
+        if goes_on:
             with self._lock:
                 self._again.append(moving)
         else:
@@ -181,9 +198,7 @@ class ObjectsRun(LeaseRun):
             if not self._again or self.tasks.interrupted:
                 return
             moving = self._again.popleft()
-            self.tasks.submit(
-                partial(self._begin_multipart, moving.entry, JournalState(), moving.round + 1)
-            )
+            self.tasks.submit(partial(self._begin_multipart, moving.entry, None, moving.round + 1))
 
     def _finish(self) -> LeaseResult:
         lease, end = self.lease, self.tasks.end

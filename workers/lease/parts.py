@@ -69,7 +69,7 @@ class PartsRun(LeaseRun):
         """Open or resume the upload that all leases of this shard's generation share."""
         lease = self.lease
         upload = read_upload(self.directory, lease.shard, lease.generation)
-        state = read_journals(self.directory, lease.shard, 0, 1)
+        state = read_journals(self.directory, lease.shard, lease.first, lease.end)
         context = replace(self.context, options=replace(self.context.options, look_first=False))
         return ObjectTransfer(context, entry, lease.attempt).open_upload(
             self.manifest.fit(entry.size).part_bytes,

@@ -61,13 +61,8 @@ class RereadRun(LeaseRun):
     def _slices(self) -> Iterator[tuple[Receipt, int, int]]:
         """Yield what to read, in order: a receipt and the bytes [first, end) of its object."""
         if self.manifest.shard(self.lease.shard).kind is ShardKind.PARTS:
-            (receipt,) = self._receipts(0, 1)
-            part_bytes = self.manifest.fit(receipt.size).part_bytes
-            for unit in range(self.lease.first, self.lease.end):
-                if not self.tasks.begin(unit):
-                    return
-                if receipt.outcome.landed:
-                    yield receipt, unit * part_bytes, min(receipt.size, (unit + 1) * part_bytes)
+            self.tasks.kind = LeaseKind.PARTS  # the scheduler walks all shards alike
+            yield from self._slices_of_huge(next(self._receipts(0, 1), None))
             return
         for receipt in self._receipts(self.lease.first, self.lease.end):
             if not self.tasks.begin(receipt.row):
@@ -79,6 +74,17 @@ class RereadRun(LeaseRun):
             self._slices_left[receipt.row] = max(1, fit.parts)
             for first_byte in range(0, max(1, receipt.size), fit.part_bytes):
                 yield receipt, first_byte, min(receipt.size, first_byte + fit.part_bytes)
+
+    def _slices_of_huge(self, receipt: Receipt | None) -> Iterator[tuple[Receipt, int, int]]:
+        """The same of a PARTS shard. None: its object is not moved yet, and nothing is read."""
+        for unit in range(self.lease.first, self.lease.end):
+            if not self.tasks.begin(unit):
+                return
+            if receipt is None or not receipt.outcome.landed:
+                self.tasks.count_done(0)
+                continue
+            part_bytes = self.manifest.fit(receipt.size).part_bytes
+            yield receipt, unit * part_bytes, min(receipt.size, (unit + 1) * part_bytes)
 
     def _receipts(self, first: int, end: int) -> Iterator[Receipt]:
         for sealed in read_seals(self.directory, shard=self.lease.shard):
@@ -97,7 +103,9 @@ class RereadRun(LeaseRun):
         except SourceChanged:
             cause = "target_changed"
         except Exception as error:  # noqa: BLE001 - see failure_of
-            cause = failure_of(error).cause
+            failure = failure_of(error)
+            self.leave_to_others(failure)
+            cause = failure.cause
         verdict = replace(
             receipt,
             size=end_byte - first_byte,

@@ -10,13 +10,14 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from noria.manifests.errors import NoriaError
-from noria.manifests.model import Lease, LeaseResult, Limits, WorkerReport
+from noria.manifests.model import BandwidthShare, Lease, LeaseResult, Limits, WorkerReport
 from noria.workers.counters import CounterRegistry
 from noria.workers.lease.lease import LeaseRun
+from noria.workers.runtime.bandwidth import Bandwidth
 from noria.workers.runtime.executors import Executor
 from noria.workers.runtime.hold import Hold
 
@@ -24,14 +25,20 @@ log = logging.getLogger("noria.worker")
 
 HOLD_WATCH_SECONDS: Final = 0.25
 """How often it is looked at whether the hold is over; requests look for themselves."""
+LAST_WORDS_SECONDS: Final = 0.2
+"""How long the last line of a log may take."""
 
 
 class Worker:
     """Holds leases and works on them. Thread-safe.
 
     `start_run` makes the LeaseRun of a lease, whose work runs on `executor`; `set_limits` gets new
-    limits. Results are kept until the next report returns them. If a report is lost with its
-    worker, its results are lost too, and the leases are granted again.
+    limits; `flush_journals` is called every `journal_seconds`. Results are kept until the next
+    report returns them. If a report is lost with its worker, its results are lost too, and the
+    leases are granted again.
+
+    A lease has a thread, which works on another one afterwards: there are as many as leases were
+    ever held at once.
 
     The driver calls hear() whenever it is heard. Once `hold` is over no request begins, all leases
     are handed back, and `end_process` is called if one of them takes too long over that.
@@ -45,9 +52,11 @@ class Worker:
         executor: Executor,
         set_limits: Callable[[Limits], None],
         *,
+        flush_journals: Callable[[], None],
         journal_seconds: float,
         hold: Hold,
         end_process: Callable[[], None],
+        bandwidth: Bandwidth | None = None,
     ) -> None:
         self.name = name
         self.incarnation = uuid.uuid4().hex
@@ -56,13 +65,18 @@ class Worker:
         self._executor = executor
         self._free_before = 0
         self._set_limits = set_limits
+        self._flush_journals = flush_journals
         self._journal_seconds = journal_seconds
         self._hold = hold
         self._end_process = end_process
+        self._bandwidth = bandwidth or Bandwidth()
         self._runs: dict[tuple[int, int, int], LeaseRun] = {}
+        self._waiting: deque[LeaseRun] = deque()
+        """Of these, those that no thread has taken up yet."""
+        self._threads = 0
         self._results: list[LeaseResult] = []
         self._changed = threading.Condition()
-        threading.Thread(target=self._flush_journals, name="journal", daemon=True).start()
+        threading.Thread(target=self._keep_journals, name="journal", daemon=True).start()
         threading.Thread(target=self._watch_hold, name="hold", daemon=True).start()
 
     def hear(self) -> None:
@@ -76,7 +90,11 @@ class Worker:
                 return
             run = self._start_run(lease)
             self._runs[_place(lease)] = run
-        threading.Thread(target=self._work, args=(run,), name="lease", daemon=True).start()
+            self._waiting.append(run)
+            self._changed.notify_all()
+            if self._threads < len(self._runs):
+                self._threads += 1
+                threading.Thread(target=self._work_on_leases, name="lease", daemon=True).start()
 
     def revoke(self, shard: int, first: int, attempt: int) -> None:
         """Hand a lease back. Its result will be RETURNED, or FINISHED if it was about to finish."""
@@ -95,6 +113,10 @@ class Worker:
     def limit(self, limits: Limits) -> None:
         """Set how much may be in flight here from now on."""
         self._set_limits(limits)
+
+    def share_bandwidth(self, share: BandwidthShare) -> None:
+        """Set how many bytes a second may be read here from now on."""
+        self._bandwidth.set_share(share.bytes_per_second)
 
     def drain(self) -> None:
         """Hand every lease back."""
@@ -119,7 +141,17 @@ class Worker:
             results=results,
             metrics=self._counters.snapshot(),
             free_places=still_free,
+            bandwidth=self._bandwidth.use(self._executor.places.seconds),
         )
+
+    def _work_on_leases(self) -> None:
+        while True:
+            self._work(self._next_run())  # in no variable: a thread that waits holds no lease
+
+    def _next_run(self) -> LeaseRun:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting)
+            return self._waiting.popleft()
 
     def _work(self, run: LeaseRun) -> None:
         result = run.run()
@@ -136,20 +168,24 @@ class Worker:
             with self._changed:
                 runs = list(self._runs.values())
             if runs and self._hold.must_end:
-                log.warning("no word from the driver, and requests in flight: this process ends")
+                # The log may lie on what cannot be reached: it has a moment, and no more.
+                words = "no word from the driver, and requests in flight: this process ends"
+                last = threading.Thread(target=log.warning, args=(words,), daemon=True)
+                last.start()
+                last.join(LAST_WORDS_SECONDS)
                 self._end_process()
             for run in runs:
                 run.tasks.stop()
 
-    def _flush_journals(self) -> None:
+    def _keep_journals(self) -> None:
         while True:
             time.sleep(self._journal_seconds)
-            with self._changed:
-                runs = list(self._runs.values())
-            for run in runs:
-                try:
-                    run.journal.flush()
-                except NoriaError as error:
+            try:
+                self._flush_journals()
+            except Exception as error:  # noqa: BLE001 - reported to the scheduler by each lease
+                with self._changed:
+                    runs = list(self._runs.values())
+                for run in runs:
                     run.tasks.fail(error)
 
 

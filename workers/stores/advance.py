@@ -14,7 +14,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from noria.manifests.errors import StoreUnavailable
+from noria.manifests.errors import ListingBroken
 from noria.workers.stores.protocol import Page
 
 REPEATS: Final = 3
@@ -40,7 +40,7 @@ class Advance:
         """Take the next page: what tells its names from another's, and the token of the next one.
 
         `names` is None for a page without any, `following` for the last page. Raises
-        StoreUnavailable if the listing does not advance.
+        ListingBroken if the listing does not advance.
         """
         if following is None:
             return
@@ -70,7 +70,7 @@ def names_of(page: Page) -> Hashable | None:
 
 
 def check_prefixes(page: Page, prefix: str) -> None:
-    """Raise StoreUnavailable if a prefix on the page of another one is not below that one."""
+    """Raise ListingBroken if a prefix on the page of another one is not below that one."""
     for below in page.prefixes:
         deeper = below.startswith(prefix) and len(below) > len(prefix)
         if not deeper or len(below) > PREFIX_LENGTH_MAX:
@@ -81,8 +81,8 @@ def _ends(keys: pa.Array) -> tuple[str, ...]:
     return (keys[0].as_py(), keys[-1].as_py()) if len(keys) else ()
 
 
-def _no_advance(how: str) -> StoreUnavailable:
-    return StoreUnavailable(
+def _no_advance(how: str) -> ListingBroken:
+    return ListingBroken(
         f"the store's listing does not advance: {how}; see that the endpoint is that of a store, "
         "or use an inventory instead"
     )

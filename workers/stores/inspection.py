@@ -81,6 +81,13 @@ class Service:
 class InspectedStore(TargetStore, Protocol):
     """A store that also says what it is. Each verb sends one request at most, or two."""
 
+    def make_container(self) -> bool:
+        """Make the bucket, container or folder, which nobody but its owner can read.
+
+        Return False if there is one of that name already, which may be somebody else's. Raises
+        AccessDenied, ConfigurationError, Retryable.
+        """
+
     def service(self, prefix: str = "") -> Service:
         """Ask with a listing of one name below `prefix`. Raises what a listing raises."""
 

@@ -1,8 +1,7 @@
-"""List a store on several threads: prefixes side by side, the pages of a prefix one by one.
+"""List a store on several threads: prefixes and pieces of them side by side.
 
-At first, a prefix is listed up to the next slash, and each prefix below it becomes work of its own.
-Once there is enough work for all threads, prefixes are listed with everything below them. Pages are
-the unit of work and wait on a stack, so memory does not grow with the number of objects.
+frontier.py says what is listed next and what an answer means; the threads here ask. Pages are the
+unit of work, and few of them wait, so memory does not grow with the number of objects.
 """
 
 from __future__ import annotations
@@ -10,23 +9,22 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noria.manifests.errors import NoriaError
 from noria.manifests.schema import INVENTORY_SCHEMA
-from noria.workers.stores.advance import Advance, check_prefixes, names_of
 from noria.workers.stores.background import LOOK_SECONDS
+from noria.workers.stores.frontier import Errand, Frontier, ListingState
 from noria.workers.stores.paced import PacedStore, RetryPolicy, Stopped
 from noria.workers.stores.protocol import Page, PageRequest, SourceStore
 
 PAGES: Final = RetryPolicy(tries=8, base_seconds=0.2, cap_seconds=20.0)
 """For one page. A listing retries pages itself, because its caller could only start again."""
 BATCH_ROWS: Final = 65_536
-SPREAD: Final = 4
-"""With this many prefixes waiting for each thread, prefixes are no longer split."""
 BATCHES_AHEAD: Final = 4
 """Batches for each thread that may wait for the caller."""
 LEAVE_SECONDS: Final = 2.0
@@ -58,14 +56,20 @@ def check_names_and_sizes(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def list_objects(
-    store: SourceStore, prefix: str, *, streams: int = 8, policy: RetryPolicy = PAGES
+    store: SourceStore,
+    prefix: str,
+    *,
+    streams: int = 8,
+    policy: RetryPolicy = PAGES,
+    splits: Iterable[str] = (),
 ) -> Iterator[pa.RecordBatch]:
     """Yield all objects below `prefix` as INVENTORY_SCHEMA batches of at most BATCH_ROWS rows.
 
-    They come in no particular order. Prefixes are listed side by side on `streams` threads, which
-    end with the iterator. A page that fails is retried; errors left after retries propagate.
+    They come in no particular order. Prefixes, and pieces of long ones, are listed side by side on
+    `streams` threads, which end with the iterator; with one stream, all is one listing. A page that
+    fails is retried; errors left after retries propagate. `splits` are as in Listing.
     """
-    with Listing(store, prefix, streams=streams, policy=policy) as listing:
+    with Listing(store, prefix, streams=streams, policy=policy, splits=splits) as listing:
         yield from listing
 
 
@@ -76,12 +80,27 @@ class Listing:
     """
 
     def __init__(
-        self, store: SourceStore, prefix: str, *, streams: int = 8, policy: RetryPolicy = PAGES
+        self,
+        store: SourceStore,
+        prefix: str,
+        *,
+        streams: int = 8,
+        policy: RetryPolicy = PAGES,
+        splits: Iterable[str] = (),
+        state: ListingState | None = None,
     ) -> None:
+        """`splits` are whole names between which as many objects are expected, if that is known.
+
+        They need not exist. There should be some for each stream. `state` is how far an earlier
+        listing of the same prefix came, of which the rest is listed. Raises ValueError, LookupError
+        if it is damaged.
+        """
         stopping = threading.Event()
         paced = PacedStore(inner=store, policy=policy, stopping=stopping)
-        first = PageRequest(prefix=prefix, deep=streams <= 1)
-        self._walk = _Walk(paced.list_page, streams, first, stopping)
+        frontier = Frontier(prefix, streams=streams, splits=splits)
+        if state is not None:
+            frontier.go_on(state)
+        self._walk = _Walk(paced.list_page, frontier, streams * BATCHES_AHEAD, stopping)
         self._threads = [
             threading.Thread(target=self._walk.work, name=f"list-{number}", daemon=True)
             for number in range(streams)
@@ -90,7 +109,12 @@ class Listing:
             thread.start()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return self._walk.batches()
+        return (item for item in self._walk.items() if not isinstance(item, ListingState))
+
+    def with_states(self, every_seconds: float) -> Iterator[pa.RecordBatch | ListingState]:
+        """As iter(), and at times how far the listing has come with the batches so far."""
+        self._walk.note_states(every_seconds)
+        return self._walk.items()
 
     def close(self) -> None:
         """Ask for no more pages. A repeat does nothing."""
@@ -107,39 +131,42 @@ class Listing:
 
 
 class _Walk:
-    """The stack of pages to fetch, shared by the threads of one walk."""
+    """One walk's frontier, shared by its threads, and the rows that wait for the caller."""
 
     def __init__(
         self,
         fetch: Callable[[PageRequest], Page],
-        streams: int,
-        first: PageRequest,
+        frontier: Frontier,
+        ahead: int,
         stopping: threading.Event,
     ) -> None:
         self._fetch = fetch
-        self._enough = streams * SPREAD
-        self._ahead = streams * BATCHES_AHEAD
-        self._stack = [first]
-        self._running = 0
-        self._advances: dict[tuple[str, bool], Advance] = {}
-        """Of the prefixes whose next page is known."""
-        self._ready: deque[pa.RecordBatch] = deque()
+        self._frontier = frontier
+        self._ahead = ahead
+        self._ready: deque[pa.RecordBatch | ListingState] = deque()
+        self._state_seconds: float | None = None
+        self._noted = time.monotonic()
+        """When the last state was."""
         self._error: BaseException | None = None
         self._stopped = stopping
         self._changed = threading.Condition()
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def note_states(self, every_seconds: float) -> None:
+        with self._changed:
+            self._state_seconds = every_seconds
+
+    def items(self) -> Iterator[pa.RecordBatch | ListingState]:
         while True:
             with self._changed:
-                while not (self._ready or self._error or self._finished()):
+                while not (self._ready or self._error or self._frontier.finished):
                     self._changed.wait(LOOK_SECONDS)
                 if self._error is not None:
                     raise self._error
                 if not self._ready:
                     return
-                batch = self._ready.popleft()
+                item = self._ready.popleft()
                 self._changed.notify_all()
-            yield batch
+            yield item
 
     def stop(self) -> None:
         with self._changed:
@@ -148,10 +175,8 @@ class _Walk:
 
     def work(self) -> None:
         try:
-            while (request := self._take()) is not None:
-                page = self._fetch(request)
-                self._check(request, page)
-                self._add(request, page)
+            while (errand := self._take()) is not None:
+                self._answer(errand)
         except Stopped:
             return
         except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
@@ -160,42 +185,34 @@ class _Walk:
                 self._stopped.set()
                 self._changed.notify_all()
 
-    def _finished(self) -> bool:
-        return not self._stack and not self._running
-
-    def _take(self) -> PageRequest | None:
+    def _take(self) -> Errand | None:
         with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    self._stopped.is_set()
-                    or self._finished()
-                    or (self._stack and len(self._ready) < self._ahead)
-                )
-            )
-            if self._stopped.is_set() or not self._stack:
-                return None
-            self._running += 1
-            return self._stack.pop()
+            while not (self._stopped.is_set() or self._frontier.finished):
+                errand = self._frontier.take() if len(self._ready) < self._ahead else None
+                if errand is not None:
+                    return errand
+                self._changed.wait()
+            return None
 
-    def _check(self, request: PageRequest, page: Page) -> None:
-        """Raise StoreUnavailable if the listing does not advance by this page."""
-        check_prefixes(page, request.prefix)
-        # The pages of a prefix come one by one.
-        place = request.prefix, request.deep
-        advance = self._advances.pop(place, None) or Advance()
-        advance.check(names_of(page), page.next_marker)
-        if page.next_marker is not None:
-            self._advances[place] = advance
-
-    def _add(self, request: PageRequest, page: Page) -> None:
+    def _answer(self, errand: Errand) -> None:
+        try:
+            pages = [self._fetch(request) for request in errand.requests]
+        except NoriaError:
+            with self._changed:
+                batches = self._frontier.refused(errand)
+                if batches is None:
+                    raise
+                self._deliver(batches)
+            return
         with self._changed:
-            if page.next_marker is not None:
-                self._stack.append(
-                    PageRequest(prefix=request.prefix, marker=page.next_marker, deep=request.deep)
-                )
-            deep = len(self._stack) + len(page.prefixes) >= self._enough
-            self._stack.extend(PageRequest(prefix=below, deep=deep) for below in page.prefixes)
-            for start in range(0, page.batch.num_rows, BATCH_ROWS):
-                self._ready.append(page.batch.slice(start, BATCH_ROWS))
-            self._running -= 1
-            self._changed.notify_all()
+            self._deliver(self._frontier.answer(errand, pages))
+
+    def _deliver(self, batches: Iterable[pa.RecordBatch]) -> None:
+        for batch in batches:
+            for start in range(0, batch.num_rows, BATCH_ROWS):
+                self._ready.append(batch.slice(start, BATCH_ROWS))
+        now = time.monotonic()
+        if self._state_seconds is not None and now - self._noted >= self._state_seconds:
+            self._noted = now
+            self._ready.append(self._frontier.state())
+        self._changed.notify_all()

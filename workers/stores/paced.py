@@ -38,7 +38,9 @@ from noria.manifests.errors import (
 )
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.counters import CounterRegistry
-from noria.workers.http.client import BodyWriter, Send
+from noria.workers.http.client import BodyWriter
+from noria.workers.http.connection import OnSent
+from noria.workers.runtime.bandwidth import PIECE_BYTES, Bandwidth
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.runtime.greenlets import pause, without_place
 from noria.workers.runtime.hold import Hold
@@ -107,7 +109,7 @@ PATIENT: Final = RetryPolicy(tries=8)
 
 @dataclass(slots=True)
 class SentBytes:
-    """Bytes sent through one PacedTarget, including those of repeated requests."""
+    """Bytes handed to the network through one PacedTarget, also by requests that failed."""
 
     total: int = 0
 
@@ -130,6 +132,11 @@ class PacedStore(SourceStore):
     counters: CounterRegistry = field(default_factory=CounterRegistry)
     stopping: threading.Event = field(default_factory=threading.Event)
     hold: Hold = field(default_factory=Hold)
+    bandwidth: Bandwidth = field(default_factory=Bandwidth)
+    """Bodies that are read wait for it: small ones before their request, large ones as they come.
+
+    By default there is no limit.
+    """
     denied_alone: bool = False
     """True: if one object is refused but its container is not, raise SourceUnreadable.
 
@@ -174,8 +181,10 @@ class PacedStore(SourceStore):
         version_id: str | None = None,
         listener: ReadListener | None = None,
     ) -> ObjectHead:
-        tries = _Tries(self, StoreOperation.GET if into else StoreOperation.HEAD, key, listener)
+        held = self._held(listener, len(into))
+        tries = _Tries(self, StoreOperation.GET if into else StoreOperation.HEAD, key, held)
         while True:
+            tries.await_bandwidth(len(into))
             with tries:
                 return self.inner.read_range(
                     key,
@@ -183,7 +192,7 @@ class PacedStore(SourceStore):
                     into=into,
                     etag=etag,
                     version_id=version_id,
-                    listener=listener,
+                    listener=held,
                 )
 
     def read_object(
@@ -195,11 +204,13 @@ class PacedStore(SourceStore):
         version_id: str | None = None,
         listener: ReadListener | None = None,
     ) -> ObjectHead:
-        tries = _Tries(self, StoreOperation.GET, key, listener)
+        held = self._held(listener, len(into))
+        tries = _Tries(self, StoreOperation.GET, key, held)
         while True:
+            tries.await_bandwidth(len(into))
             with tries:
                 return self.inner.read_object(
-                    key, into=into, etag=etag, version_id=version_id, listener=listener
+                    key, into=into, etag=etag, version_id=version_id, listener=held
                 )
 
     def read_tags(self, key: str, *, version_id: str | None = None) -> Mapping[str, str]:
@@ -214,6 +225,15 @@ class PacedStore(SourceStore):
     def stopped_by(self, stopping: threading.Event) -> PacedStore:
         """Return the same store for work that this event ends."""
         return replace(self, stopping=stopping)
+
+    def _held(self, listener: ReadListener | None, size: int) -> ReadListener | None:
+        """Return the listener to a body that waits for each piece of it, if it is a large one.
+
+        A body that began without a limit goes on without one.
+        """
+        if size <= PIECE_BYTES or not self.bandwidth.is_limited:
+            return listener
+        return _HeldBody(listener, self.bandwidth, size)
 
     def back_off(self, tries: int, asked_seconds: float = 0.0) -> None:
         """Pause after `tries` failed tries, for at least `asked_seconds`."""
@@ -255,18 +275,31 @@ class PacedTarget(PacedStore, TargetStore):
             counters=self.counters,
             stopping=self.stopping,
             hold=self.hold,
+            bandwidth=self.bandwidth,
             denied_alone=self.denied_alone,
         )
 
     def put_object(
-        self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
+        self,
+        key: str,
+        body: memoryview,
+        *,
+        attributes: Attributes,
+        txid: str,
+        crc64nvme: int,
+        on_sent: OnSent | None = None,
     ) -> Written:
+        count = self._counted(on_sent)
         tries = _Tries(self, StoreOperation.PUT, key)
         while True:
             with tries:
-                self._count_sent(len(body))
                 return self.inner.put_object(
-                    key, body, attributes=attributes, txid=txid, crc64nvme=crc64nvme
+                    key,
+                    body,
+                    attributes=attributes,
+                    txid=txid,
+                    crc64nvme=crc64nvme,
+                    on_sent=count,
                 )
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
@@ -284,12 +317,14 @@ class PacedTarget(PacedStore, TargetStore):
         *,
         size: int,
         crc64nvme: Callable[[], int],
+        on_sent: OnSent | None = None,
     ) -> Written:
+        count = self._counted(on_sent)
         tries = _Tries(self, StoreOperation.PUT_PART, key)
         while True:
             with tries:
                 return self.inner.put_part(
-                    key, upload_id, number, self._counted(body), size=size, crc64nvme=crc64nvme
+                    key, upload_id, number, body, size=size, crc64nvme=crc64nvme, on_sent=count
                 )
 
     def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
@@ -366,25 +401,56 @@ class PacedTarget(PacedStore, TargetStore):
             with tries:
                 return self.inner.delete_object(key, version_id, etag=etag)
 
-    def _counted(self, body: memoryview | BodyWriter) -> memoryview | BodyWriter:
-        """Return the body of one try, so that its bytes are counted."""
-        if isinstance(body, memoryview):
-            self._count_sent(len(body))
-            return body
-        write_body = body
+    def _counted(self, on_sent: OnSent | None) -> OnSent:
+        """Return what counts sent bytes here, and tells them to whoever else counts."""
+        if on_sent is None:
+            return self._count_sent
 
-        def write_counted(send: Send) -> None:
-            def send_counted(piece: memoryview | bytes) -> None:
-                self._count_sent(len(piece))
-                send(piece)
+        def count(size: int) -> None:
+            self._count_sent(size)
+            on_sent(size)
 
-            write_body(send_counted)
-
-        return write_counted
+        return count
 
     def _count_sent(self, size: int) -> None:
         self.sent.total += size
         self.counters.add(Counter.BYTES_WRITTEN, by=size)
+
+
+class _HeldBody:
+    """Listens to a large body, whose next piece waits for its bandwidth before it is read.
+
+    Meanwhile nobody reads the connection, whose time-outs count only what is waited for there. A
+    wait goes on when the lease is handed back, as the rest of a transfer in flight does.
+    """
+
+    def __init__(self, listener: ReadListener | None, bandwidth: Bandwidth, size: int) -> None:
+        self._listener = listener
+        self._bandwidth = bandwidth
+        self._size = size
+        self._begin()
+
+    def _begin(self) -> None:
+        self.held_seconds = 0.0
+        """In this try."""
+        self._arrived, self._allowed = 0, PIECE_BYTES
+
+    def update(self, piece: memoryview, crc64nvme: int | None = None) -> None:
+        if self._listener is not None:
+            self._listener.update(piece, crc64nvme)
+        self._arrived += len(piece)
+        more = min(self._size, self._arrived + PIECE_BYTES) - self._allowed
+        if more <= 0:
+            return
+        began = time.monotonic()
+        if not self._bandwidth.take(more):
+            raise Stopped
+        self._allowed += more
+        self.held_seconds += time.monotonic() - began
+
+    def restart(self) -> bool:
+        self._begin()
+        return self._listener is None or self._listener.restart()
 
 
 class _Tries:
@@ -405,6 +471,17 @@ class _Tries:
         self._listener = listener
         self._tries = 0
         self._failing_since: float | None = None
+
+    def await_bandwidth(self, size: int) -> None:
+        """Wait before the request, for a small body or the first piece. Raises Stopped."""
+        store = self._store
+        if not store.bandwidth.is_limited or size <= 0:
+            return
+        began = time.monotonic()
+        if not store.bandwidth.take(min(size, PIECE_BYTES), store.stopping):
+            raise Stopped
+        if self._failing_since is not None:
+            self._failing_since += time.monotonic() - began
 
     def __enter__(self) -> None:
         store = self._store
@@ -433,7 +510,7 @@ class _Tries:
         if error is None or (isinstance(error, NoriaError) and not isinstance(error, _NO_ANSWER)):
             store.silences.note_answer(self._operation)
         if error is None:
-            seconds = time.monotonic() - self._slot.started
+            seconds = time.monotonic() - self._began
             store.counters.observe(
                 Histogram.REQUEST_SECONDS, store.role, self._operation, seconds=seconds
             )
@@ -444,14 +521,23 @@ class _Tries:
             raise SourceUnreadable(error.message, key=error.key) from error
         return False
 
+    @property
+    def _began(self) -> float:
+        """When this try began; time in which it was held for its bandwidth does not count."""
+        return self._slot.started + self._held_seconds
+
+    @property
+    def _held_seconds(self) -> float:
+        return self._listener.held_seconds if isinstance(self._listener, _HeldBody) else 0.0
+
     def _tries_again(self, error: Retryable) -> bool:
         """Pause and return True; return False if the error is not to be retried."""
         store, policy = self._store, self._store.policy
-        asked_seconds = policy.asked_seconds(error)
+        asked_seconds, began = policy.asked_seconds(error), self._began
+        if self._failing_since is not None:
+            self._failing_since += self._held_seconds
         if isinstance(error, _NO_ANSWER):
-            store.silences.note_failure(
-                self._operation, self._key, self._slot.started, asked_seconds
-            )
+            store.silences.note_failure(self._operation, self._key, began, asked_seconds)
         if self._listener is not None and not self._listener.restart():
             return False
         store.counters.add(Counter.ERRORS, error.cause)
@@ -465,7 +551,7 @@ class _Tries:
             others_go_on = store.pacer.on_throttle(self._slot, asked_seconds)
             store.counters.add(Counter.THROTTLES, store.role)
         if self._failing_since is None:
-            self._failing_since = self._slot.started
+            self._failing_since = began
         gives_up = policy.gives_up(self._tries, time.monotonic() - self._failing_since)
         if isinstance(error, _NO_ANSWER) and self._is_held(error, gives_up=gives_up):
             return True

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import BodyWriter
+from noria.workers.http.connection import OnSent
 from noria.workers.runtime.buffers import BodyBuffer
 
 
@@ -117,6 +118,11 @@ class PageRequest:
     marker: str | None = None
     deep: bool = False
     """True: all names below `prefix`. False: the names up to the next slash, and the prefixes."""
+    after: str | None = None
+    """Only what follows this name, in the order of the store. Given with every page, if at all.
+
+    A store may know no such thing, and then it raises a NoriaError or ignores it: callers look.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,9 +247,19 @@ class TargetStore(SourceStore, Protocol):
         """Return the same target with other capabilities; both share their connections."""
 
     def put_object(
-        self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
+        self,
+        key: str,
+        body: memoryview,
+        *,
+        attributes: Attributes,
+        txid: str,
+        crc64nvme: int,
+        on_sent: OnSent | None = None,
     ) -> Written:
         """Write a whole object in one request, with its tags.
+
+        `on_sent` gets the bytes of the body as they are handed to the network, here as in put_part;
+        also those of a request that fails.
 
         Raises TargetConflict if an object exists already (412: look with head(), it may be ours),
         DigestRefused, OutcomeUnknown (5xx, reset, timeout after the body was sent), TargetRefused,
@@ -264,6 +280,7 @@ class TargetStore(SourceStore, Protocol):
         *,
         size: int,
         crc64nvme: Callable[[], int],
+        on_sent: OnSent | None = None,
     ) -> Written:
         """Send one part; sending the same number again replaces it.
 

@@ -12,6 +12,9 @@ from enum import Enum
 from functools import lru_cache, wraps
 from typing import Final, ParamSpec, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from noria.manifests.errors import (
     AccessDenied,
     ClockSkewed,
@@ -143,6 +146,14 @@ def md5_header(body: memoryview | bytes) -> str:
 def plain_etag(value: str) -> str:
     """Return an ETag without quotes and W/."""
     return value.removeprefix("W/").strip('"')
+
+
+def plain_etags(values: pa.Array) -> pa.Array:
+    """Return each as plain_etag() does; a null becomes an empty string."""
+    values = pc.fill_null(values, "")
+    if pc.any(pc.starts_with(values, "W/")).as_py():
+        values = pc.replace_substring_regex(values, "^W/", "")
+    return pc.utf8_trim(values, '"')
 
 
 def modified_seconds(headers: Mapping[str, str]) -> float | None:

@@ -21,7 +21,7 @@ from noria.benchmarks.simulate.records import Figures
 from noria.benchmarks.simulate.report import SimulationFindings, print_report, summary, tail_seconds
 from noria.benchmarks.simulate.run import Simulation, ideal_seconds, run_simulation
 from noria.benchmarks.simulate.runs import Runs
-from noria.benchmarks.simulate.settings import HOUR, Cadence, Faults, Site
+from noria.benchmarks.simulate.settings import HOUR, SEAL_OPERATIONS, Cadence, Faults, Site
 from noria.engine.job import STALL_SECONDS
 from noria.engine.scheduler.events import (
     Command,
@@ -74,6 +74,13 @@ def test_everything_that_may_go_wrong_does_in_these_worlds() -> None:
         "worker crashed",
         "worker silent",
         "worker lost: heartbeat_expired",
+        "node cut off",
+        "node frozen",
+        "message late",
+        "message lost",
+        "worker unreachable",
+        "hold over",
+        "worker ended itself",
         "throttled",
         "driver stood still",
         "driver restarted",
@@ -159,6 +166,20 @@ def test_two_judges_that_know_nothing_of_each_other_agree() -> None:
     assert run_small(3, judges=[by_units]).violation is None
     assert by_units.runs > 1
     assert by_units.finished
+
+
+def test_the_price_of_a_file_system_is_the_drivers_to_pay() -> None:
+    free, dear = (
+        simulate(replace(SMALL, faults=0.0, metadata_ms=price), lambda line: None)
+        for price in (0.0, 50.0)
+    )
+    assert (free.run.violation, dear.run.violation) == (None, None)
+    assert free.run.figures.file_seconds == 0.0
+    seals = dear.run.figures.counts["seals"]
+    assert dear.run.figures.file_seconds == pytest.approx(seals * SEAL_OPERATIONS * 0.05)
+    assert dear.run.seconds >= free.run.seconds
+    printed = summary(dear)
+    assert 0.0 < printed["file_share"] < 1.0
 
 
 def test_slow_workers_do_not_hold_up_the_end() -> None:
@@ -362,6 +383,7 @@ def test_no_faults_are_none_and_more_are_more_often() -> None:
     assert {getattr(CALM, item.name) for item in fields(Faults)} == {0}
     assert HARSH.scaled(2).node_loss_seconds == HARSH.node_loss_seconds / 2
     assert Faults(failed_leases=0.3).scaled(10).failed_leases == 0.5
+    assert HARSH.scaled(100).clock_drift == HARSH.clock_drift, "as far apart as is promised"
 
 
 def test_a_lease_for_an_unknown_worker_is_a_violation() -> None:
@@ -432,8 +454,11 @@ def test_the_picture_is_drawn(found: SimulationFindings) -> None:
         (replace(SMALL, faults=-1.0), "give a factor from 0"),
         (replace(SMALL, faults=float("nan")), "give a factor from 0"),
         (replace(SMALL, node_loss_hours=-1.0), "0 for never"),
+        (replace(SMALL, node_cut_hours=0.001), "--node-cut 0.001 is out of range"),
         (replace(SMALL, driver_restart_hours=float("inf")), "0 for never"),
         (replace(SMALL, store_rate="fast"), "--store-rate: "),
+        (replace(SMALL, metadata_ms=-1.0), "--metadata-ms -1 is out of range"),
+        (replace(SMALL, metadata_ms=float("nan")), "--metadata-ms nan is out of range"),
         (replace(SMALL, plot=Path("run.jpg")), "name a FILE.png"),
         (replace(SMALL, plot=Path("/nowhere/run.png")), "in a directory that exists"),
         (replace(SMALL, job=Path("job.toml")), "leave out --bytes"),

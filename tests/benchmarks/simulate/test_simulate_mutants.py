@@ -41,7 +41,7 @@ from tests.support.simulated_worlds import run_small
 SEEDS = range(24)
 
 NOTICED: dict[type[Scheduler], str] = {
-    WithoutFence: "sealed that does not count",
+    WithoutFence: "no upload was lost",
     SealsTheFenced: "sealed that does not count",
     ForgetsExpiry: "silent beyond its expiry",
     ExpiresTooSoon: "lost that was heard of",

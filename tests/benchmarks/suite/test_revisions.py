@@ -39,10 +39,22 @@ def test_this_tree_is_installed() -> None:
 @pytest.mark.slow
 def test_a_revision_of_the_old_layout_is_installed() -> None:
     try:
-        with unpacked(OLD_LAYOUT) as tree, installed(tree):
-            pass
+        with unpacked(OLD_LAYOUT) as tree:
+            check_old_layout(tree)
     except SystemExit:
         pytest.skip(f"this clone has no revision {OLD_LAYOUT}")
+
+
+def check_old_layout(tree: Path) -> None:
+    try:
+        with installed(tree):
+            return
+    except RuntimeError as error:
+        if "exit code -11" not in str(error):
+            raise
+    # With newer packages than its own, that revision was once seen to crash: not what is asked.
+    with installed(tree):
+        return
 
 
 @pytest.mark.slow

@@ -345,3 +345,46 @@ def _read_until(terminal: int, word: bytes) -> bytes:
 
 def test_no_child_is_left_after_these() -> None:
     assert not [command for _, command in descendants(os.getpid()) if "child_module" in command]
+
+
+ENDING = """
+import atexit, sys, threading, time
+from noria.engine.cluster.child import end_process
+
+if "with a thread" in sys.argv:
+    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+atexit.register(print, "taken apart")
+sys.stdout.write("said")
+end_process(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [([], "saidtaken apart\n"), (["with a thread"], "said")]
+)
+def test_a_process_is_not_taken_apart_beneath_a_thread(words: list[str], said: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDING, *words], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (3, said)
+
+
+def test_what_could_not_be_printed_is_no_success() -> None:
+    program = ENDING.replace("end_process(3)", "end_process(0)")
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program, "with a thread"],
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+            stdout=full,
+            check=False,
+        )
+    assert ended.returncode == 120
+
+
+def test_a_stream_that_was_closed_from_the_start_has_lost_nothing() -> None:
+    program = ENDING.replace('sys.stdout.write("said")', "").replace(
+        "end_process(3)", "end_process(0)"
+    )
+    words = [sys.executable, "-c", program, "with a thread"]
+    ended = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *words], check=False)
+    assert ended.returncode == 0

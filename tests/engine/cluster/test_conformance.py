@@ -21,6 +21,7 @@ import pytest
 
 from noria.engine.cluster.local import LocalCluster
 from noria.engine.cluster.opening import open_cluster
+from noria.engine.cluster.processes import own_niceness
 from noria.engine.cluster.protocol import (
     START_FAILED,
     Cluster,
@@ -31,7 +32,7 @@ from noria.engine.cluster.protocol import (
 from noria.engine.cluster.ray import RayCluster
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.model import LeaseEnd, Limits
-from tests.support.nodes import Head, workers_of
+from tests.support.nodes import Head, head_node, new_token, workers_of
 from tests.support.packages import copy_of_noria
 from tests.support.processes import (
     GATEWAY,
@@ -94,10 +95,10 @@ def team(cluster: Cluster, tmp_path: Path) -> Iterator[Team]:
 
 def test_a_worker_says_where_it_is(team: Team, kind: Implementation) -> None:
     started = team.start()
-    assert started.node
+    assert started.host.name
     assert started.pid in kind.workers()
     assert team.cluster.waiting() == []
-    assert team.cluster.cpus() >= 1
+    assert team.cluster.hosts()[started.host.id] >= 1
     assert team.cluster.leaving() == set()
 
 
@@ -109,6 +110,40 @@ def test_an_exchange_carries_a_lease_there_and_its_result_back(team: Team, tmp_p
     assert landed == {f"{number:05}": content(number) for number in range(20)}
     report = team.exchange(worker)
     assert (report.results, report.worker) == ((), worker), "a result is carried once"
+
+
+def test_what_a_worker_says_is_kept_with_the_job(team: Team, kind: Implementation) -> None:
+    """Here: that the lease it was given is of no shard of this job."""
+    log = Path(team.spec.directory) / "log"
+    started = team.start()
+    grant = team.grant(started.worker, 1)
+    result = team.result(started.worker, replace(grant, lease=replace(grant.lease, shard=99)))
+    assert (result.how, result.cause) == (LeaseEnd.FAILED, "internal")
+    (file,) = log.iterdir()
+    where = "" if kind.head is None else f"-{started.host.name}"
+    assert file.name == f"workers{where}.txt"
+    assert file.stat().st_mode & 0o777 == 0o600
+    first, *_ = file.read_text().splitlines()
+    time, said = first.split(" ", 1)
+    assert time.endswith("Z")
+    assert said.startswith(f"worker {started.worker}: noria.worker: shard 99: ")
+
+
+def test_a_worker_works_without_a_log(team: Team) -> None:
+    (Path(team.spec.directory) / "log").rmdir()
+    worker = team.start().worker
+    assert team.result(worker, team.grant(worker, 20)).how is LeaseEnd.FINISHED
+
+
+def test_a_worker_is_as_nice_as_its_driver(team: Team, kind: Implementation) -> None:
+    if kind.head is not None and os.geteuid() != 0:
+        pytest.skip("Ray's workers are nice, and only root may change that")
+    started = team.start()
+    assert os.getpriority(os.PRIO_PROCESS, started.pid) == own_niceness()
+    threads = [int(name) for name in os.listdir(f"/proc/{started.pid}/task")]
+    assert len(threads) > 1
+    nice = {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+    assert nice == {own_niceness()}
 
 
 def test_several_workers_work_side_by_side(team: Team) -> None:
@@ -402,6 +437,25 @@ def _children() -> set[int]:
         for pid, command in descendants(os.getpid())
         if GATEWAY in command or LOCAL_WORKER in command
     }
+
+
+@pytest.mark.skipif(own_niceness() > 4, reason="Ray can make nothing nicer than this")
+def test_that_workers_are_nicer_than_their_driver_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a cluster that may not make them less nice."""
+    below = ("setpriv", "--bounding-set", "-sys_nice") if os.geteuid() == 0 else ()
+    with head_node(new_token(), cpus=2, below=below) as head:
+        for name, value in head.access.items():
+            monkeypatch.setenv(name, value)
+        with open_cluster(head.address) as cluster:
+            cluster.start(tmp_path)
+            team = Team(cluster, planned_spec(tmp_path / "job"))
+            started = [team.start(), team.start()]
+            nice = {os.getpriority(os.PRIO_PROCESS, each.pid) for each in started}
+    assert nice == {own_niceness() + 15}
+    (said,) = [line for line in caplog.messages if "RAY_worker_niceness=0" in line]
+    assert said.startswith(f"workers on {started[0].host.name} run at nice {nice.pop()}, ")
 
 
 def test_one_of_two_clusters_is_asked_for() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from noria.engine.config.jobfile import (
     with_endpoints,
 )
 from noria.engine.config.locations import Scheme, parse_location, provider_of
+from noria.engine.config.refused_settings import ERRORS_MAX, WrongSettings, setting_lines
 from noria.manifests.errors import ConfigurationError
 
 ENDS = {"source": {"url": "az://acc/cont/pre"}, "target": {"url": "s3://bucket"}}
@@ -75,10 +77,133 @@ def test_endpoints_of_the_environment_are_written_down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("64MiB", 64 << 20), (5, 5), ("1.5GiB", 3 << 29), ("10 MB", 10_000_000)]
+    ("text", "size"),
+    [
+        ("64MiB", 64 << 20),
+        (5, 5),
+        ("1.5GiB", 3 << 29),
+        ("10 MB", 10_000_000),
+        ("8M", 8 << 20),
+        ("1.5 k", 1536),
+        ("8Mi", 8 << 20),
+        ("7", 7),
+    ],
 )
 def test_sizes(text: str | int, size: int) -> None:
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [(5, 5), (0.5, 0.5), ("5", 5), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("2 d", 172_800)],
+)
+def test_durations(written: object, seconds: float) -> None:
+    run = job_config({**ENDS, "run": {"idle_seconds": written}}, "here").run
+    assert run.idle_seconds == seconds
+    assert job_config({**ENDS, "run": {"retry_seconds": "0"}}, "here").run.retry_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"),
+    [
+        (0, 0),
+        (1024, 1024),
+        ("0", 0),
+        ("1KiB/s", 1024),
+        ("8 Mbit/s", 1e6),
+        ("2MB/s", 2e6),
+        ("2M/s", 2 << 20),
+    ],
+)
+def test_rates(written: object, rate: float) -> None:
+    assert job_config({**ENDS, "run": {"least_rate": written}}, "here").run.least_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "words"),
+    [
+        ("idle_seconds", "5 parsecs", "this is not a duration"),
+        ("idle_seconds", "5m3", "this is not a duration"),
+        ("idle_seconds", "-5m", "this is not a duration"),
+        ("idle_seconds", "0m", "greater than 0"),
+        ("idle_seconds", "99999w", "less than or equal"),
+        ("least_rate", "fast", "this is not a rate"),
+        ("least_rate", "8/s/s", "this is not a rate"),
+        ("bytes_in_flight", "8 parsecs", "this is not a size"),
+        ("bytes_in_flight", "8MiB, or so", "this is not a size"),
+    ],
+)
+def test_what_is_none_of_them(name: str, written: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"run.{name}: .*{words}"):
+        job_config({**ENDS, "run": {name: written}}, "here")
+
+
+WRONG = """\
+# a job
+source = "az://acc"
+directory = '''over
+there'''
+worker = 4
+
+[target]
+url = "s3://bucket"
+[plan]
+part_size = "8MiB"
+"transfers" = 4
+names = "gues"
+[run]
+idle_seconds = "soon"
+[runn]
+"""
+
+
+def test_all_that_is_wrong_is_said_at_once_with_lines_and_nearest_names(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text(WRONG)
+    with pytest.raises(WrongSettings) as caught:
+        read_job_file(path)
+    said = [line.removeprefix(f"{path}, line ") for line in caught.value.lines]
+    assert said[0].startswith("2: source.url: ")
+    assert said[1].startswith("3: directory: ")
+    assert said[2:5] == [
+        "5: worker: no such setting",
+        "10: plan.part_size: no such setting; did you mean part_bytes?",
+        "11: plan.transfers: no such setting; it belongs in [run]",
+    ]
+    assert said[5].startswith("12: plan.names: it should be 'refuse' or 'escape'")
+    assert said[6].startswith("14: run.idle_seconds: this is not a duration")
+    assert said[7:] == ["15: runn: no such setting; did you mean run?"]
+    assert all(line in caught.value.message for line in said)
+
+
+def test_a_filter_has_nearest_names_too(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text('[source]\nurl = "/a"\n[target]\nurl = "/b"\n[filter]\nexcludes = ["*.tmp"]\n')
+    with pytest.raises(WrongSettings, match=r"line 6: filter\.excludes: .* did you mean exclude\?"):
+        read_job_file(path)
+
+
+def test_a_section_that_lacks_something_is_named_by_its_line() -> None:
+    text = "\n[source]\nregion = 'a'\n[target]\nurl = 's3://b'"
+    with pytest.raises(WrongSettings) as caught:
+        job_config(tomllib.loads(text), "job.toml", setting_lines(text))
+    assert caught.value.lines == ("job.toml, line 2: source.url: it is missing",)
+
+
+def test_a_file_of_something_else_does_not_fill_the_screen() -> None:
+    with pytest.raises(WrongSettings) as caught:
+        job_config({**ENDS, **{f"name{number}": 1 for number in range(1000)}}, "here")
+    assert len(caught.value.lines) == ERRORS_MAX + 1
+    assert caught.value.lines[-1] == "here: and 980 more"
+
+
+def test_lines_of_settings() -> None:
+    text = "a.b = 1\n# a\n'c d' = [\n1,\n2]\n[e]\nf = {g = 1}\n\n[[h]]\ni = 1"
+    assert setting_lines(text) == {
+        ("a",): 1, ("a", "b"): 1, ("c d",): 3, ("e",): 6, ("e", "f"): 7, ("e", "f", "g"): 7,
+        ("h",): 9,
+    }  # fmt: skip
+    assert setting_lines("a = 1\n" + "#\n" * 1000) == {}
 
 
 def test_a_minimal_job_has_defaults() -> None:

@@ -62,8 +62,9 @@ def test_what_may_pass_is_open_again_and_the_rest_is_done(directory: JobDirector
     assert reopen(directory, one, ATTEMPT, passing_causes()) == 1
     assert list(read_seals(directory)) == []
     assert read_journals(directory, 0, 0, 3).final_rows() == {0, 2}
-    name = f"superseded/{ATTEMPT:018d}/sealed/00000000/objects-000000-00000000.json"
-    assert directory.read(name) is not None
+    (name,) = directory.names(f"superseded/{ATTEMPT:018d}/sealed")
+    assert name.endswith(f"/00000/00000000-objects-000000-00000000-{one.attempt:018d}.json")
+    assert list(directory.names("sealed")) == []
 
 
 @pytest.mark.parametrize("cause", ["source_changed", "target_refused", "target_conflict"])
@@ -94,10 +95,10 @@ def test_dying_after_the_journal_leaves_the_seal_in_force(
 ) -> None:
     one = sealed(directory, landed(0), failed(1, "throttled"))
 
-    def die(name: str, attempt: int) -> None:
+    def die(name: str, data: bytes) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(directory, "supersede", die)
+    monkeypatch.setattr(directory, "put", die)
     with pytest.raises(KeyboardInterrupt):
         reopen(directory, one, ATTEMPT, passing_causes())
     monkeypatch.undo()

@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 
 def edit(root: Path, change: Callable[[Values], object]) -> Values:
     """Change the first seal of objects; returns what it holds then."""
-    path = min((root / "sealed").rglob("objects-*.json"))
+    path = min((root / "sealed").rglob("*-objects-*.json"))
     values: Values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))

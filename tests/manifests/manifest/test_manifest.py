@@ -1,24 +1,30 @@
 from __future__ import annotations
 
+import functools
+import hashlib
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from noria.manifests import memory
 from noria.manifests.errors import JobDirectoryError
+from noria.manifests.manifest import freeze as freeze_module
 from noria.manifests.manifest.freeze import freeze
-from noria.manifests.manifest.reader import open_manifest
-from noria.manifests.manifest.sorting import RowSpool
-from noria.manifests.model import Reason, ShardKind
+from noria.manifests.manifest.reader import Manifest, open_manifest
+from noria.manifests.memory import RANGE_BYTES
+from noria.manifests.model import PassedOver, Reason, ShardKind
 from noria.manifests.plan.names import escape_name
 from noria.manifests.plan.parts import fit_parts
 from noria.manifests.plan.providers import MIB, NameRules, known_name_rules, limits_for
-from noria.manifests.schema import INVENTORY_SCHEMA, MANIFEST_SCHEMA
+from noria.manifests.schema import INVENTORY_SCHEMA
 from tests.support.digest_by_hand import digest_by_hand
 from tests.support.rows import (
     FULL_ROW,
@@ -72,7 +78,9 @@ def test_the_rows_alone_decide(
     first = freeze([inventory(rows)], folder / "one", options=options)
     again = shuffle.sample(rows, len(rows))
     batches = [inventory(again[at : at + step]) for at in range(0, len(again), step)]
-    second = freeze(batches, folder / "two", options=options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(freeze_module, "RANGE_BYTES", 1)  # each key in a range of its own
+        second = freeze(batches, folder / "two", options=options)
 
     kept = one_row_a_key(rows)
     found = all_rows(first)
@@ -133,44 +141,116 @@ def test_one_key_may_fill_many_batches(tmp_path: Path) -> None:
     assert spooled.facts["inventory"]["not_current"] == {"version": 3_000}
 
 
-def test_the_sort_spills_and_keeps_to_utf8_order(tmp_path: Path) -> None:
+def test_many_ranges_keep_to_utf8_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freeze_module, "RANGE_BYTES", MIB)
     alphabet = ["a", "~", "\x7f", "é", "\uffee", "😀", "/", "\x00"]
     generator = random.Random(5)
     keys = {"".join(generator.choices(alphabet, k=12)) + "x" * 200 for _ in range(60_000)}
     rows = pa.RecordBatch.from_arrays(
-        [pa.array(sorted(keys, key=hash)), pa.array([1] * len(keys), pa.int64())],
-        names=["key", "size"],
+        [
+            pa.array(sorted(keys, key=hash)),
+            pa.array([1] * len(keys), pa.int64()),
+            *(pa.nulls(len(keys), one.type) for one in list(INVENTORY_SCHEMA)[2:]),
+        ],
+        schema=INVENTORY_SCHEMA,
     )
-    empty = [one for one in INVENTORY_SCHEMA if one.name not in ("key", "size")]
-    for one in empty:
-        rows = rows.append_column(one, pa.nulls(len(rows), one.type))
-    manifest = freeze([rows], tmp_path / "manifest", options=plan(), memory_limit_bytes=24 * MIB)
+    manifest = freeze([rows], tmp_path / "manifest", options=plan())
     found = [row["key"] for row in all_rows(manifest)]
     assert found == sorted(keys, key=str.encode)
 
 
-def test_too_little_memory_is_said_so(tmp_path: Path) -> None:
-    rows = shuffled(numbered(20_000), 4)
-    with pytest.raises(JobDirectoryError, match="20000 rows do not sort in 1048576 bytes"):
-        freeze_rows(tmp_path / "manifest", rows, memory_limit_bytes=MIB)
-    assert list(tmp_path.iterdir()) == []
+def test_temporary_files_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freeze_module, "RANGE_BYTES", 10_000)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    seen: set[str] = set()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from (inventory(shuffled(numbered(500), seed)) for seed in range(2))
+        seen.update(path.name for path in scratch.iterdir())
+
+    elsewhere = freeze(batches(), tmp_path / "one" / "manifest", options=plan(), scratch=scratch)
+    beside = freeze(batches(), tmp_path / "two" / "manifest", options=plan())
+    assert seen, "rows have lain there"
+    assert elsewhere.digest == beside.digest
 
 
-def test_rows_in_order_are_not_sorted_again(tmp_path: Path) -> None:
-    def spool(rows: list[Row], name: str) -> tuple[bool, bool]:
-        scratch = tmp_path / name
-        scratch.mkdir()
-        with RowSpool(scratch, plan()) as spool:
-            for row in rows:
-                full = {**dict.fromkeys(MANIFEST_SCHEMA.names), **row}
-                spool.append(pa.RecordBatch.from_pylist([full], schema=MANIFEST_SCHEMA))
-            spool.finish()
-            found = [key for batch in spool.sorted(64 * MIB) for key in batch["key"].to_pylist()]
-        assert found == sorted(row["key"] for row in rows)
-        return spool.in_order, (scratch / "sort").exists()
+# -- digests ---------------------------------------------------------------------------------------
 
-    assert spool(numbered(20), "rising") == (True, False)
-    assert spool(numbered(20)[::-1], "falling") == (False, True)
+
+def drawn_rows(count: int) -> Iterator[Row]:
+    """Rows as inventories have them: some come twice, some have versions, some names clash."""
+    draw = random.Random(14)
+    for number in range(count):
+        folder = f"project-{draw.randrange(20):04}/study-{draw.randrange(9):03}"
+        key = f"{folder}/{draw.randbytes(4).hex()}{draw.choice(['.dcm', '.é', '//x', '/y', '.'])}"
+        row: Row = {
+            "key": folder if number % 97 == 0 else key,
+            "size": draw.randrange(1 << (40 if number % 1_000 == 0 else 31)),
+            "etag": draw.choice([None, draw.randbytes(8).hex()]),
+            "last_modified": draw.choice([None, draw.randrange(1 << 40)]),
+            "content_type": draw.choice([None, "application/dicom", "text/plain"]),
+            "content_md5": draw.choice([None, draw.randbytes(16)]),
+            "crc64nvme": draw.choice([None, draw.getrandbits(64)]),
+            "tier": draw.choice(["Hot", "Cool", "Archive"]) if number % 50 == 0 else "Hot",
+        }
+        yield row
+        if number % 11 == 0:
+            yield row
+        if number % 13 == 0:
+            yield {**row, "etag": "other", "last_modified": draw.randrange(1 << 40)}
+        if number % 17 == 0:
+            yield {**row, "size": 5, "not_current": draw.choice(["version", "snapshot"])}
+        if number % 101 == 0:
+            yield {**row, "key": f"{key}/below"}
+
+
+@functools.cache
+def drawn_batches() -> tuple[pa.RecordBatch, ...]:
+    rows = shuffled(list(drawn_rows(10_000)), 15)
+    return tuple(inventory(rows[at : at + 3_000]) for at in range(0, len(rows), 3_000))
+
+
+def shard_digest(manifest: Manifest) -> str:
+    text = "\n".join(map(repr, manifest.shards()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+GOLDEN: dict[tuple[str, str], Any] = {
+    ("aws", "escape"): ("4e7a546b11ff7f25", "193448773f949bad", 10_075, 10_020),
+    ("rclone", "refuse"): ("959543bd37d684cf", "20d80dd6cdd12d42", 10_075, 7_907),
+    ("rclone", "escape"): ("996369d47c33e7c3", "193448773f949bad", 10_075, 10_020),
+}
+"""By rules and names: digest of the rows and of the shards, objects, objects to move."""
+
+
+@pytest.mark.parametrize("range_bytes", [100_000, RANGE_BYTES])
+@pytest.mark.parametrize(("rules", "names"), sorted(GOLDEN))
+def test_digests_are_those_of_earlier_versions(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rules: str,
+    names: Literal["refuse", "escape"],
+    range_bytes: int,
+) -> None:
+    """Computed when one sort out of core put all rows in order."""
+    monkeypatch.setattr(freeze_module, "RANGE_BYTES", range_bytes)
+    options = plan(rules=known_name_rules(rules), names=names, shard_objects=700)
+    manifest = freeze(drawn_batches(), tmp_path / "manifest", options=options)
+    found = (
+        manifest.digest[:16],
+        shard_digest(manifest),
+        manifest.objects,
+        manifest.objects_to_move,
+    )
+    assert found == GOLDEN[rules, names]
+    assert manifest.facts["inventory"] == {
+        "rows": 12_369,
+        "duplicates": 910,
+        "superseded": 795,
+        "not_current": {"snapshot": 283, "version": 306},
+        "outside_prefix": 0,
+    }
 
 
 # -- shards and reading ----------------------------------------------------------------------------
@@ -195,6 +275,46 @@ def test_shards_hold_every_row_once_over_several_files(tmp_path: Path) -> None:
         manifest.shard(275)
     with pytest.raises(IndexError):
         manifest.read_shard(-1)
+
+
+def test_stretches_are_shards_of_one_file(tmp_path: Path) -> None:
+    manifest = freeze_rows(tmp_path / "manifest", numbered(1_100), plan(shard_objects=4))
+    stretches = list(manifest.stretches(400))
+    assert [(each.file, each.first, each.end) for each in stretches] == [
+        *((0, 0, 100), (0, 100, 200), (0, 200, 256)),
+        (1, 256, 275),
+    ]
+    assert [each.opens_file for each in stretches] == [True, False, False, True]
+    assert [each.first_row for each in stretches] == [0, 400, 800, 1_024]
+    assert sum(each.rows for each in stretches) == 1_100
+    assert list(freeze_rows(tmp_path / "none", []).stretches(400)) == []
+
+
+def test_shards_of_two_files_in_one_walk(tmp_path: Path) -> None:
+    manifest = freeze_rows(tmp_path / "manifest", numbered(1_100), plan(shard_objects=4))
+    tables = list(manifest.read_shards(254, 258, ["key"]))
+    assert [table["key"][0].as_py() for table in tables] == [
+        manifest.first_key(shard) for shard in range(254, 258)
+    ]
+    assert [table.column_names for table in tables] == [["key"]] * 4
+
+
+def test_a_footer_is_parsed_once_for_all_shards_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = freeze_rows(tmp_path / "manifest", numbered(1_100), plan(shard_objects=4))
+    parsed: list[str] = []
+
+    def noting(path: Path) -> pq.FileMetaData:
+        parsed.append(path.name)
+        return read_metadata(path)
+
+    read_metadata = pq.read_metadata
+    monkeypatch.setattr(pq, "read_metadata", noting)
+    keys = [entry.key for shard in manifest.shards() for entry in manifest.entries(shard.shard)]
+    assert keys == [row["key"] for row in numbered(1_100)]
+    assert manifest.first_key(0) == keys[0]
+    assert parsed == ["part-00000.parquet", "part-00001.parquet"]
 
 
 def test_entries_of_a_span(tmp_path: Path) -> None:
@@ -305,10 +425,19 @@ def test_the_source_prefix_goes_and_strangers_are_counted(tmp_path: Path) -> Non
 
 # -- names that clash ------------------------------------------------------------------------------
 
+
+@pytest.fixture(params=[1, RANGE_BYTES])
+def range_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Each key in a range of its own, or all in one."""
+    monkeypatch.setattr(freeze_module, "RANGE_BYTES", request.param)
+    return int(request.param)
+
+
 CLASHES = ["f", "f!", "f/g", "f/g/h", "f/h", "g", "gg/x", "deep/a/b/c", "deep", "deep/a"]
 CLASHING = {"f", "f/g", "deep", "deep/a"}
 
 
+@pytest.mark.usefixtures("range_bytes")
 def test_a_file_that_is_a_folder_is_refused_where_both_cannot_be(tmp_path: Path) -> None:
     rows = [{"key": key} for key in CLASHES]
     rules = known_name_rules("rclone")
@@ -319,6 +448,7 @@ def test_a_file_that_is_a_folder_is_refused_where_both_cannot_be(tmp_path: Path)
     assert freeze_rows(tmp_path / "manifest", rows).facts["reasons"] == {}
 
 
+@pytest.mark.usefixtures("range_bytes")
 def test_a_file_that_is_a_folder_can_be_escaped(tmp_path: Path) -> None:
     options = plan(rules=known_name_rules("rclone"), names="escape")
     rows = [{"key": key} for key in CLASHES]
@@ -330,6 +460,7 @@ def test_a_file_that_is_a_folder_can_be_escaped(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.usefixtures("range_bytes")
 def test_only_what_lands_can_clash(tmp_path: Path) -> None:
     rows: list[Row] = [
         {"key": "f"},
@@ -345,6 +476,7 @@ def test_only_what_lands_can_clash(tmp_path: Path) -> None:
     assert {row["key"] for row in found if row["reason"] is None} == {"f", "stub/x", "v/x"}
 
 
+@pytest.mark.usefixtures("range_bytes")
 def test_an_escaped_name_never_takes_the_place_of_another_object(tmp_path: Path) -> None:
     options = plan(rules=NameRules(merges_slashes=True), names="escape")
     taken = escape_name("a//b", options.limits, options.rules)
@@ -353,3 +485,25 @@ def test_an_escaped_name_never_takes_the_place_of_another_object(tmp_path: Path)
     assert (found["a//b"]["reason"], found["a//b"]["target_key"]) == (Reason.NAME_MERGED, None)
     assert (found[taken]["reason"], found[taken]["target_key"]) == (None, None)
     assert found["c//d"]["target_key"] == escape_name("c//d", options.limits, options.rules)
+
+
+def test_versions_that_a_filter_left_out_count_with_the_others(tmp_path: Path) -> None:
+    left_out = {PassedOver.NOT_CURRENT: 3, PassedOver.FILTERED_AGE: 2}
+    manifest = freeze(
+        [inventory(numbered(5))],
+        tmp_path / "manifest",
+        options=plan(),
+        passed_over=lambda: left_out,
+    )
+    assert manifest.passed_over["not_current"] == 3
+    assert manifest.facts["inventory"]["rows"] == 10
+
+
+def test_a_small_machine_plans_what_fits_into_one_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 512 << 20)
+    assert freeze([inventory(numbered(500))], tmp_path / "one", options=plan()).objects == 500
+    monkeypatch.setattr(freeze_module, "RANGE_BYTES", 10_000)
+    with pytest.raises(JobDirectoryError, match=r"to plan takes 1\.1 GB of memory"):
+        freeze([inventory(numbered(500))], tmp_path / "two", options=plan())

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from noria.manifests.errors import AnotherDriver, InventoryError, JobDirectoryError
 from noria.manifests.manifest.freeze import freeze
-from noria.manifests.manifest.reader import open_manifest
+from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.schema import INVENTORY_SCHEMA
 from tests.support.rows import freeze_rows, inventory, numbered, plan, shuffled
 
@@ -168,15 +169,62 @@ def test_a_kill_leaves_no_manifest_or_a_whole_one(tmp_path: Path) -> None:
         directory = tmp_path / f"killed-{point}" / "manifest"
         killed = in_child(KILLED, str(directory), str(point))
         assert killed.returncode == -9, killed.stderr
-        if directory.exists():
-            found = open_manifest(directory)
-            found.verify()
-        else:
-            with pytest.raises(JobDirectoryError):
-                open_manifest(directory)
-            found = freeze([inventory(rows)], directory, options=plan(shard_objects=100))
-            assert [path.name for path in directory.parent.iterdir()] == ["manifest"]
-        assert found.digest == whole.digest
+        expect_nothing_or_the_whole(directory, [inventory(rows)], whole)
+
+
+def expect_nothing_or_the_whole(
+    directory: Path, batches: list[pa.RecordBatch], whole: Manifest
+) -> None:
+    """After a kill: a repeat gives the same manifest, and nothing else is left."""
+    if directory.exists():
+        found = open_manifest(directory)
+        found.verify()
+    else:
+        with pytest.raises(JobDirectoryError):
+            open_manifest(directory)
+        found = freeze(batches, directory, options=whole.options)
+        assert [path.name for path in directory.parent.iterdir()] == ["manifest"]
+    assert found.digest == whole.digest
+
+
+KILLED_AT_A_TIME = """
+import threading, time
+from noria.manifests.manifest import freeze as freeze_module
+from tests.manifests.manifest.test_manifest_failures import many_rows
+
+freeze_module.RANGE_BYTES = 300_000
+batches = many_rows()
+begun = time.monotonic()
+if len(sys.argv) > 2:
+    kill = threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGKILL))
+    kill.daemon = True
+    kill.start()
+freeze(batches, Path(sys.argv[1]), options=plan(shard_objects=5_000))
+print(time.monotonic() - begun)
+"""
+
+
+def many_rows() -> list[pa.RecordBatch]:
+    """200,000 rows in no order."""
+    numbers = pa.array(random.Random(9).sample(range(200_000), 200_000), pa.int64())
+    columns = {one.name: pa.nulls(len(numbers), one.type) for one in INVENTORY_SCHEMA}
+    columns["key"] = pc.binary_join_element_wise("folder/", numbers.cast(pa.string()), "")
+    columns["size"] = numbers
+    rows = pa.RecordBatch.from_arrays(list(columns.values()), schema=INVENTORY_SCHEMA)
+    return [rows.slice(at, 20_000) for at in range(0, len(rows), 20_000)]
+
+
+def test_a_kill_at_any_time_leaves_what_a_repeat_replaces(tmp_path: Path) -> None:
+    unharmed = in_child(KILLED_AT_A_TIME, str(tmp_path / "whole" / "manifest"))
+    seconds = float(unharmed.stdout)
+    whole = open_manifest(tmp_path / "whole" / "manifest")
+    seed = random.randrange(2**32)
+    print(f"seed {seed}, {seconds} seconds")
+    generator = random.Random(seed)
+    for place in range(5):
+        directory = tmp_path / f"killed-{place}" / "manifest"
+        in_child(KILLED_AT_A_TIME, str(directory), str(generator.uniform(0, seconds)))
+        expect_nothing_or_the_whole(directory, many_rows(), whole)
 
 
 FULL = """

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from noria.manifests.manifest.row_digest import BLOCK_ROWS, manifest_digest
+from noria.manifests.manifest.row_digest import (
+    BLOCK_ROWS,
+    DigestStretch,
+    RowDigest,
+    manifest_digest,
+)
 from noria.manifests.schema import MANIFEST_SCHEMA
 from tests.support.digest_by_hand import digest_by_hand
 from tests.support.rows import FULL_ROW, Row, all_rows, freeze_rows, numbered, plan, shuffled
@@ -43,6 +49,24 @@ def test_the_digest_is_blind_to_layout(tmp_path: Path) -> None:
     table = pa.concat_tables([two.read_shard(shard) for shard in range(len(two.shards()))])
     pieces = [table.slice(at, 33) for at in range(0, len(table), 33)]
     assert manifest_digest(pieces) == one.digest
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [BLOCK_ROWS], [5, 6, 2 * BLOCK_ROWS + 9]], ids=str)
+def test_stretches_have_the_digest_of_the_whole(cuts: list[int]) -> None:
+    """Also if they are shorter than a block, end with one, or have several."""
+    rows = 3 * BLOCK_ROWS + 7
+    columns = {"key": pa.array(map(str, range(rows))), "size": pa.array(range(rows))}
+    table = pa.table(
+        [columns.get(each.name, pa.nulls(rows, each.type)) for each in MANIFEST_SCHEMA],
+        schema=MANIFEST_SCHEMA,
+    )
+    digest = RowDigest()
+    for first, end in pairwise([0, *cuts, rows]):
+        stretch = DigestStretch(first)
+        for at in range(first, end, 50_000):
+            stretch.update(table.slice(at, min(50_000, end - at)))
+        digest.join(stretch)
+    assert digest.hexdigest() == manifest_digest([table])
 
 
 def test_what_lies_behind_a_null_does_not_count() -> None:

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from noria.engine.status import Phase
+from noria.engine.totals import Totals
 from noria.manifests.counters import Counter
 from noria.manifests.job.journals import read_journals
 from noria.manifests.job.receipts import receipts_of
 from noria.manifests.job.results import read_result
 from noria.manifests.job.seals import seal
-from noria.manifests.model import LeaseEnd, LeaseKind, Level, Outcome
+from noria.manifests.model import LeaseEnd, LeaseKind, Level, MetricsSnapshot, Outcome
 from noria.workers.lease.reread import RereadRun
 from tests.support.lease_jobs import MIB, BucketShelf, Job, lease_job, open_executor
 from tests.support.processes import wait_until
@@ -212,6 +214,25 @@ def test_a_huge_object_is_moved_in_segments_and_assembled(make_job: MakeJob) -> 
     assert again.summary.outcomes[Outcome.TRANSFERRED] == 1
 
 
+def test_parts_of_a_huge_object_are_not_reported_as_objects(make_job: MakeJob) -> None:
+    """Neither while they are moved nor while they are read back."""
+    job = make_job({"huge": 16 * MIB}, segment_bytes=8 * MIB)
+    with open_executor() as executor:
+        moving = job.start(job.lease(kind=LeaseKind.PARTS, first=0, end=4), executor)
+        seal(job.directory, moving.run())
+        job.receipts(job.run(job.lease(kind=LeaseKind.ASSEMBLE, end=0)))
+        # As a verification leases it: whatever the shard is, its units are like rows.
+        rereading = RereadRun(job.resources(executor), job.lease(end=4), "verified/1")
+        assert rereading.run().how is LeaseEnd.FINISHED
+    for run in (moving, rereading):
+        progress = run.tasks.progress()
+        assert (progress.kind, progress.units_done) == (LeaseKind.PARTS, 4)
+        totals = Totals("j", objects_total=1, bytes_total=16 * MIB)
+        totals.add_report("1", (progress,), MetricsSnapshot())
+        seen = totals.status(Phase.MOVING, now=1, started=0, unix=0, shards={})
+        assert (seen.objects_done, seen.bytes_done) == (0, 16 * MIB)
+
+
 def test_a_lost_upload_of_a_huge_object_voids_its_generation(make_job: MakeJob) -> None:
     sizes = {"huge": 16 * MIB}
     job = make_job(sizes, segment_bytes=8 * MIB)
@@ -227,17 +248,44 @@ def test_a_lost_upload_of_a_huge_object_voids_its_generation(make_job: MakeJob) 
     expect_all(job)
 
 
+def test_what_a_lease_did_is_journalled_when_it_ends(make_job: MakeJob) -> None:
+    """Its result may never be sealed."""
+    job = make_job({f"k{number}": 1000 for number in range(20)})
+    receipts = job.receipts(job.run(job.lease()))
+    assert {receipt.outcome for receipt in receipts.values()} == {Outcome.TRANSFERRED}
+    assert len(receipts) == 20
+    assert read_journals(job.directory, 0, 0, 20).final_rows() == set(range(20))
+
+
 def test_a_journal_that_cannot_be_written_stops_the_run(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = {"large": 9 * MIB}
     job = make_job(sizes)
     lease = job.lease()
-    journal = job.directory.path("journal/00000000")
-    journal.parent.mkdir()
+    journal = job.directory.path("journal/00000/00000000")
+    journal.parent.mkdir(parents=True)
     journal.write_bytes(b"a file where the folder should be")
     result = job.run(lease)
     assert result.how is LeaseEnd.FATAL
     assert result.cause == "job_directory"
     assert job.target.listed() == []
     assert read_journals(job.directory, 0, 0, 1).final_rows() == set()
+
+
+def test_an_upload_of_an_earlier_attempt_is_not_left_open_if_its_object_fails(
+    make_job: MakeJob,
+) -> None:
+    job = make_job({"large": 20 * MIB})
+    with open_executor(1) as executor:
+        run = job.start(job.lease(), executor)
+        thread = threading.Thread(target=run.run)
+        thread.start()
+        wait_until(lambda: job.context.counters.total(Counter.PARTS) >= 1, "a part")
+        run.tasks.stop()
+        thread.join(timeout=30)
+    assert len(job.target.open_uploads()) == 1
+    job.source.put("from/large", b"x" * 20 * MIB)
+    receipts = job.receipts(job.run(job.lease()))
+    assert receipts["large"].outcome is Outcome.SOURCE_CHANGED
+    assert job.target.open_uploads() == []

@@ -28,8 +28,8 @@ from noria.manifests.errors import (
 from noria.manifests.model import Attributes
 from noria.workers.counters import CounterRegistry
 from noria.workers.digest import PartDigest
-from noria.workers.http.client import BodyWriter
 from noria.workers.runtime import silence
+from noria.workers.runtime.bandwidth import Bandwidth
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.runtime.silence import MANY_KEYS
 from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy, Stopped
@@ -342,28 +342,46 @@ def test_a_read_that_cannot_be_taken_back_is_not_tried_again() -> None:
 
 @dataclass
 class Writing:
-    """A target that takes a streamed body, and refuses the first."""
+    """A target that is not there at first, then breaks off, and then takes what it gets."""
 
-    refusals: int
+    sent: list[int]
+    """Bytes that each try gets on its way; all but the last fail."""
 
-    def put_part(
-        self, key: str, upload_id: str, number: int, body: BodyWriter, **_: object
+    def put_object(
+        self, key: str, body: memoryview, *, on_sent: Callable[[int], None], **_: object
     ) -> Written:
-        taken: list[int] = []
-        body(lambda piece: taken.append(len(piece)))
-        if self.refusals:
-            self.refusals -= 1
-            raise StoreUnavailable("reset")
+        count = self.sent.pop(0)
+        if count:
+            on_sent(count)
+        if self.sent:
+            raise StoreUnavailable("no connection")
         return Written(etag="e")
 
+    def put_part(self, *_: object, on_sent: Callable[[int], None], **__: object) -> Written:
+        return self.put_object("k", BODY, on_sent=on_sent)
 
-def test_what_is_sent_is_counted_with_each_try() -> None:
+
+def test_what_was_handed_to_the_network_is_counted_and_nothing_else() -> None:
     counters = CounterRegistry()
-    whole = target(StoreUnavailable("reset"), counters=counters)
+    whole = target(inner=Writing([0, 5, 0, 12]), counters=counters)
     one, other = whole.metered(), whole.metered()
     put(one)
-    assert (one.sent.total, other.sent.total) == (24, 0)
-    streaming = target(inner=Writing(1), counters=counters).metered()
-    streaming.put_part("k", "u", 1, poured([BODY[:5], BODY[5:]]), size=12, crc64nvme=lambda: 0)
-    assert streaming.sent.total == 24
-    assert counters.total(Counter.BYTES_WRITTEN) == 48
+    assert (one.sent.total, other.sent.total) == (17, 0), "a try without a connection sends nothing"
+    streaming = target(inner=Writing([0, 7, 12]), counters=counters).metered()
+    told: list[int] = []
+    streaming.put_part(
+        "k", "u", 1, poured([BODY]), size=12, crc64nvme=lambda: 0, on_sent=told.append
+    )
+    assert streaming.sent.total == 19
+    assert told == [7, 12], "others who count are told, too"
+    assert counters.total(Counter.BYTES_WRITTEN) == 36
+
+
+def test_time_in_line_for_bandwidth_is_no_time_of_failing() -> None:
+    """Half a second of patience, and a second and a half in line between two short errors."""
+    policy = RetryPolicy(seconds=0.5, base_seconds=0.0)
+    large = memoryview(bytes(100_000))
+    bandwidth = Bandwidth(100_000 / 1.5)
+    store = PacedStore(inner=cast(TargetStore, Torn(2)), policy=policy, bandwidth=bandwidth)
+    store.read_object("k", into=large, etag=None, listener=PartDigest(4))
+    assert bandwidth.held_seconds > 1.5

@@ -30,11 +30,13 @@ SETTLE_SECONDS: Final = 60.0
 
 
 class Right(Enum):
-    """What an authorization must allow: reading and listing (writing, for a target), or tags."""
+    """What an authorization must allow: reading and listing (writing, for a target), or more."""
 
     BLOBS = "blobs"
     TAGS = "tags"
     """The same and tags, which have a permission of their own that also allows writing them."""
+    CONTAINER = "container"
+    """Making the container, which a SAS for it never allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Final
 from noria.manifests.errors import (
     AccessDenied,
     ConfigurationError,
+    ContainerMissing,
     DigestRefused,
     NoriaError,
     SourceUnreadable,
@@ -46,8 +47,16 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
         AccessDenied,
         "the account does not accept keys: remove the connection string and use an identity",
     ),
+    "ContainerNotFound": (
+        ContainerMissing,
+        "check the names of the account and the container",
+    ),
+    "ContainerBeingDeleted": (
+        ConfigurationError,
+        "the container is being deleted, which takes half a minute or more: try again then",
+    ),
     **dict.fromkeys(
-        ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled", "AccountBeingCreated"),
+        ("ContainerDisabled", "AccountBeingCreated"),
         (ConfigurationError, "check the names of the account and the container"),
     ),
     **dict.fromkeys(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from noria.manifests.errors import AccessDenied, ConfigurationError
 from noria.workers.stores.azure.auth import Authorization, Right, parse_connection_string
-from noria.workers.stores.azure.sas import container_sas
+from noria.workers.stores.azure.sas import container_sas, creation_sas
 from noria.workers.stores.azure.settings import API_VERSION, AzureSettings
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TOKEN_SCOPE: Final = "https://storage.azure.com/.default"
 SAS_HOURS: Final = 12
 _READ_RIGHTS: Final = {Right.BLOBS: "rl", Right.TAGS: "rlt"}
-_WRITE_RIGHTS: Final = dict.fromkeys(Right, "rcwdlt")
+_WRITE_RIGHTS: Final = dict.fromkeys((Right.BLOBS, Right.TAGS), "rcwdlt")
 
 
 def endpoint_and_issuer(
@@ -60,6 +60,9 @@ def _signatures(settings: AzureSettings, account_key: str) -> Callable[[Right], 
 
     def issue(right: Right) -> Authorization:
         expiry = datetime.now(UTC) + timedelta(hours=SAS_HOURS)
+        if right is Right.CONTAINER:
+            query = creation_sas(settings.account, account_key, expiry=expiry, version=API_VERSION)
+            return Authorization(query=query, expires_at=expiry.timestamp(), of_key=True)
         query = container_sas(
             settings.account,
             settings.container,

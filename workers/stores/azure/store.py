@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
+import pyarrow.compute as pc
+
 from noria.manifests.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import (
@@ -31,6 +33,7 @@ from noria.workers.http.client import (
     StreamedBody,
     TransportError,
 )
+from noria.workers.http.connection import OnSent
 from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.advance import Advance, names_of
@@ -65,6 +68,7 @@ from noria.workers.stores.azure.structured_message import (
     StructuredBody,
 )
 from noria.workers.stores.inspection import Granted, Protection, Service
+from noria.workers.stores.peeling import peel
 from noria.workers.stores.protocol import (
     CLASS_OF_SOURCE,
     NOTHING_KNOWN,
@@ -95,6 +99,8 @@ from noria.workers.stores.responses import (
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
+START_API_VERSION: Final = "2026-10-06"
+"""Of azure-storage-blob 12.31, which sends `startFrom`; only listings that begin so use it."""
 MESSAGE_API_VERSION: Final = "2025-01-05"
 """The first with structured messages; only reads that request one use it."""
 COMMIT_SECONDS: Final = 600.0
@@ -220,12 +226,21 @@ class AzureStore:
         self._client.close()
 
     def put_object(
-        self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
+        self,
+        key: str,
+        body: memoryview,
+        *,
+        attributes: Attributes,
+        txid: str,
+        crc64nvme: int,
+        on_sent: OnSent | None = None,
     ) -> Written:
         headers = self._object_headers(key, attributes, txid)
         headers |= self._checksum_headers(body, crc64nvme)
         headers["x-ms-blob-type"] = "BlockBlob"
-        response = self._call(Purpose.WRITE, "PUT", key, headers=headers, body=body)
+        response = self._call(
+            Purpose.WRITE, "PUT", key, headers=headers, body=body, on_sent=on_sent
+        )
         if attributes.tags:
             raise_if_of_tags(response, error_code(response), Purpose.WRITE, key)
         self._accept(response, Purpose.WRITE, key)
@@ -246,6 +261,7 @@ class AzureStore:
         *,
         size: int,
         crc64nvme: Callable[[], int],
+        on_sent: OnSent | None = None,
     ) -> Written:
         query = _block_query(upload_id, number)
         headers: Mapping[str, str] = {}
@@ -254,7 +270,9 @@ class AzureStore:
             sent, headers = body, self._checksum_headers(body, crc64nvme())
         else:
             sent = StreamedBody(body, size)
-        response = self._call(Purpose.PART, "PUT", key, query=query, headers=headers, body=sent)
+        response = self._call(
+            Purpose.PART, "PUT", key, query=query, headers=headers, body=sent, on_sent=on_sent
+        )
         stated = self._accept(response, Purpose.PART, key).headers.get(CRC64_HEADER)
         return Written(etag=block_name(upload_id, number), crc64nvme=decode_crc(stated))
 
@@ -367,6 +385,15 @@ class AzureStore:
         locked = "a policy of the container" if policy else "a legal hold of the container"
         return Protection(locks=policy or hold, retention=locked if policy or hold else None)
 
+    def make_container(self) -> bool:
+        """Make a container without public access."""
+        query = [("restype", "container")]
+        response = self._call(Purpose.CONTROL, "PUT", query=query, body=b"", right=Right.CONTAINER)
+        if error_code(response) == "ContainerAlreadyExists":
+            return False
+        self._accept(response)
+        return True
+
     def may_write(self, key: str) -> Granted:
         """Set the metadata of a blob that does not exist."""
         return self._may("PUT", key, [("comp", "metadata")])
@@ -401,8 +428,19 @@ class AzureStore:
             query.append(("delimiter", "/"))
         if request.marker is not None:
             query.append(("marker", request.marker))
-        response = self._call(Purpose.CONTROL, "GET", query=query, right=right)
-        return azure_xml.parse_blobs(self._result(response, Purpose.CONTROL, None))
+        headers = {}
+        if request.after is not None:
+            query.append(("startFrom", request.after))
+            headers["x-ms-version"] = START_API_VERSION
+        response = self._call(Purpose.CONTROL, "GET", query=query, headers=headers, right=right)
+        blobs, rest = peel(response.body, "Blob")
+        root = self._result(replace(response, body=rest), Purpose.CONTROL, None)
+        page = azure_xml.parse_blobs(root, blobs)
+        if request.after is None:
+            return page
+        # The service begins with this very name.
+        others = pc.not_equal(page.batch["key"], request.after)
+        return replace(page, batch=page.batch.filter(others))
 
     def _read(
         self,
@@ -469,6 +507,7 @@ class AzureStore:
         body: Body | None = None,
         sink: Sink | None = None,
         right: Right = Right.BLOBS,
+        on_sent: OnSent | None = None,
     ) -> Response:
         """Send one request for a key, or for the container; return the response of any status."""
         authorization = self._authorizations.get(right)
@@ -485,6 +524,7 @@ class AzureStore:
             headers=sent,
             body=body,
             wait_seconds=COMMIT_SECONDS if purpose is Purpose.COMMIT else None,
+            on_sent=on_sent,
         )
         try:
             response = self._client.exchange(request, sink)

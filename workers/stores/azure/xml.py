@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -12,9 +12,11 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noria.workers.stores.azure.texts import CRC_BYTES, MD5_BYTES, checksums, timestamps
 from noria.workers.stores.listing import check_names_and_sizes, inventory_batch
+from noria.workers.stores.peeling import ENCODED, PeeledItems, in_order, joined
 from noria.workers.stores.protocol import Page
-from noria.workers.stores.responses import malformed_is_unavailable, plain_etag
+from noria.workers.stores.responses import malformed_is_unavailable, plain_etags
 from noria.workers.stores.xml import check_root, parse_document
 
 _COLUMNS: Final = {
@@ -31,7 +33,7 @@ _COLUMNS: Final = {
     "customer_key_sha256": "CustomerProvidedKeySha256",
 }
 """Inventory columns and their names in a listing; all other columns need a conversion."""
-_RFC1123: Final = "%a, %d %b %Y %H:%M:%S GMT"
+_METADATA: Final = "Metadata/"
 
 
 def parse_root(body: bytes) -> ElementTree.Element:
@@ -48,23 +50,32 @@ def parse_root(body: bytes) -> ElementTree.Element:
 
 
 @malformed_is_unavailable("a listing")
-def parse_blobs(root: ElementTree.Element) -> Page:
-    """Parse a page of List Blobs. Directories of a hierarchical account count as folder stubs."""
+def parse_blobs(root: ElementTree.Element, peeled: Sequence[PeeledItems] = ()) -> Page:
+    """Parse a page of List Blobs. Directories of a hierarchical account count as folder stubs.
+
+    `peeled` are the Blobs that were taken out of the document; they come first.
+    """
     check_root(root, "EnumerationResults")
     blobs = root.find("Blobs")
     if blobs is None:
         # Azure writes the element into every page. What has none is not a page, least an empty one.
         raise ValueError("a page without a list of blobs")
+    batches = [in_order(peeled, _peeled_blobs)] if peeled else []
+    items = [item for item in blobs if item.tag != "BlobPrefix"]
+    if items or not batches:
+        batches.append(_parsed_blobs(items))
+    return Page(
+        batch=joined(batches),
+        prefixes=[_name(item) for item in blobs if item.tag == "BlobPrefix"],
+        next_marker=root.findtext("NextMarker") or None,
+    )
+
+
+def _parsed_blobs(items: Sequence[ElementTree.Element]) -> pa.RecordBatch:
     rows: list[dict[str, str | None]] = []
-    names: list[str] = []
-    metadata: list[str | None] = []
-    tags: list[str | None] = []
-    folders: list[bool] = []
-    prefixes: list[str] = []
-    for item in blobs:
-        if item.tag == "BlobPrefix":
-            prefixes.append(_name(item))
-            continue
+    metadata: list[dict[str, str]] = []
+    tags: list[dict[str, str] | None] = []
+    for item in items:
         row: dict[str, str | None] = {}
         meta: dict[str, str] = {}
         tagged: dict[str, str] | None = None
@@ -79,28 +90,68 @@ def parse_blobs(root: ElementTree.Element) -> Page:
             else:
                 row[child.tag] = child.text
         rows.append(row)
-        names.append(_name(item))
-        metadata.append(_json(meta) if meta else None)
-        tags.append(_json(tagged) if tagged is not None else None)
-        folders.append(_is_folder(row, meta))
+        metadata.append(meta)
+        tags.append(tagged)
+    return _blob_batch(
+        names=[_name(item) for item in items],
+        texts={
+            tag: pa.array([row.get(tag) for row in rows], pa.string())
+            for tag in {tag for row in rows for tag in row}
+        },
+        metadata=metadata,
+        tags=tags,
+    )
+
+
+def _peeled_blobs(items: PeeledItems) -> pa.RecordBatch:
+    columns = items.columns()
+    names = columns.get("Name")
+    if names is None:
+        encoded = columns["Name" + ENCODED].to_pylist()
+        names = pa.array([unquote(name or "") for name in encoded], pa.string())
+    stated = [path for path in columns if path.startswith(_METADATA)]
+    metadata = None
+    if stated:
+        plain = [path.removeprefix(_METADATA) for path in stated]
+        metadata = [
+            {name: value or "" for name, value in zip(plain, row, strict=True)}
+            for row in zip(*(columns[path].to_pylist() for path in stated), strict=True)
+        ]
+    tags: list[dict[str, str] | None] | None = None
+    if any(path.split("/")[0] == "Tags" for path in columns):
+        keys, values = (items.texts_of(f"Tags/TagSet/Tag/{part}") for part in ("Key", "Value"))
+        tags = [dict(zip(*pair, strict=True)) for pair in zip(keys, values, strict=True)]
+    texts = {path.removeprefix("Properties/"): column for path, column in columns.items()}
+    return _blob_batch(names=names, texts=texts, metadata=metadata, tags=tags)
+
+
+def _blob_batch(
+    *,
+    names: Sequence[str] | pa.Array,
+    texts: Mapping[str, pa.Array],
+    metadata: Sequence[dict[str, str]] | None,
+    tags: Sequence[dict[str, str] | None] | None,
+) -> pa.RecordBatch:
+    """Make a batch of the texts of blobs, by their tags. Raises ValueError."""
+    rows = len(names)
     columns: dict[str, Sequence[object] | pa.Array] = {
-        column: [row.get(tag) for row in rows] for column, tag in _COLUMNS.items()
+        column: texts[tag] for column, tag in _COLUMNS.items() if tag in texts
     }
     columns["key"] = names
-    columns["metadata"] = metadata
-    columns["tags"] = tags
-    columns["is_folder"] = folders
-    columns["etag"] = [plain_etag(row.get("Etag") or "") for row in rows]
-    columns["last_modified"] = _timestamps([row.get("Last-Modified") for row in rows])
-    columns["content_md5"] = [_binary(row.get("Content-MD5")) for row in rows]
-    columns["crc64nvme"] = pa.array(
-        [_little_endian(row.get("Content-CRC64")) for row in rows], pa.uint64()
-    )
-    return Page(
-        batch=check_names_and_sizes(inventory_batch(columns, len(rows))),
-        prefixes=prefixes,
-        next_marker=root.findtext("NextMarker") or None,
-    )
+    if metadata is not None:
+        columns["metadata"] = [_json(each) if each else None for each in metadata]
+    if tags is not None:
+        columns["tags"] = [None if each is None else _json(each) for each in tags]
+    columns["is_folder"] = _folders(texts.get("ResourceType"), metadata, rows)
+    columns["etag"] = plain_etags(texts.get("Etag", pa.nulls(rows, pa.string())))
+    if "Last-Modified" in texts:
+        columns["last_modified"] = timestamps(texts["Last-Modified"])
+    if "Content-MD5" in texts:
+        columns["content_md5"] = checksums(texts["Content-MD5"], MD5_BYTES)
+    if "Content-CRC64" in texts:
+        crcs = checksums(texts["Content-CRC64"], CRC_BYTES).to_pylist()
+        columns["crc64nvme"] = pa.array(map(_little_endian, crcs), pa.uint64())
+    return check_names_and_sizes(inventory_batch(columns, rows))
 
 
 @malformed_is_unavailable("tags")
@@ -138,27 +189,28 @@ def _block_name(block_id: str) -> str:
     return base64.b64decode(block_id).decode("latin-1")
 
 
-def _is_folder(row: dict[str, str | None], metadata: dict[str, str]) -> bool:
-    if row.get("ResourceType") == "directory":
-        return True
-    return any(
-        name.lower() == "hdi_isfolder" and value.lower() == "true"
-        for name, value in metadata.items()
-    )
+def _folders(
+    types: pa.Array | None, metadata: Sequence[dict[str, str]] | None, rows: int
+) -> pa.Array:
+    """Return which rows are folders: by the account, or by what older drivers have noted."""
+    folders = pa.repeat(False, rows)
+    if types is not None:
+        folders = pc.fill_null(pc.equal(types, "directory"), False)
+    if metadata is None:
+        return folders
+    noted = [
+        any(
+            name.lower() == "hdi_isfolder" and value.lower() == "true"
+            for name, value in each.items()
+        )
+        for each in metadata
+    ]
+    return pc.or_(folders, pa.array(noted, pa.bool_()))
 
 
 def _json(values: dict[str, str]) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _timestamps(texts: list[str | None]) -> pa.Array:
-    parsed = pc.strptime(pa.array(texts, pa.string()), format=_RFC1123, unit="ms")
-    return pc.assume_timezone(parsed, "UTC")
-
-
-def _binary(text: str | None) -> bytes | None:
-    return base64.b64decode(text) if text else None
-
-
-def _little_endian(text: str | None) -> int | None:
-    return int.from_bytes(base64.b64decode(text), "little") if text else None
+def _little_endian(crc: bytes | None) -> int | None:
+    return int.from_bytes(crc, "little") if crc else None

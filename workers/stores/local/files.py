@@ -29,6 +29,7 @@ from noria.manifests.errors import (
 )
 from noria.manifests.model import Attributes
 from noria.workers.digest import crc64nvme
+from noria.workers.http.connection import OnSent
 from noria.workers.runtime.buffers import BodyBuffer, body_slices
 from noria.workers.stores.local.confined import mark_living, open_file
 from noria.workers.stores.protocol import ObjectHead, ReadListener
@@ -82,8 +83,10 @@ def draft(folder: int, prefix: str) -> Iterator[tuple[int, str]]:
 class UploadFile:
     """Appends to a file, and computes the size and the CRC64NVME of what it wrote."""
 
-    def __init__(self, file: int) -> None:
+    def __init__(self, file: int, on_sent: OnSent | None = None) -> None:
+        """`on_sent` gets the bytes as they are written."""
         self._file = file
+        self._on_sent = on_sent
         self.size = 0
         self.crc64nvme = 0
 
@@ -93,7 +96,10 @@ class UploadFile:
         self.crc64nvme = crc64nvme(view, self.crc64nvme)
         self.size += len(view)
         while view:
-            view = view[os.write(self._file, view) :]
+            count = os.write(self._file, view)
+            if self._on_sent is not None:
+                self._on_sent(count)
+            view = view[count:]
 
 
 def read_pieces(folder: int, names: Iterable[str]) -> Iterator[memoryview]:

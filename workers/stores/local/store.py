@@ -31,6 +31,7 @@ import pyarrow as pa
 
 from noria.manifests.errors import (
     ConfigurationError,
+    ContainerMissing,
     DigestRefused,
     InventoryError,
     ShortBody,
@@ -42,6 +43,7 @@ from noria.manifests.errors import (
 )
 from noria.manifests.model import Attributes, LinkPolicy, PartRecord, Reason
 from noria.workers.http.client import BodyWriter
+from noria.workers.http.connection import OnSent
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.inspection import Granted, Protection, Service
 from noria.workers.stores.listing import inventory_batch
@@ -68,6 +70,7 @@ from noria.workers.stores.local.files import (
     read_pieces,
     write_file_metadata,
 )
+from noria.workers.stores.local.making import make_root
 from noria.workers.stores.protocol import (
     DRAFT_PREFIX,
     NOTHING_KNOWN,
@@ -132,7 +135,9 @@ class LocalStore:
     def check_access(self, prefix: str = "") -> None:
         with mapped(Purpose.CONTROL, None):
             if not self._root.is_dir():
-                raise ConfigurationError("the root is not a folder: create it, or correct the path")
+                if not os.path.lexists(self._root):
+                    raise ContainerMissing("there is no such folder: make it, or correct the path")
+                raise ConfigurationError("the root is not a folder: correct the path")
             os.scandir(self._root).close()
 
     def list_page(self, request: PageRequest) -> Page:
@@ -236,7 +241,14 @@ class LocalStore:
         """Do nothing: no file stays open between verbs."""
 
     def put_object(
-        self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
+        self,
+        key: str,
+        body: memoryview,
+        *,
+        attributes: Attributes,
+        txid: str,
+        crc64nvme: int,
+        on_sent: OnSent | None = None,
     ) -> Written:
         path = _written_path(key)
         with (
@@ -244,7 +256,7 @@ class LocalStore:
             self._files.folder() as root,
             draft(root, DRAFT_PREFIX) as (file, name),
         ):
-            appender = UploadFile(file)
+            appender = UploadFile(file, on_sent)
             appender.write(body)
             self._check_crc(appender.crc64nvme, crc64nvme, key)
             metadata = FileMetadata(txid=txid, attributes=attributes)
@@ -276,12 +288,13 @@ class LocalStore:
         *,
         size: int,
         crc64nvme: Callable[[], int],
+        on_sent: OnSent | None = None,
     ) -> Written:
         with (
             self._upload(key, upload_id, Purpose.PART) as folder,
             draft(folder, "draft-") as (file, name),
         ):
-            appender = UploadFile(file)
+            appender = UploadFile(file, on_sent)
             if isinstance(body, memoryview):
                 appender.write(body)
             else:
@@ -421,6 +434,9 @@ class LocalStore:
 
     def protection(self) -> Protection:
         return Protection(versioned=False, locks=False)
+
+    def make_container(self) -> bool:
+        return make_root(self._root)
 
     def may_write(self, key: str) -> Granted:
         return Granted.YES if os.access(self._root, os.W_OK | os.X_OK) else Granted.NO

@@ -11,14 +11,33 @@ from collections.abc import Callable
 from typing import Final
 
 from noria.workers.http.client import BodyWriter, Send
+from noria.workers.http.connection import OnSent
 from noria.workers.stores.s3.headers import encode_crc
 
 FRAME_BYTES: Final = 1024 * 1024
 """The bytes of one chunk of the coding. AWS requires at least 8 KiB; larger chunks cost less."""
 
 
+class PayloadCount:
+    """Tells how many bytes of a body were sent, without those of the coding round it."""
+
+    def __init__(self, on_sent: OnSent | None) -> None:
+        self._on_sent = on_sent
+        self.is_payload = False
+        """What is being sent just now is payload."""
+
+    def note_sent(self, count: int) -> None:
+        """So many more coded bytes were sent."""
+        if self.is_payload and self._on_sent is not None:
+            self._on_sent(count)
+
+
 def with_trailer(
-    body: BodyWriter, size: int, header: str, crc64nvme: Callable[[], int]
+    body: BodyWriter,
+    size: int,
+    header: str,
+    crc64nvme: Callable[[], int],
+    payload: PayloadCount,
 ) -> BodyWriter:
     """Return a writer of the coded body: frames of FRAME_BYTES, uncopied, then the trailer.
 
@@ -27,6 +46,7 @@ def with_trailer(
 
     def write_body(send: Send) -> None:
         left, room = size, 0
+        payload.is_payload = False
 
         def frame(piece: memoryview | bytes) -> None:
             nonlocal left, room
@@ -38,7 +58,9 @@ def with_trailer(
                         raise ValueError(f"the body is longer than its announced {size} bytes")
                     send(b"%x\r\n" % room)
                 taken = view[:room]
+                payload.is_payload = True
                 send(taken)
+                payload.is_payload = False
                 view = view[len(taken) :]
                 left -= len(taken)
                 room -= len(taken)

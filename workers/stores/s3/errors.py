@@ -13,6 +13,7 @@ from noria.manifests.errors import (
     AccessDenied,
     ClockSkewed,
     ConfigurationError,
+    ContainerMissing,
     DigestRefused,
     NoriaError,
     SourceUnreadable,
@@ -55,14 +56,13 @@ _BY_CODE: Final[dict[str, tuple[type[NoriaError], str]]] = {
         ("NoSuchUpload", "InvalidPart", "InvalidPartOrder"),
         (UploadLost, "start another upload"),
     ),
-    **dict.fromkeys(
-        ("NoSuchBucket", "InvalidBucketName"),
-        (ConfigurationError, "create the bucket, or correct its name"),
-    ),
+    "NoSuchBucket": (ContainerMissing, "there is no such bucket: make it, or correct its name"),
+    "InvalidBucketName": (ConfigurationError, "no bucket can have that name: correct it"),
     **dict.fromkeys(
         (
             "AuthorizationHeaderMalformed",
             "IllegalLocationConstraintException",
+            "InvalidLocationConstraint",
             "PermanentRedirect",
         ),
         (ConfigurationError, "set the bucket's own region and endpoint"),

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
@@ -32,12 +32,14 @@ from noria.workers.http.client import (
     StreamedBody,
     TransportError,
 )
+from noria.workers.http.connection import OnSent
 from noria.workers.http.proxies import NO_PROXIES, Proxies
 from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.advance import Advance
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.inspection import Granted, Protection, Service
+from noria.workers.stores.peeling import peel
 from noria.workers.stores.protocol import (
     CLASS_OF_SOURCE,
     NOTHING_KNOWN,
@@ -65,8 +67,13 @@ from noria.workers.stores.responses import (
     raise_if_of_tags,
 )
 from noria.workers.stores.s3 import xml as s3_xml
-from noria.workers.stores.s3.aws_chunked import encoded_bytes, with_trailer
-from noria.workers.stores.s3.credentials import credentials_end, find_keys, find_region
+from noria.workers.stores.s3.aws_chunked import PayloadCount, encoded_bytes, with_trailer
+from noria.workers.stores.s3.credentials import (
+    DEFAULT_REGION,
+    credentials_end,
+    find_keys,
+    find_region,
+)
 from noria.workers.stores.s3.errors import refusal
 from noria.workers.stores.s3.headers import (
     CRC64NVME_HEADER,
@@ -89,6 +96,8 @@ COMPLETE_SECONDS: Final = 600.0
 """CompleteMultipartUpload may take several minutes to process (Amazon S3 API Reference)."""
 _COMPLETED: Final = ("CompleteMultipartUploadResult", "CompleteMultipartUploadResponse")
 """Roots of its answer, in Amazon's spelling and in moto's."""
+_WANTS_REGION: Final = ("IllegalLocationConstraintException", "InvalidLocationConstraint")
+"""Codes of a CreateBucket that should name the region, or another one."""
 
 
 NO_PART: Final = PartRecord(number=1, size=0, etag="0" * 32, crc64nvme=0, chunks=b"")
@@ -214,8 +223,12 @@ class S3Store:
             query.append(("delimiter", "/"))
         if request.marker is not None:
             query.append(("continuation-token", request.marker))
+        elif request.after is not None:
+            query.append(("start-after", request.after))
         response = self._call(Purpose.CONTROL, "GET", query=query)
-        page = s3_xml.parse_keys(self._result(response, Purpose.CONTROL, None))
+        keys, rest = peel(response.body, "Contents")
+        root = self._result(replace(response, body=rest), Purpose.CONTROL, None)
+        page = s3_xml.parse_keys(root, keys)
         if provider_of_answer(response.headers) == "seaweedfs":
             return s3_xml.without_folder(page, request.prefix)
         return page
@@ -277,13 +290,22 @@ class S3Store:
         self._client.close()
 
     def put_object(
-        self, key: str, body: memoryview, *, attributes: Attributes, txid: str, crc64nvme: int
+        self,
+        key: str,
+        body: memoryview,
+        *,
+        attributes: Attributes,
+        txid: str,
+        crc64nvme: int,
+        on_sent: OnSent | None = None,
     ) -> Written:
         headers = self._object_headers(key, attributes, txid)
         headers |= self._checksum_headers(body, crc64nvme)
         if self.capabilities.if_absent:
             headers["if-none-match"] = "*"
-        response = self._call(Purpose.WRITE, "PUT", key, headers=headers, body=body)
+        response = self._call(
+            Purpose.WRITE, "PUT", key, headers=headers, body=body, on_sent=on_sent
+        )
         if attributes.tags:
             raise_if_of_tags(response, s3_xml.error_code(response.body), Purpose.WRITE, key)
         return _written(self._accept(response, Purpose.WRITE, key), Purpose.WRITE, key)
@@ -312,6 +334,7 @@ class S3Store:
         *,
         size: int,
         crc64nvme: Callable[[], int],
+        on_sent: OnSent | None = None,
     ) -> Written:
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
         headers = dict(self._key_headers)
@@ -326,13 +349,17 @@ class S3Store:
             headers["content-encoding"] = "aws-chunked"
             headers["x-amz-decoded-content-length"] = str(size)
             headers["x-amz-trailer"] = CRC64NVME_HEADER
+            payload = PayloadCount(on_sent)
+            on_sent = payload.note_sent
             sent = StreamedBody(
-                with_trailer(body, size, CRC64NVME_HEADER, crc64nvme),
+                with_trailer(body, size, CRC64NVME_HEADER, crc64nvme, payload),
                 encoded_bytes(size, CRC64NVME_HEADER),
             )
         else:
             sent = StreamedBody(body, size)
-        response = self._call(Purpose.PART, "PUT", key, query=query, headers=headers, body=sent)
+        response = self._call(
+            Purpose.PART, "PUT", key, query=query, headers=headers, body=sent, on_sent=on_sent
+        )
         return _written(self._accept(response, Purpose.PART, key), Purpose.PART, key)
 
     def send_damaged(self, key: str, checksum: Checksum, upload_id: str | None = None) -> None:
@@ -484,6 +511,24 @@ class S3Store:
         versioned = s3_xml.parse_versioning(versioning.result())
         return Protection(versioned=versioned, locks=locks, retention=retention)
 
+    def make_container(self) -> bool:
+        """Make the bucket in the region that requests are signed for.
+
+        Amazon wants that region in the body unless it is the first one. Elsewhere an endpoint has
+        a region of its own, and most want none; one that does says so.
+        """
+        region = self._place[2]
+        named = self.provider == "aws" and region != DEFAULT_REGION
+        for body in (s3_xml.location_body(region) if named else b"", s3_xml.location_body(region)):
+            response = self._call(Purpose.CONTROL, "PUT", body=body)
+            code = s3_xml.error_code(response.body)
+            if code not in _WANTS_REGION:
+                break
+        if code in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+            return False  # stores differ in which of the two they say of one's own
+        self._accept(response, Purpose.CONTROL, None)
+        return True
+
     def may_write(self, key: str) -> Granted:
         """Complete an upload that does not exist: whatever a store makes of it has no bytes.
 
@@ -602,6 +647,7 @@ class S3Store:
         headers: Mapping[str, str] | None = None,
         body: Body | None = None,
         sink: Sink | None = None,
+        on_sent: OnSent | None = None,
     ) -> Response:
         """Send one request for a key, or for the bucket; return the response of any status."""
         path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
@@ -616,6 +662,7 @@ class S3Store:
             headers=self._signer.sign(method, path or "/", text, headers, payload),
             body=body,
             wait_seconds=COMPLETE_SECONDS if purpose is Purpose.COMMIT else None,
+            on_sent=on_sent,
         )
         try:
             return self._client.exchange(request, sink)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.manifests.model import PartRecord
 from noria.workers.http.response import Response
 from noria.workers.stores.listing import check_names_and_sizes, inventory_batch
+from noria.workers.stores.peeling import PeeledItems, in_order, joined
 from noria.workers.stores.protocol import ListedUpload, ListedVersion, Page
-from noria.workers.stores.responses import malformed_is_unavailable, plain_etag
+from noria.workers.stores.responses import malformed_is_unavailable, plain_etag, plain_etags
 from noria.workers.stores.xml import check_root, parse_document
 
 _CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
@@ -43,29 +46,51 @@ def parse_root(body: bytes) -> ElementTree.Element:
 
 
 @malformed_is_unavailable("a listing")
-def parse_keys(root: ElementTree.Element) -> Page:
-    """Parse a page of ListObjectsV2 that was requested with encoding-type=url."""
-    # A space is encoded as a plus. A store that does not know encoding-type does not return it, and
-    # its names are literal.
+def parse_keys(root: ElementTree.Element, peeled: Sequence[PeeledItems] = ()) -> Page:
+    """Parse a page of ListObjectsV2 that was requested with encoding-type=url.
+
+    `peeled` are the Contents that were taken out of the document; they come first.
+    """
+    # A store that does not know encoding-type does not return it, and its names are literal.
     check_root(root, "ListBucketResult")
-    decode = unquote_plus if root.findtext("EncodingType") == "url" else str
+    url = root.findtext("EncodingType") == "url"
+    batches = [in_order(peeled, partial(_peeled_keys, url=url))] if peeled else []
     rows = [{child.tag: child.text for child in item} for item in root.iterfind("Contents")]
-    columns = {
-        "key": [decode(row["Key"] or "") for row in rows],
-        "size": [row["Size"] for row in rows],
-        "etag": [plain_etag(row.get("ETag") or "") for row in rows],
-        "last_modified": [row["LastModified"] for row in rows],
-        "tier": [row.get("StorageClass") for row in rows],
-    }
+    if rows or not batches:
+        tags = {tag for row in rows for tag in row}
+        columns = {tag: pa.array([row.get(tag) for row in rows], pa.string()) for tag in tags}
+        batches.append(_key_batch(columns, len(rows), url=url))
+    batch = joined(batches)
+    decode = unquote_plus if url else str
     prefixes = [decode(item.text or "") for item in root.iterfind("CommonPrefixes/Prefix")]
     next_marker = root.findtext("NextContinuationToken") or None
     if next_marker is None:
-        _check_last(root, len(rows) + len(prefixes))
-    return Page(
-        batch=check_names_and_sizes(inventory_batch(columns, len(rows))),
-        prefixes=prefixes,
-        next_marker=next_marker,
-    )
+        _check_last(root, len(batch) + len(prefixes))
+    return Page(batch=batch, prefixes=prefixes, next_marker=next_marker)
+
+
+def _peeled_keys(items: PeeledItems, *, url: bool) -> pa.RecordBatch:
+    return _key_batch(items.columns(), len(items), url=url)
+
+
+def _key_batch(columns: Mapping[str, pa.Array], rows: int, *, url: bool) -> pa.RecordBatch:
+    """Make a batch of the texts of Contents, by their tags. Raises ValueError, LookupError."""
+    if not rows:
+        return inventory_batch({}, 0)
+    keys = columns["Key"]
+    # A space is encoded as a plus.
+    if url and pc.any(pc.match_substring_regex(keys, "[%+]")).as_py():
+        keys = pa.array([unquote_plus(key or "") for key in keys.to_pylist()], pa.string())
+    etags = columns.get("ETag", pa.nulls(rows, pa.string()))
+    inventory = {
+        "key": keys,
+        "size": columns["Size"],
+        "etag": plain_etags(etags),
+        "last_modified": columns["LastModified"],
+        "tier": columns.get("StorageClass"),
+    }
+    known = {name: column for name, column in inventory.items() if column is not None}
+    return check_names_and_sizes(inventory_batch(known, rows))
 
 
 def _check_last(root: ElementTree.Element, entries: int) -> None:
@@ -217,6 +242,14 @@ def _setting(response: Response, tag: str) -> ElementTree.Element | None:
 def complete_body(parts: Sequence[PartRecord]) -> bytes:
     """Return the body of CompleteMultipartUpload."""
     return "".join(_complete_lines(parts)).encode()
+
+
+def location_body(region: str) -> bytes:
+    """Return the body of CreateBucket in a region that is not the store's first."""
+    return (
+        '<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<LocationConstraint>{escape(region)}</LocationConstraint></CreateBucketConfiguration>"
+    ).encode()
 
 
 def query(pairs: Iterable[tuple[str, str]]) -> str:

@@ -10,7 +10,12 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 
 from noria.workers.digest import crc64nvme
-from noria.workers.stores.s3.aws_chunked import FRAME_BYTES, encoded_bytes, with_trailer
+from noria.workers.stores.s3.aws_chunked import (
+    FRAME_BYTES,
+    PayloadCount,
+    encoded_bytes,
+    with_trailer,
+)
 from noria.workers.stores.s3.sigv4 import Signer, SigningKeys
 from tests.support.poured import poured
 
@@ -77,7 +82,15 @@ def test_a_trailer_is_as_long_as_announced(size: int, slice_bytes: int) -> None:
     slices = [view[start : start + slice_bytes] for start in range(0, size, slice_bytes)]
     coded = bytearray()
     name = "x-amz-checksum-crc64nvme"
-    with_trailer(poured(slices), size, name, lambda: crc64nvme(view))(coded.extend)
+    sent: list[int] = []
+    payload = PayloadCount(sent.append)
+
+    def send(piece: memoryview | bytes) -> None:
+        coded.extend(piece)
+        payload.note_sent(len(piece))
+
+    with_trailer(poured(slices), size, name, lambda: crc64nvme(view), payload)(send)
+    assert sum(sent) == size, "what is sent of the coding is not sent of the body"
     assert len(coded) == encoded_bytes(size, "x-amz-checksum-crc64nvme")
     assert coded.count(b"\0") == size
     assert coded.endswith(b"=\r\n\r\n")
@@ -85,5 +98,6 @@ def test_a_trailer_is_as_long_as_announced(size: int, slice_bytes: int) -> None:
 
 
 def test_a_body_that_is_too_long_for_its_frames_is_refused() -> None:
+    body = with_trailer(poured([memoryview(b"12345")]), 4, "h", lambda: 0, PayloadCount(None))
     with pytest.raises(ValueError, match="announced"):
-        with_trailer(poured([memoryview(b"12345")]), 4, "h", lambda: 0)(bytearray().extend)
+        body(bytearray().extend)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from noria.engine.driver import worthwhile_workers
+from noria.engine.crew import worthwhile_workers
 
 GIB = 1024**3
 

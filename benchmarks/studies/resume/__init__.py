@@ -1,0 +1,1 @@
+"""What a resume costs on a file system whose every answer takes its time."""

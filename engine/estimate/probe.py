@@ -1,0 +1,310 @@
+"""What these ends give, measured: a sample of the job's objects is moved, and removed again.
+
+Three small jobs, by the real data plane, to `.noria-probe-*/estimate/` below the target: one empty
+start, which is what every run costs; objects of less than a megabyte; larger ones. Their times give
+the two constants of rates.py: what a transfer costs, and what a byte does. Whatever lies there is
+removed before and after, open uploads included, also what an estimate that was killed has left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from noria.engine import job
+from noria.engine.cluster.opening import open_cluster
+from noria.engine.config.filters import FilterConfig
+from noria.engine.config.jobfile import EndConfig, InventoryConfig, JobConfig
+from noria.engine.config.locations import Scheme
+from noria.engine.config.stores import open_end
+from noria.engine.estimate.counts import fitted_parts
+from noria.engine.estimate.estimate import Planned
+from noria.engine.estimate.rates import TRANSFER_BYTES, RateModel
+from noria.engine.made_targets import is_missing
+from noria.engine.planning import Say, prepared, probe_token
+from noria.engine.scratch import lone_scratch_folder
+from noria.manifests.errors import AccessDenied, ConfigurationError, NoriaError
+from noria.manifests.manifest.reader import Manifest
+from noria.manifests.plan.options import PlanOptions
+from noria.manifests.plan.parts import PUT_BYTES, suitable_part_bytes
+from noria.workers.stores.inspection import InspectedStore, Protection
+from noria.workers.stores.listing import Listing
+from noria.workers.stores.paced import PacedTarget
+
+SMALL_BYTES: Final = 1_000_000
+"""An object of less is small: the request weighs more than its bytes."""
+SMALL_OBJECTS: Final = 1_000
+LARGE_OBJECTS: Final = 256
+SAMPLE_BYTES: Final = 256 * 1024 * 1024
+"""Most of the larger ones, together."""
+SHARDS: Final = 8
+"""From which the sample is drawn, spread over the whole manifest."""
+REMOVAL_STREAMS: Final = 32
+LEAST_SECONDS: Final = 0.05
+"""What a sample took at least: a clock that says less says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnSample:
+    """Objects of a job, by their names below the source's prefix."""
+
+    keys: Sequence[str]
+    bytes: int
+    transfers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRun:
+    """How long it took to move a sample."""
+
+    sample: DrawnSample
+    plan_seconds: float
+    run_seconds: float
+
+
+def measure(plan: Planned, workers: int, say: Say) -> RateModel:
+    """Move samples with so many workers of this machine; raises what a job raises.
+
+    Raises ConfigurationError if there is nothing to move, if the target is missing or would keep
+    what is deleted, or if not all arrived.
+    """
+    options = plan.manifest.options
+    if plan.config.plan.part_bytes is None:
+        part_bytes = suitable_part_bytes(SAMPLE_BYTES, chunk_bytes=options.chunk_bytes)
+        options = replace(options, part_bytes=part_bytes, put_bytes=PUT_BYTES)
+    small, large = draw_samples(plan.manifest, options)
+    first = small or large
+    if first is None:
+        raise ConfigurationError("there is nothing to move, so that nothing can be measured")
+    token = probe_token(Path("/estimate"), plan.config.target)
+    place = f"{plan.facts.target_prefix}.noria-probe-{token}/estimate/"
+    store = open_end(plan.config.target)
+    try:
+        if is_missing(store, plan.config.target):
+            raise ConfigurationError(
+                f"target {plan.config.target.location} is missing, so that nothing can be measured "
+                "there: make it, or estimate without --probe"
+            )
+        _refuse_keeping(store, say)
+        with lone_scratch_folder(f"estimate\0{place}", None) as folder:
+            moved = _ProbeJobs(plan.config, store, place, folder, workers, say)
+            try:
+                one = DrawnSample(keys=first.keys[:1], bytes=0, transfers=1)
+                start = moved.move(one)
+                runs = []
+                for sample in filter(None, (small, large)):
+                    say(f"moving {len(sample.keys):,} objects to {place}, to be removed again")
+                    runs.append(moved.move(sample))
+            finally:
+                moved.clear()
+    finally:
+        store.close()
+    return fitted_model(start, runs, workers)
+
+
+def fitted_model(start: SampleRun, runs: Sequence[SampleRun], workers: int) -> RateModel:
+    """The constants by which moving the samples takes as long as it took."""
+    seconds = [max(LEAST_SECONDS, run.run_seconds - start.run_seconds) for run in runs]
+    price = _price([run.sample for run in runs], seconds)
+    # The larger objects say what a byte costs.
+    sample, took = runs[-1].sample, seconds[-1]
+    moved = sum(len(run.sample.keys) for run in runs)
+    size = sum(run.sample.bytes for run in runs)
+    return RateModel(
+        worker_rate=(sample.bytes + price * sample.transfers) / took / workers,
+        transfer_bytes=price,
+        fixed_seconds=start.plan_seconds + start.run_seconds,
+        measured=f"{moved:,} objects, {size:,} bytes, by {workers} workers of this machine",
+    )
+
+
+def _price(samples: Sequence[DrawnSample], seconds: Sequence[float]) -> float:
+    """What a transfer costs, in bytes; what rates.py has if the samples do not tell."""
+    if len(samples) < 2:
+        return TRANSFER_BYTES
+    (small, large), (of_small, of_large) = samples, seconds
+    # (bytes + price * transfers) / seconds is the same rate for both.
+    divisor = small.transfers * of_large - large.transfers * of_small
+    if divisor <= 0:
+        return TRANSFER_BYTES
+    return max(0.0, (large.bytes * of_small - small.bytes * of_large) / divisor)
+
+
+def draw_samples(
+    manifest: Manifest, options: PlanOptions
+) -> tuple[DrawnSample | None, DrawnSample | None]:
+    """Small objects and larger ones, spread over the manifest, which move with these options."""
+    count = manifest.shard_count
+    chosen = sorted({number * count // SHARDS for number in range(SHARDS)} if count else ())
+    tables = [
+        table
+        for shard in chosen
+        for table in manifest.read_shards(shard, shard + 1, ["key", "size", "reason", "target_key"])
+    ]
+    small: list[pa.Table] = []
+    large: list[pa.Table] = []
+    for table in tables:
+        simple = pc.and_(
+            pc.and_(pc.is_null(table["reason"]), pc.is_null(table["target_key"])),
+            pc.invert(pc.match_substring_regex(table["key"], "[\r\n]")),
+        )
+        rows = table.filter(simple)
+        is_small = pc.less(rows["size"], SMALL_BYTES)
+        small.append(_spread(rows.filter(is_small), -(-SMALL_OBJECTS // len(tables))))
+        fits = pc.less_equal(rows["size"], SAMPLE_BYTES // 2)
+        large.append(
+            _spread(
+                rows.filter(pc.and_(pc.invert(is_small), fits)), -(-LARGE_OBJECTS // len(tables))
+            )
+        )
+    return _sample(small, options), _sample(large, options)
+
+
+def _spread(rows: pa.Table, at_most: int) -> pa.Table:
+    count = min(len(rows), at_most)
+    return rows.take(pa.array([n * len(rows) // count for n in range(count)], pa.int64()))
+
+
+def _sample(tables: Sequence[pa.Table], options: PlanOptions) -> DrawnSample | None:
+    rows = pa.concat_tables(tables) if tables else None
+    if rows is None or not len(rows):
+        return None
+    # Of those that are too many together, every second one is left out, until they fit.
+    while pc.sum(rows["size"]).as_py() > SAMPLE_BYTES and len(rows) > 1:
+        rows = rows.take(pa.array(range(0, len(rows), 2), pa.int64()))
+    sizes = rows["size"].to_numpy()
+    parts, _ = fitted_parts(sizes, options)
+    return DrawnSample(
+        keys=rows["key"].to_pylist(),
+        bytes=int(sizes.sum()),
+        transfers=int(parts.sum() + (parts == 0).sum()),
+    )
+
+
+class _ProbeJobs:
+    """Jobs that move some objects of another job to a place below its target."""
+
+    def __init__(
+        self,
+        config: JobConfig,
+        store: InspectedStore,
+        place: str,
+        folder: Path,
+        workers: int,
+        say: Say,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._place = place
+        self._folder = folder
+        self._workers = workers
+        self._say = say
+        self._jobs = 0
+        location = config.target.location
+        self._path = None
+        if location.scheme is Scheme.FILE:
+            self._path = Path(location.container) / place
+
+    def move(self, sample: DrawnSample) -> SampleRun:
+        """Move it to an empty place. Raises ConfigurationError if it did not all arrive."""
+        self.clear()
+        self._jobs += 1
+        root = self._folder / f"job-{self._jobs}"
+        config = self._job(sample)
+        with open_cluster(None, ray=False) as cluster:
+            cluster.prestart()
+            began = time.monotonic()
+            with prepared(config, root, _silent) as ready:
+                planned_in = time.monotonic() - began
+                ended = job.run(root, cluster=cluster, planned=ready)
+        if not ended.complete or ended.failed:
+            raise ConfigurationError(
+                f"the sample did not arrive ({ended.stopped or ended.causes}): nothing is known of "
+                "how fast the job would be"
+            )
+        return SampleRun(sample=sample, plan_seconds=planned_in, run_seconds=ended.seconds)
+
+    def clear(self) -> None:
+        """Remove what lies at the place. Raises ConfigurationError if the target refuses it."""
+        try:
+            if self._path is None:
+                self._clear_store()
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(self._path.parent)
+        except (NoriaError, OSError) as error:
+            why = error.message if isinstance(error, NoriaError) else error.strerror or error
+            raise ConfigurationError(
+                f"what lies below {self._place} at the target cannot be removed ({why}): "
+                "remove it there"
+            ) from error
+
+    def _clear_store(self) -> None:
+        target = PacedTarget(inner=self._store)
+        try:
+            for upload in target.list_uploads(self._place):
+                target.abort_upload(upload.key, upload.upload_id)
+        except AccessDenied:
+            if not self._jobs:
+                self._say(
+                    f"open uploads may not be listed here: if this is stopped, look below "
+                    f"{self._place} for some"
+                )
+        with (
+            Listing(self._store, self._place, streams=1) as listing,
+            ThreadPoolExecutor(REMOVAL_STREAMS) as streams,
+        ):
+            for batch in listing:
+                list(streams.map(target.delete_object, batch["key"].to_pylist()))
+
+    def _job(self, sample: DrawnSample) -> JobConfig:
+        names = self._folder / f"names-{self._jobs}"
+        names.write_text("".join(f"{key}\n" for key in sample.keys), encoding="utf-8")
+        config = self._config
+        return config.model_copy(
+            update={
+                "target": _below(config.target, self._place),
+                "inventory": InventoryConfig(kind="keys", url=f"file://{names}", names="relative"),
+                "filter": FilterConfig(),
+                "run": config.run.model_copy(
+                    update={"workers": self._workers, "metrics_address": "off"}
+                ),
+            }
+        )
+
+
+def _below(end: EndConfig, place: str) -> EndConfig:
+    """The end at a place whose whole name this is."""
+    url = str(replace(end.location, path=place))
+    return end.model_copy(update={"url": url})
+
+
+def _refuse_keeping(store: InspectedStore, say: Say) -> None:
+    """Raise ConfigurationError if what is written stays for ever, or as an old version."""
+    try:
+        kept = store.protection()
+    except NoriaError:
+        kept = Protection()
+    if kept.versioned or kept.keeps_canaries:
+        raise ConfigurationError(
+            "the target keeps what is deleted (versions, or retention), so that no sample is moved "
+            "there: estimate without --probe"
+        )
+    if kept.versioned is None:
+        say(
+            "the target does not say whether it keeps what is deleted: if it does, the samples "
+            "stay there as old versions"
+        )
+
+
+def _silent(line: str) -> None:
+    pass

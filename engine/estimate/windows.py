@@ -1,0 +1,94 @@
+"""When a job may move: windows that come back each week, such as `mon-fri 22:00-06:00`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from noria.manifests.errors import ConfigurationError
+
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DAY_MINUTES: Final = 24 * 60
+WEEK_MINUTES: Final = 7 * DAY_MINUTES
+_FORM: Final = re.compile(r"(?:([a-z,-]+) )?(\d\d?):(\d\d) ?- ?(\d\d?):(\d\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What of a week is open."""
+
+    minutes: frozenset[int]
+    """From Monday on; at least one."""
+
+    @property
+    def share(self) -> float:
+        """Of all time."""
+        return len(self.minutes) / WEEK_MINUTES
+
+    def elapsed_seconds(self, work_seconds: float) -> float:
+        """Until so much work is done, from the moment at which the first window opens."""
+        open_seconds = 60 * len(self.minutes)
+        if len(self.minutes) == WEEK_MINUTES:
+            return work_seconds
+        begin = min(m for m in self.minutes if (m - 1) % WEEK_MINUTES not in self.minutes)
+        weeks, left = divmod(work_seconds, open_seconds)
+        if weeks and not left:
+            weeks, left = weeks - 1, float(open_seconds)
+        places = sorted((minute - begin) % WEEK_MINUTES for minute in self.minutes)
+        whole = min(int(left // 60), len(places) - 1)
+        return weeks * 60 * WEEK_MINUTES + 60 * places[whole] + (left - 60 * whole)
+
+
+def parse_windows(texts: Sequence[str]) -> Windows:
+    """The windows together; one that ends before it begins ends the next day. None: always open.
+
+    Raises ConfigurationError.
+    """
+    if not texts:
+        return Windows(frozenset(range(WEEK_MINUTES)))
+    minutes: set[int] = set()
+    for text in texts:
+        minutes |= _minutes(text)
+    return Windows(frozenset(minutes))
+
+
+def _minutes(text: str) -> set[int]:
+    """The minutes of a week, from Monday on, that a window covers."""
+    found = _FORM.fullmatch(" ".join(text.lower().split()))
+    if found is None:
+        raise _wrong(text)
+    first, end = (_minute(text, found[hour], found[hour + 1]) for hour in (2, 4))
+    length = end - first if end > first else end + DAY_MINUTES - first
+    return {
+        (day * DAY_MINUTES + minute) % WEEK_MINUTES
+        for day in _days(text, found[1])
+        for minute in range(first, first + length)
+    }
+
+
+def _minute(text: str, hour: str, minute: str) -> int:
+    found = int(hour) * 60 + int(minute)
+    if int(minute) > 59 or found > DAY_MINUTES:
+        raise _wrong(text)
+    return found
+
+
+def _days(text: str, named: str | None) -> set[int]:
+    if named is None:
+        return set(range(7))
+    found: set[int] = set()
+    for span in named.split(","):
+        first, _, last = span.partition("-")
+        if first not in DAYS or (last or first) not in DAYS:
+            raise _wrong(text)
+        begin, end = DAYS.index(first), DAYS.index(last or first)
+        found |= {(begin + step) % 7 for step in range((end - begin) % 7 + 1)}
+    return found
+
+
+def _wrong(text: str) -> ConfigurationError:
+    return ConfigurationError(
+        f'--window "{text}" is not a window: write "22:00-06:00", or "mon-fri 22:00-06:00"'
+    )

@@ -1,0 +1,1 @@
+"""The study of a resume on a slow file system."""

@@ -1,0 +1,146 @@
+"""The constants that a probe finds: from the times of its samples."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from noria.engine.config.jobfile import end_config
+from noria.engine.estimate.probe import (
+    SAMPLE_BYTES,
+    DrawnSample,
+    SampleRun,
+    draw_samples,
+    fitted_model,
+)
+from noria.engine.estimate.rates import TRANSFER_BYTES
+from noria.engine.planning import probe_token
+from noria.manifests.manifest.freeze import freeze
+from noria.manifests.plan.options import PlanOptions
+from noria.manifests.plan.parts import PUT_BYTES
+from noria.manifests.plan.providers import MIB, known_name_rules, limits_for
+from noria.workers.stores.inspection import Protection
+from noria.workers.stores.local.store import LocalStore
+from tests.engine.estimate.test_forecasts import said
+from tests.support.rows import inventory
+
+START = SampleRun(
+    sample=DrawnSample(keys=["a"], bytes=0, transfers=1), plan_seconds=1, run_seconds=2
+)
+
+
+def moved(rate: float, price: float, objects: int, size: int) -> SampleRun:
+    """A run at which a transfer costs `price` bytes."""
+    sample = DrawnSample(keys=["k"] * objects, bytes=objects * size, transfers=objects)
+    seconds = (sample.bytes + price * objects) / rate
+    return SampleRun(sample=sample, plan_seconds=9, run_seconds=START.run_seconds + seconds)
+
+
+@pytest.mark.parametrize("price", [0, 50_000, 3_000_000])
+def test_two_samples_tell_both_constants(price: float) -> None:
+    runs = [moved(2e8, price, 1000, 20_000), moved(2e8, price, 20, 10_000_000)]
+    model = fitted_model(START, runs, workers=4)
+    assert model.worker_rate == pytest.approx(5e7)
+    assert model.transfer_bytes == pytest.approx(price, abs=1)
+    assert model.fixed_seconds == 3
+    assert model.measured == "1,020 objects, 220,000,000 bytes, by 4 workers of this machine"
+
+
+def test_one_sample_tells_the_rate_alone() -> None:
+    model = fitted_model(START, [moved(1e8, TRANSFER_BYTES, 500, 2000)], workers=1)
+    assert model.transfer_bytes == TRANSFER_BYTES
+    assert model.worker_rate == pytest.approx(1e8)
+
+
+def test_times_that_contradict_each_other_leave_constants_that_are_none_below_zero() -> None:
+    slow = moved(1e6, 0, 20, 10_000_000)
+    model = fitted_model(START, [moved(1e9, 0, 1000, 1000), slow], workers=1)
+    assert model.transfer_bytes >= 0
+    assert model.worker_rate > 0
+
+
+def test_samples_are_of_both_sizes_and_no_larger_than_promised(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    sizes = [chance.choice((0, 10, 500_000, 2_000_000, 30_000_000)) for _ in range(4000)]
+    listed = inventory([{"key": f"{n:05}", "size": size} for n, size in enumerate(sizes)])
+    odd = inventory([{"key": "line\nfeed", "size": 1}, {"key": "large", "size": 4 * SAMPLE_BYTES}])
+    options = PlanOptions(
+        limits=limits_for("aws"),
+        rules=known_name_rules("aws"),
+        part_bytes=16 * MIB,
+        put_bytes=PUT_BYTES,
+        shard_objects=100,
+    )
+    manifest = freeze([listed, odd], tmp_path / "manifest", options=options)
+    small, large = draw_samples(manifest, options)
+    assert small is not None
+    assert large is not None
+    of = {f"{n:05}": size for n, size in enumerate(sizes)}
+    for sample in (small, large):
+        assert sample.bytes == sum(of[key] for key in sample.keys) <= SAMPLE_BYTES
+    assert all(of[key] < 1_000_000 for key in small.keys)
+    assert all(of[key] >= 1_000_000 for key in large.keys)
+    # Spread over the whole manifest: from its first names to its last ones.
+    assert min(small.keys) < "00500"
+    assert max(small.keys) > "03000"
+    assert large.transfers == sum(2 if of[key] == 30_000_000 else 1 for key in large.keys)
+
+
+def test_nothing_stays_at_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target, temporary = (tmp_path / name for name in ("source", "target", "tmp"))
+    for folder in (source, target, temporary):
+        folder.mkdir(mode=0o700)
+    for number in range(20):
+        (source / f"{number}").write_bytes(b"x" * 1000 * number)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    out = said(0, source, target, "--workers", "1", "--probe")
+    assert "measured: 20 objects, 190,000 bytes, by 1 workers of this machine" in out
+    assert list(target.iterdir()) == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_target_that_is_missing_is_not_made_for_a_sample(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "above" / "target"
+    source.mkdir()
+    (source / "one").write_bytes(b"1")
+    assert "is missing" in said(2, source, target, "--probe")
+    assert not (tmp_path / "above").exists()
+
+
+def test_what_cannot_be_removed_is_said_and_nothing_is_written_behind_it(tmp_path: Path) -> None:
+    source, target, elsewhere = (tmp_path / name for name in ("source", "target", "elsewhere"))
+    for folder in (source, target, elsewhere):
+        folder.mkdir()
+    (source / "one").write_bytes(b"1")
+    end = end_config({"url": str(target)}, "test")
+    place = target / f".noria-probe-{probe_token(Path('/estimate'), end)}"
+    place.symlink_to(elsewhere)
+    assert "cannot be removed" in said(2, source, target, "--probe")
+    assert place.is_symlink()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_target_that_does_not_say_whether_it_keeps_versions_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir()
+    (source / "one").write_bytes(b"1")
+    monkeypatch.setattr(LocalStore, "protection", lambda store: Protection())
+    assert "stay there as old versions" in said(0, source, target, "--workers", "1", "--probe")
+
+
+def test_a_target_that_keeps_what_is_deleted_gets_no_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir()
+    (source / "one").write_bytes(b"1")
+    monkeypatch.setattr(LocalStore, "protection", lambda store: Protection(versioned=True))
+    assert "the target keeps what is deleted" in said(2, source, target, "--probe")
+    assert list(target.iterdir()) == []
