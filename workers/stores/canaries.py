@@ -25,8 +25,10 @@ from noria.workers.stores.protocol import Checksum, ObjectHead, TargetStore, Wri
 
 T = TypeVar("T")
 
-POLICY: Final = RetryPolicy(tries=5, base_seconds=1.0, cap_seconds=4.0)
+POLICY: Final = RetryPolicy(tries=5, throttled_seconds=30.0, base_seconds=1.0, cap_seconds=4.0)
 """About five seconds in total: a person waits, and some servers answer 500 to names they refuse.
+A request that is throttled is given longer: several writes to one name wait for each other at
+stores that take one a second.
 
 For the same reason a write of unknown outcome is sent only once more.
 """

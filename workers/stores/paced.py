@@ -79,6 +79,11 @@ class RetryPolicy:
     """Tries at most; 1 means no retry. None: as many as fit into `seconds`."""
     seconds: float | None = None
     """Give up once the request has failed for this long; 0 allows one try. None: see `tries`."""
+    throttled_seconds: float = 0.0
+    """However often it was tried: do not give up before if the last try was throttled.
+
+    A store that throttles is there, and lets one request through after the other.
+    """
     base_seconds: float = 0.5
     """The longest first pause; each later one may be twice as long."""
     cap_seconds: float = 60.0
@@ -86,8 +91,10 @@ class RetryPolicy:
     outage_seconds: float = 0.0
     """How long to wait for a store that answers nobody. 0: it is not told from other failures."""
 
-    def gives_up(self, tries: int, failing_seconds: float) -> bool:
+    def gives_up(self, tries: int, failing_seconds: float, *, throttled: bool = False) -> bool:
         """Return True after the last try."""
+        if throttled and failing_seconds < self.throttled_seconds:
+            return False
         return (self.tries is not None and tries >= self.tries) or (
             self.seconds is not None and failing_seconds >= self.seconds
         )
@@ -103,7 +110,7 @@ class RetryPolicy:
         return seconds if self.seconds is None else min(seconds, self.seconds)
 
 
-PATIENT: Final = RetryPolicy(tries=8)
+PATIENT: Final = RetryPolicy(tries=8, throttled_seconds=120.0)
 """For the few requests of planning and cleaning up: about two minutes with the pauses."""
 
 
@@ -552,7 +559,11 @@ class _Tries:
             store.counters.add(Counter.THROTTLES, store.role)
         if self._failing_since is None:
             self._failing_since = began
-        gives_up = policy.gives_up(self._tries, time.monotonic() - self._failing_since)
+        gives_up = policy.gives_up(
+            self._tries,
+            time.monotonic() - self._failing_since,
+            throttled=isinstance(error, Throttled),
+        )
         if isinstance(error, _NO_ANSWER) and self._is_held(error, gives_up=gives_up):
             return True
         if gives_up:

@@ -170,6 +170,18 @@ def test_tries_have_an_end() -> None:
     assert store.counters.total(Counter.RETRIES, "unavailable") == 3
 
 
+def test_a_store_that_throttles_is_given_longer_than_one_that_fails() -> None:
+    policy = replace(AT_ONCE, throttled_seconds=60.0)
+    put(target(*[Throttled("no")] * 20, policy=policy))
+    with pytest.raises(StoreUnavailable):
+        put(target(*[Throttled("no")] * 3, StoreUnavailable("down"), policy=policy))
+
+
+def test_one_that_throttles_for_too_long_is_given_up() -> None:
+    with pytest.raises(Throttled):
+        put(target(*[Throttled("no")] * 9, policy=replace(AT_ONCE, throttled_seconds=1e-9)))
+
+
 def test_no_seconds_allow_one_try() -> None:
     store = target(StoreUnavailable("down"), policy=RetryPolicy(seconds=0.0))
     with pytest.raises(StoreUnavailable):
