@@ -26,6 +26,8 @@ class Outcome(StrEnum):
     SOURCE_MISSING = "SOURCE_MISSING"
     SKIPPED = "SKIPPED"
     FAILED = "FAILED"
+    DELETED = "DELETED"
+    """The source no longer has it, and what this migration wrote was deleted at the target."""
 
     @property
     def landed(self) -> bool:
@@ -74,6 +76,29 @@ _LEFT_BY_POLICY = (
     Reason.LINK,
     Reason.SPECIAL_FILE,
 )
+
+
+class Delta(StrEnum):
+    """Why a later pass has an entry: how the source differs from what stands at the target."""
+
+    NEW = "new"
+    """Nothing of this migration stands there: the source has it since, or it had not landed."""
+    SIZE = "size"
+    ETAG = "etag"
+    VERSION = "version"
+    MODIFIED = "modified"
+    """The same ETag, or none that both state, but another time: its attributes may have changed."""
+    GONE = "gone"
+    """The source no longer has it."""
+
+
+class Guard(StrEnum):
+    """What kept a write from replacing, or a deletion from taking, what somebody else wrote."""
+
+    IF_MATCH = "if_match"
+    """The target itself, which was probed to honour it: the ETag is the one that was left there."""
+    LOOK = "look"
+    """A look right before: what was written between the two would not have been seen."""
 
 
 class PassedOver(StrEnum):
@@ -210,6 +235,10 @@ class ObjectEntry:
     """Whole-object CRC64NVME as the source states it."""
     reason: Reason | None
     """Set if the plan does not move the entry."""
+    delta: Delta | None = None
+    """Why a later pass has it; None in the first one. GONE: it is to be deleted at the target."""
+    replaces: str | None = None
+    """ETag of the object at the target that earlier passes wrote, and that this is to replace."""
 
     @property
     def object_id(self) -> str:
@@ -423,6 +452,10 @@ class Receipt:
     """Unix time."""
     changes: str | None = None
     """The object's AttributeChanges in order, joined by commas; None if there are none."""
+    delta: str | None = None
+    """A Delta: why a later pass had the entry; None in the first one."""
+    guard: str | None = None
+    """A Guard, if an object was replaced or deleted; None if nothing stood there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,23 @@ MANIFEST_SCHEMA = pa.schema(
 Rows are sorted by the UTF-8 bytes of key and unique; row group N of file M is one shard.
 """
 
+PASS_MANIFEST_SCHEMA = pa.schema(
+    [
+        *MANIFEST_SCHEMA,
+        pa.field("delta", pa.string()),
+        pa.field("replaces", pa.string()),
+    ]
+)
+"""A manifest file of a later pass: MANIFEST_SCHEMA, and two more.
+
+    delta       a manifests.model.Delta: why this pass has the entry
+    replaces    ETag of the object at the target that earlier passes wrote for this key; null if
+                they wrote none
+
+A row whose delta is `gone` is of an object that the source no longer has, and that is to be deleted
+at the target: its other columns are those that its receipt had, as far as they are known.
+"""
+
 SHARDS_PER_FILE = 256
 """Row groups of one file of a manifest."""
 
@@ -107,12 +124,18 @@ RECEIPT_SCHEMA = pa.schema(
         pa.field("attempt", pa.int64(), nullable=False),
         pa.field("finished_ms", pa.int64(), nullable=False),
         pa.field("changes", pa.string()),
+        pa.field("delta", pa.string()),
+        pa.field("guard", pa.string()),
     ]
 )
 """Columns are the fields of manifests.model.Receipt, of the same names."""
 
-FIRST_RECEIPT_SCHEMA = RECEIPT_SCHEMA.remove(RECEIPT_SCHEMA.get_field_index("changes"))
+FIRST_RECEIPT_SCHEMA = pa.schema(list(RECEIPT_SCHEMA)[:-3])
 """As earlier versions wrote it: changes were not noted then."""
+SECOND_RECEIPT_SCHEMA = pa.schema(list(RECEIPT_SCHEMA)[:-2])
+"""As versions wrote it that knew of one pass alone."""
+RECEIPT_SCHEMAS = (RECEIPT_SCHEMA, SECOND_RECEIPT_SCHEMA, FIRST_RECEIPT_SCHEMA)
+"""Each has the first columns of the one before it."""
 
 PART_SCHEMA = pa.schema(
     [

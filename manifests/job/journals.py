@@ -30,14 +30,18 @@ from noria.manifests.job.directory import JobDirectory, disk_errors
 from noria.manifests.job.receipts import failed_for, receipt_batch, with_all_columns
 from noria.manifests.job.worker_journals import open_all_journals, open_journals
 from noria.manifests.model import PartRecord, Receipt, Upload
-from noria.manifests.schema import RECEIPT_SCHEMA
+from noria.manifests.schema import RECEIPT_SCHEMA, SECOND_RECEIPT_SCHEMA
 from noria.manifests.strict_json import from_json
 
 Record: TypeAlias = pa.Table | tuple[str, dict[str, Any]]
 """Receipts, or the kind of a JSON record and its values."""
 
-_RECEIPTS: Final = b"receipts\n"
+_RECEIPTS: Final = b"receipts-3\n"
 """Other columns than those of RECEIPT_SCHEMA now will need another word."""
+_SECOND_RECEIPTS: Final = b"receipts\n"
+"""As earlier versions wrote them."""
+_SCHEMAS: Final = {_RECEIPTS: RECEIPT_SCHEMA, _SECOND_RECEIPTS: SECOND_RECEIPT_SCHEMA}
+_WORD_BYTES_MAX: Final = max(map(len, _SCHEMAS))
 _ZSTD: Final = bytes.fromhex("28b52ffd")
 _HEAD_BYTES_MAX: Final = 64
 
@@ -153,8 +157,9 @@ def _record(payload: bytes) -> Record:
         kind, values = json.loads(payload)
         _check(kind, values)
         return kind, values
-    if payload.startswith(_RECEIPTS):
-        batch = pa.ipc.read_record_batch(payload[len(_RECEIPTS) :], RECEIPT_SCHEMA)
+    word, line, _ = payload[:_WORD_BYTES_MAX].partition(b"\n")
+    if (schema := _SCHEMAS.get(word + line)) is not None:
+        batch = pa.ipc.read_record_batch(payload[len(word + line) :], schema)
         receipts = pa.Table.from_batches([batch])
     else:
         with pa.ipc.open_stream(payload) as stream:

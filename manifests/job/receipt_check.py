@@ -26,7 +26,6 @@ from noria.manifests.job.target_check import LANDED_SCHEMA
 from noria.manifests.manifest.reader import Manifest, Stretch
 from noria.manifests.manifest.row_digest import DigestStretch
 from noria.manifests.model import LeaseKind, Outcome, ShardKind
-from noria.manifests.schema import MANIFEST_SCHEMA
 
 STRETCH_ROWS = 65_536
 """How much of the manifest is compared at a time: at least, and to the end of a shard."""
@@ -115,7 +114,7 @@ def _shards(manifest: Manifest, sealed: SealedStretch) -> Iterator[tuple[int, Sh
     stretch = sealed.stretch
     if stretch is None:
         for shard in sealed.seals:
-            yield shard, ShardKind.OBJECTS, MANIFEST_SCHEMA.empty_table()
+            yield shard, ShardKind.OBJECTS, manifest.schema.empty_table()
         return
     tables = manifest.read_shards(stretch.first, stretch.end)
     for shard, rows in enumerate(tables, start=stretch.first):

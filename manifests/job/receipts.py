@@ -17,7 +17,7 @@ from noria.manifests.model import (
     Receipt,
     ReceiptSummary,
 )
-from noria.manifests.schema import FIRST_RECEIPT_SCHEMA, PART_SCHEMA, RECEIPT_SCHEMA
+from noria.manifests.schema import PART_SCHEMA, RECEIPT_SCHEMA, RECEIPT_SCHEMAS
 
 _NOT_LANDED = pa.array(
     [each.value for each in Outcome if not each.landed and each is not Outcome.SKIPPED], pa.string()
@@ -83,11 +83,10 @@ def _change_counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 def with_all_columns(receipts: pa.Table) -> pa.Table:
     """Receipts as they are written now. Raises ValueError if the columns are not those of any."""
-    if receipts.schema.equals(FIRST_RECEIPT_SCHEMA):
-        none = pa.nulls(len(receipts), pa.string())
-        receipts = receipts.append_column(RECEIPT_SCHEMA.field("changes"), none)
-    if not receipts.schema.equals(RECEIPT_SCHEMA):
+    if receipts.schema not in RECEIPT_SCHEMAS:
         raise ValueError("these are not the columns of receipts")
+    for added in list(RECEIPT_SCHEMA)[receipts.num_columns :]:
+        receipts = receipts.append_column(added, pa.nulls(len(receipts), added.type))
     return receipts
 
 

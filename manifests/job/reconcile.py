@@ -209,7 +209,7 @@ def _check_receipts(
     Returns the number of receipts.
     """
     manifest.check_shards()
-    digest, receipts = RowDigest(), 0
+    digest, receipts = RowDigest(manifest.schema), 0
     calls = (
         partial(check_receipts, directory, manifest, sealed, landed)
         for sealed in sealed_stretches(directory, manifest)

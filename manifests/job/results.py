@@ -27,9 +27,9 @@ from noria.manifests.model import (
 )
 from noria.manifests.schema import (
     FIRST_PART_SCHEMA,
-    FIRST_RECEIPT_SCHEMA,
     PART_SCHEMA,
     RECEIPT_SCHEMA,
+    RECEIPT_SCHEMAS,
 )
 
 
@@ -75,9 +75,8 @@ def read_result(
 
     Raises JobDirectoryError if it is not what was sealed.
     """
-    parts = (PART_SCHEMA, FIRST_PART_SCHEMA)
-    of_receipts = (RECEIPT_SCHEMA, FIRST_RECEIPT_SCHEMA)
-    schemas = parts if sealed.kind is LeaseKind.PARTS else of_receipts
+    is_of_parts = sealed.kind is LeaseKind.PARTS
+    schemas = (PART_SCHEMA, FIRST_PART_SCHEMA) if is_of_parts else RECEIPT_SCHEMAS
     path = directory.path(sealed.result_name)
     try:
         if _file_sha256(path) != sealed.result_sha256:
@@ -87,7 +86,7 @@ def read_result(
         with pq.ParquetFile(path) as file:
             if file.schema_arrow not in schemas:
                 raise ValueError("other columns")
-            if file.schema_arrow.equals(FIRST_RECEIPT_SCHEMA):
+            if not is_of_parts and not file.schema_arrow.equals(RECEIPT_SCHEMA):
                 table = with_all_columns(file.read())
                 return table if columns is None else table.select(columns)
             return file.read(columns)

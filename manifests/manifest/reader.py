@@ -22,10 +22,16 @@ from noria.manifests.errors import (
     JobDirectoryError,
 )
 from noria.manifests.manifest.row_digest import manifest_digest
-from noria.manifests.model import ObjectEntry, PassedOver, Reason, ShardKind, ShardPlan
+from noria.manifests.model import Delta, ObjectEntry, PassedOver, Reason, ShardKind, ShardPlan
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import PartPlan, fit_parts
-from noria.manifests.schema import MANIFEST_SCHEMA, SCHEMA_VERSION, SHARD_SCHEMA, SHARDS_PER_FILE
+from noria.manifests.schema import (
+    MANIFEST_SCHEMA,
+    PASS_MANIFEST_SCHEMA,
+    SCHEMA_VERSION,
+    SHARD_SCHEMA,
+    SHARDS_PER_FILE,
+)
 from noria.manifests.strict_json import Pattern, from_json
 
 READ_ROWS = 8_192
@@ -86,11 +92,14 @@ class _Facts:
     shards: _Shards
     plan: PlanOptions
     inventory: dict[str, Any]
+    delta: dict[str, _Counts] | None = None
+    """Of a later pass."""
 
 
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException)
 
 _ENTRY_COLUMNS = ["key", "target_key", "size", "etag", "version_id", "crc64nvme", "reason"]
+_PASS_COLUMNS = ["delta", "replaces"]
 
 
 def open_manifest(directory: Path) -> Manifest:
@@ -148,6 +157,11 @@ class Manifest:
         self._footer: Callable[[int], pq.FileMetaData] = functools.lru_cache(FOOTERS)(
             self._read_footer
         )
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of its rows: MANIFEST_SCHEMA, or PASS_MANIFEST_SCHEMA for a later pass."""
+        return MANIFEST_SCHEMA if self.facts.get("delta") is None else PASS_MANIFEST_SCHEMA
 
     @property
     def objects(self) -> int:
@@ -240,7 +254,7 @@ class Manifest:
             raise ValueError(f"shard {shard} has no rows")
 
     def read_shard(self, shard: int) -> pa.Table:
-        """All rows of a shard, MANIFEST_SCHEMA. Raises JobDirectoryError if the file is damaged."""
+        """All rows of a shard, of `schema`. Raises JobDirectoryError if the file is damaged."""
         with self._file(shard) as (file, row_group):
             return file.read_row_group(row_group, use_threads=False)
 
@@ -249,7 +263,7 @@ class Manifest:
     ) -> Iterator[pa.Table]:
         """The rows of each shard in [first, end), in order; a file is opened once.
 
-        `columns` None: all of MANIFEST_SCHEMA. Raises JobDirectoryError if a file is damaged.
+        `columns` None: all of `schema`. Raises JobDirectoryError if a file is damaged.
         """
         places = self._shards.slice(first, end - first).select(["shard", "file", "row_group"])
         for _, shards in itertools.groupby(places.to_pylist(), operator.itemgetter("file")):
@@ -267,10 +281,10 @@ class Manifest:
         rows = self._row(shard)["rows"]
         end = rows if end is None else min(end, rows)
         row = 0
+        is_first = self.schema is MANIFEST_SCHEMA
+        columns = _ENTRY_COLUMNS if is_first else _ENTRY_COLUMNS + _PASS_COLUMNS
         with self._file(shard) as (file, row_group):
-            for batch in file.iter_batches(
-                READ_ROWS, row_groups=[row_group], columns=_ENTRY_COLUMNS
-            ):
+            for batch in file.iter_batches(READ_ROWS, row_groups=[row_group], columns=columns):
                 start, stop = max(first - row, 0), min(end - row, len(batch))
                 if start < stop:
                     yield from _entries(shard, row + start, batch.slice(start, stop - start))
@@ -300,7 +314,7 @@ class Manifest:
         self.check_shards()
         for file in range(len(self.facts["files"])):
             self.check_file(file)
-        self.check_digest(manifest_digest(self.read_shards(0, self.shard_count)))
+        self.check_digest(manifest_digest(self.read_shards(0, self.shard_count), self.schema))
 
     def check_shards(self) -> None:
         """Raises JobDirectoryError if shards.parquet is not what was frozen."""
@@ -343,7 +357,7 @@ class Manifest:
                 page_checksum_verification=True,
             ) as file,
         ):
-            if not file.schema_arrow.equals(MANIFEST_SCHEMA):
+            if not file.schema_arrow.equals(self.schema):
                 raise ValueError(f"{path.name} has other columns")
             if row["row_group"] >= file.num_row_groups:
                 raise ValueError(f"{path.name} lacks row groups")
@@ -370,7 +384,8 @@ class Manifest:
 def _entries(shard: int, first: int, rows: pa.RecordBatch) -> Iterator[ObjectEntry]:
     columns = (column.to_pylist() for column in rows.columns)
     for row, values in enumerate(zip(*columns, strict=True), start=first):
-        key, target_key, size, etag, version_id, crc64nvme, reason = values
+        key, target_key, size, etag, version_id, crc64nvme, reason, *of_pass = values
+        delta, replaces = of_pass or (None, None)
         yield ObjectEntry(
             shard=shard,
             row=row,
@@ -381,6 +396,8 @@ def _entries(shard: int, first: int, rows: pa.RecordBatch) -> Iterator[ObjectEnt
             version_id=version_id,
             crc64nvme=crc64nvme,
             reason=None if reason is None else Reason(reason),
+            delta=None if delta is None else Delta(delta),
+            replaces=replaces,
         )
 
 

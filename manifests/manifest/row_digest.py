@@ -1,7 +1,7 @@
 """The digest of a manifest's rows: a SHA-256 that anyone can compute from the Parquet files.
 
 Rows are taken in manifest order in blocks of 65,536 (the last may be shorter). A block is hashed
-column by column, in the order of MANIFEST_SCHEMA:
+column by column, in the order of the manifest's schema:
 
     every value null        byte 0
     strings and bytes       byte 1, the length of each value as int32 (-1: null), then all values
@@ -26,9 +26,9 @@ from noria.manifests.schema import MANIFEST_SCHEMA
 BLOCK_ROWS = 65_536
 
 
-def manifest_digest(tables: Iterable[pa.Table]) -> str:
-    """The digest of all rows of `tables`, which have MANIFEST_SCHEMA and come in manifest order."""
-    digest = RowDigest()
+def manifest_digest(tables: Iterable[pa.Table], schema: pa.Schema = MANIFEST_SCHEMA) -> str:
+    """The digest of all rows of `tables`, which have `schema` and come in manifest order."""
+    digest = RowDigest(schema)
     for table in tables:
         digest.update(table)
     return digest.hexdigest()
@@ -37,9 +37,9 @@ def manifest_digest(tables: Iterable[pa.Table]) -> str:
 class RowDigest:
     """manifest_digest() for rows that come one table or batch at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema: pa.Schema = MANIFEST_SCHEMA) -> None:
         self._blocks = hashlib.sha256(b"noria-manifest-1\n")
-        for column in MANIFEST_SCHEMA:
+        for column in schema:
             self._blocks.update(f"{column.name} {column.type}\n".encode())
         self._pending = _PendingBlock()
 

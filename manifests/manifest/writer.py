@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from noria.manifests.manifest.row_digest import RowDigest
 from noria.manifests.manifest.write_behind import WriteBehind
-from noria.manifests.model import ShardKind
+from noria.manifests.model import Delta, ShardKind
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import fit_parts
 from noria.manifests.plan.shards import Cut, ShardCaps, cut_shards
@@ -33,6 +33,7 @@ REPETITIVE = [
     "blob_type",
     "not_current",
     "reason",
+    "delta",
 ]
 """Columns with few values, which a dictionary makes small."""
 
@@ -43,12 +44,19 @@ class ManifestWriter:
     Methods raise OSError.
     """
 
-    def __init__(self, folder: Path, options: PlanOptions, caps: ShardCaps) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: PlanOptions,
+        caps: ShardCaps,
+        schema: pa.Schema = MANIFEST_SCHEMA,
+    ) -> None:
         folder.mkdir()
+        self._schema = schema
         self._folder = folder
         self._options = options
         self._caps = caps
-        self._digest = RowDigest()
+        self._digest = RowDigest(schema)
         self._counts = ManifestCounts()
         self._behind = WriteBehind()
         self._pending: list[pa.Table] = []
@@ -67,7 +75,7 @@ class ManifestWriter:
                 self._writer.close()
 
     def append(self, batch: pa.RecordBatch) -> None:
-        """Take the next rows, MANIFEST_SCHEMA."""
+        """Take the next rows, of the schema."""
         rows = pa.Table.from_batches([batch])
         moved = _moved_bytes(batch)
         self._digest.update(rows)
@@ -146,10 +154,10 @@ class ManifestWriter:
         self._files.append({"name": name, "rows": 0})
         self._writer = pq.ParquetWriter(
             self._folder / name,
-            MANIFEST_SCHEMA,
+            self._schema,
             compression="zstd",
             compression_level=1,
-            use_dictionary=REPETITIVE,
+            use_dictionary=[name for name in REPETITIVE if name in self._schema.names],
             write_statistics=False,
             write_page_checksum=True,
         )
@@ -173,7 +181,8 @@ class ManifestCounts:
     def add(self, batch: pa.RecordBatch, moved: pa.Array) -> None:
         size, reason = batch.column("size"), batch.column("reason")
         _add(self._all, len(batch), pc.sum(size).as_py())
-        _add(self._moved, reason.null_count, pc.sum(moved).as_py())
+        moves = reason.null_count - _count(batch, Delta.GONE)
+        _add(self._moved, moves, pc.sum(moved).as_py())
         table = pa.table({"size": size, "reason": reason, "bits": _bit_length(size)})
         for row in _totals(table, "bits"):
             _add(self._sizes.setdefault(row["bits"], [0, 0]), row["size_count"], row["size_sum"])
@@ -211,9 +220,18 @@ def _totals(table: pa.Table, by: str) -> Iterable[dict[str, Any]]:
 
 def _moved_bytes(batch: pa.RecordBatch) -> pa.Array:
     size, reason = batch.column("size"), batch.column("reason")
+    if _count(batch, Delta.GONE):
+        size = pc.if_else(pc.equal(batch.column("delta"), Delta.GONE.value), 0, size)
     if reason.null_count == len(reason):
         return size
     return pc.if_else(pc.is_null(reason), size, 0)
+
+
+def _count(batch: pa.RecordBatch, delta: Delta) -> int:
+    """Rows of this delta; a first pass has none."""
+    if "delta" not in batch.schema.names:
+        return 0
+    return int(pc.sum(pc.equal(batch.column("delta"), delta.value)).as_py() or 0)
 
 
 def _bit_length(size: pa.Array) -> pa.Array:
