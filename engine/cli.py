@@ -486,10 +486,12 @@ def status(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine import job
+        from noria.engine.passes import current_pass
         from noria.engine.terminal import report
 
-        found = job.status(directory)
-        failures = job.read_failures(directory, show_keys)
+        place = current_pass(directory)
+        found = job.status(place)
+        failures = job.read_failures(place, show_keys)
         show = report.print_status_by_host if hosts else report.print_status
         print_summary(report.status_summary(found, failures, directory), show, as_json)
         raise typer.Exit(0)
@@ -512,18 +514,20 @@ def verify(
     with exit_codes(options.as_json):
         from noria.engine import job
         from noria.engine.cluster.opening import open_cluster
+        from noria.engine.passes import current_pass
         from noria.engine.terminal import report
 
+        place = current_pass(directory)
         if level != "reread":
             raise ConfigurationError(f"--level {level} cannot be verified after a run; use reread")
         with (
             ending_on_signals(),
             open_cluster(options.address, ray=options.ray) as cluster,
             kept_log(options.log_file),
-            shown(directory, options.metrics_address, options.shows) as show,
+            shown(place, options.metrics_address, options.shows) as show,
         ):
             found = job.verify(
-                directory,
+                place,
                 cluster=cluster,
                 overrides=options.overrides,
                 show=show,
@@ -541,9 +545,10 @@ def reconcile(directory: Directory, as_json: Json = False) -> None:
     """
     with exit_codes(as_json):
         from noria.engine import job
+        from noria.engine.passes import current_pass
         from noria.engine.terminal import report
 
-        found = job.reconcile_job(directory, say_unless(as_json))
+        found = job.reconcile_job(current_pass(directory), say_unless(as_json))
         summary = {**asdict(found), "reconciled": found.reconciled}
         print_summary(summary, report.print_reconciliation, as_json)
         raise typer.Exit(0 if found.reconciled else 1)
@@ -565,9 +570,10 @@ def clean(
     """Abort the multipart uploads that a job left open, and remove unfinished files."""
     with exit_codes(as_json):
         from noria.engine import job
+        from noria.engine.passes import current_pass
         from noria.engine.terminal import report
 
-        found = job.clean(directory, unclaimed=unclaimed)
+        found = job.clean(current_pass(directory), unclaimed=unclaimed)
         print_summary(report.clean_summary(found), report.print_clean, as_json)
         raise typer.Exit(found.exit_code)
 
@@ -599,6 +605,7 @@ def _plan_and_run(
         # A worker comes up while all this is loaded, which takes as long here as there.
         cluster.prestart()
         from noria.engine import job
+        from noria.engine.passes import current_pass
         from noria.engine.planning import prepared
         from noria.engine.terminal import report
 
@@ -612,9 +619,12 @@ def _plan_and_run(
             planned = stack.enter_context(prepared(config, root, say_unless(options.silent)))
         else:
             job.refuse_killed_plan(root)
-        with shown(root, metrics_address, options.shows) as show:
+        place = current_pass(root)
+        if place != root:  # the first pass has ended, and others followed
+            planned = None
+        with shown(place, metrics_address, options.shows) as show:
             ended = job.run(
-                root,
+                place,
                 cluster=cluster,
                 overrides=overrides,
                 show=show,

@@ -72,6 +72,8 @@ from noria.manifests.job.seals import compact_seals, read_seals
 from noria.manifests.job.worker_journals import remove_unneeded_journals
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
+from noria.manifests.passes.fold import standing
+from noria.manifests.passes.migration import migration_of
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME
@@ -715,6 +717,12 @@ def _in_phase(
 
 
 def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconciliation:
+    """Of a later pass: what stands is all that should be listed, and that is noted as the state."""
+    migration, number = migration_of(prepared.directory.root)
+    migration.forget(number)
+    stands = None
+    if number > 1:
+        stands = standing(migration.state(number))
     with scratch_folder(prepared.directory, prepared.config.plan.scratch) as scratch:
         return reconcile(
             prepared.directory,
@@ -724,6 +732,7 @@ def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconci
             extra_allowed=not prepared.facts.target_was_empty,
             canary=CANARY_NAME,
             canary_bytes=CANARY_BYTES,
+            standing=stands,
             scratch=scratch,
         )
 

@@ -166,9 +166,8 @@ def run_summary(ended: RunReport, root: Path) -> dict[str, Any]:
 def print_run(summary: Mapping[str, Any]) -> None:
     if summary["finished_before"] is not None:
         print(
-            f"nothing was left to do: the job had finished{_at(summary['finished_before'])}. What "
-            "is new at the source since the plan is not part of it: plan another job for that, "
-            "with another --job directory"
+            f"nothing was left to do: the job had finished{_at(summary['finished_before'])}. "
+            f"`noria sync {summary['directory']}` moves what is new or changed at the source since"
         )
     outcomes = ", ".join(f"{count:,} {name}" for name, count in summary["outcomes"].items())
     print(

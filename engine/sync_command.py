@@ -1,0 +1,108 @@
+"""`noria sync`: another pass over a source that lives on."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from noria.engine.cli import RunOptions, with_options
+from noria.engine.terminal.console import (
+    ending_on_signals,
+    exit_codes,
+    kept_log,
+    print_summary,
+    say_unless,
+    shown,
+)
+
+# Commands import what they need when they run: all of it takes half a second.
+if TYPE_CHECKING:
+    from noria.engine.job import RunReport
+    from noria.engine.passes import Deletions
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Give `app` the command below, after its own."""
+    app.command()(with_options(sync))
+
+
+def sync(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A job directory: its migration goes on.")
+    ],
+    deletions: Annotated[
+        Literal["report", "mirror"] | None,
+        typer.Option(
+            help="What is gone at the source: listed, or deleted at the target too, if this "
+            "migration wrote it and nobody changed it. Default: as the job file says, or report.",
+        ),
+    ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Delete at the target however many objects are gone."),
+    ] = False,
+    *,
+    options: RunOptions,
+) -> None:
+    """Move what is new or changed at the source since the last pass.
+
+    The source is listed again and compared with what stands at the target by the receipts of all
+    passes so far. What is unchanged costs no request. An object at the target is replaced only if
+    this migration wrote it and it is as it was left. A pass that was begun is brought to its end
+    first: repeat the command.
+
+    \b
+    Examples:
+      noria sync move-1
+      noria sync move-1 --deletions mirror
+    """
+    with exit_codes(options.as_json):
+        from noria.engine.passes import Deletions
+
+        mirror = None if deletions is None else deletions == "mirror"
+        number, ended = _one_pass(directory, Deletions(mirror=mirror, any_number=yes), options)
+        _print(directory, number, ended, options.as_json)
+        raise typer.Exit(ended.exit_code)
+
+
+def _one_pass(directory: Path, deletions: Deletions, options: RunOptions) -> tuple[int, RunReport]:
+    from noria.engine.cluster.opening import open_cluster
+    from noria.manifests.passes.migration import migration_of
+
+    with (
+        ending_on_signals(),
+        open_cluster(options.address, ray=options.ray) as cluster,
+        kept_log(options.log_file),
+        ExitStack() as stack,
+    ):
+        cluster.prestart()
+        from noria.engine import job
+        from noria.engine.passes import next_pass
+
+        job.refuse_killed_plan(directory)
+        ready = stack.enter_context(next_pass(directory, deletions, say_unless(options.silent)))
+        place = ready.directory.root
+        with shown(place, options.metrics_address, options.shows) as show:
+            ended = job.run(
+                place,
+                cluster=cluster,
+                overrides=options.overrides,
+                show=show,
+                show_keys=options.show_keys,
+                planned=ready,
+            )
+    return migration_of(place)[1], ended
+
+
+def _print(directory: Path, number: int, ended: RunReport, as_json: bool) -> None:
+    from noria.engine.passes import current_pass, delta_of
+    from noria.engine.terminal import pass_report, report
+
+    found = delta_of(current_pass(directory))
+    summary: dict[str, Any] = report.run_summary(ended, directory)
+    summary |= {"pass": number, "delta": None if found is None else asdict(found)}
+    print_summary(summary, pass_report.print_pass, as_json)
