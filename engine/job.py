@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -68,12 +69,14 @@ from noria.manifests.errors import (
 from noria.manifests.job.directory import DriverHold, JobDirectory
 from noria.manifests.job.fence import Fence
 from noria.manifests.job.reconcile import Reconciliation, last_differences, reconcile
+from noria.manifests.job.results import SUPERSEDED
 from noria.manifests.job.seals import compact_seals, read_seals
 from noria.manifests.job.worker_journals import remove_unneeded_journals
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
 from noria.manifests.passes.fold import standing
 from noria.manifests.passes.migration import migration_of
+from noria.manifests.passes.superseded import write_superseded
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME
@@ -187,6 +190,21 @@ class VerifyReport:
             return 3
         return 0 if self.damaged == 0 and self.unsettled == 0 else 1
 
+    def __add__(self, other: VerifyReport) -> VerifyReport:
+        """Of two passes of one migration."""
+        return replace(
+            self,
+            complete=self.complete and other.complete,
+            reread=self.reread + other.reread,
+            bytes=self.bytes + other.bytes,
+            damaged=self.damaged + other.damaged,
+            unsettled=self.unsettled + other.unsettled,
+            seconds=self.seconds + other.seconds,
+            failures=self.failures + other.failures,
+            causes=Counter(self.causes) + Counter(other.causes),
+            stopped=self.stopped or other.stopped,
+        )
+
 
 def plan(
     config: JobConfig,
@@ -220,6 +238,7 @@ def run(
     AnotherDriver, ConfigurationError, JobDirectoryError.
     """
     refuse_killed_plan(root)
+    refuse_superseded(root)
     directory = JobDirectory.open(root)
     with cluster or open_cluster(address, ray=ray) as cluster, directory.hold() as hold:
         fence = Fence(directory, hold.epoch)
@@ -285,9 +304,13 @@ def verify(
     Workers as in run().
     """
     prepared = open_trusted(root)
+    migration, number = migration_of(root)
     with prepared.directory.hold() as hold:
         started = time.monotonic()
         area = f"verified/{hold.epoch:010d}"
+        if number < migration.last:
+            latest_state = migration.state(migration.last)
+            write_superseded(prepared.directory, number, latest_state, f"{area}/{SUPERSEDED}")
         before = load_status(prepared.directory) or _moved_status(prepared)
         totals = _totals(prepared, before)
         ending = _drive(
@@ -331,10 +354,21 @@ def reconcile_job(root: Path, say: Say = lambda line: None) -> Reconciliation:
 
     The manifest is read whole, and checked against its digests.
     """
+    refuse_superseded(root)
     ready = open_trusted(root)
     with ready.directory.hold(), _target_listing(ready, ready.config.run) as listing:
         told = telling(listing, as_line(say, "target"), every_seconds=LINE_SECONDS)
         return _reconcile(ready, told)
+
+
+def refuse_superseded(root: Path) -> None:
+    """Raise ConfigurationError if this is a pass of a migration that later ones have followed."""
+    migration, number = migration_of(root)
+    if number < migration.last:
+        raise ConfigurationError(
+            f"pass {number} has ended, and others have followed it: `noria sync {migration.root}` "
+            "goes on with the latest"
+        )
 
 
 def refuse_killed_plan(root: Path) -> None:

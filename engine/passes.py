@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from noria.engine.job import VerifyReport
 from noria.engine.planning import PassFacts, Prepared, job_parts, open_prepared, prepared_pass
 from noria.engine.status import Phase, load_status
 from noria.manifests.errors import ConfigurationError
@@ -66,6 +67,25 @@ def has_ended(directory: Path) -> bool:
     """Whether a pass was run to its end; False if its status, which is a cache, is gone."""
     status = load_status(JobDirectory.open(directory))
     return status is not None and status.phase is Phase.FINISHED
+
+
+def verify_all(root: Path, verify: Callable[[Path], VerifyReport]) -> VerifyReport:
+    """Read back what stands at the target by the receipts of all passes of a migration.
+
+    `verify` reads back one pass: job.verify() with what it needs. Raises ConfigurationError if a
+    pass was begun and has not ended.
+    """
+    migration, number = migration_of(root)
+    if number > 1 or migration.last == 1:
+        return verify(root)
+    if not has_ended(migration.current):
+        raise ConfigurationError(
+            f"pass {migration.last} has not ended: `noria sync {root}` brings it to its end first"
+        )
+    found = verify(root)
+    for each in range(2, migration.last + 1):
+        found += verify(migration.place(each))
+    return found
 
 
 @contextmanager

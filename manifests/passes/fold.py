@@ -46,7 +46,7 @@ def fold(directory: JobDirectory, number: int, before: State | None, folder: Pat
     walk = StateWalk(iter(()) if before is None else before.blocks())
     gone = _GoneKeys(manifest)
     with StateWriter(folder, number) as writer:
-        for rows, receipts in sealed_rows(directory, manifest, _READ):
+        for _, rows, receipts in sealed_rows(directory, manifest, _READ):
             settled = _settled(rows, receipts, number)
             keys = settled["key"]
             if not len(keys):
