@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.engine.job import VerifyReport
-from noria.engine.planning import PassFacts, Prepared, job_parts, open_prepared, prepared_pass
-from noria.engine.status import Phase, load_status
+from noria.engine.job import RunReport, VerifyReport
+from noria.engine.pass_records import has_ended, note_ended, note_planned
+from noria.engine.planning import PassFacts, Prepared, job_parts, prepared, prepared_pass
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.manifest.reader import Manifest, open_manifest
+from noria.manifests.manifest.reader import Manifest
 from noria.manifests.passes.migration import Migration, migration_of
 
 Say = Callable[[str], None]
@@ -50,23 +50,20 @@ class DeltaCounts:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassReport:
+    """A pass that was run."""
+
+    number: int
+    run: RunReport
+    delta: DeltaCounts | None
+    """What it found; None for the first."""
+
+
 def current_pass(directory: Path) -> Path:
     """The job directory of a migration's latest pass; a directory of one pass is its own."""
     migration, number = migration_of(directory)
     return migration.current if number == 1 else directory
-
-
-def delta_of(directory: Path) -> DeltaCounts | None:
-    """What the pass of this job directory found; None for a first one, or before its plan."""
-    if not (directory / "manifest" / "manifest.json").is_file():
-        return None
-    return DeltaCounts.of(open_manifest(directory / "manifest"))
-
-
-def has_ended(directory: Path) -> bool:
-    """Whether a pass was run to its end; False if its status, which is a cache, is gone."""
-    status = load_status(JobDirectory.open(directory))
-    return status is not None and status.phase is Phase.FINISHED
 
 
 def verify_all(root: Path, verify: Callable[[Path], VerifyReport]) -> VerifyReport:
@@ -78,7 +75,7 @@ def verify_all(root: Path, verify: Callable[[Path], VerifyReport]) -> VerifyRepo
     migration, number = migration_of(root)
     if number > 1 or migration.last == 1:
         return verify(root)
-    if not has_ended(migration.current):
+    if not has_ended(migration, migration.last):
         raise ConfigurationError(
             f"pass {migration.last} has not ended: `noria sync {root}` brings it to its end first"
         )
@@ -88,28 +85,47 @@ def verify_all(root: Path, verify: Callable[[Path], VerifyReport]) -> VerifyRepo
     return found
 
 
-@contextmanager
-def next_pass(root: Path, deletions: Deletions, say: Say) -> Iterator[Prepared]:
-    """Plan the next pass of the migration at root for the block, or open the one that was begun.
+def run_pass(
+    root: Path, deletions: Deletions, run: Callable[[Prepared], RunReport], say: Say
+) -> PassReport:
+    """Plan the next pass of the migration at root and run it, or bring the last one to its end.
 
-    Raises ConfigurationError if root holds no job, or is a pass itself; InventoryError if more is
-    gone than may be deleted; what prepared() raises.
+    `run` runs what was planned: job.run() with what it needs. Raises ConfigurationError if root
+    holds no job, or is a pass itself, or the migration stands where no pass may follow;
+    InventoryError if more is gone than may be deleted; what prepared() raises.
     """
     migration, number = migration_of(root)
     if number > 1:
         raise ConfigurationError(
             f"{root} is a pass of a migration: name the migration, {migration.root}"
         )
-    last = migration.last
-    if not has_ended(migration.current):
-        say(f"pass {last} was begun: it is brought to its end first")
-        if last == 1:
-            yield open_prepared(root)
-            return
-        with prepared_pass(root, _facts(migration, last, deletions), say) as ready:
+    directory = JobDirectory.open(root)
+    directory.job()
+    number = migration.last
+    if has_ended(migration, number):
+        note_ended(migration, number)
+        number += 1
+    elif number > 1 or (root / "manifest" / "manifest.json").is_file():
+        say(f"pass {number} was begun: it is brought to its end first")
+    note_planned(migration, number)
+    with _prepared(migration, number, deletions, say) as ready:
+        ended = run(ready)
+    if ended.complete:
+        note_ended(migration, number)
+    return PassReport(number=number, run=ended, delta=DeltaCounts.of(ready.manifest))
+
+
+@contextmanager
+def _prepared(
+    migration: Migration, number: int, deletions: Deletions, say: Say
+) -> Iterator[Prepared]:
+    if number == 1:
+        with prepared(
+            job_parts(JobDirectory.open(migration.root))[0], migration.root, say
+        ) as ready:
             yield ready
         return
-    with prepared_pass(root, _facts(migration, last + 1, deletions), say) as ready:
+    with prepared_pass(migration.root, _facts(migration, number, deletions), say) as ready:
         yield ready
 
 
