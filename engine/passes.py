@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from noria.engine.config.jobfile import JobConfig, with_settings
 from noria.engine.job import RunReport, VerifyReport
 from noria.engine.pass_records import has_ended, note_ended, note_planned
 from noria.engine.planning import PassFacts, Prepared, job_parts, prepared, prepared_pass
@@ -22,12 +23,15 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deletions:
-    """What this pass does about objects that are gone at the source; None: as the job file says."""
+class PassWishes:
+    """What a person asks of one pass; None: as the job file says."""
 
     mirror: bool | None = None
+    """Delete at the target what is gone at the source."""
     any_number: bool = False
-    """Delete however many there are."""
+    """However many there are."""
+    inventory: str | None = None
+    """A newer inventory of the source than the first pass had: its URL, or "listing"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,7 @@ def verify_all(root: Path, verify: Callable[[Path], VerifyReport]) -> VerifyRepo
 
 
 def run_pass(
-    root: Path, deletions: Deletions, run: Callable[[Prepared], RunReport], say: Say
+    root: Path, wishes: PassWishes, run: Callable[[Prepared], RunReport], say: Say
 ) -> PassReport:
     """Plan the next pass of the migration at root and run it, or bring the last one to its end.
 
@@ -99,16 +103,16 @@ def run_pass(
         raise ConfigurationError(
             f"{root} is a pass of a migration: name the migration, {migration.root}"
         )
-    directory = JobDirectory.open(root)
-    directory.job()
+    JobDirectory.open(root)
     number = migration.last
     if has_ended(migration, number):
-        note_ended(migration, number)
+        for each in range(1, number + 1):  # earlier editions kept no history
+            note_ended(migration, each)
         number += 1
     elif number > 1 or (root / "manifest" / "manifest.json").is_file():
         say(f"pass {number} was begun: it is brought to its end first")
     note_planned(migration, number)
-    with _prepared(migration, number, deletions, say) as ready:
+    with _prepared(migration, number, wishes, say) as ready:
         ended = run(ready)
     if ended.complete:
         note_ended(migration, number)
@@ -117,20 +121,33 @@ def run_pass(
 
 @contextmanager
 def _prepared(
-    migration: Migration, number: int, deletions: Deletions, say: Say
+    migration: Migration, number: int, wishes: PassWishes, say: Say
 ) -> Iterator[Prepared]:
+    config, _ = job_parts(JobDirectory.open(migration.root))
     if number == 1:
-        with prepared(
-            job_parts(JobDirectory.open(migration.root))[0], migration.root, say
-        ) as ready:
+        with prepared(config, migration.root, say) as ready:
             yield ready
         return
-    with prepared_pass(migration.root, _facts(migration, number, deletions), say) as ready:
+    sync = config.sync
+    facts = PassFacts(
+        number=number,
+        mirror=sync.deletions == "mirror" if wishes.mirror is None else wishes.mirror,
+        deletions_max=None if wishes.any_number else sync.deletions_max,
+    )
+    with prepared_pass(migration.root, _with_inventory(config, wishes), facts, say) as ready:
         yield ready
 
 
-def _facts(migration: Migration, number: int, deletions: Deletions) -> PassFacts:
-    sync = job_parts(JobDirectory.open(migration.root))[0].sync
-    mirror = sync.deletions == "mirror" if deletions.mirror is None else deletions.mirror
-    most = None if deletions.any_number else sync.deletions_max
-    return PassFacts(number=number, mirror=mirror, deletions_max=most)
+def _with_inventory(config: JobConfig, wishes: PassWishes) -> JobConfig:
+    """The job with a list of the source as it is now. Raises ConfigurationError."""
+    known = config.inventory
+    if wishes.inventory == "listing":
+        return with_settings(config, {"inventory": {"kind": "listing", "url": None}}, "noria sync")
+    if wishes.inventory is not None:
+        return with_settings(config, {"inventory": {"url": wishes.inventory}}, "noria sync")
+    if known.kind == "listing":
+        return config
+    raise ConfigurationError(
+        f"the first pass was planned from {known.url}, which says nothing of what came since: name "
+        "a newer one with --inventory URL, or list the source with --inventory listing"
+    )

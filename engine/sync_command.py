@@ -21,7 +21,7 @@ from noria.engine.terminal.console import (
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
     from noria.engine.job import RunReport
-    from noria.engine.passes import Deletions, PassReport
+    from noria.engine.passes import PassReport, PassWishes
     from noria.engine.planning import Prepared
 
 
@@ -39,6 +39,13 @@ def sync(
         typer.Option(
             help="What is gone at the source: listed, or deleted at the target too, if this "
             "migration wrote it and nobody changed it. Default: as the job file says, or report.",
+        ),
+    ] = None,
+    inventory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help='A newer inventory of the source, or "listing". Needed if the first pass had one.',
         ),
     ] = None,
     yes: Annotated[
@@ -61,15 +68,16 @@ def sync(
       noria sync move-1 --deletions mirror
     """
     with exit_codes(options.as_json):
-        from noria.engine.passes import Deletions
+        from noria.engine.passes import PassWishes
 
         mirror = None if deletions is None else deletions == "mirror"
-        ended = _one_pass(directory, Deletions(mirror=mirror, any_number=yes), options)
+        wishes = PassWishes(mirror=mirror, any_number=yes, inventory=inventory)
+        ended = _one_pass(directory, wishes, options)
         _print(directory, ended, options.as_json)
         raise typer.Exit(ended.run.exit_code)
 
 
-def _one_pass(directory: Path, deletions: Deletions, options: RunOptions) -> PassReport:
+def _one_pass(directory: Path, wishes: PassWishes, options: RunOptions) -> PassReport:
     from noria.engine.cluster.opening import open_cluster
 
     with (
@@ -94,7 +102,7 @@ def _one_pass(directory: Path, deletions: Deletions, options: RunOptions) -> Pas
                 )
 
         job.refuse_killed_plan(directory)
-        return run_pass(directory, deletions, run, say_unless(options.silent))
+        return run_pass(directory, wishes, run, say_unless(options.silent))
 
 
 def _print(directory: Path, ended: PassReport, as_json: bool) -> None:

@@ -21,6 +21,7 @@ from noria.manifests.errors import (
     ConfigurationError,
     NoriaError,
     SourceUnreadable,
+    TargetConflict,
 )
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import (
@@ -44,6 +45,7 @@ from noria.workers.stores.protocol import (
     CLASS_OF_SOURCE,
     NOTHING_KNOWN,
     Checksum,
+    Deleted,
     ListedUpload,
     ListedVersion,
     ObjectHead,
@@ -58,8 +60,10 @@ from noria.workers.stores.responses import (
     check_clock,
     check_pinned,
     check_range,
+    check_standing,
     check_whole,
     clock_offset,
+    condition_headers,
     error_without_response,
     md5_header,
     on_bytes_of,
