@@ -513,29 +513,11 @@ def verify(
       noria verify move-1
     """
     with exit_codes(options.as_json):
-        from noria.engine import job
-        from noria.engine.cluster.opening import open_cluster
-        from noria.engine.passes import verify_all
         from noria.engine.terminal import report
 
         if level != "reread":
             raise ConfigurationError(f"--level {level} cannot be verified after a run; use reread")
-
-        def verify_pass(place: Path) -> VerifyReport:
-            with (
-                open_cluster(options.address, ray=options.ray) as cluster,
-                shown(place, options.metrics_address, options.shows) as show,
-            ):
-                return job.verify(
-                    place,
-                    cluster=cluster,
-                    overrides=options.overrides,
-                    show=show,
-                    show_keys=options.show_keys,
-                )
-
-        with ending_on_signals(), kept_log(options.log_file):
-            found = verify_all(directory, verify_pass)
+        found = verify_passes(directory, options)
         print_summary(report.verify_summary(found, directory), report.print_verify, options.as_json)
         raise typer.Exit(found.exit_code)
 
@@ -637,6 +619,29 @@ def _plan_and_run(
             )
     print_summary(report.run_summary(ended, root), report.print_run, options.as_json)
     raise typer.Exit(ended.exit_code)
+
+
+def verify_passes(directory: Path, options: RunOptions) -> VerifyReport:
+    """Read back what stands by all passes of a migration, and show how far it is."""
+    from noria.engine import job
+    from noria.engine.cluster.opening import open_cluster
+    from noria.engine.passes import verify_all
+
+    def verify_pass(place: Path) -> VerifyReport:
+        with (
+            open_cluster(options.address, ray=options.ray) as cluster,
+            shown(place, options.metrics_address, options.shows) as show,
+        ):
+            return job.verify(
+                place,
+                cluster=cluster,
+                overrides=options.overrides,
+                show=show,
+                show_keys=options.show_keys,
+            )
+
+    with ending_on_signals(), kept_log(options.log_file):
+        return verify_all(directory, verify_pass)
 
 
 def _default_directory(config: JobConfig) -> Path:

@@ -461,14 +461,7 @@ def finish_plan(
 def _freeze(
     directory: JobDirectory, source: SourceLook, kept: KeptListing, scratch: str | None, say: Say
 ) -> None:
-    config, facts = job_parts(directory)
-    rows = PlannedRows(
-        config=config,
-        facts=facts,
-        rules=_rules(directory),
-        moments=_moments(directory),
-        compare=_comparison(directory, say),
-    )
+    rows = planned_rows(directory, _comparison(directory, say))
     if kept.state is None:
         say("reading the inventory")
     else:
@@ -549,6 +542,20 @@ class PlannedRows:
         # S3 does not name the class that every object has.
         unnamed = "STANDARD" if self.config.source.location.scheme is Scheme.S3 else None
         return self.config.filter.filters(self.moments, unnamed_tier=unnamed)
+
+
+def planned_rows(
+    directory: JobDirectory, compare: Callable[[Path], PassDelta] | None
+) -> PlannedRows:
+    """What becomes of a source's rows in the plan of this job directory."""
+    config, facts = job_parts(directory)
+    return PlannedRows(
+        config=config,
+        facts=facts,
+        rules=_rules(directory),
+        moments=_moments(directory),
+        compare=compare,
+    )
 
 
 def _moments(directory: JobDirectory) -> Moments:

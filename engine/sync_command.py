@@ -72,12 +72,13 @@ def sync(
 
         mirror = None if deletions is None else deletions == "mirror"
         wishes = PassWishes(mirror=mirror, any_number=yes, inventory=inventory)
-        ended = _one_pass(directory, wishes, options)
+        ended = one_pass(directory, wishes, options)
         _print(directory, ended, options.as_json)
         raise typer.Exit(ended.run.exit_code)
 
 
-def _one_pass(directory: Path, wishes: PassWishes, options: RunOptions) -> PassReport:
+def one_pass(directory: Path, wishes: PassWishes, options: RunOptions) -> PassReport:
+    """Run the next pass of a migration with these options, and show how far it is."""
     from noria.engine.cluster.opening import open_cluster
 
     with (

@@ -31,7 +31,7 @@ from noria.manifests.passes.state import STATE_SCHEMA, State, StateWalk, StateWr
 
 _READ: Final = (
     *("key", "target_key", "outcome", "size", "source_etag", "source_version", "target_etag"),
-    *("target_version", "crc64nvme", "level"),
+    *("target_version", "crc64nvme", "level", "changes"),
 )
 _LANDED: Final = pa.array([each.value for each in Outcome if each.landed], pa.string())
 
@@ -88,6 +88,7 @@ def _settled(rows: pa.Table, receipts: pa.Table, number: int) -> pa.Table:
         "target_version": receipts["target_version"],
         "crc64nvme": receipts["crc64nvme"],
         "level": receipts["level"],
+        "changes": receipts["changes"],
         "written": pc.equal(receipts["outcome"], Outcome.TRANSFERRED.value),
         "pass": pc.if_else(landed, pa.scalar(number, pa.int32()), pa.scalar(None, pa.int32())),
         "gone_since": pa.nulls(len(rows), pa.int32()),

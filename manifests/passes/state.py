@@ -41,6 +41,7 @@ STATE_SCHEMA: Final = pa.schema(
         pa.field("target_version", pa.string()),
         pa.field("crc64nvme", pa.uint64()),
         pa.field("level", pa.string()),
+        pa.field("changes", pa.string()),
         pa.field("written", pa.bool_(), nullable=False),
         pa.field("pass", pa.int32(), nullable=False),
         pa.field("gone_since", pa.int32()),
@@ -52,6 +53,7 @@ STATE_SCHEMA: Final = pa.schema(
     target_key      name below the target's prefix; null if it is the same
     source_etag, source_version, modified     of the source, when it was read
     target_etag, target_version               what the target answered then
+    level, changes  as its receipt has them: how far it was verified, what its attributes lost
     written         this migration wrote it; false: it stood there, and was equal
     pass            the pass whose receipt this is
     gone_since      the first of the passes, up to the last one, that did not find it at the source
@@ -60,7 +62,7 @@ STATE_SCHEMA: Final = pa.schema(
 BLOCK_ROWS: Final = 65_536
 """Rows of a row group: what is read at a time."""
 BLOCKS_PER_FILE: Final = 64
-REPETITIVE: Final = ["level", "pass", "gone_since"]
+REPETITIVE: Final = ["level", "changes", "pass", "gone_since"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,6 @@ from noria.workers.runtime.pacing import Pacer
 from noria.workers.runtime.silence import HOLD_SECONDS, Silences
 from noria.workers.stores.protocol import (
     Checksum,
-    Deleted,
     ListedUpload,
     ListedVersion,
     ObjectHead,

@@ -21,7 +21,6 @@ from noria.manifests.errors import (
     ConfigurationError,
     NoriaError,
     SourceUnreadable,
-    TargetConflict,
 )
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import (
@@ -45,7 +44,6 @@ from noria.workers.stores.protocol import (
     CLASS_OF_SOURCE,
     NOTHING_KNOWN,
     Checksum,
-    Deleted,
     ListedUpload,
     ListedVersion,
     ObjectHead,
@@ -60,10 +58,8 @@ from noria.workers.stores.responses import (
     check_clock,
     check_pinned,
     check_range,
-    check_standing,
     check_whole,
     clock_offset,
-    condition_headers,
     error_without_response,
     md5_header,
     on_bytes_of,
