@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipt_check import sealed_rows
+from noria.manifests.job.reconcile import RANGES_MAX, Standing
 from noria.manifests.job.target_check import LANDED_SCHEMA
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.manifest.sorting import sort_order
@@ -61,8 +62,12 @@ def fold(directory: JobDirectory, number: int, before: State | None, folder: Pat
         return writer.finish()
 
 
-def standing(state: State) -> Iterator[pa.RecordBatch]:
-    """What a state says stands at the target: LANDED_SCHEMA."""
+def standing(state: State) -> Standing:
+    """What a state says stands at the target. Raises JobDirectoryError if it is damaged."""
+    return Standing(rows=_standing_rows(state), ranges=state.ranges(RANGES_MAX))
+
+
+def _standing_rows(state: State) -> Iterator[pa.RecordBatch]:
     for block in state.blocks(["target_key", "key", "size", "target_etag"]):
         target_key = pc.coalesce(block["target_key"], block["key"])
         key = pc.if_else(block["target_key"].is_valid(), block["key"], pa.scalar(None, pa.string()))

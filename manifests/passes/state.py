@@ -60,6 +60,8 @@ STATE_SCHEMA: Final = pa.schema(
 BLOCK_ROWS: Final = 65_536
 """Rows of a row group: what is read at a time."""
 BLOCKS_PER_FILE: Final = 64
+FIRST_BYTES: Final = 64 * 1024
+"""Of a block, that are read at a time for its first key."""
 REPETITIVE: Final = ["level", "pass", "gone_since"]
 
 
@@ -108,9 +110,18 @@ class State:
 
     def ranges(self, most: int) -> KeyRanges:
         """Key space, cut into at most so many ranges of about as many rows."""
-        first_keys = [block["key"][0].as_py() for block in self.blocks(["key"])]
+        first_keys = list(self._first_keys())
         step = -(-len(first_keys) // most) or 1
         return KeyRanges(first_keys[step::step])
+
+    def _first_keys(self) -> Iterator[str]:
+        """Of each block; no more of it is read than that takes."""
+        for each in self.facts.files:
+            path = self.folder / each.name
+            with state_errors(path), pq.ParquetFile(path, buffer_size=FIRST_BYTES) as file:
+                for block in range(file.num_row_groups):
+                    rows = file.iter_batches(1, [block], ["key"], use_threads=False)
+                    yield next(rows)["key"][0].as_py()
 
 
 class StateWalk:
