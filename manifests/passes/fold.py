@@ -34,6 +34,7 @@ _READ: Final = (
     *("key", "target_key", "outcome", "size", "source_etag", "source_version", "target_etag"),
     *("target_version", "crc64nvme", "level"),
 )
+_RESTORE: Final = "restore it from a copy"
 _LANDED: Final = pa.array([each.value for each in Outcome if each.landed], pa.string())
 
 
@@ -130,9 +131,9 @@ def _count_through(keys: pa.ChunkedArray, last: str) -> int:
 
 def _check_gone(manifest: Manifest, path: Path) -> None:
     """Raise JobDirectoryError if gone.parquet is not what was frozen."""
-    with state_errors(path), open(path, "rb") as file:
+    with state_errors(path, _RESTORE), open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != manifest.facts["gone"]["sha256"]:
-            raise JobDirectoryError(f"{path} is not what was frozen; restore it from a copy")
+            raise JobDirectoryError(f"{path} is not what was frozen; {_RESTORE}")
 
 
 class _GoneKeys:
@@ -164,8 +165,8 @@ class _GoneKeys:
         return rows.set_column(place, STATE_SCHEMA.field(place), since)
 
     def _blocks(self) -> Iterator[pa.Table]:
-        with state_errors(self._path), pq.ParquetFile(self._path) as file:
+        with state_errors(self._path, _RESTORE), pq.ParquetFile(self._path) as file:
             if not file.schema_arrow.equals(GONE_SCHEMA):
-                raise JobDirectoryError(f"{self._path} has other columns; restore it from a copy")
+                raise JobDirectoryError(f"{self._path} has other columns; {_RESTORE}")
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=["key"], use_threads=False)
