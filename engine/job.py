@@ -238,8 +238,7 @@ def run(
     AnotherDriver, ConfigurationError, JobDirectoryError.
     """
     refuse_killed_plan(root)
-    refuse_superseded(root)
-    directory = JobDirectory.open(root)
+    directory = _open_latest(root)
     with cluster or open_cluster(address, ray=ray) as cluster, directory.hold() as hold:
         fence = Fence(directory, hold.epoch)
         _await_earlier_workers(fence)
@@ -354,21 +353,11 @@ def reconcile_job(root: Path, say: Say = lambda line: None) -> Reconciliation:
 
     The manifest is read whole, and checked against its digests.
     """
-    refuse_superseded(root)
+    refuse_earlier_pass(root)
     ready = open_trusted(root)
     with ready.directory.hold(), _target_listing(ready, ready.config.run) as listing:
         told = telling(listing, as_line(say, "target"), every_seconds=LINE_SECONDS)
         return _reconcile(ready, told)
-
-
-def refuse_superseded(root: Path) -> None:
-    """Raise ConfigurationError if this is a pass of a migration that later ones have followed."""
-    migration, number = migration_of(root)
-    if number < migration.last:
-        raise ConfigurationError(
-            f"pass {number} has ended, and others have followed it: `noria sync {migration.root}` "
-            "goes on with the latest"
-        )
 
 
 def refuse_killed_plan(root: Path) -> None:
@@ -378,6 +367,21 @@ def refuse_killed_plan(root: Path) -> None:
             f"the plan in {root} was cut short before there was a job; what its probe had left at "
             "the target was looked for and removed: plan again"
         )
+
+
+def refuse_earlier_pass(root: Path) -> None:
+    """Raise ConfigurationError if another pass has followed: what stands now is not of this one."""
+    migration, number = migration_of(root)
+    if number < migration.last:
+        raise ConfigurationError(
+            f"{root} is pass {number} of its migration, which has gone on since: name the latest, "
+            f"{migration.current}"
+        )
+
+
+def _open_latest(root: Path) -> JobDirectory:
+    refuse_earlier_pass(root)
+    return JobDirectory.open(root)
 
 
 def clean(root: Path, *, unclaimed: bool = False) -> Cleaning:

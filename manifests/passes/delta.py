@@ -12,6 +12,7 @@ round them differently.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,8 @@ class PassDelta:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._gone.close()
+        with contextlib.suppress(OSError):  # of a file that nobody will read, or one that is whole
+            self._gone.close()
 
     def of(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """The rows that this pass has to see to, PASS_MANIFEST_SCHEMA, in order.

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipt_check import sealed_rows
+from noria.manifests.job.reconcile import RANGES_MAX, Standing
 from noria.manifests.job.target_check import LANDED_SCHEMA
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.manifest.sorting import sort_order
@@ -33,6 +34,7 @@ _READ: Final = (
     *("key", "target_key", "outcome", "size", "source_etag", "source_version", "target_etag"),
     *("target_version", "crc64nvme", "level", "changes"),
 )
+_RESTORE: Final = "restore it from a copy"
 _LANDED: Final = pa.array([each.value for each in Outcome if each.landed], pa.string())
 
 
@@ -61,8 +63,12 @@ def fold(directory: JobDirectory, number: int, before: State | None, folder: Pat
         return writer.finish()
 
 
-def standing(state: State) -> Iterator[pa.RecordBatch]:
-    """What a state says stands at the target: LANDED_SCHEMA."""
+def standing(state: State) -> Standing:
+    """What a state says stands at the target. Raises JobDirectoryError if it is damaged."""
+    return Standing(rows=_standing_rows(state), ranges=state.ranges(RANGES_MAX))
+
+
+def _standing_rows(state: State) -> Iterator[pa.RecordBatch]:
     for block in state.blocks(["target_key", "key", "size", "target_etag"]):
         target_key = pc.coalesce(block["target_key"], block["key"])
         key = pc.if_else(block["target_key"].is_valid(), block["key"], pa.scalar(None, pa.string()))
@@ -126,9 +132,9 @@ def _count_through(keys: pa.ChunkedArray, last: str) -> int:
 
 def _check_gone(manifest: Manifest, path: Path) -> None:
     """Raise JobDirectoryError if gone.parquet is not what was frozen."""
-    with state_errors(path), open(path, "rb") as file:
+    with state_errors(path, _RESTORE), open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != manifest.facts["gone"]["sha256"]:
-            raise JobDirectoryError(f"{path} is not what was frozen; restore it from a copy")
+            raise JobDirectoryError(f"{path} is not what was frozen; {_RESTORE}")
 
 
 class _GoneKeys:
@@ -160,8 +166,8 @@ class _GoneKeys:
         return rows.set_column(place, STATE_SCHEMA.field(place), since)
 
     def _blocks(self) -> Iterator[pa.Table]:
-        with state_errors(self._path), pq.ParquetFile(self._path) as file:
+        with state_errors(self._path, _RESTORE), pq.ParquetFile(self._path) as file:
             if not file.schema_arrow.equals(GONE_SCHEMA):
-                raise JobDirectoryError(f"{self._path} has other columns; restore it from a copy")
+                raise JobDirectoryError(f"{self._path} has other columns; {_RESTORE}")
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=["key"], use_threads=False)
