@@ -322,7 +322,14 @@ def _print_damage(damaged: Mapping[str, int], directory: str) -> None:
     for cause, count in damaged.items():
         print(f"DAMAGED: {count:,} {DAMAGE.get(cause, '')} ({cause})")
     if damaged:
-        print(f"found by `noria verify`; send them again: noria retry {directory}")
+        print(f"found by `noria verify`; {_mending(damaged, directory)}")
+
+
+def _mending(causes: Mapping[str, int], directory: str) -> str:
+    """The next step. What was changed or replaced at the target is not overwritten."""
+    if causes.keys() & {"damaged", "target_missing"}:
+        return f"send them again: noria retry {directory}"
+    return f"if the source is right, delete them at the target, then: noria retry {directory}"
 
 
 def _at(unix_seconds: float) -> str:
@@ -343,9 +350,8 @@ def print_verify(summary: Mapping[str, Any]) -> None:
     if summary["unsettled"]:
         print(f"{summary['unsettled']:,} entries have no receipt yet: run the job first")
     if summary["damaged"]:
-        print(
-            f"DAMAGED: {summary['damaged']:,}; send them again: noria retry {summary['directory']}"
-        )
+        mending = _mending(summary["causes"], summary["directory"])
+        print(f"DAMAGED: {summary['damaged']:,}; {mending}")
     _print_causes(summary["causes"])
     _print_failures(summary["failures"], summary["damaged"])
     if not summary["complete"]:

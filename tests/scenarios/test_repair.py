@@ -84,6 +84,26 @@ def test_only_what_this_job_wrote_is_replaced(finished: FinishedJob, tmp_path: P
     assert bytes_of(tmp_path / "target") == OBJECTS
 
 
+def test_what_was_changed_in_place_is_told_from_what_others_wrote(
+    finished: FinishedJob, tmp_path: Path
+) -> None:
+    """It is this job's own object, so nothing is there to be moved away."""
+    root, file = finished.root, tmp_path / "target/z"
+    with open(file, "r+b") as opened:
+        opened.write(b"LAST")
+    out = noria("verify", root, exit_code=1)
+    assert f"if the source is right, delete them at the target, then: noria retry {root}" in out
+    assert "changed or replaced after this job wrote it" in out
+    out = noria("retry", root, exit_code=1)
+    assert "this job wrote the object at the target, and its bytes are not the source's" in out
+    assert "move it away" not in out
+    file.write_bytes(b"of another size")
+    assert "this job wrote the object at the target" in noria("retry", root, exit_code=1)
+    file.unlink()
+    noria("retry", root)
+    assert bytes_of(tmp_path / "target") == OBJECTS
+
+
 def test_what_may_not_be_deleted_stays_damaged(
     finished: FinishedJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
