@@ -32,6 +32,7 @@ from noria.engine.estimate.rates import TRANSFER_BYTES, RateModel
 from noria.engine.made_targets import is_missing
 from noria.engine.planning import Say, prepared, probe_token
 from noria.engine.scratch import lone_scratch_folder
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import AccessDenied, ConfigurationError, NoriaError
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.plan.options import PlanOptions
@@ -102,7 +103,8 @@ def measure(plan: Planned, workers: int, say: Say) -> RateModel:
                 start = moved.move(one)
                 runs = []
                 for sample in filter(None, (small, large)):
-                    say(f"moving {len(sample.keys):,} objects to {place}, to be removed again")
+                    moving = count_text(len(sample.keys), "object")
+                    say(f"moving {moving} to {place}, to be removed again")
                     runs.append(moved.move(sample))
             finally:
                 moved.clear()
@@ -123,7 +125,10 @@ def fitted_model(start: SampleRun, runs: Sequence[SampleRun], workers: int) -> R
         worker_rate=(sample.bytes + price * sample.transfers) / took / workers,
         transfer_bytes=price,
         fixed_seconds=start.plan_seconds + start.run_seconds,
-        measured=f"{moved:,} objects, {size:,} bytes, by {workers} workers of this machine",
+        measured=(
+            f"{count_text(moved, 'object')}, {count_text(size, 'byte')}, by "
+            f"{count_text(workers, 'worker')} of this machine"
+        ),
     )
 
 

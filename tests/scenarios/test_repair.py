@@ -59,7 +59,7 @@ def test_bytes_that_rot_are_said_until_they_are_sent_again(
     assert "noria retry" in noria("verify", root, exit_code=1)
     for command, exit_code in (("status", 0), ("run", 1)):
         out = noria(command, root, exit_code=exit_code)
-        assert "DAMAGED: 1 objects at the target have other bytes than were sent (damaged)" in out
+        assert "DAMAGED: 1 object at the target with other bytes than were sent (damaged)" in out
         assert f"noria retry {root}" in out
     done = json.loads(noria("retry", root, "--json"))
     assert (done["retried"], done["damaged"], done["reconciled"]) == (1, {}, True)

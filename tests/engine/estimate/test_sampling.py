@@ -97,7 +97,7 @@ def test_nothing_stays_at_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (source / f"{number}").write_bytes(b"x" * 1000 * number)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     out = said(0, source, target, "--workers", "1", "--probe")
-    assert "measured: 20 objects, 190,000 bytes, by 1 workers of this machine" in out
+    assert "measured: 20 objects, 190,000 bytes, by 1 worker of this machine" in out
     assert list(target.iterdir()) == []
     assert list(temporary.iterdir()) == []
 
