@@ -80,7 +80,9 @@ def settings_in_force(
     """All settings in the order of a job file. `origins` says where those that were given stand.
 
     Of an end, those that a source or target of its kind takes; `of_any_store`: of any kind. One
-    that was given all the same is there, and its origin says that it has no effect. Raises ConfigurationError if the environment contradicts the job, or cannot be read.
+    that was given all the same is there, and its origin says that it has no effect.
+
+    Raises ConfigurationError if the environment contradicts the job, or cannot be read.
     """
     values = config.model_dump(mode="json")
     for name, field in type(config).model_fields.items():
