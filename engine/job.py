@@ -61,6 +61,7 @@ from noria.engine.status import (
 )
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerEnd, WorkerSettings, WorkerSpec
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import (
     ConfigurationError,
     JobDirectoryError,
@@ -258,14 +259,14 @@ def run(
             totals.note_uncounted()
         if sealed.reopened:
             log.warning(
-                "%d that failed in an earlier run%s are tried again",
-                sealed.reopened,
-                " or were asked for" if asked_again else "",
+                "tried again: %s (failed in an earlier run%s)",
+                count_text(sealed.reopened, "object"),
+                ", or asked for" if asked_again else "",
             )
         if asked_again and asked_again.keys and sealed.reopened < len(retrial.keys or ()):
             log.warning(
-                "%d names of %s are of no entry that this job moves and has an end for",
-                len(retrial.keys or ()) - sealed.reopened,
+                "%s of %s: of no entry that this job moves and has an end for",
+                count_text(len(retrial.keys or ()) - sealed.reopened, "name"),
                 asked_again.keys,
             )
         with removed_at_the_end(ready):

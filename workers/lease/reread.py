@@ -42,7 +42,10 @@ from noria.workers.verification import failure_of
 _MESSAGES = {
     "damaged": "the bytes at the target are not those of the receipt",
     "target_missing": "the object is gone from the target",
-    "target_changed": "another object is at the target now",
+    "target_changed": (
+        "the object at the target was changed or replaced after this job wrote it: if the source "
+        "is right, delete it at the target, then run `noria retry`"
+    ),
 }
 
 
