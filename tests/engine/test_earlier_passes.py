@@ -1,4 +1,4 @@
-"""An earlier pass of a migration is neither run nor reconciled again: what stands is of the latest."""
+"""An earlier pass of a migration is neither run nor reconciled: what stands is of the latest."""
 
 from __future__ import annotations
 
