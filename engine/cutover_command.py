@@ -1,7 +1,9 @@
-"""`noria cutover`, `noria history`: the end of a migration, and its life."""
+"""`noria cutover`, `noria rollback`: the end of a migration, and its way back."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import MutableMapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from noria.engine.cli import Directory, RunOptions, verify_passes, with_options
-from noria.engine.sync_command import one_pass
+from noria.engine.sync_command import Deletions, Yes, one_pass, pass_summary, running
 from noria.engine.terminal.console import (
     ending_on_signals,
     exit_codes,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 def add_commands(app: typer.Typer) -> None:
     """Give `app` the commands below, after its own."""
     app.command()(with_options(cutover))
+    app.command()(with_options(rollback))
 
 
 def cutover(
@@ -104,3 +107,54 @@ def cutover(
         summary = {**asdict(found), "exit_code": found.exit_code, "directory": str(directory)}
         print_summary(summary, cutover_report.print_cutover, options.as_json)
         raise typer.Exit(found.exit_code)
+
+
+def rollback(
+    directory: Directory,
+    deletions: Deletions = None,
+    yes: Yes = False,
+    *,
+    options: RunOptions,
+) -> None:
+    """Move back to the source what changed at the target since the switch.
+
+    The source has to take writes for that. An object there is replaced only if it is as it was when
+    it was read. Repeat the command until it has ended; then the source may be used again.
+
+    \b
+    Examples:
+      noria rollback move-1
+      noria rollback move-1 --deletions mirror
+    """
+    with exit_codes(options.as_json):
+        from noria.engine.passes import PassWishes
+        from noria.engine.rollback import rollback as way_back
+        from noria.engine.terminal import cutover_report
+        from noria.manifests.passes.migration import Migration
+
+        exchange_roles()
+        mirror = None if deletions is None else deletions == "mirror"
+        wishes = PassWishes(mirror=mirror, any_number=yes)
+        with running(options) as run:
+            found = way_back(Migration(directory), wishes, run, say_unless(options.silent))
+        summary = {"ended": found.ended, "directory": str(directory), "back": None}
+        if found.back is not None:
+            summary["back"] = pass_summary(directory, found.back)
+        print_summary(summary, cutover_report.print_rollback, options.as_json)
+        raise typer.Exit(found.exit_code)
+
+
+def exchange_roles(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let what names credentials of the source do so for the target, and the other way round.
+
+    Workers inherit it.
+    """
+    source, target = "NORIA_SOURCE_", "NORIA_TARGET_"
+    given = {
+        name: value for name, value in environment.items() if name.startswith((source, target))
+    }
+    for name in given:
+        del environment[name]
+    for name, value in given.items():
+        mine, other = (source, target) if name.startswith(source) else (target, source)
+        environment[other + name.removeprefix(mine)] = value

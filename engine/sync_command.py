@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -30,17 +32,21 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(with_options(sync))
 
 
+Deletions = Annotated[
+    Literal["report", "mirror"] | None,
+    typer.Option(
+        help="What is gone there: listed, or deleted here too, if this migration wrote it and "
+        "nobody changed it. Default: as the job file says, or report.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Delete however many objects are gone.")]
+
+
 def sync(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="A job directory: its migration goes on.")
     ],
-    deletions: Annotated[
-        Literal["report", "mirror"] | None,
-        typer.Option(
-            help="What is gone at the source: listed, or deleted at the target too, if this "
-            "migration wrote it and nobody changed it. Default: as the job file says, or report.",
-        ),
-    ] = None,
+    deletions: Deletions = None,
     inventory: Annotated[
         str | None,
         typer.Option(
@@ -48,10 +54,7 @@ def sync(
             help='A newer inventory of the source, or "listing". Needed if the first pass had one.',
         ),
     ] = None,
-    yes: Annotated[
-        bool,
-        typer.Option("--yes", help="Delete at the target however many objects are gone."),
-    ] = False,
+    yes: Yes = False,
     *,
     options: RunOptions,
 ) -> None:
@@ -69,16 +72,29 @@ def sync(
     """
     with exit_codes(options.as_json):
         from noria.engine.passes import PassWishes
+        from noria.engine.terminal import pass_report
 
         mirror = None if deletions is None else deletions == "mirror"
         wishes = PassWishes(mirror=mirror, any_number=yes, inventory=inventory)
         ended = one_pass(directory, wishes, options)
-        _print(directory, ended, options.as_json)
+        summary = pass_summary(directory, ended)
+        print_summary(summary, pass_report.print_pass, options.as_json)
         raise typer.Exit(ended.run.exit_code)
 
 
 def one_pass(directory: Path, wishes: PassWishes, options: RunOptions) -> PassReport:
     """Run the next pass of a migration with these options, and show how far it is."""
+    with running(options) as run:
+        from noria.engine import job
+        from noria.engine.passes import run_pass
+
+        job.refuse_killed_plan(directory)
+        return run_pass(directory, wishes, run, say_unless(options.silent))
+
+
+@contextmanager
+def running(options: RunOptions) -> Iterator[Callable[[Prepared], RunReport]]:
+    """What runs a planned pass with these options, and shows how far it is; workers come up."""
     from noria.engine.cluster.opening import open_cluster
 
     with (
@@ -88,7 +104,6 @@ def one_pass(directory: Path, wishes: PassWishes, options: RunOptions) -> PassRe
     ):
         cluster.prestart()
         from noria.engine import job
-        from noria.engine.passes import run_pass
 
         def run(ready: Prepared) -> RunReport:
             place = ready.directory.root
@@ -102,15 +117,13 @@ def one_pass(directory: Path, wishes: PassWishes, options: RunOptions) -> PassRe
                     planned=ready,
                 )
 
-        job.refuse_killed_plan(directory)
-        return run_pass(directory, wishes, run, say_unless(options.silent))
+        yield run
 
 
-def _print(directory: Path, ended: PassReport, as_json: bool) -> None:
-    from noria.engine.terminal import pass_report, report
+def pass_summary(directory: Path, ended: PassReport) -> dict[str, Any]:
+    """A pass as `--json` has it; `directory` is what a person names next."""
+    from noria.engine.terminal import report
 
     summary: dict[str, Any] = report.run_summary(ended.run, directory)
     delta = None if ended.delta is None else asdict(ended.delta)
-    print_summary(
-        {**summary, "pass": ended.number, "delta": delta}, pass_report.print_pass, as_json
-    )
+    return {**summary, "pass": ended.number, "delta": delta}

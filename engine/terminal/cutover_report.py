@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from noria.engine.terminal.pass_report import print_pass
+
 _WORDS: Final = {
     "frozen": "frozen",
     "proving": "proving: what stands is compared with both ends",
@@ -27,6 +29,16 @@ def print_cutover(summary: Mapping[str, Any]) -> None:
         print(f"stopped: {summary['stopped']}")
     print(f"the migration is {str(summary['state']).replace('_', ' ')}")
     print(f"its history: noria history {summary['directory']}")
+
+
+def print_rollback(summary: Mapping[str, Any]) -> None:
+    """What went back to the source."""
+    if summary["back"] is not None:
+        print_pass(summary["back"])
+    if summary["ended"]:
+        print("rolled back: the source has what the target has, and may be used again")
+    else:
+        print(f"not rolled back yet: mend that, then noria rollback {summary['directory']}")
 
 
 def _facts(step: Mapping[str, Any]) -> str:

@@ -249,9 +249,10 @@ def _under_their_names(batch: pa.RecordBatch, stands: pa.Table, place: pa.Array)
 
 
 def _missing(stands: pa.Table, found: pa.Array) -> pa.Table:
-    """The rows that stand at none of these places."""
+    """The rows that stand, and at none of these places: without an ETag there, nothing does."""
     missing: _Flags = np.ones(len(stands), np.bool_)
     missing[found.to_numpy(zero_copy_only=False)] = False
+    missing &= _one_chunk(stands["target_etag"]).is_valid().to_numpy(zero_copy_only=False)
     return stands.filter(pa.array(missing)) if missing.any() else stands.slice(0, 0)
 
 

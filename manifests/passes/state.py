@@ -54,7 +54,8 @@ STATE_SCHEMA: Final = pa.schema(
     key             name below the source's prefix
     target_key      name below the target's prefix; null if it is the same
     source_etag, source_version, modified     of the source, when it was read
-    target_etag, target_version               what the target answered then
+    target_etag, target_version               what the target answered then; without an ETag it
+                    does not stand there: only ways back (reversal.py) have such rows
     level, changes  as its receipt has them: how far it was verified, what its attributes lost
     written         this migration wrote it; false: it stood there, and was equal
     pass            the pass whose receipt this is
