@@ -106,7 +106,7 @@ def _complete(migration: Migration, back: WayBack) -> None:
     for number in passes:
         status = load_status(JobDirectory(back.migration.place(number)))
         moved.update({} if status is None else status.outcomes)
-    facts = {
+    facts: Facts = {
         "switched": True,
         "way_back": back.root.name,
         "moved_objects": moved["TRANSFERRED"],
