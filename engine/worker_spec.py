@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.engine.config.locations import End, Location
 from noria.manifests.errors import JobDirectoryError
-from noria.manifests.model import Limits, LinkPolicy, Treatment
+from noria.manifests.model import ConflictPolicy, Limits, LinkPolicy, Treatment
 from noria.manifests.strict_json import from_json
 from noria.workers.stores.protocol import Checksum, TargetCapabilities
 
@@ -120,6 +120,7 @@ class WorkerSettings:
     unfit_tags: Treatment = Treatment.REFUSE
     unfit_others: Treatment = Treatment.LEAVE
     representable: str | None = None
+    conflicts: ConflictPolicy = ConflictPolicy.REFUSE
 
     @classmethod
     def of(cls, plan: PlanConfig, run: RunConfig) -> WorkerSettings:
