@@ -304,3 +304,18 @@ def test_a_huge_object_is_replaced_by_the_leases_of_its_parts(
     landed = receipt.outcome is Outcome.TRANSFERRED
     assert job.target.get("to/large") == (job.source_bytes("large") if landed else FOREIGN)
     assert job.target.open_uploads() == []
+
+
+@ways
+def test_a_huge_object_that_is_looked_for_first_is_compared_and_then_replaced_by_policy(
+    make_case: MakeCase, way: str
+) -> None:
+    """No part is sent before the comparison, which ends in another generation."""
+    case = make_case(way, conflicts=ConflictPolicy.REPLACE, segment_bytes=MIB, look_first=True)
+    case.job = job = case.job.next_pass({"huge": 2 * case.job.target.part_bytes})
+    foreign(case, "huge")
+    case.target.clear()
+    receipt = move_all(job)["huge"]
+    assert (receipt.outcome, receipt.guard) == (Outcome.TRANSFERRED, Guard.IF_MATCH)
+    assert case.target.count(Operation.PART, name="/to/huge") == 2
+    assert job.target_bytes("huge") == job.source_bytes("huge")
