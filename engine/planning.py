@@ -425,6 +425,8 @@ def find_facts(
         single_object=single is not None,
         atomic_complete=found.capabilities.atomic_complete,
         drops_tags=found.keeps_tags is False,
+        if_match=found.capabilities.if_match,
+        if_match_delete=found.capabilities.if_match_delete,
     )
     return facts, found.name_rules
 
