@@ -46,6 +46,7 @@ WHAT = {
     RecordKind.RETIRED: "the source is not needed any longer",
     RecordKind.STOPPED: "a step stopped before its end",
 }
+_OF_A_PASS = ("new_objects", "changed_objects", "gone_objects", "bytes_moved", "failed")
 _OBSTACLES = {
     Obstacle.UNMOVED: "objects that did not move keep the lag as old as they are: see "
     "`noria failures`",
@@ -103,13 +104,17 @@ def history_lines(summary: Mapping[str, Any], columns: int | None) -> Iterator[s
 
 
 def what_text(kind: RecordKind, facts: Mapping[str, Fact]) -> str:
-    """What happened, in words, then its facts: pass 3 ended: objects 1,204, took 38 min 0 s."""
+    """What happened, in words, then its facts: the source is frozen: exit code 0.
+
+    Of a pass that ended, its table says more: here are the most important ones.
+    """
     happened = WHAT[kind]
     if facts.get(PASS) is not None:
         happened = happened.replace("a pass", f"pass {facts[PASS]}")
-    said = [
-        _fact_text(name, fact) for name, fact in facts.items() if fact is not None and name != PASS
-    ]
+    shown = (
+        _OF_A_PASS if kind is RecordKind.PASS_ENDED else [each for each in facts if each != PASS]
+    )
+    said = [_fact_text(name, facts[name]) for name in shown if facts.get(name) is not None]
     return ": ".join(filter(None, [happened, ", ".join(said)]))
 
 

@@ -16,6 +16,7 @@ from noria.engine.convergence import (
     SyncAction,
     SyncStep,
 )
+from noria.engine.pass_records import pass_facts
 from noria.engine.terminal.history_report import (
     WHAT,
     forecast_text,
@@ -123,6 +124,13 @@ def test_a_history_is_a_document_too() -> None:
         "facts": {"bytes_moved": 3_400_000_000, "pass": 1},
         "digest": "2" * 64,
     }
+
+
+def test_a_pass_that_ended_says_in_short_what_it_did() -> None:
+    assert what_text(RecordKind.PASS_ENDED, dict(sorted(pass_facts(a_pass(2)).items()))) == (
+        "pass 2 ended: new objects 1,204, changed objects 310, gone objects 5, bytes moved 0 B, "
+        "failed 0"
+    )
 
 
 def test_every_kind_of_record_has_words() -> None:
