@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from noria.engine.convergence import Amount, PassSummary
 from noria.manifests.errors import JobDirectoryError
-from noria.manifests.job.history import PASS, Fact, Record, RecordKind
+from noria.manifests.job.history import PASS, Fact, Facts, Record, RecordKind
 from noria.manifests.strict_json import from_json
 
 _AMOUNTS: Final = ("new", "changed", "gone", "unchanged")
@@ -46,6 +46,7 @@ def pass_of(record: Record) -> PassSummary:
     """What the pass of a `pass_ended` did. Raises JobDirectoryError if that does not say so."""
     facts = record.facts
     try:
+        _check(facts)
         values: dict[str, Any] = {name: facts[name] for name in _PLAIN}
         for name in _AMOUNTS:
             values[name] = {"objects": facts[f"{name}_objects"], "bytes": facts[f"{name}_bytes"]}
@@ -55,3 +56,10 @@ def pass_of(record: Record) -> PassSummary:
             f"history/{record.number:06d}.json does not say what its pass did; use the version of "
             "Noria that wrote it"
         ) from None
+
+
+def _check(facts: Facts) -> None:
+    """Raise ValueError for numbers that no pass has: below 0, or beyond what sums can take."""
+    for fact in facts.values():
+        if isinstance(fact, int | float) and not 0 <= fact < 2**63:
+            raise ValueError("a number that no pass has")

@@ -64,3 +64,11 @@ def test_a_record_that_lacks_a_fact_is_named(directory: JobDirectory, missing: s
         record = history.append(directory, RecordKind.PASS_ENDED, kept)
         with pytest.raises(JobDirectoryError, match=f"history/{record.number:06d}.json"):
             pass_of(record)
+
+
+@pytest.mark.parametrize("number", [-1, -0.5, 1e300])
+def test_numbers_that_no_pass_has_are_refused(directory: JobDirectory, number: float) -> None:
+    facts = pass_facts(SUMMARY) | {"moving_seconds": number}
+    record = history.append(directory, RecordKind.PASS_ENDED, facts)
+    with pytest.raises(JobDirectoryError, match="does not say what its pass did"):
+        pass_of(record)
