@@ -41,6 +41,7 @@ from noria.version import VERSION
 if TYPE_CHECKING:
     from noria.engine.config.jobfile import JobConfig
     from noria.engine.doctor import Diagnosis
+    from noria.engine.job import VerifyReport
     from noria.engine.repair import AskedAgain
 
 HELP = """Move object stores between clouds, and prove that every byte arrived.
@@ -486,10 +487,12 @@ def status(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine import job
+        from noria.engine.passes import current_pass
         from noria.engine.terminal import report
 
-        found = job.status(directory)
-        failures = job.read_failures(directory, show_keys)
+        place = current_pass(directory)
+        found = job.status(place)
+        failures = job.read_failures(place, show_keys)
         show = report.print_status_by_host if hosts else report.print_status
         print_summary(report.status_summary(found, failures, directory), show, as_json)
         raise typer.Exit(0)
@@ -510,25 +513,11 @@ def verify(
       noria verify move-1
     """
     with exit_codes(options.as_json):
-        from noria.engine import job
-        from noria.engine.cluster.opening import open_cluster
         from noria.engine.terminal import report
 
         if level != "reread":
             raise ConfigurationError(f"--level {level} cannot be verified after a run; use reread")
-        with (
-            ending_on_signals(),
-            open_cluster(options.address, ray=options.ray) as cluster,
-            kept_log(options.log_file),
-            shown(directory, options.metrics_address, options.shows) as show,
-        ):
-            found = job.verify(
-                directory,
-                cluster=cluster,
-                overrides=options.overrides,
-                show=show,
-                show_keys=options.show_keys,
-            )
+        found = verify_passes(directory, options)
         print_summary(report.verify_summary(found, directory), report.print_verify, options.as_json)
         raise typer.Exit(found.exit_code)
 
@@ -541,9 +530,10 @@ def reconcile(directory: Directory, as_json: Json = False) -> None:
     """
     with exit_codes(as_json):
         from noria.engine import job
+        from noria.engine.passes import current_pass
         from noria.engine.terminal import report
 
-        found = job.reconcile_job(directory, say_unless(as_json))
+        found = job.reconcile_job(current_pass(directory), say_unless(as_json))
         summary = {**asdict(found), "reconciled": found.reconciled}
         print_summary(summary, report.print_reconciliation, as_json)
         raise typer.Exit(0 if found.reconciled else 1)
@@ -565,9 +555,10 @@ def clean(
     """Abort the multipart uploads that a job left open, and remove unfinished files."""
     with exit_codes(as_json):
         from noria.engine import job
+        from noria.engine.passes import current_pass
         from noria.engine.terminal import report
 
-        found = job.clean(directory, unclaimed=unclaimed)
+        found = job.clean(current_pass(directory), unclaimed=unclaimed)
         print_summary(report.clean_summary(found), report.print_clean, as_json)
         raise typer.Exit(found.exit_code)
 
@@ -599,6 +590,7 @@ def _plan_and_run(
         # A worker comes up while all this is loaded, which takes as long here as there.
         cluster.prestart()
         from noria.engine import job
+        from noria.engine.passes import current_pass
         from noria.engine.planning import prepared
         from noria.engine.terminal import report
 
@@ -612,9 +604,12 @@ def _plan_and_run(
             planned = stack.enter_context(prepared(config, root, say_unless(options.silent)))
         else:
             job.refuse_killed_plan(root)
-        with shown(root, metrics_address, options.shows) as show:
+        place = current_pass(root)
+        if place != root:  # the first pass has ended, and others followed
+            planned = None
+        with shown(place, metrics_address, options.shows) as show:
             ended = job.run(
-                root,
+                place,
                 cluster=cluster,
                 overrides=overrides,
                 show=show,
@@ -624,6 +619,29 @@ def _plan_and_run(
             )
     print_summary(report.run_summary(ended, root), report.print_run, options.as_json)
     raise typer.Exit(ended.exit_code)
+
+
+def verify_passes(directory: Path, options: RunOptions) -> VerifyReport:
+    """Read back what stands by all passes of a migration, and show how far it is."""
+    from noria.engine import job
+    from noria.engine.cluster.opening import open_cluster
+    from noria.engine.passes import verify_all
+
+    def verify_pass(place: Path) -> VerifyReport:
+        with (
+            open_cluster(options.address, ray=options.ray) as cluster,
+            shown(place, options.metrics_address, options.shows) as show,
+        ):
+            return job.verify(
+                place,
+                cluster=cluster,
+                overrides=options.overrides,
+                show=show,
+                show_keys=options.show_keys,
+            )
+
+    with ending_on_signals(), kept_log(options.log_file):
+        return verify_all(directory, verify_pass)
 
 
 def _default_directory(config: JobConfig) -> Path:

@@ -40,11 +40,14 @@ from noria.engine.made_targets import make_missing, may_be_made
 from noria.engine.scratch import scratch_folder
 from noria.engine.trusted_ends import check_named, check_unchanged, planned_endpoints, trust_ends
 from noria.engine.worker_spec import JobFacts
+from noria.manifests.access import make_folders
 from noria.manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.freeze import freeze
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import PassedOver
+from noria.manifests.passes.delta import DeletionRules, PassDelta
+from noria.manifests.passes.migration import Migration, migration_of
 from noria.manifests.plan.filters import FilteredRows, Filters
 from noria.manifests.plan.providers import NameRules, limits_for
 from noria.manifests.strict_json import from_json
@@ -119,15 +122,79 @@ def removed_at_the_end(ready: Prepared) -> Iterator[None]:
     ready.removal.finish()
 
 
-def _plan(config: JobConfig, root: Path, say: Say) -> Prepared:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassFacts:
+    """What job.json says of a later pass of a migration."""
+
+    number: int
+    """From 2 on."""
+    mirror: bool
+    """Delete at the target what is gone at the source."""
+    deletions_max: float | None
+    """Most of what stands that may be deleted, from 0 to 1; None: any."""
+
+    @property
+    def rules(self) -> DeletionRules:
+        return DeletionRules(mirror=self.mirror, share_max=self.deletions_max)
+
+
+def pass_facts(directory: JobDirectory) -> PassFacts | None:
+    """None for a first pass. Raises JobDirectoryError if job.json is damaged."""
+    noted = directory.job().get("pass")
+    try:
+        return None if noted is None else from_json(PassFacts, noted)
+    except ValueError as error:
+        raise JobDirectoryError(
+            f"{directory.root}/job.json is damaged; restore it from a copy"
+        ) from error
+
+
+@contextmanager
+def prepared_pass(root: Path, config: JobConfig, facts: PassFacts, say: Say) -> Iterator[Prepared]:
+    """Plan a later pass of the migration at root, or open its plan, for the block.
+
+    As prepared(). `config` is the first pass's, but for the inventory: ends, filter, names and plan
+    do not change. What a killed plan was asked for gives way to what is asked for now.
+    """
+    migration = Migration(root)
+    first, place = JobDirectory.open(root), migration.place(facts.number)
+    check_trust(first)
+    if JobDirectory.exists(place):
+        directory = JobDirectory.open(place)
+        if pass_facts(directory) != facts or job_parts(directory)[0] != config:
+            directory.withdraw()  # unless its plan is frozen
+    if JobDirectory.exists(place):
+        with directory.hold():
+            ready = finish_plan(directory, say)
+        if pass_facts(directory) != facts:
+            say(f"pass {facts.number} is planned already, with other --deletions than now")
+    else:
+        ready = _plan(config, place, say, Follows(first, facts))
+    with removed_at_the_end(ready):
+        yield ready
+
+
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """What a later pass takes over from the first."""
+
+    first: JobDirectory
+    facts: PassFacts
+
+
+def _plan(config: JobConfig, root: Path, say: Say, follows: Follows | None = None) -> Prepared:
     JobDirectory.check_place(root)
-    moments = config.filter.moments(datetime.now(UTC))
+    if follows is None:
+        moments = config.filter.moments(datetime.now(UTC))
+    else:
+        # Ages count from the first pass on: what it moved does not become too old.
+        moments = _moments(follows.first)
     token = probe_token(root, config.target)
     killed = [
         BackgroundCall(partial(remove_of_killed_plan, place), "killed")
         for place in (root, lone_probe_root(config.target))
     ]
-    if config.filter.include and config.filter.exclude:
+    if config.filter.include and config.filter.exclude and follows is None:
         say(
             "included patterns come before excluded ones, as with rclone, so that what both match "
             "is moved; rules (--filter-from) can say it in another order"
@@ -140,7 +207,7 @@ def _plan(config: JobConfig, root: Path, say: Say) -> Prepared:
         target.begin_probe(ProbeNote(root))
         # What sorts the plan takes a tenth of a second to load: while answers are on their way.
         BackgroundCall(partial(importlib.import_module, "duckdb"), "imports")
-        directory = _create(config, root, source, target, token, moments)
+        directory = _create(config, root, source, target, token, moments, follows)
         if not target.facts().wrote_objects:
             say(
                 "what is written to the target cannot be deleted again, so that nothing but parts "
@@ -292,8 +359,16 @@ def _create(
     target: TargetLook,
     token: str,
     moments: Moments,
+    follows: Follows | None,
 ) -> JobDirectory:
-    facts, rules = find_facts(config, source, target.facts(), was_empty=target.was_empty())
+    if follows is None:
+        was_empty = target.was_empty()
+    else:
+        was_empty = JobFacts.of(follows.first.job()).target_was_empty
+    facts, rules = find_facts(config, source, target.facts(), was_empty=was_empty)
+    if follows is not None:
+        # The same names at the target, whatever a probe finds today.
+        rules = _rules(follows.first)
     # What this refuses must not become a job that can neither run nor be planned again.
     config.plan_options(limits_for(facts.provider), rules, facts.target_prefix)
     job: dict[str, Any] = {
@@ -305,6 +380,9 @@ def _create(
         "name_rules": asdict(rules),
         "endpoints": planned_endpoints(config),
     }
+    if follows is not None:
+        job["pass"] = asdict(follows.facts)
+        make_folders(root)  # with the modes of the first pass
     if target.removal.needed:
         job["probe_token"] = token
     if any(moments):
@@ -383,10 +461,7 @@ def finish_plan(
 def _freeze(
     directory: JobDirectory, source: SourceLook, kept: KeptListing, scratch: str | None, say: Say
 ) -> None:
-    config, facts = job_parts(directory)
-    rows = PlannedRows(
-        config=config, facts=facts, rules=_rules(directory), moments=_moments(directory)
-    )
+    rows = planned_rows(directory, _comparison(directory, say))
     if kept.state is None:
         say("reading the inventory")
     else:
@@ -401,6 +476,16 @@ def _freeze(
     kept.drop()
 
 
+def _comparison(directory: JobDirectory, say: Say) -> Callable[[Path], PassDelta] | None:
+    """What the rows of a later pass are compared with; None for a first one."""
+    facts = pass_facts(directory)
+    if facts is None:
+        return None
+    migration, number = migration_of(directory.root)
+    say(f"pass {number}: looking up what stands since the last one")
+    return partial(PassDelta, migration.state(number - 1), facts.rules)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRows:
     """What becomes of the rows of a source in a plan."""
@@ -411,6 +496,8 @@ class PlannedRows:
     moments: Moments
     """Between which an object must have been written; ages count from when the job was asked for.
     """
+    compare: Callable[[Path], PassDelta] | None = None
+    """With what stands since earlier passes; None: this is the first."""
 
     def freeze(
         self,
@@ -428,7 +515,9 @@ class PlannedRows:
         begun = source.report_time()
         if begun is not None:
             say(f"the inventory was begun at {begun}")
-        filtered = FilteredRows(self._filters(), facts.source_prefix)
+        filtered = FilteredRows(
+            self._filters(), facts.source_prefix, marked=self.compare is not None
+        )
 
         def passed_over() -> dict[PassedOver, int]:
             return {**source.passed_over(), **filtered.left_out}
@@ -444,6 +533,7 @@ class PlannedRows:
             suit_parts=config.plan.part_bytes is None,
             passed_over=dict if key is not None else passed_over,
             all_of_it=config.plan.representable == "all",
+            compare=self.compare,
             scratch=scratch,
         )
 
@@ -452,6 +542,20 @@ class PlannedRows:
         # S3 does not name the class that every object has.
         unnamed = "STANDARD" if self.config.source.location.scheme is Scheme.S3 else None
         return self.config.filter.filters(self.moments, unnamed_tier=unnamed)
+
+
+def planned_rows(
+    directory: JobDirectory, compare: Callable[[Path], PassDelta] | None
+) -> PlannedRows:
+    """What becomes of a source's rows in the plan of this job directory."""
+    config, facts = job_parts(directory)
+    return PlannedRows(
+        config=config,
+        facts=facts,
+        rules=_rules(directory),
+        moments=_moments(directory),
+        compare=compare,
+    )
 
 
 def _moments(directory: JobDirectory) -> Moments:

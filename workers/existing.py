@@ -18,6 +18,14 @@ from noria.workers.stores.protocol import ObjectHead, Written
 from noria.workers.verification import LandingEvidence, landed_receipt
 
 CONFLICT = "another object is at the target under this name: move it away, then run `noria retry`"
+OTHER_SIZE = (
+    "an object of another size is at the target under this name: move it away, then run "
+    "`noria retry`"
+)
+CHANGED = (
+    "this job wrote the object at the target, and its bytes are not the source's any more: if the "
+    "source is right, delete it at the target, then run `noria retry`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +44,9 @@ class Comparison:
         alone supports no higher level than `counted`. Reading errors of both ends are raised too.
         """
         context, entry = self.context, self.entry
+        ours = context.is_ours(existing, entry)
         if existing.size != entry.size:
-            raise TargetConflict(
-                "an object of another size is at the target under this name: move it away, then "
-                "run `noria retry`",
-                key=entry.key,
-            )
+            raise TargetConflict(CHANGED if ours else OTHER_SIZE, key=entry.key)
         source = context.pin_source(entry)
         digest = self._hash_source(source.etag)
         crc64nvme, chunks = digest.crc64nvme, digest.chunks()
@@ -50,10 +55,9 @@ class Comparison:
         else:
             equal = self._hash_target(existing.etag) == chunks
         if not equal:
-            raise TargetConflict(CONFLICT, key=entry.key)
+            raise TargetConflict(CHANGED if ours else CONFLICT, key=entry.key)
         if source.crc64nvme is None:
             source = replace(source, crc64nvme=digest.stated_crc64nvme)
-        ours = context.is_ours(existing, entry)
         evidence = LandingEvidence(
             source=source,
             crc64nvme=crc64nvme,

@@ -424,6 +424,19 @@ class RunConfig(_Section):
         return values
 
 
+class SyncConfig(_Section):
+    """[sync]: of the passes that follow the first; the command line overrides it."""
+
+    deletions: Literal["report", "mirror"] = "report"
+    """What becomes of objects that the source no longer has: they are listed in gone.parquet, or
+    deleted at the target as well, if this migration wrote them and nobody has changed them."""
+    deletions_max: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Most of what stands at the target that one pass may delete: 0.01 is one in a hundred."""
+    two_people: bool = False
+    """A cutover switches only after two people have approved its proof, each with a key of their
+    own."""
+
+
 class JobConfig(_Section):
     """A whole job file."""
 
@@ -435,6 +448,7 @@ class JobConfig(_Section):
     filter: FilterConfig = FilterConfig()
     plan: PlanConfig = PlanConfig()
     run: RunConfig = RunConfig()
+    sync: SyncConfig = SyncConfig()
 
     @field_validator("target")
     @classmethod
@@ -563,6 +577,16 @@ def with_settings(
     return job_config({**values, **changed}, where)
 
 
+def duration_seconds(text: str, where: str) -> float:
+    """A duration as people write it. Raises ConfigurationError."""
+    try:
+        return TypeAdapter(SecondsOrZero).validate_python(text)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{where}: this is not a duration; write a number of seconds, or 90s, 5m, 1h30m, 2d"
+        ) from error
+
+
 def job_config(
     values: Mapping[str, Any], where: str, lines: Mapping[SettingPath, int] | None = None
 ) -> JobConfig:
@@ -592,6 +616,7 @@ def _names_by_section() -> dict[str, list[str]]:
         "filter": FilterConfig,
         "plan": PlanConfig,
         "run": RunConfig,
+        "sync": SyncConfig,
     }
     names = {section: list(model.model_fields) for section, model in sections.items()}
     return {"": list(JobConfig.model_fields), **names}

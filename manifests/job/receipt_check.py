@@ -79,10 +79,41 @@ def sealed_stretches(directory: JobDirectory, manifest: Manifest) -> Iterator[Se
         stretch, known = next(stretches, None), {}
 
 
+def sealed_rows(
+    directory: JobDirectory, manifest: Manifest, columns: Sequence[str]
+) -> Iterator[tuple[int, pa.Table, pa.Table]]:
+    """Shards, their rows that have receipts, and these columns of the receipts, place by place.
+
+    In the order of the manifest, a result at a time. Raises JobDirectoryError if a seal, a result
+    or the manifest is damaged.
+    """
+    for sealed in sealed_stretches(directory, manifest):
+        for shard, kind, rows in _shards(manifest, sealed):
+            seals = _disjoint(sealed.seals.get(shard, ()))
+            for seal in sorted(seals, key=lambda seal: seal.first):
+                if kind is ShardKind.PARTS and seal.kind is LeaseKind.PARTS:
+                    continue
+                receipts = read_result(directory, seal, [*dict.fromkeys(("row", "key", *columns))])
+                _refuse_wrong_rows(seal, receipts)
+                first = seal.first if seal.kind is LeaseKind.OBJECTS else 0
+                entries = rows.slice(first, len(receipts))
+                if not entries["key"].equals(receipts["key"]):
+                    raise JobDirectoryError(
+                        f"{seal.result_name} has receipts of other objects than the manifest; "
+                        "restore it from a copy"
+                    )
+                yield shard, entries, receipts
+
+
 def check_receipts(
-    directory: JobDirectory, manifest: Manifest, sealed: SealedStretch, landed: RoutedRows
+    directory: JobDirectory,
+    manifest: Manifest,
+    sealed: SealedStretch,
+    landed: RoutedRows | None,
 ) -> StretchReceipts:
     """Compare a stretch with its receipts; those that landed go to the spool (LANDED_SCHEMA).
+
+    `landed` None: they go nowhere.
 
     A stretch that opens a file checks that file's SHA-256 first. Raises OSError if the spool does,
     and JobDirectoryError if seals overlap, if a sealed result is not the file that was sealed, if a
@@ -105,7 +136,8 @@ def check_receipts(
         spooled += map(_landed, receipts)
     rows = pa.concat_tables(spooled)
     found.landed = len(rows)
-    landed.append(rows.to_batches())
+    if landed is not None:
+        landed.append(rows.to_batches())
     return found
 
 

@@ -106,6 +106,16 @@ class Reconciliation:
         return {name: getattr(self, name) for name in DIFFERENCES if getattr(self, name)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """All that should be listed, if that is more than what landed by one manifest's receipts."""
+
+    rows: Iterable[pa.RecordBatch]
+    """LANDED_SCHEMA."""
+    ranges: KeyRanges
+    """Of the names, with about as many rows in each, at most RANGES_MAX."""
+
+
 def last_differences(directory: JobDirectory) -> dict[str, int]:
     """What the last reconcile found; empty if all was in order, or nobody can say."""
     try:
@@ -127,14 +137,17 @@ def reconcile(
     extra_allowed: bool,
     canary: str | None = None,
     canary_bytes: int = 0,
+    standing: Standing | None = None,
     scratch: Path | None = None,
 ) -> Reconciliation:
     """Compare all three; writes reconcile.json and the differences. May be repeated at any time.
 
     `listing` yields INVENTORY_SCHEMA batches of everything below the target's prefix, in any order.
     `canary` is a regular expression for whole names below it, by which probes name what they write;
-    what is larger than `canary_bytes` is none of that. `scratch` is a folder for temporary files,
-    some 250 bytes for each object, which is removed; None: one in the job directory. Raises
+    what is larger than `canary_bytes` is none of that. `standing` is the state of a migration after
+    this pass; None: what landed by the receipts of this manifest is all. `scratch` is a folder for
+    temporary files, some 250 bytes for each object, which is removed; None: one in the job
+    directory. Raises
     JobDirectoryError if the manifest is not what was frozen, if seals overlap, if a sealed result
     is not the file that was sealed, or if a seal's sums are not those of its receipts.
     """
@@ -142,13 +155,15 @@ def reconcile(
     place = (scratch or home / "ranges").absolute()
     try:
         with _emptied(home), _emptied(place):
-            ranges = _ranges(manifest)
+            ranges = _ranges(manifest) if standing is None else standing.ranges
             landed = RoutedRows(place / "landed", LANDED_SCHEMA, ranges)
             listed = RoutedRows(place / "listed", LISTED_SCHEMA, ranges)
             differences = home / DIFFERENCES_FILE
             with DifferencesFile(differences) as found, ThreadPoolExecutor(_workers()) as pool:
                 # Receipts first: a listing that is under way goes on meanwhile.
-                receipts = _check_receipts(directory, manifest, landed, pool, found)
+                spool = landed if standing is None else None
+                receipts = _check_receipts(directory, manifest, spool, pool, found)
+                _spool(() if standing is None else standing.rows, landed)
                 _route(listing, target_prefix, listed)
                 canaries = CanaryPattern(name=canary, largest_bytes=canary_bytes)
                 _check_target(landed, listed, canaries, pool, found)
@@ -200,11 +215,11 @@ def _ranges(manifest: Manifest) -> KeyRanges:
 def _check_receipts(
     directory: JobDirectory,
     manifest: Manifest,
-    landed: RoutedRows,
+    landed: RoutedRows | None,
     pool: ThreadPoolExecutor,
     found: DifferencesFile,
 ) -> int:
-    """Compare manifest and receipts, both read whole; what landed is spooled.
+    """Compare manifest and receipts, both read whole; what landed is spooled, if it is wanted.
 
     Returns the number of receipts.
     """
@@ -221,6 +236,11 @@ def _check_receipts(
             found.add(table)
     manifest.check_digest(digest.hexdigest())
     return receipts
+
+
+def _spool(rows: Iterable[pa.RecordBatch], landed: RoutedRows) -> None:
+    for batch in rows:
+        landed.append([batch])
 
 
 def _route(listing: Iterable[pa.RecordBatch], target_prefix: str, listed: RoutedRows) -> None:

@@ -20,12 +20,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.manifests.access import make_folders, open_new, settle_modes
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import (
     AnotherDriver,
     InventoryError,
@@ -60,6 +61,7 @@ def freeze(
     source_prefix: str = "",
     passed_over: Callable[[], Mapping[PassedOver, int]] = dict,
     all_of_it: bool = False,
+    compare: Callable[[Path], RowsCompared] | None = None,
     scratch: Path | None = None,
 ) -> Manifest:
     """Rows of INVENTORY_SCHEMA, in any order and batching, become the manifest `directory`.
@@ -67,6 +69,8 @@ def freeze(
     Keys lose source_prefix; rows without it are left out and counted, together with those that
     `passed_over` names once `batches` has ended: what the source of the rows left out itself. Of
     rows that share a key one is kept (sorting.py says which). The same rows give the same digest.
+    `compare` makes, of the manifest's new folder, what the rows are compared with: only what
+    comes out of that is in the manifest.
     With `suit_parts`, the part_bytes and put_bytes of the options give way to what suits the bytes.
     Memory goes by the processors, not by the rows (memory.py). `scratch` is an empty folder for
     temporary files, about three times the manifest; None: they lie beside `directory`.
@@ -100,8 +104,11 @@ def freeze(
             with disk_errors(directory):
                 if suit_parts:
                     options = _with_suitable_parts(options, spool)
-                facts = _write(spool, clashes.settle(), building / "manifest", options)
-        _add_left_out(facts["inventory"], spool.rows, left_out)
+                facts = _write(spool, clashes.settle(), building / "manifest", options, compare)
+        marked = (
+            0 if compare is None else sum(left_out[each] for each in PassedOver if each.filtered)
+        )
+        _add_left_out(facts["inventory"], spool.rows - marked, left_out)
         if all_of_it:
             _refuse_losses(facts)
         facts |= {"schema": SCHEMA_VERSION, "source_prefix": source_prefix}
@@ -109,6 +116,29 @@ def freeze(
             write_facts(building / "manifest", facts)
             _publish(building / "manifest", directory)
     return open_manifest(directory)
+
+
+class RowsCompared(Protocol):
+    """What the sorted rows of a listing are compared with; a context manager."""
+
+    schema: pa.Schema
+    """Of the rows that come out."""
+
+    def of(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """The rows that the manifest has of the next ones, which are sorted, each key once."""
+        ...
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        """Rows beyond the last that came."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What manifest.json says of it, once all rows are out."""
+        ...
+
+    def __enter__(self) -> RowsCompared: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +197,8 @@ def _refuse_nothing(left_out: Counter[PassedOver]) -> None:
     if not left_out.total():
         return
     raise InventoryError(
-        f"none of {left_out.total():,} entries would be moved: "
-        f"{left_out[PassedOver.OUTSIDE_PREFIX]:,} lie outside the source's prefix, "
+        f"none of {count_text(left_out.total(), 'entry')} would be moved: "
+        f"{left_out[PassedOver.OUTSIDE_PREFIX]:,} outside the source's prefix, "
         f"{left_out[PassedOver.OTHER_CONTAINER]:,} in another container; correct the source, or, "
         'if a key list has names below the prefix, set inventory.names = "relative"'
     )
@@ -181,8 +211,8 @@ def _refuse_losses(facts: Mapping[str, Any]) -> None:
     if lost.total():
         named = ", ".join(f"{cause}: {count:,}" for cause, count in sorted((+lost).items()))
         raise InventoryError(
-            f"{lost.total():,} entries would not be moved ({named}): mend that at the source, or "
-            'plan without representable = "all"'
+            f"{count_text(lost.total(), 'entry')} would not be moved ({named}): mend that at the "
+            'source, or plan without representable = "all"'
         )
 
 
@@ -220,7 +250,11 @@ def _add_left_out(inventory: dict[str, Any], rows: int, left_out: Mapping[Passed
 
 
 def _write(
-    spool: RangeSpool, verdicts: Verdicts, folder: Path, options: PlanOptions
+    spool: RangeSpool,
+    verdicts: Verdicts,
+    folder: Path,
+    options: PlanOptions,
+    compare: Callable[[Path], RowsCompared] | None,
 ) -> dict[str, Any]:
     """Sort, collapse, cut, write. Returns facts for manifest.json."""
     threads = 1 if spool.is_one_range else plan_threads()
@@ -228,8 +262,10 @@ def _write(
     dropped = Dropped()
     sort = partial(_sorted_range, verdicts=verdicts)
     last_key = ""
+    folder.mkdir()
     with (
-        ManifestWriter(folder, options, caps) as writer,
+        contextlib.nullcontext(_AllRows()) if compare is None else compare(folder) as compared,
+        ManifestWriter(folder, options, caps, compared.schema) as writer,
         contextlib.closing(side_by_side(sort, spool.ranges(), threads=threads)) as ranges,
     ):
         for place, (batch, dropped_here) in enumerate(ranges):
@@ -237,15 +273,36 @@ def _write(
             if place and keys[0].as_py() <= last_key:
                 raise out_of_order()
             last_key = keys[-1].as_py()
-            writer.append(batch)
+            _append(writer, compared.of(batch))
             dropped.add(dropped_here)
-        facts = writer.finish()
+        _append(writer, compared.rest())
+        facts = {**writer.finish(), **compared.facts()}
     inventory = {
         "duplicates": dropped.duplicates,
         "superseded": dropped.superseded,
         "not_current": dict(dropped.not_current),
     }
     return {**facts, "plan": options.as_json(), "inventory": inventory}
+
+
+def _append(writer: ManifestWriter, batches: Iterable[pa.RecordBatch]) -> None:
+    for batch in filter(len, batches):
+        writer.append(batch)
+
+
+class _AllRows:
+    """Nothing to compare with: a first pass has every row."""
+
+    schema = MANIFEST_SCHEMA
+
+    def of(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        yield batch
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        return iter(())
+
+    def facts(self) -> dict[str, Any]:
+        return {}
 
 
 def _sorted_range(rows: RangeRows, *, verdicts: Verdicts) -> tuple[pa.RecordBatch, Dropped]:

@@ -39,7 +39,7 @@ REPETITIVE = [
 
 
 class ManifestWriter:
-    """Writes part files and shards.parquet into a new folder; a context manager.
+    """Writes part files and shards.parquet into an empty folder; a context manager.
 
     Methods raise OSError.
     """
@@ -51,7 +51,6 @@ class ManifestWriter:
         caps: ShardCaps,
         schema: pa.Schema = MANIFEST_SCHEMA,
     ) -> None:
-        folder.mkdir()
         self._schema = schema
         self._folder = folder
         self._options = options
@@ -100,7 +99,7 @@ class ManifestWriter:
             "shards": {
                 "count": len(kinds),
                 "parts": kinds.count(ShardKind.PARTS),
-                "file": _settle_file(path),
+                "file": settle_file(path),
             },
         }
 
@@ -166,7 +165,7 @@ class ManifestWriter:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-            self._files[-1] |= _settle_file(self._folder / self._files[-1]["name"])
+            self._files[-1] |= settle_file(self._folder / self._files[-1]["name"])
 
 
 class ManifestCounts:
@@ -245,7 +244,7 @@ def _bit_length(size: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(size, 0), 0, bits)
 
 
-def _settle_file(path: Path) -> dict[str, Any]:
+def settle_file(path: Path) -> dict[str, Any]:
     """Flush a file to disk and name it with its size and SHA-256."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())

@@ -15,9 +15,13 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import InventoryError
 from noria.manifests.model import PassedOver
 from noria.manifests.plan.globs import PathRules
+
+FILTERED = "filtered"
+"""As `not_current` of a row: its object is there, and a filter leaves it out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +108,11 @@ class Filters:
 class FilteredRows:
     """Rows of an inventory without those that do not pass, which are counted."""
 
-    def __init__(self, filters: Filters, source_prefix: str) -> None:
+    def __init__(self, filters: Filters, source_prefix: str, *, marked: bool = False) -> None:
+        """`marked`: those that do not pass come as well, with FILTERED as their `not_current`."""
         self._filters = filters
         self._prefix = source_prefix
+        self._marked = marked
         self.left_out: Counter[PassedOver] = Counter()
         """Each entry once, by the first filter that it does not pass."""
 
@@ -125,9 +131,12 @@ class FilteredRows:
                 if rows.column(column).null_count < len(rows):
                     del unstated[cause]
             looked_at += len(rows)
-            passed = self._passed(rows)
+            passes, rows = self._passes(rows)
+            passed = rows.filter(passes)
             kept += len(passed)
             yield passed
+            if self._marked and len(passed) < len(rows):
+                yield _marked(rows.filter(pc.invert(passes)))
             if len(rows) < len(batch):
                 yield batch.filter(pc.invert(inside))
         if looked_at and unstated:
@@ -135,14 +144,15 @@ class FilteredRows:
                 f"no entry of the inventory states its {', '.join(sorted(unstated.values()))}, "
                 "which a filter compares; take another inventory, or leave the filter out"
             )
-        if looked_at and not kept:
+        if looked_at and not kept and not self._marked:
             found = ", ".join(f"{cause}: {count:,}" for cause, count in self.left_out.items())
             raise InventoryError(
-                f"none of {looked_at:,} entries would be moved: the filters leave out all "
-                f"({found}); correct them. Names are compared below the source's prefix"
+                f"none of {count_text(looked_at, 'entry')} would be moved: the filters leave out "
+                f"all ({found}); correct them. Names are compared below the source's prefix"
             )
 
-    def _passed(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+    def _passes(self, rows: pa.RecordBatch) -> tuple[pa.Array, pa.RecordBatch]:
+        """Which of these rows pass, and the rows."""
         if self._filters.looks_beyond_names:
             # An older version that passes must not stand for a current one that does not.
             past = rows.column("not_current").is_valid()
@@ -158,7 +168,13 @@ class FilteredRows:
             if after < before:
                 self.left_out[cause] += before - after
             before = after
-        return rows.filter(passed)
+        return passed, rows
+
+
+def _marked(rows: pa.RecordBatch) -> pa.RecordBatch:
+    place = rows.schema.get_field_index("not_current")
+    marks = pa.repeat(pa.scalar(FILTERED, pa.string()), len(rows))
+    return rows.set_column(place, rows.schema.field(place), marks)
 
 
 def words_regex(words: Iterable[str]) -> str | None:

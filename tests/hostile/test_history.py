@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.engine.convergence import Amount, PassSummary, migration_figures, until
-from noria.engine.pass_records import pass_facts, passes_of
+from noria.engine.convergence import migration_figures, until
+from noria.engine.past_passes import passes_of
 from noria.engine.terminal.history_report import (
     history_lines,
     history_summary,
@@ -23,29 +23,33 @@ from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job import history
 from noria.manifests.job.cutover_states import standing
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.history import RecordKind
+from noria.manifests.job.history import Fact, RecordKind
 from tests.support.fuzzing import ODD_DOCUMENTS, ODD_VALUES, changed, damaged, examples
 
 NAMES = ("history/000001.json", "history/000002.json", "history/000003.json")
 
 
-def a_pass(number: int) -> PassSummary:
-    return PassSummary(
-        number=number,
-        started_seconds=1000.0 * number,
-        ended_seconds=1000.0 * number + 60,
-        listing_seconds=10.0,
-        moving_seconds=20.0,
-        reconciling_seconds=10.0,
-        new=Amount(objects=10, bytes=10_000),
-    )
+def facts_of(number: int) -> dict[str, Fact]:
+    return {
+        "pass": number,
+        "started": 1000.0 * number,
+        "ended": 1000.0 * number + 60,
+        "listing_seconds": 10.0,
+        "moving_seconds": 20.0,
+        "reconciling_seconds": 10.0,
+        "bytes_moved": 10_000,
+        "failed": 0,
+        "oldest_unmoved": None,
+        "new_objects": 10,
+        "new_bytes": 10_000,
+    }
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> JobDirectory:
     made = JobDirectory.create(tmp_path_factory.mktemp("history") / "job", {"id": "j"})
     for number in (1, 2, 3):
-        history.append(made, RecordKind.PASS_ENDED, pass_facts(a_pass(number)), by="ann@mover-1")
+        history.append(made, RecordKind.PASS_ENDED, facts_of(number), by="ann@mover-1")
     return made
 
 

@@ -16,7 +16,6 @@ from noria.engine.convergence import (
     SyncAction,
     SyncStep,
 )
-from noria.engine.pass_records import pass_facts
 from noria.engine.terminal.history_report import (
     WHAT,
     forecast_text,
@@ -127,9 +126,18 @@ def test_a_history_is_a_document_too() -> None:
 
 
 def test_a_pass_that_ended_says_in_short_what_it_did() -> None:
-    assert what_text(RecordKind.PASS_ENDED, dict(sorted(pass_facts(a_pass(2)).items()))) == (
-        "pass 2 ended: new objects 1,204, changed objects 310, gone objects 5, bytes moved 0 B, "
-        "failed 0"
+    facts: dict[str, Fact] = {
+        "bytes_moved": 1500,
+        "changed_objects": 310,
+        "failed": 0,
+        "manifest": "ab" * 32,
+        "moving_seconds": 3.5,
+        "new_objects": 1_204,
+        "pass": 2,
+        "started": 1_700_000_000.0,
+    }
+    assert what_text(RecordKind.PASS_ENDED, facts) == (
+        "pass 2 ended: new objects 1,204, changed objects 310, bytes moved 1.50 kB, failed 0"
     )
 
 

@@ -1,0 +1,91 @@
+"""The directory of a migration: a first job, and the passes that followed it.
+
+    job.json, manifest/, ...     the first pass, which is a job like any other
+    passes/000002/               each later pass: a job directory of its own
+    state/000001/                what stood at the target after a pass (state.py); derived
+
+A directory of an edition that knew no passes is the first pass of a migration that has no others
+yet.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+from pathlib import Path
+
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.passes.fold import fold
+from noria.manifests.passes.state import State, drop_state, open_state
+
+PASSES = "passes"
+STATES = "state"
+_NUMBER = re.compile(r"[0-9]{6,}")
+
+
+class Migration:
+    """Where the passes and states of a migration are; `root` is the first job's directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def last(self) -> int:
+        """The number of the latest pass, from 1 on; it may be planned in part only."""
+        folder = self.root / PASSES
+        names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+        numbers = [
+            int(name)
+            for name in names
+            if _NUMBER.fullmatch(name) and JobDirectory.exists(folder / name)
+        ]
+        return max(numbers, default=1)
+
+    def place(self, number: int) -> Path:
+        """The job directory of a pass, which need not be there yet."""
+        return self.root if number == 1 else self.root / PASSES / f"{number:06d}"
+
+    @property
+    def current(self) -> Path:
+        """The job directory of the latest pass."""
+        return self.place(self.last)
+
+    def state_place(self, number: int) -> Path:
+        return self.root / STATES / f"{number:06d}"
+
+    def state(self, number: int) -> State:
+        """What stood after a pass that has ended; made now, from the seals, if it is not there.
+
+        Raises JobDirectoryError as fold() does.
+        """
+        known = number
+        while known and (found := open_state(self.state_place(known))) is None:
+            known -= 1
+        state = found if known else None
+        for each in range(known + 1, number + 1):
+            state = self.fold(each, state)
+        assert state is not None, "a pass has a number from 1 on"
+        return state
+
+    def forget(self, number: int) -> None:
+        """Drop the state after a pass: its seals may have become others.
+
+        Raises JobDirectoryError if it cannot be removed.
+        """
+        drop_state(self.state_place(number))
+
+    def fold(self, number: int, before: State | None) -> State:
+        """Make the state after a pass from the one before it."""
+        directory = JobDirectory.open(self.place(number))
+        return fold(directory, number, before, self.state_place(number))
+
+
+def migration_of(directory: Path) -> tuple[Migration, int]:
+    """The migration that a job directory belongs to, and the number of its pass there."""
+    place = Path(os.path.abspath(directory))
+    for each in (place, place.resolve()):  # passes/ may be a link itself, or be reached by one
+        root = each.parent.parent
+        is_named = each.parent.name == PASSES and _NUMBER.fullmatch(each.name)
+        if is_named and JobDirectory.exists(root):
+            return Migration(root), int(each.name)
+    return Migration(place), 1
