@@ -1,4 +1,4 @@
-"""`noria cutover`, `noria rollback`: the end of a migration, and its way back."""
+"""`noria cutover`, `noria rollback`, `noria history`: a migration's end, way back, and life."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noria.engine.cli import Directory, RunOptions, verify_passes, with_options
+from noria.engine.cli import Directory, Json, RunOptions, verify_passes, with_options
 from noria.engine.sync_command import Deletions, Yes, one_pass, pass_summary, running
 from noria.engine.terminal.console import (
     ending_on_signals,
@@ -29,6 +29,7 @@ def add_commands(app: typer.Typer) -> None:
     """Give `app` the commands below, after its own."""
     app.command()(with_options(cutover))
     app.command()(with_options(rollback))
+    app.command()(history)
 
 
 def cutover(
@@ -142,6 +143,23 @@ def rollback(
             summary["back"] = pass_summary(directory, found.back)
         print_summary(summary, cutover_report.print_rollback, options.as_json)
         raise typer.Exit(found.exit_code)
+
+
+def history(directory: Directory, as_json: Json = False) -> None:
+    """Tell the life of a migration: passes, freezes, proofs, approvals, switches, ways back.
+
+    Each record names the digest of the one before: one that was changed is noticed. Write down the
+    last digest, and nobody can change anything before it unseen.
+    """
+    with exit_codes(as_json, resumes=False):
+        from noria.engine.terminal import history_report
+        from noria.manifests.job.directory import JobDirectory
+        from noria.manifests.job.history import read
+
+        records = read(JobDirectory.open(directory))
+        summary = history_report.history_summary(records, directory)
+        print_summary(summary, history_report.print_history, as_json)
+        raise typer.Exit(0)
 
 
 def exchange_roles(environment: MutableMapping[str, str] = os.environ) -> None:
