@@ -5,6 +5,7 @@ Each function takes a job directory, may be repeated, returns a frozen report, a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -65,6 +66,7 @@ from noria.manifests.errors import (
     ConfigurationError,
     JobDirectoryError,
     NoriaError,
+    StopAsked,
 )
 from noria.manifests.job.directory import DriverHold, JobDirectory
 from noria.manifests.job.fence import Fence
@@ -263,12 +265,16 @@ def run(
                 fence=fence,
                 show=show,
             )
-            report = _close(ready, totals, ending, started, run_config, show, show_keys)
+            finished = latest if latest is not None and latest.phase is Phase.FINISHED else None
+            if ending.status is not None:
+                finished = None
+            with _end_noted(directory, finished):
+                report = _close(ready, totals, ending, started, run_config, show, show_keys)
             report = replace(report, retried=sealed.reopened)
-            if latest is None or latest.phase is not Phase.FINISHED or ending.status is not None:
+            if finished is None:
                 return report
-            _keep_end(directory, latest)
-            return replace(report, finished_before=latest.updated_seconds)
+            _keep_end(directory, finished)
+            return replace(report, finished_before=finished.updated_seconds)
 
 
 def verify(
@@ -585,6 +591,30 @@ def _close(
         damaged=final.damaged,
         canaries_left=max(canaries, ready.removal.finish()),
     )
+
+
+@contextlib.contextmanager
+def _end_noted(directory: JobDirectory, finished: JobStatus | None) -> Iterator[None]:
+    """A run that ends without a report, as while it reconciles, says so in its status.
+
+    `finished` is the status of a job that had finished before, and of which nothing was left to do:
+    it stays so.
+    """
+    try:
+        yield
+    except BaseException as error:
+        last = finished or load_status(directory)
+        if last is not None and last.phase.has_driver:
+            why = error.message if isinstance(error, NoriaError) else "an unexpected error: see log"
+            if isinstance(error, StopAsked | KeyboardInterrupt):
+                why = "stopped on request"
+            if last.phase is Phase.RECONCILING:
+                why = f"{why} (while it was reconciled)"
+            last = _in_phase(last, Phase.STOPPED, stopped=why)
+        if last is not None:
+            with contextlib.suppress(JobDirectoryError):  # the error is what is to be heard of
+                save_status(directory, last)
+        raise
 
 
 def _tell_listed(
