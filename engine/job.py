@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -71,12 +72,14 @@ from noria.manifests.errors import (
 from noria.manifests.job.directory import DriverHold, JobDirectory
 from noria.manifests.job.fence import Fence
 from noria.manifests.job.reconcile import Reconciliation, last_differences, reconcile
+from noria.manifests.job.results import SUPERSEDED
 from noria.manifests.job.seals import compact_seals, read_seals
 from noria.manifests.job.worker_journals import remove_unneeded_journals
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
 from noria.manifests.passes.fold import standing
 from noria.manifests.passes.migration import migration_of
+from noria.manifests.passes.superseded import write_superseded
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME
@@ -190,6 +193,21 @@ class VerifyReport:
             return 3
         return 0 if self.damaged == 0 and self.unsettled == 0 else 1
 
+    def __add__(self, other: VerifyReport) -> VerifyReport:
+        """Of two passes of one migration."""
+        return replace(
+            self,
+            complete=self.complete and other.complete,
+            reread=self.reread + other.reread,
+            bytes=self.bytes + other.bytes,
+            damaged=self.damaged + other.damaged,
+            unsettled=self.unsettled + other.unsettled,
+            seconds=self.seconds + other.seconds,
+            failures=self.failures + other.failures,
+            causes=Counter(self.causes) + Counter(other.causes),
+            stopped=self.stopped or other.stopped,
+        )
+
 
 def plan(
     config: JobConfig,
@@ -223,7 +241,7 @@ def run(
     AnotherDriver, ConfigurationError, JobDirectoryError.
     """
     refuse_killed_plan(root)
-    directory = JobDirectory.open(root)
+    directory = _open_latest(root)
     with cluster or open_cluster(address, ray=ray) as cluster, directory.hold() as hold:
         fence = Fence(directory, hold.epoch)
         _await_earlier_workers(fence)
@@ -292,9 +310,13 @@ def verify(
     Workers as in run().
     """
     prepared = open_trusted(root)
+    migration, number = migration_of(root)
     with prepared.directory.hold() as hold:
         started = time.monotonic()
         area = f"verified/{hold.epoch:010d}"
+        if number < migration.last:
+            latest_state = migration.state(migration.last)
+            write_superseded(prepared.directory, number, latest_state, f"{area}/{SUPERSEDED}")
         before = load_status(prepared.directory) or _moved_status(prepared)
         totals = _totals(prepared, before)
         ending = _drive(
@@ -338,6 +360,7 @@ def reconcile_job(root: Path, say: Say = lambda line: None) -> Reconciliation:
 
     The manifest is read whole, and checked against its digests.
     """
+    refuse_earlier_pass(root)
     ready = open_trusted(root)
     with ready.directory.hold(), _target_listing(ready, ready.config.run) as listing:
         told = telling(listing, as_line(say, "target"), every_seconds=LINE_SECONDS)
@@ -351,6 +374,21 @@ def refuse_killed_plan(root: Path) -> None:
             f"the plan in {root} was cut short before there was a job; what its probe had left at "
             "the target was looked for and removed: plan again"
         )
+
+
+def refuse_earlier_pass(root: Path) -> None:
+    """Raise ConfigurationError if another pass has followed: what stands now is not of this one."""
+    migration, number = migration_of(root)
+    if number < migration.last:
+        raise ConfigurationError(
+            f"{root} is pass {number} of its migration, which has gone on since: name the latest, "
+            f"{migration.current}"
+        )
+
+
+def _open_latest(root: Path) -> JobDirectory:
+    refuse_earlier_pass(root)
+    return JobDirectory.open(root)
 
 
 def clean(root: Path, *, unclaimed: bool = False) -> Cleaning:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,7 +21,8 @@ from noria.engine.terminal.console import (
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
     from noria.engine.job import RunReport
-    from noria.engine.passes import Deletions
+    from noria.engine.passes import PassReport, PassWishes
+    from noria.engine.planning import Prepared
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -39,6 +39,13 @@ def sync(
         typer.Option(
             help="What is gone at the source: listed, or deleted at the target too, if this "
             "migration wrote it and nobody changed it. Default: as the job file says, or report.",
+        ),
+    ] = None,
+    inventory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help='A newer inventory of the source, or "listing". Needed if the first pass had one.',
         ),
     ] = None,
     yes: Annotated[
@@ -61,48 +68,49 @@ def sync(
       noria sync move-1 --deletions mirror
     """
     with exit_codes(options.as_json):
-        from noria.engine.passes import Deletions
+        from noria.engine.passes import PassWishes
 
         mirror = None if deletions is None else deletions == "mirror"
-        number, ended = _one_pass(directory, Deletions(mirror=mirror, any_number=yes), options)
-        _print(directory, number, ended, options.as_json)
-        raise typer.Exit(ended.exit_code)
+        wishes = PassWishes(mirror=mirror, any_number=yes, inventory=inventory)
+        ended = one_pass(directory, wishes, options)
+        _print(directory, ended, options.as_json)
+        raise typer.Exit(ended.run.exit_code)
 
 
-def _one_pass(directory: Path, deletions: Deletions, options: RunOptions) -> tuple[int, RunReport]:
+def one_pass(directory: Path, wishes: PassWishes, options: RunOptions) -> PassReport:
+    """Run the next pass of a migration with these options, and show how far it is."""
     from noria.engine.cluster.opening import open_cluster
-    from noria.manifests.passes.migration import migration_of
 
     with (
         ending_on_signals(),
         open_cluster(options.address, ray=options.ray) as cluster,
         kept_log(options.log_file),
-        ExitStack() as stack,
     ):
         cluster.prestart()
         from noria.engine import job
-        from noria.engine.passes import next_pass
+        from noria.engine.passes import run_pass
+
+        def run(ready: Prepared) -> RunReport:
+            place = ready.directory.root
+            with shown(place, options.metrics_address, options.shows) as show:
+                return job.run(
+                    place,
+                    cluster=cluster,
+                    overrides=options.overrides,
+                    show=show,
+                    show_keys=options.show_keys,
+                    planned=ready,
+                )
 
         job.refuse_killed_plan(directory)
-        ready = stack.enter_context(next_pass(directory, deletions, say_unless(options.silent)))
-        place = ready.directory.root
-        with shown(place, options.metrics_address, options.shows) as show:
-            ended = job.run(
-                place,
-                cluster=cluster,
-                overrides=options.overrides,
-                show=show,
-                show_keys=options.show_keys,
-                planned=ready,
-            )
-    return migration_of(place)[1], ended
+        return run_pass(directory, wishes, run, say_unless(options.silent))
 
 
-def _print(directory: Path, number: int, ended: RunReport, as_json: bool) -> None:
-    from noria.engine.passes import current_pass, delta_of
+def _print(directory: Path, ended: PassReport, as_json: bool) -> None:
     from noria.engine.terminal import pass_report, report
 
-    found = delta_of(current_pass(directory))
-    summary: dict[str, Any] = report.run_summary(ended, directory)
-    summary |= {"pass": number, "delta": None if found is None else asdict(found)}
-    print_summary(summary, pass_report.print_pass, as_json)
+    summary: dict[str, Any] = report.run_summary(ended.run, directory)
+    delta = None if ended.delta is None else asdict(ended.delta)
+    print_summary(
+        {**summary, "pass": ended.number, "delta": delta}, pass_report.print_pass, as_json
+    )

@@ -10,13 +10,13 @@ yet.
 
 from __future__ import annotations
 
+import os.path
 import re
-import shutil
 from pathlib import Path
 
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.passes.fold import fold
-from noria.manifests.passes.state import State, open_state
+from noria.manifests.passes.state import State, drop_state, open_state
 
 PASSES = "passes"
 STATES = "state"
@@ -68,8 +68,11 @@ class Migration:
         return state
 
     def forget(self, number: int) -> None:
-        """Drop the state after a pass: its seals may have become others."""
-        shutil.rmtree(self.state_place(number), ignore_errors=True)
+        """Drop the state after a pass: its seals may have become others.
+
+        Raises JobDirectoryError if it cannot be removed.
+        """
+        drop_state(self.state_place(number))
 
     def fold(self, number: int, before: State | None) -> State:
         """Make the state after a pass from the one before it."""
@@ -79,7 +82,10 @@ class Migration:
 
 def migration_of(directory: Path) -> tuple[Migration, int]:
     """The migration that a job directory belongs to, and the number of its pass there."""
-    place = directory.absolute()
-    if place.parent.name == PASSES and _NUMBER.fullmatch(place.name):
-        return Migration(place.parent.parent), int(place.name)
+    place = Path(os.path.abspath(directory))
+    for each in (place, place.resolve()):  # passes/ may be a link itself, or be reached by one
+        root = each.parent.parent
+        is_named = each.parent.name == PASSES and _NUMBER.fullmatch(each.name)
+        if is_named and JobDirectory.exists(root):
+            return Migration(root), int(each.name)
     return Migration(place), 1
