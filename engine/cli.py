@@ -91,7 +91,8 @@ Bandwidth = Annotated[
     str | None,
     typer.Option(
         metavar="RATE",
-        help="Most bytes a second of all workers, such as 200MB/s or 2Gbit/s. Default: any.",
+        help="Most bytes a second of all workers, such as 200MB/s or 2Gbit/s, in this run alone. "
+        "Default: as the job file says, else any.",
     ),
 ]
 Json = Annotated[

@@ -252,6 +252,7 @@ def run(
         latest = load_status(directory)
         if latest is None or latest.phase is not Phase.FINISHED:
             cluster.prestart()
+            _note_lifted_limit(latest, run_config)
         totals = _totals(ready, latest)
         retrial = retrial_of(ready, asked_again, hold.first_attempt - 1)
         compact_seals(directory)
@@ -728,6 +729,16 @@ def _run_config(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunCo
             f"plan.part_bytes ({part_bytes}): raise it, or plan with smaller parts"
         )
     return run_config
+
+
+def _note_lifted_limit(latest: JobStatus | None, run_config: RunConfig) -> None:
+    """Say that a limit of the run before is not one of this run: it belongs to a run."""
+    if latest is not None and latest.bandwidth and not run_config.bandwidth:
+        log.warning(
+            "no limit of bandwidth in this run, where the last one had %s bytes a second: "
+            "--bandwidth sets one for a run, bandwidth in [run] of a job file for all",
+            f"{latest.bandwidth:,.0f}",
+        )
 
 
 def _totals(prepared: Prepared, latest: JobStatus | None) -> Totals:

@@ -110,6 +110,25 @@ def test_what_ends_a_run_without_a_report_is_raised(tmp_path: Path) -> None:
         running.result()
 
 
+def test_a_limit_that_the_run_before_had_alone_is_said(
+    job: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def show(status: noria.JobStatus) -> None:
+        if status.phase is noria.Phase.MOVING:
+            raise noria.StopAsked
+
+    limited = {"bandwidth": "20MB/s"}
+    for _ in range(2):
+        noria.run(job, cluster=ScriptedCluster(starts=False), overrides=limited, show=show)
+    assert "no limit of bandwidth" not in caplog.text
+    noria.run(job, cluster=ScriptedCluster())
+    assert "no limit of bandwidth in this run, where the last one had 20,000,000" in caplog.text
+    caplog.clear()
+    noria.run(job, cluster=ScriptedCluster(), overrides=limited)
+    noria.run(job, cluster=ScriptedCluster())
+    assert "no limit of bandwidth" not in caplog.text, "nothing was left to do"
+
+
 @pytest.mark.parametrize(
     ("end", "why"),
     [
