@@ -83,7 +83,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX, file:///PATH; or an https URL."
+FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX, a path; or an https URL."
 Endpoint = Annotated[
     str | None, typer.Option(metavar="URL", help="Where the service answers: https://HOST[:PORT].")
 ]
