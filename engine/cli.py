@@ -83,7 +83,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX, file:///PATH; or an https URL."
+FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX, a path; or an https URL."
 Endpoint = Annotated[
     str | None, typer.Option(metavar="URL", help="Where the service answers: https://HOST[:PORT].")
 ]
@@ -91,7 +91,8 @@ Bandwidth = Annotated[
     str | None,
     typer.Option(
         metavar="RATE",
-        help="Most bytes a second of all workers, such as 200MB/s or 2Gbit/s. Default: any.",
+        help="Most bytes a second of all workers, such as 200MB/s or 2Gbit/s, in this run alone. "
+        "Default: as the job file says, else any.",
     ),
 ]
 Json = Annotated[
