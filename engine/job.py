@@ -260,18 +260,7 @@ def run(
         forget_damage(directory, retrial)
         if latest is None and sealed.spans:
             totals.note_uncounted()
-        if sealed.reopened:
-            log.warning(
-                "tried again: %s (failed in an earlier run%s)",
-                count_text(sealed.reopened, "object"),
-                ", or asked for" if asked_again else "",
-            )
-        if asked_again and asked_again.keys and sealed.reopened < len(retrial.keys or ()):
-            log.warning(
-                "%s of %s: of no entry that this job moves and has an end for",
-                count_text(len(retrial.keys or ()) - sealed.reopened, "name"),
-                asked_again.keys,
-            )
+        _say_what_is_tried_again(sealed, asked_again, len(retrial.keys or ()))
         with removed_at_the_end(ready):
             ending = _drive(
                 ready,
@@ -294,6 +283,22 @@ def run(
                 return report
             _keep_end(directory, finished)
             return replace(report, finished_before=finished.updated_seconds)
+
+
+def _say_what_is_tried_again(sealed: Sealed, asked_again: AskedAgain | None, names: int) -> None:
+    """`names` is how many were asked for by name."""
+    if sealed.reopened:
+        log.warning(
+            "tried again: %s (failed in an earlier run%s)",
+            count_text(sealed.reopened, "object"),
+            ", or asked for" if asked_again else "",
+        )
+    if asked_again and asked_again.keys and sealed.reopened < names:
+        log.warning(
+            "%s of %s: of no entry that this job moves and has an end for",
+            count_text(names - sealed.reopened, "name"),
+            asked_again.keys,
+        )
 
 
 def verify(
