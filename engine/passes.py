@@ -21,6 +21,7 @@ from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import read
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.passes.migration import Migration, migration_of
+from noria.manifests.passes.renames import write_renames
 
 Say = Callable[[str], None]
 
@@ -65,6 +66,8 @@ class PassReport:
     run: RunReport
     delta: DeltaCounts | None
     """What it found; None for the first."""
+    renamed: int | None = None
+    """Of what is new, objects that are gone under another name. None: that was not looked for."""
 
 
 def current_pass(directory: Path) -> Path:
@@ -122,10 +125,12 @@ def run_pass(
         say(f"pass {number} was begun: it is brought to its end first")
     note_planned(migration, number)
     with _prepared(migration, number, wishes, say) as ready:
+        found = DeltaCounts.of(ready.manifest)
+        renamed = None if found is None else write_renames(ready.directory, ready.manifest)
         ended = run(ready)
     if ended.complete:
         note_ended(migration, number)
-    return PassReport(number=number, run=ended, delta=DeltaCounts.of(ready.manifest))
+    return PassReport(number=number, run=ended, delta=found, renamed=renamed)
 
 
 @contextmanager
