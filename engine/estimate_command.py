@@ -17,6 +17,7 @@ from noria.engine.terminal.console import (
     print_summary,
     say_unless,
 )
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import ConfigurationError
 
 # Commands import what they need when they run: all of it takes half a second.
@@ -171,8 +172,9 @@ def _draw(found: Estimate, path: Path) -> None:
 
     counts = found.counts
     title = (
-        f"{size_text(counts.bytes)} in {counts.objects:,} objects: "
-        f"{duration_text(found.days * 86_400)} with {found.means.workers:,} workers"
+        f"{size_text(counts.bytes)} in {count_text(counts.objects, 'object')}: "
+        f"{duration_text(found.days * 86_400)} with "
+        f"{count_text(found.means.workers, 'worker')}"
     )
     try:
         path.write_text(draw(found, title), encoding="utf-8")

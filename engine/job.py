@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -60,6 +61,7 @@ from noria.engine.status import (
 )
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerEnd, WorkerSettings, WorkerSpec
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import (
     ConfigurationError,
     JobDirectoryError,
@@ -68,12 +70,14 @@ from noria.manifests.errors import (
 from noria.manifests.job.directory import DriverHold, JobDirectory
 from noria.manifests.job.fence import Fence
 from noria.manifests.job.reconcile import Reconciliation, last_differences, reconcile
+from noria.manifests.job.results import SUPERSEDED
 from noria.manifests.job.seals import compact_seals, read_seals
 from noria.manifests.job.worker_journals import remove_unneeded_journals
 from noria.manifests.manifest.reader import Manifest, open_manifest
-from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
+from noria.manifests.model import ConflictPolicy, Level, Outcome, ShardKind, ShardPlan
 from noria.manifests.passes.fold import standing
 from noria.manifests.passes.migration import migration_of
+from noria.manifests.passes.superseded import write_superseded
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME
@@ -187,6 +191,21 @@ class VerifyReport:
             return 3
         return 0 if self.damaged == 0 and self.unsettled == 0 else 1
 
+    def __add__(self, other: VerifyReport) -> VerifyReport:
+        """Of two passes of one migration."""
+        return replace(
+            self,
+            complete=self.complete and other.complete,
+            reread=self.reread + other.reread,
+            bytes=self.bytes + other.bytes,
+            damaged=self.damaged + other.damaged,
+            unsettled=self.unsettled + other.unsettled,
+            seconds=self.seconds + other.seconds,
+            failures=self.failures + other.failures,
+            causes=Counter(self.causes) + Counter(other.causes),
+            stopped=self.stopped or other.stopped,
+        )
+
 
 def plan(
     config: JobConfig,
@@ -220,7 +239,7 @@ def run(
     AnotherDriver, ConfigurationError, JobDirectoryError.
     """
     refuse_killed_plan(root)
-    directory = JobDirectory.open(root)
+    directory = _open_latest(root)
     with cluster or open_cluster(address, ray=ray) as cluster, directory.hold() as hold:
         fence = Fence(directory, hold.epoch)
         _await_earlier_workers(fence)
@@ -240,14 +259,14 @@ def run(
             totals.note_uncounted()
         if sealed.reopened:
             log.warning(
-                "%d that failed in an earlier run%s are tried again",
-                sealed.reopened,
-                " or were asked for" if asked_again else "",
+                "tried again: %s (failed in an earlier run%s)",
+                count_text(sealed.reopened, "object"),
+                ", or asked for" if asked_again else "",
             )
         if asked_again and asked_again.keys and sealed.reopened < len(retrial.keys or ()):
             log.warning(
-                "%d names of %s are of no entry that this job moves and has an end for",
-                len(retrial.keys or ()) - sealed.reopened,
+                "%s of %s: of no entry that this job moves and has an end for",
+                count_text(len(retrial.keys or ()) - sealed.reopened, "name"),
                 asked_again.keys,
             )
         with removed_at_the_end(ready):
@@ -285,9 +304,13 @@ def verify(
     Workers as in run().
     """
     prepared = open_trusted(root)
+    migration, number = migration_of(root)
     with prepared.directory.hold() as hold:
         started = time.monotonic()
         area = f"verified/{hold.epoch:010d}"
+        if number < migration.last:
+            latest_state = migration.state(migration.last)
+            write_superseded(prepared.directory, number, latest_state, f"{area}/{SUPERSEDED}")
         before = load_status(prepared.directory) or _moved_status(prepared)
         totals = _totals(prepared, before)
         ending = _drive(
@@ -331,6 +354,7 @@ def reconcile_job(root: Path, say: Say = lambda line: None) -> Reconciliation:
 
     The manifest is read whole, and checked against its digests.
     """
+    refuse_earlier_pass(root)
     ready = open_trusted(root)
     with ready.directory.hold(), _target_listing(ready, ready.config.run) as listing:
         told = telling(listing, as_line(say, "target"), every_seconds=LINE_SECONDS)
@@ -344,6 +368,21 @@ def refuse_killed_plan(root: Path) -> None:
             f"the plan in {root} was cut short before there was a job; what its probe had left at "
             "the target was looked for and removed: plan again"
         )
+
+
+def refuse_earlier_pass(root: Path) -> None:
+    """Raise ConfigurationError if another pass has followed: what stands now is not of this one."""
+    migration, number = migration_of(root)
+    if number < migration.last:
+        raise ConfigurationError(
+            f"{root} is pass {number} of its migration, which has gone on since: name the latest, "
+            f"{migration.current}"
+        )
+
+
+def _open_latest(root: Path) -> JobDirectory:
+    refuse_earlier_pass(root)
+    return JobDirectory.open(root)
 
 
 def clean(root: Path, *, unclaimed: bool = False) -> Cleaning:
@@ -723,13 +762,14 @@ def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconci
     stands = None
     if number > 1:
         stands = standing(migration.state(number))
+    keeps_others = prepared.config.run.conflicts is ConflictPolicy.KEEP
     with scratch_folder(prepared.directory, prepared.config.plan.scratch) as scratch:
         return reconcile(
             prepared.directory,
             prepared.manifest,
             listing,
             target_prefix=prepared.facts.target_prefix,
-            extra_allowed=not prepared.facts.target_was_empty,
+            extra_allowed=not prepared.facts.target_was_empty or keeps_others,
             canary=CANARY_NAME,
             canary_bytes=CANARY_BYTES,
             standing=stands,

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from noria.engine.planning import Prepared
 from noria.engine.replay import Retrial
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import (
     ConfigurationError,
     JobDirectoryError,
@@ -96,9 +97,9 @@ def retrial_of(ready: Prepared, asked: AskedAgain | None, attempt: int) -> Retri
     }
     if stuck:
         log.warning(
-            "%d damaged objects could not be deleted at the target, so they are not sent again: "
-            "allow the target's credentials to delete, or delete them yourself, then retry",
-            len(stuck),
+            "%s could not be deleted at the target, so that nothing is sent in their place: allow "
+            "the target's credentials to delete, or delete them yourself, then retry",
+            count_text(len(stuck), "damaged object"),
         )
     if names is not None:
         return Retrial(causes=(), keys=pa.array(sorted(names - stuck)), attempt=attempt)

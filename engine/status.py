@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from noria.engine.convergence import MigrationFigures
 from noria.engine.scheduler.events import Quarantine
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.job.directory import JobDirectory
@@ -118,6 +119,8 @@ class JobStatus:
     """Cause -> entries of the inventory that are not in the manifest, as in RunReport."""
     hosts: Mapping[str, HostStatus] = field(default_factory=dict)
     """Name -> host, in the order in which they were met; see totals.MOST_HOSTS."""
+    migration: MigrationFigures | None = None
+    """Of the passes that ended before; None: a job that stands alone."""
     metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
     """All workers' counters added up, gauges as of now."""
 
@@ -186,6 +189,7 @@ def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_F
         item.name: getattr(status, item.name) for item in fields(status) if item.name != "metrics"
     }
     values["hosts"] = {name: asdict(host) for name, host in status.hosts.items()}
+    values["migration"] = None if status.migration is None else asdict(status.migration)
     values["metrics"] = {
         name: [[list(labels), value] for labels, value in getattr(status.metrics, name).items()]
         for name in ("counters", "gauges", "histograms")

@@ -25,15 +25,26 @@ from noria.workers.stores.protocol import ObjectHead, Written
 from noria.workers.verification import LandingEvidence, landed_receipt
 
 CONFLICT = "another object is at the target under this name: move it away, then run `noria retry`"
+OTHER_SIZE = (
+    "an object of another size is at the target under this name: move it away, then run "
+    "`noria retry`"
+)
+CHANGED = (
+    "this job wrote the object at the target, and its bytes are not the source's any more: if the "
+    "source is right, delete it at the target, then run `noria retry`"
+)
 NOT_AS_LEFT = (
     "what is at the target under this name is not what this migration left there: look who wrote "
     "it, move it away, then run `noria retry`"
 )
 
 
-def conflict_of(entry: ObjectEntry) -> TargetConflict:
-    """Return the error for an entry if what is at the target is not what it may replace."""
-    return TargetConflict(CONFLICT if entry.replaces is None else NOT_AS_LEFT, key=entry.key)
+def conflict_of(entry: ObjectEntry, text: str = CONFLICT) -> TargetConflict:
+    """Return the error for an entry if what is at the target is not what it may replace.
+
+    `text` is for an entry that replaces nothing.
+    """
+    return TargetConflict(text if entry.replaces is None else NOT_AS_LEFT, key=entry.key)
 
 
 def refuse_or_keep(context: TransferContext, entry: ObjectEntry, existing: ObjectHead) -> None:
@@ -68,14 +79,9 @@ class Comparison:
         alone supports no higher level than `counted`. Reading errors of both ends are raised too.
         """
         context, entry = self.context, self.entry
-        if existing.size != entry.size and entry.replaces is None:
-            raise TargetConflict(
-                "an object of another size is at the target under this name: move it away, then "
-                "run `noria retry`",
-                key=entry.key,
-            )
+        ours = context.is_ours(existing, entry)
         if existing.size != entry.size:
-            raise conflict_of(entry)
+            raise conflict_of(entry, CHANGED if ours else OTHER_SIZE)
         source = context.pin_source(entry)
         digest = self._hash_source(source.etag)
         crc64nvme, chunks = digest.crc64nvme, digest.chunks()
@@ -84,10 +90,9 @@ class Comparison:
         else:
             equal = self._hash_target(existing.etag) == chunks
         if not equal:
-            raise conflict_of(entry)
+            raise conflict_of(entry, CHANGED if ours else CONFLICT)
         if source.crc64nvme is None:
             source = replace(source, crc64nvme=digest.stated_crc64nvme)
-        ours = context.is_ours(existing, entry)
         evidence = LandingEvidence(
             source=source,
             crc64nvme=crc64nvme,

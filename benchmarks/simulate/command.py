@@ -23,6 +23,7 @@ from noria.benchmarks.simulate.settings import HOUR, Faults, Site
 from noria.engine.config.jobfile import RunConfig, parse_size
 from noria.engine.job import STALL_SECONDS
 from noria.engine.scheduler.events import SchedulerOptions
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import ConfigurationError
 
 FACTOR_MOST = 100.0
@@ -69,7 +70,10 @@ def simulate(options: SimulationOptions, say: Say) -> SimulationFindings:
     plan = _plan(options)
     run_config = plan.config.run if plan.config else RunConfig()
     site = _site(options, run_config)
-    say(f"simulating {len(plan.shards):,} shards on {site.workers:,} workers, seed {options.seed}")
+    say(
+        f"simulating {count_text(len(plan.shards), 'shard')} on "
+        f"{count_text(site.workers, 'worker')}, seed {options.seed}"
+    )
     started = time.monotonic()
     run = run_simulation(
         plan.shards,

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from noria.benchmarks.simulate.report import SimulationFindings, tail_seconds
 from noria.benchmarks.simulate.settings import DAY, HOUR, MINUTE
 from noria.engine.terminal.figures import duration_text, size_text
+from noria.manifests.count_text import count_text
 
 COLOURS = {"throughput": "#0b6e99", "repeated": "#d62728", "throttled": "#f3e3c2"}
 GRID, INK = "#e3e6e8", "#333333"
@@ -55,7 +56,8 @@ def plot_run(found: SimulationFindings, path: Path) -> None:
 def _title(found: SimulationFindings) -> str:
     run, plan = found.run, found.plan
     return (
-        f"{size_text(plan.bytes)}, {len(plan.shards):,} shards, {found.site.workers:,} workers: "
+        f"{size_text(plan.bytes)}, {count_text(len(plan.shards), 'shard')}, "
+        f"{count_text(found.site.workers, 'worker')}: "
         f"{duration_text(run.seconds)}, tail {duration_text(tail_seconds(run))}, "
         f"{run.figures.repeated_bytes / max(1, plan.bytes):.2%} moved again"
     )

@@ -448,6 +448,9 @@ class SyncConfig(_Section):
     deleted at the target as well, if this migration wrote them and nobody has changed them."""
     deletions_max: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Most of what stands at the target that one pass may delete: 0.01 is one in a hundred."""
+    two_people: bool = False
+    """A cutover switches only after two people have approved its proof, each with a key of their
+    own."""
 
 
 class JobConfig(_Section):
@@ -588,6 +591,16 @@ def with_settings(
     values = config.model_dump(mode="json", exclude_unset=True)
     changed = {name: {**values.get(name, {}), **section} for name, section in given.items()}
     return job_config({**values, **changed}, where)
+
+
+def duration_seconds(text: str, where: str) -> float:
+    """A duration as people write it. Raises ConfigurationError."""
+    try:
+        return TypeAdapter(SecondsOrZero).validate_python(text)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{where}: this is not a duration; write a number of seconds, or 90s, 5m, 1h30m, 2d"
+        ) from error
 
 
 def job_config(

@@ -106,6 +106,16 @@ class Reconciliation:
         return {name: getattr(self, name) for name in DIFFERENCES if getattr(self, name)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingRows:
+    """All that should be listed, if that is more than what landed by one manifest's receipts."""
+
+    rows: Iterable[pa.RecordBatch]
+    """LANDED_SCHEMA."""
+    ranges: KeyRanges
+    """Of the names, with about as many rows in each, at most RANGES_MAX."""
+
+
 def last_differences(directory: JobDirectory) -> dict[str, int]:
     """What the last reconcile found; empty if all was in order, or nobody can say."""
     try:
@@ -127,17 +137,17 @@ def reconcile(
     extra_allowed: bool,
     canary: str | None = None,
     canary_bytes: int = 0,
-    standing: Iterable[pa.RecordBatch] | None = None,
+    standing: StandingRows | None = None,
     scratch: Path | None = None,
 ) -> Reconciliation:
     """Compare all three; writes reconcile.json and the differences. May be repeated at any time.
 
     `listing` yields INVENTORY_SCHEMA batches of everything below the target's prefix, in any order.
     `canary` is a regular expression for whole names below it, by which probes name what they write;
-    what is larger than `canary_bytes` is none of that. `standing` is all that should be listed
-    (LANDED_SCHEMA), if that is more than what landed by the receipts of this manifest: the state of
-    a migration after this pass. `scratch` is a folder for temporary files,
-    some 250 bytes for each object, which is removed; None: one in the job directory. Raises
+    what is larger than `canary_bytes` is none of that. `standing` is the state of a migration after
+    this pass; None: what landed by the receipts of this manifest is all. `scratch` is a folder for
+    temporary files, some 250 bytes for each object, which is removed; None: one in the job
+    directory. Raises
     JobDirectoryError if the manifest is not what was frozen, if seals overlap, if a sealed result
     is not the file that was sealed, or if a seal's sums are not those of its receipts.
     """
@@ -145,7 +155,7 @@ def reconcile(
     place = (scratch or home / "ranges").absolute()
     try:
         with _emptied(home), _emptied(place):
-            ranges = _ranges(manifest)
+            ranges = _ranges(manifest) if standing is None else standing.ranges
             landed = RoutedRows(place / "landed", LANDED_SCHEMA, ranges)
             listed = RoutedRows(place / "listed", LISTED_SCHEMA, ranges)
             differences = home / DIFFERENCES_FILE
@@ -153,7 +163,7 @@ def reconcile(
                 # Receipts first: a listing that is under way goes on meanwhile.
                 spool = landed if standing is None else None
                 receipts = _check_receipts(directory, manifest, spool, pool, found)
-                _spool(standing or (), landed)
+                _spool(() if standing is None else standing.rows, landed)
                 _route(listing, target_prefix, listed)
                 canaries = CanaryPattern(name=canary, largest_bytes=canary_bytes)
                 _check_target(landed, listed, canaries, pool, found)
@@ -228,8 +238,8 @@ def _check_receipts(
     return receipts
 
 
-def _spool(standing: Iterable[pa.RecordBatch], landed: RoutedRows) -> None:
-    for batch in standing:
+def _spool(rows: Iterable[pa.RecordBatch], landed: RoutedRows) -> None:
+    for batch in rows:
         landed.append([batch])
 
 

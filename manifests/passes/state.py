@@ -4,12 +4,14 @@
     state/000001/state.json             rows, bytes, and each file with its SHA-256
 
 It is derived (fold.py): made from the seals again, it is the same, bit for bit. A folder takes its
-name once it is whole. Rows are read in order, a block in memory at a time.
+name once it is whole, and loses it before it is removed; names that begin with a dot are of those
+that are not whole. Rows are read in order, a block in memory at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -24,8 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from noria.manifests.access import make_folders, settle_modes
-from noria.manifests.errors import JobDirectoryError
+from noria.manifests.access import make_folders, open_new, settle_modes
+from noria.manifests.errors import AnotherDriver, JobDirectoryError
 from noria.manifests.key_ranges import KeyRanges
 from noria.manifests.strict_json import Pattern, from_json
 
@@ -41,6 +43,7 @@ STATE_SCHEMA: Final = pa.schema(
         pa.field("target_version", pa.string()),
         pa.field("crc64nvme", pa.uint64()),
         pa.field("level", pa.string()),
+        pa.field("changes", pa.string()),
         pa.field("written", pa.bool_(), nullable=False),
         pa.field("pass", pa.int32(), nullable=False),
         pa.field("gone_since", pa.int32()),
@@ -51,7 +54,9 @@ STATE_SCHEMA: Final = pa.schema(
     key             name below the source's prefix
     target_key      name below the target's prefix; null if it is the same
     source_etag, source_version, modified     of the source, when it was read
-    target_etag, target_version               what the target answered then
+    target_etag, target_version               what the target answered then; without an ETag it
+                    does not stand there: only ways back (reversal.py) have such rows
+    level, changes  as its receipt has them: how far it was verified, what its attributes lost
     written         this migration wrote it; false: it stood there, and was equal
     pass            the pass whose receipt this is
     gone_since      the first of the passes, up to the last one, that did not find it at the source
@@ -60,7 +65,9 @@ STATE_SCHEMA: Final = pa.schema(
 BLOCK_ROWS: Final = 65_536
 """Rows of a row group: what is read at a time."""
 BLOCKS_PER_FILE: Final = 64
-REPETITIVE: Final = ["level", "pass", "gone_since"]
+FIRST_BYTES: Final = 64 * 1024
+"""Of a block, that are read at a time for its first key."""
+REPETITIVE: Final = ["level", "changes", "pass", "gone_since"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +115,18 @@ class State:
 
     def ranges(self, most: int) -> KeyRanges:
         """Key space, cut into at most so many ranges of about as many rows."""
-        first_keys = [block["key"][0].as_py() for block in self.blocks(["key"])]
+        first_keys = list(self._first_keys())
         step = -(-len(first_keys) // most) or 1
         return KeyRanges(first_keys[step::step])
+
+    def _first_keys(self) -> Iterator[str]:
+        """Of each block; no more of it is read than that takes."""
+        for each in self.facts.files:
+            path = self.folder / each.name
+            with state_errors(path), pq.ParquetFile(path, buffer_size=FIRST_BYTES) as file:
+                for block in range(file.num_row_groups):
+                    rows = file.iter_batches(1, [block], ["key"], use_threads=False)
+                    yield next(rows)["key"][0].as_py()
 
 
 class StateWalk:
@@ -144,31 +160,48 @@ class StateWalk:
 
 
 def open_state(folder: Path) -> State | None:
-    """The state in this folder, or None. Raises JobDirectoryError if it is damaged."""
-    try:
-        facts = from_json(StateFacts, json.loads((folder / "state.json").read_bytes()))
-        for each in facts.files:
-            if (folder / each.name).stat().st_size != each.bytes:
-                raise JobDirectoryError(f"{folder / each.name} is not of its size; {_REMEDY}")
-    except FileNotFoundError:
-        if not folder.exists():
-            return None
-        raise JobDirectoryError(f"{folder} lacks a file; {_REMEDY}") from None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        raise JobDirectoryError(f"{folder}/state.json is damaged; {_REMEDY}") from None
+    """The state in this folder, or None.
+
+    Raises JobDirectoryError if it is damaged or cannot be read.
+    """
+    if not folder.exists():
+        return None
+    with state_errors(folder):
+        try:
+            facts = from_json(StateFacts, json.loads((folder / "state.json").read_bytes()))
+            for each in facts.files:
+                if (folder / each.name).stat().st_size != each.bytes:
+                    raise JobDirectoryError(f"{folder / each.name} is not of its size; {_REMEDY}")
+        except FileNotFoundError:
+            raise JobDirectoryError(f"{folder} lacks a file; {_REMEDY}") from None
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise JobDirectoryError(f"{folder}/state.json is damaged; {_REMEDY}") from None
     return State(folder, facts)
+
+
+def drop_state(folder: Path) -> None:
+    """Have no state in this folder. Raises JobDirectoryError if it cannot be removed."""
+    dropped = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+    with state_errors(folder):
+        try:
+            os.rename(folder, dropped)
+        except FileNotFoundError:
+            return
+    shutil.rmtree(dropped, ignore_errors=True)  # what is left has no name, and goes later
 
 
 class StateWriter:
     """Writes a state beside its final folder, and gives it its name; a context manager.
 
     Rows come sorted by key, each key once. Blocks depend on the rows alone, not on how they came.
+    One state of a migration is written at a time: raises AnotherDriver while another process does.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
         self._folder = folder
         self._number = number
-        self._building = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+        self._building = folder.with_name(f".{folder.name}.fold")
+        self._lock: int | None = None
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
         self._files: list[StateFile] = []
@@ -179,8 +212,23 @@ class StateWriter:
         self._objects = self._bytes = 0
 
     def __enter__(self) -> StateWriter:
+        home = self._folder.parent
         with state_errors(self._folder):
-            make_folders(self._building)
+            make_folders(home)
+            self._lock = open_new(str(home / "lock"), os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for left in home.glob(".*"):  # by a process that was killed
+                    shutil.rmtree(left)
+                make_folders(self._building)
+            except BlockingIOError:
+                self._unlock()
+                raise AnotherDriver(
+                    f"another process notes what stands in {home}; wait for it"
+                ) from None
+            except OSError:
+                self._unlock()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -188,6 +236,12 @@ class StateWriter:
             with contextlib.suppress(OSError):  # of a file that nobody will read
                 self._writer.close()
         shutil.rmtree(self._building, ignore_errors=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def append(self, rows: pa.Table) -> None:
         """Take the next rows, STATE_SCHEMA."""
@@ -218,8 +272,10 @@ class StateWriter:
                 file.flush()
                 os.fsync(file.fileno())
             settle_modes(self._building, self._folder.parent)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _flush_folder(self._building)
+            drop_state(self._folder)
             os.rename(self._building, self._folder)
+            _flush_folder(self._folder.parent)
         return State(self._folder, facts)
 
     def _write(self, block: pa.Table) -> None:
@@ -262,15 +318,27 @@ class StateWriter:
 _REMEDY: Final = "remove that folder: it is made from the seals again"
 
 
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
-def state_errors(place: Path) -> Iterator[None]:
-    """Raises JobDirectoryError for an error of the disk or of Arrow in the block."""
+def state_errors(place: Path, remedy: str = _REMEDY) -> Iterator[None]:
+    """Raises JobDirectoryError for an error of the disk or of Arrow in the block.
+
+    `remedy` is for what is damaged.
+    """
     try:
         yield
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
+        # Arrow tells of most damage by an OSError, which has no number then.
+        if not isinstance(error, OSError) or error.errno is None:
+            raise JobDirectoryError(f"{place} is damaged; {remedy}") from error
         raise JobDirectoryError(
             f"cannot use {place}: {error.strerror or type(error).__name__}; "
             "give it room or access, then run again"
         ) from error
-    except pa.ArrowException as error:
-        raise JobDirectoryError(f"{place} is damaged; {_REMEDY}") from error

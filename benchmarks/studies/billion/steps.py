@@ -28,7 +28,7 @@ from noria.manifests.job.directory import JobDirectory, shard_folder
 from noria.manifests.job.reconcile import reconcile
 from noria.manifests.job.results import write_receipts
 from noria.manifests.job.seals import compact_seals, seal
-from noria.manifests.manifest.freeze import freeze
+from noria.manifests.manifest.freeze import RowsCompared, freeze
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import (
     LeaseEnd,
@@ -71,19 +71,24 @@ FROM range({first}, {end}) numbers(i)
 
 def make(folder: Path, rows: int) -> None:
     """An inventory report of Azure, in Parquet."""
-    root = folder / "inventory"
+    write_report(folder / "inventory", rows, INVENTORY)
+
+
+def write_report(root: Path, rows: int, query_text: str) -> None:
+    """An inventory report of Azure, whose rows the query makes of numbers [first, end)."""
     (root / REPORT).parent.mkdir(parents=True)
-    files, total = [], 0
+    files, total, objects = [], 0, 0
     with duckdb.connect() as database:
         for number, first in enumerate(range(0, rows, FILE_ROWS)):
             name = f"report/rows-{number:05}.parquet"
-            query = INVENTORY.format(
+            query = query_text.format(
                 container=CONTAINER, first=first, end=min(rows, first + FILE_ROWS)
             )
             database.execute(f"copy ({query}) to '{root / name}' (format parquet)")
-            summed = f"select sum(\"Content-Length\") from read_parquet('{root / name}')"
-            (size,) = database.execute(summed).fetchall()[0]
+            summed = f"select sum(\"Content-Length\"), count(*) from read_parquet('{root / name}')"
+            ((size, count),) = database.execute(summed).fetchall()
             total += int(size)
+            objects += int(count)
             files.append({"blob": name, "size": (root / name).stat().st_size})
     stated = {
         "status": "Succeeded",
@@ -91,7 +96,7 @@ def make(folder: Path, rows: int) -> None:
         "inventoryStartTime": "2026-11-01T00:00:00Z",
         "ruleDefinition": {"objectType": "blob", "format": "parquet", "filters": {}},
         "files": files,
-        "summary": {"objectCount": rows, "totalObjectSize": total},
+        "summary": {"objectCount": objects, "totalObjectSize": total},
     }
     text = json.dumps(stated).encode()
     (root / REPORT).write_bytes(text)
@@ -100,25 +105,39 @@ def make(folder: Path, rows: int) -> None:
 
 
 def plan(folder: Path, rows: int) -> None:
-    directory = JobDirectory.create(folder / "job", {"id": "of-a-study"})
+    freeze_report(folder / "inventory", folder / "job")
+
+
+def freeze_report(
+    inventory: Path, job: Path, compare: Callable[[Path], RowsCompared] | None = None
+) -> Manifest:
+    """A report becomes the manifest of a new job directory."""
+    directory = JobDirectory.create(job, {"id": "of-a-study"})
     report = open_azure_inventory(
-        LocalReportFiles(folder / "inventory"),
-        REPORT,
-        account="account",
-        container=CONTAINER,
-        prefix="",
+        LocalReportFiles(inventory), REPORT, account="account", container=CONTAINER, prefix=""
     )
     options = PlanOptions(limits=limits_for(PROVIDER), rules=known_name_rules(PROVIDER))
-    freeze(report.batches(), directory.manifest_path, options=options, suit_parts=True)
+    return freeze(
+        report.batches(),
+        directory.manifest_path,
+        options=options,
+        suit_parts=True,
+        compare=compare,
+    )
 
 
 def move(folder: Path, rows: int) -> None:
     """Receipts and seals of every shard, as a run leaves them."""
-    shards = open_manifest(folder / "job" / "manifest").shards()
+    seal_all(folder / "job")
+
+
+def seal_all(job: Path) -> None:
+    """Give every shard of a planned job its receipts and its seal."""
+    shards = open_manifest(job / "manifest").shards()
     share = max(1, len(shards) // (4 * (os.cpu_count() or 1)))
     groups = [shards[first : first + share] for first in range(0, len(shards), share)]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(_move_shards, [folder / "job"] * len(groups), groups):
+        for _ in pool.map(_move_shards, [job] * len(groups), groups):
             pass
 
 
@@ -235,7 +254,7 @@ def prove(folder: Path, rows: int) -> None:
     found = reconcile(
         directory,
         manifest,
-        _pages(folder / "listing.arrow"),
+        pages(folder / "listing.arrow"),
         target_prefix="",
         extra_allowed=False,
     )
@@ -243,7 +262,8 @@ def prove(folder: Path, rows: int) -> None:
     assert (found.entries, found.listed) == (rows, rows)
 
 
-def _pages(path: Path) -> Iterator[pa.RecordBatch]:
+def pages(path: Path) -> Iterator[pa.RecordBatch]:
+    """What the target lists."""
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
         yield from reader
 

@@ -251,3 +251,29 @@ def test_a_list_of_what_is_gone_that_was_changed_is_refused(
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(JobDirectoryError, match=r"gone.parquet is not what was frozen"):
         migration.migration.state(2)
+
+
+ODD = ["", "\0", "a", "a\0", "a\0\0", "a/", "a/b", "é", "e\u0301", "\ue000", "\U0010ffff", "\n"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_odd_names_and_huge_gaps_agree_with_the_oracle(tmp_path: Path, seed: int) -> None:
+    """A listing and a state that share no stretch of keys, and names that sort by their bytes."""
+    draw = random.Random(seed)
+    migration = FabricatedMigration(tmp_path / "job", rules=DeletionRules(mirror=True))
+    long = ["x" * 1_000 + mark for mark in ("", "\0", "y", "é")]
+    low, high = [f"0{n:03d}" for n in range(40)], [f"\U0010ffff{n:03d}" for n in range(40)]
+    for number in range(1, 6):
+        parts = [ODD, long, low, high]
+        chosen = [name for part in draw.sample(parts, draw.randrange(5)) for name in part]
+        now = source(*[row(name, etag=f"e{draw.randrange(3)}") for name in chosen])
+        if number == 1 and not now:
+            now = source(row("a"))
+        before = {key: dict(each) for key, each in migration.stands.items()}
+        manifest = migration.plan(now)
+        if number > 1:
+            assert planned(manifest) == _expected(now, before, mirror=True)
+            assert set(migration.gone(manifest)) == before.keys() - now.keys()
+        migration.settle(manifest)
+        assert migration.state_rows() == migration.stands
+    _is_made_again(migration)
