@@ -76,7 +76,7 @@ from noria.manifests.job.results import SUPERSEDED
 from noria.manifests.job.seals import compact_seals, read_seals
 from noria.manifests.job.worker_journals import remove_unneeded_journals
 from noria.manifests.manifest.reader import Manifest, open_manifest
-from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
+from noria.manifests.model import ConflictPolicy, Level, Outcome, ShardKind, ShardPlan
 from noria.manifests.passes.fold import standing
 from noria.manifests.passes.migration import migration_of
 from noria.manifests.passes.superseded import write_superseded
@@ -808,13 +808,14 @@ def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconci
     stands = None
     if number > 1:
         stands = standing(migration.state(number))
+    keeps_others = prepared.config.run.conflicts is ConflictPolicy.KEEP
     with scratch_folder(prepared.directory, prepared.config.plan.scratch) as scratch:
         return reconcile(
             prepared.directory,
             prepared.manifest,
             listing,
             target_prefix=prepared.facts.target_prefix,
-            extra_allowed=not prepared.facts.target_was_empty,
+            extra_allowed=not prepared.facts.target_was_empty or keeps_others,
             canary=CANARY_NAME,
             canary_bytes=CANARY_BYTES,
             standing=stands,
