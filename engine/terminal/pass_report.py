@@ -14,6 +14,7 @@ _WORDS: Final = {
     "etag": "changed: another ETag",
     "version": "changed: another version",
     "modified": "changed: written again",
+    "content": "to be compared byte by byte",
     "gone": "gone at the source",
     "gone_before": "gone since an earlier pass",
     "unchanged": "unchanged",
