@@ -71,6 +71,10 @@ class PassReport:
     renamed: int | None = None
     """Of what is new, objects that are gone under another name. None: that was not looked for."""
 
+    @property
+    def exit_code(self) -> int:
+        return self.run.exit_code
+
 
 def current_pass(directory: Path) -> Path:
     """The job directory of a migration's latest pass; a directory of one pass is its own."""
