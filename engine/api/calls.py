@@ -23,12 +23,13 @@ from noria.engine.config import jobfile
 from noria.engine.config.jobfile import JobConfig
 from noria.engine.failures import Failure
 from noria.engine.job import RunReport, VerifyReport
+from noria.engine.passes import current_pass, verify_all
 from noria.engine.status import JobStatus
-from noria.manifests.errors import unusable_path
+from noria.manifests.errors import ConfigurationError, unusable_path
 from noria.manifests.job.reconcile import Reconciliation
 
 JobPath = str | os.PathLike[str]
-"""A job directory."""
+"""A job directory. Of one with several passes, what is not asked of a pass is of the latest one."""
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def run(
     Objects that do not land raise nothing: they are in the report, and in failures().
     """
     return jobs.run(
-        Path(job),
+        current_pass(Path(job)),
         address=address,
         ray=ray,
         cluster=cluster,
@@ -154,17 +155,28 @@ def verify(
 ) -> VerifyReport:
     """Read everything that landed back from the target, and compare it with the receipts.
 
+    Of all passes, one after the other: a cluster that is open already can serve one pass alone.
     Parameters, signals and errors are those of run().
     """
-    return jobs.verify(
-        Path(job),
-        address=address,
-        ray=ray,
-        cluster=cluster,
-        overrides=overrides,
-        show=show,
-        show_keys=show_keys,
-    )
+    root = Path(job)
+    if cluster is not None and current_pass(root) != root:
+        raise ConfigurationError(
+            "a cluster that is open serves one run, and this job has several passes: give address "
+            "or ray, or verify its passes one by one"
+        )
+
+    def verify_pass(place: Path) -> VerifyReport:
+        return jobs.verify(
+            place,
+            address=address,
+            ray=ray,
+            cluster=cluster,
+            overrides=overrides,
+            show=show,
+            show_keys=show_keys,
+        )
+
+    return verify_all(root, verify_pass)
 
 
 def start_verify(
@@ -196,7 +208,7 @@ def reconcile(job: JobPath, *, say: Callable[[str], None] = lambda line: None) -
 
     Raises JobDirectoryError, AnotherDriver, AccessDenied, StoreUnavailable.
     """
-    return jobs.reconcile_job(Path(job), say)
+    return jobs.reconcile_job(current_pass(Path(job)), say)
 
 
 @_in_our_words()
@@ -205,7 +217,7 @@ def status(job: JobPath) -> JobStatus:
 
     Raises JobDirectoryError.
     """
-    return jobs.status(Path(job))
+    return jobs.status(current_pass(Path(job)))
 
 
 def failures(job: JobPath, *, show_keys: bool = False) -> Iterator[Failure]:
@@ -213,7 +225,7 @@ def failures(job: JobPath, *, show_keys: bool = False) -> Iterator[Failure]:
 
     `show_keys`: objects' keys instead of pseudonyms. Raises JobDirectoryError.
     """
-    return jobs.read_all_failures(Path(job), show_keys)
+    return jobs.read_all_failures(current_pass(Path(job)), show_keys)
 
 
 @_in_our_words()
@@ -223,4 +235,4 @@ def clean(job: JobPath, *, unclaimed: bool = False) -> Cleaning:
     `unclaimed`: also those that no journal knows, if they are on this job's names and younger than
     it. Raises as reconcile().
     """
-    return jobs.clean(Path(job), unclaimed=unclaimed)
+    return jobs.clean(current_pass(Path(job)), unclaimed=unclaimed)
