@@ -488,14 +488,19 @@ def status(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine import job
-        from noria.engine.passes import current_pass
-        from noria.engine.terminal import report
+        from noria.engine.passes import current_pass, past_passes
+        from noria.engine.terminal import history_report, report
 
         place = current_pass(directory)
         found = job.status(place)
         failures = job.read_failures(place, show_keys)
         show = report.print_status_by_host if hosts else report.print_status
-        print_summary(report.status_summary(found, failures, directory), show, as_json)
+        summary = report.status_summary(found, failures, directory)
+        if passes := past_passes(directory):
+            summary |= history_report.passes_summary(passes)
+        print_summary(summary, show, as_json)
+        if passes and not as_json:
+            print_summary(summary, history_report.print_passes, as_json)
         raise typer.Exit(0)
 
 

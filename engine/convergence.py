@@ -30,6 +30,8 @@ GROWING_BY = 1.1
 STARTUP_SEEN = 2.0
 """How much longer the longest gap between passes has to be than the shortest, before what a pass
 costs by itself can be told from what its changes cost."""
+SHORTEST_GAP_SECONDS = 0.001
+"""Between the listings of two passes; one that is shorter, or negative, is a clock's."""
 SPREAD_OF_ONE = 0.5
 """What is assumed of a figure that was seen once: half of it, up and down."""
 SPREAD_LEAST = 0.1
@@ -321,12 +323,12 @@ class _Gap:
 
 
 def _gaps(passes: Sequence[PassSummary]) -> list[_Gap]:
-    """Of the last passes; those of a clock that was set back are left out."""
+    """Of the last passes; those that a clock made are left out."""
     gaps = [
         _Gap(seconds=later.seen_seconds - earlier.seen_seconds, later=later)
         for earlier, later in pairwise(passes[-LATELY - 1 :])
     ]
-    return [gap for gap in gaps if gap.seconds > 0]
+    return [gap for gap in gaps if gap.seconds >= SHORTEST_GAP_SECONDS]
 
 
 def _growth(gaps: Sequence[_Gap], gathered: float) -> float:

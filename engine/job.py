@@ -76,7 +76,7 @@ from noria.manifests.job.results import SUPERSEDED
 from noria.manifests.job.seals import compact_seals, read_seals
 from noria.manifests.job.worker_journals import remove_unneeded_journals
 from noria.manifests.manifest.reader import Manifest, open_manifest
-from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
+from noria.manifests.model import ConflictPolicy, Level, Outcome, ShardKind, ShardPlan
 from noria.manifests.passes.fold import standing
 from noria.manifests.passes.migration import migration_of
 from noria.manifests.passes.superseded import write_superseded
@@ -260,18 +260,7 @@ def run(
         forget_damage(directory, retrial)
         if latest is None and sealed.spans:
             totals.note_uncounted()
-        if sealed.reopened:
-            log.warning(
-                "tried again: %s (failed in an earlier run%s)",
-                count_text(sealed.reopened, "object"),
-                ", or asked for" if asked_again else "",
-            )
-        if asked_again and asked_again.keys and sealed.reopened < len(retrial.keys or ()):
-            log.warning(
-                "%s of %s: of no entry that this job moves and has an end for",
-                count_text(len(retrial.keys or ()) - sealed.reopened, "name"),
-                asked_again.keys,
-            )
+        _say_what_is_tried_again(sealed, asked_again, len(retrial.keys or ()))
         with removed_at_the_end(ready):
             ending = _drive(
                 ready,
@@ -294,6 +283,22 @@ def run(
                 return report
             _keep_end(directory, finished)
             return replace(report, finished_before=finished.updated_seconds)
+
+
+def _say_what_is_tried_again(sealed: Sealed, asked_again: AskedAgain | None, names: int) -> None:
+    """`names` is how many were asked for by name."""
+    if sealed.reopened:
+        log.warning(
+            "tried again: %s (failed in an earlier run%s)",
+            count_text(sealed.reopened, "object"),
+            ", or asked for" if asked_again else "",
+        )
+    if asked_again and asked_again.keys and sealed.reopened < names:
+        log.warning(
+            "%s of %s: of no entry that this job moves and has an end for",
+            count_text(names - sealed.reopened, "name"),
+            asked_again.keys,
+        )
 
 
 def verify(
@@ -807,13 +812,14 @@ def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconci
     stands = None
     if number > 1:
         stands = standing(migration.state(number))
+    keeps_others = prepared.config.run.conflicts is ConflictPolicy.KEEP
     with scratch_folder(prepared.directory, prepared.config.plan.scratch) as scratch:
         return reconcile(
             prepared.directory,
             prepared.manifest,
             listing,
             target_prefix=prepared.facts.target_prefix,
-            extra_allowed=not prepared.facts.target_was_empty,
+            extra_allowed=not prepared.facts.target_was_empty or keeps_others,
             canary=CANARY_NAME,
             canary_bytes=CANARY_BYTES,
             standing=stands,

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noria.engine.config.jobfile import JobConfig, with_settings
+from noria.engine.convergence import PassSummary
 from noria.engine.job import RunReport, VerifyReport
 from noria.engine.pass_records import has_ended, note_ended, note_planned
+from noria.engine.past_passes import passes_of
 from noria.engine.planning import PassFacts, Prepared, job_parts, prepared, prepared_pass
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.history import read
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.passes.migration import Migration, migration_of
+from noria.manifests.passes.renames import write_renames
 
 Say = Callable[[str], None]
 
@@ -62,12 +66,20 @@ class PassReport:
     run: RunReport
     delta: DeltaCounts | None
     """What it found; None for the first."""
+    renamed: int | None = None
+    """Of what is new, objects that are gone under another name. None: that was not looked for."""
 
 
 def current_pass(directory: Path) -> Path:
     """The job directory of a migration's latest pass; a directory of one pass is its own."""
     migration, number = migration_of(directory)
     return migration.current if number == 1 else directory
+
+
+def past_passes(directory: Path) -> list[PassSummary]:
+    """The passes of a migration that have ended and were recorded; of a pass alone: none."""
+    migration, number = migration_of(directory)
+    return passes_of(read(JobDirectory(migration.root))) if number == 1 else []
 
 
 def verify_all(root: Path, verify: Callable[[Path], VerifyReport]) -> VerifyReport:
@@ -113,10 +125,12 @@ def run_pass(
         say(f"pass {number} was begun: it is brought to its end first")
     note_planned(migration, number)
     with _prepared(migration, number, wishes, say) as ready:
+        found = DeltaCounts.of(ready.manifest)
+        renamed = None if found is None else write_renames(ready.directory, ready.manifest)
         ended = run(ready)
     if ended.complete:
         note_ended(migration, number)
-    return PassReport(number=number, run=ended, delta=DeltaCounts.of(ready.manifest))
+    return PassReport(number=number, run=ended, delta=found, renamed=renamed)
 
 
 @contextmanager

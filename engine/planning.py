@@ -374,6 +374,7 @@ def _create(
     job: dict[str, Any] = {
         "id": facts.job_id,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "as_of": source.as_of().timestamp(),
         "asked": _asked(config),
         "config": config.model_dump(mode="json"),
         "facts": asdict(facts),
@@ -425,6 +426,8 @@ def find_facts(
         single_object=single is not None,
         atomic_complete=found.capabilities.atomic_complete,
         drops_tags=found.keeps_tags is False,
+        if_match=found.capabilities.if_match,
+        if_match_delete=found.capabilities.if_match_delete,
     )
     return facts, found.name_rules
 

@@ -27,7 +27,6 @@ from noria.manifests.errors import (
     ConfigurationError,
     JobDirectoryError,
     NoriaError,
-    SourceChanged,
     TargetConflict,
     all_causes,
     passing_causes,
@@ -125,10 +124,10 @@ def _without(receipts: pa.Table, keys: pa.Array | pa.ChunkedArray) -> pa.Table:
 def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
     """Delete a damaged object if it is the one of the receipt; False if it is still there.
 
-    The deletion carries the ETag as a condition. A target that does not compare it has been looked
-    at just before.
+    The deletion carries the ETag as a condition; a target that is not known to compare it is looked
+    at right before.
     """
-    target = PacedTarget(inner=ready.target)
+    target = PacedTarget(inner=ready.target.with_capabilities(ready.facts.capabilities))
     key, etag, txid = (row[name] for name in ("target_key", "target_etag", "txid"))
     name = ready.facts.target_prefix + str(key)
     try:
@@ -136,7 +135,7 @@ def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
         is_the_one = head is not None and head.txid is not None and head.txid == txid
         if head is not None and is_the_one and head.etag == etag:
             target.delete_object(name, etag=head.etag)
-    except (TargetConflict, SourceChanged):
+    except TargetConflict:
         return True  # it is another one by now, which the transfer will find
     except NoriaError as error:
         log.warning("a damaged object stays at the target: %s", error.message)

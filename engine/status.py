@@ -14,7 +14,8 @@ from noria.engine.convergence import MigrationFigures
 from noria.engine.scheduler.events import Quarantine
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.model import MetricsSnapshot, Outcome, Reason
+from noria.manifests.job.receipts import BY_POLICY
+from noria.manifests.model import MetricsSnapshot, Outcome
 
 
 class Phase(StrEnum):
@@ -150,9 +151,9 @@ class JobStatus:
     @property
     def failed(self) -> int:
         """Entries that someone has to look at."""
-        landed = sum(self.outcomes.get(outcome, 0) for outcome in Outcome if outcome.landed)
-        policy = sum(self.causes.get(reason, 0) for reason in Reason if not reason.refused)
-        return sum(self.outcomes.values()) - landed - policy + self.failing
+        right = sum(self.outcomes.get(outcome, 0) for outcome in Outcome if outcome.as_planned)
+        policy = sum(self.causes.get(cause, 0) for cause in BY_POLICY)
+        return sum(self.outcomes.values()) - right - policy + self.failing
 
 
 def at_rest(hosts: Mapping[str, HostStatus]) -> dict[str, HostStatus]:

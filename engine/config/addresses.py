@@ -113,7 +113,7 @@ def read_address(text: str) -> Address:
 def is_bare(text: str) -> bool:
     """Whether a text can be nothing but a path: no scheme, and nothing before a colon.
 
-    It counts as one only if something is there: a bucket's name without its scheme is no folder.
+    It counts as one only if something is there: a bucket's name without its scheme is not a folder.
     """
     return bool(text) and ":" not in text and "\0" not in text
 

@@ -45,7 +45,7 @@ from noria.engine.config.refused_settings import (
     setting_lines,
 )
 from noria.manifests.errors import ConfigurationError
-from noria.manifests.model import LinkPolicy, Treatment
+from noria.manifests.model import ConflictPolicy, LinkPolicy, Treatment
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.manifests.plan.providers import PROVIDERS, NameRules, ProviderLimits
@@ -400,12 +400,28 @@ class RunConfig(_Section):
     unfit_others: Treatment = Treatment.LEAVE
     """Expires, website redirect, type of blob; a storage class, encryption or retention about
     which [target] says nothing."""
+    conflicts: ConflictPolicy = ConflictPolicy.REFUSE
+    """What to do if another object is at the target than this migration left there: "refuse" the
+    entry, which fails; "keep" what is there, and count the entry as skipped; or "replace" it, which
+    takes `replace_foreign` as well. An equal object is none of these: it counts as present."""
+    replace_foreign: bool = False
+    """Yes, `conflicts = "replace"` may replace what others wrote. Nothing brings that back, unless
+    the target keeps versions. What is deleted is never what others wrote."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
     """How often a span of a shard may fail in one run before it is quarantined."""
     log_format: Literal["text", "json"] = "text"
     """Of log/noria.log in the job directory, which is put aside at 10 MB; five such are kept."""
     metrics_address: str | None = METRICS_ADDRESS
     """Where /metrics is served. None or "off": nowhere."""
+
+    @model_validator(mode="after")
+    def _replaces_what_it_says(self) -> RunConfig:
+        if self.conflicts is ConflictPolicy.REPLACE and not self.replace_foreign:
+            raise ValueError(
+                'conflicts = "replace" replaces what others wrote: set replace_foreign = true as '
+                "well, or keep or refuse it"
+            )
+        return self
 
     @property
     def hold_seconds(self) -> float:

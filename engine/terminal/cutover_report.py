@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from noria.engine.terminal.pass_report import print_pass
+
 _WORDS: Final = {
     "frozen": "frozen",
     "proving": "proving: what stands is compared with both ends",
@@ -27,6 +29,27 @@ def print_cutover(summary: Mapping[str, Any]) -> None:
         print(f"stopped: {summary['stopped']}")
     print(f"the migration is {str(summary['state']).replace('_', ' ')}")
     print(f"its history: noria history {summary['directory']}")
+
+
+def print_rollback(summary: Mapping[str, Any]) -> None:
+    """What went back to the source."""
+    if summary["back"] is not None:
+        print_pass(summary["back"])
+    if summary["ended"]:
+        print("rolled back: the source has what the target has, and may be used again")
+    else:
+        print(f"not rolled back yet: mend that, then noria rollback {summary['directory']}")
+
+
+def print_retired(summary: Mapping[str, Any]) -> None:
+    """What the source still holds, and what its owner has to see to."""
+    source = summary["source"]
+    versions = source["versions"]
+    known = "versions not listed" if versions is None else f"{versions:,} older versions"
+    print(f"retired: the source holds {source['objects']:,} objects still, {known}")
+    print("before it is deleted, by its owner and with other tools:")
+    for each in summary["checklist"]:
+        print(f"  [ ] {each}")
 
 
 def _facts(step: Mapping[str, Any]) -> str:

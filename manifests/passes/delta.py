@@ -46,6 +46,7 @@ GONE_SCHEMA: Final = pa.schema(
 )
 """Columns as in STATE_SCHEMA, sorted by key; gone_since is null for what this pass misses first."""
 
+_WITHOUT_ROWS: Final = ("unchanged", "gone_before")
 _Flags = npt.NDArray[np.bool_]
 
 
@@ -69,7 +70,7 @@ class PassDelta:
         self._state = state
         self._rules = rules
         self._walk = state.walk()
-        self._counts: dict[str, list[int]] = {}
+        self._counts = {name: [0, 0] for name in (*map(str, Delta), *_WITHOUT_ROWS)}
         self._to_delete = 0
         self._path = folder / GONE_FILE
         self._gone = pq.ParquetWriter(
@@ -110,7 +111,8 @@ class PassDelta:
     def facts(self) -> dict[str, Any]:
         """What manifest.json says of the pass, once no more rows come.
 
-        Objects and bytes by Delta, and of those that have no row: unchanged, gone_before.
+        Objects and bytes by Delta, and of those that have no row: unchanged, gone_before; zeros
+        included.
         """
         self._gone.close()
         return {
@@ -197,7 +199,7 @@ class PassDelta:
         self._add(name, batch.column("size").filter(which))
 
     def _add(self, name: str, sizes: pa.Array) -> None:
-        counts = self._counts.setdefault(name, [0, 0])
+        counts = self._counts[name]
         counts[0] += len(sizes)
         counts[1] += pc.sum(sizes, min_count=0).as_py()
 
@@ -249,9 +251,10 @@ def _under_their_names(batch: pa.RecordBatch, stands: pa.Table, place: pa.Array)
 
 
 def _missing(stands: pa.Table, found: pa.Array) -> pa.Table:
-    """The rows that stand at none of these places."""
+    """The rows that stand, and at none of these places: without an ETag there, nothing does."""
     missing: _Flags = np.ones(len(stands), np.bool_)
     missing[found.to_numpy(zero_copy_only=False)] = False
+    missing &= _one_chunk(stands["target_etag"]).is_valid().to_numpy(zero_copy_only=False)
     return stands.filter(pa.array(missing)) if missing.any() else stands.slice(0, 0)
 
 

@@ -362,6 +362,7 @@ def test_a_clock_that_was_set_back_is_not_believed() -> None:
     back = [HOURLY[1], a_pass(2, 3600.0)]
     assert convergence(back) is None
     assert missing_passes(back) == 1
+    assert convergence([a_pass(1, 0.0), a_pass(2, 5e-324)]) is None
     later = forecast([*back, a_pass(3, 7200.0)])
     assert later is not None
     assert later.seconds > 0

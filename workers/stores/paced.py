@@ -48,6 +48,7 @@ from noria.workers.runtime.pacing import Pacer
 from noria.workers.runtime.silence import HOLD_SECONDS, Silences
 from noria.workers.stores.protocol import (
     Checksum,
+    Deleted,
     ListedUpload,
     ListedVersion,
     ObjectHead,
@@ -294,6 +295,7 @@ class PacedTarget(PacedStore, TargetStore):
         attributes: Attributes,
         txid: str,
         crc64nvme: int,
+        replaces: str | None = None,
         on_sent: OnSent | None = None,
     ) -> Written:
         count = self._counted(on_sent)
@@ -306,6 +308,7 @@ class PacedTarget(PacedStore, TargetStore):
                     attributes=attributes,
                     txid=txid,
                     crc64nvme=crc64nvme,
+                    replaces=replaces,
                     on_sent=count,
                 )
 
@@ -363,6 +366,7 @@ class PacedTarget(PacedStore, TargetStore):
         crc64nvme: int,
         attributes: Attributes,
         txid: str,
+        replaces: str | None = None,
     ) -> Written:
         tries = _Tries(self, StoreOperation.COMPLETE, key)
         while True:
@@ -375,6 +379,7 @@ class PacedTarget(PacedStore, TargetStore):
                     crc64nvme=crc64nvme,
                     attributes=attributes,
                     txid=txid,
+                    replaces=replaces,
                 )
 
     def abort_upload(self, key: str, upload_id: str) -> None:
@@ -402,7 +407,7 @@ class PacedTarget(PacedStore, TargetStore):
 
     def delete_object(
         self, key: str, version_id: str | None = None, *, etag: str | None = None
-    ) -> None:
+    ) -> Deleted | None:
         tries = _Tries(self, StoreOperation.DELETE, key)
         while True:
             with tries:

@@ -154,6 +154,14 @@ def test_what_a_filter_leaves_out_now_is_not_gone(migration: FabricatedMigration
     assert (planned(manifest), migration.gone(manifest)) == ({}, {})
 
 
+def test_what_did_not_happen_is_counted_as_nothing(migration: FabricatedMigration) -> None:
+    migration.settle(migration.plan(source(row("a"))))
+    delta = migration.plan(source(row("a"))).facts["delta"]
+    assert delta.pop("unchanged") == {"objects": 1, "bytes": 5}
+    assert set(delta) == {"new", "size", "etag", "version", "modified", "gone", "gone_before"}
+    assert all(each == {"objects": 0, "bytes": 0} for each in delta.values())
+
+
 def test_a_source_that_is_empty_now(migration: FabricatedMigration) -> None:
     migration.settle(migration.plan(source(*[row(f"k{n}") for n in range(20)])))
     manifest = migration.plan({})
