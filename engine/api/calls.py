@@ -26,7 +26,7 @@ from noria.engine.job import RunReport, VerifyReport
 from noria.engine.passes import PassReport, PassWishes, current_pass, run_pass, verify_all
 from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus
-from noria.manifests.errors import unusable_path
+from noria.manifests.errors import ConfigurationError, unusable_path
 from noria.manifests.job.reconcile import Reconciliation
 
 JobPath = str | os.PathLike[str]
@@ -202,9 +202,15 @@ def verify(
 ) -> VerifyReport:
     """Read everything that stands at the target back, and compare it with the receipts.
 
-    After several passes, that is what all of them have left there; a `cluster` that is open already
-    serves one pass. Parameters, signals and errors are those of run().
+    After several passes, that is what all of them have left there: a `cluster` that is open already
+    can serve one pass alone. Parameters, signals and errors are those of run().
     """
+    root = Path(job)
+    if cluster is not None and current_pass(root) != root:
+        raise ConfigurationError(
+            "a cluster that is open serves one run, and this job has several passes: give address "
+            "or ray, or verify its passes one by one"
+        )
 
     def verify_pass(place: Path) -> VerifyReport:
         return jobs.verify(
@@ -217,7 +223,7 @@ def verify(
             show_keys=show_keys,
         )
 
-    return verify_all(Path(job), verify_pass)
+    return verify_all(root, verify_pass)
 
 
 def start_verify(
