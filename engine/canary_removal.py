@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from noria.engine.config.jobfile import EndConfig
 from noria.engine.config.stores import open_end
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import JobDirectoryError, NoriaError
 from noria.manifests.job.directory import JobDirectory
 from noria.workers.stores.background import BackgroundCall
@@ -88,9 +89,9 @@ class CanaryRemoval:
             self.left_names = self._canaries.left
             if self._left and not silently:
                 log.warning(
-                    "%d canaries of the probe are left below %s: delete them there, or allow the "
+                    "%s of the probe left below %s: delete there what is left, or allow the "
                     "target's credentials to delete, then run again",
-                    self._left,
+                    count_text(self._left, "canary"),
                     self._canaries.base,
                 )
         self._call = self._canaries = None

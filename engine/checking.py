@@ -34,6 +34,7 @@ import xxhash
 from noria.engine.config.locations import Scheme
 from noria.engine.looking import Entries, ListedPlace
 from noria.engine.scratch import held_folder
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import Fatal, JobDirectoryError, NoriaError
 from noria.manifests.memory import THREADS, out_of_core_bytes
 from noria.workers.runtime.buffers import ScratchBuffer
@@ -326,7 +327,7 @@ def _by_listing(row: dict[str, Any]) -> Compared:
     }.get(found, Verdict.DIFFER)
     why = "size" if found == "alone" else found
     if found == "size":
-        why = f"{row['a_size']:,} and {row['b_size']:,} bytes"
+        why = f"{row['a_size']:,} and {count_text(row['b_size'], 'byte')}"
     return Compared(name=row["key"], verdict=verdict, why=why)
 
 

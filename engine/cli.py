@@ -41,6 +41,7 @@ from noria.version import VERSION
 if TYPE_CHECKING:
     from noria.engine.config.jobfile import JobConfig
     from noria.engine.doctor import Diagnosis
+    from noria.engine.job import VerifyReport
     from noria.engine.repair import AskedAgain
 
 HELP = """Move object stores between clouds, and prove that every byte arrived.
@@ -82,7 +83,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX, file:///PATH; or an https URL."
+FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX, a path; or an https URL."
 Endpoint = Annotated[
     str | None, typer.Option(metavar="URL", help="Where the service answers: https://HOST[:PORT].")
 ]
@@ -90,7 +91,8 @@ Bandwidth = Annotated[
     str | None,
     typer.Option(
         metavar="RATE",
-        help="Most bytes a second of all workers, such as 200MB/s or 2Gbit/s. Default: any.",
+        help="Most bytes a second of all workers, such as 200MB/s or 2Gbit/s, in this run alone. "
+        "Default: as the job file says, else any.",
     ),
 ]
 Json = Annotated[
@@ -486,14 +488,19 @@ def status(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine import job
-        from noria.engine.passes import current_pass
-        from noria.engine.terminal import report
+        from noria.engine.passes import current_pass, past_passes
+        from noria.engine.terminal import history_report, report
 
         place = current_pass(directory)
         found = job.status(place)
         failures = job.read_failures(place, show_keys)
         show = report.print_status_by_host if hosts else report.print_status
-        print_summary(report.status_summary(found, failures, directory), show, as_json)
+        summary = report.status_summary(found, failures, directory)
+        if passes := past_passes(directory):
+            summary |= history_report.passes_summary(passes)
+        print_summary(summary, show, as_json)
+        if passes and not as_json:
+            print_summary(summary, history_report.print_passes, as_json)
         raise typer.Exit(0)
 
 
@@ -512,27 +519,11 @@ def verify(
       noria verify move-1
     """
     with exit_codes(options.as_json):
-        from noria.engine import job
-        from noria.engine.cluster.opening import open_cluster
-        from noria.engine.passes import current_pass
         from noria.engine.terminal import report
 
-        place = current_pass(directory)
         if level != "reread":
             raise ConfigurationError(f"--level {level} cannot be verified after a run; use reread")
-        with (
-            ending_on_signals(),
-            open_cluster(options.address, ray=options.ray) as cluster,
-            kept_log(options.log_file),
-            shown(place, options.metrics_address, options.shows) as show,
-        ):
-            found = job.verify(
-                place,
-                cluster=cluster,
-                overrides=options.overrides,
-                show=show,
-                show_keys=options.show_keys,
-            )
+        found = verify_passes(directory, options)
         print_summary(report.verify_summary(found, directory), report.print_verify, options.as_json)
         raise typer.Exit(found.exit_code)
 
@@ -634,6 +625,29 @@ def _plan_and_run(
             )
     print_summary(report.run_summary(ended, root), report.print_run, options.as_json)
     raise typer.Exit(ended.exit_code)
+
+
+def verify_passes(directory: Path, options: RunOptions) -> VerifyReport:
+    """Read back what stands by all passes of a migration, and show how far it is."""
+    from noria.engine import job
+    from noria.engine.cluster.opening import open_cluster
+    from noria.engine.passes import verify_all
+
+    def verify_pass(place: Path) -> VerifyReport:
+        with (
+            open_cluster(options.address, ray=options.ray) as cluster,
+            shown(place, options.metrics_address, options.shows) as show,
+        ):
+            return job.verify(
+                place,
+                cluster=cluster,
+                overrides=options.overrides,
+                show=show,
+                show_keys=options.show_keys,
+            )
+
+    with ending_on_signals(), kept_log(options.log_file):
+        return verify_all(directory, verify_pass)
 
 
 def _default_directory(config: JobConfig) -> Path:

@@ -53,9 +53,9 @@ def show_config(
 ) -> None:
     """Print every setting with its value, its unit, and where it comes from.
 
-    That is "default", the line of a job file, "command line", or the name of a variable. Of
-    credentials, only the source is shown. Nothing is asked of any store. Without arguments: the
-    defaults.
+    That is "default", the line of a job file, "command line", or the name of a variable. Of an
+    end, those settings are printed that a source or target of its kind takes; of credentials, only
+    where they come from. Nothing is asked of any store. Without arguments: the defaults.
 
     \b
     Examples:
@@ -85,7 +85,11 @@ def show_config(
         else:
             raise ConfigurationError(f"{what}: name a job file, a job directory, or two ends")
         config = with_settings(config, given, "noria config")
-        found = list(settings_in_force(config, {**origins, **_paths_of(given, GIVEN)}))
+        found = list(
+            settings_in_force(
+                config, {**origins, **_paths_of(given, GIVEN)}, of_any_store=what is None
+            )
+        )
         if what is None:
             found = [each for each in found if each.name not in _NAMED]
         if as_json:

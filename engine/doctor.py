@@ -30,6 +30,7 @@ from noria.engine.findings import (
 )
 from noria.engine.first_look import TargetLook, checked_access, open_report
 from noria.engine.planning import probe_token
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import NoriaError
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.inspection import InspectedStore, source_rights, target_rights
@@ -185,7 +186,7 @@ def _describe_removal(found: EndDiagnosis, look: TargetLook) -> None:
         found.findings.append(
             lacking(
                 "delete",
-                f"{left:,} canaries of the probe cannot be deleted: "
+                f"{count_text(left, 'canary')} of the probe cannot be deleted: "
                 f"{', '.join(found.canaries_left)}",
                 f"delete them, and allow these credentials to; {RIGHTS}",
             )

@@ -17,6 +17,7 @@ from noria.engine.terminal.console import (
     print_summary,
     say_unless,
 )
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import ConfigurationError
 
 # Commands import what they need when they run: all of it takes half a second.
@@ -41,7 +42,11 @@ class EstimateOptions:
         int | None, typer.Option(min=1, help="Transfers at a time in all workers.")
     ] = None
     bandwidth: Annotated[
-        str | None, typer.Option(metavar="RATE", help="Of the whole job: 200MB/s, 2Gbit/s.")
+        str | None,
+        typer.Option(
+            metavar="RATE",
+            help="Of the whole job: 200MB/s, 2Gbit/s. Default: as the job file says.",
+        ),
     ] = None
     windows: Annotated[
         list[str] | None,
@@ -130,11 +135,11 @@ def _estimated(
     from noria.engine.estimate.windows import parse_windows
 
     windows, prices = parse_windows(options.windows or ()), read_prices(options.prices)
-    bandwidth = None if options.bandwidth is None else _rate(options.bandwidth)
+    asked = None if options.bandwidth is None else _rate(options.bandwidth)
     with ending_on_signals(), planned(config, root, say_unless(as_json)) as plan:
         means = Means(
             workers=workers_of(plan.config, options.workers),
-            bandwidth=bandwidth,
+            bandwidth=asked or plan.config.run.bandwidth or None,
             transfers=options.transfers or plan.config.run.transfers or None,
         )
         model = RateModel()
@@ -171,8 +176,9 @@ def _draw(found: Estimate, path: Path) -> None:
 
     counts = found.counts
     title = (
-        f"{size_text(counts.bytes)} in {counts.objects:,} objects: "
-        f"{duration_text(found.days * 86_400)} with {found.means.workers:,} workers"
+        f"{size_text(counts.bytes)} in {count_text(counts.objects, 'object')}: "
+        f"{duration_text(found.days * 86_400)} with "
+        f"{count_text(found.means.workers, 'worker')}"
     )
     try:
         path.write_text(draw(found, title), encoding="utf-8")

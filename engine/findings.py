@@ -232,6 +232,7 @@ def target_findings(
     yield from _kept(protection, wrote_objects=facts.wrote_objects)
     yield _checksum(facts.capabilities.checksum)
     yield from _conditions(facts)
+    yield from _replacing(facts)
     if facts.capabilities.checksum is Checksum.CRC64NVME:
         yield _trailers(facts.capabilities.checksum_in_trailer)
     if facts.lists_parts:
@@ -304,6 +305,33 @@ def _conditions(facts: TargetFacts) -> Iterator[Finding]:
         )
     else:
         yield _ok("condition", "of several writes of one name at once, one succeeds (by a race)")
+
+
+def _replacing(facts: TargetFacts) -> Iterator[Finding]:
+    """What a later pass can rely on when it replaces or deletes what an earlier one wrote."""
+    found = facts.capabilities
+    if not facts.wrote_objects:
+        return
+    looked_at = [
+        what
+        for what, honoured in (
+            ("a PUT", found.if_match),
+            ("an upload", found.if_match_complete),
+            ("a deletion", found.if_match_delete),
+        )
+        if not honoured
+    ]
+    if not looked_at:
+        yield _ok(
+            "replace", "If-Match is honoured: a later pass replaces and deletes only what it left"
+        )
+        return
+    yield _note(
+        "replace",
+        f"If-Match does not hold for {' and '.join(looked_at)}: a later pass looks right before "
+        "each, and would not see what is written between the two",
+        "let nobody else write below the prefix during a pass",
+    )
 
 
 def _trailers(taken: bool) -> Finding:

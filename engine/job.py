@@ -5,8 +5,10 @@ Each function takes a job directory, may be repeated, returns a frozen report, a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -60,20 +62,24 @@ from noria.engine.status import (
 )
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerEnd, WorkerSettings, WorkerSpec
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import (
     ConfigurationError,
     JobDirectoryError,
     NoriaError,
+    StopAsked,
 )
 from noria.manifests.job.directory import DriverHold, JobDirectory
 from noria.manifests.job.fence import Fence
 from noria.manifests.job.reconcile import Reconciliation, last_differences, reconcile
+from noria.manifests.job.results import SUPERSEDED
 from noria.manifests.job.seals import compact_seals, read_seals
 from noria.manifests.job.worker_journals import remove_unneeded_journals
 from noria.manifests.manifest.reader import Manifest, open_manifest
-from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
+from noria.manifests.model import ConflictPolicy, Level, Outcome, ShardKind, ShardPlan
 from noria.manifests.passes.fold import standing
 from noria.manifests.passes.migration import migration_of
+from noria.manifests.passes.superseded import write_superseded
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME
@@ -187,6 +193,21 @@ class VerifyReport:
             return 3
         return 0 if self.damaged == 0 and self.unsettled == 0 else 1
 
+    def __add__(self, other: VerifyReport) -> VerifyReport:
+        """Of two passes of one migration."""
+        return replace(
+            self,
+            complete=self.complete and other.complete,
+            reread=self.reread + other.reread,
+            bytes=self.bytes + other.bytes,
+            damaged=self.damaged + other.damaged,
+            unsettled=self.unsettled + other.unsettled,
+            seconds=self.seconds + other.seconds,
+            failures=self.failures + other.failures,
+            causes=Counter(self.causes) + Counter(other.causes),
+            stopped=self.stopped or other.stopped,
+        )
+
 
 def plan(
     config: JobConfig,
@@ -231,6 +252,7 @@ def run(
         latest = load_status(directory)
         if latest is None or latest.phase is not Phase.FINISHED:
             cluster.prestart()
+            _note_lifted_limit(latest, run_config)
         totals = _totals(ready, latest)
         retrial = retrial_of(ready, asked_again, hold.first_attempt - 1)
         compact_seals(directory)
@@ -238,18 +260,7 @@ def run(
         forget_damage(directory, retrial)
         if latest is None and sealed.spans:
             totals.note_uncounted()
-        if sealed.reopened:
-            log.warning(
-                "%d that failed in an earlier run%s are tried again",
-                sealed.reopened,
-                " or were asked for" if asked_again else "",
-            )
-        if asked_again and asked_again.keys and sealed.reopened < len(retrial.keys or ()):
-            log.warning(
-                "%d names of %s are of no entry that this job moves and has an end for",
-                len(retrial.keys or ()) - sealed.reopened,
-                asked_again.keys,
-            )
+        _say_what_is_tried_again(sealed, asked_again, len(retrial.keys or ()))
         with removed_at_the_end(ready):
             ending = _drive(
                 ready,
@@ -262,12 +273,32 @@ def run(
                 fence=fence,
                 show=show,
             )
-            report = _close(ready, totals, ending, started, run_config, show, show_keys)
+            finished = latest if latest is not None and latest.phase is Phase.FINISHED else None
+            if ending.status is not None:
+                finished = None
+            with _end_noted(directory, finished):
+                report = _close(ready, totals, ending, started, run_config, show, show_keys)
             report = replace(report, retried=sealed.reopened)
-            if latest is None or latest.phase is not Phase.FINISHED or ending.status is not None:
+            if finished is None:
                 return report
-            _keep_end(directory, latest)
-            return replace(report, finished_before=latest.updated_seconds)
+            _keep_end(directory, finished)
+            return replace(report, finished_before=finished.updated_seconds)
+
+
+def _say_what_is_tried_again(sealed: Sealed, asked_again: AskedAgain | None, names: int) -> None:
+    """`names` is how many were asked for by name."""
+    if sealed.reopened:
+        log.warning(
+            "tried again: %s (failed in an earlier run%s)",
+            count_text(sealed.reopened, "object"),
+            ", or asked for" if asked_again else "",
+        )
+    if asked_again and asked_again.keys and sealed.reopened < names:
+        log.warning(
+            "%s of %s: of no entry that this job moves and has an end for",
+            count_text(names - sealed.reopened, "name"),
+            asked_again.keys,
+        )
 
 
 def verify(
@@ -284,11 +315,14 @@ def verify(
 
     Workers as in run().
     """
-    refuse_earlier_pass(root)
     prepared = open_trusted(root)
+    migration, number = migration_of(root)
     with prepared.directory.hold() as hold:
         started = time.monotonic()
         area = f"verified/{hold.epoch:010d}"
+        if number < migration.last:
+            latest_state = migration.state(migration.last)
+            write_superseded(prepared.directory, number, latest_state, f"{area}/{SUPERSEDED}")
         before = load_status(prepared.directory) or _moved_status(prepared)
         totals = _totals(prepared, before)
         ending = _drive(
@@ -603,6 +637,30 @@ def _close(
     )
 
 
+@contextlib.contextmanager
+def _end_noted(directory: JobDirectory, finished: JobStatus | None) -> Iterator[None]:
+    """A run that ends without a report, as while it reconciles, says so in its status.
+
+    `finished` is the status of a job that had finished before, and of which nothing was left to do:
+    it stays so.
+    """
+    try:
+        yield
+    except BaseException as error:
+        last = finished or load_status(directory)
+        if last is not None and last.phase.has_driver:
+            why = error.message if isinstance(error, NoriaError) else "an unexpected error: see log"
+            if isinstance(error, StopAsked | KeyboardInterrupt):
+                why = "stopped on request"
+            if last.phase is Phase.RECONCILING:
+                why = f"{why} (while it was reconciled)"
+            last = _in_phase(last, Phase.STOPPED, stopped=why)
+        if last is not None:
+            with contextlib.suppress(JobDirectoryError):  # the error is what is to be heard of
+                save_status(directory, last)
+        raise
+
+
 def _tell_listed(
     directory: JobDirectory, reconciling: JobStatus, show: Show, listed: int, rate: float
 ) -> None:
@@ -678,6 +736,16 @@ def _run_config(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunCo
     return run_config
 
 
+def _note_lifted_limit(latest: JobStatus | None, run_config: RunConfig) -> None:
+    """Say that a limit of the run before is not one of this run: it belongs to a run."""
+    if latest is not None and latest.bandwidth and not run_config.bandwidth:
+        log.warning(
+            "no limit of bandwidth in this run, where the last one had %s bytes a second: "
+            "--bandwidth sets one for a run, bandwidth in [run] of a job file for all",
+            f"{latest.bandwidth:,.0f}",
+        )
+
+
 def _totals(prepared: Prepared, latest: JobStatus | None) -> Totals:
     """Totals that know of no seal yet."""
     return Totals(
@@ -740,13 +808,14 @@ def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconci
     stands = None
     if number > 1:
         stands = standing(migration.state(number))
+    keeps_others = prepared.config.run.conflicts is ConflictPolicy.KEEP
     with scratch_folder(prepared.directory, prepared.config.plan.scratch) as scratch:
         return reconcile(
             prepared.directory,
             prepared.manifest,
             listing,
             target_prefix=prepared.facts.target_prefix,
-            extra_allowed=not prepared.facts.target_was_empty,
+            extra_allowed=not prepared.facts.target_was_empty or keeps_others,
             canary=CANARY_NAME,
             canary_bytes=CANARY_BYTES,
             standing=stands,

@@ -32,7 +32,12 @@ FRESH_SECONDS: Final = 3600.0
 SIZE_MAX: Final = 64 * 1024
 """Bytes of a file. A larger one is none of these."""
 BEST: Final = TargetCapabilities(
-    checksum=Checksum.CRC64NVME, if_absent=True, checksum_in_trailer=True, atomic_complete=True
+    checksum=Checksum.CRC64NVME,
+    if_absent=True,
+    checksum_in_trailer=True,
+    atomic_complete=True,
+    if_match=True,
+    if_match_delete=True,
 )
 _NAME: Final = re.compile(r"[0-9a-f]{64}\.")
 
@@ -86,11 +91,12 @@ class KnownTarget:
 
 
 def _could_not_be_better(capabilities: TargetCapabilities) -> bool:
-    """Return True if nothing but one request for each upload is lost by believing this.
+    """Return True if nothing but a look before each upload or deletion is lost by believing this.
 
-    A race that was lost says more than one that was won: a target that is not atomic stays so.
+    A race that was lost says more than one that was won: a target that is not atomic stays so. Many
+    that honour all other conditions honour none on a DELETE.
     """
-    return replace(capabilities, atomic_complete=True) == BEST
+    return replace(capabilities, atomic_complete=True, if_match_delete=True) == BEST
 
 
 def _read_own(path: Path) -> bytes:

@@ -242,11 +242,12 @@ def failures(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine import job
+        from noria.engine.passes import current_pass
         from noria.engine.terminal import failure_list
 
         if as_csv and as_json:
             raise ConfigurationError("--csv and --json: give one of them")
-        found = job.read_all_failures(directory, show_keys)
+        found = job.read_all_failures(current_pass(directory), show_keys)
         if as_csv:
             print_lines(failure_list.failure_csv(found))
         elif as_json:

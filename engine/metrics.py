@@ -26,6 +26,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from noria.engine.convergence import MigrationFigures
 from noria.engine.status import HostStatus, JobStatus, Phase
 from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation, StoreRole
 from noria.manifests.errors import NoriaError, Retryable
@@ -114,6 +115,12 @@ def _one(value: float | None) -> Samples:
 
 def _by(values: Mapping[str, float]) -> Samples:
     return {(label,): (value,) for label, value in values.items()}
+
+
+def _of_migration(
+    read: Callable[[MigrationFigures], float | None],
+) -> Callable[[JobStatus], Samples]:
+    return lambda status: {} if status.migration is None else _one(read(status.migration))
 
 
 def _counter(name: Counter) -> Callable[[JobStatus], Samples]:
@@ -216,6 +223,25 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_passed_over_objects", Kind.GAUGE,
            "Entries of the inventory that are not in the plan: filtered, of another container, ...",
            lambda status: _by(status.passed_over), (PASSED_OVER_CAUSE,)),
+
+    # A migration: as of the end of its last pass; absent in a job that stands alone.
+    Metric("noria_passes_ended", Kind.GAUGE, "Passes of the migration that have ended.",
+           _of_migration(lambda migration: migration.passes_ended)),
+    Metric("noria_lag_seconds", Kind.GAUGE,
+           "How old the oldest change could be that the target lacked as the last pass ended.",
+           _of_migration(lambda migration: migration.lag_seconds)),
+    Metric("noria_lag_grows", Kind.GAUGE,
+           "1 if that lag was longer after each of the last three passes than before; else 0.",
+           _of_migration(lambda migration: migration.lag_grows)),
+    Metric("noria_source_changed_objects_per_second", Kind.GAUGE,
+           "Objects new, changed or gone at the source a second, over the last passes.",
+           _of_migration(lambda migration: migration.changed_objects_per_second)),
+    Metric("noria_source_changed_bytes_per_second", Kind.GAUGE,
+           "Bytes of objects new or changed at the source a second, over the last passes.",
+           _of_migration(lambda migration: migration.changed_bytes_per_second)),
+    Metric("noria_freeze_forecast_seconds", Kind.GAUGE,
+           "How long the last pass would take under a freeze that began as the last one ended.",
+           _of_migration(lambda migration: migration.freeze_seconds)),
 
     # What is sealed: exact and durable, in steps of a lease.
     Metric("noria_sealed_objects", Kind.COUNTER, "Sealed entries by outcome.",

@@ -10,23 +10,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.engine.planning import PassFacts, Prepared, job_parts, open_prepared, prepared_pass
-from noria.engine.status import Phase, load_status
+from noria.engine.config.jobfile import JobConfig, with_settings
+from noria.engine.convergence import PassSummary
+from noria.engine.job import RunReport, VerifyReport
+from noria.engine.pass_records import has_ended, note_ended, note_planned
+from noria.engine.past_passes import passes_of
+from noria.engine.planning import PassFacts, Prepared, job_parts, prepared, prepared_pass
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.manifest.reader import Manifest, open_manifest
+from noria.manifests.job.history import read
+from noria.manifests.manifest.reader import Manifest
 from noria.manifests.passes.migration import Migration, migration_of
+from noria.manifests.passes.renames import write_renames
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deletions:
-    """What this pass does about objects that are gone at the source; None: as the job file says."""
+class PassWishes:
+    """What a person asks of one pass; None: as the job file says."""
 
     mirror: bool | None = None
+    """Delete at the target what is gone at the source."""
     any_number: bool = False
-    """Delete however many there are."""
+    """However many there are."""
+    inventory: str | None = None
+    """A newer inventory of the source than the first pass had: its URL, or "listing"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,52 +58,110 @@ class DeltaCounts:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassReport:
+    """A pass that was run."""
+
+    number: int
+    run: RunReport
+    delta: DeltaCounts | None
+    """What it found; None for the first."""
+    renamed: int | None = None
+    """Of what is new, objects that are gone under another name. None: that was not looked for."""
+
+
 def current_pass(directory: Path) -> Path:
     """The job directory of a migration's latest pass; a directory of one pass is its own."""
     migration, number = migration_of(directory)
     return migration.current if number == 1 else directory
 
 
-def delta_of(directory: Path) -> DeltaCounts | None:
-    """What the pass of this job directory found; None for a first one, or before its plan."""
-    if not (directory / "manifest" / "manifest.json").is_file():
-        return None
-    return DeltaCounts.of(open_manifest(directory / "manifest"))
+def past_passes(directory: Path) -> list[PassSummary]:
+    """The passes of a migration that have ended and were recorded; of a pass alone: none."""
+    migration, number = migration_of(directory)
+    return passes_of(read(JobDirectory(migration.root))) if number == 1 else []
 
 
-def has_ended(directory: Path) -> bool:
-    """Whether a pass was run to its end; False if its status, which is a cache, is gone."""
-    status = load_status(JobDirectory.open(directory))
-    return status is not None and status.phase is Phase.FINISHED
+def verify_all(root: Path, verify: Callable[[Path], VerifyReport]) -> VerifyReport:
+    """Read back what stands at the target by the receipts of all passes of a migration.
+
+    `verify` reads back one pass: job.verify() with what it needs. Raises ConfigurationError if a
+    pass was begun and has not ended.
+    """
+    migration, number = migration_of(root)
+    if number > 1 or migration.last == 1:
+        return verify(root)
+    if not has_ended(migration, migration.last):
+        raise ConfigurationError(
+            f"pass {migration.last} has not ended: `noria sync {root}` brings it to its end first"
+        )
+    found = verify(root)
+    for each in range(2, migration.last + 1):
+        found += verify(migration.place(each))
+    return found
 
 
-@contextmanager
-def next_pass(root: Path, deletions: Deletions, say: Say) -> Iterator[Prepared]:
-    """Plan the next pass of the migration at root for the block, or open the one that was begun.
+def run_pass(
+    root: Path, wishes: PassWishes, run: Callable[[Prepared], RunReport], say: Say
+) -> PassReport:
+    """Plan the next pass of the migration at root and run it, or bring the last one to its end.
 
-    Raises ConfigurationError if root holds no job, or is a pass itself; InventoryError if more is
-    gone than may be deleted; what prepared() raises.
+    `run` runs what was planned: job.run() with what it needs. Raises ConfigurationError if root
+    holds no job, or is a pass itself, or the migration stands where no pass may follow;
+    InventoryError if more is gone than may be deleted; what prepared() raises.
     """
     migration, number = migration_of(root)
     if number > 1:
         raise ConfigurationError(
             f"{root} is a pass of a migration: name the migration, {migration.root}"
         )
-    last = migration.last
-    if not has_ended(migration.current):
-        say(f"pass {last} was begun: it is brought to its end first")
-        if last == 1:
-            yield open_prepared(root)
-            return
-        with prepared_pass(root, _facts(migration, last, deletions), say) as ready:
+    JobDirectory.open(root)
+    number = migration.last
+    if has_ended(migration, number):
+        for each in range(1, number + 1):  # earlier editions kept no history
+            note_ended(migration, each)
+        number += 1
+    elif number > 1 or (root / "manifest" / "manifest.json").is_file():
+        say(f"pass {number} was begun: it is brought to its end first")
+    note_planned(migration, number)
+    with _prepared(migration, number, wishes, say) as ready:
+        found = DeltaCounts.of(ready.manifest)
+        renamed = None if found is None else write_renames(ready.directory, ready.manifest)
+        ended = run(ready)
+    if ended.complete:
+        note_ended(migration, number)
+    return PassReport(number=number, run=ended, delta=found, renamed=renamed)
+
+
+@contextmanager
+def _prepared(
+    migration: Migration, number: int, wishes: PassWishes, say: Say
+) -> Iterator[Prepared]:
+    config, _ = job_parts(JobDirectory.open(migration.root))
+    if number == 1:
+        with prepared(config, migration.root, say) as ready:
             yield ready
         return
-    with prepared_pass(root, _facts(migration, last + 1, deletions), say) as ready:
+    sync = config.sync
+    facts = PassFacts(
+        number=number,
+        mirror=sync.deletions == "mirror" if wishes.mirror is None else wishes.mirror,
+        deletions_max=None if wishes.any_number else sync.deletions_max,
+    )
+    with prepared_pass(migration.root, _with_inventory(config, wishes), facts, say) as ready:
         yield ready
 
 
-def _facts(migration: Migration, number: int, deletions: Deletions) -> PassFacts:
-    sync = job_parts(JobDirectory.open(migration.root))[0].sync
-    mirror = sync.deletions == "mirror" if deletions.mirror is None else deletions.mirror
-    most = None if deletions.any_number else sync.deletions_max
-    return PassFacts(number=number, mirror=mirror, deletions_max=most)
+def _with_inventory(config: JobConfig, wishes: PassWishes) -> JobConfig:
+    """The job with a list of the source as it is now. Raises ConfigurationError."""
+    known = config.inventory
+    if wishes.inventory == "listing":
+        return with_settings(config, {"inventory": {"kind": "listing", "url": None}}, "noria sync")
+    if wishes.inventory is not None:
+        return with_settings(config, {"inventory": {"url": wishes.inventory}}, "noria sync")
+    if known.kind == "listing":
+        return config
+    raise ConfigurationError(
+        f"the first pass was planned from {known.url}, which says nothing of what came since: name "
+        "a newer one with --inventory URL, or list the source with --inventory listing"
+    )

@@ -150,20 +150,26 @@ def pass_facts(directory: JobDirectory) -> PassFacts | None:
 
 
 @contextmanager
-def prepared_pass(root: Path, facts: PassFacts, say: Say) -> Iterator[Prepared]:
+def prepared_pass(root: Path, config: JobConfig, facts: PassFacts, say: Say) -> Iterator[Prepared]:
     """Plan a later pass of the migration at root, or open its plan, for the block.
 
-    As prepared(): its ends, filter, names and plan are those of the first pass.
+    As prepared(). `config` is the first pass's, but for the inventory: ends, filter, names and plan
+    do not change. What a killed plan was asked for gives way to what is asked for now.
     """
     migration = Migration(root)
     first, place = JobDirectory.open(root), migration.place(facts.number)
     check_trust(first)
     if JobDirectory.exists(place):
         directory = JobDirectory.open(place)
+        if pass_facts(directory) != facts or job_parts(directory)[0] != config:
+            directory.withdraw()  # unless its plan is frozen
+    if JobDirectory.exists(place):
         with directory.hold():
             ready = finish_plan(directory, say)
+        if pass_facts(directory) != facts:
+            say(f"pass {facts.number} is planned already, with other --deletions than now")
     else:
-        ready = _plan(job_parts(first)[0], place, say, Follows(first, facts))
+        ready = _plan(config, place, say, Follows(first, facts))
     with removed_at_the_end(ready):
         yield ready
 
@@ -368,6 +374,7 @@ def _create(
     job: dict[str, Any] = {
         "id": facts.job_id,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "as_of": source.as_of().timestamp(),
         "asked": _asked(config),
         "config": config.model_dump(mode="json"),
         "facts": asdict(facts),
@@ -419,6 +426,8 @@ def find_facts(
         single_object=single is not None,
         atomic_complete=found.capabilities.atomic_complete,
         drops_tags=found.keeps_tags is False,
+        if_match=found.capabilities.if_match,
+        if_match_delete=found.capabilities.if_match_delete,
     )
     return facts, found.name_rules
 
@@ -455,14 +464,7 @@ def finish_plan(
 def _freeze(
     directory: JobDirectory, source: SourceLook, kept: KeptListing, scratch: str | None, say: Say
 ) -> None:
-    config, facts = job_parts(directory)
-    rows = PlannedRows(
-        config=config,
-        facts=facts,
-        rules=_rules(directory),
-        moments=_moments(directory),
-        compare=_comparison(directory, say),
-    )
+    rows = planned_rows(directory, _comparison(directory, say))
     if kept.state is None:
         say("reading the inventory")
     else:
@@ -543,6 +545,20 @@ class PlannedRows:
         # S3 does not name the class that every object has.
         unnamed = "STANDARD" if self.config.source.location.scheme is Scheme.S3 else None
         return self.config.filter.filters(self.moments, unnamed_tier=unnamed)
+
+
+def planned_rows(
+    directory: JobDirectory, compare: Callable[[Path], PassDelta] | None
+) -> PlannedRows:
+    """What becomes of a source's rows in the plan of this job directory."""
+    config, facts = job_parts(directory)
+    return PlannedRows(
+        config=config,
+        facts=facts,
+        rules=_rules(directory),
+        moments=_moments(directory),
+        compare=compare,
+    )
 
 
 def _moments(directory: JobDirectory) -> Moments:

@@ -22,11 +22,11 @@ import pyarrow.parquet as pq
 
 from noria.engine.planning import Prepared
 from noria.engine.replay import Retrial
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import (
     ConfigurationError,
     JobDirectoryError,
     NoriaError,
-    SourceChanged,
     TargetConflict,
     all_causes,
     passing_causes,
@@ -97,9 +97,9 @@ def retrial_of(ready: Prepared, asked: AskedAgain | None, attempt: int) -> Retri
     }
     if stuck:
         log.warning(
-            "%d damaged objects could not be deleted at the target, so they are not sent again: "
-            "allow the target's credentials to delete, or delete them yourself, then retry",
-            len(stuck),
+            "%s could not be deleted at the target, so that nothing is sent in their place: allow "
+            "the target's credentials to delete, or delete them yourself, then retry",
+            count_text(len(stuck), "damaged object"),
         )
     if names is not None:
         return Retrial(causes=(), keys=pa.array(sorted(names - stuck)), attempt=attempt)
@@ -124,10 +124,10 @@ def _without(receipts: pa.Table, keys: pa.Array | pa.ChunkedArray) -> pa.Table:
 def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
     """Delete a damaged object if it is the one of the receipt; False if it is still there.
 
-    The deletion carries the ETag as a condition. A target that does not compare it has been looked
-    at just before.
+    The deletion carries the ETag as a condition; a target that is not known to compare it is looked
+    at right before.
     """
-    target = PacedTarget(inner=ready.target)
+    target = PacedTarget(inner=ready.target.with_capabilities(ready.facts.capabilities))
     key, etag, txid = (row[name] for name in ("target_key", "target_etag", "txid"))
     name = ready.facts.target_prefix + str(key)
     try:
@@ -135,7 +135,7 @@ def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
         is_the_one = head is not None and head.txid is not None and head.txid == txid
         if head is not None and is_the_one and head.etag == etag:
             target.delete_object(name, etag=head.etag)
-    except (TargetConflict, SourceChanged):
+    except TargetConflict:
         return True  # it is another one by now, which the transfer will find
     except NoriaError as error:
         log.warning("a damaged object stays at the target: %s", error.message)

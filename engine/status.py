@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from noria.engine.convergence import MigrationFigures
 from noria.engine.scheduler.events import Quarantine
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.model import MetricsSnapshot, Outcome, Reason
+from noria.manifests.job.receipts import BY_POLICY
+from noria.manifests.model import MetricsSnapshot, Outcome
 
 
 class Phase(StrEnum):
@@ -117,6 +119,8 @@ class JobStatus:
     """Cause -> entries of the inventory that are not in the manifest, as in RunReport."""
     hosts: Mapping[str, HostStatus] = field(default_factory=dict)
     """Name -> host, in the order in which they were met; see totals.MOST_HOSTS."""
+    migration: MigrationFigures | None = None
+    """Of the passes that ended before; None: a job that stands alone."""
     metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
     """All workers' counters added up, gauges as of now."""
 
@@ -147,9 +151,9 @@ class JobStatus:
     @property
     def failed(self) -> int:
         """Entries that someone has to look at."""
-        landed = sum(self.outcomes.get(outcome, 0) for outcome in Outcome if outcome.landed)
-        policy = sum(self.causes.get(reason, 0) for reason in Reason if not reason.refused)
-        return sum(self.outcomes.values()) - landed - policy + self.failing
+        right = sum(self.outcomes.get(outcome, 0) for outcome in Outcome if outcome.as_planned)
+        policy = sum(self.causes.get(cause, 0) for cause in BY_POLICY)
+        return sum(self.outcomes.values()) - right - policy + self.failing
 
 
 def at_rest(hosts: Mapping[str, HostStatus]) -> dict[str, HostStatus]:
@@ -185,6 +189,7 @@ def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_F
         item.name: getattr(status, item.name) for item in fields(status) if item.name != "metrics"
     }
     values["hosts"] = {name: asdict(host) for name, host in status.hosts.items()}
+    values["migration"] = None if status.migration is None else asdict(status.migration)
     values["metrics"] = {
         name: [[list(labels), value] for labels, value in getattr(status.metrics, name).items()]
         for name in ("counters", "gauges", "histograms")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,8 +23,11 @@ from noria.engine.terminal.console import (
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
+    from noria.engine.convergence import MigrationFigures
     from noria.engine.job import RunReport
-    from noria.engine.passes import Deletions
+    from noria.engine.passes import PassReport, PassWishes
+    from noria.engine.planning import Prepared
+    from noria.engine.status import JobStatus
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -30,21 +35,43 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(with_options(sync))
 
 
+Deletions = Annotated[
+    Literal["report", "mirror"] | None,
+    typer.Option(
+        help="What is gone there: listed, or deleted here too, if this migration wrote it and "
+        "nobody changed it. Default: as the job file says, or report.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Delete however many objects are gone.")]
+
+
 def sync(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="A job directory: its migration goes on.")
     ],
-    deletions: Annotated[
-        Literal["report", "mirror"] | None,
+    deletions: Deletions = None,
+    until_lag: Annotated[
+        str | None,
         typer.Option(
-            help="What is gone at the source: listed, or deleted at the target too, if this "
-            "migration wrote it and nobody changed it. Default: as the job file says, or report.",
+            metavar="DURATION",
+            help="Run passes until what the target lacks is at most so old. Default: one pass.",
         ),
     ] = None,
-    yes: Annotated[
-        bool,
-        typer.Option("--yes", help="Delete at the target however many objects are gone."),
-    ] = False,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Begin a pass so often, until the lag is reached or, without one, until Ctrl-C.",
+        ),
+    ] = None,
+    inventory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help='A newer inventory of the source, or "listing". Needed if the first pass had one.',
+        ),
+    ] = None,
+    yes: Yes = False,
     *,
     options: RunOptions,
 ) -> None:
@@ -59,50 +86,122 @@ def sync(
     Examples:
       noria sync move-1
       noria sync move-1 --deletions mirror
+      noria sync move-1 --until-lag 10m --every 1h
     """
     with exit_codes(options.as_json):
-        from noria.engine.passes import Deletions
+        from noria.engine.passes import PassWishes
+        from noria.engine.terminal import pass_report
 
         mirror = None if deletions is None else deletions == "mirror"
-        number, ended = _one_pass(directory, Deletions(mirror=mirror, any_number=yes), options)
-        _print(directory, number, ended, options.as_json)
-        raise typer.Exit(ended.exit_code)
+        wishes = PassWishes(mirror=mirror, any_number=yes, inventory=inventory)
+        rhythm = Rhythm.of(until_lag, every)
+        while True:
+            ended = one_pass(directory, wishes, options)
+            if rhythm is None or ended.run.exit_code:
+                break
+            if rhythm.is_over(directory, say_unless(options.silent)):
+                break
+        summary = pass_summary(directory, ended)
+        print_summary(summary, pass_report.print_pass, options.as_json)
+        raise typer.Exit(ended.run.exit_code)
 
 
-def _one_pass(directory: Path, deletions: Deletions, options: RunOptions) -> tuple[int, RunReport]:
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How passes follow each other by themselves."""
+
+    lag_seconds: float
+    """The lag that is wanted; below 0: none, they go on for good."""
+    every_seconds: float
+
+    @classmethod
+    def of(cls, until_lag: str | None, every: str | None) -> Rhythm | None:
+        """None: one pass alone. Raises ConfigurationError."""
+        from noria.engine.config.jobfile import duration_seconds
+
+        if until_lag is None and every is None:
+            return None
+        lag = -1.0 if until_lag is None else duration_seconds(until_lag, "--until-lag")
+        return cls(lag, 0.0 if every is None else duration_seconds(every, "--every"))
+
+    def is_over(self, directory: Path, say: Callable[[str], None]) -> bool:
+        """Wait for the next pass to be due. True if there is none: the lag is reached."""
+        from noria.engine.convergence import SyncAction, until
+        from noria.engine.past_passes import passes_of
+        from noria.engine.terminal.history_report import obstacle_text, step_text
+        from noria.manifests.job.directory import JobDirectory
+        from noria.manifests.job.history import read
+
+        passes = passes_of(read(JobDirectory(directory)))
+        step = until(self.lag_seconds, self.every_seconds, time.time(), passes)
+        say(step_text(step))
+        if self.lag_seconds >= 0 and (obstacle := obstacle_text(step)) is not None:
+            say(obstacle)
+        if step.action is SyncAction.WAIT:
+            with ending_on_signals():
+                time.sleep(step.wait_seconds)
+        return step.action is SyncAction.REACHED
+
+
+def one_pass(directory: Path, wishes: PassWishes, options: RunOptions) -> PassReport:
+    """Run the next pass of a migration with these options, and show how far it is."""
+    with running(options) as run:
+        from noria.engine import job
+        from noria.engine.passes import run_pass
+
+        job.refuse_killed_plan(directory)
+        return run_pass(directory, wishes, run, say_unless(options.silent))
+
+
+@contextmanager
+def running(options: RunOptions) -> Iterator[Callable[[Prepared], RunReport]]:
+    """What runs a planned pass with these options, and shows how far it is; workers come up."""
     from noria.engine.cluster.opening import open_cluster
-    from noria.manifests.passes.migration import migration_of
 
     with (
         ending_on_signals(),
         open_cluster(options.address, ray=options.ray) as cluster,
         kept_log(options.log_file),
-        ExitStack() as stack,
     ):
         cluster.prestart()
         from noria.engine import job
-        from noria.engine.passes import next_pass
 
-        job.refuse_killed_plan(directory)
-        ready = stack.enter_context(next_pass(directory, deletions, say_unless(options.silent)))
-        place = ready.directory.root
-        with shown(place, options.metrics_address, options.shows) as show:
-            ended = job.run(
-                place,
-                cluster=cluster,
-                overrides=options.overrides,
-                show=show,
-                show_keys=options.show_keys,
-                planned=ready,
-            )
-    return migration_of(place)[1], ended
+        def run(ready: Prepared) -> RunReport:
+            place = ready.directory.root
+            figures = _figures(place)
+            with shown(place, options.metrics_address, options.shows) as show_status:
+
+                def show(status: JobStatus) -> None:
+                    show_status(replace(status, migration=figures))
+
+                return job.run(
+                    place,
+                    cluster=cluster,
+                    overrides=options.overrides,
+                    show=show,
+                    show_keys=options.show_keys,
+                    planned=ready,
+                )
+
+        yield run
 
 
-def _print(directory: Path, number: int, ended: RunReport, as_json: bool) -> None:
-    from noria.engine.passes import current_pass, delta_of
-    from noria.engine.terminal import pass_report, report
+def _figures(place: Path) -> MigrationFigures:
+    """What metrics say of the migration that this pass belongs to."""
+    from noria.engine.convergence import migration_figures
+    from noria.engine.past_passes import passes_of
+    from noria.manifests.job.directory import JobDirectory
+    from noria.manifests.job.history import read
+    from noria.manifests.passes.migration import migration_of
 
-    found = delta_of(current_pass(directory))
-    summary: dict[str, Any] = report.run_summary(ended, directory)
-    summary |= {"pass": number, "delta": None if found is None else asdict(found)}
-    print_summary(summary, pass_report.print_pass, as_json)
+    migration, _ = migration_of(place)
+    return migration_figures(passes_of(read(JobDirectory(migration.root))))
+
+
+def pass_summary(directory: Path, ended: PassReport) -> dict[str, Any]:
+    """A pass as `--json` has it; `directory` is what a person names next."""
+    from noria.engine.terminal import report
+
+    summary: dict[str, Any] = report.run_summary(ended.run, directory)
+    delta = None if ended.delta is None else asdict(ended.delta)
+    return {**summary, "pass": ended.number, "delta": delta, "renamed": ended.renamed}

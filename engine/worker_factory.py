@@ -243,6 +243,7 @@ def make_context(
             range_bytes=min(settings.range_bytes, settings.bytes_in_flight // 2),
             look_first=not facts.target_was_empty or not facts.if_absent,
             source_md5=settings.source_md5,
+            conflicts=settings.conflicts,
             policy=attribute_policy(settings, spec.target, facts),
         ),
         buffers=buffers,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from noria.engine.config.locations import End, Location
 from noria.manifests.errors import JobDirectoryError
-from noria.manifests.model import Limits, LinkPolicy, Treatment
+from noria.manifests.model import ConflictPolicy, Limits, LinkPolicy, Treatment
 from noria.manifests.strict_json import from_json
 from noria.workers.stores.protocol import Checksum, TargetCapabilities
 
@@ -47,6 +47,9 @@ class JobFacts:
     """Jobs that were planned before this was asked do not know, and look first."""
     drops_tags: bool = False
     """The target takes a write with tags, and drops them without a word."""
+    if_match: bool = False
+    if_match_delete: bool = False
+    """Jobs that were planned before these were asked do not know, and look before each change."""
 
     @property
     def capabilities(self) -> TargetCapabilities:
@@ -56,6 +59,8 @@ class JobFacts:
             if_absent=self.if_absent,
             checksum_in_trailer=self.trailers,
             atomic_complete=self.atomic_complete,
+            if_match=self.if_match,
+            if_match_delete=self.if_match_delete,
         )
 
     @classmethod
@@ -115,6 +120,7 @@ class WorkerSettings:
     unfit_tags: Treatment = Treatment.REFUSE
     unfit_others: Treatment = Treatment.LEAVE
     representable: str | None = None
+    conflicts: ConflictPolicy = ConflictPolicy.REFUSE
 
     @classmethod
     def of(cls, plan: PlanConfig, run: RunConfig) -> WorkerSettings:

@@ -13,6 +13,7 @@
     │   ├── SourceMissing        the source object is gone
     │   ├── SourceUnreadable     archived, customer-keyed, or refused for this object alone
     │   ├── TargetConflict       the target has another object of this name
+    │   ├── TargetKept           the same, and the policy is to keep it: no failure
     │   ├── TargetRefused        the target cannot hold this object (name, size)
     │   │   ├── AttributesRefused    its metadata, headers or tags, and the policy is to refuse
     │   │   └── TagsRefused          the target has no tags
@@ -140,6 +141,10 @@ class SourceUnreadable(Skippable):
 
 class TargetConflict(Skippable):
     cause = "target_conflict"
+
+
+class TargetKept(Skippable):
+    cause = "target_kept"
 
 
 class TargetRefused(Skippable):

@@ -34,6 +34,11 @@ class Outcome(StrEnum):
         """True if the object is at the target."""
         return self in (Outcome.TRANSFERRED, Outcome.ALREADY_PRESENT)
 
+    @property
+    def as_planned(self) -> bool:
+        """True if the object is where the plan wants it: at the target, or not there any more."""
+        return self.landed or self is Outcome.DELETED
+
 
 class Level(StrEnum):
     """Verification levels, weakest first. A level is what was reached, never what was asked for."""
@@ -135,6 +140,17 @@ class Treatment(StrEnum):
     """The object lands without it."""
     MAP = "map"
     """It is written in another form, if there is one that says the same; else it is left."""
+
+
+class ConflictPolicy(StrEnum):
+    """What becomes of an entry if an object is at the target that this migration did not leave."""
+
+    REFUSE = "refuse"
+    """The entry fails."""
+    KEEP = "keep"
+    """What stands there stays, and the entry is counted as skipped."""
+    REPLACE = "replace"
+    """What stands there is replaced."""
 
 
 class LinkPolicy(StrEnum):

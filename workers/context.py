@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from noria.manifests.counters import Counter
 from noria.manifests.errors import DigestRefused, NoriaError, SourceChanged
-from noria.manifests.model import ObjectEntry
+from noria.manifests.model import ConflictPolicy, Guard, ObjectEntry
 from noria.workers.carriage import AttributePolicy, Carriage, fit_attributes, lost
 from noria.workers.counters import CounterRegistry
 from noria.workers.runtime.buffers import BufferPool
@@ -40,6 +40,8 @@ class TransferOptions:
     """Check the bytes of an object that is read at once against the MD5 that the source states."""
     policy: AttributePolicy = field(default_factory=AttributePolicy)
     """What becomes of attributes that the target cannot hold."""
+    conflicts: ConflictPolicy = ConflictPolicy.REFUSE
+    """What becomes of an entry for which another object is at the target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,17 @@ class TransferContext:
     def is_ours(self, head: ObjectHead, entry: ObjectEntry) -> bool:
         """Return True if any attempt of this job at this entry wrote the object."""
         return (head.txid or "").startswith(f"{self.job_id}.{entry.object_id}.")
+
+    def guard(self, replaces: str | None, *, of_upload: bool) -> Guard | None:
+        """Return what keeps a write that replaces the object with this ETag from replacing others.
+
+        None: it replaces nothing.
+        """
+        if replaces is None:
+            return None
+        known = self.target.capabilities
+        honoured = known.if_match_complete if of_upload else known.if_match
+        return Guard.IF_MATCH if honoured else Guard.LOOK
 
     def pin_source(self, entry: ObjectEntry) -> ObjectHead:
         """Return the source's head, pinned to the planned ETag.

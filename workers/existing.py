@@ -1,7 +1,8 @@
 """Compare an object that is at the target already with the source, instead of moving it.
 
 The source is read and hashed. The target is read only if it does not state a checksum. Nothing is
-written. An equal object gets a receipt; any other is a conflict, which a person has to settle.
+written. An equal object gets a receipt; any other is a conflict, which a person has to settle, now
+or beforehand by a policy for all conflicts.
 """
 
 from __future__ import annotations
@@ -9,8 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from noria.manifests.counters import Counter
-from noria.manifests.errors import DigestRefused, SourceChanged, SourceMissing, TargetConflict
-from noria.manifests.model import ObjectEntry, Outcome, Receipt
+from noria.manifests.errors import (
+    DigestRefused,
+    SourceChanged,
+    SourceMissing,
+    TargetConflict,
+    TargetKept,
+)
+from noria.manifests.model import ConflictPolicy, ObjectEntry, Outcome, Receipt
 from noria.workers.context import Resends, TransferContext
 from noria.workers.digest import PartDigest
 from noria.workers.stores.paced import PacedStore, Stopped
@@ -18,6 +25,42 @@ from noria.workers.stores.protocol import ObjectHead, Written
 from noria.workers.verification import LandingEvidence, landed_receipt
 
 CONFLICT = "another object is at the target under this name: move it away, then run `noria retry`"
+OTHER_SIZE = (
+    "an object of another size is at the target under this name: move it away, then run "
+    "`noria retry`"
+)
+CHANGED = (
+    "this job wrote the object at the target, and its bytes are not the source's any more: if the "
+    "source is right, delete it at the target, then run `noria retry`"
+)
+NOT_AS_LEFT = (
+    "what is at the target under this name is not what this migration left there: look who wrote "
+    "it, move it away, then run `noria retry`"
+)
+
+
+def conflict_of(entry: ObjectEntry, text: str = CONFLICT) -> TargetConflict:
+    """Return the error for an entry if what is at the target is not what it may replace.
+
+    `text` is for an entry that replaces nothing.
+    """
+    return TargetConflict(text if entry.replaces is None else NOT_AS_LEFT, key=entry.key)
+
+
+def refuse_or_keep(context: TransferContext, entry: ObjectEntry, existing: ObjectHead) -> None:
+    """Raise TargetKept if the object at the target is to be kept, by policy, TargetConflict if not.
+
+    Return if it is to be replaced all the same. What a transfer of this job wrote is never kept: it
+    is damaged, or of another source.
+    """
+    policy = context.options.conflicts
+    if policy is ConflictPolicy.REPLACE:
+        return
+    if policy is ConflictPolicy.KEEP and not context.is_ours(existing, entry):
+        raise TargetKept(
+            "another object is at the target under this name, and is kept", key=entry.key
+        )
+    raise conflict_of(entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +79,9 @@ class Comparison:
         alone supports no higher level than `counted`. Reading errors of both ends are raised too.
         """
         context, entry = self.context, self.entry
+        ours = context.is_ours(existing, entry)
         if existing.size != entry.size:
-            raise TargetConflict(
-                "an object of another size is at the target under this name: move it away, then "
-                "run `noria retry`",
-                key=entry.key,
-            )
+            raise conflict_of(entry, CHANGED if ours else OTHER_SIZE)
         source = context.pin_source(entry)
         digest = self._hash_source(source.etag)
         crc64nvme, chunks = digest.crc64nvme, digest.chunks()
@@ -50,10 +90,9 @@ class Comparison:
         else:
             equal = self._hash_target(existing.etag) == chunks
         if not equal:
-            raise TargetConflict(CONFLICT, key=entry.key)
+            raise conflict_of(entry, CHANGED if ours else CONFLICT)
         if source.crc64nvme is None:
             source = replace(source, crc64nvme=digest.stated_crc64nvme)
-        ours = context.is_ours(existing, entry)
         evidence = LandingEvidence(
             source=source,
             crc64nvme=crc64nvme,
@@ -70,6 +109,7 @@ class Comparison:
                 if ours
                 else frozenset()
             ),
+            guard=context.guard(entry.replaces, of_upload=True) if ours else None,
         )
         outcome = Outcome.TRANSFERRED if ours else Outcome.ALREADY_PRESENT
         return landed_receipt(entry, self.attempt, evidence, outcome)

@@ -13,6 +13,10 @@ If the outcome of a write is unknown, it is settled by looking at the target. Th
 ours only if its transfer id, its size and any checksum that the target states are right. That some
 object is there proves nothing.
 
+An entry of a later pass replaces the object that an earlier one left, known by its ETag, and no
+other: the target compares it as it writes, or the store looks right before (protocol.py). If
+somebody has deleted that object, the entry is written as a new one.
+
 The stores retry single requests (stores/paced.py). This file retries a whole step, from its first
 byte. Nothing is remembered between calls, and each call may be repeated at any point. The lease
 journals what must be remembered.
@@ -37,6 +41,8 @@ from noria.manifests.errors import (
 )
 from noria.manifests.model import (
     AttributeChange,
+    ConflictPolicy,
+    Guard,
     ObjectEntry,
     Part,
     PartRecord,
@@ -47,7 +53,7 @@ from noria.manifests.model import (
 from noria.workers.carriage import Carriage
 from noria.workers.context import Resends, TransferContext
 from noria.workers.digest import PartDigest, combine_parts
-from noria.workers.existing import CONFLICT, Comparison
+from noria.workers.existing import Comparison, conflict_of, refuse_or_keep
 from noria.workers.part import PartTransfer
 from noria.workers.stores.paced import Stopped
 from noria.workers.stores.protocol import Checksum, ObjectHead, Written
@@ -92,21 +98,34 @@ class ObjectTransfer:
     def move(self) -> Receipt:
         """Move the object with one GET and one PUT.
 
-        If an object is at the target already, it is compared instead. Raises Skippable, Fatal,
-        Stopped, or a Retryable whose budget is spent.
+        If an object is at the target already that the entry does not replace, it is compared
+        instead. Raises Skippable, Fatal, Stopped, or a Retryable whose budget is spent.
         """
-        existing = self._look_first()
-        if existing is None:
-            with self.context.buffers.take(self.entry.size) as body:
-                moved = self._read_and_put(body)
-            if isinstance(moved, Receipt):
-                return moved
-            existing = moved
-        # The comparison takes a buffer of its own, so ours must be back in the pool by now.
-        return self._compare(existing)
+        existing, replaces = self._look_first(), self.entry.replaces
+        resends: Resends | None = None
+        while True:
+            if existing is None:
+                with self.context.buffers.take(self.entry.size) as body:
+                    moved = self._read_and_put(body, replaces)
+                if isinstance(moved, Receipt):
+                    return moved
+                existing = moved
+            # The comparison takes a buffer of its own, so ours must be back in the pool by now.
+            try:
+                return self._compare(existing)
+            except TargetConflict as error:
+                self._refuse_or_keep(existing, error)
+                if resends is None:
+                    resends = Resends(self.context)
+                else:
+                    resends.again(error)  # somebody writes there at this moment
+                replaces, existing = existing.etag, None
 
-    def _read_and_put(self, body: memoryview) -> Receipt | ObjectHead:
-        """Return the receipt if the object landed, else the existing object to compare with."""
+    def _read_and_put(self, body: memoryview, replaces: str | None) -> Receipt | ObjectHead:
+        """Return the receipt if the object landed, else the existing object to compare with.
+
+        `replaces` is the ETag of what it replaces.
+        """
         target = self.context.target.metered()
         ours = self.txid
         resends = Resends(self.context)
@@ -122,6 +141,7 @@ class ObjectTransfer:
                     attributes=carriage.attributes,
                     txid=ours,
                     crc64nvme=digest.crc64nvme,
+                    replaces=replaces,
                 )
                 self._refuse_other_bytes(written, digest.crc64nvme)
             except (TagsDenied, TagsRefused) as error:
@@ -132,10 +152,14 @@ class ObjectTransfer:
                 continue
             except (OutcomeUnknown, TargetConflict) as error:
                 existing = self.look()
-                if existing is None:
+                if existing is None and replaces is not None:
+                    replaces = None  # somebody has deleted it
+                    continue
+                is_settled = existing is not None and self._is_settled_by(existing)
+                if existing is None or (existing.etag == replaces and not is_settled):
                     resends.again(error)
                     continue
-                if not self._is_settled_by(existing):
+                if not is_settled:
                     return existing
                 written, txid = self._accept(existing, digest.crc64nvme), existing.txid
             evidence = LandingEvidence(
@@ -148,6 +172,7 @@ class ObjectTransfer:
                 checked=target.capabilities.checksum is not Checksum.NONE,
                 bytes_moved=target.sent.total,
                 changes=carriage.changes,
+                guard=self.context.guard(replaces, of_upload=False),
             )
             return landed_receipt(self.entry, self.attempt, evidence)
 
@@ -212,8 +237,11 @@ class ObjectTransfer:
         head = self.context.pin_source(entry)
         if earlier is None:
             existing = self.look() if after_loss else self._look_first()
-            if existing is not None:
-                return self._compare(existing)
+            if existing is not None and not self._is_to_be_replaced(existing):
+                try:
+                    return self._compare(existing)
+                except TargetConflict as error:
+                    self._refuse_or_keep(existing, error)
         carriage = self._carriage(head)
         if earlier is None:
             try:
@@ -250,6 +278,35 @@ class ObjectTransfer:
             kept=kept,
         )
 
+    def needs_no_parts(self, *, after_loss: bool) -> bool:
+        """Return True if what is at the target is to be compared before any part is sent.
+
+        `after_loss`: an upload was lost, or what stands there was compared and is to be replaced.
+        """
+        existing = self.look()
+        if existing is None or self._is_to_be_replaced(existing):
+            return False
+        replaces_all = self.context.options.conflicts is ConflictPolicy.REPLACE
+        return not (after_loss and replaces_all) or self.context.is_ours(existing, self.entry)
+
+    def settle_without_parts(self) -> Receipt:
+        """Compare what is at the target, if no parts were sent because of it.
+
+        Raises UploadLost if parts are needed after all, and what the comparison raises.
+        """
+        existing = self.look()
+        if existing is None or self._is_to_be_replaced(existing):
+            raise UploadLost(
+                "the object at the target is gone again: start an upload", key=self.entry.key
+            )
+        try:
+            return self._compare(existing)
+        except TargetConflict as error:
+            self._refuse_or_keep(existing, error)
+            raise UploadLost(
+                "the object at the target is to be replaced: start an upload", key=self.entry.key
+            ) from error
+
     def send_part(self, upload: Upload, part: Part) -> tuple[PartRecord, int]:
         """Read, hash and send one part. Returns its record and the bytes that were sent for it.
 
@@ -280,10 +337,10 @@ class ObjectTransfer:
         if stated is None and all(part.stated for part in parts):
             stated = crc64nvme
         try:
-            existing = self._complete_and_settle(opened, parts, crc64nvme)
+            existing, guard = self._complete_and_settle(opened, parts, crc64nvme)
         except (TagsDenied, TagsRefused) as error:
             opened = replace(opened, carriage=self._without_tags(opened.carriage, error))
-            existing = self._complete_and_settle(opened, parts, crc64nvme)
+            existing, guard = self._complete_and_settle(opened, parts, crc64nvme)
         if existing.txid != opened.upload.txid and existing.crc64nvme is None:
             return self._compare(existing)
         evidence = LandingEvidence(
@@ -303,6 +360,7 @@ class ObjectTransfer:
             parts=len(parts),
             bytes_moved=bytes_moved,
             changes=opened.carriage.changes,
+            guard=guard,
         )
         return landed_receipt(self.entry, self.attempt, evidence)
 
@@ -368,18 +426,22 @@ class ObjectTransfer:
 
     def _complete_and_settle(
         self, opened: OpenUpload, parts: Sequence[PartRecord], crc64nvme: int
-    ) -> ObjectHead:
+    ) -> tuple[ObjectHead, Guard | None]:
         """Complete the upload and return the whole object that is at the target then.
 
-        The object may come from an earlier upload of this job.
+        The object may come from an earlier upload of this job. The guard is what kept the
+        completion from replacing anything but what the entry replaces.
         """
-        upload = opened.upload
-        if not self.context.target.capabilities.atomic_complete:
+        upload, replaces = opened.upload, self.entry.replaces
+        if replaces is None and not self.context.target.capabilities.atomic_complete:
             # If-None-Match does not hold for sure, so this look protects what has come meanwhile.
-            before = self._settle(crc64nvme)
-            if before is not None:
+            before = self.look()
+            if before is not None and self._is_whole_and_ours(before, crc64nvme):
                 self.abandon(upload)
-                return before
+                return before, None
+            if before is not None:
+                self._refuse_or_keep(before, conflict_of(self.entry))
+                replaces = before.etag
         resends = Resends(self.context)
         while True:
             try:
@@ -391,6 +453,7 @@ class ObjectTransfer:
                     crc64nvme=crc64nvme,
                     attributes=opened.carriage.attributes,
                     txid=upload.txid,
+                    replaces=replaces,
                 )
                 existing = self._settle(crc64nvme)
                 if existing is None:
@@ -398,13 +461,19 @@ class ObjectTransfer:
                         "the upload was completed, but the object is not there",
                         key=self.entry.key,
                     )
-                return replace(existing, version_id=existing.version_id or written.version_id)
+                existing = replace(existing, version_id=existing.version_id or written.version_id)
+                return existing, self.context.guard(replaces, of_upload=True)
             except (OutcomeUnknown, UploadLost, TargetConflict) as error:
-                existing = self._settle(crc64nvme)
-                if existing is not None:
+                existing = self.look()
+                if existing is not None and self._is_whole_and_ours(existing, crc64nvme):
                     if existing.txid != upload.txid:
                         self.abandon(upload)
-                    return existing
+                    return existing, self.context.guard(replaces, of_upload=True)
+                if existing is None:
+                    replaces = None  # if there was something to replace, somebody has deleted it
+                elif existing.etag != replaces:
+                    self._refuse_or_keep(existing, conflict_of(self.entry))
+                    replaces = existing.etag
                 if isinstance(error, UploadLost):
                     raise
                 resends.again(error)
@@ -438,8 +507,12 @@ class ObjectTransfer:
         return self.context.target.head(self.target_name)
 
     def _look_first(self) -> ObjectHead | None:
-        """Look at the target before anything is sent, if an object may be there."""
-        return self.look() if self.context.options.look_first else None
+        """Look at the target before anything is sent, if an object may be there.
+
+        What the entry replaces is looked at as it is written.
+        """
+        is_asked = self.context.options.look_first and self.entry.replaces is None
+        return self.look() if is_asked else None
 
     def _settle(self, crc64nvme: int) -> ObjectHead | None:
         """Look at the target after a write whose outcome is unknown.
@@ -457,10 +530,28 @@ class ObjectTransfer:
 
         Raises TargetConflict if it is not ours or not whole.
         """
-        whole = head.size == self.entry.size and head.crc64nvme in (None, crc64nvme)
-        if not self.context.is_ours(head, self.entry) or not whole:
-            raise TargetConflict(CONFLICT, key=self.entry.key)
+        if not self._is_whole_and_ours(head, crc64nvme):
+            raise conflict_of(self.entry)
         return Written(etag=head.etag, version_id=head.version_id, crc64nvme=head.crc64nvme)
+
+    def _is_whole_and_ours(self, head: ObjectHead, crc64nvme: int) -> bool:
+        whole = head.size == self.entry.size and head.crc64nvme in (None, crc64nvme)
+        return whole and self.context.is_ours(head, self.entry)
+
+    def _is_to_be_replaced(self, existing: ObjectHead) -> bool:
+        """Return True if the object at the target is still the one that an earlier pass left.
+
+        Ours of this pass may have its ETag: the same bytes, with other attributes.
+        """
+        is_left = self.entry.replaces is not None and existing.etag == self.entry.replaces
+        return is_left and not self.context.is_ours(existing, self.entry)
+
+    def _refuse_or_keep(self, existing: ObjectHead, error: TargetConflict) -> None:
+        """Raise what an existing object that is not equal comes to: see refuse_or_keep()."""
+        try:
+            refuse_or_keep(self.context, self.entry, existing)
+        except TargetConflict:
+            raise error from None
 
     def _is_settled_by(self, existing: ObjectHead) -> bool:
         """Return True if the object at the target settles the outcome of our write.

@@ -15,11 +15,12 @@ from noria.manifests.errors import (
     Skippable,
     SourceChanged,
     SourceMissing,
+    TargetKept,
 )
-from noria.manifests.model import AttributeChange, Level, ObjectEntry, Outcome, Receipt
+from noria.manifests.model import AttributeChange, Guard, Level, ObjectEntry, Outcome, Receipt
 from noria.workers.digest import tree_root
 from noria.workers.stores.paced import Stopped
-from noria.workers.stores.protocol import ObjectHead, Written
+from noria.workers.stores.protocol import Deleted, ObjectHead, Written
 
 log = logging.getLogger("noria.worker")
 
@@ -47,6 +48,8 @@ class LandingEvidence:
     bytes_moved: int = 0
     changes: frozenset[AttributeChange] = frozenset()
     """How the attributes that were written differ from the source's."""
+    guard: Guard | None = None
+    """What kept the write from replacing anything else; None if nothing stood there."""
 
 
 def landed_receipt(
@@ -80,6 +83,32 @@ def landed_receipt(
         attempt=attempt,
         finished_ms=int(time.time() * 1000),
         changes=",".join(sorted(evidence.changes)) or None,
+        delta=entry.delta,
+        guard=evidence.guard,
+    )
+
+
+def deleted_receipt(
+    entry: ObjectEntry, attempt: int, deleted: Deleted | None, guard: Guard
+) -> Receipt:
+    """Return the receipt of an entry whose object is not at the target any more.
+
+    `deleted` is None if it was gone already.
+    """
+    return Receipt(
+        row=entry.row,
+        key=entry.key,
+        target_key=entry.target_key,
+        outcome=Outcome.DELETED,
+        size=entry.size,
+        source_etag=entry.etag,
+        source_version=entry.version_id,
+        target_etag=entry.replaces,
+        target_version=None if deleted is None else deleted.version_id,
+        attempt=attempt,
+        finished_ms=int(time.time() * 1000),
+        delta=entry.delta,
+        guard=None if deleted is None else guard,
     )
 
 
@@ -130,6 +159,8 @@ def failed_receipt(entry: ObjectEntry, attempt: int, error: NoriaError) -> Recei
         outcome = Outcome.SOURCE_CHANGED
     elif isinstance(error, SourceMissing):
         outcome = Outcome.SOURCE_MISSING
+    elif isinstance(error, TargetKept):
+        outcome = Outcome.SKIPPED
     return Receipt(
         row=entry.row,
         key=entry.key,
@@ -140,6 +171,7 @@ def failed_receipt(entry: ObjectEntry, attempt: int, error: NoriaError) -> Recei
         message=error.message,
         attempt=attempt,
         finished_ms=int(time.time() * 1000),
+        delta=entry.delta,
     )
 
 
@@ -155,4 +187,5 @@ def skipped_receipt(entry: ObjectEntry, attempt: int) -> Receipt:
         cause=entry.reason.value,
         attempt=attempt,
         finished_ms=int(time.time() * 1000),
+        delta=entry.delta,
     )

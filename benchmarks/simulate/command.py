@@ -31,6 +31,7 @@ from noria.engine.config.jobfile import RunConfig, parse_size
 from noria.engine.job import STALL_SECONDS
 from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.terminal.figures import size_text
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import ConfigurationError
 
 FACTOR_MOST = 100.0
@@ -86,7 +87,10 @@ def simulate(options: SimulationOptions, say: Say) -> SimulationFindings:
     plan = _plan(options)
     run_config = plan.config.run if plan.config else RunConfig()
     site = _site(options, run_config)
-    say(f"simulating {len(plan.shards):,} shards on {site.workers:,} workers, seed {options.seed}")
+    say(
+        f"simulating {count_text(len(plan.shards), 'shard')} on "
+        f"{count_text(site.workers, 'worker')}, seed {options.seed}"
+    )
     started = time.monotonic()
     world = _World(
         plan=plan,
@@ -146,7 +150,7 @@ class _World:
         """Move a pass. What changes is drawn from all objects, so its sizes are as theirs."""
         if number == 1:
             return self.move_first()
-        self.say(f"pass {number}: {objects:,} objects, {size_text(size)}")
+        self.say(f"pass {number}: {count_text(objects, 'object')}, {size_text(size)}")
         chance = random.Random(f"plan {self.seed} {number}")
         shards = made_up_job(size, objects, None, chance).shards
         seconds = ideal_seconds(shards, self.site)

@@ -14,6 +14,7 @@ from noria.benchmarks.simulate.passes import SimulatedPass
 from noria.benchmarks.simulate.report import SimulationFindings, tail_seconds
 from noria.benchmarks.simulate.settings import DAY, HOUR, MINUTE
 from noria.engine.terminal.figures import duration_text, size_text
+from noria.manifests.count_text import count_text
 
 COLOURS = {
     "throughput": "#0b6e99",
@@ -147,7 +148,8 @@ def _draw_passes(axes: Axes, passes: Sequence[SimulatedPass]) -> None:
 def _title(found: SimulationFindings) -> str:
     run, plan = found.run, found.plan
     return (
-        f"{size_text(plan.bytes)}, {len(plan.shards):,} shards, {found.site.workers:,} workers: "
+        f"{size_text(plan.bytes)}, {count_text(len(plan.shards), 'shard')}, "
+        f"{count_text(found.site.workers, 'worker')}: "
         f"{duration_text(run.seconds)}, tail {duration_text(tail_seconds(run))}, "
         f"{run.figures.repeated_bytes / max(1, plan.bytes):.2%} moved again"
     )

@@ -15,6 +15,7 @@ from noria.benchmarks.simulate.plan import SimulatedPlan
 from noria.benchmarks.simulate.run import Simulation, ideal_seconds
 from noria.benchmarks.simulate.settings import Faults, Site
 from noria.engine.terminal.figures import duration_text, size_text
+from noria.manifests.count_text import count_text
 
 TAIL_SHARE = 0.01
 """The tail is from all bytes but so many to the end."""
@@ -120,8 +121,9 @@ def print_report(document: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     job, site = document["job"], document["site"]
     console.print(
-        f"{size_text(job['bytes'])} in {job['objects']:,} objects, {job['shards']:,} shards; "
-        f"{site['workers']:,} workers, {site['workers_per_node']} on a node"
+        f"{size_text(job['bytes'])} in {count_text(job['objects'], 'object')}, "
+        f"{count_text(job['shards'], 'shard')}; "
+        f"{count_text(site['workers'], 'worker')}, {site['workers_per_node']} on a node"
     )
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim")

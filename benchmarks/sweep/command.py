@@ -39,6 +39,7 @@ from noria.engine.interpreter import describe_interpreter
 from noria.engine.planning import Prepared
 from noria.engine.status import load_status
 from noria.engine.terminal.figures import duration_text, size_text
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import ConfigurationError, NoriaError
 from noria.manifests.job.directory import JobDirectory
 
@@ -184,7 +185,8 @@ class _Bench:
         self.sample = take_sample(prepared, self.work / "sample", limit_bytes)
         manifest = prepared.manifest
         self.say(
-            f"each run moves {self.sample.objects:,} of {manifest.objects_to_move:,} objects, "
+            f"each run moves {self.sample.objects:,} of "
+            f"{count_text(manifest.objects_to_move, 'object')}, "
             f"{size_text(self.sample.bytes)} of {size_text(manifest.bytes_to_move)}, "
             f"to {self.sandbox.url}"
         )

@@ -20,6 +20,7 @@ from noria.benchmarks.sweep.choice import Choice, Labels, SweepSummary, setting_
 from noria.engine.config.jobfile import PlanConfig
 from noria.engine.interpreter import describe_interpreter
 from noria.engine.terminal.figures import duration_text, size_text
+from noria.manifests.count_text import count_text
 
 SHORT_SECONDS = 20.0
 """Below this, starting the workers and the tail of a run are a good part of it."""
@@ -209,7 +210,7 @@ def notes(found: SweepFindings) -> list[str]:
     if not found.whole_cost:
         said.append("CPU and memory are the driver's only: the workers run on the cluster")
     if found.left:
-        said.append(f"{found.left:,} objects are left below {found.place}")
+        said.append(f"{count_text(found.left, 'object')} left below {found.place}")
     return said
 
 

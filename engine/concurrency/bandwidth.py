@@ -56,7 +56,9 @@ class _Holder:
         if seconds < WINDOW_SECONDS:
             return
         weight = 1 - math.exp(-seconds / MEMORY_SECONDS) if self.is_known else 1.0
-        self.rate += weight * ((use.used_bytes - before.used_bytes) / seconds - self.rate)
+        # What was given back may be more than what was used since.
+        used = max(0.0, use.used_bytes - before.used_bytes)
+        self.rate += weight * (used / seconds - self.rate)
         in_flight = (use.transfer_seconds - before.transfer_seconds) / seconds
         self.transfers += weight * (in_flight - self.transfers)
         held = (use.held_seconds - before.held_seconds) / seconds

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -22,6 +22,17 @@ from noria.engine.config.stores import ca_bundle
 DEFAULT: Final = "default"
 _UNITS: Final = {"_bytes": "bytes", "_size": "bytes", "_seconds": "s", "_rate": "bytes/s"}
 """By the end of a setting's name."""
+_OF_A_SOURCE: Final = frozenset({"anonymous", "links"})
+_OF_A_TARGET: Final = frozenset(
+    {"storage_class", "encryption", "kms_key_id", "acl", "retention", "create"}
+)
+_OF_S3: Final = frozenset(
+    {"region", "profile", "path_style", "encryption", "kms_key_id", "acl", "request_payer"}
+)
+_OF_A_CLOUD: Final = _OF_S3 | {
+    "endpoint", "ca_bundle", "allow_plain_http", "anonymous", "storage_class", "create"
+}  # fmt: skip
+_OF_A_FOLDER: Final = frozenset({"links"})
 _HOLD_SECRETS: Final = ("_KEY", "_KEY_ID", "_TOKEN", "_CONNECTION_STRING", "_PROFILE")
 """How the names end of variables that open a store, or say what does."""
 
@@ -63,8 +74,13 @@ def settings_in_force(
     config: JobConfig,
     origins: Mapping[SettingPath, str],
     environment: Mapping[str, str] = os.environ,
+    *,
+    of_any_store: bool = False,
 ) -> Iterator[SettingInForce]:
     """All settings in the order of a job file. `origins` says where those that were given stand.
+
+    Of an end, those that a source or target of its kind takes; `of_any_store`: of any kind. One
+    that was given all the same is there, and its origin says that it has no effect.
 
     Raises ConfigurationError if the environment contradicts the job, or cannot be read.
     """
@@ -80,6 +96,12 @@ def settings_in_force(
         for key, each in type(section).model_fields.items():
             value, default = values[name][key], each.get_default()
             setting = _setting((name, key), value, default, origins)
+            if isinstance(section, EndConfig) and not _takes(
+                name, None if of_any_store else section.location.scheme, key
+            ):
+                if setting.origin == DEFAULT:
+                    continue
+                setting = replace(setting, origin=f"{setting.origin}; no effect at this end")
             if value is None and key in found:
                 value, origin = found[key]
                 setting = SettingInForce(
@@ -93,6 +115,18 @@ def settings_in_force(
                 unit=None,
                 origin=_credentials(name, section, environment),
             )
+
+
+def _takes(role: str, scheme: Scheme | None, setting: str) -> bool:
+    """Whether a source or target of this scheme takes a setting. None: of any scheme."""
+    others = _OF_A_TARGET if role == "source" else _OF_A_SOURCE
+    if scheme is Scheme.FILE:
+        others |= _OF_A_CLOUD
+    elif scheme is not None:
+        others |= _OF_A_FOLDER
+    if scheme is Scheme.AZURE:
+        others |= _OF_S3
+    return setting not in others
 
 
 def _setting(

@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from noria.engine.config.addresses import file_url, read_address
+from noria.engine.config.addresses import file_url, is_bare, read_address
 from noria.engine.config.filters import FilterConfig, read_rules
 from noria.engine.config.locations import (
     METRICS_ADDRESS,
@@ -45,7 +45,7 @@ from noria.engine.config.refused_settings import (
     setting_lines,
 )
 from noria.manifests.errors import ConfigurationError
-from noria.manifests.model import LinkPolicy, Treatment
+from noria.manifests.model import ConflictPolicy, LinkPolicy, Treatment
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.manifests.plan.providers import PROVIDERS, NameRules, ProviderLimits
@@ -400,12 +400,28 @@ class RunConfig(_Section):
     unfit_others: Treatment = Treatment.LEAVE
     """Expires, website redirect, type of blob; a storage class, encryption or retention about
     which [target] says nothing."""
+    conflicts: ConflictPolicy = ConflictPolicy.REFUSE
+    """What to do if another object is at the target than this migration left there: "refuse" the
+    entry, which fails; "keep" what is there, and count the entry as skipped; or "replace" it, which
+    takes `replace_foreign` as well. An equal object is none of these: it counts as present."""
+    replace_foreign: bool = False
+    """Yes, `conflicts = "replace"` may replace what others wrote. Nothing brings that back, unless
+    the target keeps versions. What is deleted is never what others wrote."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
     """How often a span of a shard may fail in one run before it is quarantined."""
     log_format: Literal["text", "json"] = "text"
     """Of log/noria.log in the job directory, which is put aside at 10 MB; five such are kept."""
     metrics_address: str | None = METRICS_ADDRESS
     """Where /metrics is served. None or "off": nowhere."""
+
+    @model_validator(mode="after")
+    def _replaces_what_it_says(self) -> RunConfig:
+        if self.conflicts is ConflictPolicy.REPLACE and not self.replace_foreign:
+            raise ValueError(
+                'conflicts = "replace" replaces what others wrote: set replace_foreign = true as '
+                "well, or keep or refuse it"
+            )
+        return self
 
     @property
     def hold_seconds(self) -> float:
@@ -432,6 +448,9 @@ class SyncConfig(_Section):
     deleted at the target as well, if this migration wrote them and nobody has changed them."""
     deletions_max: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Most of what stands at the target that one pass may delete: 0.01 is one in a hundred."""
+    two_people: bool = False
+    """A cutover switches only after two people have approved its proof, each with a key of their
+    own."""
 
 
 class JobConfig(_Section):
@@ -549,10 +568,25 @@ def read_job_file(path: Path) -> JobConfig:
 
 
 def _resolve_path(section: Any, folder: Path) -> None:
-    """Take a relative path in a job file from the folder that the file is in, like `directory`."""
+    """Take a relative path in a job file from the folder that the file is in, like `directory`.
+
+    Raises ConfigurationError for one without ./ that is in the current folder alone.
+    """
     url = section.get("url") if isinstance(section, dict) else None
-    if isinstance(url, str) and (url in (".", "..") or url.startswith(("./", "../"))):
+    if not isinstance(url, str):
+        return
+    is_here = is_bare(url) and not url.startswith(("/", "~"))
+    if (
+        url in (".", "..")
+        or url.startswith(("./", "../"))
+        or (is_here and os.path.lexists(folder / url))
+    ):
         section["url"] = file_url(str(folder / url))
+    elif is_here and os.path.lexists(url):
+        raise ConfigurationError(
+            f"{url} is in the current folder, and not beside the job file, from where its paths "
+            f"are taken: write {os.path.abspath(url)}"
+        )
 
 
 def _read_rules_of(section: Any, folder: Path) -> None:
@@ -572,6 +606,16 @@ def with_settings(
     values = config.model_dump(mode="json", exclude_unset=True)
     changed = {name: {**values.get(name, {}), **section} for name, section in given.items()}
     return job_config({**values, **changed}, where)
+
+
+def duration_seconds(text: str, where: str) -> float:
+    """A duration as people write it. Raises ConfigurationError."""
+    try:
+        return TypeAdapter(SecondsOrZero).validate_python(text)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{where}: this is not a duration; write a number of seconds, or 90s, 5m, 1h30m, 2d"
+        ) from error
 
 
 def job_config(

@@ -1,17 +1,22 @@
 """What these ends give, measured: a sample of the job's objects is moved, and removed again.
 
-Three small jobs, by the real data plane, to `.noria-probe-*/estimate/` below the target: one empty
-start, which is what every run costs; objects of less than a megabyte; larger ones. Their times give
-the two constants of rates.py: what a transfer costs, and what a byte does. Whatever lies there is
-removed before and after, open uploads included, also what an estimate that was killed has left.
+Three small jobs, by the real data plane, to `.noria-probe-RANDOM/estimate/` below the target: one
+empty start, which is what every run costs; objects of less than a megabyte; larger ones. Their
+times give the two constants of rates.py: what a transfer costs, and what a byte does.
+
+Each estimate has a place of its own, and removes what it wrote there, open uploads included. What
+an estimate that was killed has left is removed by one that comes a day later: until then it may be
+another one's that is at work.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
+import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,8 +35,9 @@ from noria.engine.estimate.counts import fitted_parts
 from noria.engine.estimate.estimate import Planned
 from noria.engine.estimate.rates import TRANSFER_BYTES, RateModel
 from noria.engine.made_targets import is_missing
-from noria.engine.planning import Say, prepared, probe_token
+from noria.engine.planning import Say, prepared
 from noria.engine.scratch import lone_scratch_folder
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import AccessDenied, ConfigurationError, NoriaError
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.plan.options import PlanOptions
@@ -49,8 +55,13 @@ SAMPLE_BYTES: Final = 256 * 1024 * 1024
 SHARDS: Final = 8
 """From which the sample is drawn, spread over the whole manifest."""
 REMOVAL_STREAMS: Final = 32
+LEFT_SECONDS: Final = 86_400
+"""What lies at the place of an estimate for longer was left there: its jobs take minutes."""
 LEAST_SECONDS: Final = 0.05
 """What a sample took at least: a clock that says less says nothing."""
+
+
+_PLACE: Final = re.compile(r"\.noria-probe-[0-9a-f]{12}/estimate/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +96,7 @@ def measure(plan: Planned, workers: int, say: Say) -> RateModel:
     first = small or large
     if first is None:
         raise ConfigurationError("there is nothing to move, so that nothing can be measured")
-    token = probe_token(Path("/estimate"), plan.config.target)
-    place = f"{plan.facts.target_prefix}.noria-probe-{token}/estimate/"
+    place = f"{plan.facts.target_prefix}.noria-probe-{secrets.token_hex(6)}/estimate/"
     store = open_end(plan.config.target)
     try:
         if is_missing(store, plan.config.target):
@@ -95,14 +105,16 @@ def measure(plan: Planned, workers: int, say: Say) -> RateModel:
                 "there: make it, or estimate without --probe"
             )
         _refuse_keeping(store, say)
-        with lone_scratch_folder(f"estimate\0{place}", None) as folder:
+        with lone_scratch_folder(f"estimate\0{plan.config.target.url}", None) as folder:
             moved = _ProbeJobs(plan.config, store, place, folder, workers, say)
+            remove_left(store, plan.config.target, plan.facts.target_prefix, time.time())
             try:
                 one = DrawnSample(keys=first.keys[:1], bytes=0, transfers=1)
                 start = moved.move(one)
                 runs = []
                 for sample in filter(None, (small, large)):
-                    say(f"moving {len(sample.keys):,} objects to {place}, to be removed again")
+                    moving = count_text(len(sample.keys), "object")
+                    say(f"moving {moving} to {place}, to be removed again")
                     runs.append(moved.move(sample))
             finally:
                 moved.clear()
@@ -123,7 +135,10 @@ def fitted_model(start: SampleRun, runs: Sequence[SampleRun], workers: int) -> R
         worker_rate=(sample.bytes + price * sample.transfers) / took / workers,
         transfer_bytes=price,
         fixed_seconds=start.plan_seconds + start.run_seconds,
-        measured=f"{moved:,} objects, {size:,} bytes, by {workers} workers of this machine",
+        measured=(
+            f"{count_text(moved, 'object')}, {count_text(size, 'byte')}, by "
+            f"{count_text(workers, 'worker')} of this machine"
+        ),
     )
 
 
@@ -209,10 +224,7 @@ class _ProbeJobs:
         self._workers = workers
         self._say = say
         self._jobs = 0
-        location = config.target.location
-        self._path = None
-        if location.scheme is Scheme.FILE:
-            self._path = Path(location.container) / place
+        self._path = _folder_of(config.target, place)
 
     def move(self, sample: DrawnSample) -> SampleRun:
         """Move it to an empty place. Raises ConfigurationError if it did not all arrive."""
@@ -235,18 +247,11 @@ class _ProbeJobs:
 
     def clear(self) -> None:
         """Remove what lies at the place. Raises ConfigurationError if the target refuses it."""
-        try:
+        with _removal(self._place):
             if self._path is None:
                 self._clear_store()
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(self._path.parent)
-        except (NoriaError, OSError) as error:
-            why = error.message if isinstance(error, NoriaError) else error.strerror or error
-            raise ConfigurationError(
-                f"what lies below {self._place} at the target cannot be removed ({why}): "
-                "remove it there"
-            ) from error
+            elif self._path.parent.exists():
+                shutil.rmtree(self._path.parent)
 
     def _clear_store(self) -> None:
         target = PacedTarget(inner=self._store)
@@ -280,6 +285,58 @@ class _ProbeJobs:
                 ),
             }
         )
+
+
+def remove_left(store: InspectedStore, end: EndConfig, prefix: str, now: float) -> None:
+    """Remove what estimates have left below a target's prefix LEFT_SECONDS before `now`, Unix time.
+
+    Raises ConfigurationError if the target refuses it. Open uploads that may not be listed stay.
+    """
+    before = now - LEFT_SECONDS
+    with _removal(f"{prefix}.noria-probe-*/estimate/"):
+        folder = _folder_of(end, prefix)
+        if folder is not None:
+            for place in folder.glob(".noria-probe-*/estimate"):
+                if _PLACE.fullmatch(f"{place.relative_to(folder)}/") and _is_left(place, before):
+                    shutil.rmtree(place.parent)
+            return
+        target = PacedTarget(inner=store)
+        with contextlib.suppress(AccessDenied):
+            for upload in target.list_uploads(f"{prefix}.noria-probe-"):
+                if _PLACE.match(upload.key[len(prefix) :]) and upload.started_ms < before * 1000:
+                    target.abort_upload(upload.key, upload.upload_id)
+        with Listing(store, f"{prefix}.noria-probe-", streams=1) as listing:
+            for batch in listing:
+                for key, modified in zip(
+                    batch["key"].to_pylist(), batch["last_modified"].to_pylist(), strict=True
+                ):
+                    is_old = modified is not None and modified.timestamp() < before
+                    if is_old and _PLACE.match(key[len(prefix) :]):
+                        target.delete_object(key)
+
+
+def _is_left(place: Path, before: float) -> bool:
+    """Whether a folder, which is not a link, is that old."""
+    links = place.is_symlink() or place.parent.is_symlink()
+    return not links and place.stat().st_mtime < before
+
+
+@contextlib.contextmanager
+def _removal(place: str) -> Iterator[None]:
+    """Raises ConfigurationError for what the block cannot remove."""
+    try:
+        yield
+    except (NoriaError, OSError) as error:
+        why = error.message if isinstance(error, NoriaError) else error.strerror or error
+        raise ConfigurationError(
+            f"what lies below {place} at the target cannot be removed ({why}): remove it there"
+        ) from error
+
+
+def _folder_of(end: EndConfig, name: str) -> Path | None:
+    """The folder of this name at an end; None if it is not a folder."""
+    location = end.location
+    return Path(location.container) / name if location.scheme is Scheme.FILE else None
 
 
 def _below(end: EndConfig, place: str) -> EndConfig:

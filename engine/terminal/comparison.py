@@ -9,6 +9,7 @@ from typing import Any, Final, TextIO
 
 from noria.engine.checking import CheckCounts, Compared, Verdict
 from noria.engine.terminal.listing import printable
+from noria.manifests.count_text import count_text
 
 COMBINED: Final = "combined"
 """The report that has every name, behind the sign of its verdict."""
@@ -84,8 +85,7 @@ def check_lines(counts: CheckCounts) -> Iterator[str]:
     ):
         if count:
             yield f"{count:,} {what}"
-    differences = counts.differences
-    yield f"{differences:,} difference{'s' if differences != 1 else ''} found"
+    yield f"{count_text(counts.differences, 'difference')} found"
 
 
 def check_summary(counts: CheckCounts) -> dict[str, Any]:

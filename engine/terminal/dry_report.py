@@ -17,6 +17,7 @@ from noria.engine.terminal.report import (
     print_left_out,
     print_passed_over,
 )
+from noria.manifests.count_text import count_text
 
 if TYPE_CHECKING:
     from noria.engine.config.jobfile import JobConfig
@@ -69,13 +70,14 @@ def dry_run_summary(found: DryRun, root: Path) -> dict[str, Any]:
 
 def print_dry_run(summary: Mapping[str, Any]) -> None:
     print(
-        f"dry run: {summary['objects_to_move']:,} of {summary['objects']:,} objects, "
-        f"{size_text(summary['bytes_to_move'])}, would move in {summary['shards']:,} shards"
+        f"dry run: {summary['objects_to_move']:,} of {count_text(summary['objects'], 'object')}, "
+        f"{size_text(summary['bytes_to_move'])}, would move in "
+        f"{count_text(summary['shards'], 'shard')}"
     )
     _print_target(summary["target"])
     kinds = {kind: n for kind, n in summary["kinds"].items() if kind != "BlockBlob"}
     for kind, count in kinds.items():
-        print(f"  {count:,} are of the kind {kind}: their bytes move, the kind does not")
+        print(f"  {count:,} of the kind {kind}: the bytes move, the kind does not")
     print_left_out(summary["left_out"], summary["left_out_bytes"])
     print_passed_over(summary["passed_over"])
     look = summary["attributes"]

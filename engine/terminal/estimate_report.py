@@ -10,6 +10,7 @@ from typing import Any, Final
 from noria.engine.estimate.counts import as_document
 from noria.engine.estimate.estimate import Estimate
 from noria.engine.terminal.figures import duration_text, size_text
+from noria.manifests.count_text import count_text
 
 BAR: Final = 30
 """Characters of the longest bar."""
@@ -77,8 +78,8 @@ def assumptions(found: Estimate) -> Sequence[str]:
 
 def print_estimate(summary: Mapping[str, Any]) -> None:
     print(
-        f"{summary['objects']:,} objects, {size_text(summary['bytes'])}, in "
-        f"{summary['transfers']:,} transfers ({summary['parts']:,} of them parts)"
+        f"{count_text(summary['objects'], 'object')}, {size_text(summary['bytes'])}, in "
+        f"{count_text(summary['transfers'], 'transfer')} ({summary['parts']:,} of them parts)"
     )
     _print_sizes(summary["sizes"])
     for end in ("source", "target"):
@@ -87,7 +88,8 @@ def print_estimate(summary: Mapping[str, Any]) -> None:
         print(f"requests at the {end} ({summary[end]}): {text or 'none'}")
     means = summary["means"]
     print(
-        f"{duration_text(summary['seconds_of_work'])} of work with {means['workers']:,} workers, "
+        f"{duration_text(summary['seconds_of_work'])} of work with "
+        f"{count_text(means['workers'], 'worker')}, "
         f"{size_text(summary['bytes_per_second'])}/s, bound by {summary['bound_by']}"
         + _calendar(summary)
     )
@@ -118,17 +120,17 @@ def _print_sizes(sizes: Sequence[Mapping[str, int]]) -> None:
     rows = [
         (
             "empty" if each["below"] == 1 else f"below {_binary(each['below'])}",
-            f"{each['objects']:,}",
+            *count_text(each["objects"], "object").split(" "),
             size_text(each["bytes"]),
             "#" * max(1, round(BAR * each["objects"] / most)),
         )
         for each in sizes
     ]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    for name, objects, size, bar in rows:
+    for name, objects, noun, size, bar in rows:
         print(
-            f"  {name.ljust(widths[0])}  {objects.rjust(widths[1])} objects  "
-            f"{size.rjust(widths[2])}  {bar}"
+            f"  {name.ljust(widths[0])}  {objects.rjust(widths[1])} {noun.ljust(widths[2])}  "
+            f"{size.rjust(widths[3])}  {bar}"
         )
 
 

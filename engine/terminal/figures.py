@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 from noria.engine.status import JobStatus, Phase
+from noria.manifests.count_text import count_text
 
 _ENDED: Final = (Phase.FINISHED, Phase.STOPPED)
 _WORKING: Final = (Phase.STARTING, Phase.MOVING, Phase.VERIFYING, Phase.DRAINING)
@@ -65,7 +66,7 @@ def byte_cells(status: JobStatus) -> list[str]:
 def object_cells(status: JobStatus) -> list[str]:
     if not status.objects_total:
         return []
-    cells = [f"{status.objects_done:,} of {status.objects_total:,} objects"]
+    cells = [f"{status.objects_done:,} of {count_text(status.objects_total, 'object')}"]
     if status.failed:
         cells.append(f"{status.failed:,} failed")
     if status.phase not in _ENDED:
@@ -73,6 +74,8 @@ def object_cells(status: JobStatus) -> list[str]:
         cells.append(f"{rate:,.1f} objects/s" if 0 < rate < 10 else f"{rate:,.0f} objects/s")
     if present := status.outcomes.get("ALREADY_PRESENT"):
         cells.append(f"{present:,} already there")
+    if deleted := status.outcomes.get("DELETED"):
+        cells.append(f"{deleted:,} deleted")
     return cells
 
 
@@ -109,17 +112,18 @@ def held_text(bytes_per_second: float) -> str:
 def worker_cells(status: JobStatus) -> list[str]:
     cells = []
     if status.phase in _WORKING:
-        cells.append(f"{status.workers:,} worker" + ("s" if status.workers != 1 else ""))
+        cells.append(count_text(status.workers, "worker"))
     if status.phase in _WORKING and status.retries_per_second >= 0.05:
         cells.append(f"{status.retries_per_second:,.1f} retries/s")
     if status.workers_lost:
         cells.append(f"{status.workers_lost:,} lost")
     if barred := len(status.barred):
-        cells.append(f"{barred:,} host" + ("s" if barred != 1 else "") + " barred")
+        cells.append(f"{count_text(barred, 'host')} barred")
     if given_up := status.shards.get("quarantined"):
-        cells.append(f"{given_up:,} shards given up")
+        cells.append(f"{count_text(given_up, 'shard')} given up")
     if shards := sum(status.shards.values()):
-        cells.append(f"{status.shards.get('settled', 0):,} of {shards:,} shards settled")
+        settled = status.shards.get("settled", 0)
+        cells.append(f"{settled:,} of {count_text(shards, 'shard')} settled")
     return cells
 
 

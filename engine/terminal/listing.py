@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from noria.engine.looking import Entries
 from noria.engine.terminal.figures import size_text
+from noria.manifests.count_text import count_text
 
 _SHOWN: Final = ("key", "size", "last_modified", "etag", "tier", "blob_type")
 _FOLDER: Final = f"{'':19}  {'folder':>13}"
@@ -70,11 +71,10 @@ def listing_documents(found: Iterable[Entries]) -> Iterator[str]:
 
 def print_total(summary: dict[str, Any]) -> None:
     folders = summary["folders"]
-    below = f", {folders:,} folder" + ("s" if folders != 1 else "") if folders else ""
-    objects = summary["objects"]
+    below = f", {count_text(folders, 'folder')}" if folders else ""
     print(
-        f"{objects:,} object{'s' if objects != 1 else ''}{below}, "
-        f"{size_text(summary['bytes'])} ({summary['bytes']:,} bytes)"
+        f"{count_text(summary['objects'], 'object')}{below}, "
+        f"{size_text(summary['bytes'])} ({count_text(summary['bytes'], 'byte')})"
     )
 
 

@@ -29,4 +29,6 @@ def print_pass(summary: Mapping[str, Any]) -> None:
             if count := found["objects"].get(name):
                 size = size_text(found["bytes"][name])
                 print(f"  {count:>12,} {size:>10}  {words}")
+        if summary["renamed"]:
+            print(f"  {summary['renamed']:,} of the new ones had another name: see renamed.parquet")
     print_run(summary)

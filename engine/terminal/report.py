@@ -17,6 +17,7 @@ from noria.engine.job import RunReport, VerifyReport
 from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus, Phase
 from noria.engine.terminal.figures import duration_text, held_text, size_text
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import passing_causes
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ CHANGES = {
     "encryption_left": "encrypted as the target does by itself (target.encryption sets another)",
 }
 DAMAGE = {
-    "damaged": "objects at the target have other bytes than were sent",
-    "target_missing": "objects are gone from the target",
-    "target_changed": "objects at the target are not those that were written",
+    "damaged": "at the target with other bytes than were sent",
+    "target_missing": "gone from the target",
+    "target_changed": "at the target changed or replaced since",
 }
 PASSED_OVER = {
     "outside_prefix": "outside the source's prefix",
@@ -102,8 +103,9 @@ def plan_summary(prepared: Prepared, look: AttributeLook) -> dict[str, Any]:
 
 def print_plan(summary: Mapping[str, Any]) -> None:
     print(
-        f"{summary['objects_to_move']:,} of {summary['objects']:,} objects, "
-        f"{size_text(summary['bytes_to_move'])}, will move in {summary['shards']:,} shards"
+        f"{summary['objects_to_move']:,} of {count_text(summary['objects'], 'object')}, "
+        f"{size_text(summary['bytes_to_move'])}, will move in "
+        f"{count_text(summary['shards'], 'shard')}"
     )
     target = summary["target"]
     print(
@@ -139,7 +141,7 @@ def print_attributes(look: Mapping[str, Any], objects: int) -> None:
         return
     refused = look["refused"]
     print(
-        f"of {look['looked_at']:,} objects that were looked at, of {objects:,} in all, "
+        f"of {count_text(look['looked_at'], 'object')} looked at, of {objects:,} in all, "
         + (f"{refused:,} would be refused ([run] unfit_... says so); " if refused else "")
         + "ATTRIBUTES.md has what can be done about:"
     )
@@ -216,13 +218,14 @@ def _print_open_uploads(summary: Mapping[str, Any]) -> None:
     refused = (summary["open_uploads"] or 0) - unclaimed
     if refused:
         print(
-            f"{refused:,} multipart uploads could not be aborted: noria clean "
+            f"{count_text(refused, 'multipart upload')} could not be aborted: noria clean "
             f"{summary['directory']}",
         )
     if unclaimed:
         print(
-            f"{unclaimed:,} multipart uploads are open on names of this job, younger than it, and "
-            "not in its journals: its own most likely, unless something else writes these names; "
+            f"{count_text(unclaimed, 'multipart upload')} open on names of this job, younger than "
+            "it, and not in its journals: its own most likely, unless something else writes these "
+            "names; "
             f"noria clean {summary['directory']} --unclaimed aborts them"
         )
 
@@ -248,7 +251,7 @@ def print_status(summary: Mapping[str, Any]) -> None:
     if summary["phase"] == Phase.PLANNING or (summary["stopped"] and not summary["objects_total"]):
         return
     print(
-        f"{summary['objects_done']:,} of {summary['objects_total']:,} objects, "
+        f"{summary['objects_done']:,} of {count_text(summary['objects_total'], 'object')}, "
         f"{size_text(summary['bytes_done'])} of {size_text(total)} ({share:.1f} %)"
     )
     if summary["phase"] is Phase.RECONCILING and summary["listed"]:
@@ -263,7 +266,8 @@ def print_status(summary: Mapping[str, Any]) -> None:
         eta = summary["eta_seconds"]
         print(
             f"{size_text(summary['bytes_per_second'])}/s, "
-            f"{summary['objects_per_second']:,.0f} objects/s, {summary['workers']} workers, "
+            f"{summary['objects_per_second']:,.0f} objects/s, "
+            f"{count_text(summary['workers'], 'worker')}, "
             f"ETA {'unknown' if eta is None else duration_text(eta)}"
         )
     if summary["held_at"] is not None:
@@ -320,9 +324,16 @@ def _in_order(name: str) -> tuple[tuple[str, int], ...]:
 
 def _print_damage(damaged: Mapping[str, int], directory: str) -> None:
     for cause, count in damaged.items():
-        print(f"DAMAGED: {count:,} {DAMAGE.get(cause, '')} ({cause})")
+        print(f"DAMAGED: {count_text(count, 'object')} {DAMAGE.get(cause, '')} ({cause})")
     if damaged:
-        print(f"found by `noria verify`; send them again: noria retry {directory}")
+        print(f"found by `noria verify`; {_mending(damaged, directory)}")
+
+
+def _mending(causes: Mapping[str, int], directory: str) -> str:
+    """The next step. What was changed or replaced at the target is not overwritten."""
+    if causes.keys() & {"damaged", "target_missing"}:
+        return f"send them again: noria retry {directory}"
+    return f"if the source is right, delete them at the target, then: noria retry {directory}"
 
 
 def _at(unix_seconds: float) -> str:
@@ -337,15 +348,16 @@ def verify_summary(found: VerifyReport, root: Path) -> dict[str, Any]:
 
 def print_verify(summary: Mapping[str, Any]) -> None:
     print(
-        f"{summary['reread']:,} objects, {size_text(summary['bytes'])}, read back and equal "
-        f"to their receipts in {duration_text(summary['seconds'])}"
+        f"{count_text(summary['reread'], 'object')}, {size_text(summary['bytes'])}, read back and "
+        f"equal to their receipts in {duration_text(summary['seconds'])}"
     )
     if summary["unsettled"]:
-        print(f"{summary['unsettled']:,} entries have no receipt yet: run the job first")
-    if summary["damaged"]:
         print(
-            f"DAMAGED: {summary['damaged']:,}; send them again: noria retry {summary['directory']}"
+            f"{count_text(summary['unsettled'], 'entry')} without a receipt yet: run the job first"
         )
+    if summary["damaged"]:
+        mending = _mending(summary["causes"], summary["directory"])
+        print(f"DAMAGED: {summary['damaged']:,}; {mending}")
     _print_causes(summary["causes"])
     _print_failures(summary["failures"], summary["damaged"])
     if not summary["complete"]:
@@ -365,9 +377,9 @@ def clean_summary(found: Cleaning) -> dict[str, Any]:
 
 
 def print_clean(summary: Mapping[str, Any]) -> None:
-    print(f"{summary['aborted']:,} open multipart uploads of this job aborted")
-    if summary["drafts"]:
-        print(f"{summary['drafts']:,} unfinished files of killed runs removed from the target")
+    print(f"{count_text(summary['aborted'], 'open multipart upload')} of this job aborted")
+    if drafts := summary["drafts"]:
+        print(f"{count_text(drafts, 'unfinished file')} of killed runs removed from the target")
     if summary["failed"]:
         print(f"{summary['failed']:,} could not be aborted: see that the credentials may")
     if summary["unclaimed"]:

@@ -11,6 +11,7 @@
     sealed/...                                 which results count (manifests/job/seals.py)
     superseded/ATTEMPT/...                     seals taken back: their failures are tried again
     verified/EPOCH/                            results and seals of a later verification
+    history/NUMBER.json                        the life of a migration (manifests/job/history.py)
     status.json, verify-status.json            caches for people and metrics, replaced every second
     reconcile.json, failures.parquet           reports, made again by every run
     probing.json                               where a probe writes, until its canaries are gone

@@ -81,8 +81,8 @@ def sealed_stretches(directory: JobDirectory, manifest: Manifest) -> Iterator[Se
 
 def sealed_rows(
     directory: JobDirectory, manifest: Manifest, columns: Sequence[str]
-) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Rows of the manifest that have receipts, and these columns of them, place by place.
+) -> Iterator[tuple[int, pa.Table, pa.Table]]:
+    """Shards, their rows that have receipts, and these columns of the receipts, place by place.
 
     In the order of the manifest, a result at a time. Raises JobDirectoryError if a seal, a result
     or the manifest is damaged.
@@ -102,7 +102,7 @@ def sealed_rows(
                         f"{seal.result_name} has receipts of other objects than the manifest; "
                         "restore it from a copy"
                     )
-                yield entries, receipts
+                yield shard, entries, receipts
 
 
 def check_receipts(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noria.manifests.errors import TargetKept
 from noria.manifests.model import (
     Level,
     Outcome,
@@ -19,8 +20,12 @@ from noria.manifests.model import (
 )
 from noria.manifests.schema import PART_SCHEMA, RECEIPT_SCHEMA, RECEIPT_SCHEMAS
 
-_NOT_LANDED = pa.array(
-    [each.value for each in Outcome if not each.landed and each is not Outcome.SKIPPED], pa.string()
+BY_POLICY: Final = (*(reason.value for reason in Reason if not reason.refused), TargetKept.cause)
+"""Causes of skipped entries that nobody has to look at."""
+_AS_PLANNED = pa.array([each.value for each in Outcome if each.as_planned], pa.string())
+_FAILED = pa.array(
+    [each.value for each in Outcome if not each.as_planned and each is not Outcome.SKIPPED],
+    pa.string(),
 )
 
 
@@ -103,10 +108,10 @@ def parts_of(table: pa.Table) -> Iterator[PartRecord]:
 
 
 def failed_for(receipts: pa.Table, causes: Collection[str]) -> pa.ChunkedArray:
-    """True for each receipt of an entry that did not land for one of these causes."""
+    """True for each receipt of an entry that failed for one of these causes."""
     asked = pa.array(sorted(causes), pa.string())
     return pc.and_(
-        pc.is_in(receipts["outcome"], value_set=_NOT_LANDED),
+        pc.is_in(receipts["outcome"], value_set=_FAILED),
         pc.fill_null(pc.is_in(receipts["cause"], value_set=asked), False),
     )
 
@@ -118,14 +123,10 @@ def named(receipts: pa.Table, keys: pa.Array) -> pa.ChunkedArray:
 
 
 def failures_of(table: pa.Table) -> pa.Table:
-    """The receipts that someone has to look at: neither landed nor skipped by policy."""
-    policy = [reason for reason in Reason if not reason.refused]
-    landed = pc.is_in(
-        table["outcome"],
-        value_set=pa.array([outcome for outcome in Outcome if outcome.landed], pa.string()),
-    )
+    """The receipts that someone has to look at: neither landed, deleted nor skipped by policy."""
+    as_planned = pc.is_in(table["outcome"], value_set=_AS_PLANNED)
     skipped = pc.and_(
         pc.equal(table["outcome"], Outcome.SKIPPED.value),
-        pc.is_in(table["cause"], value_set=pa.array(policy, pa.string())),
+        pc.is_in(table["cause"], value_set=pa.array(BY_POLICY, pa.string())),
     )
-    return table.filter(pc.invert(pc.or_(landed, skipped)))
+    return table.filter(pc.invert(pc.or_(as_planned, skipped)))

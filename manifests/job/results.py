@@ -32,6 +32,28 @@ from noria.manifests.schema import (
     RECEIPT_SCHEMAS,
 )
 
+SUPERSEDED = "superseded.parquet"
+"""In the folder of a verification's results; absent if there are no later passes."""
+SUPERSEDED_SCHEMA = pa.schema(
+    [pa.field("shard", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)]
+)
+"""Places of receipts that a later pass has made out of date; in order."""
+
+
+def superseded_rows(directory: JobDirectory, name: str, shard: int) -> frozenset[int]:
+    """The rows of a shard that such a file names; none if there is no file.
+
+    Raises JobDirectoryError if it is damaged.
+    """
+    path = directory.path(name)
+    if not path.exists():
+        return frozenset()
+    try:
+        found = pq.read_table(path, schema=SUPERSEDED_SCHEMA, filters=[("shard", "=", shard)])
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise JobDirectoryError(f"{name} cannot be read; verify again") from error
+    return frozenset(found["row"].to_pylist())
+
 
 def write_receipts(
     directory: JobDirectory, name: str, receipts: pa.Table

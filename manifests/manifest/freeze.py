@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.manifests.access import make_folders, open_new, settle_modes
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import (
     AnotherDriver,
     InventoryError,
@@ -196,8 +197,8 @@ def _refuse_nothing(left_out: Counter[PassedOver]) -> None:
     if not left_out.total():
         return
     raise InventoryError(
-        f"none of {left_out.total():,} entries would be moved: "
-        f"{left_out[PassedOver.OUTSIDE_PREFIX]:,} lie outside the source's prefix, "
+        f"none of {count_text(left_out.total(), 'entry')} would be moved: "
+        f"{left_out[PassedOver.OUTSIDE_PREFIX]:,} outside the source's prefix, "
         f"{left_out[PassedOver.OTHER_CONTAINER]:,} in another container; correct the source, or, "
         'if a key list has names below the prefix, set inventory.names = "relative"'
     )
@@ -210,8 +211,8 @@ def _refuse_losses(facts: Mapping[str, Any]) -> None:
     if lost.total():
         named = ", ".join(f"{cause}: {count:,}" for cause, count in sorted((+lost).items()))
         raise InventoryError(
-            f"{lost.total():,} entries would not be moved ({named}): mend that at the source, or "
-            'plan without representable = "all"'
+            f"{count_text(lost.total(), 'entry')} would not be moved ({named}): mend that at the "
+            'source, or plan without representable = "all"'
         )
 
 

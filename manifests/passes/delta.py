@@ -146,7 +146,7 @@ class PassDelta:
         for each in (Delta.NEW, Delta.SIZE, Delta.ETAG, Delta.VERSION, Delta.MODIFIED):
             self._count(each.value, batch, pc.and_(moves, pc.equal(delta, each.value)))
         stays = pc.invert(leaves)
-        rows = batch.filter(stays)
+        rows = _under_their_names(batch, stands, place).filter(stays)
         written = stands["written"].combine_chunks().take(place)
         target_etag = stands["target_etag"].combine_chunks().take(place)
         replaces = pc.if_else(pc.and_(known, pc.fill_null(written, False)), target_etag, None)
@@ -242,10 +242,19 @@ def _deltas(batch: pa.RecordBatch, stands: pa.Table, place: pa.Array) -> pa.Arra
     )
 
 
+def _under_their_names(batch: pa.RecordBatch, stands: pa.Table, place: pa.Array) -> pa.RecordBatch:
+    """The rows, what stands under the names that it has at the target."""
+    at = batch.schema.get_field_index("target_key")
+    names = _one_chunk(stands["target_key"]).take(place)
+    names = pc.if_else(place.is_valid(), names, batch.column(at))
+    return batch.set_column(at, batch.schema.field(at), names)
+
+
 def _missing(stands: pa.Table, found: pa.Array) -> pa.Table:
-    """The rows that stand at none of these places."""
+    """The rows that stand, and at none of these places: without an ETag there, nothing does."""
     missing: _Flags = np.ones(len(stands), np.bool_)
     missing[found.to_numpy(zero_copy_only=False)] = False
+    missing &= _one_chunk(stands["target_etag"]).is_valid().to_numpy(zero_copy_only=False)
     return stands.filter(pa.array(missing)) if missing.any() else stands.slice(0, 0)
 
 

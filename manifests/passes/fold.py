@@ -4,7 +4,7 @@ Rows of the manifest, their receipts and the state before come sorted by key, an
 stretch at a time:
 
     landed      stands now, as its receipt says
-    deleted     stands no more
+    deleted     stands no more, as what gave way to others' objects, which are kept
     all else    stands as it did: a receipt that did not land changes nothing
 """
 
@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from noria.manifests.errors import JobDirectoryError
+from noria.manifests.errors import JobDirectoryError, TargetKept
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipt_check import sealed_rows
-from noria.manifests.job.reconcile import RANGES_MAX, Standing
+from noria.manifests.job.reconcile import RANGES_MAX, StandingRows
 from noria.manifests.job.target_check import LANDED_SCHEMA
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.manifest.sorting import sort_order
@@ -32,7 +32,7 @@ from noria.manifests.passes.state import STATE_SCHEMA, State, StateWalk, StateWr
 
 _READ: Final = (
     *("key", "target_key", "outcome", "size", "source_etag", "source_version", "target_etag"),
-    *("target_version", "crc64nvme", "level"),
+    *("target_version", "crc64nvme", "level", "changes", "cause"),
 )
 _RESTORE: Final = "restore it from a copy"
 _LANDED: Final = pa.array([each.value for each in Outcome if each.landed], pa.string())
@@ -48,7 +48,7 @@ def fold(directory: JobDirectory, number: int, before: State | None, folder: Pat
     walk = StateWalk(iter(()) if before is None else before.blocks())
     gone = _GoneKeys(manifest)
     with StateWriter(folder, number) as writer:
-        for rows, receipts in sealed_rows(directory, manifest, _READ):
+        for _, rows, receipts in sealed_rows(directory, manifest, _READ):
             settled = _settled(rows, receipts, number)
             keys = settled["key"]
             if not len(keys):
@@ -63,13 +63,14 @@ def fold(directory: JobDirectory, number: int, before: State | None, folder: Pat
         return writer.finish()
 
 
-def standing(state: State) -> Standing:
+def standing(state: State) -> StandingRows:
     """What a state says stands at the target. Raises JobDirectoryError if it is damaged."""
-    return Standing(rows=_standing_rows(state), ranges=state.ranges(RANGES_MAX))
+    return StandingRows(rows=_standing_rows(state), ranges=state.ranges(RANGES_MAX))
 
 
 def _standing_rows(state: State) -> Iterator[pa.RecordBatch]:
     for block in state.blocks(["target_key", "key", "size", "target_etag"]):
+        block = block.filter(block["target_etag"].is_valid())
         target_key = pc.coalesce(block["target_key"], block["key"])
         key = pc.if_else(block["target_key"].is_valid(), block["key"], pa.scalar(None, pa.string()))
         columns = [target_key, key, block["size"], block["target_etag"]]
@@ -77,10 +78,15 @@ def _standing_rows(state: State) -> Iterator[pa.RecordBatch]:
 
 
 def _settled(rows: pa.Table, receipts: pa.Table, number: int) -> pa.Table:
-    """STATE_SCHEMA of the receipts that landed, and of those that deleted, whose pass is null."""
+    """STATE_SCHEMA of the receipts that landed, and of those whose object stands no more.
+
+    The pass of the latter is null.
+    """
     landed = pc.is_in(receipts["outcome"], value_set=_LANDED)
     deleted = pc.equal(receipts["outcome"], Outcome.DELETED.value)
-    settles = pc.or_(landed, deleted)
+    # Another object is there, and is kept: what this migration wrote is not.
+    lost = pc.fill_null(pc.equal(receipts["cause"], TargetKept.cause), False)
+    settles = pc.or_(landed, pc.or_(deleted, lost))
     rows, receipts, landed = (each.filter(settles) for each in (rows, receipts, landed))
     same_name = pc.equal(receipts["target_key"], receipts["key"])
     columns = {
@@ -94,6 +100,7 @@ def _settled(rows: pa.Table, receipts: pa.Table, number: int) -> pa.Table:
         "target_version": receipts["target_version"],
         "crc64nvme": receipts["crc64nvme"],
         "level": receipts["level"],
+        "changes": receipts["changes"],
         "written": pc.equal(receipts["outcome"], Outcome.TRANSFERRED.value),
         "pass": pc.if_else(landed, pa.scalar(number, pa.int32()), pa.scalar(None, pa.int32())),
         "gone_since": pa.nulls(len(rows), pa.int32()),

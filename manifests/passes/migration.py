@@ -2,6 +2,7 @@
 
     job.json, manifest/, ...     the first pass, which is a job like any other
     passes/000002/               each later pass: a job directory of its own
+    ways-back/000001/            each roll-back: a migration of its own, whose source is this target
     state/000001/                what stood at the target after a pass (state.py); derived
 
 A directory of an edition that knew no passes is the first pass of a migration that has no others
@@ -10,16 +11,22 @@ yet.
 
 from __future__ import annotations
 
+import itertools
 import os.path
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.passes.fold import fold
+from noria.manifests.passes.reversal import write_returned
 from noria.manifests.passes.state import State, drop_state, open_state
 
 PASSES = "passes"
 STATES = "state"
+WAYS_BACK = "ways-back"
+ENDED_FILE = "ended"
 _NUMBER = re.compile(r"[0-9]{6,}")
 
 
@@ -77,7 +84,48 @@ class Migration:
     def fold(self, number: int, before: State | None) -> State:
         """Make the state after a pass from the one before it."""
         directory = JobDirectory.open(self.place(number))
-        return fold(directory, number, before, self.state_place(number))
+        state = fold(directory, number, before, self.state_place(number))
+        for back in self.ways_back():
+            if back.reverses == number and back.has_ended:
+                returned = back.migration.state(back.migration.last)
+                state = write_returned(state, returned, self.state_place(number))
+        return state
+
+    def ways_back(self) -> Iterator[WayBack]:
+        """All roll-backs, in order; the last one has not ended, and may not have begun."""
+        for number in itertools.count(1):
+            back = WayBack(self.root / WAYS_BACK / f"{number:06d}")
+            yield back
+            if not back.has_ended:
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """A roll-back: what changed at the target since a switch goes to the source."""
+
+    root: Path
+
+    @property
+    def migration(self) -> Migration:
+        return Migration(self.root)
+
+    @property
+    def exists(self) -> bool:
+        return JobDirectory.exists(self.root)
+
+    @property
+    def reverses(self) -> int | None:
+        """The pass after which it was begun; None: it was not."""
+        return int(JobDirectory(self.root).job()["reverses"]) if self.exists else None
+
+    @property
+    def has_ended(self) -> bool:
+        return (self.root / ENDED_FILE).exists()
+
+    def note_end(self) -> None:
+        """From here on what stands at the target is what this has found there."""
+        JobDirectory(self.root).note(ENDED_FILE)
 
 
 def migration_of(directory: Path) -> tuple[Migration, int]:

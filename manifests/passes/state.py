@@ -43,6 +43,7 @@ STATE_SCHEMA: Final = pa.schema(
         pa.field("target_version", pa.string()),
         pa.field("crc64nvme", pa.uint64()),
         pa.field("level", pa.string()),
+        pa.field("changes", pa.string()),
         pa.field("written", pa.bool_(), nullable=False),
         pa.field("pass", pa.int32(), nullable=False),
         pa.field("gone_since", pa.int32()),
@@ -52,11 +53,14 @@ STATE_SCHEMA: Final = pa.schema(
 
     key             name below the source's prefix
     target_key      name below the target's prefix; null if it is the same
-    source_etag, source_version, modified     of the source, when it was read
-    target_etag, target_version               what the target answered then
+    source_etag     of the source when it was read, as are source_version and modified
+    target_etag     what the target answered then, with target_version
+    level, changes  as its receipt has them: how far it was verified, what its attributes lost
     written         this migration wrote it; false: it stood there, and was equal
     pass            the pass whose receipt this is
     gone_since      the first of the passes, up to the last one, that did not find it at the source
+
+A way back (reversal.py) has rows without a target_etag, whose objects do not stand there.
 """
 
 BLOCK_ROWS: Final = 65_536
@@ -64,7 +68,7 @@ BLOCK_ROWS: Final = 65_536
 BLOCKS_PER_FILE: Final = 64
 FIRST_BYTES: Final = 64 * 1024
 """Of a block, that are read at a time for its first key."""
-REPETITIVE: Final = ["level", "pass", "gone_since"]
+REPETITIVE: Final = ["level", "changes", "pass", "gone_since"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import InventoryError
 from noria.manifests.model import PassedOver
 from noria.manifests.plan.globs import PathRules
@@ -146,8 +147,8 @@ class FilteredRows:
         if looked_at and not kept and not self._marked:
             found = ", ".join(f"{cause}: {count:,}" for cause, count in self.left_out.items())
             raise InventoryError(
-                f"none of {looked_at:,} entries would be moved: the filters leave out all "
-                f"({found}); correct them. Names are compared below the source's prefix"
+                f"none of {count_text(looked_at, 'entry')} would be moved: the filters leave out "
+                f"all ({found}); correct them. Names are compared below the source's prefix"
             )
 
     def _passes(self, rows: pa.RecordBatch) -> tuple[pa.Array, pa.RecordBatch]:

@@ -17,6 +17,7 @@ from noria.benchmarks.commands import add_commands as add_benchmarks
 from noria.engine.cli import app, run_command
 from noria.engine.completion_command import add_commands as add_completion
 from noria.engine.config_command import add_commands as add_config
+from noria.engine.cutover_command import add_commands as add_cutover
 from noria.engine.estimate_command import add_commands as add_estimate
 from noria.engine.init_command import add_commands as add_init
 from noria.engine.look_commands import add_commands as add_looks
@@ -25,6 +26,7 @@ from noria.engine.sync_command import add_commands as add_sync
 __all__ = ("app", "main")
 
 add_sync(app)
+add_cutover(app)
 add_looks(app)
 add_config(app)
 add_init(app)

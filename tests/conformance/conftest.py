@@ -64,6 +64,8 @@ ALL = TargetCapabilities(
     if_absent=True,
     checksum_in_trailer=True,
     atomic_complete=True,
+    if_match=True,
+    if_match_delete=True,
 )
 
 WAYS: Mapping[str, Ways] = {
@@ -87,7 +89,7 @@ WAYS: Mapping[str, Ways] = {
         states_whole_crc=False,
     ),
     "local": Ways(
-        capabilities=ALL,
+        capabilities=replace(ALL, if_match=False, if_match_delete=False),
         keeps_metadata_case=True,
         states_whole_crc=False,
     ),
@@ -131,6 +133,7 @@ class Place:
         *,
         txid: str = "job.0.1.1",
         store: TargetStore | None = None,
+        replaces: str | None = None,
     ) -> Written:
         return (store or self.store).put_object(
             self.key(name),
@@ -138,6 +141,7 @@ class Place:
             attributes=self._writable(attributes),
             txid=txid,
             crc64nvme=crc64nvme(body),
+            replaces=replaces,
         )
 
     def overwrite(self, name: str, body: bytes) -> Written:
@@ -180,8 +184,11 @@ class Place:
         parts: list[PartRecord],
         body: bytes,
         attributes: Attributes = PLAIN,
+        *,
+        store: TargetStore | None = None,
+        replaces: str | None = None,
     ) -> Written:
-        return self.store.complete_upload(
+        return (store or self.store).complete_upload(
             self.key(name),
             upload_id,
             parts,
@@ -189,6 +196,7 @@ class Place:
             crc64nvme=crc64nvme(body),
             attributes=self._writable(attributes),
             txid="job.0.2.1",
+            replaces=replaces,
         )
 
     def _writable(self, attributes: Attributes) -> Attributes:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -108,6 +109,37 @@ def test_an_object_that_came_first_stays(place: Place) -> None:
     else:
         place.complete("a", upload_id, parts, b"".join(pieces))
         assert place.read("a") == b"".join(pieces)
+
+
+def test_an_upload_replaces_only_the_object_that_is_meant(place: Place) -> None:
+    pieces = bodies(place, 2)
+    whole = b"".join(pieces)
+    looks = place.store.with_capabilities(replace(place.facts.capabilities, if_match=False))
+    for store in (place.store, looks):
+        stale = place.overwrite("a", b"first").etag
+        meant = place.overwrite("a", b"second").etag
+        upload_id = place.create("a", len(whole))
+        parts = send(place, "a", upload_id, pieces)
+        with pytest.raises(TargetConflict):
+            place.complete("a", upload_id, parts, whole, store=store, replaces=stale)
+        assert place.read("a") == b"second"
+        place.complete("a", upload_id, parts, whole, store=store, replaces=meant)
+        assert place.read("a") == whole
+
+
+def test_an_upload_makes_nothing_where_what_it_is_to_replace_is_gone(place: Place) -> None:
+    pieces = bodies(place, 2)
+    whole = b"".join(pieces)
+    looks = place.store.with_capabilities(replace(place.facts.capabilities, if_match=False))
+    for store in (place.store, looks):
+        gone = place.overwrite("a", b"first").etag
+        place.store.delete_object(place.key("a"))
+        upload_id = place.create("a", len(whole))
+        parts = send(place, "a", upload_id, pieces)
+        with pytest.raises(TargetConflict):
+            place.complete("a", upload_id, parts, whole, store=store, replaces=gone)
+        assert place.store.head(place.key("a")) is None
+        place.store.abort_upload(place.key("a"), upload_id)
 
 
 def test_an_aborted_upload_is_lost(place: Place) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -8,7 +10,7 @@ from noria.manifests.model import Attributes
 from noria.manifests.plan.names import name_faults
 from noria.manifests.plan.providers import limits_for
 from noria.workers.stores.listing import list_objects
-from noria.workers.stores.protocol import Checksum
+from noria.workers.stores.protocol import Checksum, TargetStore
 from tests.conformance.conftest import Place
 
 
@@ -41,6 +43,35 @@ def test_what_stands_there_is_not_replaced(place: Place) -> None:
         assert place.read("a") == b"second"
 
 
+def ways_to_replace(place: Place) -> list[TargetStore]:
+    """The store by the conditions that it honours, and by looking right before each change."""
+    looks = replace(place.facts.capabilities, if_match=False, if_match_delete=False)
+    return [place.store, place.store.with_capabilities(looks)]
+
+
+def test_only_the_object_that_is_meant_is_replaced(place: Place) -> None:
+    for store in ways_to_replace(place):
+        meant = place.overwrite("a", b"first").etag
+        second = place.put("a", b"second", store=store, replaces=meant)
+        assert place.read("a") == b"second"
+        with pytest.raises(TargetConflict):
+            place.put("a", b"third!", store=store, replaces=meant)
+        assert place.read("a") == b"second"
+        place.put("a", b"fourth", txid="fourth", store=store, replaces=second.etag)
+        head = place.store.head(place.key("a"))
+        assert head is not None
+        assert (place.read("a"), head.txid) == (b"fourth", "fourth")
+
+
+def test_nothing_is_written_where_what_is_to_be_replaced_is_gone(place: Place) -> None:
+    for store in ways_to_replace(place):
+        gone = place.overwrite("a", b"first").etag
+        place.store.delete_object(place.key("a"))
+        with pytest.raises(TargetConflict):
+            place.put("a", b"second", store=store, replaces=gone)
+        assert place.store.head(place.key("a")) is None
+
+
 def test_deleting_twice_is_fine(place: Place) -> None:
     place.put("a", b"x")
     place.store.delete_object(place.key("a"))
@@ -49,20 +80,26 @@ def test_deleting_twice_is_fine(place: Place) -> None:
 
 
 def test_only_the_object_that_is_meant_is_deleted(place: Place) -> None:
-    """Some S3 servers do not compare it, which the contract allows."""
     meant = place.put("a", b"first").etag
     place.store.delete_object(place.key("a"))
-    place.put("a", b"another")
-    try:
-        place.store.delete_object(place.key("a"), etag=meant)
-    except Skippable:
+    another = place.put("a", b"another").etag
+    for store in ways_to_replace(place):
+        with pytest.raises(TargetConflict):
+            store.delete_object(place.key("a"), etag=meant)
         assert place.read("a") == b"another"
-        head = place.store.head(place.key("a"))
-        assert head is not None
-        place.store.delete_object(place.key("a"), etag=head.etag)
-    else:
-        assert place.store.provider not in ("azure", "file")
+    assert place.store.delete_object(place.key("a"), etag=another) is not None
     assert place.store.head(place.key("a")) is None
+
+
+def test_deleting_what_is_gone_says_so_or_is_a_conflict(place: Place) -> None:
+    """Azurite and SeaweedFS refuse a condition on what is not there; others say that it is gone."""
+    gone = place.put("a", b"first").etag
+    place.store.delete_object(place.key("a"))
+    for store in ways_to_replace(place):
+        try:
+            assert store.delete_object(place.key("a"), etag=gone) is None
+        except TargetConflict:
+            assert store.capabilities.if_match_delete
 
 
 ODD_NAMES = [

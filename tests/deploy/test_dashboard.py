@@ -27,6 +27,16 @@ OBJECTS = (8000, 32_000)
 
 RUN_SECONDS = 50.0
 
+OF_MIGRATION_ALONE = {
+    "noria_passes_ended",
+    "noria_lag_seconds",
+    "noria_lag_grows",
+    "noria_source_changed_objects_per_second",
+    "noria_source_changed_bytes_per_second",
+    "noria_freeze_forecast_seconds",
+}
+"""Absent from a copy that stands alone; tests/engine/test_metrics.py sees their figures."""
+
 
 def queries() -> list[str]:
     return [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
@@ -122,7 +132,11 @@ def gives_figures(prometheus: Prometheus, query: str) -> bool:
 def test_a_real_run_feeds_every_query_and_rule(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     instance = f"127.0.0.1:{port}"
-    wanted = [as_grafana_sends(query, instance) for query in queries()]
+    wanted = [
+        as_grafana_sends(query, instance)
+        for query in queries()
+        if not names_in(query) <= OF_MIGRATION_ALONE
+    ]
     wanted += [rule["record"] for rule in rules() if "record" in rule]
     with run_prometheus(targets=[instance], rule_files=[PROMETHEUS / "rules.yml"]) as prometheus:
         for objects in OBJECTS:

@@ -53,6 +53,8 @@ BEST = TargetFacts(
         if_absent=True,
         atomic_complete=True,
         checksum_in_trailer=True,
+        if_match=True,
+        if_match_delete=True,
     ),
     name_rules=NameRules(),
     provider="aws",
@@ -133,11 +135,16 @@ def test_who_owns_a_folder_may_write_it() -> None:
         ({"keeps_tags": False}, {"tags": "note"}),
         ({"spoiled_names": ("spaces",)}, {"odd-names": "lacks"}),
         ({"name_rules": NameRules(merges_slashes=True)}, {"names": "note"}),
-        ({"capabilities": NOTHING_KNOWN}, {"checksum": "note", "condition": "note"}),
+        (
+            {"capabilities": NOTHING_KNOWN},
+            {"checksum": "note", "condition": "note", "replace": "note"},
+        ),
         (
             {"capabilities": replace(BEST.capabilities, atomic_complete=False)},
-            {"condition": "note"},
+            {"condition": "note", "replace": "note"},
         ),
+        ({"capabilities": replace(BEST.capabilities, if_match=False)}, {"replace": "note"}),
+        ({"capabilities": replace(BEST.capabilities, if_match_delete=False)}, {"replace": "note"}),
         (
             {"capabilities": replace(BEST.capabilities, checksum_in_trailer=False)},
             {"trailer": "note"},

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -60,6 +60,7 @@ def test_it_tells_nobody_anything(tmp_path: Path) -> None:
         replace(BEST, checksum=Checksum.MD5, checksum_in_trailer=False),
         replace(BEST, if_absent=False),
         replace(BEST, checksum_in_trailer=False),
+        replace(BEST, if_match=False),
     ],
 )
 def test_a_result_that_could_be_better_is_neither_kept_nor_believed(
@@ -69,11 +70,7 @@ def test_a_result_that_could_be_better_is_neither_kept_nor_believed(
     assert known(tmp_path).recall() is None
     known(tmp_path).keep(FACTS)
     kept = json.loads(file_of(tmp_path).read_text())
-    kept["facts"]["capabilities"] = {
-        "checksum": lesser.checksum,
-        "if_absent": lesser.if_absent,
-        "checksum_in_trailer": lesser.checksum_in_trailer,
-    }
+    kept["facts"]["capabilities"] = asdict(lesser)
     file_of(tmp_path).write_text(json.dumps(kept))
     assert known(tmp_path).recall() is None
 

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from noria.benchmarks.servers import find_tool, free_ports
 from noria.engine.config.jobfile import RunConfig
 from noria.engine.config.locations import METRICS_ADDRESS
+from noria.engine.convergence import MigrationFigures
 from noria.engine.metrics import (
     METRICS,
     OTHER,
@@ -35,6 +36,7 @@ from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.model import LATENCY_BUCKETS, MetricsSnapshot, Outcome
 from noria.workers.counters import CounterRegistry
+from tests.deploy.test_dashboard import OF_MIGRATION_ALONE
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -172,6 +174,7 @@ def test_every_field_of_the_status_is_shown() -> None:
         "differences": {"missing": 9},
         "passed_over": {"filtered_name": 9},
         "hosts": {"node-c": HostStatus(workers=2)},
+        "migration": MigrationFigures(passes_ended=9),
         "metrics": MetricsSnapshot(),
     }
     for field in fields(JobStatus):
@@ -309,6 +312,48 @@ def test_before_the_first_status_it_shows_the_process_alone(server: MetricsServe
     names = {name for name, _ in series_in(text_of(server.url))}
     assert "process_resident_memory_bytes" in names
     assert not any(name.startswith("noria_") for name in names)
+
+
+MIGRATION = MigrationFigures(
+    passes_ended=5,
+    lag_seconds=660.5,
+    lag_grows=True,
+    changed_objects_per_second=1.25,
+    changed_bytes_per_second=250_000.0,
+    freeze_seconds=2280.0,
+)
+OF_MIGRATION = {
+    "noria_passes_ended": 5.0,
+    "noria_lag_seconds": 660.5,
+    "noria_lag_grows": 1.0,
+    "noria_source_changed_objects_per_second": 1.25,
+    "noria_source_changed_bytes_per_second": 250_000.0,
+    "noria_freeze_forecast_seconds": 2280.0,
+}
+
+
+def test_a_migration_shows_what_its_passes_came_to() -> None:
+    assert set(OF_MIGRATION) == OF_MIGRATION_ALONE
+    shown = series_of(replace(a_status(), migration=MIGRATION))
+    for name, value in OF_MIGRATION.items():
+        assert shown[name, frozenset()] == value
+
+
+def test_what_is_not_known_of_a_migration_is_absent() -> None:
+    """Nor is a lag of 0 shown for a job that has no passes."""
+    names = {name for name, _ in series_of(a_status())}
+    assert not names & set(OF_MIGRATION)
+    begun = series_of(replace(a_status(), migration=MigrationFigures(passes_ended=0)))
+    known = {name: value for (name, _), value in begun.items() if name in OF_MIGRATION}
+    assert known == {"noria_passes_ended": 0, "noria_lag_grows": 0}
+
+
+def test_a_status_keeps_what_it_knows_of_a_migration(tmp_path: Path) -> None:
+    directory = JobDirectory.create(tmp_path / "job", {"id": "7f3a"})
+    for migration in (MIGRATION, None):
+        status = replace(a_status(), migration=migration)
+        save_status(directory, status)
+        assert load_status(directory) == status
 
 
 def test_eta_is_absent_while_nothing_moves() -> None:

@@ -251,6 +251,7 @@ STATUS = {
     "outcomes": {"TRANSFERRED": 1},
     "eta_seconds": None,
     "hosts": {"node-2": {"workers": 1, "errors": {"unavailable": 3}, "barred": None}},
+    "migration": {"passes_ended": 2, "lag_seconds": 60.5, "lag_grows": False},
     "metrics": {
         "counters": [[["bytes_read", "source"], 5.0]],
         "gauges": [],

@@ -50,7 +50,7 @@ def test_canaries_that_may_not_be_deleted_are_said_and_counted(
     assert process.returncode == 0, (out, err)
     left = json.loads(out)["target"]["canaries_left"]
     assert left == len(canaries(move)) > 0
-    assert f"{left} canaries of the probe are left" in err
+    assert f"{left} canaries of the probe left" in err
     proxy.remove(fault)
     done = move.noria("run", move.job)
     assert (done["canaries_left"], done["reconciled"]) == (0, True)

@@ -77,8 +77,8 @@ def test_an_upload_whose_opening_was_not_answered_is_aborted_only_where_a_person
     assert open_keys(client, move) == ["large/one", "others"]
     assert (done["open_uploads"], done["unclaimed_uploads"]) == (1, 1), "nothing hidden"
     out, _ = move.start("run", move.job).communicate(timeout=60)
-    (hint,) = [line for line in out.splitlines() if "multipart uploads" in line]
-    assert hint.startswith("1 multipart uploads are open on names of this job, ")
+    (hint,) = [line for line in out.splitlines() if "multipart upload" in line]
+    assert hint.startswith("1 multipart upload open on names of this job, ")
     assert hint.endswith(f"noria clean {move.job} --unclaimed aborts them")
     looked = move.noria("clean", move.job, exit_code=1)
     assert (looked["aborted"], looked["unclaimed"], looked["foreign"]) == (0, 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import pytest
 
 from noria.benchmarks.servers.dataset import ObjectSpec
 from noria.engine.config.jobfile import read_job_file
-from noria.engine.planning import probe_token
+from noria.engine.config.stores import open_end
+from noria.engine.estimate.probe import LEFT_SECONDS, remove_left
 from noria.engine.status import load_status
 from noria.manifests.counters import Histogram
 from noria.manifests.job.directory import JobDirectory
 from tests.support.moves import Move
+
+AT_WORK = ".noria-probe-0123456789ab/estimate/"
+"""Where an estimate writes."""
 
 
 def sent(job: Path, store: str) -> dict[str, int]:
@@ -27,14 +32,17 @@ def sent(job: Path, store: str) -> dict[str, int]:
     }
 
 
-def place_of_the_probe(job_file: Path) -> str:
-    """Where `noria estimate --probe` writes for this job."""
-    token = probe_token(Path("/estimate"), read_job_file(job_file).target)
-    return f".noria-probe-{token}/estimate/"
+def objects_and_uploads(move: Move) -> tuple[list[str], list[str]]:
+    client = move.seaweedfs.client()
+    objects = client.list_objects_v2(Bucket=move.bucket)["Contents"]
+    uploads = client.list_multipart_uploads(Bucket=move.bucket)["Uploads"]
+    return sorted(each["Key"] for each in objects), sorted(each["Key"] for each in uploads)
 
 
 @pytest.mark.parametrize("standing", [False, True])
-def test_requests_are_those_of_the_run(make_move: Callable[..., Move], standing: bool) -> None:
+def test_requests_are_those_of_the_run(
+    make_move: Callable[..., Move], standing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = "application/octet-stream"
     specs = [ObjectSpec(key=f"d/{n}", size=1000 * n, content_type=plain) for n in range(30)]
     specs += [
@@ -50,15 +58,24 @@ def test_requests_are_those_of_the_run(make_move: Callable[..., Move], standing:
     move.noria("plan", job_file)
     found = move.noria("estimate", job_file)
     if standing:
-        uploads = ("mine", place_of_the_probe(job_file) + "left")
-        for key in uploads:
-            move.seaweedfs.client().create_multipart_upload(Bucket=move.bucket, Key=key)
+        client = move.seaweedfs.client()
+        client.create_multipart_upload(Bucket=move.bucket, Key="mine")
+        client.create_multipart_upload(Bucket=move.bucket, Key=AT_WORK + "a")
+        client.put_object(Bucket=move.bucket, Key=AT_WORK + "b", Body=b"1")
         measured = move.noria("estimate", job_file, "--probe", "--workers", "1")
         assert measured["constants"]["measured"].startswith("32 objects, ")
-        left = move.seaweedfs.client().list_objects_v2(Bucket=move.bucket)["Contents"]
-        assert [each["Key"] for each in left] == ["other"]
-        still = move.seaweedfs.client().list_multipart_uploads(Bucket=move.bucket)["Uploads"]
-        assert [each["Key"] for each in still] == ["mine"], "what a killed probe left is aborted"
+        objects, uploads = objects_and_uploads(move)
+        assert objects == [AT_WORK + "b", "other"], "of another estimate, which may be at work"
+        assert uploads == [AT_WORK + "a", "mine"]
+        for name, value in move.environment.items():
+            monkeypatch.setenv(name, value)
+        end = read_job_file(job_file).target
+        opened = open_end(end)
+        remove_left(opened, end, "", time.time() + 0.9 * LEFT_SECONDS)
+        assert objects_and_uploads(move) == (objects, uploads)
+        remove_left(opened, end, "", time.time() + 1.1 * LEFT_SECONDS)
+        opened.close()
+        assert objects_and_uploads(move) == (["other"], ["mine"])
     move.noria("run", move.job)
     for store in ("source", "target"):
         expected = {k: n for k, n in found["requests"][store].items() if k not in ("list", "tags")}

@@ -123,7 +123,7 @@ def test_a_list_of_relative_names_is_refused_until_it_is_said_to_be_one(
     refused = move.start("plan", move.job_file(source=source, inventory=listed))
     _, said = refused.communicate(timeout=100)
     assert refused.returncode == 2
-    assert "none of 2 entries would be moved: 2 lie outside the source's prefix" in said
+    assert "none of 2 entries would be moved: 2 outside the source's prefix" in said
     assert 'inventory.names = "relative"' in said
     # Nothing is planned yet, so that the corrected job may be planned in the same directory.
     job_file = move.job_file(source=source, inventory={**listed, "names": "relative"})

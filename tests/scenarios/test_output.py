@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,33 @@ def noria(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         [NORIA, *arguments],
         **{"capture_output": True, "text": True, "timeout": 100, "check": False, **options},
     )
+
+
+def test_one_is_not_many(tmp_path: Path) -> None:
+    """Each command about one object of one byte, in one shard, by one worker."""
+    source, target, root = (tmp_path / name for name in ("source", "target", "job"))
+    source.mkdir()
+    (source / "a").write_bytes(b"x")
+    job_file = tmp_path / "job.toml"
+    job_file.write_text(f'source = "{source}"\ntarget = "{target}"\n')
+    said = ""
+    for command in (
+        ["copy", source, target, "--dry-run"],
+        ["estimate", source, target, "--workers", "1"],
+        ["plan", job_file],
+        ["run", root, "--workers", "1", "--metrics-address", "off"],
+        ["verify", root, "--workers", "1", "--metrics-address", "off"],
+        ["status", root],
+        ["clean", root],
+        ["ls", source],
+        ["check", source, target],
+    ):
+        ended = noria(*map(str, command))
+        assert ended.returncode == 0, ended.stderr
+        said += ended.stdout + ended.stderr
+    assert "1 of 1 object," in said
+    assert "will move in 1 shard\n" in said
+    assert not re.findall(r"(?<![\d,.])1 (?!s\b)[a-z]+s\b.*", said)
 
 
 def test_a_record_is_one_line(ends: list[str]) -> None:

@@ -59,7 +59,7 @@ def test_bytes_that_rot_are_said_until_they_are_sent_again(
     assert "noria retry" in noria("verify", root, exit_code=1)
     for command, exit_code in (("status", 0), ("run", 1)):
         out = noria(command, root, exit_code=exit_code)
-        assert "DAMAGED: 1 objects at the target have other bytes than were sent (damaged)" in out
+        assert "DAMAGED: 1 object at the target with other bytes than were sent (damaged)" in out
         assert f"noria retry {root}" in out
     done = json.loads(noria("retry", root, "--json"))
     assert (done["retried"], done["damaged"], done["reconciled"]) == (1, {}, True)
@@ -81,6 +81,26 @@ def test_only_what_this_job_wrote_is_replaced(finished: FinishedJob, tmp_path: P
     assert "target_conflict" in noria("status", root)
     file.unlink()
     noria("retry", root, "--cause", "target_conflict")
+    assert bytes_of(tmp_path / "target") == OBJECTS
+
+
+def test_what_was_changed_in_place_is_told_from_what_others_wrote(
+    finished: FinishedJob, tmp_path: Path
+) -> None:
+    """It is this job's own object, so nothing is there to be moved away."""
+    root, file = finished.root, tmp_path / "target/z"
+    with open(file, "r+b") as opened:
+        opened.write(b"LAST")
+    out = noria("verify", root, exit_code=1)
+    assert f"if the source is right, delete them at the target, then: noria retry {root}" in out
+    assert "changed or replaced after this job wrote it" in out
+    out = noria("retry", root, exit_code=1)
+    assert "this job wrote the object at the target, and its bytes are not the source's" in out
+    assert "move it away" not in out
+    file.write_bytes(b"of another size")
+    assert "this job wrote the object at the target" in noria("retry", root, exit_code=1)
+    file.unlink()
+    noria("retry", root)
     assert bytes_of(tmp_path / "target") == OBJECTS
 
 

@@ -14,6 +14,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,8 @@ from noria.manifests.job.seals import seal
 from noria.manifests.manifest.freeze import freeze
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult, Receipt
+from noria.manifests.passes.delta import DeletionRules, PassDelta
+from noria.manifests.passes.migration import migration_of
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.providers import NameRules, limits_for
 from noria.workers.context import TransferContext, TransferOptions
@@ -116,7 +119,11 @@ class S3Bucket:
             bucket=self.name, endpoint_url=endpoint, region=REGION, idle_seconds=idle_seconds
         )
         known = TargetCapabilities(
-            checksum=Checksum.CRC64NVME, if_absent=True, atomic_complete=True
+            checksum=Checksum.CRC64NVME,
+            if_absent=True,
+            atomic_complete=True,
+            if_match=True,
+            if_match_delete=True,
         )
         return S3Store(settings, self._credentials, known)
 
@@ -193,7 +200,13 @@ class AzureContainer:
             connection_string=self.server.connection_string,
             idle_seconds=idle_seconds,
         )
-        known = TargetCapabilities(checksum=Checksum.MD5, if_absent=True, atomic_complete=True)
+        known = TargetCapabilities(
+            checksum=Checksum.MD5,
+            if_absent=True,
+            atomic_complete=True,
+            if_match=True,
+            if_match_delete=True,
+        )
         return AzureStore(settings, capabilities=known)  # Azurite checks no CRC64
 
     def put(self, key: str, body: bytes, *, states_crc: bool = False) -> None:
@@ -291,6 +304,37 @@ class Job:
     sizes: dict[str, int]
     attempts: int = 100
 
+    @property
+    def pass_number(self) -> int:
+        return migration_of(self.directory.root)[1]
+
+    def next_pass(self, changes: Mapping[str, int | None], *, mirror: bool = True) -> Job:
+        """Plan the next pass, once this one is sealed, after changes at the source.
+
+        Key -> its new size, or None: it is deleted there. What it holds then, source_bytes() says.
+        """
+        sizes = dict(self.sizes)
+        for key, size in changes.items():
+            if size is None:
+                self.source.delete(f"from/{key}")
+                del sizes[key]
+            else:
+                self.source.put(f"from/{key}", object_bytes(SEED + self.pass_number, key, 0, size))
+                sizes[key] = size
+        migration, number = migration_of(self.directory.root)
+        directory = JobDirectory.create(migration.place(number + 1), {"id": f"job{number + 1}"})
+        manifest = freeze(
+            list_objects(self.context.source.inner, "from/"),
+            directory.manifest_path,
+            source_prefix="from/",
+            options=self.manifest.options,
+            compare=partial(PassDelta, migration.state(number), DeletionRules(mirror=mirror)),
+        )
+        context = replace(self.context, job_id=f"job{number + 1}")
+        return replace(
+            self, directory=directory, manifest=manifest, context=context, sizes=sizes, attempts=100
+        )
+
     def lease(
         self,
         shard: int = 0,
@@ -340,7 +384,7 @@ class Job:
 
     def source_bytes(self, key: str) -> bytes:
         """What the object held when it was planned."""
-        return object_bytes(SEED, key, 0, self.sizes[key])
+        return object_bytes(SEED + self.pass_number - 1, key, 0, self.sizes[key])
 
     def target_bytes(self, key: str) -> bytes:
         return self.target.get(f"to/{key}")

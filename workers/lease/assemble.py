@@ -12,7 +12,6 @@ from noria.manifests.job.results import read_result, write_receipts
 from noria.manifests.job.seals import read_seals
 from noria.manifests.job.uploads import read_upload
 from noria.manifests.model import LeaseKind, LeaseResult, ObjectEntry, PartRecord, Receipt
-from noria.workers.existing import Comparison
 from noria.workers.lease.lease import LeaseRun
 from noria.workers.transfer import OpenUpload
 from noria.workers.verification import failed_receipt
@@ -53,13 +52,9 @@ class AssembleRun(LeaseRun):
         upload = read_upload(self.directory, lease.shard, lease.generation)
         if upload is None or len(parts) < count:
             self.context.pin_source(entry)
-            existing = transfer.look()
-            if existing is None:
-                raise UploadLost(
-                    "the object at the target is gone again: start an upload", key=entry.key
-                )
+            receipt = transfer.settle_without_parts()
             self._abandon_generation(entry)
-            return Comparison(self.context, entry, lease.attempt).receipt_of(existing)
+            return receipt
         opened = transfer.open_upload(upload.part_bytes, earlier=upload)
         assert isinstance(opened, OpenUpload)
         records = [parts[number] for number in range(1, count + 1)]

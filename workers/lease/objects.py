@@ -1,10 +1,14 @@
-"""OBJECTS: move rows of a shard, small objects by one GET and one PUT, larger ones in parts."""
+"""OBJECTS: move rows of a shard, small objects by one GET and one PUT, larger ones in parts.
+
+A row of an object that the source no longer has is deleted at the target.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,8 +21,18 @@ from noria.manifests.job.journals import (
     read_journals,
 )
 from noria.manifests.job.results import write_receipts
-from noria.manifests.model import Lease, LeaseResult, ObjectEntry, Part, PartRecord, Receipt, Upload
+from noria.manifests.model import (
+    Delta,
+    Lease,
+    LeaseResult,
+    ObjectEntry,
+    Part,
+    PartRecord,
+    Receipt,
+    Upload,
+)
 from noria.manifests.plan.parts import part_at
+from noria.workers.deletion import Deletion
 from noria.workers.lease.lease import LeaseRun, WorkerResources
 from noria.workers.runtime.greenlets import apart
 from noria.workers.stores.paced import Stopped
@@ -61,6 +75,8 @@ class ObjectsRun(LeaseRun):
                 self.tasks.count_done(entry.size)
             elif entry.reason is not None:
                 self.finish_entry(skipped_receipt(entry, lease.attempt), 0)
+            elif entry.delta is Delta.GONE:
+                self.tasks.submit(partial(self._delete, entry))
             elif (parts := self.manifest.fit(entry.size).parts) == 0:
                 self.tasks.submit(partial(self._move_whole, entry))
             else:
@@ -78,10 +94,17 @@ class ObjectsRun(LeaseRun):
         return state.final_rows(), state.earlier_uploads()
 
     def _move_whole(self, entry: ObjectEntry) -> None:
+        self._finish_with(entry, self.transfer(entry).move)
+
+    def _delete(self, entry: ObjectEntry) -> None:
+        self._finish_with(entry, Deletion(self.context, entry, self.lease.attempt).receipt)
+
+    def _finish_with(self, entry: ObjectEntry, settle: Callable[[], Receipt]) -> None:
+        """Finish an entry with the receipt that `settle` returns, or with that of its failure."""
         if self.tasks.stopping.is_set():
             raise Stopped
         try:
-            receipt = self.transfer(entry).move()
+            receipt = settle()
         except Exception as error:  # noqa: BLE001 - see failure_of
             failure = failure_of(error)
             self.leave_to_others(failure)

@@ -95,9 +95,11 @@ class PartsRun(LeaseRun):
 
     def _exists_already(self, entry: ObjectEntry) -> bool:
         # An upload may also be gone because it was completed.
-        if not self.context.options.look_first and not self.lease.generation:
+        after_loss = self.lease.generation > 0
+        looks_first = self.context.options.look_first and entry.replaces is None
+        if not looks_first and not after_loss:
             return False
-        return self.transfer(entry).look() is not None
+        return self.transfer(entry).needs_no_parts(after_loss=after_loss)
 
     def _finish(self, records: list[PartRecord]) -> LeaseResult:
         name = self.result_name()

@@ -11,14 +11,19 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 
 import pyarrow as pa
 
 from noria.manifests.counters import Counter
 from noria.manifests.errors import SourceChanged, SourceMissing
 from noria.manifests.job.receipts import receipt_batch, receipts_of
-from noria.manifests.job.results import read_result, write_receipts
+from noria.manifests.job.results import (
+    SUPERSEDED,
+    read_result,
+    superseded_rows,
+    write_receipts,
+)
 from noria.manifests.job.seals import read_seals
 from noria.manifests.model import (
     Lease,
@@ -37,7 +42,10 @@ from noria.workers.verification import failure_of
 _MESSAGES = {
     "damaged": "the bytes at the target are not those of the receipt",
     "target_missing": "the object is gone from the target",
-    "target_changed": "another object is at the target now",
+    "target_changed": (
+        "the object at the target was changed or replaced after this job wrote it: if the source "
+        "is right, delete it at the target, then run `noria retry`"
+    ),
 }
 
 
@@ -51,6 +59,10 @@ class RereadRun(LeaseRun):
         self._verdicts: dict[int, Receipt] = {}
         self._slices_left: dict[int, int] = {}
         """Of the rows that are read in several slices."""
+
+    @cached_property
+    def _superseded(self) -> frozenset[int]:
+        return superseded_rows(self.directory, f"{self._area}/{SUPERSEDED}", self.lease.shard)
 
     def work(self) -> LeaseResult:
         for receipt, first_byte, end_byte in self._slices():
@@ -67,7 +79,7 @@ class RereadRun(LeaseRun):
         for receipt in self._receipts(self.lease.first, self.lease.end):
             if not self.tasks.begin(receipt.row):
                 return
-            if not receipt.outcome.landed:
+            if not self._stands(receipt):
                 self.tasks.count_done(0)
                 continue
             fit = self.manifest.fit(receipt.size)
@@ -80,11 +92,15 @@ class RereadRun(LeaseRun):
         for unit in range(self.lease.first, self.lease.end):
             if not self.tasks.begin(unit):
                 return
-            if receipt is None or not receipt.outcome.landed:
+            if receipt is None or not self._stands(receipt):
                 self.tasks.count_done(0)
                 continue
             part_bytes = self.manifest.fit(receipt.size).part_bytes
             yield receipt, unit * part_bytes, min(receipt.size, (unit + 1) * part_bytes)
+
+    def _stands(self, receipt: Receipt) -> bool:
+        """Whether its object should be there; a later pass may have replaced or deleted it."""
+        return receipt.outcome.landed and receipt.row not in self._superseded
 
     def _receipts(self, first: int, end: int) -> Iterator[Receipt]:
         for sealed in read_seals(self.directory, shard=self.lease.shard):

@@ -2,8 +2,8 @@
 
 Bytes of objects count once, as they are read: from the source while a job moves, from the target
 when it is read back. Those who read ask for bytes and wait until their turn has come, in the order
-in which they asked. So nothing is lent: over any time, what was allowed is at most the share of
-that time and what the two bounds below add.
+in which they asked; who leaves the line gives its bytes to those behind it. So nothing is lent:
+over any time, what was allowed is at most the share of that time and what the two bounds below add.
 
 The share comes from the driver, which splits what the job may use (engine/concurrency/bandwidth.py)
 and counts on that a worker that it cannot hear stops by itself: nothing is allowed once the hold is
@@ -12,6 +12,7 @@ over (hold.py).
 
 from __future__ import annotations
 
+import bisect
 import math
 import threading
 import time
@@ -44,6 +45,8 @@ class TokenBucket:
         self.asked = 0.0
         """Bytes that were asked for so far."""
         self._allowed = 0.0
+        self._left: list[tuple[float, int]] = []
+        """Of those who left the line before their turn: where their bytes begin, and how many."""
         self._at = now
 
     def ask(self, size: int, now: float) -> float:
@@ -58,11 +61,19 @@ class TokenBucket:
         missing = place - self._allowed
         if missing <= 0:
             return 0.0
+        missing -= sum(size for begins, size in self._left if begins < place)
         return missing / self.rate if self.rate > 0 else math.inf
 
-    def give_back(self, size: int) -> None:
-        """Whoever asked for these bytes does not want them any more."""
+    def leave(self, place: float, size: int) -> None:
+        """Whoever waits at this place does not want its bytes: those behind it come up."""
+        bisect.insort(self._left, (place - size, size))
+        self._skip()
+
+    def give_back(self, size: int, now: float) -> None:
+        """So many bytes were allowed and are not used: who is next may have them."""
+        self._grow(now)
         self._allowed += size
+        self._skip()
 
     def set_rate(self, rate: float, now: float) -> None:
         self._grow(now)
@@ -71,10 +82,19 @@ class TokenBucket:
     def _grow(self, now: float) -> None:
         seconds, self._at = min(now - self._at, LATE_SECONDS), now
         if self.rate == math.inf:
-            self._allowed = max(self._allowed, self.asked)
+            self._allowed = self.asked
+            self._left.clear()
             return
+        before = self._allowed
+        self._allowed += self.rate * seconds
+        self._skip()
         most = self.asked + self.rate * BURST_SECONDS
-        self._allowed = max(self._allowed, min(self._allowed + self.rate * seconds, most))
+        self._allowed = max(before, min(self._allowed, most))
+
+    def _skip(self) -> None:
+        """Pass over the bytes of those who left, as far as all before them are allowed."""
+        while self._left and self._left[0][0] <= self._allowed:
+            self._allowed += self._left.pop(0)[1]
 
 
 class Bandwidth:
@@ -100,6 +120,10 @@ class Bandwidth:
     @property
     def is_limited(self) -> bool:
         return self._bucket.rate != math.inf
+
+    def now(self) -> float:
+        """The time by its clock, for give_back()."""
+        return self._clock()
 
     @property
     def held_seconds(self) -> float:
@@ -128,23 +152,47 @@ class Bandwidth:
     def take(self, size: int, stopping: threading.Event | None = None) -> bool:
         """Wait until so many bytes may be used.
 
-        Returns False if `stopping` was set meanwhile, or the hold is over: nothing was used then.
-        Without `stopping`, the hold alone ends the wait.
+        Returns False if `stopping` was set meanwhile, or the hold is over. Nothing was used then,
+        nor if the wait ends by an exception. Without `stopping`, the hold alone ends the wait.
         """
         with self._lock:
             place = self._bucket.ask(size, self._clock())
+        taken = False
+        try:
+            taken = self._wait(place, stopping)
+        finally:
+            with self._lock:
+                if taken:
+                    self._used_bytes += size
+                else:
+                    self._bucket.leave(place, size)
+        return taken
+
+    def give_back(self, size: int, taken_at: float) -> None:
+        """So many bytes were taken at that time and are not used: their request came to nothing.
+
+        If that is longer ago than LATE_SECONDS, nobody else gets them: they would come on top of
+        what is allowed by now.
+        """
+        with self._lock:
+            now = self._clock()
+            self._used_bytes -= size
+            if now - taken_at <= LATE_SECONDS:
+                self._bucket.give_back(size, now)
+
+    def _wait(self, place: float, stopping: threading.Event | None) -> bool:
+        """Wait until this place is reached; False if it is left instead."""
         before = self._clock()
         while True:
             with self._lock:
                 now = self._clock()
                 self._held_seconds += now - before
                 before = now
-                over = self._hold.is_over
                 seconds = self._bucket.wait_seconds(place, now)
-                if over or (stopping is not None and stopping.is_set() and seconds > 0):
-                    self._bucket.give_back(size)
+                if self._hold.is_over:
                     return False
                 if seconds <= 0:
-                    self._used_bytes += size
                     return True
+                if stopping is not None and stopping.is_set():
+                    return False
             pause(min(seconds, LOOK_SECONDS), stopping or self._never)

@@ -40,8 +40,10 @@ LEAVE_SECONDS: Final = 2.0
 BODY: Final = memoryview(b"canary")
 CRC: Final = 0x471B1E7B88E9449F
 """CRC64NVME of BODY, as a number: to load what computes it takes a twentieth of a second."""
-_OTHER_CRC: Final = 0x3FC7D9EBA8753764
-"""CRC64NVME of other bytes; that of no bytes is 0."""
+OTHER_BODY: Final = memoryview(b"another")
+"""What a canary is to replace: other bytes, so that their ETag is another one as well."""
+_OTHER_CRC: Final = 0xCCD29F2BC4EDE771
+"""CRC64NVME of OTHER_BODY; that of no bytes is 0."""
 NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 METADATA: Final = {"canary": "yes"}
 _ATTRIBUTES: Final = Attributes(metadata=METADATA)
@@ -99,22 +101,33 @@ class Canaries:
         key: str,
         body: memoryview = BODY,
         tags: Mapping[str, str] = NO_TAGS,
-    ) -> None:
-        """Write an object of these bytes: BODY, or none."""
+        replaces: str | None = None,
+    ) -> str:
+        """Write an object of these bytes: BODY, OTHER_BODY, or none. Return its ETag."""
         self._go_on()
+        crc64nvme = (_OTHER_CRC if body == OTHER_BODY else CRC) if body else 0
         put = partial(
             target.put_object,
             key,
             body,
             attributes=replace(_ATTRIBUTES, tags=tags) if tags else _ATTRIBUTES,
             txid=self._txid,
-            crc64nvme=CRC if body else 0,
+            crc64nvme=crc64nvme,
+            replaces=replaces,
         )
         try:
             written = put()
         except OutcomeUnknown:
             written = put()
         self._note(key, written)
+        return written.etag
+
+    def delete(self, target: PacedTarget, key: str, etag: str) -> None:
+        """Delete an object if it has this ETag. A marker that this leaves is removed as well."""
+        self._go_on()
+        deleted = target.delete_object(key, etag=etag)
+        if deleted is not None and deleted.version_id is not None:
+            self._versions.add((key, deleted.version_id))
 
     def send_damaged(
         self, target: PacedTarget, key: str, checksum: Checksum, upload_id: str | None = None
@@ -166,7 +179,14 @@ class Canaries:
         body: memoryview | BodyWriter = _write_body if streamed else BODY
         return target.put_part(key, upload_id, 1, body, size=len(BODY), crc64nvme=lambda: CRC)
 
-    def complete(self, target: PacedTarget, key: str, upload_id: str, part: Written) -> None:
+    def complete(
+        self,
+        target: PacedTarget,
+        key: str,
+        upload_id: str,
+        part: Written,
+        replaces: str | None = None,
+    ) -> None:
         """Complete an upload of one part."""
         self._go_on()
         size = len(BODY)
@@ -179,6 +199,7 @@ class Canaries:
             crc64nvme=CRC,
             attributes=_ATTRIBUTES,
             txid=self._txid,
+            replaces=replaces,
         )
         try:
             written = complete()

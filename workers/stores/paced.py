@@ -48,6 +48,7 @@ from noria.workers.runtime.pacing import Pacer
 from noria.workers.runtime.silence import HOLD_SECONDS, Silences
 from noria.workers.stores.protocol import (
     Checksum,
+    Deleted,
     ListedUpload,
     ListedVersion,
     ObjectHead,
@@ -191,7 +192,7 @@ class PacedStore(SourceStore):
         held = self._held(listener, len(into))
         tries = _Tries(self, StoreOperation.GET if into else StoreOperation.HEAD, key, held)
         while True:
-            tries.await_bandwidth(len(into))
+            tries.await_bandwidth()
             with tries:
                 return self.inner.read_range(
                     key,
@@ -214,7 +215,7 @@ class PacedStore(SourceStore):
         held = self._held(listener, len(into))
         tries = _Tries(self, StoreOperation.GET, key, held)
         while True:
-            tries.await_bandwidth(len(into))
+            tries.await_bandwidth()
             with tries:
                 return self.inner.read_object(
                     key, into=into, etag=etag, version_id=version_id, listener=held
@@ -234,11 +235,11 @@ class PacedStore(SourceStore):
         return replace(self, stopping=stopping)
 
     def _held(self, listener: ReadListener | None, size: int) -> ReadListener | None:
-        """Return the listener to a body that waits for each piece of it, if it is a large one.
+        """Return the listener to a body that is paid for as it comes, if there is a limit.
 
         A body that began without a limit goes on without one.
         """
-        if size <= PIECE_BYTES or not self.bandwidth.is_limited:
+        if size <= 0 or not self.bandwidth.is_limited:
             return listener
         return _HeldBody(listener, self.bandwidth, size)
 
@@ -294,6 +295,7 @@ class PacedTarget(PacedStore, TargetStore):
         attributes: Attributes,
         txid: str,
         crc64nvme: int,
+        replaces: str | None = None,
         on_sent: OnSent | None = None,
     ) -> Written:
         count = self._counted(on_sent)
@@ -306,6 +308,7 @@ class PacedTarget(PacedStore, TargetStore):
                     attributes=attributes,
                     txid=txid,
                     crc64nvme=crc64nvme,
+                    replaces=replaces,
                     on_sent=count,
                 )
 
@@ -363,6 +366,7 @@ class PacedTarget(PacedStore, TargetStore):
         crc64nvme: int,
         attributes: Attributes,
         txid: str,
+        replaces: str | None = None,
     ) -> Written:
         tries = _Tries(self, StoreOperation.COMPLETE, key)
         while True:
@@ -375,6 +379,7 @@ class PacedTarget(PacedStore, TargetStore):
                     crc64nvme=crc64nvme,
                     attributes=attributes,
                     txid=txid,
+                    replaces=replaces,
                 )
 
     def abort_upload(self, key: str, upload_id: str) -> None:
@@ -402,7 +407,7 @@ class PacedTarget(PacedStore, TargetStore):
 
     def delete_object(
         self, key: str, version_id: str | None = None, *, etag: str | None = None
-    ) -> None:
+    ) -> Deleted | None:
         tries = _Tries(self, StoreOperation.DELETE, key)
         while True:
             with tries:
@@ -425,10 +430,10 @@ class PacedTarget(PacedStore, TargetStore):
 
 
 class _HeldBody:
-    """Listens to a large body, whose next piece waits for its bandwidth before it is read.
+    """Listens to a body that is paid for before it is read: its first piece, then as it comes.
 
     Meanwhile nobody reads the connection, whose time-outs count only what is waited for there. A
-    wait goes on when the lease is handed back, as the rest of a transfer in flight does.
+    wait for more goes on when the lease is handed back, as the rest of a transfer in flight does.
     """
 
     def __init__(self, listener: ReadListener | None, bandwidth: Bandwidth, size: int) -> None:
@@ -439,25 +444,41 @@ class _HeldBody:
 
     def _begin(self) -> None:
         self.held_seconds = 0.0
-        """In this try."""
-        self._arrived, self._allowed = 0, PIECE_BYTES
+        """In this try, since its request."""
+        self._arrived, self._paid, self._paid_at = 0, 0, 0.0
+
+    def pay_first(self, stopping: threading.Event) -> None:
+        """Wait for the first piece, before the request. Raises Stopped."""
+        if not self._take(min(self._size, PIECE_BYTES), stopping):
+            raise Stopped
 
     def update(self, piece: memoryview, crc64nvme: int | None = None) -> None:
         if self._listener is not None:
             self._listener.update(piece, crc64nvme)
         self._arrived += len(piece)
-        more = min(self._size, self._arrived + PIECE_BYTES) - self._allowed
+        more = min(self._size, self._arrived + PIECE_BYTES) - self._paid
         if more <= 0:
             return
         began = time.monotonic()
-        if not self._bandwidth.take(more):
+        if not self._take(more):
             raise Stopped
-        self._allowed += more
         self.held_seconds += time.monotonic() - began
 
     def restart(self) -> bool:
         self._begin()
         return self._listener is None or self._listener.restart()
+
+    def give_back(self) -> None:
+        """The try has failed: what has not arrived was paid for in vain."""
+        if (unread := self._paid - self._arrived) > 0:
+            self._bandwidth.give_back(unread, self._paid_at)
+            self._paid = self._arrived
+
+    def _take(self, size: int, stopping: threading.Event | None = None) -> bool:
+        if not self._bandwidth.take(size, stopping):
+            return False
+        self._paid, self._paid_at = self._paid + size, self._bandwidth.now()
+        return True
 
 
 class _Tries:
@@ -479,18 +500,24 @@ class _Tries:
         self._tries = 0
         self._failing_since: float | None = None
 
-    def await_bandwidth(self, size: int) -> None:
+    def await_bandwidth(self) -> None:
         """Wait before the request, for a small body or the first piece. Raises Stopped."""
-        store = self._store
-        if not store.bandwidth.is_limited or size <= 0:
+        if not isinstance(self._listener, _HeldBody):
             return
         began = time.monotonic()
-        if not store.bandwidth.take(min(size, PIECE_BYTES), store.stopping):
-            raise Stopped
+        self._listener.pay_first(self._store.stopping)
         if self._failing_since is not None:
             self._failing_since += time.monotonic() - began
 
     def __enter__(self) -> None:
+        try:
+            self._begin()
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _begin(self) -> None:
+        """Wait for a slot. Raises Stopped."""
         store = self._store
         if self._tries and store.stopping.is_set():
             raise Stopped
@@ -514,6 +541,8 @@ class _Tries:
     ) -> bool:
         store = self._store
         store.pacer.release(self._slot, succeeded=error is None)
+        if error is not None:
+            self._give_back()
         if error is None or (isinstance(error, NoriaError) and not isinstance(error, _NO_ANSWER)):
             store.silences.note_answer(self._operation)
         if error is None:
@@ -527,6 +556,10 @@ class _Tries:
         if isinstance(error, AccessDenied) and self._refuses_this_object_alone(error):
             raise SourceUnreadable(error.message, key=error.key) from error
         return False
+
+    def _give_back(self) -> None:
+        if isinstance(self._listener, _HeldBody):
+            self._listener.give_back()
 
     @property
     def _began(self) -> float:

@@ -2,11 +2,12 @@
 
 Servers that speak S3 differ in what they verify and in how they treat odd names, and announce none
 of it. So a checksum counts only if a wrong one was refused, If-None-Match only if it was honoured
-for a PUT and for a completed upload, and a name only if a listing returns it unchanged.
+for a PUT and for a completed upload, If-Match likewise (matching.py), and a name only if a listing
+returns it unchanged.
 
 A condition that holds when one asks after the other may still fail when both ask at once: SeaweedFS
-4.48 completes two uploads of one key, each with If-None-Match. So both are raced as well. A probe
-takes about eighty requests, in four round trips if the target verifies CRC64NVME: what does not
+4.48 completes two uploads of one key, each with If-None-Match. So all are raced as well. A probe
+takes about 120 requests, in four round trips if the target verifies CRC64NVME: what does not
 depend on each other goes at once.
 
 A bucket may keep what is written for days, whoever deletes it. It gets no object: what a part tells
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
@@ -36,12 +37,14 @@ from noria.manifests.errors import (
 from noria.manifests.plan.providers import NameRules, known_name_rules
 from noria.workers.stores.background import BackgroundCall, all_results
 from noria.workers.stores.canaries import BODY, CRC, METADATA, Canaries
+from noria.workers.stores.matching import MatchingLook
 from noria.workers.stores.paced import PacedTarget
 from noria.workers.stores.protocol import (
     NOTHING_KNOWN,
     Checksum,
     TargetCapabilities,
 )
+from noria.workers.stores.trials import Lap, answers, are_single_winners, lap, raises, works
 
 T = TypeVar("T")
 
@@ -86,6 +89,8 @@ class Effort:
     put_racers: int = 2
     """PUTs of each name. SeaweedFS takes half a second over four that are conditional, and two over
     eight."""
+    match_races: int = 3
+    """Names for which two PUTs that replace the same object race, and a PUT and a DELETE."""
     asks_more: bool = False
     """Also try what no plan depends on: ODD_NAMES, tags and metadata."""
 
@@ -93,7 +98,12 @@ class Effort:
 QUICK: Final = Effort()
 """For a plan: what it costs is waited for, each time."""
 THOROUGH: Final = Effort(
-    upload_races=5, upload_racers=16, put_races=5, put_racers=16, asks_more=True
+    upload_races=5,
+    upload_racers=16,
+    put_races=5,
+    put_racers=16,
+    match_races=10,
+    asks_more=True,
 )
 """For a person who asks."""
 
@@ -145,16 +155,6 @@ def find_part_facts(canaries: Canaries) -> TargetFacts:
     raise AssertionError("a target that takes no plain part has raised")
 
 
-class _Lap(Enum):
-    """How one of several writes of one name at once ended."""
-
-    WON = "won"
-    LOST = "lost"
-    THROTTLED = "throttled"
-    """Cloudflare R2 and Google take one write a second of one name: this one did not take part."""
-    NOT_RUN = "not run"
-
-
 class _Leading(Enum):
     KEPT = "kept"
     STRIPPED = "stripped"
@@ -191,6 +191,9 @@ class _Look:
         checksum = begin(self._find_checksum)
         keeps = [begin(self._keeps_object), begin(self._keeps_upload), begin(self._put_is_atomic)]
         atomic_complete = begin(self._complete_is_atomic)
+        matching = MatchingLook(
+            self._canaries, self._target, self._standing, self._effort.match_races
+        )
         names = begin(self._find_names)
         keeps_metadata = begin(self._keeps_metadata)
         keeps_tags = begin(self._keeps_tags)
@@ -203,6 +206,8 @@ class _Look:
                 checked,
                 if_absent=all(kept),
                 atomic_complete=all(kept) and atomic_complete.result(),
+                if_match=matching.holds_for_writes(),
+                if_match_delete=matching.holds_for_deletions(),
             ),
             name_rules=found.rules(known),
             provider=provider.result(),
@@ -212,17 +217,16 @@ class _Look:
             keeps_tags=keeps_tags.result(),
         )
 
-    def _write_first(self) -> bool:
-        """Write the object that stands; return False if the target refuses it.
+    def _write_first(self) -> str | None:
+        """Write the object that stands; return its ETag, None if the target refuses it.
 
         All other bodies wait for it: what a plain write raises is raised before anything else is
         tried, and SeaweedFS takes a second if many bodies are the first ones in a bucket.
         """
         write = partial(self._canaries.put, self._target, self._standing_key)
         if self._supposed.checksum is Checksum.NONE:
-            write()
-            return True
-        return _works(write)
+            return write()
+        return next(iter(answers(write)), None)
 
     def _opened(self, target: PacedTarget, key: str) -> str:
         """Open an upload; return its id once bodies may be sent."""
@@ -243,15 +247,15 @@ class _Look:
             self._upload_plain()
             return supposed
         damaged = [
-            self._canaries.call(partial(_raises, DigestRefused, send))
+            self._canaries.call(partial(raises, DigestRefused, send))
             for send in (self._send_damaged, self._send_damaged_part)
         ]
         if supposed.checksum is Checksum.CRC64NVME:
             streams = self._canaries.call(lambda: self._takes_trailers(damaged))
             if all([*all_results(damaged), streams.result()]):
                 return replace(supposed, checksum_in_trailer=True)
-        verifies = all(all_results(damaged)) and self._standing.result()
-        return supposed if verifies and _works(self._upload_plain) else None
+        verifies = all(all_results(damaged)) and self._standing.result() is not None
+        return supposed if verifies and works(self._upload_plain) else None
 
     def _send_damaged(self) -> None:
         self._standing.result()
@@ -284,12 +288,12 @@ class _Look:
 
         # Any refusal of the damaged part counts, since it differs from the good one only in its
         # checksum.
-        wrong = canaries.call(lambda: _answers(send_damaged))
+        wrong = canaries.call(lambda: answers(send_damaged))
         into = memoryview(bytearray(len(BODY)))
         return (
-            _answers(upload) == [CRC]
+            answers(upload) == [CRC]
             and wrong.result() in ([], [CRC])
-            and _works(lambda: target.read_object(key, into=into, etag=None))
+            and works(lambda: target.read_object(key, into=into, etag=None))
             and into == BODY
         )
 
@@ -301,7 +305,7 @@ class _Look:
 
     def _keeps_object(self) -> bool:
         """Return True if a PUT does not replace an existing object."""
-        return self._standing.result() and _raises(
+        return self._standing.result() is not None and raises(
             TargetConflict, lambda: self._canaries.put(self._careful, self._standing_key)
         )
 
@@ -323,11 +327,11 @@ class _Look:
                     raise
                 upload(lost + 1)
 
-        return _raises(TargetConflict, upload)
+        return raises(TargetConflict, upload)
 
     def _put_is_atomic(self) -> bool:
         """Return True if of several PUTs of one name at once no more than one succeeds."""
-        if not self._standing.result():
+        if self._standing.result() is None:
             return False
         canaries, effort = self._canaries, self._effort
         names = [f"{self._race}put-{n}" for n in range(effort.put_races)]
@@ -335,10 +339,10 @@ class _Look:
             [canaries.call(partial(self._wins, key)) for _ in range(effort.put_racers)]
             for key in names
         ]
-        return _are_single_winners([all_results(one_name) for one_name in racers])
+        return are_single_winners([all_results(one_name) for one_name in racers])
 
-    def _wins(self, key: str) -> _Lap:
-        return _lap(lambda: self._canaries.put(self._careful, key))
+    def _wins(self, key: str) -> Lap:
+        return lap(lambda: self._canaries.put(self._careful, key))
 
     def _complete_is_atomic(self) -> bool:
         """Return True if of several uploads of one name, completed at once, one alone succeeds."""
@@ -355,11 +359,11 @@ class _Look:
                 raise
             canaries.complete(target, key, upload_id, part)
 
-        def wins(key: str, start: threading.Barrier) -> _Lap:
+        def wins(key: str, start: threading.Barrier) -> Lap:
             try:
-                return _lap(partial(upload, key, start))
+                return lap(partial(upload, key, start))
             except threading.BrokenBarrierError:
-                return _Lap.NOT_RUN
+                return Lap.NOT_RUN
 
         racers = [
             [
@@ -368,7 +372,7 @@ class _Look:
             ]
             for n, start in enumerate(starts)
         ]
-        return _are_single_winners([all_results(one_name) for one_name in racers])
+        return are_single_winners([all_results(one_name) for one_name in racers])
 
     # -- tags and metadata -------------------------------------------------------------------------
 
@@ -379,9 +383,9 @@ class _Look:
         that are dropped without a word.
         """
         canaries, target, key = self._canaries, self._target, self._canaries.base + "tagged"
-        if not self._standing.result():
+        if self._standing.result() is None:
             return None
-        if not _works(lambda: canaries.put(target, key, tags=TAGS)):
+        if not works(lambda: canaries.put(target, key, tags=TAGS)):
             return False if self._effort.asks_more else None
         try:
             return target.read_tags(key) == TAGS
@@ -392,7 +396,7 @@ class _Look:
 
     def _keeps_metadata(self) -> bool | None:
         """Return whether metadata comes back as it was written, if that is asked."""
-        if not (self._effort.asks_more and self._standing.result()):
+        if not self._effort.asks_more or self._standing.result() is None:
             return None
         return self._canaries.metadata_of(self._target, self._standing_key) == METADATA
 
@@ -400,7 +404,7 @@ class _Look:
 
     def _find_names(self) -> _Names | None:
         """Return what the target did with odd names; None if it refuses plain ones."""
-        if not self._standing.result():
+        if self._standing.result() is None:
             return None
         canaries, provider = self._canaries, self._target.provider
         # Azurite 3.37 cannot list an object with such a name; Azure's own rule is known.
@@ -433,7 +437,7 @@ class _Look:
         return {name for name in names if self._takes(self._canaries.base + name)}
 
     def _takes(self, key: str, body: memoryview = BODY) -> bool:
-        return _works(lambda: self._canaries.put(self._target, key, body))
+        return works(lambda: self._canaries.put(self._target, key, body))
 
     def _is_whole(self, key: str, body: memoryview) -> bool:
         """Return True if an object of this name is stored as it was written."""
@@ -524,10 +528,10 @@ class _PartLook:
         upload_id = canaries.open_upload(target, key)
         checksum = self._supposed.checksum
         if checksum is not Checksum.NONE:
-            refused = _raises(
+            refused = raises(
                 DigestRefused, partial(canaries.send_damaged, target, key, checksum, upload_id)
             )
-            if not (refused and _works(partial(canaries.send_part, target, key, upload_id))):
+            if not (refused and works(partial(canaries.send_part, target, key, upload_id))):
                 return None
         part = canaries.send_part(target, key, upload_id)
         lists_parts = canaries.is_listed(target, key, upload_id, part)
@@ -545,53 +549,10 @@ class _PartLook:
         canaries, key = self._canaries, self._key
         target = self._target.with_capabilities(replace(self._supposed, checksum_in_trailer=True))
         upload_id = canaries.open_upload(target, key)
-        wrong = _answers(partial(canaries.send_damaged_stream, target, key, upload_id))
-        right = _answers(partial(canaries.send_part, target, key, upload_id, streamed=True))
+        wrong = answers(partial(canaries.send_damaged_stream, target, key, upload_id))
+        right = answers(partial(canaries.send_part, target, key, upload_id, streamed=True))
         return (
             wrong in ([], [CRC])
             and [part.crc64nvme for part in right] == [CRC]
             and canaries.is_listed(target, key, upload_id, right[0])
         )
-
-
-def _works(call: Callable[[], object]) -> bool:
-    """Return False if the target refuses. Errors that say nothing about its rules propagate."""
-    try:
-        call()
-    except (StoreUnavailable, Throttled, ClockSkewed):
-        raise
-    except NoriaError:
-        return False
-    return True
-
-
-def _lap(write: Callable[[], object]) -> _Lap:
-    try:
-        return _Lap.WON if _works(write) else _Lap.LOST
-    except Throttled:
-        return _Lap.THROTTLED
-
-
-def _are_single_winners(races: Sequence[Sequence[_Lap]]) -> bool:
-    """Return True if all races were run, none was won twice, and one had two that took part."""
-    return all(_Lap.NOT_RUN not in race and race.count(_Lap.WON) <= 1 for race in races) and any(
-        len(race) - race.count(_Lap.THROTTLED) > 1 for race in races
-    )
-
-
-def _answers(call: Callable[[], T]) -> list[T]:
-    """Return the result in a list of one; an empty list if the target refuses."""
-    responses: list[T] = []
-    _works(lambda: responses.append(call()))
-    return responses
-
-
-def _raises(kind: type[NoriaError], call: Callable[[], object]) -> bool:
-    """Return True if the target refuses with exactly this error."""
-    try:
-        call()
-    except (StoreUnavailable, Throttled, ClockSkewed):
-        raise
-    except NoriaError as error:
-        return isinstance(error, kind)
-    return False

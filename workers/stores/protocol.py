@@ -48,6 +48,16 @@ class TargetCapabilities:
     """
     checksum_in_trailer: bool = False
     """The target verifies a checksum that follows a streamed part."""
+    if_match: bool = False
+    """The target honours If-Match for a PUT and for completing an upload: of PUTs at once that
+    name one ETag, one alone succeeds."""
+    if_match_delete: bool = False
+    """The target honours If-Match for a DELETE, beside a PUT that names the same ETag as well."""
+
+    @property
+    def if_match_complete(self) -> bool:
+        """Of uploads that are completed at once with one ETag, one alone succeeds."""
+        return self.if_match and self.atomic_complete
 
 
 NOTHING_KNOWN: Final = TargetCapabilities()
@@ -92,6 +102,14 @@ class Written:
     version_id: str | None = None
     crc64nvme: int | None = None
     """Of the whole body or object, as the response states it; None if it states none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """A deletion that the target acknowledged."""
+
+    version_id: str | None = None
+    """Of the marker of the deletion, in a bucket that keeps versions and says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,14 +272,21 @@ class TargetStore(SourceStore, Protocol):
         attributes: Attributes,
         txid: str,
         crc64nvme: int,
+        replaces: str | None = None,
         on_sent: OnSent | None = None,
     ) -> Written:
         """Write a whole object in one request, with its tags.
+
+        `replaces` is the ETag of the object that this is to replace: if another one or none is
+        there, nothing is written. A target that is known to honour If-Match decides that itself. At
+        any other the store looks right before it writes, and what comes between the two is lost.
+        None: no object may be there, if the target is known to honour that.
 
         `on_sent` gets the bytes of the body as they are handed to the network, here as in put_part;
         also those of a request that fails.
 
         Raises TargetConflict if an object exists already (412: look with head(), it may be ours),
+        or if what `replaces` names is not there,
         DigestRefused, OutcomeUnknown (5xx, reset, timeout after the body was sent), TargetRefused,
         Throttled, AccessDenied. A 507 or a full quota is StoreUnavailable. TagsRefused and
         TagsDenied say that the same without tags may be taken, here as in create_upload and
@@ -319,10 +344,13 @@ class TargetStore(SourceStore, Protocol):
         crc64nvme: int,
         attributes: Attributes,
         txid: str,
+        replaces: str | None = None,
     ) -> Written:
         """Make the object from its parts, if absent, and state its size and CRC64NVME.
 
         `attributes` and `txid` are those of create_upload, because some stores take them only now.
+        `replaces` is as in put_object; a target that honours it for all but two completions at once
+        is looked at as well.
 
         Raises TargetConflict (412), UploadLost, DigestRefused, and OutcomeUnknown for everything
         that is neither a clear yes (200 and an ETag) nor a clear no.
@@ -348,10 +376,14 @@ class TargetStore(SourceStore, Protocol):
 
     def delete_object(
         self, key: str, version_id: str | None = None, *, etag: str | None = None
-    ) -> None:
+    ) -> Deleted | None:
         """Delete an object, or one version of it for good; do nothing if it is missing.
 
-        If `etag` is given, only an object that has it: a store that compares it raises a
-        Skippable and deletes nothing. Not every S3 compares. Used only for a probe's canaries, for
-        what `noria bench` wrote, and for an object of this job that is damaged.
+        Return None if the target says that nothing was there; not every target tells.
+
+        If `etag` is given, only an object that has it: of any other nothing is deleted, and
+        TargetConflict is raised. A target that is known to honour If-Match here decides that
+        itself; at any other the store looks right before, as in put_object. Used only for a probe's
+        canaries, for what `noria bench` wrote, for an object of this job that is damaged, and for
+        what this migration wrote and its source no longer has.
         """

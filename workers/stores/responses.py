@@ -36,7 +36,7 @@ from noria.manifests.errors import (
 from noria.workers.http.client import TransportError
 from noria.workers.http.connection import OnBytes
 from noria.workers.http.response import Response
-from noria.workers.stores.protocol import ReadListener
+from noria.workers.stores.protocol import ObjectHead, ReadListener, TargetCapabilities
 
 Given = ParamSpec("Given")
 Read = TypeVar("Read")
@@ -249,6 +249,24 @@ def check_pinned(response: Response, etag: str | None, key: str) -> None:
     """Check that the object read has the planned ETag, even if the store ignores If-Match."""
     if etag is not None and plain_etag(response.headers.get("etag", "")) != etag:
         raise SourceChanged("the object's ETag is not the planned one: plan again", key=key)
+
+
+def condition_headers(capabilities: TargetCapabilities, replaces: str | None) -> dict[str, str]:
+    """Return the condition of a write, as far as the target is known to honour it.
+
+    `replaces` is the ETag of what is to be replaced; None: nothing may be there.
+    """
+    if replaces is not None:
+        return {"if-match": f'"{replaces}"'} if capabilities.if_match else {}
+    return {"if-none-match": "*"} if capabilities.if_absent else {}
+
+
+def check_standing(head: ObjectHead | None, etag: str, key: str) -> None:
+    """Raise TargetConflict unless the object with this ETag is at the target."""
+    if head is None:
+        raise TargetConflict("nothing is at the target under this name", key=key)
+    if head.etag != etag:
+        raise TargetConflict("another object is at the target under this name", key=key)
 
 
 def by_status(status: int, purpose: Purpose) -> tuple[type[NoriaError], str]:

@@ -57,7 +57,30 @@ def test_no_setting_of_a_job_file_is_left_out() -> None:
     for section, field in JobConfig.model_fields.items():
         settings = getattr(field.annotation, "model_fields", None)
         expected = {section} if settings is None else {f"{section}.{each}" for each in settings}
+        if section in ("source", "target"):
+            # What only the other end takes is listed there.
+            expected = {name for name in expected if name not in names}
+            other = {"source": "target", "target": "source"}[section]
+            expected = {f"{other}.{name.partition('.')[2]}" for name in expected}
         assert expected - names <= {"source.url", "target.url"}
+
+
+def test_an_end_lists_what_it_takes(tmp_path: Path) -> None:
+    defaults = documents().keys()
+    assert {"source.links", "source.anonymous", "target.create", "target.acl"} <= defaults
+    assert not defaults & {"target.links", "target.anonymous", "source.create", "source.acl"}
+    found = documents("az://account/container", "s3://bucket").keys()
+    assert {"source.endpoint", "target.region", "target.storage_class"} <= found
+    assert not found & {"source.links", "source.region", "source.request_payer"}
+    found = documents(tmp_path, tmp_path / "copy").keys()
+    assert {"source.links", "source.provider", "target.retention"} <= found
+    assert not found & {"source.endpoint", "target.region", "target.create", "target.ca_bundle"}
+
+
+def test_a_setting_without_effect_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text('target = "/copy"\n[source]\nurl = "s3://bucket"\nacl = "private"\n')
+    assert documents(path)["source.acl"]["origin"] == f"{path}:4; no effect at this end"
 
 
 def test_an_option_precedes_a_line(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
-from noria.engine.config.jobfile import end_config
 from noria.engine.estimate.probe import (
     SAMPLE_BYTES,
     DrawnSample,
@@ -17,7 +20,6 @@ from noria.engine.estimate.probe import (
     fitted_model,
 )
 from noria.engine.estimate.rates import TRANSFER_BYTES
-from noria.engine.planning import probe_token
 from noria.manifests.manifest.freeze import freeze
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import PUT_BYTES
@@ -97,7 +99,7 @@ def test_nothing_stays_at_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (source / f"{number}").write_bytes(b"x" * 1000 * number)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     out = said(0, source, target, "--workers", "1", "--probe")
-    assert "measured: 20 objects, 190,000 bytes, by 1 workers of this machine" in out
+    assert "measured: 20 objects, 190,000 bytes, by 1 worker of this machine" in out
     assert list(target.iterdir()) == []
     assert list(temporary.iterdir()) == []
 
@@ -110,17 +112,51 @@ def test_a_target_that_is_missing_is_not_made_for_a_sample(tmp_path: Path) -> No
     assert not (tmp_path / "above").exists()
 
 
-def test_what_cannot_be_removed_is_said_and_nothing_is_written_behind_it(tmp_path: Path) -> None:
+def left_by_an_estimate(target: Path, token: str, days: float) -> Path:
+    """The folder that an estimate has left there so long ago."""
+    place = target / f".noria-probe-{token}"
+    (place / "estimate").mkdir(parents=True)
+    (place / "estimate/one").write_bytes(b"1")
+    at = time.time() - days * 86_400
+    os.utime(place / "estimate", (at, at))
+    return place
+
+
+def test_an_estimate_leaves_those_alone_that_are_at_work(tmp_path: Path) -> None:
     source, target, elsewhere = (tmp_path / name for name in ("source", "target", "elsewhere"))
     for folder in (source, target, elsewhere):
         folder.mkdir()
     (source / "one").write_bytes(b"1")
-    end = end_config({"url": str(target)}, "test")
-    place = target / f".noria-probe-{probe_token(Path('/estimate'), end)}"
-    place.symlink_to(elsewhere)
-    assert "cannot be removed" in said(2, source, target, "--probe")
-    assert place.is_symlink()
-    assert list(elsewhere.iterdir()) == []
+    at_work = left_by_an_estimate(target, "0" * 12, 0.9)
+    left_by_an_estimate(target, "1" * 12, 1.1)
+    others = left_by_an_estimate(target, "not-ours", 9)
+    kept = left_by_an_estimate(elsewhere, "2" * 12, 9)
+    link = target / kept.name
+    link.symlink_to(kept)
+    said(0, source, target, "--workers", "1", "--probe")
+    assert set(target.iterdir()) == {at_work, others, link}
+    assert (at_work / "estimate/one").exists()
+    assert (kept / "estimate/one").exists()
+
+
+def test_what_cannot_be_removed_is_said_and_nothing_is_written_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rmtree = shutil.rmtree
+
+    def refused(path: Path, ignore_errors: bool = False) -> None:
+        if Path(path) == left:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        rmtree(path, ignore_errors)
+
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir()
+    (source / "one").write_bytes(b"1")
+    left = left_by_an_estimate(target, "0" * 12, 9)
+    monkeypatch.setattr("noria.engine.estimate.probe.shutil.rmtree", refused)
+    assert "cannot be removed (Permission denied)" in said(2, source, target, "--probe")
+    assert list(target.iterdir()) == [left]
 
 
 def test_a_target_that_does_not_say_whether_it_keeps_versions_is_named(

@@ -317,13 +317,15 @@ class Torn:
     """A source whose first answers break off in the middle."""
 
     errors: int
+    cut: int = 5
+    """Bytes that come before."""
 
     def read_object(self, key: str, *, into: memoryview, listener: Any, **_: object) -> ObjectHead:
-        listener.update(into[:5])
+        listener.update(into[: self.cut])
         if self.errors:
             self.errors -= 1
             raise ShortBody("cut")
-        listener.update(into[5:])
+        listener.update(into[self.cut :])
         return HEAD
 
 
@@ -394,6 +396,26 @@ def test_time_in_line_for_bandwidth_is_no_time_of_failing() -> None:
     policy = RetryPolicy(seconds=0.5, base_seconds=0.0)
     large = memoryview(bytes(100_000))
     bandwidth = Bandwidth(100_000 / 1.5)
-    store = PacedStore(inner=cast(TargetStore, Torn(2)), policy=policy, bandwidth=bandwidth)
+    torn = cast(TargetStore, Torn(2, cut=len(large)))
+    store = PacedStore(inner=torn, policy=policy, bandwidth=bandwidth)
     store.read_object("k", into=large, etag=None, listener=PartDigest(4))
     assert bandwidth.held_seconds > 1.5
+
+
+def test_bytes_that_never_came_are_not_paid_for() -> None:
+    """A store that refuses most requests leaves the bandwidth to those that it answers."""
+    bandwidth = Bandwidth(1e9)
+    failing = Failing([StoreUnavailable("500"), StoreUnavailable("500")])
+    store = PacedStore(inner=cast(TargetStore, failing), policy=AT_ONCE, bandwidth=bandwidth)
+    store.read_object("k", into=BODY, etag=None)
+    assert bandwidth.use().used_bytes == len(BODY)
+    with pytest.raises(SourceMissing):
+        PacedStore(
+            inner=cast(TargetStore, Failing([SourceMissing("gone")])), bandwidth=bandwidth
+        ).read_range("k", offset=0, into=BODY, etag=None)
+    assert bandwidth.use().used_bytes == len(BODY)
+    torn = cast(TargetStore, Torn(2))
+    PacedStore(inner=torn, policy=AT_ONCE, bandwidth=bandwidth).read_object(
+        "k", into=BODY, etag=None, listener=PartDigest(4)
+    )
+    assert bandwidth.use().used_bytes == 2 * len(BODY) + 2 * 5

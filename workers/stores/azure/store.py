@@ -73,6 +73,7 @@ from noria.workers.stores.protocol import (
     CLASS_OF_SOURCE,
     NOTHING_KNOWN,
     Checksum,
+    Deleted,
     ListedUpload,
     ListedVersion,
     ObjectHead,
@@ -87,8 +88,10 @@ from noria.workers.stores.responses import (
     check_clock,
     check_pinned,
     check_range,
+    check_standing,
     check_whole,
     clock_offset,
+    condition_headers,
     error_without_response,
     md5_header,
     on_bytes_of,
@@ -233,10 +236,14 @@ class AzureStore:
         attributes: Attributes,
         txid: str,
         crc64nvme: int,
+        replaces: str | None = None,
         on_sent: OnSent | None = None,
     ) -> Written:
+        if replaces is not None and not self.capabilities.if_match:
+            check_standing(self.head(key), replaces, key)
         headers = self._object_headers(key, attributes, txid)
         headers |= self._checksum_headers(body, crc64nvme)
+        headers |= condition_headers(self.capabilities, replaces)
         headers["x-ms-blob-type"] = "BlockBlob"
         response = self._call(
             Purpose.WRITE, "PUT", key, headers=headers, body=body, on_sent=on_sent
@@ -309,9 +316,13 @@ class AzureStore:
         crc64nvme: int,
         attributes: Attributes,
         txid: str,
+        replaces: str | None = None,
     ) -> Written:
+        if replaces is not None and not self.capabilities.if_match_complete:
+            check_standing(self.head(key), replaces, key)
         block_ids = [block_id(block_name(upload_id, part.number)) for part in parts]
         headers = self._object_headers(key, attributes, txid)
+        headers |= condition_headers(self.capabilities, replaces)
         if attributes.content_md5 is not None:
             # Azure computes it for a blob of one request alone.
             headers["x-ms-blob-content-md5"] = attributes.content_md5
@@ -354,12 +365,20 @@ class AzureStore:
 
     def delete_object(
         self, key: str, version_id: str | None = None, *, etag: str | None = None
-    ) -> None:
+    ) -> Deleted | None:
         query = [("versionid", version_id)] if version_id else []
+        # The service compares it, always; what an emulator does, the probe has found out.
         pinned = {} if etag is None else {"if-match": f'"{etag}"'}
+        if etag is not None and not self.capabilities.if_match_delete:
+            head = self.head(key)
+            if head is None:
+                return None
+            check_standing(head, etag, key)
         response = self._call(Purpose.CONTROL, "DELETE", key, query=query, headers=pinned)
-        if response.status != 404:
-            self._accept(response, Purpose.CONTROL, key)
+        if error_code(response) == "BlobNotFound":
+            return None
+        self._accept(response, Purpose.CONTROL, key)
+        return Deleted(version_id=response.headers.get("x-ms-version-id"))
 
     def service(self, prefix: str = "") -> Service:
         query = [("restype", "container"), ("comp", "list"), ("maxresults", "1")]
@@ -485,8 +504,6 @@ class AzureStore:
             tier = attributes.storage_class
         if tier is not None:
             headers["x-ms-access-tier"] = tier
-        if self.capabilities.if_absent:
-            headers["if-none-match"] = "*"
         return headers
 
     def _checksum_headers(self, body: memoryview, crc64nvme: int) -> dict[str, str]:

@@ -223,6 +223,11 @@ def check_file_pinned(status: os.stat_result, etag: str | None, key: str) -> Non
         raise SourceChanged("the file was changed after the plan: plan again", key=key)
 
 
+def check_file_standing(status: os.stat_result, etag: str, key: str) -> None:
+    if file_etag(status) != etag:
+        raise TargetConflict("another file is at the target under this name", key=key)
+
+
 @contextmanager
 def mapped(purpose: Purpose, key: str | None) -> Iterator[None]:
     """Turn an OSError of the block into an error of manifests.errors."""

@@ -38,6 +38,7 @@ from noria.manifests.errors import (
     SourceChanged,
     SourceMissing,
     SourceUnreadable,
+    TargetConflict,
     TargetRefused,
     UploadLost,
 )
@@ -61,6 +62,7 @@ from noria.workers.stores.local.files import (
     FileMetadata,
     UploadFile,
     check_file_pinned,
+    check_file_standing,
     draft,
     file_etag,
     file_head,
@@ -75,6 +77,7 @@ from noria.workers.stores.protocol import (
     DRAFT_PREFIX,
     NOTHING_KNOWN,
     Checksum,
+    Deleted,
     ListedUpload,
     ListedVersion,
     ObjectHead,
@@ -248,6 +251,7 @@ class LocalStore:
         attributes: Attributes,
         txid: str,
         crc64nvme: int,
+        replaces: str | None = None,
         on_sent: OnSent | None = None,
     ) -> Written:
         path = _written_path(key)
@@ -260,7 +264,7 @@ class LocalStore:
             appender.write(body)
             self._check_crc(appender.crc64nvme, crc64nvme, key)
             metadata = FileMetadata(txid=txid, attributes=attributes)
-            return self._publish(file, root, name, path, metadata, key)
+            return self._publish(file, root, name, path, metadata, key, replaces)
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
         _written_path(key)
@@ -346,6 +350,7 @@ class LocalStore:
         crc64nvme: int,
         attributes: Attributes,
         txid: str,
+        replaces: str | None = None,
     ) -> Written:
         held = self.list_parts(key, upload_id) or {}
         if any(held.get(part.number) != (part.size, part.etag) for part in parts):
@@ -364,7 +369,7 @@ class LocalStore:
                 )
             self._check_crc(appender.crc64nvme, crc64nvme, key)
             metadata = FileMetadata(txid=txid, attributes=attributes)
-            written = self._publish(file, folder, name, path, metadata, key)
+            written = self._publish(file, folder, name, path, metadata, key, replaces)
         self._drop_upload(upload_id)
         return written
 
@@ -407,11 +412,12 @@ class LocalStore:
 
     def delete_object(
         self, key: str, version_id: str | None = None, *, etag: str | None = None
-    ) -> None:
+    ) -> Deleted | None:
         path = _path(key)
         if path is None or _is_reserved(path):
-            return
+            return None
         *above, name = path
+        deleted = None
         with (
             mapped(Purpose.CONTROL, key),
             contextlib.suppress(*_NOTHING_THERE),
@@ -419,13 +425,15 @@ class LocalStore:
         ):
             if etag is not None:
                 status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                check_file_pinned(status, etag, key)
+                check_file_standing(status, etag, key)
             os.unlink(name, dir_fd=folder)
+            deleted = Deleted()
         with contextlib.suppress(OSError):
             while above:
                 name = above.pop()
                 with self._files.folder(above) as folder:
                     os.rmdir(name, dir_fd=folder)
+        return deleted
 
     def service(self, prefix: str = "") -> Service:
         with mapped(Purpose.CONTROL, None):
@@ -494,13 +502,27 @@ class LocalStore:
             raise DigestRefused("the bytes do not have their checksum: read them again", key=key)
 
     def _publish(
-        self, file: int, folder: int, name: str, path: list[str], metadata: FileMetadata, key: str
+        self,
+        file: int,
+        folder: int,
+        name: str,
+        path: list[str],
+        metadata: FileMetadata,
+        key: str,
+        replaces: str | None,
     ) -> Written:
-        """Make the draft `name` in `folder` durable, then give it its path in one step."""
+        """Make the draft `name` in `folder` durable, then give it its path in one step.
+
+        A file system knows no condition on what a name stands for: whether it is the file that is
+        to be replaced is looked at in the last moment.
+        """
         write_file_metadata(file, metadata, key)
         os.fsync(file)
         with self._files.folder(path[:-1], make=True) as into:
-            if self.capabilities.if_absent:
+            if replaces is not None:
+                _check_standing(path[-1], into, replaces, key)
+                os.replace(name, path[-1], src_dir_fd=folder, dst_dir_fd=into)
+            elif self.capabilities.if_absent:
                 _link(name, folder, path[-1], into)
             else:
                 os.replace(name, path[-1], src_dir_fd=folder, dst_dir_fd=into)
@@ -574,6 +596,15 @@ def _link(name: str, folder: int, new_name: str, into: int) -> None:
             if stat.S_ISDIR(standing.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
         raise
+
+
+def _check_standing(name: str, folder: int, etag: str, key: str) -> None:
+    """Raise TargetConflict unless the file with this ETag has that name."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        raise TargetConflict("nothing is at the target under this name", key=key) from None
+    check_file_standing(status, etag, key)
 
 
 def _modified_ms(status: os.stat_result) -> int | None:

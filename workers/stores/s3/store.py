@@ -21,6 +21,7 @@ from noria.manifests.errors import (
     ConfigurationError,
     NoriaError,
     SourceUnreadable,
+    TargetConflict,
 )
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import (
@@ -44,6 +45,7 @@ from noria.workers.stores.protocol import (
     CLASS_OF_SOURCE,
     NOTHING_KNOWN,
     Checksum,
+    Deleted,
     ListedUpload,
     ListedVersion,
     ObjectHead,
@@ -58,8 +60,10 @@ from noria.workers.stores.responses import (
     check_clock,
     check_pinned,
     check_range,
+    check_standing,
     check_whole,
     clock_offset,
+    condition_headers,
     error_without_response,
     md5_header,
     on_bytes_of,
@@ -297,17 +301,20 @@ class S3Store:
         attributes: Attributes,
         txid: str,
         crc64nvme: int,
+        replaces: str | None = None,
         on_sent: OnSent | None = None,
     ) -> Written:
+        if replaces is not None and not self.capabilities.if_match:
+            check_standing(self.head(key), replaces, key)
         headers = self._object_headers(key, attributes, txid)
         headers |= self._checksum_headers(body, crc64nvme)
-        if self.capabilities.if_absent:
-            headers["if-none-match"] = "*"
+        headers |= condition_headers(self.capabilities, replaces)
         response = self._call(
             Purpose.WRITE, "PUT", key, headers=headers, body=body, on_sent=on_sent
         )
         if attributes.tags:
             raise_if_of_tags(response, s3_xml.error_code(response.body), Purpose.WRITE, key)
+        _raise_if_missing(response, replaces, key)
         return _written(self._accept(response, Purpose.WRITE, key), Purpose.WRITE, key)
 
     def create_upload(self, key: str, *, attributes: Attributes, txid: str, size: int) -> str:
@@ -406,14 +413,16 @@ class S3Store:
         crc64nvme: int,
         attributes: Attributes,
         txid: str,
+        replaces: str | None = None,
     ) -> Written:
+        if replaces is not None and not self.capabilities.if_match_complete:
+            check_standing(self.head(key), replaces, key)
         headers = {"content-type": "application/xml", **self._key_headers}
         if self.capabilities.checksum is Checksum.CRC64NVME:
             headers[CRC64NVME_HEADER] = encode_crc(crc64nvme)
             headers["x-amz-checksum-type"] = "FULL_OBJECT"
             headers["x-amz-mp-object-size"] = str(size)
-        if self.capabilities.if_absent:
-            headers["if-none-match"] = "*"
+        headers |= condition_headers(self.capabilities, replaces)
         response = self._call(
             Purpose.COMMIT,
             "POST",
@@ -422,6 +431,7 @@ class S3Store:
             headers=headers,
             body=s3_xml.complete_body(parts),
         )
+        _raise_if_missing(response, replaces, key)
         # S3 sends the 200 before it has done the work; only the body says how that ended.
         result = self._result(response, Purpose.COMMIT, key)
         etag = plain_etag(result.findtext("ETag") or "")
@@ -482,12 +492,21 @@ class S3Store:
 
     def delete_object(
         self, key: str, version_id: str | None = None, *, etag: str | None = None
-    ) -> None:
+    ) -> Deleted | None:
         query = [("versionId", version_id)] if version_id else []
-        pinned = {} if etag is None else {"if-match": f'"{etag}"'}
+        pinned: dict[str, str] = {}
+        if etag is not None and self.capabilities.if_match_delete:
+            pinned["if-match"] = f'"{etag}"'
+        elif etag is not None:
+            head = self.head(key)
+            if head is None:
+                return None
+            check_standing(head, etag, key)
         response = self._call(Purpose.CONTROL, "DELETE", key, query=query, headers=pinned)
-        if response.status != 404:
-            self._accept(response, Purpose.CONTROL, key)
+        if response.status == 404 and s3_xml.error_code(response.body) != "NoSuchBucket":
+            return None
+        self._accept(response, Purpose.CONTROL, key)
+        return Deleted(version_id=response.headers.get("x-amz-version-id"))
 
     def service(self, prefix: str = "") -> Service:
         response = self._accept(self._list_one(prefix), Purpose.CONTROL, None)
@@ -721,6 +740,13 @@ def write_headers(settings: S3Settings) -> dict[str, str]:
         "x-amz-acl": settings.acl,
     }
     return {name: value for name, value in headers.items() if value is not None}
+
+
+def _raise_if_missing(response: Response, replaces: str | None, key: str) -> None:
+    """Raise TargetConflict if a write was refused since what it is to replace is not there."""
+    missing = response.status == 404 and s3_xml.error_code(response.body) == "NoSuchKey"
+    if replaces is not None and missing:
+        raise TargetConflict("nothing is at the target under this name", key=key)
 
 
 def _written(response: Response, purpose: Purpose, key: str) -> Written:

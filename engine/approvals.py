@@ -1,0 +1,105 @@
+"""Approvals of a proof by people, signed if they have a key; the switch of a cutover asks for them.
+
+What is signed names the migration and the digest of the record of its proof: an approval is of that
+one proof, and of no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    load_pem_private_key,
+    load_ssh_private_key,
+)
+
+from noria.manifests.errors import ConfigurationError, JobDirectoryError
+from noria.manifests.job.history import Facts, Record, RecordKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """Somebody's approval of a proof."""
+
+    name: str
+    key: str | None
+    """Their public key, 32 bytes in hex. None: it is not signed."""
+
+
+def approval_facts(job_id: str, proof: Record, name: str, key_file: Path | None) -> Facts:
+    """What the record of an approval says. Raises ConfigurationError if the key cannot be used."""
+    if key_file is None:
+        return {"name": name}
+    key = _private_key(key_file)
+    return {
+        "name": name,
+        "key": key.public_key().public_bytes_raw().hex(),
+        "signature": key.sign(_signed_text(job_id, proof, name)).hex(),
+    }
+
+
+def approvals_of(job_id: str, records: Sequence[Record]) -> list[Approval]:
+    """All approvals of the last proof. Raises JobDirectoryError if a signature is not right."""
+    proof, found = None, list[Approval]()
+    for record in records:
+        if record.kind is RecordKind.PROVED:
+            proof, found = record, []
+        elif record.kind is RecordKind.APPROVED and proof is not None:
+            found.append(_checked(job_id, proof, record))
+    return found
+
+
+def lacking(approvals: Sequence[Approval], *, two_people: bool) -> str | None:
+    """What is missing before a switch, for "the switch needs ..."; None: nothing."""
+    if not approvals:
+        return "an approval: --approve-as NAME"
+    if not two_people:
+        return None
+    keys = {each.key for each in approvals if each.key is not None}
+    names = {each.name for each in approvals if each.key is not None}
+    if len(keys) < 2 or len(names) < 2:
+        return (
+            "signed approvals of two people, with a key each: --approve-as NAME --signing-key FILE"
+        )
+    return None
+
+
+def _checked(job_id: str, proof: Record, record: Record) -> Approval:
+    name, key, signature = (record.facts.get(each) for each in ("name", "key", "signature"))
+    if key is None and isinstance(name, str):
+        return Approval(name=name, key=None)
+    try:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(str(key)))
+        public.verify(bytes.fromhex(str(signature)), _signed_text(job_id, proof, str(name)))
+    except (ValueError, InvalidSignature) as error:
+        raise JobDirectoryError(
+            f"the signature of record {record.number} of the history is not right: somebody "
+            "changed it; nothing goes on with it"
+        ) from error
+    return Approval(name=str(name), key=str(key))
+
+
+def _signed_text(job_id: str, proof: Record, name: str) -> bytes:
+    return f"noria-approval-1\n{job_id}\n{proof.number}\n{proof.digest}\n{name}\n".encode()
+
+
+def _private_key(file: Path) -> Ed25519PrivateKey:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the key {file}: {error.strerror}") from error
+    for load in (load_ssh_private_key, load_pem_private_key):
+        try:
+            key = load(data, None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            continue  # of the other form, or locked by a passphrase
+        if isinstance(key, Ed25519PrivateKey):
+            return key
+    raise ConfigurationError(
+        f"{file} is not an Ed25519 private key without a passphrase: make one with "
+        f"`ssh-keygen -t ed25519 -N '' -f {file.name}`"
+    )

@@ -1,0 +1,334 @@
+"""A cutover: from passes that converge to users who use the target, one recorded step at a time.
+
+    freeze    evidence that nobody writes to the source: a command that takes the right away, or two
+              complete listings that are equal, some time apart
+    prove     a last pass; what stands is read back, if that is wanted; fresh listings of both ends
+    switch    the approvals that are asked for, then a command of the user's
+
+Each call goes on from where the migration stands, by its history alone, and stops with a reason at
+the first step that does not hold. Steps may run twice: a command that was killed runs again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from noria.engine.approvals import approval_facts, approvals_of, lacking
+from noria.engine.job import VerifyReport
+from noria.engine.passes import PassReport
+from noria.engine.photo_finish import PhotoFinish, compare_source, photo_finish
+from noria.engine.planning import job_parts
+from noria.manifests.access import make_folders, open_new
+from noria.manifests.job.cutover_states import MigrationState, Standing, require, standing
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.history import Facts, Record, RecordKind, append, read
+from noria.manifests.passes.migration import Migration
+
+Say = Callable[[str], None]
+
+OUTPUTS: Final = "cutover"
+"""Folder of what users' commands have printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutoverWishes:
+    """What a person asks of a cutover."""
+
+    freeze_command: str | None = None
+    """Takes the right to write to the source away. None: two equal listings are the evidence."""
+    quiet_seconds: float = 600.0
+    """How far apart the two listings are, at least."""
+    verify: bool = False
+    """Read everything that stands back from the target."""
+    approve_as: str | None = None
+    """Approve the proof under this name."""
+    signing_key: Path | None = None
+    """File of the Ed25519 private key that signs the approval."""
+    two_people: bool = False
+    switch_command: str | None = None
+    """Makes users use the target. None: the cutover ends before the switch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutoverTools:
+    """What a cutover is done with."""
+
+    run_pass: Callable[[], PassReport]
+    verify: Callable[[], VerifyReport]
+    say: Say
+    wait: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutoverReport:
+    """How far a cutover came. The fields of `--json`."""
+
+    state: MigrationState
+    steps: tuple[Record, ...]
+    """Records of this call."""
+    stopped: str | None = None
+    """Why it went no further; None: it is in grace, or retired."""
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.stopped is None else 1
+
+
+class StepRefused(Exception):
+    """A step does not hold; the message is for a person."""
+
+
+def cutover(root: Path, wishes: CutoverWishes, tools: CutoverTools) -> CutoverReport:
+    """Go on with the cutover of the migration at root as far as it holds.
+
+    Raises ConfigurationError if it cannot begin, and what a pass or a listing raises.
+    """
+    walk = _Cutover(Migration(root), wishes, tools)
+    before = len(walk.records)
+    try:
+        walk.go()
+        stopped = None
+    except StepRefused as stop:
+        stopped = str(stop)
+        walk.note(RecordKind.STOPPED, {"reason": stopped[:250]})
+    records = walk.records
+    return CutoverReport(
+        state=standing(records).state, steps=tuple(records[before:]), stopped=stopped
+    )
+
+
+class _Cutover:
+    def __init__(self, migration: Migration, wishes: CutoverWishes, tools: CutoverTools) -> None:
+        self._migration = migration
+        self._directory = JobDirectory.open(migration.root)
+        self._wishes = wishes
+        self._tools = tools
+
+    @property
+    def records(self) -> list[Record]:
+        return read(self._directory)
+
+    def note(self, kind: RecordKind, facts: Facts) -> Record:
+        def check(records: Sequence[Record]) -> None:
+            require(records, kind)
+
+        return append(self._directory, kind, facts, check=check)
+
+    def go(self) -> None:
+        """Take steps until none is left. Raises StepRefused."""
+        while (step := self._next(standing(self.records))) is not None:
+            step()
+
+    def _next(self, stands: Standing) -> Callable[[], object] | None:
+        match stands.state:
+            case MigrationState.GRACE | MigrationState.RETIRED:
+                return None
+            case MigrationState.SWITCHED:
+                return lambda: self.note(RecordKind.GRACE, {})
+            case MigrationState.PROVING if not stands.proved or self._is_to_be_read_back():
+                return self._prove
+            case MigrationState.PROVING:
+                return self._switch
+            case MigrationState.FROZEN if stands.ended_under_freeze:
+                return lambda: self.note(RecordKind.PROVING, {})
+            case MigrationState.FROZEN:
+                return self._run_pass
+            case _:
+                return self._freeze
+
+    # -- freeze ------------------------------------------------------------------------------------
+
+    def _freeze(self) -> None:
+        if self._wishes.freeze_command is not None:
+            facts = self._run(self._wishes.freeze_command, "freeze", {})
+            self.note(RecordKind.FROZEN, {"evidence": "command", **facts})
+            return
+        moved = self._run_pass()
+        listed = time.time()
+        seconds = self._wishes.quiet_seconds
+        self._tools.say(f"the source is listed again in {seconds:.0f} s: is it quiet?")
+        self._tools.wait(seconds)
+        found = compare_source(self._migration, self._tools.say)
+        if not found.equal:
+            raise StepRefused(
+                f"the source is not quiet: {_counts(found.differences)} within "
+                f"{time.time() - listed:.0f} s; take the right to write away, and say so with "
+                "--freeze-command"
+            )
+        facts = {
+            "evidence": "quiet",
+            "apart_seconds": round(found.begun - listed, 3),
+            "objects": found.objects,
+            "pass": moved.number,
+        }
+        self.note(RecordKind.FROZEN, facts)
+
+    def _run_pass(self) -> PassReport:
+        ended = self._tools.run_pass()
+        report = ended.run
+        if not report.complete:
+            why = report.stopped or "see log"
+            raise StepRefused(f"pass {ended.number} stopped before its end: {why}")
+        if report.failed:
+            raise StepRefused(
+                f"{report.failed:,} objects did not move in pass {ended.number} "
+                f"({_counts(report.causes)}): see `noria failures {self._migration.root}`"
+            )
+        if not report.reconciled:
+            raise StepRefused(
+                f"the target is not what pass {ended.number} left there: "
+                f"{_counts(report.differences)}; see reconcile-differences.parquet"
+            )
+        return ended
+
+    # -- prove -------------------------------------------------------------------------------------
+
+    def _prove(self) -> None:
+        facts: dict[str, str | int] = {}
+        if self._wishes.verify:
+            self._tools.say("reading everything back that stands at the target")
+            read_back = self._tools.verify()
+            if read_back.exit_code:
+                raise StepRefused(
+                    f"{read_back.damaged:,} objects are not at the target as they were written: "
+                    f"see `noria verify {self._migration.root}`"
+                )
+            facts["reread"] = read_back.reread
+        found = photo_finish(self._migration.root, self._tools.say)
+        if not found.source.equal:
+            raise StepRefused(
+                "somebody wrote to the source since the freeze: "
+                f"{_counts(found.source.differences)}; find out who, then `noria sync "
+                f"{self._migration.root}` moves that, and a cutover goes on"
+            )
+        if not found.target.reconciled:
+            raise StepRefused(
+                f"the target is not what was left there: {_counts(found.target.differences)}; see "
+                "reconcile-differences.parquet"
+            )
+        self.note(RecordKind.PROVED, {**facts, **self._proof(found)})
+
+    def _is_to_be_read_back(self) -> bool:
+        return self._wishes.verify and "reread" not in self._last(RecordKind.PROVED).facts
+
+    def _proof(self, found: PhotoFinish) -> Facts:
+        """What the record of the proof says, in numbers."""
+        state = self._migration.state(self._migration.last)
+        levels, changes = Counter[str](), Counter[str]()
+        for block in state.blocks(["level", "changes"]):
+            levels.update(block["level"].to_pylist())
+            for each in block["changes"].drop_null().to_pylist():
+                changes.update(each.split(","))
+        text = (state.folder / "state.json").read_bytes()
+        return {
+            "pass": self._migration.last,
+            "objects": state.facts.objects,
+            "bytes": state.facts.bytes,
+            "state": hashlib.sha256(text).hexdigest(),
+            "listed_at_target": found.target.listed,
+            "missing": 0,
+            "extra": found.target.extra,
+            "differing": 0,
+            "gone_at_source": found.source.gone_before,
+            "filtered": found.source.filtered,
+            **{f"level_{name}": count for name, count in sorted(levels.items())},
+            **{f"lost_{name}": count for name, count in sorted(changes.items())},
+            **{f"not_moved_{name}": n for name, n in sorted(found.source.not_moved.items())},
+        }
+
+    # -- switch ------------------------------------------------------------------------------------
+
+    def _switch(self) -> None:
+        wishes = self._wishes
+        if wishes.approve_as is not None and not self._has_approved(wishes.approve_as):
+            proof = self._last(RecordKind.PROVED)
+            facts = approval_facts(self._job_id, proof, wishes.approve_as, wishes.signing_key)
+            self.note(RecordKind.APPROVED, facts)
+        two_people = wishes.two_people or self._asks_two_people()
+        found = approvals_of(self._job_id, self.records)
+        if (missing := lacking(found, two_people=two_people)) is not None:
+            raise StepRefused(f"it is proved; the switch needs {missing}")
+        if wishes.switch_command is None:
+            raise StepRefused(
+                "it is proved and approved; the switch needs --switch-command COMMAND"
+            )
+        facts = self._run(wishes.switch_command, "switch", self._environment())
+        self.note(RecordKind.SWITCHED, facts)
+
+    @property
+    def _job_id(self) -> str:
+        return job_parts(self._directory)[1].job_id
+
+    def _asks_two_people(self) -> bool:
+        return job_parts(self._directory)[0].sync.two_people
+
+    def _has_approved(self, name: str) -> bool:
+        return any(each.name == name for each in approvals_of(self._job_id, self.records))
+
+    def _last(self, kind: RecordKind) -> Record:
+        return next(each for each in reversed(self.records) if each.kind is kind)
+
+    def _environment(self) -> dict[str, str]:
+        """What the user's command is told, besides its own environment."""
+        config, facts = job_parts(self._directory)
+        proof = self._last(RecordKind.PROVED)
+        return {
+            "NORIA_MIGRATION": str(self._migration.root.absolute()),
+            "NORIA_JOB": facts.job_id,
+            "NORIA_SOURCE": config.source.url,
+            "NORIA_TARGET": config.target.url,
+            "NORIA_PASS": str(proof.facts["pass"]),
+            "NORIA_OBJECTS": str(proof.facts["objects"]),
+            "NORIA_BYTES": str(proof.facts["bytes"]),
+            "NORIA_PROOF": proof.digest,
+        }
+
+    def _run(self, command: str, step: str, environment: Mapping[str, str]) -> Facts:
+        """Run a command of the user's and keep what it prints. Raises StepRefused if it fails."""
+        name = f"{OUTPUTS}/{len(self.records) + 1:06d}-{step}.txt"
+        path = self._directory.path(name)
+        make_folders(path.parent)
+        self._tools.say(f"running the {step} command; its output goes to {path}")
+        began = time.monotonic()
+        with open(path, "wb", opener=open_new) as output:
+            ended = subprocess.run(
+                ["/bin/sh", "-c", command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+                check=False,
+            )
+            output.flush()
+            os.fsync(output.fileno())
+        if ended.returncode:
+            raise StepRefused(f"the {step} command ended with {ended.returncode}: see {path}")
+        return {
+            "command": _first_word(command),
+            "exit_code": ended.returncode,
+            "output": name,
+            "output_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "seconds": round(time.monotonic() - began, 3),
+        }
+
+
+def _first_word(command: str) -> str:
+    """The program of a command: what follows may hold secrets."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = []
+    return Path(words[0]).name[:100] if words else "sh"
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(found.items()) if count)

@@ -1,0 +1,112 @@
+"""The photo finish of a migration: fresh, complete listings of both ends, and what stands between.
+
+The source is compared with the state as a pass would compare it, and nothing is moved. The target
+is compared with the state as every reconcile does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from noria.engine.first_look import SourceLook
+from noria.engine.job import reconcile_job
+from noria.engine.planning import check_trust, job_parts, planned_rows
+from noria.engine.scratch import lone_scratch_folder
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.reconcile import Reconciliation
+from noria.manifests.model import Delta, Reason
+from noria.manifests.passes.delta import DeletionRules, PassDelta
+from noria.manifests.passes.migration import Migration
+
+Say = Callable[[str], None]
+
+_DIFFERENT = (Delta.NEW, Delta.SIZE, Delta.ETAG, Delta.VERSION, Delta.MODIFIED, Delta.GONE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceComparison:
+    """The source as a fresh listing shows it, against what stands at the target."""
+
+    begun: float
+    """When the listing was begun, Unix seconds."""
+    objects: int
+    """That are as they were when they were moved."""
+    bytes: int
+    differences: Mapping[str, int]
+    """Delta -> objects that are new, changed, or newly gone: only what is not zero."""
+    gone_before: int
+    """Objects that were known to be gone, and stand at the target still."""
+    not_moved: Mapping[str, int]
+    """Reason -> entries that no pass moves: what the target cannot hold, what is not current."""
+    filtered: int
+    """Entries that the job's own filters leave out."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether each object that can be moved is as it was read, and none is gone since.
+
+        What no pass moves is counted apart.
+        """
+        return not self.differences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoFinish:
+    """Three ways: the source, what stands by the receipts, and the target."""
+
+    source: SourceComparison
+    target: Reconciliation
+
+    @property
+    def equal(self) -> bool:
+        return self.source.equal and self.target.reconciled
+
+
+def compare_source(migration: Migration, say: Say) -> SourceComparison:
+    """List the source again and compare it with the state after the last pass; nothing is moved.
+
+    Raises what planning raises.
+    """
+    first = JobDirectory.open(migration.root)
+    check_trust(first)
+    directory = JobDirectory.open(migration.current)
+    config, _ = job_parts(directory)
+    listing = config.model_copy(update={"inventory": type(config.inventory)()})
+    compare = partial(PassDelta, migration.state(migration.last), DeletionRules())
+    begun = time.time()
+    what = f"photo finish\0{migration.root.resolve()}"
+    with lone_scratch_folder(what, config.plan.scratch) as folder, SourceLook(listing) as source:
+        source.check()
+        (folder / "freeze").mkdir()
+        rows = planned_rows(directory, compare)
+        manifest = rows.freeze(source, None, folder / "manifest", folder / "freeze", say)
+        found = {name: counts["objects"] for name, counts in manifest.facts["delta"].items()}
+        passed_over = manifest.passed_over
+        return SourceComparison(
+            begun=begun,
+            objects=found.get("unchanged", 0),
+            bytes=manifest.facts["delta"].get("unchanged", {}).get("bytes", 0),
+            differences={each.value: found[each] for each in _DIFFERENT if found.get(each)},
+            gone_before=found.get("gone_before", 0),
+            not_moved={
+                reason: counts["objects"]
+                for reason, counts in manifest.facts["reasons"].items()
+                if reason in set(Reason)
+            },
+            filtered=sum(
+                count for cause, count in passed_over.items() if cause.startswith("filtered_")
+            ),
+        )
+
+
+def photo_finish(root: Path, say: Say) -> PhotoFinish:
+    """Compare fresh listings of both ends with what stands by the receipts of all passes."""
+    migration = Migration(root)
+    say("listing the source once more")
+    source = compare_source(migration, say)
+    say("listing the target once more")
+    return PhotoFinish(source=source, target=reconcile_job(migration.current, say))

@@ -1,0 +1,68 @@
+"""How far a cutover came, for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from noria.engine.terminal.pass_report import print_pass
+
+_WORDS: Final = {
+    "frozen": "frozen",
+    "proving": "proving: what stands is compared with both ends",
+    "proved": "proved: the target has what the source has",
+    "approved": "approved",
+    "switched": "switched",
+    "grace": "in grace: the source is kept; `noria rollback` moves back what is written since",
+    "stopped": "stopped",
+    "planned": "pass planned",
+    "pass_ended": "pass ended",
+}
+
+
+def print_cutover(summary: Mapping[str, Any]) -> None:
+    """Each step of this call, and where the migration stands."""
+    for step in summary["steps"]:
+        if step["kind"] != "stopped":
+            print(f"{step['at']}  {_WORDS.get(step['kind'], step['kind'])}{_facts(step)}")
+    if summary["stopped"] is not None:
+        print(f"stopped: {summary['stopped']}")
+    print(f"the migration is {str(summary['state']).replace('_', ' ')}")
+    print(f"its history: noria history {summary['directory']}")
+
+
+def print_rollback(summary: Mapping[str, Any]) -> None:
+    """What went back to the source."""
+    if summary["back"] is not None:
+        print_pass(summary["back"])
+    if summary["ended"]:
+        print("rolled back: the source has what the target has, and may be used again")
+    else:
+        print(f"not rolled back yet: mend that, then noria rollback {summary['directory']}")
+
+
+def print_retired(summary: Mapping[str, Any]) -> None:
+    """What the source still holds, and what its owner has to see to."""
+    source = summary["source"]
+    versions = source["versions"]
+    known = "versions not listed" if versions is None else f"{versions:,} older versions"
+    print(f"retired: the source holds {source['objects']:,} objects still, {known}")
+    print("before it is deleted, by its owner and with other tools:")
+    for each in summary["checklist"]:
+        print(f"  [ ] {each}")
+
+
+def _facts(step: Mapping[str, Any]) -> str:
+    facts = step["facts"]
+    match step["kind"]:
+        case "planned" | "pass_ended":
+            return f": {facts['pass']}"
+        case "frozen" if facts["evidence"] == "quiet":
+            return f": two equal listings, {facts['apart_seconds']:.0f} s apart"
+        case "frozen" | "switched":
+            return f" by {facts['command']}"
+        case "proved":
+            return f" ({facts['objects']:,} objects)"
+        case "approved":
+            return f" by {facts['name']}{', signed' if 'key' in facts else ''}"
+    return ""

@@ -1,0 +1,53 @@
+"""Which receipts of a pass are out of date: a later pass has replaced or deleted their objects."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from noria.manifests.access import make_folders
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipt_check import sealed_rows
+from noria.manifests.job.results import SUPERSEDED_SCHEMA
+from noria.manifests.manifest.reader import open_manifest
+from noria.manifests.model import Outcome
+from noria.manifests.passes.state import State, StateWalk, state_errors
+
+_LANDED: Final = pa.array([each.value for each in Outcome if each.landed], pa.string())
+
+
+def write_superseded(directory: JobDirectory, number: int, state: State, name: str) -> None:
+    """Write the places of the receipts of pass `number` that a later state no longer rests on.
+
+    As the file `name` of the pass's job directory. Raises JobDirectoryError.
+    """
+    manifest = open_manifest(directory.manifest_path)
+    walk = StateWalk(state.blocks(["key", "pass"]))
+    path = directory.path(name)
+    with state_errors(path):
+        make_folders(path.parent)
+        scratch = path.with_name(f".{path.name}")
+        with pq.ParquetWriter(scratch, SUPERSEDED_SCHEMA, compression="zstd") as writer:
+            for shard, _, receipts in sealed_rows(directory, manifest, ["outcome"]):
+                landed = pc.is_in(receipts["outcome"], value_set=_LANDED)
+                stands = _stands(receipts["key"], walk, number)
+                old = receipts["row"].filter(pc.and_not(landed, stands))
+                if len(old):
+                    shards = pa.repeat(pa.scalar(shard, pa.int32()), len(old))
+                    writer.write_table(pa.table([shards, old], schema=SUPERSEDED_SCHEMA))
+    directory.publish(scratch, name)
+
+
+def _stands(keys: pa.ChunkedArray, walk: StateWalk, number: int) -> pa.Array:
+    """True for each of these keys, the next ones, that a state has from this very pass."""
+    found = [
+        block["key"].filter(pc.equal(block["pass"], number)).combine_chunks()
+        for block in walk.through(keys[-1].as_py())
+    ]
+    if not found:
+        return pa.array(np.zeros(len(keys), np.bool_))
+    return pc.is_in(keys, value_set=pa.concat_arrays(found))
