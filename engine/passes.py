@@ -62,6 +62,8 @@ class PassReport:
     """A pass that was run."""
 
     number: int
+    place: Path
+    """Its job directory."""
     run: RunReport
     delta: DeltaCounts | None
     """What it found; None for the first."""
@@ -125,7 +127,8 @@ def run_pass(
         ended = run(ready)
     if ended.complete:
         note_ended(migration, number)
-    return PassReport(number=number, run=ended, delta=DeltaCounts.of(ready.manifest))
+    delta = DeltaCounts.of(ready.manifest)
+    return PassReport(number=number, place=migration.place(number), run=ended, delta=delta)
 
 
 @contextmanager

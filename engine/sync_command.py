@@ -204,4 +204,4 @@ def pass_summary(directory: Path, ended: PassReport) -> dict[str, Any]:
 
     summary: dict[str, Any] = report.run_summary(ended.run, directory)
     delta = None if ended.delta is None else asdict(ended.delta)
-    return {**summary, "pass": ended.number, "delta": delta}
+    return {**summary, "pass": ended.number, "place": str(ended.place), "delta": delta}
