@@ -65,6 +65,8 @@ class PassReport:
     """A pass that was run."""
 
     number: int
+    place: Path
+    """Its job directory."""
     run: RunReport
     delta: DeltaCounts | None
     """What it found; None for the first."""
@@ -136,7 +138,8 @@ def run_pass(
         ended = run(ready)
     if ended.complete:
         note_ended(migration, number)
-    return PassReport(number=number, run=ended, delta=found, renamed=renamed)
+    place = migration.place(number)
+    return PassReport(number=number, place=place, run=ended, delta=found, renamed=renamed)
 
 
 @contextmanager

@@ -213,4 +213,5 @@ def pass_summary(directory: Path, ended: PassReport) -> dict[str, Any]:
 
     summary: dict[str, Any] = report.run_summary(ended.run, directory)
     delta = None if ended.delta is None else asdict(ended.delta)
-    return {**summary, "pass": ended.number, "delta": delta, "renamed": ended.renamed}
+    of_pass = {"pass": ended.number, "place": str(ended.place), "renamed": ended.renamed}
+    return {**summary, **of_pass, "delta": delta}
