@@ -83,7 +83,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX, file:///PATH; or an https URL."
+FORMS = "az://ACCOUNT/CONTAINER/PREFIX, s3://BUCKET/PREFIX, a path; or an https URL."
 Endpoint = Annotated[
     str | None, typer.Option(metavar="URL", help="Where the service answers: https://HOST[:PORT].")
 ]
@@ -91,7 +91,8 @@ Bandwidth = Annotated[
     str | None,
     typer.Option(
         metavar="RATE",
-        help="Most bytes a second of all workers, such as 200MB/s or 2Gbit/s. Default: any.",
+        help="Most bytes a second of all workers, such as 200MB/s or 2Gbit/s, in this run alone. "
+        "Default: as the job file says, else any.",
     ),
 ]
 Json = Annotated[
@@ -487,14 +488,19 @@ def status(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine import job
-        from noria.engine.passes import current_pass
-        from noria.engine.terminal import report
+        from noria.engine.passes import current_pass, past_passes
+        from noria.engine.terminal import history_report, report
 
         place = current_pass(directory)
         found = job.status(place)
         failures = job.read_failures(place, show_keys)
         show = report.print_status_by_host if hosts else report.print_status
-        print_summary(report.status_summary(found, failures, directory), show, as_json)
+        summary = report.status_summary(found, failures, directory)
+        if passes := past_passes(directory):
+            summary |= history_report.passes_summary(passes)
+        print_summary(summary, show, as_json)
+        if passes and not as_json:
+            print_summary(summary, history_report.print_passes, as_json)
         raise typer.Exit(0)
 
 

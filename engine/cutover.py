@@ -83,7 +83,7 @@ class CutoverReport:
         return 0 if self.stopped is None else 1
 
 
-class _Stop(Exception):
+class StepRefused(Exception):
     """A step does not hold; the message is for a person."""
 
 
@@ -97,7 +97,7 @@ def cutover(root: Path, wishes: CutoverWishes, tools: CutoverTools) -> CutoverRe
     try:
         walk.go()
         stopped = None
-    except _Stop as stop:
+    except StepRefused as stop:
         stopped = str(stop)
         walk.note(RecordKind.STOPPED, {"reason": stopped[:250]})
     records = walk.records
@@ -124,7 +124,7 @@ class _Cutover:
         return append(self._directory, kind, facts, check=check)
 
     def go(self) -> None:
-        """Take steps until none is left. Raises _Stop."""
+        """Take steps until none is left. Raises StepRefused."""
         while (step := self._next(standing(self.records))) is not None:
             step()
 
@@ -159,7 +159,7 @@ class _Cutover:
         self._tools.wait(seconds)
         found = compare_source(self._migration, self._tools.say)
         if not found.equal:
-            raise _Stop(
+            raise StepRefused(
                 f"the source is not quiet: {_counts(found.differences)} within "
                 f"{time.time() - listed:.0f} s; take the right to write away, and say so with "
                 "--freeze-command"
@@ -177,14 +177,14 @@ class _Cutover:
         report = ended.run
         if not report.complete:
             why = report.stopped or "see log"
-            raise _Stop(f"pass {ended.number} stopped before its end: {why}")
+            raise StepRefused(f"pass {ended.number} stopped before its end: {why}")
         if report.failed:
-            raise _Stop(
+            raise StepRefused(
                 f"{report.failed:,} objects did not move in pass {ended.number} "
                 f"({_counts(report.causes)}): see `noria failures {self._migration.root}`"
             )
         if not report.reconciled:
-            raise _Stop(
+            raise StepRefused(
                 f"the target is not what pass {ended.number} left there: "
                 f"{_counts(report.differences)}; see reconcile-differences.parquet"
             )
@@ -198,20 +198,20 @@ class _Cutover:
             self._tools.say("reading everything back that stands at the target")
             read_back = self._tools.verify()
             if read_back.exit_code:
-                raise _Stop(
+                raise StepRefused(
                     f"{read_back.damaged:,} objects are not at the target as they were written: "
                     f"see `noria verify {self._migration.root}`"
                 )
             facts["reread"] = read_back.reread
         found = photo_finish(self._migration.root, self._tools.say)
         if not found.source.equal:
-            raise _Stop(
+            raise StepRefused(
                 "somebody wrote to the source since the freeze: "
                 f"{_counts(found.source.differences)}; find out who, then `noria sync "
                 f"{self._migration.root}` moves that, and a cutover goes on"
             )
         if not found.target.reconciled:
-            raise _Stop(
+            raise StepRefused(
                 f"the target is not what was left there: {_counts(found.target.differences)}; see "
                 "reconcile-differences.parquet"
             )
@@ -256,9 +256,11 @@ class _Cutover:
         two_people = wishes.two_people or self._asks_two_people()
         found = approvals_of(self._job_id, self.records)
         if (missing := lacking(found, two_people=two_people)) is not None:
-            raise _Stop(f"it is proved; the switch needs {missing}")
+            raise StepRefused(f"it is proved; the switch needs {missing}")
         if wishes.switch_command is None:
-            raise _Stop("it is proved and approved; the switch needs --switch-command COMMAND")
+            raise StepRefused(
+                "it is proved and approved; the switch needs --switch-command COMMAND"
+            )
         facts = self._run(wishes.switch_command, "switch", self._environment())
         self.note(RecordKind.SWITCHED, facts)
 
@@ -291,7 +293,7 @@ class _Cutover:
         }
 
     def _run(self, command: str, step: str, environment: Mapping[str, str]) -> Facts:
-        """Run a command of the user's and keep what it prints. Raises _Stop unless it succeeds."""
+        """Run a command of the user's and keep what it prints. Raises StepRefused if it fails."""
         name = f"{OUTPUTS}/{len(self.records) + 1:06d}-{step}.txt"
         path = self._directory.path(name)
         make_folders(path.parent)
@@ -309,7 +311,7 @@ class _Cutover:
             output.flush()
             os.fsync(output.fileno())
         if ended.returncode:
-            raise _Stop(f"the {step} command ended with {ended.returncode}: see {path}")
+            raise StepRefused(f"the {step} command ended with {ended.returncode}: see {path}")
         return {
             "command": _first_word(command),
             "exit_code": ended.returncode,

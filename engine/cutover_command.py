@@ -1,16 +1,16 @@
-"""`noria cutover`, `noria rollback`: the end of a migration, and its way back."""
+"""`noria cutover`, `noria rollback`, `noria history`: a migration's end, way back, and life."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noria.engine.cli import Directory, RunOptions, verify_passes, with_options
+from noria.engine.cli import Directory, Json, RunOptions, verify_passes, with_options
 from noria.engine.sync_command import Deletions, Yes, one_pass, pass_summary, running
 from noria.engine.terminal.console import (
     ending_on_signals,
@@ -21,18 +21,21 @@ from noria.engine.terminal.console import (
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
-    from noria.engine.job import VerifyReport
-    from noria.engine.passes import PassReport
+    from noria.engine.cutover import CutoverWishes
 
 
 def add_commands(app: typer.Typer) -> None:
     """Give `app` the commands below, after its own."""
     app.command()(with_options(cutover))
     app.command()(with_options(rollback))
+    app.command()(retire)
+    app.command()(history)
 
 
-def cutover(
-    directory: Directory,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutoverOptions:
+    """What a cutover is to do at each step."""
+
     freeze_command: Annotated[
         str | None,
         typer.Option(
@@ -40,33 +43,48 @@ def cutover(
             help="Takes the right to write to the source away. Default: the source has to be quiet "
             "by itself.",
         ),
-    ] = None,
+    ] = None
     quiet_for: Annotated[
         str,
         typer.Option(
             metavar="DURATION", help="Without a command: two equal listings are so far apart."
         ),
-    ] = "10m",
+    ] = "10m"
     verify: Annotated[
         bool, typer.Option("--verify", help="Read everything that stands back from the target.")
-    ] = False,
+    ] = False
     approve_as: Annotated[
         str | None, typer.Option(metavar="NAME", help="Approve the proof under this name.")
-    ] = None,
+    ] = None
     signing_key: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Ed25519 private key that signs the approval."),
-    ] = None,
+    ] = None
     switch_command: Annotated[
         str | None,
         typer.Option(
             metavar="COMMAND",
             help="Makes users use the target. It is told NORIA_TARGET, NORIA_PROOF and more.",
         ),
-    ] = None,
-    *,
-    options: RunOptions,
-) -> None:
+    ] = None
+
+    @property
+    def wishes(self) -> CutoverWishes:
+        """Raises ConfigurationError."""
+        from noria.engine.config.jobfile import duration_seconds
+        from noria.engine.cutover import CutoverWishes
+
+        return CutoverWishes(
+            freeze_command=self.freeze_command,
+            quiet_seconds=duration_seconds(self.quiet_for, "--quiet-for"),
+            verify=self.verify,
+            approve_as=self.approve_as,
+            signing_key=self.signing_key,
+            switch_command=self.switch_command,
+        )
+
+
+def cutover(directory: Directory, *, steps: CutoverOptions, options: RunOptions) -> None:
     """Freeze the source, prove that the target is equal, and switch: step by step, each recorded.
 
     Goes on from where the migration stands, and stops with a reason at the first step that does
@@ -79,31 +97,18 @@ def cutover(
       noria cutover move-1 --approve-as 'A. Martin' --switch-command ./switch.sh
     """
     with exit_codes(options.as_json):
-        from noria.engine.config.jobfile import duration_seconds
-        from noria.engine.cutover import CutoverTools, CutoverWishes
+        from noria.engine.cutover import CutoverTools
         from noria.engine.cutover import cutover as walk
         from noria.engine.passes import PassWishes
         from noria.engine.terminal import cutover_report
 
-        def run_pass() -> PassReport:
-            return one_pass(directory, PassWishes(inventory="listing"), options)
-
-        def verify_everything() -> VerifyReport:
-            return verify_passes(directory, options)
-
-        wishes = CutoverWishes(
-            freeze_command=freeze_command,
-            quiet_seconds=duration_seconds(quiet_for, "--quiet-for"),
-            verify=verify,
-            approve_as=approve_as,
-            signing_key=signing_key,
-            switch_command=switch_command,
-        )
         tools = CutoverTools(
-            run_pass=run_pass, verify=verify_everything, say=say_unless(options.silent)
+            run_pass=lambda: one_pass(directory, PassWishes(inventory="listing"), options),
+            verify=lambda: verify_passes(directory, options),
+            say=say_unless(options.silent),
         )
         with ending_on_signals():
-            found = walk(directory, wishes, tools)
+            found = walk(directory, steps.wishes, tools)
         summary = {**asdict(found), "exit_code": found.exit_code, "directory": str(directory)}
         print_summary(summary, cutover_report.print_cutover, options.as_json)
         raise typer.Exit(found.exit_code)
@@ -142,6 +147,50 @@ def rollback(
             summary["back"] = pass_summary(directory, found.back)
         print_summary(summary, cutover_report.print_rollback, options.as_json)
         raise typer.Exit(found.exit_code)
+
+
+def retire(
+    directory: Directory,
+    confirmed_by: Annotated[
+        str, typer.Option(metavar="NAME", help="Who has gone through the list, and gives it up.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Record that the source is given up: what it still holds, and who confirmed it.
+
+    Noria deletes nothing. The list that is printed is for the owner of the source.
+
+    \b
+    Example:
+      noria retire move-1 --confirmed-by 'A. Martin'
+    """
+    with exit_codes(as_json, resumes=False):
+        from noria.engine.retire import CHECKLIST
+        from noria.engine.retire import retire as give_up
+        from noria.engine.terminal import cutover_report
+        from noria.manifests.passes.migration import Migration
+
+        record, found = give_up(Migration(directory), confirmed_by, say_unless(as_json))
+        summary = {"record": asdict(record), "source": asdict(found), "checklist": CHECKLIST}
+        print_summary(summary, cutover_report.print_retired, as_json)
+        raise typer.Exit(0)
+
+
+def history(directory: Directory, as_json: Json = False) -> None:
+    """Tell the life of a migration: passes, freezes, proofs, approvals, switches, ways back.
+
+    Each record names the digest of the one before: one that was changed is noticed. Write down the
+    last digest, and nobody can change anything before it unseen.
+    """
+    with exit_codes(as_json, resumes=False):
+        from noria.engine.terminal import history_report
+        from noria.manifests.job.directory import JobDirectory
+        from noria.manifests.job.history import read
+
+        records = read(JobDirectory.open(directory))
+        summary = history_report.history_summary(records, directory)
+        print_summary(summary, history_report.print_history, as_json)
+        raise typer.Exit(0)
 
 
 def exchange_roles(environment: MutableMapping[str, str] = os.environ) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -75,6 +76,7 @@ class SourceLook:
 
     def __init__(self, config: JobConfig, kept: KeptListing | None = None) -> None:
         """`kept` is what an earlier plan of the same job has listed: a listing goes on from it."""
+        self._begun = datetime.now(UTC)
         self._config = config
         self._state = None if kept is None else kept.state
         self._store = open_end(config.source, read_only=True)
@@ -145,6 +147,11 @@ class SourceLook:
     def passed_over(self) -> Mapping[PassedOver, int]:
         """Entries of the report that rows() did not yield, by cause, once it has ended."""
         return {} if self._report is None else self._report.result().summary.passed_over
+
+    def as_of(self) -> datetime:
+        """The time whose state of the source the rows are of: what came later may be missing."""
+        created = None if self._report is None else self._report.result().created
+        return created or self._begun
 
     def report_time(self) -> str | None:
         """When the report that the rows come from was begun, for people."""

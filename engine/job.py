@@ -5,6 +5,7 @@ Each function takes a job directory, may be repeated, returns a frozen report, a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -66,6 +67,7 @@ from noria.manifests.errors import (
     ConfigurationError,
     JobDirectoryError,
     NoriaError,
+    StopAsked,
 )
 from noria.manifests.job.directory import DriverHold, JobDirectory
 from noria.manifests.job.fence import Fence
@@ -250,6 +252,7 @@ def run(
         latest = load_status(directory)
         if latest is None or latest.phase is not Phase.FINISHED:
             cluster.prestart()
+            _note_lifted_limit(latest, run_config)
         totals = _totals(ready, latest)
         retrial = retrial_of(ready, asked_again, hold.first_attempt - 1)
         compact_seals(directory)
@@ -257,18 +260,7 @@ def run(
         forget_damage(directory, retrial)
         if latest is None and sealed.spans:
             totals.note_uncounted()
-        if sealed.reopened:
-            log.warning(
-                "tried again: %s (failed in an earlier run%s)",
-                count_text(sealed.reopened, "object"),
-                ", or asked for" if asked_again else "",
-            )
-        if asked_again and asked_again.keys and sealed.reopened < len(retrial.keys or ()):
-            log.warning(
-                "%s of %s: of no entry that this job moves and has an end for",
-                count_text(len(retrial.keys or ()) - sealed.reopened, "name"),
-                asked_again.keys,
-            )
+        _say_what_is_tried_again(sealed, asked_again, len(retrial.keys or ()))
         with removed_at_the_end(ready):
             ending = _drive(
                 ready,
@@ -281,12 +273,32 @@ def run(
                 fence=fence,
                 show=show,
             )
-            report = _close(ready, totals, ending, started, run_config, show, show_keys)
+            finished = latest if latest is not None and latest.phase is Phase.FINISHED else None
+            if ending.status is not None:
+                finished = None
+            with _end_noted(directory, finished):
+                report = _close(ready, totals, ending, started, run_config, show, show_keys)
             report = replace(report, retried=sealed.reopened)
-            if latest is None or latest.phase is not Phase.FINISHED or ending.status is not None:
+            if finished is None:
                 return report
-            _keep_end(directory, latest)
-            return replace(report, finished_before=latest.updated_seconds)
+            _keep_end(directory, finished)
+            return replace(report, finished_before=finished.updated_seconds)
+
+
+def _say_what_is_tried_again(sealed: Sealed, asked_again: AskedAgain | None, names: int) -> None:
+    """`names` is how many were asked for by name."""
+    if sealed.reopened:
+        log.warning(
+            "tried again: %s (failed in an earlier run%s)",
+            count_text(sealed.reopened, "object"),
+            ", or asked for" if asked_again else "",
+        )
+    if asked_again and asked_again.keys and sealed.reopened < names:
+        log.warning(
+            "%s of %s: of no entry that this job moves and has an end for",
+            count_text(names - sealed.reopened, "name"),
+            asked_again.keys,
+        )
 
 
 def verify(
@@ -625,6 +637,30 @@ def _close(
     )
 
 
+@contextlib.contextmanager
+def _end_noted(directory: JobDirectory, finished: JobStatus | None) -> Iterator[None]:
+    """A run that ends without a report, as while it reconciles, says so in its status.
+
+    `finished` is the status of a job that had finished before, and of which nothing was left to do:
+    it stays so.
+    """
+    try:
+        yield
+    except BaseException as error:
+        last = finished or load_status(directory)
+        if last is not None and last.phase.has_driver:
+            why = error.message if isinstance(error, NoriaError) else "an unexpected error: see log"
+            if isinstance(error, StopAsked | KeyboardInterrupt):
+                why = "stopped on request"
+            if last.phase is Phase.RECONCILING:
+                why = f"{why} (while it was reconciled)"
+            last = _in_phase(last, Phase.STOPPED, stopped=why)
+        if last is not None:
+            with contextlib.suppress(JobDirectoryError):  # the error is what is to be heard of
+                save_status(directory, last)
+        raise
+
+
 def _tell_listed(
     directory: JobDirectory, reconciling: JobStatus, show: Show, listed: int, rate: float
 ) -> None:
@@ -698,6 +734,16 @@ def _run_config(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunCo
             f"plan.part_bytes ({part_bytes}): raise it, or plan with smaller parts"
         )
     return run_config
+
+
+def _note_lifted_limit(latest: JobStatus | None, run_config: RunConfig) -> None:
+    """Say that a limit of the run before is not one of this run: it belongs to a run."""
+    if latest is not None and latest.bandwidth and not run_config.bandwidth:
+        log.warning(
+            "no limit of bandwidth in this run, where the last one had %s bytes a second: "
+            "--bandwidth sets one for a run, bandwidth in [run] of a job file for all",
+            f"{latest.bandwidth:,.0f}",
+        )
 
 
 def _totals(prepared: Prepared, latest: JobStatus | None) -> Totals:

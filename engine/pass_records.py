@@ -74,7 +74,7 @@ def _facts(migration: Migration, number: int) -> Facts:
     place = JobDirectory.open(migration.place(number))
     manifest = open_manifest(place.manifest_path)
     status = load_status(place)
-    created = _unix_seconds(place.job().get("created"))
+    created = _begun(place.job())
     frozen = (place.manifest_path / "manifest.json").stat().st_mtime
     ended = time.time() if status is None else status.updated_seconds
     moving = 0.0 if status is None else status.run_seconds
@@ -134,7 +134,11 @@ def _is_reconciled(place: JobDirectory) -> bool:
         return False
 
 
-def _unix_seconds(created: object) -> float:
+def _begun(job: Mapping[str, Any]) -> float:
+    """Unix time of the source's state that the pass has seen; as earlier editions noted it."""
+    as_of, created = job.get("as_of"), job.get("created")
+    if isinstance(as_of, float):
+        return as_of
     try:
         return float(calendar.timegm(time.strptime(str(created), "%Y-%m-%dT%H:%M:%SZ")))
     except ValueError as error:

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noria.engine.config.jobfile import JobConfig, with_settings
+from noria.engine.convergence import PassSummary
 from noria.engine.job import RunReport, VerifyReport
 from noria.engine.pass_records import has_ended, note_ended, note_planned
+from noria.engine.past_passes import passes_of
 from noria.engine.planning import PassFacts, Prepared, job_parts, prepared, prepared_pass
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.history import read
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.passes.migration import Migration, migration_of
 
@@ -68,6 +71,12 @@ def current_pass(directory: Path) -> Path:
     """The job directory of a migration's latest pass; a directory of one pass is its own."""
     migration, number = migration_of(directory)
     return migration.current if number == 1 else directory
+
+
+def past_passes(directory: Path) -> list[PassSummary]:
+    """The passes of a migration that have ended and were recorded; of a pass alone: none."""
+    migration, number = migration_of(directory)
+    return passes_of(read(JobDirectory(migration.root))) if number == 1 else []
 
 
 def verify_all(root: Path, verify: Callable[[Path], VerifyReport]) -> VerifyReport:

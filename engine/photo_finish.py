@@ -49,7 +49,7 @@ class SourceComparison:
     def equal(self) -> bool:
         """Whether each object that can be moved is as it was read, and none is gone since.
 
-        What no pass moves is counted, and is no difference.
+        What no pass moves is counted apart.
         """
         return not self.differences
 

@@ -374,6 +374,7 @@ def _create(
     job: dict[str, Any] = {
         "id": facts.job_id,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "as_of": source.as_of().timestamp(),
         "asked": _asked(config),
         "config": config.model_dump(mode="json"),
         "facts": asdict(facts),

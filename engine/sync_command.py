@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,9 +23,11 @@ from noria.engine.terminal.console import (
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
+    from noria.engine.convergence import MigrationFigures
     from noria.engine.job import RunReport
     from noria.engine.passes import PassReport, PassWishes
     from noria.engine.planning import Prepared
+    from noria.engine.status import JobStatus
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -47,6 +50,20 @@ def sync(
         Path, typer.Argument(metavar="DIR", help="A job directory: its migration goes on.")
     ],
     deletions: Deletions = None,
+    until_lag: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Run passes until what the target lacks is at most so old. Default: one pass.",
+        ),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Begin a pass so often, until the lag is reached or, without one, until Ctrl-C.",
+        ),
+    ] = None,
     inventory: Annotated[
         str | None,
         typer.Option(
@@ -69,6 +86,7 @@ def sync(
     Examples:
       noria sync move-1
       noria sync move-1 --deletions mirror
+      noria sync move-1 --until-lag 10m --every 1h
     """
     with exit_codes(options.as_json):
         from noria.engine.passes import PassWishes
@@ -76,10 +94,53 @@ def sync(
 
         mirror = None if deletions is None else deletions == "mirror"
         wishes = PassWishes(mirror=mirror, any_number=yes, inventory=inventory)
-        ended = one_pass(directory, wishes, options)
+        rhythm = Rhythm.of(until_lag, every)
+        while True:
+            ended = one_pass(directory, wishes, options)
+            if rhythm is None or ended.run.exit_code:
+                break
+            if rhythm.is_over(directory, say_unless(options.silent)):
+                break
         summary = pass_summary(directory, ended)
         print_summary(summary, pass_report.print_pass, options.as_json)
         raise typer.Exit(ended.run.exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How passes follow each other by themselves."""
+
+    lag_seconds: float
+    """The lag that is wanted; below 0: none, they go on for good."""
+    every_seconds: float
+
+    @classmethod
+    def of(cls, until_lag: str | None, every: str | None) -> Rhythm | None:
+        """None: one pass alone. Raises ConfigurationError."""
+        from noria.engine.config.jobfile import duration_seconds
+
+        if until_lag is None and every is None:
+            return None
+        lag = -1.0 if until_lag is None else duration_seconds(until_lag, "--until-lag")
+        return cls(lag, 0.0 if every is None else duration_seconds(every, "--every"))
+
+    def is_over(self, directory: Path, say: Callable[[str], None]) -> bool:
+        """Wait for the next pass to be due. True if there is none: the lag is reached."""
+        from noria.engine.convergence import SyncAction, until
+        from noria.engine.past_passes import passes_of
+        from noria.engine.terminal.history_report import obstacle_text, step_text
+        from noria.manifests.job.directory import JobDirectory
+        from noria.manifests.job.history import read
+
+        passes = passes_of(read(JobDirectory(directory)))
+        step = until(self.lag_seconds, self.every_seconds, time.time(), passes)
+        say(step_text(step))
+        if self.lag_seconds >= 0 and (obstacle := obstacle_text(step)) is not None:
+            say(obstacle)
+        if step.action is SyncAction.WAIT:
+            with ending_on_signals():
+                time.sleep(step.wait_seconds)
+        return step.action is SyncAction.REACHED
 
 
 def one_pass(directory: Path, wishes: PassWishes, options: RunOptions) -> PassReport:
@@ -107,7 +168,12 @@ def running(options: RunOptions) -> Iterator[Callable[[Prepared], RunReport]]:
 
         def run(ready: Prepared) -> RunReport:
             place = ready.directory.root
-            with shown(place, options.metrics_address, options.shows) as show:
+            figures = _figures(place)
+            with shown(place, options.metrics_address, options.shows) as show_status:
+
+                def show(status: JobStatus) -> None:
+                    show_status(replace(status, migration=figures))
+
                 return job.run(
                     place,
                     cluster=cluster,
@@ -118,6 +184,18 @@ def running(options: RunOptions) -> Iterator[Callable[[Prepared], RunReport]]:
                 )
 
         yield run
+
+
+def _figures(place: Path) -> MigrationFigures:
+    """What metrics say of the migration that this pass belongs to."""
+    from noria.engine.convergence import migration_figures
+    from noria.engine.past_passes import passes_of
+    from noria.manifests.job.directory import JobDirectory
+    from noria.manifests.job.history import read
+    from noria.manifests.passes.migration import migration_of
+
+    migration, _ = migration_of(place)
+    return migration_figures(passes_of(read(JobDirectory(migration.root))))
 
 
 def pass_summary(directory: Path, ended: PassReport) -> dict[str, Any]:

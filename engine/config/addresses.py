@@ -5,7 +5,7 @@
     https://s3.REGION.amazonaws.com/BUCKET/KEY
     https://BUCKET.s3.REGION.amazonaws.com/KEY
     s3a://BUCKET/KEY, arn:aws:s3:::BUCKET/KEY
-    /a/path, ./a/path, ~/a/path
+    /a/path, ./a/path, ~/a/path, and a/path if it is there
 
 Also of sovereign clouds, .dfs. hosts, abfs, wasb and wasbs, and of more providers of S3.
 Each becomes one of the three forms that locations.py knows, with the endpoint and region that it
@@ -95,6 +95,8 @@ def read_address(text: str) -> Address:
         )
     if text.startswith(("/", "./", "../", "~/")) or text in (".", "..", "~"):
         return Address(url=file_url(os.path.expanduser(text)))
+    if is_bare(text) and os.path.lexists(text):
+        return Address(url=file_url(text))
     if found := _ARN.fullmatch(text):
         return Address(url=f"s3://{found['rest']}")
     scheme, separator, rest = text.partition("://")
@@ -106,6 +108,14 @@ def read_address(text: str) -> Address:
     if separator and scheme in ("http", "https"):
         return _web(text)
     return Address(url=scheme + separator + rest if separator else text)
+
+
+def is_bare(text: str) -> bool:
+    """Whether a text can be nothing but a path: no scheme, and nothing before a colon.
+
+    It counts as one only if something is there: a bucket's name without its scheme is not a folder.
+    """
+    return bool(text) and ":" not in text and "\0" not in text
 
 
 def file_url(path: str) -> str:

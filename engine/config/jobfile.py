@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from noria.engine.config.addresses import file_url, read_address
+from noria.engine.config.addresses import file_url, is_bare, read_address
 from noria.engine.config.filters import FilterConfig, read_rules
 from noria.engine.config.locations import (
     METRICS_ADDRESS,
@@ -568,10 +568,25 @@ def read_job_file(path: Path) -> JobConfig:
 
 
 def _resolve_path(section: Any, folder: Path) -> None:
-    """Take a relative path in a job file from the folder that the file is in, like `directory`."""
+    """Take a relative path in a job file from the folder that the file is in, like `directory`.
+
+    Raises ConfigurationError for one without ./ that is in the current folder alone.
+    """
     url = section.get("url") if isinstance(section, dict) else None
-    if isinstance(url, str) and (url in (".", "..") or url.startswith(("./", "../"))):
+    if not isinstance(url, str):
+        return
+    is_here = is_bare(url) and not url.startswith(("/", "~"))
+    if (
+        url in (".", "..")
+        or url.startswith(("./", "../"))
+        or (is_here and os.path.lexists(folder / url))
+    ):
         section["url"] = file_url(str(folder / url))
+    elif is_here and os.path.lexists(url):
+        raise ConfigurationError(
+            f"{url} is in the current folder, and not beside the job file, from where its paths "
+            f"are taken: write {os.path.abspath(url)}"
+        )
 
 
 def _read_rules_of(section: Any, folder: Path) -> None:

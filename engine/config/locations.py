@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from noria.engine.config.addresses import (
     bucket_in_host,
+    is_bare,
     is_known_service,
     read_address,
     region_of,
@@ -193,8 +194,13 @@ def parse_location(url: str) -> Location:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in list(Scheme):
         gs = "; Google Cloud Storage speaks S3 at https://storage.googleapis.com"
+        what = "is not a location"
+        if os.path.lexists(url):
+            what = "may be a path here, and may be a remote of another program"
+        elif is_bare(url):
+            what = "is neither a location nor a file or folder that is here"
         raise ConfigurationError(
-            f"{shown(url)} is not a location; write az://ACCOUNT/CONTAINER/PREFIX, "
+            f"{shown(url)} {what}; write az://ACCOUNT/CONTAINER/PREFIX, "
             "s3://BUCKET/PREFIX, or a path that begins with / or ./"
             f"{gs if scheme in ('gs', 'gcs') else ''}"
         )

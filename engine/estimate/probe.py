@@ -316,7 +316,7 @@ def remove_left(store: InspectedStore, end: EndConfig, prefix: str, now: float) 
 
 
 def _is_left(place: Path, before: float) -> bool:
-    """Whether a folder, which is no link, is that old."""
+    """Whether a folder, which is not a link, is that old."""
     links = place.is_symlink() or place.parent.is_symlink()
     return not links and place.stat().st_mtime < before
 
@@ -334,7 +334,7 @@ def _removal(place: str) -> Iterator[None]:
 
 
 def _folder_of(end: EndConfig, name: str) -> Path | None:
-    """The folder of this name at an end; None if it is no folder."""
+    """The folder of this name at an end; None if it is not a folder."""
     location = end.location
     return Path(location.container) / name if location.scheme is Scheme.FILE else None
 

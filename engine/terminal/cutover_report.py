@@ -41,6 +41,17 @@ def print_rollback(summary: Mapping[str, Any]) -> None:
         print(f"not rolled back yet: mend that, then noria rollback {summary['directory']}")
 
 
+def print_retired(summary: Mapping[str, Any]) -> None:
+    """What the source still holds, and what its owner has to see to."""
+    source = summary["source"]
+    versions = source["versions"]
+    known = "versions not listed" if versions is None else f"{versions:,} older versions"
+    print(f"retired: the source holds {source['objects']:,} objects still, {known}")
+    print("before it is deleted, by its owner and with other tools:")
+    for each in summary["checklist"]:
+        print(f"  [ ] {each}")
+
+
 def _facts(step: Mapping[str, Any]) -> str:
     facts = step["facts"]
     match step["kind"]:

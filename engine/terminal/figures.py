@@ -74,6 +74,8 @@ def object_cells(status: JobStatus) -> list[str]:
         cells.append(f"{rate:,.1f} objects/s" if 0 < rate < 10 else f"{rate:,.0f} objects/s")
     if present := status.outcomes.get("ALREADY_PRESENT"):
         cells.append(f"{present:,} already there")
+    if deleted := status.outcomes.get("DELETED"):
+        cells.append(f"{deleted:,} deleted")
     return cells
 
 

@@ -107,7 +107,7 @@ class Reconciliation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class StandingRows:
     """All that should be listed, if that is more than what landed by one manifest's receipts."""
 
     rows: Iterable[pa.RecordBatch]
@@ -137,7 +137,7 @@ def reconcile(
     extra_allowed: bool,
     canary: str | None = None,
     canary_bytes: int = 0,
-    standing: Standing | None = None,
+    standing: StandingRows | None = None,
     scratch: Path | None = None,
 ) -> Reconciliation:
     """Compare all three; writes reconcile.json and the differences. May be repeated at any time.

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipt_check import sealed_rows
-from noria.manifests.job.reconcile import RANGES_MAX, Standing
+from noria.manifests.job.reconcile import RANGES_MAX, StandingRows
 from noria.manifests.job.target_check import LANDED_SCHEMA
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.manifest.sorting import sort_order
@@ -63,9 +63,9 @@ def fold(directory: JobDirectory, number: int, before: State | None, folder: Pat
         return writer.finish()
 
 
-def standing(state: State) -> Standing:
+def standing(state: State) -> StandingRows:
     """What a state says stands at the target. Raises JobDirectoryError if it is damaged."""
-    return Standing(rows=_standing_rows(state), ranges=state.ranges(RANGES_MAX))
+    return StandingRows(rows=_standing_rows(state), ranges=state.ranges(RANGES_MAX))
 
 
 def _standing_rows(state: State) -> Iterator[pa.RecordBatch]:

@@ -4,8 +4,8 @@ What stood at the target after the last pass is what a reverse pass compares the
 target's names and ETags are its source's, and what it may replace at the source is what was read
 there, as it was read.
 
-An object that the source had lost before, and that stands at the target, is no business of the way
-back as long as nobody changes it: its row has no ETag at the source.
+An object that the source had lost before, and that stands at the target, stays out of the way back
+as long as nobody changes it: its row has no ETag at the source.
 """
 
 from __future__ import annotations

@@ -53,13 +53,14 @@ STATE_SCHEMA: Final = pa.schema(
 
     key             name below the source's prefix
     target_key      name below the target's prefix; null if it is the same
-    source_etag, source_version, modified     of the source, when it was read
-    target_etag, target_version               what the target answered then; without an ETag it
-                    does not stand there: only ways back (reversal.py) have such rows
+    source_etag     of the source when it was read, as are source_version and modified
+    target_etag     what the target answered then, with target_version
     level, changes  as its receipt has them: how far it was verified, what its attributes lost
     written         this migration wrote it; false: it stood there, and was equal
     pass            the pass whose receipt this is
     gone_since      the first of the passes, up to the last one, that did not find it at the source
+
+A way back (reversal.py) has rows without a target_etag, whose objects do not stand there.
 """
 
 BLOCK_ROWS: Final = 65_536

@@ -98,6 +98,18 @@ def test_the_slower_of_bytes_and_objects_gives_the_eta() -> None:
     assert seen.eta_seconds == 90
 
 
+def test_what_was_deleted_or_kept_by_policy_is_no_failure() -> None:
+    totals = Totals("j", objects_total=3, bytes_total=10)
+    summary = ReceiptSummary(
+        outcomes={Outcome.TRANSFERRED: 1, Outcome.DELETED: 1, Outcome.SKIPPED: 1},
+        outcome_bytes={Outcome.TRANSFERRED: 10, Outcome.DELETED: 7, Outcome.SKIPPED: 5},
+        causes={"target_kept": 1},
+    )
+    totals.add_seal(seal(LeaseKind.OBJECTS, summary=summary))
+    seen = totals.status(Phase.MOVING, now=1, started=0, unix=0, shards={})
+    assert (seen.objects_done, seen.failed, seen.bytes_done, seen.eta_seconds) == (3, 0, 10, 0)
+
+
 def test_what_failed_has_not_moved_and_is_shown_at_once() -> None:
     totals = Totals("j", objects_total=100, bytes_total=1000)
     status(totals, 0)

@@ -70,11 +70,11 @@ def test_requests_are_those_of_the_run(
         for name, value in move.environment.items():
             monkeypatch.setenv(name, value)
         end = read_job_file(job_file).target
-        target = open_end(end)
-        remove_left(target, end, "", time.time() + 0.9 * LEFT_SECONDS)
+        opened = open_end(end)
+        remove_left(opened, end, "", time.time() + 0.9 * LEFT_SECONDS)
         assert objects_and_uploads(move) == (objects, uploads)
-        remove_left(target, end, "", time.time() + 1.1 * LEFT_SECONDS)
-        target.close()
+        remove_left(opened, end, "", time.time() + 1.1 * LEFT_SECONDS)
+        opened.close()
         assert objects_and_uploads(move) == (["other"], ["mine"])
     move.noria("run", move.job)
     for store in ("source", "target"):

@@ -125,7 +125,7 @@ def test_a_finished_job_that_is_run_again_says_when_it_ended(
     shown = subprocess.run([NORIA, "run", root], capture_output=True, text=True, check=True)
     first, *_ = shown.stdout.splitlines()
     assert first.startswith("nothing was left to do: the job had finished at 20")
-    assert "plan another job" in first
+    assert f"`noria sync {root}` moves what is new" in first
     assert job.status(root).updated_seconds == finished
 
 

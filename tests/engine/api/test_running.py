@@ -110,6 +110,56 @@ def test_what_ends_a_run_without_a_report_is_raised(tmp_path: Path) -> None:
         running.result()
 
 
+def test_a_limit_that_the_run_before_had_alone_is_said(
+    job: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def show(status: noria.JobStatus) -> None:
+        if status.phase is noria.Phase.MOVING:
+            raise noria.StopAsked
+
+    limited = {"bandwidth": "20MB/s"}
+    for _ in range(2):
+        noria.run(job, cluster=ScriptedCluster(starts=False), overrides=limited, show=show)
+    assert "no limit of bandwidth" not in caplog.text
+    noria.run(job, cluster=ScriptedCluster())
+    assert "no limit of bandwidth in this run, where the last one had 20,000,000" in caplog.text
+    caplog.clear()
+    noria.run(job, cluster=ScriptedCluster(), overrides=limited)
+    noria.run(job, cluster=ScriptedCluster())
+    assert "no limit of bandwidth" not in caplog.text, "nothing was left to do"
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        (KeyboardInterrupt(), "stopped on request"),
+        (noria.StopAsked(), "stopped on request"),
+        (noria.StoreUnavailable("no answer"), "no answer"),
+        (RuntimeError("secret"), "an unexpected error: see log"),
+    ],
+)
+def test_a_run_that_ends_while_it_reconciles_says_so(
+    job: Path, end: BaseException, why: str
+) -> None:
+    def show(status: noria.JobStatus) -> None:
+        if status.phase is noria.Phase.RECONCILING:
+            raise end
+
+    with pytest.raises(type(end)):
+        noria.run(job, cluster=ScriptedCluster(), show=show)
+    found = noria.status(job)
+    expected = (noria.Phase.STOPPED, f"{why} (while it was reconciled)")
+    assert (found.phase, found.stopped) == expected
+    finished = noria.run(job, cluster=ScriptedCluster())
+    assert (finished.exit_code, finished.finished_before) == (0, None)
+    at = noria.status(job).updated_seconds
+    with pytest.raises(type(end)):
+        noria.run(job, cluster=ScriptedCluster(), show=show)
+    assert (noria.status(job).phase, noria.status(job).updated_seconds) == (
+        noria.Phase.FINISHED, at
+    )  # fmt: skip
+
+
 def test_a_run_that_is_stopped_while_it_reconciles_has_no_report(job: Path) -> None:
     noria.run(job, cluster=ScriptedCluster())
     running = noria.start(job, cluster=ScriptedCluster())

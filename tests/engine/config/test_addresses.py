@@ -126,6 +126,30 @@ def test_a_relative_path_is_taken_from_where_it_is_written(
     assert config.target.url == file_url(str(tmp_path / "out"))
 
 
+def test_a_bare_path_is_one_if_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("lake", "lake/in 1", "remote:lake", "jobs", "jobs/own"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for text in ("lake", "lake/", "lake/in 1", "dangling"):
+        end = EndConfig.model_validate({"url": text})
+        assert end.location.container == str(tmp_path / text)
+    for text, words in (
+        ("bucket", "neither a location nor a file or folder that is here"),
+        ("lake/new", "neither a location nor"),
+        ("remote:lake", "remote of another program"),
+        ("remote:bucket", "is not a location"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            job_config({"source": {"url": text}, "target": {"url": "s3://b"}}, "here")
+    job_file = tmp_path / "jobs" / "job.toml"
+    job_file.write_text('source = "own"\ntarget = "s3://b"\n')
+    assert read_job_file(job_file).source.url == file_url(str(tmp_path / "jobs/own"))
+    job_file.write_text('source = "lake"\ntarget = "s3://b"\n')
+    with pytest.raises(ConfigurationError, match="not beside the job file"):
+        read_job_file(job_file)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "region"),
     [

@@ -17,6 +17,7 @@ from noria.engine.config.jobfile import (
 from noria.engine.config.locations import Scheme, parse_location, provider_of
 from noria.engine.config.refused_settings import ERRORS_MAX, WrongSettings, setting_lines
 from noria.manifests.errors import ConfigurationError
+from noria.manifests.model import ConflictPolicy
 
 ENDS = {"source": {"url": "az://acc/cont/pre"}, "target": {"url": "s3://bucket"}}
 
@@ -229,6 +230,20 @@ def test_ends_may_be_written_as_plain_urls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("run", "conflicts"),
+    [
+        ({}, ConflictPolicy.REFUSE),
+        ({"conflicts": "keep"}, ConflictPolicy.KEEP),
+        ({"conflicts": "replace", "replace_foreign": True}, ConflictPolicy.REPLACE),
+    ],
+)
+def test_what_others_wrote_is_replaced_only_if_it_is_said_twice(
+    run: dict[str, object], conflicts: ConflictPolicy
+) -> None:
+    assert job_config({**ENDS, "run": run}, "job.toml").run.conflicts is conflicts
+
+
+@pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"source": {"url": "az://acc"}}, "source.url"),
@@ -243,6 +258,8 @@ def test_ends_may_be_written_as_plain_urls(tmp_path: Path) -> None:
         ({"target": {"url": "s3://b", "storage_class": "a: b"}}, "target.storage_class"),
         ({"inventory": {"names": "relative"}}, "inventory: names"),
         ({"run": {"unfit_tags": "drop"}}, "run.unfit_tags"),
+        ({"run": {"conflicts": "overwrite"}}, "run.conflicts"),
+        ({"run": {"conflicts": "replace"}}, "set replace_foreign = true as well"),
     ],
 )
 def test_a_refusal_names_the_field(change: dict[str, object], field: str) -> None:

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from noria.manifests.errors import JobDirectoryError
+from noria.manifests.errors import JobDirectoryError, all_causes
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import (
+    failed_for,
     failures_of,
     parts_of,
     receipt_batch,
@@ -121,12 +122,15 @@ def test_failures_are_what_a_person_has_to_look_at(directory: JobDirectory) -> N
         replace(LANDED, row=6, outcome=Outcome.SKIPPED, cause="archived"),
         replace(LANDED, row=7, outcome=Outcome.FAILED, cause="target_conflict"),
         replace(LANDED, row=8, outcome=Outcome.SOURCE_CHANGED, cause="source_changed"),
+        replace(LANDED, row=9, outcome=Outcome.DELETED, level=None),
+        replace(LANDED, row=10, outcome=Outcome.SKIPPED, cause="target_kept"),
     ]
     name = "results/00000000/a.parquet"
     digest, summary = write_receipts(directory, name, table(receipts))
-    sealed = seal(directory, finished(name, digest, summary, end=9))
-    failures = failures_of(read_result(directory, sealed))
-    assert failures["row"].to_pylist() == [6, 7, 8]
+    sealed = seal(directory, finished(name, digest, summary, end=11))
+    found = read_result(directory, sealed)
+    assert failures_of(found)["row"].to_pylist() == [6, 7, 8]
+    assert found.filter(failed_for(found, all_causes()))["row"].to_pylist() == [7, 8]
 
 
 SEAL_OF_EARLIER_VERSION = """\
