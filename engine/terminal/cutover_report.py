@@ -54,7 +54,7 @@ def print_retired(summary: Mapping[str, Any]) -> None:
 
 
 def _step_text(step: Mapping[str, Any]) -> str:
-    words = _WORDS.get(step["kind"], step["kind"]).format(step["facts"].get("pass"))
+    words: str = _WORDS.get(step["kind"], step["kind"]).format(step["facts"].get("pass"))
     return words + _facts(step)
 
 
