@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from noria.engine.approvals import approval_facts, approvals_of, lacking
+from noria.engine.command_outputs import output_name
 from noria.engine.job import VerifyReport
 from noria.engine.pass_records import note_all_ended
 from noria.engine.passes import PassReport, whole_migration
@@ -37,8 +38,6 @@ from noria.manifests.passes.migration import Migration
 
 Say = Callable[[str], None]
 
-OUTPUTS: Final = "cutover"
-"""Folder of what users' commands have printed."""
 _PROGRAM: Final = re.compile(r"[A-Za-z0-9_.+-]{1,100}")
 
 
@@ -309,7 +308,7 @@ class _Cutover:
 
     def _run(self, command: str, step: str, environment: Mapping[str, str]) -> Facts:
         """Run a command of the user's and keep what it prints. Raises StepRefused if it fails."""
-        name = f"{OUTPUTS}/{len(self.records) + 1:06d}-{step}.txt"
+        name = output_name(self.records, step)
         path = self._directory.path(name)
         make_folders(path.parent)
         self._tools.say(f"running the {step} command; its output goes to {path}")
