@@ -20,7 +20,14 @@ from noria.engine.pass_records import (
     note_planned,
 )
 from noria.engine.past_passes import passes_of
-from noria.engine.planning import PassFacts, Prepared, job_parts, prepared, prepared_pass
+from noria.engine.planning import (
+    PassFacts,
+    Prepared,
+    job_parts,
+    pass_facts,
+    prepared,
+    prepared_pass,
+)
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import read
@@ -175,6 +182,12 @@ def _prepared(
         by_content=wishes.by_content,
     )
     with prepared_pass(migration.root, _with_inventory(config, wishes), facts, say) as ready:
+        planned = pass_facts(ready.directory)
+        if wishes.mirror is False and planned is not None and planned.mirror:
+            raise ConfigurationError(
+                f"pass {number} was begun with --deletions mirror, and would delete: it is brought "
+                "to its end by the same command as before"
+            )
         yield ready
 
 

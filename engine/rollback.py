@@ -1,8 +1,8 @@
 """The way back of a migration that was switched: what changed at the target goes to the source.
 
 It is a migration of its own, whose source is the target, and which begins with what stood at the
-cutover. An object at the source is replaced only if it is as it was when it was read there, whatever
-[run] conflicts says: that is of the target.
+cutover. An object at the source is replaced only if it is as it was when it was read there. What
+[run] says of conflicts is of the target, and does not count here.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def rollback(
         return RollbackReport(back=None, ended=True)
     if not has_ended(migration, migration.last):
         raise ConfigurationError(
-            f"pass {migration.last} has not ended: `noria sync {migration.root}` brings it to its "
+            f"pass {migration.last} has not ended: `noria run {migration.root}` brings it to its "
             "end first"
         )
     *ended, back = migration.ways_back()

@@ -9,12 +9,13 @@ import pytest
 
 from noria.engine import cutover
 from noria.manifests.errors import ConfigurationError
+from noria.manifests.job import history
 from noria.manifests.job.cutover_states import MigrationState
 from noria.manifests.job.history import Record, RecordKind
 from tests.support.local_migrations import LocalMigration, held, write
 
 OBJECTS = {"a": "first", "d/b": "second"}
-STEPS = {"freeze_command": "true", "approve_as": "Ann"}
+STEPS: dict[str, Any] = {"freeze_command": "true", "approve_as": "Ann"}
 
 
 @pytest.mark.parametrize("policy", ["replace", "keep"])
@@ -34,12 +35,11 @@ def test_what_others_wrote_at_the_source_stays_and_is_told(tmp_path: Path, polic
 @pytest.fixture
 def half_switched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalMigration:
     """The switch command has run, and the cutover was killed before it recorded that."""
-    append = cutover.append
 
     def dying(directory: Any, kind: RecordKind, *facts: Any, **more: Any) -> Record:
         if kind is RecordKind.SWITCHED:
             raise KeyboardInterrupt
-        return append(directory, kind, *facts, **more)
+        return history.append(directory, kind, *facts, **more)
 
     move = LocalMigration(tmp_path)
     move.copy(OBJECTS)
