@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from noria.engine import job
+from noria.engine import job, planning
 from noria.engine.pass_records import has_ended
 from noria.engine.repair import AskedAgain
 from noria.engine.status import Phase
-from noria.manifests.errors import ConfigurationError
+from noria.manifests.errors import AnotherDriver, ConfigurationError
 from noria.manifests.job.cutover_states import MigrationState
+from noria.manifests.job.directory import JobDirectory
 from tests.support.local_migrations import LocalMigration, held, write
 from tests.support.scripted_cluster import ScriptedCluster
 
@@ -102,6 +103,21 @@ def test_a_pass_that_was_planned_to_delete_does_not_if_that_is_not_wanted_any_mo
     assert "a" in held(move.target)
     assert move.sync(mirror=True).run.reconciled
     assert move.is_equal
+
+
+def test_a_plan_that_another_process_makes_is_not_withdrawn(
+    move: LocalMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(planning, "_freeze", lambda *_: killed(None))
+        with pytest.raises(KeyboardInterrupt):
+            move.sync()
+    place = JobDirectory(move.migration.place(2))
+    planned = place.job()
+    with place.hold(), pytest.raises(AnotherDriver):
+        move.sync(mirror=True)
+    assert JobDirectory(place.root).job() == planned
+    assert move.sync(mirror=True).number == 2
 
 
 def test_nothing_is_gone_on_with_while_the_target_is_in_use(move: LocalMigration) -> None:
