@@ -253,8 +253,8 @@ class _Cutover:
         if damaged:
             raise StepRefused(
                 f"`noria verify` has found damage at the target: {_counts(damaged)}; repair it "
-                f"with `noria retry {self._migration.root}` or, if it is of an earlier pass, "
-                "`noria sync --check content`, then verify again"
+                f"with `noria retry {self._migration.root}`, or, what an earlier pass has left, by "
+                "two passes after it is gone there; then verify again"
             )
 
     def _proof(self, found: PhotoFinish) -> Facts:

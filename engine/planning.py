@@ -43,6 +43,7 @@ from noria.engine.worker_spec import JobFacts
 from noria.manifests.access import make_folders
 from noria.manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.reconcile import missing_keys
 from noria.manifests.manifest.freeze import freeze
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import PassedOver
@@ -490,7 +491,8 @@ def _comparison(directory: JobDirectory, say: Say) -> Callable[[Path], PassDelta
     migration, number = migration_of(directory.root)
     say(f"pass {number}: looking up what stands since the last one")
     before = migration.state(number - 1)
-    return partial(PassDelta, before, facts.rules, by_content=facts.by_content)
+    missing = missing_keys(JobDirectory(migration.place(number - 1)))
+    return partial(PassDelta, before, facts.rules, by_content=facts.by_content, missing=missing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

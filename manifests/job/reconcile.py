@@ -33,6 +33,7 @@ from typing import Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from noria.manifests.access import make_folders
 from noria.manifests.errors import JobDirectoryError
@@ -59,6 +60,7 @@ RANGE_BYTES: Final = 32 << 20
 """What landed and is listed in a range that is compared in one piece. 65,536 names take half."""
 SAMPLES: Final = 64
 """Names that are looked at for each RANGE_BYTES of a range that is too large."""
+MISSING_MAX: Final = 1_000_000
 RANGES_MAX: Final = 8_192
 """Files in one folder. A billion entries make ranges of some 120,000 names."""
 
@@ -126,6 +128,21 @@ def last_differences(directory: JobDirectory) -> dict[str, int]:
     except (ValueError, AttributeError, RecursionError):
         return {}  # a report: what counts is found again by the next reconcile
     return {name: count for name, count in counts.items() if type(count) is int and count > 0}
+
+
+def missing_keys(directory: JobDirectory) -> list[str]:
+    """Names of the entries that the last reconcile missed at the target, sorted.
+
+    Empty if nobody can say, or there are more than MISSING_MAX: they are held in memory.
+    """
+    path = directory.path(DIFFERENCES_FILE)
+    if not 0 < last_differences(directory).get("missing", 0) <= MISSING_MAX:
+        return []
+    try:
+        found = pq.read_table(path, columns=["key"], filters=pc.field("what") == "missing")
+    except (OSError, pa.ArrowException):
+        return []  # it is found again by the next reconcile
+    return sorted(found["key"].drop_null().to_pylist())
 
 
 def reconcile(

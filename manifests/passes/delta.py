@@ -13,7 +13,7 @@ round them differently.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,7 @@ from noria.manifests.errors import InventoryError
 from noria.manifests.manifest.sorting import sort_order
 from noria.manifests.manifest.writer import settle_file
 from noria.manifests.model import Delta
-from noria.manifests.passes.state import STATE_SCHEMA, State
+from noria.manifests.passes.state import BLOCK_ROWS, STATE_SCHEMA, State, StateWalk
 from noria.manifests.plan.filters import FILTERED
 from noria.manifests.schema import MANIFEST_SCHEMA, PASS_MANIFEST_SCHEMA
 
@@ -70,15 +70,27 @@ class PassDelta:
     schema: pa.Schema = PASS_MANIFEST_SCHEMA
 
     def __init__(
-        self, state: State, rules: DeletionRules, folder: Path, *, by_content: bool = False
+        self,
+        state: State,
+        rules: DeletionRules,
+        folder: Path,
+        *,
+        by_content: bool = False,
+        missing: Sequence[str] = (),
     ) -> None:
         """Writes gone.parquet into `folder`, which is the manifest's own as it is built.
 
         `by_content`: what a listing does not tell apart is told by the checksum of the whole object
         if the source states one, and else has to be compared byte by byte: Delta.CONTENT.
+        `missing`: what was not found at the target, sorted by key; it is new again, if the source
+        has it.
         """
         self._state = state
         self._by_content = by_content
+        self._missing = StateWalk(
+            pa.table({"key": pa.array(missing[at : at + BLOCK_ROWS], pa.string())})
+            for at in range(0, len(missing), BLOCK_ROWS)
+        )
         self._rules = rules
         self._walk = state.walk()
         self._counts = {name: [0, 0] for name in (*map(str, Delta), *_WITHOUT_ROWS)}
@@ -148,6 +160,7 @@ class PassDelta:
             delta = pc.if_else(untold, Delta.CONTENT.value, delta)
         # A row that is not current any more is of an object that is gone.
         delta = pc.if_else(known, delta, Delta.NEW.value)
+        delta = pc.if_else(is_missing := self._is_missing(batch), Delta.NEW.value, delta)
         unchanged = pc.and_(known, delta.is_null())
         found = pc.or_(known, pc.and_(place.is_valid(), is_filtered))
         gone = _missing(stands, place.filter(found))
@@ -171,13 +184,22 @@ class PassDelta:
         rows = _under_their_names(batch, stands, place).filter(stays)
         written = stands["written"].combine_chunks().take(place)
         target_etag = stands["target_etag"].combine_chunks().take(place)
-        replaces = pc.if_else(pc.and_(known, pc.fill_null(written, False)), target_etag, None)
+        is_left = pc.and_not(pc.and_(known, pc.fill_null(written, False)), is_missing)
+        replaces = pc.if_else(is_left, target_etag, None)
         columns = [*rows.columns, delta.filter(stays), replaces.filter(stays)]
         planned = pa.RecordBatch.from_arrays(columns, schema=PASS_MANIFEST_SCHEMA)
         if not len(deleted):
             return planned
         both = pa.concat_batches([planned, deleted])
         return both.take(pa.array(sort_order(both.column("key"))))
+
+    def _is_missing(self, batch: pa.RecordBatch) -> pa.Array:
+        keys = batch.column("key")
+        walk = self._missing.through(keys[-1].as_py()) if len(keys) else ()
+        found = [chunk for table in walk for chunk in table["key"].chunks]
+        if not found:
+            return pa.array(np.zeros(len(keys), np.bool_))
+        return pc.is_in(keys, value_set=pa.concat_arrays(found))
 
     def _note_gone(self, gone: pa.Table) -> None:
         if len(gone):
