@@ -39,10 +39,7 @@ def approval_facts(job_id: str, proof: Record, name: str, key_file: Path | None)
 
     Raises ConfigurationError if the key cannot be used, or the name is not a short line.
     """
-    if not name.strip() or not name.isprintable() or len(name) > NAME_LETTERS:
-        raise ConfigurationError(
-            f"--approve-as takes a name of 1 to {NAME_LETTERS} printable letters"
-        )
+    check_name(name, "--approve-as")
     if key_file is None:
         return {"name": name}
     key = _private_key(key_file)
@@ -51,6 +48,12 @@ def approval_facts(job_id: str, proof: Record, name: str, key_file: Path | None)
         "key": key.public_key().public_bytes_raw().hex(),
         "signature": key.sign(_signed_text(job_id, proof, name)).hex(),
     }
+
+
+def check_name(name: str, option: str) -> None:
+    """Raise ConfigurationError unless a history can show this name of a person."""
+    if not name.strip() or not name.isprintable() or len(name) > NAME_LETTERS:
+        raise ConfigurationError(f"{option} takes a name of 1 to {NAME_LETTERS} printable letters")
 
 
 def approvals_of(job_id: str, records: Sequence[Record]) -> list[Approval]:

@@ -12,6 +12,7 @@ from typing import Final
 
 import pyarrow.compute as pc
 
+from noria.engine.approvals import check_name
 from noria.engine.config.jobfile import EndConfig
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
@@ -49,14 +50,15 @@ class Leftovers:
 def retire(migration: Migration, confirmed_by: str, say: Say) -> tuple[Record, Leftovers]:
     """List the source once more and record that its owner gives it up.
 
-    Raises ConfigurationError unless the migration is in its time of grace, and what a listing
-    raises.
+    Raises ConfigurationError unless the migration is in its time of grace, or if the name is not a
+    short line, and what a listing raises.
     """
     directory = JobDirectory.open(migration.root)
 
     def check(records: Sequence[Record]) -> None:
         require(records, RecordKind.RETIRED)
 
+    check_name(confirmed_by, "--confirmed-by")
     check(read(directory))
     check_trust(directory)
     say("listing the source: nothing is deleted there")
