@@ -103,7 +103,8 @@ def cutover(root: Path, wishes: CutoverWishes, tools: CutoverTools) -> CutoverRe
         stopped = None
     except StepRefused as stop:
         stopped = str(stop)
-        walk.note(RecordKind.STOPPED, {"reason": stopped[:250]})
+        reason = "".join(sign if sign.isprintable() else "?" for sign in stopped)
+        walk.note(RecordKind.STOPPED, {"reason": reason[:250]})
     records = walk.records
     return CutoverReport(
         state=standing(records).state, steps=tuple(records[before:]), stopped=stopped

@@ -197,6 +197,11 @@ def _with_inventory(config: JobConfig, wishes: PassWishes) -> JobConfig:
     known = config.inventory
     if wishes.inventory == "listing":
         return with_settings(config, {"inventory": {"kind": "listing", "url": None}}, "noria sync")
+    if wishes.inventory is not None and known.kind == "listing":
+        raise ConfigurationError(
+            "the first pass listed the source, so that nobody knows of which kind the inventory "
+            "is: this migration goes on without --inventory, or with --inventory listing"
+        )
     if wishes.inventory is not None:
         return with_settings(config, {"inventory": {"url": wishes.inventory}}, "noria sync")
     if known.kind == "listing":

@@ -120,6 +120,12 @@ def test_a_plan_that_another_process_makes_is_not_withdrawn(
     assert move.sync(mirror=True).number == 2
 
 
+def test_an_inventory_of_no_kind_is_refused_and_not_passed_over(move: LocalMigration) -> None:
+    with pytest.raises(ConfigurationError, match="of which kind"):
+        move.sync(inventory="file:///inventory.json")
+    assert move.sync(inventory="listing").number == 2
+
+
 def test_nothing_is_gone_on_with_while_the_target_is_in_use(move: LocalMigration) -> None:
     write(move.source, {"a": "changed"})
     move.switch()
