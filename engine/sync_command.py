@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -204,4 +205,5 @@ def pass_summary(directory: Path, ended: PassReport) -> dict[str, Any]:
 
     summary: dict[str, Any] = report.run_summary(ended.run, directory)
     delta = None if ended.delta is None else asdict(ended.delta)
-    return {**summary, "pass": ended.number, "place": str(ended.place), "delta": delta}
+    place = ended.place if directory.is_absolute() else os.path.relpath(ended.place)
+    return {**summary, "pass": ended.number, "place": str(place), "delta": delta}
