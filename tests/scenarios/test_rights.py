@@ -212,3 +212,92 @@ def test_roles_of_azure_are_what_azure_takes(role: str) -> None:
     assert all(action.startswith(below) for action in named)
     writes = [action for action in named if "write" in action or "delete" in action]
     assert bool(writes) == (role == "target")
+
+
+def test_a_living_source_between_buckets(
+    make_move: Callable[..., Move], guarded: S3Server, tmp_path: Path
+) -> None:
+    """Passes need no more than a copy; to mirror deletions and to go back need what is said."""
+    move = make_move([])
+    owner = guarded.client()
+    for bucket in ("living", "later"):
+        owner.create_bucket(Bucket=bucket)
+    upload_s3(SPECS, owner, "living", SEED)
+    deleting = json.loads(s3_policy("AWS: target", "later", "new"))
+    deleting["Statement"].append(
+        {
+            "Effect": "Allow",
+            "Action": ["s3:DeleteObject"],
+            "Resource": ["arn:aws:s3:::later/new/*"],
+        }
+    )
+    users = {
+        "reader": make_user(guarded, s3_policy("AWS: source", "living", "lake")),
+        "writer": make_user(guarded, s3_policy("AWS: target", "later", "new")),
+    }
+    credentials = tmp_path / "credentials"
+
+    def act_as(**others: tuple[str, str]) -> None:
+        credentials.write_text(
+            "".join(
+                f"[{name}]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
+                for name, (key, secret) in {**users, **others}.items()
+            )
+        )
+
+    for name in guarded.env():
+        move.environment.pop(name, None)
+    move.environment |= {
+        "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
+        "AWS_ENDPOINT_URL_S3": guarded.endpoint,
+        "AWS_REGION": REGION,
+    }
+
+    def code(*arguments: Any) -> int:
+        return subprocess.run(
+            [NORIA, *arguments, "-q"],
+            env=move.environment,
+            capture_output=True,
+            timeout=100,
+            check=False,
+        ).returncode
+
+    def at_target() -> set[str]:
+        return {one["Key"] for one in owner.list_objects_v2(Bucket="later")["Contents"]}
+
+    act_as()
+    job_file = move.job_file(
+        source={"url": "s3://living/lake", "profile": "reader"},
+        target={"url": "s3://later/new", "profile": "writer"},
+    )
+    assert code("run", job_file) == 0
+    owner.put_object(Bucket="living", Key="lake/a", Body=b"changed")
+    owner.delete_object(Bucket="living", Key="lake/b/c")
+    assert code("sync", move.job) == 0
+    assert owner.get_object(Bucket="later", Key="new/a")["Body"].read() == b"changed"
+    mirror = ("sync", move.job, "--deletions", "mirror", "--yes")
+    assert code(*mirror) != 0
+    assert "new/b/c" in at_target()
+    act_as(writer=make_user(guarded, json.dumps(deleting)))
+    assert code(*mirror) == 0
+    assert "new/b/c" not in at_target()
+    act_as()
+    switch = ("--approve-as", "Ann", "--switch-command", "true")
+    assert code("cutover", move.job, "--quiet-for", "1s", *switch) == 0
+    owner.put_object(Bucket="later", Key="new/a", Body=b"in use")
+    assert code("rollback", move.job) != 0
+    assert owner.get_object(Bucket="living", Key="lake/a")["Body"].read() == b"changed"
+    act_as(reader=make_user(guarded, s3_policy("AWS: target", "living", "lake")))
+    assert code("rollback", move.job) == 0
+    assert owner.get_object(Bucket="living", Key="lake/a")["Body"].read() == b"in use"
+    act_as()
+    assert code("cutover", move.job, "--quiet-for", "1s", *switch) == 0
+    retired = subprocess.run(
+        [NORIA, "retire", move.job, "--confirmed-by", "Ann", "--json"],
+        env=move.environment,
+        capture_output=True,
+        timeout=100,
+        check=True,
+    )
+    assert json.loads(retired.stdout)["source"]["versions"] is None
+    owner.close()
