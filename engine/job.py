@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -324,7 +324,10 @@ def verify(
             latest_state = migration.state(migration.last)
             write_superseded(prepared.directory, number, latest_state, f"{area}/{SUPERSEDED}")
         before = load_status(prepared.directory) or _moved_status(prepared)
-        totals = _totals(prepared, before)
+        shards = prepared.manifest.shards()
+        totals = _totals(
+            prepared, before, [each.shard for each in shards if each.kind is ShardKind.PARTS]
+        )
         ending = _drive(
             prepared,
             totals,
@@ -746,14 +749,15 @@ def _note_lifted_limit(latest: JobStatus | None, run_config: RunConfig) -> None:
         )
 
 
-def _totals(prepared: Prepared, latest: JobStatus | None) -> Totals:
-    """Totals that know of no seal yet."""
+def _totals(prepared: Prepared, latest: JobStatus | None, shared: Collection[int] = ()) -> Totals:
+    """Totals that know of no seal yet. `shared` as Totals has it."""
     return Totals(
         prepared.facts.job_id,
         objects_total=prepared.manifest.objects,
         bytes_total=prepared.manifest.bytes_to_move,
         earlier=latest,
         is_lower_bound=latest is not None and (latest.bytes_moved_at_least or latest.is_cut_off),
+        shared=shared,
     )
 
 

@@ -34,6 +34,8 @@ class PassWishes:
     """Delete at the target what is gone at the source."""
     any_number: bool = False
     """However many there are."""
+    by_content: bool = False
+    """Compare the bytes of what a listing does not tell apart."""
     inventory: str | None = None
     """A newer inventory of the source than the first pass had: its URL, or "listing"."""
 
@@ -43,7 +45,7 @@ class DeltaCounts:
     """What a later pass found, in objects and bytes."""
 
     objects: Mapping[str, int]
-    """new, size, etag, version, modified, gone, gone_before, unchanged -> objects."""
+    """new, size, etag, version, modified, content, gone, gone_before, unchanged -> objects."""
     bytes: Mapping[str, int]
 
     @classmethod
@@ -63,11 +65,17 @@ class PassReport:
     """A pass that was run."""
 
     number: int
+    place: Path
+    """Its job directory."""
     run: RunReport
     delta: DeltaCounts | None
     """What it found; None for the first."""
     renamed: int | None = None
     """Of what is new, objects that are gone under another name. None: that was not looked for."""
+
+    @property
+    def exit_code(self) -> int:
+        return self.run.exit_code
 
 
 def current_pass(directory: Path) -> Path:
@@ -130,7 +138,8 @@ def run_pass(
         ended = run(ready)
     if ended.complete:
         note_ended(migration, number)
-    return PassReport(number=number, run=ended, delta=found, renamed=renamed)
+    place = migration.place(number)
+    return PassReport(number=number, place=place, run=ended, delta=found, renamed=renamed)
 
 
 @contextmanager
@@ -147,6 +156,7 @@ def _prepared(
         number=number,
         mirror=sync.deletions == "mirror" if wishes.mirror is None else wishes.mirror,
         deletions_max=None if wishes.any_number else sync.deletions_max,
+        by_content=wishes.by_content,
     )
     with prepared_pass(migration.root, _with_inventory(config, wishes), facts, say) as ready:
         yield ready

@@ -91,7 +91,12 @@ def rollback(
     say("the target is listed, and compared with what stood there at the cutover")
     with prepared_pass(back.root, config, facts, say) as ready:
         moved = run(ready)
-    report = PassReport(number=facts.number, run=moved, delta=DeltaCounts.of(ready.manifest))
+    report = PassReport(
+        number=facts.number,
+        place=back.migration.place(facts.number),
+        run=moved,
+        delta=DeltaCounts.of(ready.manifest),
+    )
     if moved.exit_code:
         return RollbackReport(back=report, ended=False)
     back.note_end()

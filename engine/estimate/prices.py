@@ -113,13 +113,13 @@ def _price(given: Mapping[str, Any], place: str) -> Price:
     price = Price(**given)
     numbers = (price.amount, price.per, price.from_gb)
     if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"a price of {price.provider} is no number")
+        raise ValueError(f"a price of {price.provider} is not a number")
     if price.what not in _WHAT or min(numbers) < 0 or not price.per:
         raise ConfigurationError(
             f"{place}: a price of {price.provider} is not one of {', '.join(_WHAT)}, or is below 0"
         )
     if type(price.known) is not date:
-        raise ValueError(f'known = "{price.known}" is no date: write it as 2026-01-31, unquoted')
+        raise ValueError(f'known = "{price.known}" is not a date: write it as 2026-01-31, unquoted')
     if type(price.verified) is not bool:
         raise ValueError(f"verified of a price of {price.provider} is neither true nor false")
     return price

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from noria.engine.terminal.pass_report import print_pass
+from noria.engine.terminal.pass_report import print_way_back
+from noria.manifests.job.cutover_states import MigrationState, state_text
 
 _WORDS: Final = {
     "frozen": "frozen",
@@ -15,8 +16,8 @@ _WORDS: Final = {
     "switched": "switched",
     "grace": "in grace: the source is kept; `noria rollback` moves back what is written since",
     "stopped": "stopped",
-    "planned": "pass planned",
-    "pass_ended": "pass ended",
+    "planned": "pass {} is planned",
+    "pass_ended": "pass {} has ended",
 }
 
 
@@ -24,17 +25,17 @@ def print_cutover(summary: Mapping[str, Any]) -> None:
     """Each step of this call, and where the migration stands."""
     for step in summary["steps"]:
         if step["kind"] != "stopped":
-            print(f"{step['at']}  {_WORDS.get(step['kind'], step['kind'])}{_facts(step)}")
+            print(f"{step['at']}  {_step_text(step)}")
     if summary["stopped"] is not None:
         print(f"stopped: {summary['stopped']}")
-    print(f"the migration is {str(summary['state']).replace('_', ' ')}")
+    print(f"the migration is {state_text(MigrationState(summary['state']))}")
     print(f"its history: noria history {summary['directory']}")
 
 
 def print_rollback(summary: Mapping[str, Any]) -> None:
     """What went back to the source."""
     if summary["back"] is not None:
-        print_pass(summary["back"])
+        print_way_back(summary["back"])
     if summary["ended"]:
         print("rolled back: the source has what the target has, and may be used again")
     else:
@@ -52,11 +53,14 @@ def print_retired(summary: Mapping[str, Any]) -> None:
         print(f"  [ ] {each}")
 
 
+def _step_text(step: Mapping[str, Any]) -> str:
+    words: str = _WORDS.get(step["kind"], step["kind"]).format(step["facts"].get("pass"))
+    return words + _facts(step)
+
+
 def _facts(step: Mapping[str, Any]) -> str:
     facts = step["facts"]
     match step["kind"]:
-        case "planned" | "pass_ended":
-            return f": {facts['pass']}"
         case "frozen" if facts["evidence"] == "quiet":
             return f": two equal listings, {facts['apart_seconds']:.0f} s apart"
         case "frozen" | "switched":

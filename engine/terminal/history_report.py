@@ -27,7 +27,7 @@ from noria.engine.convergence import (
     missing_passes,
 )
 from noria.engine.terminal.figures import duration_text, size_text
-from noria.manifests.job.cutover_states import standing
+from noria.manifests.job.cutover_states import MigrationState, standing, state_text
 from noria.manifests.job.history import PASS, Fact, Record, RecordKind, head
 
 DIGEST_SHOWN = 12
@@ -41,12 +41,44 @@ WHAT = {
     RecordKind.PROVED: "the target is equal to the source",
     RecordKind.APPROVED: "the switch is approved",
     RecordKind.SWITCHED: "the target is in use",
-    RecordKind.GRACE: "the source is kept for a while",
+    RecordKind.GRACE: "the source is kept, in grace",
     RecordKind.ROLLED_BACK: "the source is in use again",
     RecordKind.RETIRED: "the source is not needed any longer",
     RecordKind.STOPPED: "a step stopped before its end",
 }
 _OF_A_PASS = ("new_objects", "changed_objects", "gone_objects", "bytes_moved", "failed")
+_FACTS = {
+    "new_objects": "{} new",
+    "changed_objects": "{} changed",
+    "gone_objects": "{} gone",
+    "bytes_moved": "{} moved",
+    "failed": "{} failed",
+    "command": "by {}",
+    "output": "what it printed is in {}",
+    "apart_seconds": "two equal listings {} apart",
+    "objects": "{} objects",
+    "bytes": "{}",
+    "reread": "{} read back",
+    "extra": "{} of others at the target",
+    "filtered": "{} filtered out",
+    "gone_at_source": "{} gone at the source",
+    "name": "by {}",
+    "key": "signed with key {}",
+    "way_back": "as in ways-back/{}",
+    "moved_objects": "{} moved to the source",
+    "deleted_objects": "{} deleted there",
+    "confirmed_by": "by {}",
+    "source_objects": "{} objects are still there",
+    "source_bytes": "{}",
+    "source_versions": "{} older versions",
+    "reason": "{}",
+}
+"""How facts are said; one that is 0 says nothing. Others are said by their names."""
+_IN_JSON_ALONE = {
+    *("evidence", "exit_code", "output_sha256", "seconds", "signature", "state", "switched"),
+    *("differing", "missing", "listed_at_target", PASS),
+}
+"""Facts that a line leaves out."""
 _OBSTACLES = {
     Obstacle.UNMOVED: "objects that did not move keep the lag as old as they are: see "
     "`noria failures`",
@@ -96,15 +128,16 @@ def history_lines(summary: Mapping[str, Any], columns: int | None) -> Iterator[s
         said = [f"{row[-1]}: {text}" for row, text in zip(rows, said, strict=True)]
         lines = list(_table(names[:-1], [row[:-1] for row in rows], "what", said, columns))
     yield from lines
-    yield f"this migration is {str(summary['state']).replace('_', ' ')}"
+    yield f"this migration is {state_text(MigrationState(summary['state']))}"
     yield from _folded(
-        "write down the head: a history that has it later was not changed up to here", columns
+        "write down the last digest: as long as a history has it, nothing up to it was changed",
+        columns,
     )
     yield summary["head"]
 
 
 def what_text(kind: RecordKind, facts: Mapping[str, Fact]) -> str:
-    """What happened, in words, then its facts: the source is frozen: exit code 0.
+    """What happened, in words, then its facts: the source is frozen: by chmod.
 
     Of a pass that ended, its table says more: here are the most important ones.
     """
@@ -112,26 +145,38 @@ def what_text(kind: RecordKind, facts: Mapping[str, Fact]) -> str:
     if facts.get(PASS) is not None:
         happened = happened.replace("a pass", f"pass {facts[PASS]}")
     shown = (
-        _OF_A_PASS if kind is RecordKind.PASS_ENDED else [each for each in facts if each != PASS]
+        _OF_A_PASS
+        if kind is RecordKind.PASS_ENDED
+        else [each for each in facts if each not in _IN_JSON_ALONE]
     )
     said = [_fact_text(name, facts[name]) for name in shown if facts.get(name) is not None]
-    return ": ".join(filter(None, [happened, ", ".join(said)]))
+    if kind is RecordKind.PASS_ENDED and not any(said):
+        said = ["nothing new"]
+    return ": ".join(filter(None, [happened, ", ".join(filter(None, said))]))
 
 
 def _fact_text(name: str, fact: Fact) -> str:
-    words = name.replace("_", " ")
+    """Empty if it is better left out."""
+    if name in _FACTS:
+        is_zero = isinstance(fact, int | float) and not fact
+        return "" if is_zero else _FACTS[name].format(_value_text(name, fact))
+    if name.startswith("level_"):
+        return f"{_value_text(name, fact)} {name.removeprefix('level_')}"
+    words = name.removesuffix("_seconds").replace("_", " ")
+    return f"{words} {_value_text(name, fact)}"
+
+
+def _value_text(name: str, fact: Fact) -> str:
     if isinstance(fact, bool):
-        return f"{words} {'yes' if fact else 'no'}"
-    if isinstance(fact, str):
-        is_digest = re.fullmatch("[0-9a-f]{32,}", fact)
-        return f"{words} {fact[:DIGEST_SHOWN] if is_digest else fact}"
+        return "yes" if fact else "no"
     if isinstance(fact, int | float):
         if name.endswith("_seconds"):
-            return f"{words.removesuffix(' seconds')} {duration_text(fact)}"
-        if name.split("_")[0] == "bytes" or name.endswith("_bytes"):
-            return f"{words} {size_text(fact)}"
-        return f"{words} {fact:,}"
-    return words
+            return duration_text(fact)
+        if name.split("_")[0] == "bytes" or name.endswith("_bytes") or name == "bytes":
+            return size_text(fact)
+        return f"{fact:,}"
+    text = str(fact)
+    return text[:DIGEST_SHOWN] if re.fullmatch("[0-9a-f]{32,}", text) else text
 
 
 # -- passes ----------------------------------------------------------------------------------------

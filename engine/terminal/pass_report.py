@@ -14,21 +14,32 @@ _WORDS: Final = {
     "etag": "changed: another ETag",
     "version": "changed: another version",
     "modified": "changed: written again",
-    "gone": "gone at the source",
+    "content": "to be compared byte by byte",
+    "gone": "gone at the {end}",
     "gone_before": "gone since an earlier pass",
     "unchanged": "unchanged",
 }
 
 
 def print_pass(summary: Mapping[str, Any]) -> None:
-    """What was found, then what became of it as of any run."""
-    found = summary["delta"]
-    if found is not None:
+    """What was found at the source, then what became of it as of any run."""
+    if summary["delta"] is not None:
         print(f"Pass {summary['pass']}: what the source has since the last one")
-        for name, words in _WORDS.items():
-            if count := found["objects"].get(name):
-                size = size_text(found["bytes"][name])
-                print(f"  {count:>12,} {size:>10}  {words}")
+        _print_delta(summary["delta"], "source")
         if summary["renamed"]:
             print(f"  {summary['renamed']:,} of the new ones had another name: see renamed.parquet")
     print_run(summary)
+
+
+def print_way_back(summary: Mapping[str, Any]) -> None:
+    """What was found at the target since the switch, then what became of it at the source."""
+    print("The way back: what the target has since the switch")
+    _print_delta(summary["delta"], "target")
+    print_run(summary, "noria rollback")
+
+
+def _print_delta(delta: Mapping[str, Any], end: str) -> None:
+    for name, words in _WORDS.items():
+        if count := delta["objects"].get(name):
+            size = size_text(delta["bytes"][name])
+            print(f"  {count:>12,} {size:>10}  {words.format(end=end)}")

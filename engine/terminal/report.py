@@ -165,17 +165,19 @@ def run_summary(ended: RunReport, root: Path) -> dict[str, Any]:
     return {**asdict(ended), "directory": str(root), "exit_code": ended.exit_code}
 
 
-def print_run(summary: Mapping[str, Any]) -> None:
+def print_run(summary: Mapping[str, Any], again: str = "noria run") -> None:
+    """Print how a run ended. `again` is the command that goes on with it, given its directory."""
     if summary["finished_before"] is not None:
         print(
             f"nothing was left to do: the job had finished{_at(summary['finished_before'])}. "
             f"`noria sync {summary['directory']}` moves what is new or changed at the source since"
         )
     outcomes = ", ".join(f"{count:,} {name}" for name, count in summary["outcomes"].items())
-    print(
-        f"{outcomes or 'nothing'}: {size_text(summary['bytes'])} "
-        f"in {duration_text(summary['seconds'])}"
-    )
+    if outcomes:
+        took = duration_text(summary["seconds"])
+        print(f"{outcomes}: {size_text(summary['bytes'])} in {took}")
+    else:
+        print("nothing had to be moved" if summary["complete"] else "nothing was moved")
     _print_sent(summary)
     if summary["levels"]:
         levels = ", ".join(f"{count:,} {name}" for name, count in summary["levels"].items())
@@ -186,17 +188,18 @@ def print_run(summary: Mapping[str, Any]) -> None:
     _print_failures(summary["failures"], summary["failed"])
     passing = sum(count for cause, count in summary["causes"].items() if cause in passing_causes())
     if passing and summary["complete"]:
-        print(f"{passing:,} of these may pass: noria run {summary['directory']} tries them again")
+        print(f"{passing:,} of these may pass: {again} {summary['directory']} tries them again")
     if not summary["complete"]:
         print(f"stopped before the end: {summary['stopped'] or 'see log'}")
-        print(f"resume it: noria run {summary['directory']}")
+        print(f"resume it: {again} {summary['directory']}")
     elif summary["reconciled"]:
         extra = summary["differences"].get("extra", 0)
         others = f"{extra:,} of others, expected" if extra else "nothing extra"
         print(f"reconciled: nothing missing, {others}, nothing merged")
     else:
         found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
-        print(f"NOT reconciled: {found}; see reconcile-differences.parquet in the job directory")
+        place = summary.get("place", "the job directory")
+        print(f"NOT reconciled: {found}; see reconcile-differences.parquet in {place}")
     _print_damage(summary["damaged"], summary["directory"])
     _print_open_uploads(summary)
     print(f"job directory: {summary['directory']}")
@@ -280,7 +283,8 @@ def print_status(summary: Mapping[str, Any]) -> None:
     _print_failures(summary["failures"], summary["failed"])
     if summary["differences"]:
         found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
-        print(f"NOT reconciled: {found}; see reconcile-differences.parquet in the job directory")
+        place = summary.get("place", "the job directory")
+        print(f"NOT reconciled: {found}; see reconcile-differences.parquet in {place}")
     _print_damage(summary["damaged"], summary["directory"])
 
 

@@ -125,7 +125,7 @@ def refusal(stands: Standing, kind: RecordKind) -> str | None:
     needed = _needed(stands, kind)
     if needed is None:
         return None
-    return f"{_COMMANDS[kind]} needs {needed}; this migration is {_said(stands.state)}"
+    return f"{_COMMANDS[kind]} needs {needed}; this migration is {state_text(stands.state)}"
 
 
 def allowed(stands: Standing) -> frozenset[RecordKind]:
@@ -204,5 +204,6 @@ def _pass_number(record: Record) -> int | None:
     return number if type(number) is int else None
 
 
-def _said(state: MigrationState) -> str:
+def state_text(state: MigrationState) -> str:
+    """The state for people, as in "this migration is ..."."""
     return "in grace" if state is MigrationState.GRACE else str(state).replace("_", " ")

@@ -47,6 +47,7 @@ GONE_SCHEMA: Final = pa.schema(
 """Columns as in STATE_SCHEMA, sorted by key; gone_since is null for what this pass misses first."""
 
 _WITHOUT_ROWS: Final = ("unchanged", "gone_before")
+_PLANNED: Final = tuple(each for each in Delta if each is not Delta.GONE)
 _Flags = npt.NDArray[np.bool_]
 
 
@@ -65,9 +66,16 @@ class PassDelta:
 
     schema: pa.Schema = PASS_MANIFEST_SCHEMA
 
-    def __init__(self, state: State, rules: DeletionRules, folder: Path) -> None:
-        """Writes gone.parquet into `folder`, which is the manifest's own as it is built."""
+    def __init__(
+        self, state: State, rules: DeletionRules, folder: Path, *, by_content: bool = False
+    ) -> None:
+        """Writes gone.parquet into `folder`, which is the manifest's own as it is built.
+
+        `by_content`: what a listing does not tell apart is told by the checksum of the whole object
+        if the source states one, and else has to be compared byte by byte: Delta.CONTENT.
+        """
         self._state = state
+        self._by_content = by_content
         self._rules = rules
         self._walk = state.walk()
         self._counts = {name: [0, 0] for name in (*map(str, Delta), *_WITHOUT_ROWS)}
@@ -131,6 +139,10 @@ class PassDelta:
         place = _places(batch.column("key"), stands["key"])
         known = pc.and_(place.is_valid(), is_current)
         delta = _deltas(batch, stands, place)
+        if self._by_content:
+            alike = pc.equal(batch.column("crc64nvme"), _one_chunk(stands["crc64nvme"]).take(place))
+            untold = pc.and_(delta.is_null(), pc.invert(pc.fill_null(alike, False)))
+            delta = pc.if_else(untold, Delta.CONTENT.value, delta)
         # A row that is not current any more is of an object that is gone.
         delta = pc.if_else(known, delta, Delta.NEW.value)
         unchanged = pc.and_(known, delta.is_null())
@@ -143,7 +155,14 @@ class PassDelta:
             leaves = pc.or_(leaves, pc.is_in(batch.column("key"), value_set=deleted.column("key")))
         self._count("unchanged", batch, unchanged)
         moves = pc.and_not(batch.column("reason").is_null(), leaves)
-        for each in (Delta.NEW, Delta.SIZE, Delta.ETAG, Delta.VERSION, Delta.MODIFIED):
+        for each in (
+            Delta.NEW,
+            Delta.SIZE,
+            Delta.ETAG,
+            Delta.VERSION,
+            Delta.MODIFIED,
+            Delta.CONTENT,
+        ):
             self._count(each.value, batch, pc.and_(moves, pc.equal(delta, each.value)))
         stays = pc.invert(leaves)
         rows = _under_their_names(batch, stands, place).filter(stays)

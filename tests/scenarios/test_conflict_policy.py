@@ -104,7 +104,7 @@ def test_a_pass_whose_workers_are_killed_replaces_and_deletes_everything_once(
             (source / f"{number:04}").write_bytes(b"changed")
         else:
             (source / f"{number:04}").unlink()
-    words = [str(NORIA), "sync", str(tmp_path / "job"), "--json", "--transfers", "4"]
+    words: list[str | Path] = [NORIA, "sync", tmp_path / "job", "--json", "--transfers", "4"]
     with subprocess.Popen(
         words,
         env={**os.environ, **environment},
@@ -115,8 +115,8 @@ def test_a_pass_whose_workers_are_killed_replaces_and_deletes_everything_once(
         client = seaweedfs.client()
 
         def has_begun() -> bool:
-            body: bytes = client.get_object(Bucket=s3_bucket, Key="to/0001")["Body"].read()
-            return body == b"changed"
+            body = client.get_object(Bucket=s3_bucket, Key="to/0001")["Body"]
+            return bool(body.read() == b"changed")
 
         wait_until(has_begun, "the first object is replaced")
         workers = [pid for pid, title in descendants(driver.pid) if LOCAL_WORKER in title]

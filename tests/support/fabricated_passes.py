@@ -35,6 +35,8 @@ class FabricatedMigration:
     options: PlanOptions = field(default_factory=partial(plan, shard_objects=7))
     rules: DeletionRules = field(default_factory=DeletionRules)
     number: int = 0
+    crc64nvme: int | None = None
+    """Of the objects whose receipts are made up."""
     stands: dict[str, Row] = field(default_factory=dict)
     """Key -> size, etag, version_id, modified, target_etag, pass, gone_since."""
 
@@ -54,8 +56,11 @@ class FabricatedMigration:
         rows = random.Random(self.number).sample(list(source.values()), len(source))
         return freeze_rows(place / "manifest", rows, self.options, **more)
 
-    def settle(self, manifest: Manifest, failing: Mapping[str, str] = {}) -> None:
+    def settle(
+        self, manifest: Manifest, failing: Mapping[str, str] = {}, crc64nvme: int | None = None
+    ) -> None:
         """Give every entry its receipt: `failing` names those with another outcome than landing."""
+        self.crc64nvme = crc64nvme
         place = self.migration.place(self.number)
         job = FabricatedJob(JobDirectory(place), manifest)
         for shard in manifest.shards():
@@ -99,6 +104,7 @@ class FabricatedMigration:
             "source_etag": row["etag"],
             "source_version": row["version_id"],
             "target_etag": target_etag,
+            "crc64nvme": self.crc64nvme,
         }
 
     def state_rows(self) -> dict[str, Row]:

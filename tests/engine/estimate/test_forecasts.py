@@ -125,8 +125,8 @@ def test_a_list_of_ones_own(tmp_path: Path) -> None:
     assert source.items == {}, "it has no price for what leaves"
     text = path.read_text()
     for right, wrong, words in (
-        ("known = 2026-01-01", "known = '2026-01-01'", "is no date"),
-        ("amount = 1.0", "amount = nan", "is no number"),
+        ("known = 2026-01-01", "known = '2026-01-01'", "is not a date"),
+        ("amount = 1.0", "amount = nan", "is not a number"),
         ("amount = 1.0", "amount = 'much'", "is not a list of prices"),
         ("verified = true", "verified = 'yes'", "neither true nor false"),
     ):

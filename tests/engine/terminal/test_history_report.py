@@ -82,11 +82,10 @@ def test_each_record_has_a_line() -> None:
     assert list(history_lines(history_summary(records(), ROOT), None)) == [
         "   when (UTC)           digest        who          what",
         "1  2026-11-28 07:21:14  111111111111  ann@mover-1  pass 1 is being planned",
-        "2  2026-11-28 07:22:14  222222222222  ann@mover-1  pass 1 ended: bytes moved 3.40 GB",
-        "3  2026-11-28 07:23:14  333333333333  ann@mover-1  the source is frozen: command freeze, "
-        "exit code 0",
+        "2  2026-11-28 07:22:14  222222222222  ann@mover-1  pass 1 ended: 3.40 GB moved",
+        "3  2026-11-28 07:23:14  333333333333  ann@mover-1  the source is frozen: by freeze",
         "this migration is frozen",
-        "write down the head: a history that has it later was not changed up to here",
+        "write down the last digest: as long as a history has it, nothing up to it was changed",
         "3" * 64,
     ]
 
@@ -97,7 +96,7 @@ def test_on_60_columns_a_record_has_several() -> None:
     assert all(len(line) <= 60 for line in lines[:-1])
     assert lines[-1] == "3" * 64, "a digest is never cut"
     told = " ".join(" ".join(lines).split())
-    assert "ed: bytes moved 3.40 GB" in told
+    assert "ed: 3.40 GB moved" in told
 
 
 def test_a_short_history_keeps_its_table_on_a_wide_terminal() -> None:
@@ -137,8 +136,44 @@ def test_a_pass_that_ended_says_in_short_what_it_did() -> None:
         "started": 1_700_000_000.0,
     }
     assert what_text(RecordKind.PASS_ENDED, facts) == (
-        "pass 2 ended: new objects 1,204, changed objects 310, bytes moved 1.50 kB, failed 0"
+        "pass 2 ended: 1,204 new, 310 changed, 1.50 kB moved"
     )
+
+
+def test_a_pass_that_moved_nothing_says_so() -> None:
+    facts: dict[str, Fact] = {"pass": 4, "new_objects": 0, "bytes_moved": 0, "failed": 0}
+    assert what_text(RecordKind.PASS_ENDED, facts) == "pass 4 ended: nothing new"
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "said"),
+    [
+        (
+            RecordKind.FROZEN,
+            {"evidence": "quiet", "apart_seconds": 600.0, "objects": 5, "pass": 2},
+            "the source is frozen: two equal listings 10 min 0 s apart, 5 objects",
+        ),
+        (
+            RecordKind.PROVED,
+            {"bytes": 45, "extra": 0, "level_ingested": 5, "objects": 5, "reread": 5, "state": "a"},
+            "the target is equal to the source: 45 B, 5 ingested, 5 objects, 5 read back",
+        ),
+        (
+            RecordKind.APPROVED,
+            {"key": "ab" * 32, "name": "Ann", "signature": "cd" * 64},
+            "the switch is approved: signed with key abababababab, by Ann",
+        ),
+        (
+            RecordKind.ROLLED_BACK,
+            {"deleted_objects": 0, "moved_objects": 2, "switched": True, "way_back": "000001"},
+            "the source is in use again: 2 moved to the source, as in ways-back/000001",
+        ),
+    ],
+)
+def test_records_of_a_cutover_read_as_sentences(
+    kind: RecordKind, facts: dict[str, Fact], said: str
+) -> None:
+    assert what_text(kind, facts) == said
 
 
 def test_every_kind_of_record_has_words() -> None:
@@ -151,8 +186,8 @@ def test_every_kind_of_record_has_words() -> None:
         ({}, "the switch is approved"),
         ({"head": "ab" * 32}, "the switch is approved: head abababababab"),
         ({"took_seconds": 4000.0}, "the switch is approved: took 1 h 6 min"),
-        ({"bytes": 0, "new_bytes": 1500}, "the switch is approved: bytes 0 B, new bytes 1.50 kB"),
-        ({"objects": 1_234_567, "left": None}, "the switch is approved: objects 1,234,567"),
+        ({"bytes": 0, "new_bytes": 1500}, "the switch is approved: new bytes 1.50 kB"),
+        ({"objects": 1_234_567, "left": None}, "the switch is approved: 1,234,567 objects"),
         ({"forced": True, "late": False}, "the switch is approved: forced yes, late no"),
     ],
 )

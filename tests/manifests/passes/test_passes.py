@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 from noria.manifests.errors import InventoryError, JobDirectoryError
 from noria.manifests.manifest import freeze as freeze_module
 from noria.manifests.passes import state as state_module
-from noria.manifests.passes.delta import DeletionRules
+from noria.manifests.passes.delta import DeletionRules, PassDelta
 from tests.support.fabricated_passes import FabricatedMigration, Source, planned
-from tests.support.rows import Row, plan
+from tests.support.rows import Row, freeze_rows, plan
 
 SECOND = 1_700_000_000_000
 
@@ -98,6 +99,36 @@ def test_what_was_there_before_is_not_replaced(migration: FabricatedMigration) -
     migration.settle(migration.plan(source(row("a"))), failing={"a": "ALREADY_PRESENT"})
     (entry,) = list(migration.plan(source(row("a", etag="e2"))).entries(0))
     assert (entry.delta, entry.replaces) == ("etag", None)
+
+
+def test_by_content_what_a_listing_does_not_tell_apart_is_compared(
+    migration: FabricatedMigration,
+) -> None:
+    migration.settle(migration.plan(source(row("a"), row("b"), row("c", etag="e1"))))
+    before = migration.migration.state(1)
+    compare = partial(PassDelta, before, DeletionRules(), by_content=True)
+    manifest = freeze_rows(
+        migration.root / "again",
+        [row("a"), row("b", crc64nvme=7), row("c", etag="e2")],
+        compare=compare,
+    )
+    assert planned(manifest) == {"a": "content", "b": "content", "c": "etag"}
+
+
+def test_by_content_a_checksum_that_both_state_is_enough(
+    migration: FabricatedMigration,
+) -> None:
+    stated = row("a", crc64nvme=7)
+    migration.settle(migration.plan(source(stated)), crc64nvme=7)
+    for crc64nvme, expected in ((7, {}), (8, {"a": "content"})):
+        manifest = freeze_rows(
+            migration.root / f"again-{crc64nvme}",
+            [row("a", crc64nvme=crc64nvme)],
+            compare=partial(
+                PassDelta, migration.migration.state(1), DeletionRules(), by_content=True
+            ),
+        )
+        assert planned(manifest) == expected
 
 
 def test_gone_is_listed_and_stands_on(migration: FabricatedMigration) -> None:
