@@ -24,6 +24,7 @@ from typing import Final
 
 from noria.engine.approvals import approval_facts, approvals_of, lacking
 from noria.engine.job import VerifyReport
+from noria.engine.pass_records import note_ended_passes
 from noria.engine.passes import PassReport
 from noria.engine.photo_finish import PhotoFinish, compare_source, photo_finish
 from noria.engine.planning import job_parts
@@ -92,7 +93,9 @@ def cutover(root: Path, wishes: CutoverWishes, tools: CutoverTools) -> CutoverRe
 
     Raises ConfigurationError if it cannot begin, and what a pass or a listing raises.
     """
-    walk = _Cutover(Migration(root), wishes, tools)
+    migration = Migration(root)
+    note_ended_passes(migration)
+    walk = _Cutover(migration, wishes, tools)
     before = len(walk.records)
     try:
         walk.go()
@@ -149,6 +152,7 @@ class _Cutover:
 
     def _freeze(self) -> None:
         if self._wishes.freeze_command is not None:
+            require(self.records, RecordKind.FROZEN)  # before anybody loses a right
             facts = self._run(self._wishes.freeze_command, "freeze", {})
             self.note(RecordKind.FROZEN, {"evidence": "command", **facts})
             return

@@ -65,6 +65,15 @@ def note_ended(migration: Migration, number: int) -> Record:
     return known or append(directory, RecordKind.PASS_ENDED, _facts(migration, number))
 
 
+def note_ended_passes(migration: Migration) -> None:
+    """Record the passes that `noria run` has brought to their end, as note_ended() does."""
+    if not JobDirectory.exists(migration.root):
+        return
+    for number in range(1, migration.last + 1):
+        if has_ended(migration, number):
+            note_ended(migration, number)
+
+
 def _record_of(records: Sequence[Record], kind: RecordKind, number: int) -> Record | None:
     found = [each for each in records if each.kind is kind and each.facts.get("pass") == number]
     return found[-1] if found else None
