@@ -24,6 +24,7 @@ from typing import Final
 
 from noria.engine.approvals import approval_facts, approvals_of, lacking
 from noria.engine.job import VerifyReport
+from noria.engine.pass_records import note_earlier
 from noria.engine.passes import PassReport
 from noria.engine.photo_finish import PhotoFinish, compare_source, photo_finish
 from noria.engine.planning import job_parts
@@ -125,6 +126,8 @@ class _Cutover:
 
     def go(self) -> None:
         """Take steps until none is left. Raises StepRefused."""
+        if not standing(self.records).a_pass_ended:
+            note_earlier(self._migration)
         while (step := self._next(standing(self.records))) is not None:
             step()
 
