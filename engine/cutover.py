@@ -152,6 +152,7 @@ class _Cutover:
 
     def _freeze(self) -> None:
         if self._wishes.freeze_command is not None:
+            require(self.records, RecordKind.FROZEN)
             facts = self._run(self._wishes.freeze_command, "freeze", {})
             self.note(RecordKind.FROZEN, {"evidence": "command", **facts})
             return
