@@ -12,6 +12,8 @@ What it expects of its own it asserts; what must hold in every cell the scene as
     I8   no secret lies in any file of the job, nor in what was printed
     I10  the source saw GET and HEAD alone
     I12  what Noria counts as sent is what the proxy before the target received, to the byte
+
+Cells of later passes ask I14, I15 and I16 as well (pass_cells.py).
 """
 
 from __future__ import annotations

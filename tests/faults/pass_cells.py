@@ -342,10 +342,10 @@ def pass_killed_folding(scene: Scene) -> None:
 def pass_killed_ending(scene: Scene) -> None:
     found = living(scene)
     ended = "noria.engine.passes:note_ended"
-    found.run_killed_at(ended, "before", *found.sync, call=2)
+    found.run_killed_at(ended, "before", *found.sync)
     # Whether it has ended says its status; its record comes with the next pass.
     found.change()
-    found.run_killed_at(ended, "after", *found.sync, call=3)
+    found.run_killed_at(ended, "after", *found.sync)
     assert found.kinds().count("pass_ended") == 3
     found.ask()
 
