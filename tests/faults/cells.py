@@ -1,6 +1,6 @@
 """The fault matrix: what a cell is, where it plays, and the questions that each ends with.
 
-A cell is one fault at one place, F1 to F65, played with real servers from a seed: which object,
+A cell is one fault at one place, F1 to F66, played with real servers from a seed: which object,
 which part, which byte, how often. `@cell("F22", "...")` makes one of a function that gets a Scene.
 What it expects of its own it asserts; what must hold in every cell the scene asks at its end:
 

@@ -1,4 +1,4 @@
-"""F57 to F65: passes over a source that lives, a cutover and a roll-back; the real command.
+"""F57 to F66: passes over a source that lives, a cutover and a roll-back; the real command.
 
 Besides what every cell asks:
 
@@ -477,6 +477,33 @@ def rollback_killed(scene: Scene) -> None:
         found.run(*found.rollback)
     assert found.kinds().count("rolled_back") == 1
     # Whatever lies at the target comes along: nobody can say what of it users rely on.
+    found.holds |= THEIRS
+    found.ask(is_read=False)
+
+
+@cell("F66", "others write to the source after the switch", whole=True)
+def others_at_the_source(scene: Scene) -> None:
+    """A roll-back replaces and deletes nothing of theirs, and ends once it is moved away."""
+    found = living(scene)
+    found.run(*found.cutover())
+    stood = dict(found.holds)
+    _use_target(found)
+    changed = sorted(key for key in stood if found.holds.get(key, stood[key]) != stood[key])
+    gone = sorted(stood.keys() - found.holds.keys())
+    in_the_way = {scene.dice.choice(changed), scene.dice.choice(gone), "later/0"}
+    beside = dict.fromkeys(in_the_way, b"theirs")
+    for key, body in {**beside, "elsewhere": b"theirs"}.items():
+        found.source.put(key, body)
+    for _ in range(2):
+        found.run(*found.rollback, exit_code=1)
+        expected = {**found.holds, **THEIRS, **beside, "elsewhere": b"theirs"}
+        expect_equal(found.source, expected, "I14")
+        assert "rolled_back" not in found.kinds()
+    for key in in_the_way:
+        found.source.delete(key)
+    found.kills += len(in_the_way)
+    found.run(*found.rollback)
+    found.source.delete("elsewhere")
     found.holds |= THEIRS
     found.ask(is_read=False)
 
