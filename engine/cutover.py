@@ -24,7 +24,7 @@ from typing import Final
 
 from noria.engine.approvals import approval_facts, approvals_of, lacking
 from noria.engine.job import VerifyReport
-from noria.engine.pass_records import note_ended_passes
+from noria.engine.pass_records import note_earlier
 from noria.engine.passes import PassReport
 from noria.engine.photo_finish import PhotoFinish, compare_source, photo_finish
 from noria.engine.planning import job_parts
@@ -94,7 +94,6 @@ def cutover(root: Path, wishes: CutoverWishes, tools: CutoverTools) -> CutoverRe
     Raises ConfigurationError if it cannot begin, and what a pass or a listing raises.
     """
     migration = Migration(root)
-    note_ended_passes(migration)
     walk = _Cutover(migration, wishes, tools)
     before = len(walk.records)
     try:
@@ -128,6 +127,7 @@ class _Cutover:
 
     def go(self) -> None:
         """Take steps until none is left. Raises StepRefused."""
+        note_earlier(self._migration)  # a pass may have been ended by `noria run`
         while (step := self._next(standing(self.records))) is not None:
             step()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from noria.engine.config.jobfile import JobConfig, with_settings
 from noria.engine.convergence import PassSummary
 from noria.engine.job import RunReport, VerifyReport
-from noria.engine.pass_records import has_ended, note_ended, note_planned
+from noria.engine.pass_records import has_ended, note_earlier, note_ended, note_planned
 from noria.engine.past_passes import passes_of
 from noria.engine.planning import PassFacts, Prepared, job_parts, prepared, prepared_pass
 from noria.manifests.errors import ConfigurationError
@@ -125,9 +125,7 @@ def run_pass(
         )
     JobDirectory.open(root)
     number = migration.last
-    if has_ended(migration, number):
-        for each in range(1, number + 1):  # earlier editions kept no history
-            note_ended(migration, each)
+    if note_earlier(migration):
         number += 1
     elif number > 1 or (root / "manifest" / "manifest.json").is_file():
         say(f"pass {number} was begun: it is brought to its end first")
