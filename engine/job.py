@@ -320,7 +320,7 @@ def verify(
     with prepared.directory.hold() as hold:
         started = time.monotonic()
         area = f"verified/{hold.epoch:010d}"
-        if number < migration.last:
+        if migration.has_gone_on(number):
             latest_state = migration.state(migration.last)
             write_superseded(prepared.directory, number, latest_state, f"{area}/{SUPERSEDED}")
         before = load_status(prepared.directory) or _moved_status(prepared)
