@@ -149,6 +149,20 @@ DriverRestart = Annotated[
     float | None,
     typer.Option(metavar="HOURS", help="Mean time between driver restarts. Default: 24."),
 ]
+Passes = Annotated[
+    int | None,
+    typer.Option(
+        metavar="NUMBER",
+        help="How many passes, 2 to 100, the last one under a freeze. Default: one job, no passes.",
+    ),
+]
+Changing = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PERCENT",
+        help="With --passes: of the objects, that are changed or added a day. Default: 0.5.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same run.")]
 PlotFile = Annotated[
     Path | None, typer.Option(metavar="FILE.png", help="Draw throughput and faults over time.")
@@ -171,6 +185,8 @@ def simulate(
     node_loss: NodeLoss = None,
     node_cut: NodeCut = None,
     driver_restart: DriverRestart = None,
+    passes: Passes = None,
+    changing: Changing = None,
     seed: Seed = 1,
     plot: PlotFile = None,
     as_json: Json = False,
@@ -184,6 +200,7 @@ def simulate(
     Examples:
       noria simulate --bytes 10PB --objects 1e9 --workers 1000
       noria simulate JOB.toml --workers 100 --faults 3 --plot run.png
+      noria simulate --bytes 10PB --objects 1e9 --workers 1000 --passes 6
 
     \b
     Exit codes:
@@ -211,6 +228,8 @@ def simulate(
             node_loss_hours=node_loss,
             node_cut_hours=node_cut,
             driver_restart_hours=driver_restart,
+            passes=passes,
+            changing=changing,
             seed=seed,
             plot=plot,
         )

@@ -42,7 +42,11 @@ class EstimateOptions:
         int | None, typer.Option(min=1, help="Transfers at a time in all workers.")
     ] = None
     bandwidth: Annotated[
-        str | None, typer.Option(metavar="RATE", help="Of the whole job: 200MB/s, 2Gbit/s.")
+        str | None,
+        typer.Option(
+            metavar="RATE",
+            help="Of the whole job: 200MB/s, 2Gbit/s. Default: as the job file says.",
+        ),
     ] = None
     windows: Annotated[
         list[str] | None,
@@ -131,11 +135,11 @@ def _estimated(
     from noria.engine.estimate.windows import parse_windows
 
     windows, prices = parse_windows(options.windows or ()), read_prices(options.prices)
-    bandwidth = None if options.bandwidth is None else _rate(options.bandwidth)
+    asked = None if options.bandwidth is None else _rate(options.bandwidth)
     with ending_on_signals(), planned(config, root, say_unless(as_json)) as plan:
         means = Means(
             workers=workers_of(plan.config, options.workers),
-            bandwidth=bandwidth,
+            bandwidth=asked or plan.config.run.bandwidth or None,
             transfers=options.transfers or plan.config.run.transfers or None,
         )
         model = RateModel()

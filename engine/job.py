@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,7 @@ from noria.manifests.job.results import SUPERSEDED
 from noria.manifests.job.seals import compact_seals, read_seals
 from noria.manifests.job.worker_journals import remove_unneeded_journals
 from noria.manifests.manifest.reader import Manifest, open_manifest
-from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
+from noria.manifests.model import ConflictPolicy, Level, Outcome, ShardKind, ShardPlan
 from noria.manifests.passes.fold import standing
 from noria.manifests.passes.migration import migration_of
 from noria.manifests.passes.superseded import write_superseded
@@ -320,11 +320,14 @@ def verify(
     with prepared.directory.hold() as hold:
         started = time.monotonic()
         area = f"verified/{hold.epoch:010d}"
-        if number < migration.last:
+        if migration.has_gone_on(number):
             latest_state = migration.state(migration.last)
             write_superseded(prepared.directory, number, latest_state, f"{area}/{SUPERSEDED}")
         before = load_status(prepared.directory) or _moved_status(prepared)
-        totals = _totals(prepared, before)
+        shards = prepared.manifest.shards()
+        totals = _totals(
+            prepared, before, [each.shard for each in shards if each.kind is ShardKind.PARTS]
+        )
         ending = _drive(
             prepared,
             totals,
@@ -746,14 +749,15 @@ def _note_lifted_limit(latest: JobStatus | None, run_config: RunConfig) -> None:
         )
 
 
-def _totals(prepared: Prepared, latest: JobStatus | None) -> Totals:
-    """Totals that know of no seal yet."""
+def _totals(prepared: Prepared, latest: JobStatus | None, shared: Collection[int] = ()) -> Totals:
+    """Totals that know of no seal yet. `shared` as Totals has it."""
     return Totals(
         prepared.facts.job_id,
         objects_total=prepared.manifest.objects,
         bytes_total=prepared.manifest.bytes_to_move,
         earlier=latest,
         is_lower_bound=latest is not None and (latest.bytes_moved_at_least or latest.is_cut_off),
+        shared=shared,
     )
 
 
@@ -808,13 +812,15 @@ def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconci
     stands = None
     if number > 1:
         stands = standing(migration.state(number))
+        migration.forget(number - 2)  # as large as all that stands, and made again if needed
+    keeps_others = prepared.config.run.conflicts is ConflictPolicy.KEEP
     with scratch_folder(prepared.directory, prepared.config.plan.scratch) as scratch:
         return reconcile(
             prepared.directory,
             prepared.manifest,
             listing,
             target_prefix=prepared.facts.target_prefix,
-            extra_allowed=not prepared.facts.target_was_empty,
+            extra_allowed=not prepared.facts.target_was_empty or keeps_others,
             canary=CANARY_NAME,
             canary_bytes=CANARY_BYTES,
             standing=stands,

@@ -65,13 +65,16 @@ def note_ended(migration: Migration, number: int) -> Record:
     return known or append(directory, RecordKind.PASS_ENDED, _facts(migration, number))
 
 
-def note_ended_passes(migration: Migration) -> None:
-    """Record the passes that `noria run` has brought to their end, as note_ended() does."""
-    if not JobDirectory.exists(migration.root):
-        return
+def note_all_ended(migration: Migration) -> bool:
+    """Record all passes, if the last one has ended, unless they are. False: it has not ended.
+
+    A job that was run as one pass alone, or by an earlier edition, has kept no history.
+    """
+    if not has_ended(migration, migration.last):
+        return False
     for number in range(1, migration.last + 1):
-        if has_ended(migration, number):
-            note_ended(migration, number)
+        note_ended(migration, number)
+    return True
 
 
 def _record_of(records: Sequence[Record], kind: RecordKind, number: int) -> Record | None:

@@ -13,7 +13,12 @@ from pathlib import Path
 from noria.engine.config.jobfile import JobConfig, with_settings
 from noria.engine.convergence import PassSummary
 from noria.engine.job import RunReport, VerifyReport
-from noria.engine.pass_records import has_ended, note_ended, note_planned
+from noria.engine.pass_records import (
+    has_ended,
+    note_all_ended,
+    note_ended,
+    note_planned,
+)
 from noria.engine.past_passes import passes_of
 from noria.engine.planning import PassFacts, Prepared, job_parts, prepared, prepared_pass
 from noria.manifests.errors import ConfigurationError
@@ -21,6 +26,7 @@ from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import read
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.passes.migration import Migration, migration_of
+from noria.manifests.passes.renames import write_renames
 
 Say = Callable[[str], None]
 
@@ -33,6 +39,8 @@ class PassWishes:
     """Delete at the target what is gone at the source."""
     any_number: bool = False
     """However many there are."""
+    by_content: bool = False
+    """Compare the bytes of what a listing does not tell apart."""
     inventory: str | None = None
     """A newer inventory of the source than the first pass had: its URL, or "listing"."""
 
@@ -42,7 +50,7 @@ class DeltaCounts:
     """What a later pass found, in objects and bytes."""
 
     objects: Mapping[str, int]
-    """new, size, etag, version, modified, gone, gone_before, unchanged -> objects."""
+    """new, size, etag, version, modified, content, gone, gone_before, unchanged -> objects."""
     bytes: Mapping[str, int]
 
     @classmethod
@@ -67,12 +75,36 @@ class PassReport:
     run: RunReport
     delta: DeltaCounts | None
     """What it found; None for the first."""
+    renamed: int | None = None
+    """Of what is new, objects that are gone under another name. None: that was not looked for."""
+
+    @property
+    def exit_code(self) -> int:
+        return self.run.exit_code
 
 
 def current_pass(directory: Path) -> Path:
     """The job directory of a migration's latest pass; a directory of one pass is its own."""
     migration, number = migration_of(directory)
     return migration.current if number == 1 else directory
+
+
+def whole_migration(directory: Path) -> Migration:
+    """The migration in this directory.
+
+    Raises ConfigurationError if there is no job, or it is a pass or a way back of a migration.
+    """
+    migration, number = migration_of(directory)
+    if number > 1:
+        raise ConfigurationError(
+            f"{directory} is a pass of a migration: name the migration, {migration.root}"
+        )
+    if "reverses" in JobDirectory.open(migration.root).job():
+        raise ConfigurationError(
+            f"{directory} is a way back of a migration: name the migration, "
+            f"{migration.root.parent.parent}"
+        )
+    return migration
 
 
 def past_passes(directory: Path) -> list[PassSummary]:
@@ -109,26 +141,21 @@ def run_pass(
     holds no job, or is a pass itself, or the migration stands where no pass may follow;
     InventoryError if more is gone than may be deleted; what prepared() raises.
     """
-    migration, number = migration_of(root)
-    if number > 1:
-        raise ConfigurationError(
-            f"{root} is a pass of a migration: name the migration, {migration.root}"
-        )
-    JobDirectory.open(root)
+    migration = whole_migration(root)
     number = migration.last
-    if has_ended(migration, number):
-        for each in range(1, number + 1):  # earlier editions kept no history
-            note_ended(migration, each)
+    if note_all_ended(migration):
         number += 1
     elif number > 1 or (root / "manifest" / "manifest.json").is_file():
         say(f"pass {number} was begun: it is brought to its end first")
     note_planned(migration, number)
     with _prepared(migration, number, wishes, say) as ready:
+        found = DeltaCounts.of(ready.manifest)
+        renamed = None if found is None else write_renames(ready.directory, ready.manifest)
         ended = run(ready)
     if ended.complete:
         note_ended(migration, number)
-    delta = DeltaCounts.of(ready.manifest)
-    return PassReport(number=number, place=migration.place(number), run=ended, delta=delta)
+    place = migration.place(number)
+    return PassReport(number=number, place=place, run=ended, delta=found, renamed=renamed)
 
 
 @contextmanager
@@ -145,6 +172,7 @@ def _prepared(
         number=number,
         mirror=sync.deletions == "mirror" if wishes.mirror is None else wishes.mirror,
         deletions_max=None if wishes.any_number else sync.deletions_max,
+        by_content=wishes.by_content,
     )
     with prepared_pass(migration.root, _with_inventory(config, wishes), facts, say) as ready:
         yield ready

@@ -132,6 +132,8 @@ class PassFacts:
     """Delete at the target what is gone at the source."""
     deletions_max: float | None
     """Most of what stands that may be deleted, from 0 to 1; None: any."""
+    by_content: bool = False
+    """Compare the bytes of what a listing does not tell apart."""
 
     @property
     def rules(self) -> DeletionRules:
@@ -486,7 +488,8 @@ def _comparison(directory: JobDirectory, say: Say) -> Callable[[Path], PassDelta
         return None
     migration, number = migration_of(directory.root)
     say(f"pass {number}: looking up what stands since the last one")
-    return partial(PassDelta, migration.state(number - 1), facts.rules)
+    before = migration.state(number - 1)
+    return partial(PassDelta, before, facts.rules, by_content=facts.by_content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,13 @@ def sync(
             help="Begin a pass so often, until the lag is reached or, without one, until Ctrl-C.",
         ),
     ] = None,
+    check: Annotated[
+        Literal["listing", "content"],
+        typer.Option(
+            help="What tells a change: listings alone, or also the bytes: both ends are read where "
+            "they state no checksums.",
+        ),
+    ] = "listing",
     inventory: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +101,9 @@ def sync(
         from noria.engine.terminal import pass_report
 
         mirror = None if deletions is None else deletions == "mirror"
-        wishes = PassWishes(mirror=mirror, any_number=yes, inventory=inventory)
+        wishes = PassWishes(
+            mirror=mirror, any_number=yes, by_content=check == "content", inventory=inventory
+        )
         rhythm = Rhythm.of(until_lag, every)
         while True:
             ended = one_pass(directory, wishes, options)
@@ -206,4 +215,5 @@ def pass_summary(directory: Path, ended: PassReport) -> dict[str, Any]:
     summary: dict[str, Any] = report.run_summary(ended.run, directory)
     delta = None if ended.delta is None else asdict(ended.delta)
     place = ended.place if directory.is_absolute() else os.path.relpath(ended.place)
-    return {**summary, "pass": ended.number, "place": str(place), "delta": delta}
+    of_pass = {"pass": ended.number, "place": str(place), "renamed": ended.renamed}
+    return {**summary, **of_pass, "delta": delta}

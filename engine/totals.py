@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from noria.engine.interpreter import describe_interpreter
@@ -134,15 +134,19 @@ class Totals:
         bytes_total: int,
         earlier: JobStatus | None = None,
         is_lower_bound: bool = False,
+        shared: Collection[int] = (),
     ) -> None:
         """`earlier` is the last status of the runs before this one: counters go on from there.
 
-        `is_lower_bound` says that one of them may have sent more than that.
+        `is_lower_bound` says that one of them may have sent more than that. `shared` are shards of
+        one object of which each lease has a receipt, as when it is read back: it counts once.
         """
         self._job = job
         self.objects_total = objects_total
         self.bytes_total = bytes_total
         self._sums = ReceiptSummary()
+        self._shared = dict.fromkeys(shared, _NO_SUMS)
+        """Shard -> what is counted of its object."""
         self._parts_of_open: Tally[int] = Tally()
         """PARTS shard -> bytes of sealed parts, until the object is assembled."""
         self.failing: list[Seal] = []
@@ -157,13 +161,39 @@ class Totals:
         self._is_lower_bound = is_lower_bound
 
     def add_seal(self, sealed: Seal) -> None:
-        self._sums += sealed.summary
-        if sealed.kind is not LeaseKind.PARTS and any(map(sealed.summary.outcomes.get, _FAILURES)):
+        fails = any(map(sealed.summary.outcomes.get, _FAILURES))
+        if sealed.shard in self._shared:
+            fails &= self._add_of_shared(sealed.shard, sealed.summary, fails=fails)
+        else:
+            self._sums += sealed.summary
+        if sealed.kind is not LeaseKind.PARTS and fails:
             self.failing.append(replace(sealed, summary=_NO_SUMS))
         if sealed.kind is LeaseKind.PARTS:
             self._parts_of_open[sealed.shard] += sealed.summary.part_bytes
         elif sealed.kind is LeaseKind.ASSEMBLE:
             self._parts_of_open.pop(sealed.shard, None)
+
+    def _add_of_shared(self, shard: int, summary: ReceiptSummary, *, fails: bool) -> bool:
+        """Add what another lease says of an object: its bytes, and its outcome if that is news.
+
+        The first outcome is, and the first failure after that, which takes its place.
+        """
+        known = self._shared[shard]
+        is_news = bool(summary.outcomes) and (
+            not known.outcomes or (fails and not any(map(known.outcomes.get, _FAILURES)))
+        )
+        if not is_news:
+            self._sums += replace(summary, outcomes={}, levels={}, causes={}, changes={})
+            return False
+        self._shared[shard] = summary
+        self._sums += summary
+        self._sums += ReceiptSummary(
+            outcomes=_negative(known.outcomes),
+            levels=_negative(known.levels),
+            causes=_negative(known.causes),
+            changes=_negative(known.changes),
+        )
+        return True
 
     def void_parts(self, shard: int) -> None:
         """A PARTS shard begins again: its sealed parts are worth nothing."""
@@ -343,6 +373,11 @@ def _eta(*amounts: tuple[int, float]) -> float | None:
     if not left:
         return 0.0
     return max(known) if known else None
+
+
+def _negative(counts: Mapping[Key, int]) -> dict[Key, int]:
+    """To be added: these do not count any more."""
+    return {name: -count for name, count in counts.items()}
 
 
 def _by_name(counts: Mapping[Key, int]) -> dict[str, int]:

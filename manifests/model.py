@@ -93,6 +93,9 @@ class Delta(StrEnum):
     VERSION = "version"
     MODIFIED = "modified"
     """The same ETag, or none that both state, but another time: its attributes may have changed."""
+    CONTENT = "content"
+    """A listing tells no difference, and the bytes are to be compared: both ends are read, unless
+    the target states the checksum."""
     GONE = "gone"
     """The source no longer has it."""
 

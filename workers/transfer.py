@@ -95,6 +95,19 @@ class ObjectTransfer:
 
     # -- one GET, one PUT --------------------------------------------------------------------------
 
+    def compare_first(self) -> Receipt | None:
+        """Return the receipt of an entry that stands as it was left, and is equal to the source.
+
+        None: it has to be moved. Raises what reading either end raises.
+        """
+        existing = self.look()
+        if existing is None or existing.etag != self.entry.replaces:
+            return None
+        try:
+            return self._compare(existing)
+        except TargetConflict:
+            return None
+
     def move(self) -> Receipt:
         """Move the object with one GET and one PUT.
 

@@ -2,6 +2,7 @@
 
     noria simulate --bytes 10PB --objects 1e9 --workers 400
     noria simulate JOB.toml --workers 100 --faults 3 --plot run.png
+    noria simulate --bytes 10PB --objects 1e9 --passes 6 --changing 0.5
 
 Discrete events on one core; every event and command is judged by a bookkeeping of its own, and the
 same seed gives the same run, to the last command.
@@ -12,17 +13,24 @@ from __future__ import annotations
 import importlib.util
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from noria.benchmarks.simulate.passes import (
+    PassPrices,
+    SimulatedPass,
+    SourceLife,
+    simulate_passes,
+)
 from noria.benchmarks.simulate.plan import SimulatedPlan, made_up_job, planned_job
 from noria.benchmarks.simulate.report import SimulationFindings
-from noria.benchmarks.simulate.run import run_simulation
-from noria.benchmarks.simulate.settings import HOUR, Faults, Site
+from noria.benchmarks.simulate.run import Simulation, ideal_seconds, run_simulation
+from noria.benchmarks.simulate.settings import HOUR, Cadence, Faults, Site
 from noria.engine.config.jobfile import RunConfig, parse_size
 from noria.engine.job import STALL_SECONDS
 from noria.engine.scheduler.events import SchedulerOptions
+from noria.engine.terminal.figures import size_text
 from noria.manifests.count_text import count_text
 from noria.manifests.errors import ConfigurationError
 
@@ -30,6 +38,13 @@ FACTOR_MOST = 100.0
 """With more faults than that, hardly anything is ever done."""
 
 METADATA_MS_MOST = 1000.0
+PASSES_MOST = 100
+CHANGING_MOST = 50.0
+"""Percent a day."""
+PASS_SEEDS = 1_000_003
+"""Between the seeds of two passes: those of two runs that a user asks for are closer."""
+LATER_REPORTS = 200_000
+"""Of all workers in a later pass, which is short: half a minute of one core."""
 
 Say = Callable[[str], None]
 
@@ -56,6 +71,8 @@ class SimulationOptions:
     node_loss_hours: float | None = None
     node_cut_hours: float | None = None
     driver_restart_hours: float | None = None
+    passes: int | None = None
+    changing: float | None = None
     seed: int = 1
     plot: Path | None = None
 
@@ -66,7 +83,7 @@ def simulate(options: SimulationOptions, say: Say) -> SimulationFindings:
     Raises ConfigurationError before it begins if the options cannot be simulated.
     """
     _check_plot(options.plot)
-    faults = _faults(options)
+    faults, life = _faults(options), _life(options)
     plan = _plan(options)
     run_config = plan.config.run if plan.config else RunConfig()
     site = _site(options, run_config)
@@ -75,10 +92,10 @@ def simulate(options: SimulationOptions, say: Say) -> SimulationFindings:
         f"{count_text(site.workers, 'worker')}, seed {options.seed}"
     )
     started = time.monotonic()
-    run = run_simulation(
-        plan.shards,
-        site,
-        faults,
+    world = _World(
+        plan=plan,
+        site=site,
+        faults=faults,
         options=SchedulerOptions(
             heartbeat_timeout_seconds=run_config.heartbeat_timeout_seconds,
             attempts_per_span=run_config.attempts,
@@ -87,6 +104,14 @@ def simulate(options: SimulationOptions, say: Say) -> SimulationFindings:
         seed=options.seed,
         say=say,
     )
+    passes: Sequence[SimulatedPass] = ()
+    if options.passes is None:
+        run = world.move_first()
+    else:
+        passes = simulate_passes(plan, life, PassPrices(), options.passes, world.move)
+        first = passes[0].run
+        assert first is not None, "a job has bytes"
+        run = first
     found = SimulationFindings(
         plan=plan,
         site=site,
@@ -94,8 +119,68 @@ def simulate(options: SimulationOptions, say: Say) -> SimulationFindings:
         seed=options.seed,
         run=run,
         real_seconds=time.monotonic() - started,
+        passes=passes,
     )
     return found if options.plot is None else _plotted(found, options.plot)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _World:
+    """In which the passes of a migration move, each by a run of its own."""
+
+    plan: SimulatedPlan
+    """Of the first."""
+    site: Site
+    faults: Faults
+    options: SchedulerOptions
+    seed: int
+    say: Say
+
+    def move_first(self) -> Simulation:
+        return run_simulation(
+            self.plan.shards,
+            self.site,
+            self.faults,
+            options=self.options,
+            seed=self.seed,
+            say=self.say,
+        )
+
+    def move(self, number: int, objects: int, size: int) -> Simulation:
+        """Move a pass. What changes is drawn from all objects, so its sizes are as theirs."""
+        if number == 1:
+            return self.move_first()
+        self.say(f"pass {number}: {count_text(objects, 'object')}, {size_text(size)}")
+        chance = random.Random(f"plan {self.seed} {number}")
+        shards = made_up_job(size, objects, None, chance).shards
+        seconds = ideal_seconds(shards, self.site)
+        return run_simulation(
+            shards,
+            self.site,
+            self.faults,
+            options=self.options,
+            seed=self.seed + PASS_SEEDS * number,
+            cadence=Cadence.fitting(self.site.workers, seconds, LATER_REPORTS),
+        )
+
+
+def _life(options: SimulationOptions) -> SourceLife:
+    if options.passes is None:
+        if options.changing is not None:
+            raise ConfigurationError("--changing is about passes: give --passes too")
+        return SourceLife()
+    if not 2 <= options.passes <= PASSES_MOST:
+        raise ConfigurationError(
+            f"--passes {options.passes} is out of range; give 2 to {PASSES_MOST}"
+        )
+    if options.changing is None:
+        return SourceLife()
+    if not 0 <= options.changing <= CHANGING_MOST:
+        raise ConfigurationError(
+            f"--changing {options.changing:g} is out of range; give percent a day from 0 to "
+            f"{CHANGING_MOST:g}"
+        )
+    return SourceLife(changing_share=options.changing / 100)
 
 
 def _plan(options: SimulationOptions) -> SimulatedPlan:
@@ -198,10 +283,10 @@ def _check_plot(path: Path | None) -> None:
 
 
 def _plotted(found: SimulationFindings, path: Path) -> SimulationFindings:
-    from noria.benchmarks.simulate.plots import plot_run
+    from noria.benchmarks.simulate.plots import plot_passes, plot_run
 
     try:
-        plot_run(found, path)
+        (plot_passes if found.passes else plot_run)(found, path)
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}; see --plot") from error
     return replace(found, plot=str(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -10,12 +10,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from noria.benchmarks.simulate.passes import SimulatedPass
 from noria.benchmarks.simulate.report import SimulationFindings, tail_seconds
 from noria.benchmarks.simulate.settings import DAY, HOUR, MINUTE
 from noria.engine.terminal.figures import duration_text, size_text
 from noria.manifests.count_text import count_text
 
-COLOURS = {"throughput": "#0b6e99", "repeated": "#d62728", "throttled": "#f3e3c2"}
+COLOURS = {
+    "throughput": "#0b6e99",
+    "repeated": "#d62728",
+    "throttled": "#f3e3c2",
+    "planned": "#c8a24a",
+    "proven": "#7a9e7e",
+}
 GRID, INK = "#e3e6e8", "#333333"
 RESTART = "driver restarted"
 ROWS: Mapping[str, str] = {
@@ -34,6 +41,8 @@ ROWS: Mapping[str, str] = {
 """What is marked in rows below the curve."""
 POINTS = 600
 """Of the curve: more than the picture has room for would only blur it."""
+CURVE_POINTS = 100
+"""Of each pass: what grows evenly is bent where the axis is logarithmic."""
 INCHES = (10.0, 5.6)
 DOTS_PER_INCH = 130
 
@@ -51,6 +60,89 @@ def plot_run(found: SimulationFindings, path: Path) -> None:
     marks.set_xlim(0, found.run.seconds / unit)
     figure.suptitle(_title(found), x=0.01, ha="left", fontsize=11, fontweight="bold")
     figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
+
+
+def plot_passes(found: SimulationFindings, path: Path) -> None:
+    """Draw a migration in passes as a PNG. Raises OSError if it cannot be written."""
+    figure = Figure(figsize=INCHES, layout="constrained")
+    heights = [3.2, 0.6 + 0.32 * len(found.passes)]
+    behind, bars = figure.subplots(2, 1, height_ratios=heights)
+    _draw_behind(behind, found.passes)
+    _draw_passes(bars, found.passes)
+    figure.suptitle(_passes_title(found), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
+
+
+def _passes_title(found: SimulationFindings) -> str:
+    plan, last = found.plan, found.passes[-1]
+    return (
+        f"{size_text(plan.bytes)} in {plan.objects:,} objects, {found.site.workers:,} workers, "
+        f"{last.number} passes: under a freeze the last one takes {duration_text(last.seconds)}"
+    )
+
+
+def _draw_behind(axes: Axes, passes: Sequence[SimulatedPass]) -> None:
+    """How old what stands at the target is: it grows until a pass ends."""
+    unit, name = _time_unit(passes[-1].end)
+    times, ages = [0.0], [0.0]
+    for each in passes:
+        as_of = each.previous_begun or 0.0
+        for share in range(1, CURVE_POINTS + 1):
+            now = each.begun + each.seconds * share / CURVE_POINTS
+            times.append(now)
+            ages.append((each.begun if each.frozen else now) - as_of)
+        times.append(each.end)
+        ages.append(0.0 if each.frozen else each.seconds)
+    axes.plot(
+        [at / unit for at in times], [age / HOUR for age in ages], color=COLOURS["throughput"]
+    )
+    axes.set_yscale("symlog", linthresh=1.0)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_ylim(0, 2 * max(ages) / HOUR)
+    axes.set_xlim(0, passes[-1].end / unit)
+    axes.set_ylabel("hours that the target is behind", fontsize=9)
+    axes.set_xlabel(name, fontsize=9)
+    _tidy(axes)
+
+
+def _draw_passes(axes: Axes, passes: Sequence[SimulatedPass]) -> None:
+    """What each pass takes; the first one is longer than the picture."""
+    longest = max(each.seconds for each in passes[1:]) if len(passes) > 1 else passes[0].seconds
+    room = 1.45 * longest / HOUR
+    for place, each in enumerate(passes):
+        left = 0.0
+        for what, seconds in (
+            ("planned", each.before_seconds),
+            ("throughput", each.moving_seconds),
+            ("proven", each.after_seconds),
+        ):
+            width = min(seconds / HOUR, max(0.0, room - left))
+            axes.barh(place, width, left=left, height=0.62, color=COLOURS[what])
+            left += width
+        what_moves = f"{each.new + each.changed:,} objects, {size_text(each.bytes)}"
+        inside = left >= room
+        longer = ", longer than drawn" if inside else ""
+        text = f" {duration_text(each.seconds)}{longer}: {what_moves}"
+        axes.text(
+            room * 0.99 if inside else left,
+            place,
+            text,
+            ha="right" if inside else "left",
+            va="center",
+            fontsize=8,
+            color="white" if inside else INK,
+        )
+    labels = [f"pass {each.number}{' (freeze)' if each.frozen else ''}" for each in passes]
+    axes.set_yticks(range(len(passes)), labels)
+    axes.set_ylim(len(passes) - 0.4, -0.6)
+    axes.set_xlim(0, room)
+    axes.set_xlabel("hours", fontsize=9)
+    names = {"planned": "list and plan", "throughput": "move", "proven": "list again and prove"}
+    handles = [Patch(color=COLOURS[what], label=text) for what, text in names.items()]
+    axes.legend(
+        handles=handles, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), frameon=False
+    )
+    _tidy(axes)
 
 
 def _title(found: SimulationFindings) -> str:

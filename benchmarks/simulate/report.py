@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from noria.benchmarks.simulate.passes import SimulatedPass
 from noria.benchmarks.simulate.plan import SimulatedPlan
 from noria.benchmarks.simulate.run import Simulation, ideal_seconds
 from noria.benchmarks.simulate.settings import Faults, Site
@@ -20,6 +21,7 @@ TAIL_SHARE = 0.01
 """The tail is from all bytes but so many to the end."""
 OWN_ROWS = ("leases", "splits", "seals", "quarantine")
 """Counts that are shown by themselves, or say nothing of what went wrong."""
+PASSES_WIDTH = 110
 CHECKS = (
     "no shard lost",
     "no unit sealed twice in a generation, and none that was not moved",
@@ -45,11 +47,22 @@ class SimulationFindings:
     run: Simulation
     real_seconds: float
     """That the simulation itself took."""
+    passes: Sequence[SimulatedPass] = ()
+    """Of a migration, whose first is `run`; none: it is one job."""
     plot: str | None = None
 
     @property
+    def violation(self) -> str | None:
+        """What went wrong first; None if every check held."""
+        later = (each for each in self.passes if each.run is not None and each.run.violation)
+        wrong = next(later, None)
+        if self.run.violation is None and wrong is not None and wrong.run is not None:
+            return f"in pass {wrong.number}: {wrong.run.violation}"
+        return self.run.violation
+
+    @property
     def exit_code(self) -> int:
-        return 0 if self.run.violation is None else 1
+        return 0 if self.violation is None else 1
 
 
 def tail_seconds(run: Simulation) -> float:
@@ -72,7 +85,7 @@ def summary(found: SimulationFindings) -> dict[str, Any]:
     return {
         "seed": found.seed,
         "digest": run.digest,
-        "violation": run.violation,
+        "violation": found.violation,
         "checks": list(CHECKS),
         "job": {"shards": len(plan.shards), "objects": plan.objects, "bytes": plan.bytes},
         "site": asdict(found.site),
@@ -98,6 +111,7 @@ def summary(found: SimulationFindings) -> dict[str, Any]:
         "commands": run.commands,
         "real_seconds": round(found.real_seconds, 3),
         "events_per_second": round(run.events / max(found.real_seconds, 1e-9)),
+        "passes": [each.as_json() for each in found.passes],
         "plot": found.plot,
         "exit_code": found.exit_code,
     }
@@ -117,6 +131,9 @@ def print_report(document: dict[str, Any]) -> None:
     for name, text in _rows(document):
         table.add_row(name, text)
     console.print(table)
+    if document["passes"]:
+        console.print()
+        _print_passes(document["passes"])
     if document["violation"] is None:
         console.print(f"\nheld at every event: {'; '.join(document['checks'])}")
     else:
@@ -124,6 +141,33 @@ def print_report(document: dict[str, Any]) -> None:
         console.print(document["violation"], markup=False)
     if document["plot"]:
         console.print(document["plot"], markup=False)
+
+
+def _print_passes(passes: Sequence[dict[str, Any]]) -> None:
+    """What each pass found and took, and what the last one took."""
+    table = Table(box=None, pad_edge=False)
+    heads = ("pass", "new", "changed", "bytes", "list, plan, prove", "move", "took", "behind")
+    for name in heads:
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in passes:
+        lag = each["lag_seconds"]
+        table.add_row(
+            str(each["pass"]),
+            f"{each['new']:,}",
+            f"{each['changed']:,}",
+            size_text(each["bytes"]),
+            duration_text(each["before_seconds"] + each["after_seconds"]),
+            duration_text(each["moving_seconds"]),
+            duration_text(each["seconds"]),
+            "" if lag is None else duration_text(lag),
+        )
+    console = Console(highlight=False)
+    console.width = max(console.width, PASSES_WIDTH)
+    console.print(table)
+    last = passes[-1]
+    console.print("behind: the target, at most, before a pass ends", style="dim")
+    if last["frozen"]:
+        console.print(f"under a freeze the last pass takes {duration_text(last['seconds'])}")
 
 
 def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from noria.engine import job as jobs
 from noria.engine.api.reports import PlanReport
@@ -23,12 +23,14 @@ from noria.engine.config import jobfile
 from noria.engine.config.jobfile import JobConfig
 from noria.engine.failures import Failure
 from noria.engine.job import RunReport, VerifyReport
+from noria.engine.passes import PassReport, PassWishes, current_pass, run_pass, verify_all
+from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus
-from noria.manifests.errors import unusable_path
+from noria.manifests.errors import ConfigurationError, unusable_path
 from noria.manifests.job.reconcile import Reconciliation
 
 JobPath = str | os.PathLike[str]
-"""A job directory."""
+"""A job directory. That of a migration's first job stands for its latest pass."""
 
 
 @contextmanager
@@ -105,7 +107,7 @@ def run(
     Objects that do not land raise nothing: they are in the report, and in failures().
     """
     return jobs.run(
-        Path(job),
+        current_pass(Path(job)),
         address=address,
         ray=ray,
         cluster=cluster,
@@ -142,6 +144,52 @@ def start(
 
 
 @_in_our_words()
+def sync(
+    job: JobPath,
+    *,
+    deletions: Literal["report", "mirror"] | None = None,
+    deletions_any_number: bool = False,
+    by_content: bool = False,
+    inventory: str | None = None,
+    address: str | None = None,
+    ray: bool = False,
+    cluster: Cluster | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    show: Callable[[JobStatus], None] = lambda status: None,
+    show_keys: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> PassReport:
+    """Plan and run another pass over a source that lives on: what is new or changed since the last.
+
+    `job` is the directory of the first job. A pass that was begun is brought to its end first.
+    `deletions`: what is gone at the source is listed, or deleted at the target as well ("mirror"),
+    if this migration wrote it and nobody changed it; None: as the job says. No more than its
+    `deletions_max` unless `deletions_any_number`. `by_content` compares bytes where listings tell
+    no difference. `inventory`: URL of a newer one, or "listing". All else as in plan() and run().
+    """
+
+    def moved(ready: Prepared) -> RunReport:
+        return jobs.run(
+            ready.directory.root,
+            address=address,
+            ray=ray,
+            cluster=cluster,
+            overrides=overrides,
+            show=show,
+            show_keys=show_keys,
+            planned=ready,
+        )
+
+    wishes = PassWishes(
+        mirror=None if deletions is None else deletions == "mirror",
+        any_number=deletions_any_number,
+        by_content=by_content,
+        inventory=inventory,
+    )
+    return run_pass(Path(job), wishes, moved, say)
+
+
+@_in_our_words()
 def verify(
     job: JobPath,
     *,
@@ -152,19 +200,30 @@ def verify(
     show: Callable[[JobStatus], None] = lambda status: None,
     show_keys: bool = False,
 ) -> VerifyReport:
-    """Read everything that landed back from the target, and compare it with the receipts.
+    """Read everything that stands at the target back, and compare it with the receipts.
 
-    Parameters, signals and errors are those of run().
+    After several passes, that is what all of them have left there: a `cluster` that is open already
+    can serve one pass alone. Parameters, signals and errors are those of run().
     """
-    return jobs.verify(
-        Path(job),
-        address=address,
-        ray=ray,
-        cluster=cluster,
-        overrides=overrides,
-        show=show,
-        show_keys=show_keys,
-    )
+    root = Path(job)
+    if cluster is not None and current_pass(root) != root:
+        raise ConfigurationError(
+            "a cluster that is open serves one run, and this job has several passes: give address "
+            "or ray, or verify its passes one by one"
+        )
+
+    def verify_pass(place: Path) -> VerifyReport:
+        return jobs.verify(
+            place,
+            address=address,
+            ray=ray,
+            cluster=cluster,
+            overrides=overrides,
+            show=show,
+            show_keys=show_keys,
+        )
+
+    return verify_all(root, verify_pass)
 
 
 def start_verify(
@@ -196,7 +255,7 @@ def reconcile(job: JobPath, *, say: Callable[[str], None] = lambda line: None) -
 
     Raises JobDirectoryError, AnotherDriver, AccessDenied, StoreUnavailable.
     """
-    return jobs.reconcile_job(Path(job), say)
+    return jobs.reconcile_job(current_pass(Path(job)), say)
 
 
 @_in_our_words()
@@ -205,7 +264,7 @@ def status(job: JobPath) -> JobStatus:
 
     Raises JobDirectoryError.
     """
-    return jobs.status(Path(job))
+    return jobs.status(current_pass(Path(job)))
 
 
 def failures(job: JobPath, *, show_keys: bool = False) -> Iterator[Failure]:
@@ -213,7 +272,7 @@ def failures(job: JobPath, *, show_keys: bool = False) -> Iterator[Failure]:
 
     `show_keys`: objects' keys instead of pseudonyms. Raises JobDirectoryError.
     """
-    return jobs.read_all_failures(Path(job), show_keys)
+    return jobs.read_all_failures(current_pass(Path(job)), show_keys)
 
 
 @_in_our_words()
@@ -223,4 +282,4 @@ def clean(job: JobPath, *, unclaimed: bool = False) -> Cleaning:
     `unclaimed`: also those that no journal knows, if they are on this job's names and younger than
     it. Raises as reconcile().
     """
-    return jobs.clean(Path(job), unclaimed=unclaimed)
+    return jobs.clean(current_pass(Path(job)), unclaimed=unclaimed)

@@ -96,7 +96,9 @@ def service_url(
 def _open_folder(path: Path, links: LinkPolicy, *, read_only: bool) -> InspectedStore:
     from noria.workers.stores.local.store import LocalSettings, LocalStore
 
-    root = path.parent if path.is_file() else path
+    # A file is one object of its folder to be read. As a target it is refused: what is written
+    # would lie beside it.
+    root = path.parent if read_only and path.is_file() else path
     return LocalStore(LocalSettings(root=root, links=links, lists_empty_folders=read_only))
 
 

@@ -6,6 +6,7 @@ each, where it stands, and whether it was read there or is only known from elsew
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,10 +112,16 @@ def costs(counts: WorkCounts, prices: PriceList, *, source: str, target: str) ->
 def _price(given: Mapping[str, Any], place: str) -> Price:
     price = Price(**given)
     numbers = (price.amount, price.per, price.from_gb)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"a price of {price.provider} is not a number")
     if price.what not in _WHAT or min(numbers) < 0 or not price.per:
         raise ConfigurationError(
             f"{place}: a price of {price.provider} is not one of {', '.join(_WHAT)}, or is below 0"
         )
+    if type(price.known) is not date:
+        raise ValueError(f'known = "{price.known}" is not a date: write it as 2026-01-31, unquoted')
+    if type(price.verified) is not bool:
+        raise ValueError(f"verified of a price of {price.provider} is neither true nor false")
     return price
 
 
@@ -156,8 +163,8 @@ def _egress(leaving_gb: float, prices: Sequence[Price]) -> float:
     steps = sorted(
         (price for price in prices if price.what == "egress"), key=lambda price: price.from_gb
     )
-    ends = [price.from_gb for price in steps[1:]] + [float("inf")]
+    ends = [*(price.from_gb for price in steps[1:]), float("inf")]
     return sum(
         max(0.0, min(leaving_gb, end) - price.from_gb) * price.amount / price.per
-        for price, end in zip(steps, ends, strict=True)
+        for price, end in zip(steps, ends, strict=False)  # without a price there is one end
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class Windows:
         if weeks and not left:
             weeks, left = weeks - 1, float(open_seconds)
         places = sorted((minute - begin) % WEEK_MINUTES for minute in self.minutes)
-        whole = min(int(left // 60), len(places) - 1)
+        # Work that ends with a window does not wait for the next one.
+        whole = max(0, math.ceil(left / 60) - 1)
         return weeks * 60 * WEEK_MINUTES + 60 * places[whole] + (left - 60 * whole)
 
 

@@ -14,6 +14,7 @@ _WORDS: Final = {
     "etag": "changed: another ETag",
     "version": "changed: another version",
     "modified": "changed: written again",
+    "content": "to be compared byte by byte",
     "gone": "gone at the {end}",
     "gone_before": "gone since an earlier pass",
     "unchanged": "unchanged",
@@ -25,6 +26,8 @@ def print_pass(summary: Mapping[str, Any]) -> None:
     if summary["delta"] is not None:
         print(f"Pass {summary['pass']}: what the source has since the last one")
         _print_delta(summary["delta"], "source")
+        if summary["renamed"]:
+            print(f"  {summary['renamed']:,} of the new ones had another name: see renamed.parquet")
     print_run(summary)
 
 

@@ -44,8 +44,13 @@ GONE_SCHEMA: Final = pa.schema(
         pa.field("gone_since", pa.int32()),
     ]
 )
-"""Columns as in STATE_SCHEMA, sorted by key; gone_since is null for what this pass misses first."""
+"""Columns as in STATE_SCHEMA, sorted by key; gone_since is null for what this pass misses first.
 
+What has no target_etag does not stand at the target: it is noted, and neither counted nor deleted.
+"""
+
+_WITHOUT_ROWS: Final = ("unchanged", "gone_before")
+_PLANNED: Final = tuple(each for each in Delta if each is not Delta.GONE)
 _Flags = npt.NDArray[np.bool_]
 
 
@@ -64,12 +69,19 @@ class PassDelta:
 
     schema: pa.Schema = PASS_MANIFEST_SCHEMA
 
-    def __init__(self, state: State, rules: DeletionRules, folder: Path) -> None:
-        """Writes gone.parquet into `folder`, which is the manifest's own as it is built."""
+    def __init__(
+        self, state: State, rules: DeletionRules, folder: Path, *, by_content: bool = False
+    ) -> None:
+        """Writes gone.parquet into `folder`, which is the manifest's own as it is built.
+
+        `by_content`: what a listing does not tell apart is told by the checksum of the whole object
+        if the source states one, and else has to be compared byte by byte: Delta.CONTENT.
+        """
         self._state = state
+        self._by_content = by_content
         self._rules = rules
         self._walk = state.walk()
-        self._counts: dict[str, list[int]] = {}
+        self._counts = {name: [0, 0] for name in (*map(str, Delta), *_WITHOUT_ROWS)}
         self._to_delete = 0
         self._path = folder / GONE_FILE
         self._gone = pq.ParquetWriter(
@@ -110,7 +122,8 @@ class PassDelta:
     def facts(self) -> dict[str, Any]:
         """What manifest.json says of the pass, once no more rows come.
 
-        Objects and bytes by Delta, and of those that have no row: unchanged, gone_before.
+        Objects and bytes by Delta, and of those that have no row: unchanged, gone_before; zeros
+        included.
         """
         self._gone.close()
         return {
@@ -129,6 +142,10 @@ class PassDelta:
         place = _places(batch.column("key"), stands["key"])
         known = pc.and_(place.is_valid(), is_current)
         delta = _deltas(batch, stands, place)
+        if self._by_content:
+            alike = pc.equal(batch.column("crc64nvme"), _one_chunk(stands["crc64nvme"]).take(place))
+            untold = pc.and_(delta.is_null(), pc.invert(pc.fill_null(alike, False)))
+            delta = pc.if_else(untold, Delta.CONTENT.value, delta)
         # A row that is not current any more is of an object that is gone.
         delta = pc.if_else(known, delta, Delta.NEW.value)
         unchanged = pc.and_(known, delta.is_null())
@@ -141,7 +158,14 @@ class PassDelta:
             leaves = pc.or_(leaves, pc.is_in(batch.column("key"), value_set=deleted.column("key")))
         self._count("unchanged", batch, unchanged)
         moves = pc.and_not(batch.column("reason").is_null(), leaves)
-        for each in (Delta.NEW, Delta.SIZE, Delta.ETAG, Delta.VERSION, Delta.MODIFIED):
+        for each in (
+            Delta.NEW,
+            Delta.SIZE,
+            Delta.ETAG,
+            Delta.VERSION,
+            Delta.MODIFIED,
+            Delta.CONTENT,
+        ):
             self._count(each.value, batch, pc.and_(moves, pc.equal(delta, each.value)))
         stays = pc.invert(leaves)
         rows = _under_their_names(batch, stands, place).filter(stays)
@@ -158,13 +182,15 @@ class PassDelta:
     def _note_gone(self, gone: pa.Table) -> None:
         if len(gone):
             self._gone.write_table(gone.select(GONE_SCHEMA.names).cast(GONE_SCHEMA))
-            first = gone["gone_since"].is_null()
-            self._add(Delta.GONE.value, gone["size"].filter(first))
-            self._add("gone_before", gone["size"].filter(pc.invert(first)))
+            stands = gone.filter(gone["target_etag"].is_valid())
+            first = stands["gone_since"].is_null()
+            self._add(Delta.GONE.value, stands["size"].filter(first))
+            self._add("gone_before", stands["size"].filter(pc.invert(first)))
 
     def _deletions(self, gone: pa.Table) -> pa.RecordBatch:
         """PASS_MANIFEST_SCHEMA: what is to be deleted."""
-        mine = gone.filter(gone["written"]) if self._rules.mirror else gone.slice(0, 0)
+        is_mine = pc.and_(gone["written"], gone["target_etag"].is_valid())
+        mine = gone.filter(is_mine) if self._rules.mirror else gone.slice(0, 0)
         self._to_delete += len(mine)
         stated = {
             "key": mine["key"],
@@ -197,7 +223,7 @@ class PassDelta:
         self._add(name, batch.column("size").filter(which))
 
     def _add(self, name: str, sizes: pa.Array) -> None:
-        counts = self._counts.setdefault(name, [0, 0])
+        counts = self._counts[name]
         counts[0] += len(sizes)
         counts[1] += pc.sum(sizes, min_count=0).as_py()
 
@@ -249,10 +275,9 @@ def _under_their_names(batch: pa.RecordBatch, stands: pa.Table, place: pa.Array)
 
 
 def _missing(stands: pa.Table, found: pa.Array) -> pa.Table:
-    """The rows that stand, and at none of these places: without an ETag there, nothing does."""
+    """The rows that are at none of these places."""
     missing: _Flags = np.ones(len(stands), np.bool_)
     missing[found.to_numpy(zero_copy_only=False)] = False
-    missing &= _one_chunk(stands["target_etag"]).is_valid().to_numpy(zero_copy_only=False)
     return stands.filter(pa.array(missing)) if missing.any() else stands.slice(0, 0)
 
 

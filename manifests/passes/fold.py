@@ -4,7 +4,7 @@ Rows of the manifest, their receipts and the state before come sorted by key, an
 stretch at a time:
 
     landed      stands now, as its receipt says
-    deleted     stands no more
+    deleted     stands no more, as what gave way to others' objects, which are kept
     all else    stands as it did: a receipt that did not land changes nothing
 """
 
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from noria.manifests.errors import JobDirectoryError
+from noria.manifests.errors import JobDirectoryError, TargetKept
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipt_check import sealed_rows
 from noria.manifests.job.reconcile import RANGES_MAX, StandingRows
@@ -32,7 +32,7 @@ from noria.manifests.passes.state import STATE_SCHEMA, State, StateWalk, StateWr
 
 _READ: Final = (
     *("key", "target_key", "outcome", "size", "source_etag", "source_version", "target_etag"),
-    *("target_version", "crc64nvme", "level", "changes"),
+    *("target_version", "crc64nvme", "level", "changes", "cause"),
 )
 _RESTORE: Final = "restore it from a copy"
 _LANDED: Final = pa.array([each.value for each in Outcome if each.landed], pa.string())
@@ -78,10 +78,15 @@ def _standing_rows(state: State) -> Iterator[pa.RecordBatch]:
 
 
 def _settled(rows: pa.Table, receipts: pa.Table, number: int) -> pa.Table:
-    """STATE_SCHEMA of the receipts that landed, and of those that deleted, whose pass is null."""
+    """STATE_SCHEMA of the receipts that landed, and of those whose object stands no more.
+
+    The pass of the latter is null.
+    """
     landed = pc.is_in(receipts["outcome"], value_set=_LANDED)
     deleted = pc.equal(receipts["outcome"], Outcome.DELETED.value)
-    settles = pc.or_(landed, deleted)
+    # Another object is there, and is kept: what this migration wrote is not.
+    lost = pc.fill_null(pc.equal(receipts["cause"], TargetKept.cause), False)
+    settles = pc.or_(landed, pc.or_(deleted, lost))
     rows, receipts, landed = (each.filter(settles) for each in (rows, receipts, landed))
     same_name = pc.equal(receipts["target_key"], receipts["key"])
     columns = {

@@ -22,6 +22,7 @@ What the commands do:
     job_config, read_job_file   what is to be moved, and how -> JobConfig
     plan                        freeze the list of objects -> PlanReport
     run, start                  move, or resume; reconcile -> RunReport
+    sync                        another pass over a source that lives on -> PassReport
     verify, start_verify        read everything back -> VerifyReport
     reconcile                   compare manifest, receipts and target -> Reconciliation
     status                      what is known of a job now -> JobStatus
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         start,
         start_verify,
         status,
+        sync,
         verify,
     )
     from noria.engine.api.reports import PlanReport
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from noria.engine.config.jobfile import JobConfig
     from noria.engine.failures import Failure
     from noria.engine.job import RunReport, VerifyReport
+    from noria.engine.passes import PassReport
     from noria.engine.status import HostStatus, JobStatus, Phase
     from noria.manifests.errors import (
         AccessDenied,
@@ -101,6 +104,7 @@ __all__ = [
     "JobDirectoryError",
     "JobStatus",
     "NoriaError",
+    "PassReport",
     "Phase",
     "PlanReport",
     "Reconciliation",
@@ -120,6 +124,7 @@ __all__ = [
     "start",
     "start_verify",
     "status",
+    "sync",
     "verify",
 ]
 
@@ -138,6 +143,7 @@ _PLACES = {
     "JobDirectoryError": _ERRORS,
     "JobStatus": "noria.engine.status",
     "NoriaError": _ERRORS,
+    "PassReport": "noria.engine.passes",
     "Phase": "noria.engine.status",
     "PlanReport": "noria.engine.api.reports",
     "Reconciliation": "noria.manifests.job.reconcile",

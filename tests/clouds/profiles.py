@@ -108,6 +108,12 @@ _AWS = CloudProfile(
             ),
         ),
         Difference(
+            what="404 NoSuchKey to a PUT or DELETE with If-Match of an object that is gone; "
+            "Azurite, SeaweedFS: 412",
+            source="https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html",
+            noria="takes either for gone: writes it as a new one, or counts it as deleted",
+        ),
+        Difference(
             what="307 TemporaryRedirect, up to a day after a bucket was made",
             source="https://docs.aws.amazon.com/AmazonS3/latest/userguide/Redirects.html",
             noria="tries again where it asked: its endpoint is that of the region",

@@ -13,7 +13,14 @@ from noria.engine.totals import MOST_HOSTS, OTHER_HOSTS, Totals
 from noria.manifests.counters import Counter
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import Seal
-from noria.manifests.model import LeaseKind, LeaseProgress, MetricsSnapshot, Outcome, ReceiptSummary
+from noria.manifests.model import (
+    LeaseKind,
+    LeaseProgress,
+    Level,
+    MetricsSnapshot,
+    Outcome,
+    ReceiptSummary,
+)
 
 NOTHING = ReceiptSummary()
 Counts = dict[tuple[str, ...], float]
@@ -67,6 +74,34 @@ def test_parts_of_a_huge_object_count_until_it_is_assembled() -> None:
     totals.add_seal(seal(LeaseKind.PARTS, shard=2))
     totals.void_parts(2)
     assert status(totals, 3).bytes_done == 100
+
+
+def test_an_object_of_which_several_leases_tell_counts_once() -> None:
+    def told(outcome: Outcome, size: int) -> ReceiptSummary:
+        reread = outcome is Outcome.TRANSFERRED
+        return ReceiptSummary(
+            outcomes={outcome: 1},
+            outcome_bytes={outcome: size},
+            levels={Level.REREAD: 1} if reread else {},
+            causes={} if reread else {"damaged": 1},
+        )
+
+    well, damaged = told(Outcome.TRANSFERRED, 30), told(Outcome.FAILED, 40)
+    for order in ((well, damaged, well, damaged), (damaged, well, damaged, well)):
+        totals = Totals("j", objects_total=2, bytes_total=200, shared=[7])
+        totals.add_seal(seal(LeaseKind.OBJECTS, shard=1, summary=transferred(1, 60)))
+        for summary in (NOTHING, *order):
+            totals.add_seal(seal(LeaseKind.OBJECTS, shard=7, summary=summary))
+        sums = totals.sums
+        assert sums.outcomes == {Outcome.TRANSFERRED: 1, Outcome.FAILED: 1}
+        assert (sums.levels.get(Level.REREAD, 0), sums.causes) == (0, {"damaged": 1})
+        assert sums.outcome_bytes == {Outcome.TRANSFERRED: 120, Outcome.FAILED: 80}
+        assert len(totals.failing) == 1
+    totals = Totals("j", objects_total=1, bytes_total=60, shared=[7])
+    for _ in range(2):
+        totals.add_seal(seal(LeaseKind.OBJECTS, shard=7, summary=well))
+    assert (totals.sums.entries, totals.sums.levels) == (1, {Level.REREAD: 1})
+    assert totals.failing == []
 
 
 def test_live_parts_of_a_huge_object_are_bytes_and_no_objects() -> None:

@@ -215,3 +215,22 @@ def test_a_terminal_that_is_gone_drains_the_run(source: Path, tmp_path: Path) ->
     out, err = process.communicate(timeout=60)
     assert process.returncode == 3, (out, err)
     assert json.loads(out)["stopped"] == "stopped on request"
+
+
+def test_a_target_that_is_a_file_is_refused_and_nothing_is_written_beside_it(
+    tmp_path: Path,
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    (source / "a").write_bytes(b"1")
+    target.write_bytes(b"kept")
+    ended = subprocess.run(
+        [NORIA, "copy", source, target, "--job", tmp_path / "job", "--metrics-address", "off"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "is not a folder" in ended.stderr
+    assert not (tmp_path / "a").exists()
+    assert target.read_bytes() == b"kept"

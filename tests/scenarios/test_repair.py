@@ -69,6 +69,23 @@ def test_bytes_that_rot_are_said_until_they_are_sent_again(
     assert "DAMAGED" not in noria("run", root)
 
 
+def test_a_huge_object_is_one_however_many_leases_read_it_back(
+    finished: FinishedJob, tmp_path: Path
+) -> None:
+    root, huge = finished.root, tmp_path / "target/huge"
+    found = json.loads(noria("verify", root, "--json"))
+    assert (found["reread"], found["bytes"]) == (5, sum(map(len, OBJECTS.values())))
+    status = huge.stat()
+    with open(huge, "r+b") as file:
+        for place in (0, status.st_size - 1):
+            file.seek(place)
+            file.write(b"?")
+    os.utime(huge, ns=(status.st_atime_ns, status.st_mtime_ns))
+    found = json.loads(noria("verify", root, "--json", exit_code=1))
+    assert (found["reread"], found["damaged"], found["causes"]) == (4, 1, {"damaged": 1})
+    assert "DAMAGED: 1 object at" in noria("status", root)
+
+
 def test_only_what_this_job_wrote_is_replaced(finished: FinishedJob, tmp_path: Path) -> None:
     root, file = finished.root, tmp_path / "target/z"
     rot(file)

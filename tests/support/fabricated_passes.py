@@ -35,8 +35,13 @@ class FabricatedMigration:
     options: PlanOptions = field(default_factory=partial(plan, shard_objects=7))
     rules: DeletionRules = field(default_factory=DeletionRules)
     number: int = 0
+    crc64nvme: int | None = None
+    """Of the objects whose receipts are made up."""
     stands: dict[str, Row] = field(default_factory=dict)
-    """Key -> size, etag, version_id, modified, target_etag, pass, gone_since."""
+    """Key -> size, etag, version_id, modified, target_key, target_etag, pass, gone_since."""
+
+    manifests: dict[int, Manifest] = field(default_factory=dict)
+    """Number of a pass -> what was frozen."""
 
     @property
     def migration(self) -> Migration:
@@ -52,10 +57,15 @@ class FabricatedMigration:
         place.mkdir(parents=True, exist_ok=True)
         JobDirectory.create(place, {"id": f"job-{self.number}"})
         rows = random.Random(self.number).sample(list(source.values()), len(source))
-        return freeze_rows(place / "manifest", rows, self.options, **more)
+        manifest = freeze_rows(place / "manifest", rows, self.options, **more)
+        self.manifests[self.number] = manifest
+        return manifest
 
-    def settle(self, manifest: Manifest, failing: Mapping[str, str] = {}) -> None:
+    def settle(
+        self, manifest: Manifest, failing: Mapping[str, str] = {}, crc64nvme: int | None = None
+    ) -> None:
         """Give every entry its receipt: `failing` names those with another outcome than landing."""
+        self.crc64nvme = crc64nvme
         place = self.migration.place(self.number)
         job = FabricatedJob(JobDirectory(place), manifest)
         for shard in manifest.shards():
@@ -89,6 +99,7 @@ class FabricatedMigration:
             "source_etag": row["etag"],
             "source_version": row["version_id"],
             "modified": row["last_modified"],
+            "target_key": row["target_key"],
             "target_etag": target_etag,
             "written": outcome is Outcome.TRANSFERRED,
             "pass": self.number,
@@ -96,9 +107,11 @@ class FabricatedMigration:
         }
         return {
             **receipt,
+            "target_key": row["target_key"] or key,
             "source_etag": row["etag"],
             "source_version": row["version_id"],
             "target_etag": target_etag,
+            "crc64nvme": self.crc64nvme,
         }
 
     def state_rows(self) -> dict[str, Row]:

@@ -36,7 +36,7 @@ from noria.workers.deletion import Deletion
 from noria.workers.lease.lease import LeaseRun, WorkerResources
 from noria.workers.runtime.greenlets import apart
 from noria.workers.stores.paced import Stopped
-from noria.workers.transfer import OpenUpload
+from noria.workers.transfer import ObjectTransfer, OpenUpload
 from noria.workers.verification import failed_receipt, failure_of, skipped_receipt
 
 UPLOAD_ROUNDS = 3
@@ -55,6 +55,11 @@ class MovingObject:
     waiting: int = 0
     error: NoriaError | None = None
     sent_bytes: int = 0
+
+
+def _equal_already(transfer: ObjectTransfer) -> Receipt | None:
+    """The receipt of an entry whose bytes were to be compared, and are equal."""
+    return transfer.compare_first() if transfer.entry.delta is Delta.CONTENT else None
 
 
 class ObjectsRun(LeaseRun):
@@ -94,7 +99,8 @@ class ObjectsRun(LeaseRun):
         return state.final_rows(), state.earlier_uploads()
 
     def _move_whole(self, entry: ObjectEntry) -> None:
-        self._finish_with(entry, self.transfer(entry).move)
+        transfer = self.transfer(entry)
+        self._finish_with(entry, lambda: _equal_already(transfer) or transfer.move())
 
     def _delete(self, entry: ObjectEntry) -> None:
         self._finish_with(entry, Deletion(self.context, entry, self.lease.attempt).receipt)
@@ -118,7 +124,8 @@ class ObjectsRun(LeaseRun):
         if self.tasks.stopping.is_set():
             raise Stopped
         try:
-            opened = self._open(entry, earlier, after_loss=rounds > 1)
+            equal = _equal_already(self.transfer(entry)) if earlier is None else None
+            opened = equal or self._open(entry, earlier, after_loss=rounds > 1)
         except Exception as error:  # noqa: BLE001 - see failure_of
             failure = failure_of(error)
             self.leave_to_others(failure)

@@ -4,6 +4,10 @@ It counts only if the ETag of another object is refused and the right one is tak
 completed upload and for a DELETE; and if of two requests at once that name one ETag no more than
 one succeeds. Of uploads that are completed at once, the race with If-None-Match tells.
 
+Seen on 2026-11-28: Azurite 3.37 and SeaweedFS 4.48 honour it in all three, SeaweedFS not for two
+uploads that are completed at once; moto 5.2 for a PUT and a DELETE, and passes over it when an
+upload is completed; `rclone serve s3` passes over it everywhere.
+
 It takes the four round trips that the rest of the probe takes as well, beside it.
 """
 

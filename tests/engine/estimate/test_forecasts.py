@@ -64,6 +64,9 @@ def test_windows() -> None:
     nights = parse_windows(["22:00-06:00"])
     assert len(nights.minutes) == 7 * 8 * 60
     assert nights.elapsed_seconds(HOUR) == HOUR
+    assert nights.elapsed_seconds(8 * HOUR) == 8 * HOUR, "it ends as the window does"
+    assert nights.elapsed_seconds(16 * HOUR) == 32 * HOUR
+    assert nights.elapsed_seconds(0) == 0
     assert nights.elapsed_seconds(8 * HOUR + 60) == 24 * HOUR + 60
     assert nights.elapsed_seconds(9 * HOUR) == 25 * HOUR
     assert nights.elapsed_seconds(56 * HOUR) <= 7 * 24 * HOUR
@@ -118,6 +121,19 @@ def test_a_list_of_ones_own(tmp_path: Path) -> None:
     )
     _, aws = costs(counts(), read_prices(path), source="azure", target="aws")
     assert (aws.total, aws.unverified) == (100, False)
+    source, _ = costs(counts(10**12), read_prices(path), source="aws", target="azure")
+    assert source.items == {}, "it has no price for what leaves"
+    text = path.read_text()
+    for right, wrong, words in (
+        ("known = 2026-01-01", "known = '2026-01-01'", "is not a date"),
+        ("amount = 1.0", "amount = nan", "is not a number"),
+        ("amount = 1.0", "amount = 'much'", "is not a list of prices"),
+        ("verified = true", "verified = 'yes'", "neither true nor false"),
+    ):
+        path.write_text(text.replace(right, wrong))
+        with pytest.raises(ConfigurationError, match=words):
+            read_prices(path)
+    path.write_text(text)
     path.write_text(path.read_text().replace("'write'", "'wish'"))
     with pytest.raises(ConfigurationError, match="is not one of"):
         read_prices(path)
@@ -154,3 +170,13 @@ def test_a_picture_is_drawn_and_holds_what_it_says(tmp_path: Path) -> None:
 
 def test_a_picture_of_another_kind_is_refused(tmp_path: Path) -> None:
     assert "name a FILE.svg" in said(2, tmp_path, tmp_path, "--plot", tmp_path / "x.png")
+
+
+def test_a_limit_of_the_job_file_bounds_the_estimate(tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    with open(tmp_path / "lake/large", "wb") as file:
+        file.truncate(100_000_000)
+    job_file = tmp_path / "job.toml"
+    job_file.write_text('source = "lake"\ntarget = "./copy"\n[run]\nbandwidth = "1MB/s"\n')
+    assert "1.00 MB/s, bound by bandwidth" in said(0, job_file)
+    assert "10.0 MB/s, bound by bandwidth" in said(0, job_file, "--bandwidth", "10MB/s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 from noria.manifests.errors import InventoryError, JobDirectoryError
 from noria.manifests.manifest import freeze as freeze_module
 from noria.manifests.passes import state as state_module
-from noria.manifests.passes.delta import DeletionRules
+from noria.manifests.passes.delta import DeletionRules, PassDelta
 from tests.support.fabricated_passes import FabricatedMigration, Source, planned
-from tests.support.rows import Row, plan
+from tests.support.rows import Row, freeze_rows, plan
 
 SECOND = 1_700_000_000_000
 
@@ -100,6 +101,36 @@ def test_what_was_there_before_is_not_replaced(migration: FabricatedMigration) -
     assert (entry.delta, entry.replaces) == ("etag", None)
 
 
+def test_by_content_what_a_listing_does_not_tell_apart_is_compared(
+    migration: FabricatedMigration,
+) -> None:
+    migration.settle(migration.plan(source(row("a"), row("b"), row("c", etag="e1"))))
+    before = migration.migration.state(1)
+    compare = partial(PassDelta, before, DeletionRules(), by_content=True)
+    manifest = freeze_rows(
+        migration.root / "again",
+        [row("a"), row("b", crc64nvme=7), row("c", etag="e2")],
+        compare=compare,
+    )
+    assert planned(manifest) == {"a": "content", "b": "content", "c": "etag"}
+
+
+def test_by_content_a_checksum_that_both_state_is_enough(
+    migration: FabricatedMigration,
+) -> None:
+    stated = row("a", crc64nvme=7)
+    migration.settle(migration.plan(source(stated)), crc64nvme=7)
+    for crc64nvme, expected in ((7, {}), (8, {"a": "content"})):
+        manifest = freeze_rows(
+            migration.root / f"again-{crc64nvme}",
+            [row("a", crc64nvme=crc64nvme)],
+            compare=partial(
+                PassDelta, migration.migration.state(1), DeletionRules(), by_content=True
+            ),
+        )
+        assert planned(manifest) == expected
+
+
 def test_gone_is_listed_and_stands_on(migration: FabricatedMigration) -> None:
     migration.settle(migration.plan(source(row("a"), row("b"))))
     manifest = migration.plan(source(row("a")))
@@ -152,6 +183,14 @@ def test_what_a_filter_leaves_out_now_is_not_gone(migration: FabricatedMigration
     migration.settle(migration.plan(source(row("a"), row("b"))))
     manifest = migration.plan(source(row("a"), row("b", size=9, not_current="filtered")))
     assert (planned(manifest), migration.gone(manifest)) == ({}, {})
+
+
+def test_what_did_not_happen_is_counted_as_nothing(migration: FabricatedMigration) -> None:
+    migration.settle(migration.plan(source(row("a"))))
+    delta = migration.plan(source(row("a"))).facts["delta"]
+    assert delta.pop("unchanged") == {"objects": 1, "bytes": 5}
+    assert set(delta) == {"new", "size", "etag", "version", "modified", "gone", "gone_before"}
+    assert all(each == {"objects": 0, "bytes": 0} for each in delta.values())
 
 
 def test_a_source_that_is_empty_now(migration: FabricatedMigration) -> None:
