@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -19,6 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job.history import Facts, Record, RecordKind
+
+NAME_LETTERS: Final = 100
+"""Most of a person's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,14 @@ class Approval:
 
 
 def approval_facts(job_id: str, proof: Record, name: str, key_file: Path | None) -> Facts:
-    """What the record of an approval says. Raises ConfigurationError if the key cannot be used."""
+    """What the record of an approval says.
+
+    Raises ConfigurationError if the key cannot be used, or the name is not a short line.
+    """
+    if not name.strip() or not name.isprintable() or len(name) > NAME_LETTERS:
+        raise ConfigurationError(
+            f"--approve-as takes a name of 1 to {NAME_LETTERS} printable letters"
+        )
     if key_file is None:
         return {"name": name}
     key = _private_key(key_file)

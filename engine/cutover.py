@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -24,8 +25,8 @@ from typing import Final
 
 from noria.engine.approvals import approval_facts, approvals_of, lacking
 from noria.engine.job import VerifyReport
-from noria.engine.pass_records import note_earlier
-from noria.engine.passes import PassReport
+from noria.engine.pass_records import note_all_ended
+from noria.engine.passes import PassReport, whole_migration
 from noria.engine.photo_finish import PhotoFinish, compare_source, photo_finish
 from noria.engine.planning import job_parts
 from noria.manifests.access import make_folders, open_new
@@ -38,6 +39,7 @@ Say = Callable[[str], None]
 
 OUTPUTS: Final = "cutover"
 """Folder of what users' commands have printed."""
+_PROGRAM: Final = re.compile(r"[A-Za-z0-9_.+-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ def cutover(root: Path, wishes: CutoverWishes, tools: CutoverTools) -> CutoverRe
 
     Raises ConfigurationError if it cannot begin, and what a pass or a listing raises.
     """
-    walk = _Cutover(Migration(root), wishes, tools)
+    walk = _Cutover(whole_migration(root), wishes, tools)
     before = len(walk.records)
     try:
         walk.go()
@@ -126,8 +128,7 @@ class _Cutover:
 
     def go(self) -> None:
         """Take steps until none is left. Raises StepRefused."""
-        if not standing(self.records).a_pass_ended:
-            note_earlier(self._migration)
+        note_all_ended(self._migration)  # a pass may have been ended by `noria run`
         while (step := self._next(standing(self.records))) is not None:
             step()
 
@@ -141,7 +142,7 @@ class _Cutover:
                 return self._prove
             case MigrationState.PROVING:
                 return self._switch
-            case MigrationState.FROZEN if stands.ended_under_freeze:
+            case MigrationState.FROZEN if stands.ended_under_freeze and self._has_moved_all():
                 return lambda: self.note(RecordKind.PROVING, {})
             case MigrationState.FROZEN:
                 return self._run_pass
@@ -152,7 +153,7 @@ class _Cutover:
 
     def _freeze(self) -> None:
         if self._wishes.freeze_command is not None:
-            require(self.records, RecordKind.FROZEN)
+            require(self.records, RecordKind.FROZEN)  # or it would run for nothing
             facts = self._run(self._wishes.freeze_command, "freeze", {})
             self.note(RecordKind.FROZEN, {"evidence": "command", **facts})
             return
@@ -193,6 +194,11 @@ class _Cutover:
                 f"{_counts(report.differences)}; see reconcile-differences.parquet"
             )
         return ended
+
+    def _has_moved_all(self) -> bool:
+        """Whether the last pass that ended left nothing behind; else another one has to follow."""
+        facts = self._last(RecordKind.PASS_ENDED).facts
+        return facts.get("failed") == 0 and facts.get("reconciled") is True
 
     # -- prove -------------------------------------------------------------------------------------
 
@@ -276,7 +282,12 @@ class _Cutover:
         return job_parts(self._directory)[0].sync.two_people
 
     def _has_approved(self, name: str) -> bool:
-        return any(each.name == name for each in approvals_of(self._job_id, self.records))
+        """Whether they did so for this proof; who has a key now may have had none then."""
+        signs = self._wishes.signing_key is not None
+        return any(
+            each.name == name and (each.key is not None or not signs)
+            for each in approvals_of(self._job_id, self.records)
+        )
 
     def _last(self, kind: RecordKind) -> Record:
         return next(each for each in reversed(self.records) if each.kind is kind)
@@ -326,12 +337,13 @@ class _Cutover:
 
 
 def _first_word(command: str) -> str:
-    """The program of a command: what follows may hold secrets."""
+    """The program of a command: what follows may hold secrets, and so may a variable before it."""
     try:
         words = shlex.split(command)
     except ValueError:
         words = []
-    return Path(words[0]).name[:100] if words else "sh"
+    name = Path(words[0]).name if words else ""
+    return name if _PROGRAM.fullmatch(name) else "sh"
 
 
 def _counts(found: Mapping[str, int]) -> str:

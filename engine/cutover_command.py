@@ -132,16 +132,16 @@ def rollback(
       noria rollback move-1 --deletions mirror
     """
     with exit_codes(options.as_json):
-        from noria.engine.passes import PassWishes
+        from noria.engine.passes import PassWishes, whole_migration
         from noria.engine.rollback import rollback as way_back
         from noria.engine.terminal import cutover_report
-        from noria.manifests.passes.migration import Migration
 
+        migration = whole_migration(directory)
         exchange_roles()
         mirror = None if deletions is None else deletions == "mirror"
         wishes = PassWishes(mirror=mirror, any_number=yes)
         with running(options) as run:
-            found = way_back(Migration(directory), wishes, run, say_unless(options.silent))
+            found = way_back(migration, wishes, run, say_unless(options.silent))
         summary = {"ended": found.ended, "directory": str(directory), "back": None}
         if found.back is not None:
             summary["back"] = pass_summary(directory, found.back)

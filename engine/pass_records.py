@@ -65,10 +65,10 @@ def note_ended(migration: Migration, number: int) -> Record:
     return known or append(directory, RecordKind.PASS_ENDED, _facts(migration, number))
 
 
-def note_earlier(migration: Migration) -> bool:
-    """Record the end of every pass, if the last one has ended; whether it has. May be repeated.
+def note_all_ended(migration: Migration) -> bool:
+    """Record all passes, if the last one has ended, unless they are. False: it has not ended.
 
-    A first pass that was run as a job like any other leaves no history, nor do earlier editions.
+    A job that was run as one pass alone, or by an earlier edition, has kept no history.
     """
     if not has_ended(migration, migration.last):
         return False

@@ -13,7 +13,12 @@ from pathlib import Path
 from noria.engine.config.jobfile import JobConfig, with_settings
 from noria.engine.convergence import PassSummary
 from noria.engine.job import RunReport, VerifyReport
-from noria.engine.pass_records import has_ended, note_earlier, note_ended, note_planned
+from noria.engine.pass_records import (
+    has_ended,
+    note_all_ended,
+    note_ended,
+    note_planned,
+)
 from noria.engine.past_passes import passes_of
 from noria.engine.planning import PassFacts, Prepared, job_parts, prepared, prepared_pass
 from noria.manifests.errors import ConfigurationError
@@ -84,6 +89,24 @@ def current_pass(directory: Path) -> Path:
     return migration.current if number == 1 else directory
 
 
+def whole_migration(directory: Path) -> Migration:
+    """The migration in this directory.
+
+    Raises ConfigurationError if there is no job, or it is a pass or a way back of a migration.
+    """
+    migration, number = migration_of(directory)
+    if number > 1:
+        raise ConfigurationError(
+            f"{directory} is a pass of a migration: name the migration, {migration.root}"
+        )
+    if "reverses" in JobDirectory.open(migration.root).job():
+        raise ConfigurationError(
+            f"{directory} is a way back of a migration: name the migration, "
+            f"{migration.root.parent.parent}"
+        )
+    return migration
+
+
 def past_passes(directory: Path) -> list[PassSummary]:
     """The passes of a migration that have ended and were recorded; of a pass alone: none."""
     migration, number = migration_of(directory)
@@ -118,14 +141,9 @@ def run_pass(
     holds no job, or is a pass itself, or the migration stands where no pass may follow;
     InventoryError if more is gone than may be deleted; what prepared() raises.
     """
-    migration, number = migration_of(root)
-    if number > 1:
-        raise ConfigurationError(
-            f"{root} is a pass of a migration: name the migration, {migration.root}"
-        )
-    JobDirectory.open(root)
+    migration = whole_migration(root)
     number = migration.last
-    if note_earlier(migration):
+    if note_all_ended(migration):
         number += 1
     elif number > 1 or (root / "manifest" / "manifest.json").is_file():
         say(f"pass {number} was begun: it is brought to its end first")

@@ -44,7 +44,10 @@ GONE_SCHEMA: Final = pa.schema(
         pa.field("gone_since", pa.int32()),
     ]
 )
-"""Columns as in STATE_SCHEMA, sorted by key; gone_since is null for what this pass misses first."""
+"""Columns as in STATE_SCHEMA, sorted by key; gone_since is null for what this pass misses first.
+
+What has no target_etag does not stand at the target: it is noted, and neither counted nor deleted.
+"""
 
 _WITHOUT_ROWS: Final = ("unchanged", "gone_before")
 _PLANNED: Final = tuple(each for each in Delta if each is not Delta.GONE)
@@ -179,13 +182,15 @@ class PassDelta:
     def _note_gone(self, gone: pa.Table) -> None:
         if len(gone):
             self._gone.write_table(gone.select(GONE_SCHEMA.names).cast(GONE_SCHEMA))
-            first = gone["gone_since"].is_null()
-            self._add(Delta.GONE.value, gone["size"].filter(first))
-            self._add("gone_before", gone["size"].filter(pc.invert(first)))
+            stands = gone.filter(gone["target_etag"].is_valid())
+            first = stands["gone_since"].is_null()
+            self._add(Delta.GONE.value, stands["size"].filter(first))
+            self._add("gone_before", stands["size"].filter(pc.invert(first)))
 
     def _deletions(self, gone: pa.Table) -> pa.RecordBatch:
         """PASS_MANIFEST_SCHEMA: what is to be deleted."""
-        mine = gone.filter(gone["written"]) if self._rules.mirror else gone.slice(0, 0)
+        is_mine = pc.and_(gone["written"], gone["target_etag"].is_valid())
+        mine = gone.filter(is_mine) if self._rules.mirror else gone.slice(0, 0)
         self._to_delete += len(mine)
         stated = {
             "key": mine["key"],
@@ -270,10 +275,9 @@ def _under_their_names(batch: pa.RecordBatch, stands: pa.Table, place: pa.Array)
 
 
 def _missing(stands: pa.Table, found: pa.Array) -> pa.Table:
-    """The rows that stand, and at none of these places: without an ETag there, nothing does."""
+    """The rows that are at none of these places."""
     missing: _Flags = np.ones(len(stands), np.bool_)
     missing[found.to_numpy(zero_copy_only=False)] = False
-    missing &= _one_chunk(stands["target_etag"]).is_valid().to_numpy(zero_copy_only=False)
     return stands.filter(pa.array(missing)) if missing.any() else stands.slice(0, 0)
 
 

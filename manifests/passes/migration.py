@@ -104,6 +104,12 @@ class Migration:
         finally:
             drop_state(place)
 
+    def has_gone_on(self, number: int) -> bool:
+        """Whether a later pass, or a way back, may have replaced what this pass has left."""
+        return number < self.last or any(
+            back.has_ended and back.reverses == number for back in self.ways_back()
+        )
+
     def ways_back(self) -> Iterator[WayBack]:
         """All roll-backs, in order; the last one has not ended, and may not have begun."""
         for number in itertools.count(1):

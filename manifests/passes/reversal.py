@@ -26,6 +26,7 @@ from noria.manifests.passes.state import STATE_SCHEMA, State, StateWalk, StateWr
 REVERSE_BASE: Final = 1
 """The pass that stands for what was there before the way back; the reverse pass is the next."""
 RANGES_MAX: Final = 4_096
+_NONE: Final = pa.scalar(None, pa.string())
 _ROUTED: Final = pa.schema(
     [pa.field("target_key", pa.string()), pa.field("key", pa.string())]
     + [one.with_nullable(True) for one in list(STATE_SCHEMA)[2:]]
@@ -35,7 +36,9 @@ _ROUTED: Final = pa.schema(
 
 def write_reversed(state: State, folder: Path) -> State:
     """Write what the way back begins with, as the state `folder` of a migration of its own."""
-    rows = (_turned(block, REVERSE_BASE) for block in state.blocks())
+    rows = (
+        _turned(block, REVERSE_BASE, pa.nulls(len(block), pa.string())) for block in state.blocks()
+    )
     with StateWriter(folder, REVERSE_BASE) as writer:
         for table in _in_order(rows, state, folder.with_name(f".{folder.name}.turn")):
             writer.append(table)
@@ -50,7 +53,8 @@ def write_returned(forward: State, back: State, folder: Path) -> State:
     """
     number = forward.facts.number
     walk = StateWalk(forward.blocks())
-    rows = (_turned(block.filter(_counts(block)), number) for block in back.blocks())
+    found = (block.filter(_counts(block)) for block in back.blocks())
+    rows = (_turned(block, number, _levels_moved(block)) for block in found)
     with StateWriter(folder, number) as writer:
         for table in _in_order(rows, back, folder.with_name(f".{folder.name}.turn")):
             writer.append(_as_before(table, walk))
@@ -78,30 +82,30 @@ def _as_before(rows: pa.Table, walk: StateWalk) -> pa.Table:
     return both.take(pa.array(sort_order(both["key"].combine_chunks())))
 
 
-def _turned(block: pa.Table, number: int) -> pa.Table:
-    """The rows with their ends exchanged. Their level is null if this pass did not move them.
+def _levels_moved(block: pa.Table) -> pa.ChunkedArray:
+    """The levels of what a way back moved; null for what it found as it was."""
+    return pc.if_else(pc.greater(block["pass"], REVERSE_BASE), block["level"], _NONE)
+
+
+def _turned(block: pa.Table, number: int, level: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The rows with their ends exchanged, as a pass of this number would have left them.
 
     The target's times are not known: its ETags tell what has changed.
     """
     names = pc.coalesce(block["target_key"], block["key"])
     same = pc.equal(names, block["key"])
-    none = pa.scalar(None, pa.string())
-    moved = pc.greater(block["pass"], REVERSE_BASE) if number != REVERSE_BASE else None
-    levels = pa.nulls(len(block), pa.string())
-    if moved is not None:
-        levels = pc.if_else(moved, block["level"], none)
     lost = block["gone_since"].is_valid()
     columns = {
         "key": names,
-        "target_key": pc.if_else(same, none, block["key"]),
+        "target_key": pc.if_else(same, _NONE, block["key"]),
         "size": block["size"],
         "source_etag": block["target_etag"],
         "source_version": block["target_version"],
         "modified": pa.nulls(len(block), STATE_SCHEMA.field("modified").type),
-        "target_etag": pc.if_else(lost, none, block["source_etag"]),
-        "target_version": pc.if_else(lost, none, block["source_version"]),
+        "target_etag": pc.if_else(lost, _NONE, block["source_etag"]),
+        "target_version": pc.if_else(lost, _NONE, block["source_version"]),
         "crc64nvme": block["crc64nvme"],
-        "level": levels,
+        "level": level,
         "changes": pa.nulls(len(block), pa.string()),
         "written": pa.repeat(pa.scalar(True), len(block)),
         "pass": pa.repeat(pa.scalar(number, pa.int32()), len(block)),

@@ -1,4 +1,4 @@
-"""Which receipts of a pass are out of date: a later pass has replaced or deleted their objects."""
+"""Which receipts of a pass are out of date: others have replaced or deleted their objects since."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def write_superseded(directory: JobDirectory, number: int, state: State, name: s
     As the file `name` of the pass's job directory. Raises JobDirectoryError.
     """
     manifest = open_manifest(directory.manifest_path)
-    walk = StateWalk(state.blocks(["key", "pass"]))
+    walk = StateWalk(state.blocks(["key", "pass", "target_etag"]))
     path = directory.path(name)
     with state_errors(path):
         make_folders(path.parent)
         scratch = path.with_name(f".{path.name}")
         with pq.ParquetWriter(scratch, SUPERSEDED_SCHEMA, compression="zstd") as writer:
-            for shard, _, receipts in sealed_rows(directory, manifest, ["outcome"]):
+            for shard, _, receipts in sealed_rows(directory, manifest, ["outcome", "target_etag"]):
                 landed = pc.is_in(receipts["outcome"], value_set=_LANDED)
-                stands = _stands(receipts["key"], walk, number)
+                stands = _stands(receipts, walk, number)
                 old = receipts["row"].filter(pc.and_not(landed, stands))
                 if len(old):
                     shards = pa.repeat(pa.scalar(shard, pa.int32()), len(old))
@@ -42,12 +42,16 @@ def write_superseded(directory: JobDirectory, number: int, state: State, name: s
     directory.publish(scratch, name)
 
 
-def _stands(keys: pa.ChunkedArray, walk: StateWalk, number: int) -> pa.Array:
-    """True for each of these keys, the next ones, that a state has from this very pass."""
-    found = [
-        block["key"].filter(pc.equal(block["pass"], number)).combine_chunks()
-        for block in walk.through(keys[-1].as_py())
-    ]
-    if not found:
-        return pa.array(np.zeros(len(keys), np.bool_))
-    return pc.is_in(keys, value_set=pa.concat_arrays(found))
+def _stands(receipts: pa.Table, walk: StateWalk, number: int) -> pa.Array:
+    """True for each of these receipts, the next ones, that a state rests on.
+
+    A way back after this pass may have found another object under the name: its ETag tells.
+    """
+    blocks = list(walk.through(receipts["key"][-1].as_py()))
+    if not blocks:
+        return pa.array(np.zeros(len(receipts), np.bool_))
+    stood = pa.concat_tables(blocks)
+    stood = stood.filter(pc.equal(stood["pass"], number)).combine_chunks()
+    place = pc.index_in(receipts["key"], value_set=stood["key"].combine_chunks())
+    etags = stood["target_etag"].combine_chunks().take(place.combine_chunks())
+    return pc.fill_null(pc.equal(receipts["target_etag"], etags), False)

@@ -38,7 +38,10 @@ class FabricatedMigration:
     crc64nvme: int | None = None
     """Of the objects whose receipts are made up."""
     stands: dict[str, Row] = field(default_factory=dict)
-    """Key -> size, etag, version_id, modified, target_etag, pass, gone_since."""
+    """Key -> size, etag, version_id, modified, target_key, target_etag, pass, gone_since."""
+
+    manifests: dict[int, Manifest] = field(default_factory=dict)
+    """Number of a pass -> what was frozen."""
 
     @property
     def migration(self) -> Migration:
@@ -54,7 +57,9 @@ class FabricatedMigration:
         place.mkdir(parents=True, exist_ok=True)
         JobDirectory.create(place, {"id": f"job-{self.number}"})
         rows = random.Random(self.number).sample(list(source.values()), len(source))
-        return freeze_rows(place / "manifest", rows, self.options, **more)
+        manifest = freeze_rows(place / "manifest", rows, self.options, **more)
+        self.manifests[self.number] = manifest
+        return manifest
 
     def settle(
         self, manifest: Manifest, failing: Mapping[str, str] = {}, crc64nvme: int | None = None
@@ -94,6 +99,7 @@ class FabricatedMigration:
             "source_etag": row["etag"],
             "source_version": row["version_id"],
             "modified": row["last_modified"],
+            "target_key": row["target_key"],
             "target_etag": target_etag,
             "written": outcome is Outcome.TRANSFERRED,
             "pass": self.number,
@@ -101,6 +107,7 @@ class FabricatedMigration:
         }
         return {
             **receipt,
+            "target_key": row["target_key"] or key,
             "source_etag": row["etag"],
             "source_version": row["version_id"],
             "target_etag": target_etag,

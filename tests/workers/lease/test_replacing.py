@@ -130,6 +130,17 @@ def test_what_is_as_it_was_left_is_replaced_or_deleted(
 
 
 @ways
+def test_what_the_source_has_after_all_is_not_deleted(make_case: MakeCase, way: str) -> None:
+    """By a list that is older than the object, or of a part of the source."""
+    case = make_case(way)
+    job = second_pass(case)
+    job.source.put("from/gone", b"written meanwhile")
+    receipt = move_all(job)["gone"]
+    assert (receipt.outcome, receipt.cause) == (Outcome.SOURCE_CHANGED, "source_changed")
+    assert job.target_bytes("gone")
+
+
+@ways
 @honours
 def test_what_somebody_else_wrote_stays(make_case: MakeCase, way: str, if_match: bool) -> None:
     case = make_case(way, if_match)
