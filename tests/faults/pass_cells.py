@@ -194,21 +194,23 @@ class Living:
 
     def ask_for_states(self) -> None:
         migration = Migration(self.job)
-        before = _files(self.job / "state")
+        before = _states(self.job)
         assert before, "a pass notes what stands"
-        for number in range(1, migration.last + 1):
-            migration.forget(number)
-        assert not _files(self.job / "state")
+        for each in (migration, *(back.migration for back in migration.ways_back())):
+            for number in range(1, each.last + 1):
+                each.forget(number)
+        assert not _states(self.job)
         migration.state(migration.last)
-        again = _files(self.job / "state")
+        again = _states(self.job)
         assert {name: again.get(name) for name in before} == before, "I16"
 
 
-def _files(folder: Path) -> dict[str, bytes]:
+def _states(job: Path) -> dict[str, bytes]:
+    """All files of all states of a migration and its ways back."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "lock"
+        str(path.relative_to(job)): path.read_bytes()
+        for path in sorted(job.rglob("*"))
+        if path.is_file() and path.parent.parent.name == "state"
     }
 
 
