@@ -204,7 +204,7 @@ class VerifyReport:
             unsettled=self.unsettled + other.unsettled,
             seconds=self.seconds + other.seconds,
             failures=self.failures + other.failures,
-            causes=Counter(self.causes) + Counter(other.causes),
+            causes=dict(Counter(self.causes) + Counter(other.causes)),
             stopped=self.stopped or other.stopped,
         )
 

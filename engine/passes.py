@@ -182,7 +182,8 @@ def _with_inventory(config: JobConfig, wishes: PassWishes) -> JobConfig:
     """The job with a list of the source as it is now. Raises ConfigurationError."""
     known = config.inventory
     if wishes.inventory == "listing":
-        return with_settings(config, {"inventory": {"kind": "listing", "url": None}}, "noria sync")
+        listing = {"kind": "listing", "url": None, "names": "whole"}
+        return with_settings(config, {"inventory": listing}, "noria sync")
     if wishes.inventory is not None:
         return with_settings(config, {"inventory": {"url": wishes.inventory}}, "noria sync")
     if known.kind == "listing":
