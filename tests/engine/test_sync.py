@@ -32,7 +32,7 @@ def move(tmp_path: Path) -> LocalMigration:
     return migration
 
 
-class Clock:
+class PassClock:
     """In place of `time`, for what waits between passes alone."""
 
     time = staticmethod(time.time)
@@ -41,12 +41,12 @@ class Clock:
         self.sleep = sleep
 
 
-class _Killed(BaseException):
+class _KilledPass(BaseException):
     """Noria ends at this line."""
 
 
 def end_here(*given: Any, **more: Any) -> None:
-    raise _Killed
+    raise _KilledPass
 
 
 # -- which pass -----------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def test_a_pass_or_a_way_back_is_refused_and_names_the_migration(move: LocalMigr
 
 def test_an_unfinished_first_pass_is_brought_to_its_end_first(tmp_path: Path) -> None:
     move = LocalMigration(tmp_path, run=end_here)  # type: ignore[arg-type]  # killed before the run
-    with pytest.raises(_Killed):
+    with pytest.raises(_KilledPass):
         move.copy(OBJECTS)
     move.run = run_here
     write(move.source, {"late": "x"})
@@ -112,10 +112,10 @@ def test_a_later_pass_that_was_killed_is_brought_to_its_end(
     def run(ready: Prepared) -> Any:
         if after == "run":
             run_here(ready)
-        raise _Killed
+        raise _KilledPass
 
     move.run = run
-    with pytest.raises(_Killed):
+    with pytest.raises(_KilledPass):
         move.sync()
     move.run = run_here
     write(move.source, {"late": "x"})
@@ -132,7 +132,7 @@ def killed_plan(move: LocalMigration, monkeypatch: pytest.MonkeyPatch) -> LocalM
     (move.source / "a").unlink()
     with monkeypatch.context() as killed:
         killed.setattr("noria.engine.planning.finish_plan", end_here)
-        with pytest.raises(_Killed):
+        with pytest.raises(_KilledPass):
             move.sync()
     place = move.migration.place(2)
     assert JobDirectory.exists(place)
@@ -158,7 +158,7 @@ def test_a_killed_plan_is_made_again_as_it_was(killed_plan: LocalMigration) -> N
 def test_a_frozen_plan_stays_and_says_so(move: LocalMigration) -> None:
     (move.source / "a").unlink()
     move.run = end_here  # type: ignore[assignment]  # killed before the run
-    with pytest.raises(_Killed):
+    with pytest.raises(_KilledPass):
         move.sync()
     move.run = run_here
     report = move.sync(mirror=True, any_number=True)
@@ -348,7 +348,7 @@ def test_passes_go_on_for_good_without_a_lag(
         if len(waits) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sync_command, "time", Clock(sleep))
+    monkeypatch.setattr(sync_command, "time", PassClock(sleep))
     code, _, err = noria("sync", cli.root, "--every", "1h")
     assert code == 3
     assert "noria: stopped; run it again to resume" in err
@@ -363,7 +363,7 @@ def test_ctrl_c_between_passes_is_one_document(
     def sleep(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sync_command, "time", Clock(sleep))
+    monkeypatch.setattr(sync_command, "time", PassClock(sleep))
     code, found = document("sync", cli.root, "--every", "1h")
     assert (code, found["exit_code"], found["error"]) == (3, 3, "stopped")
 
@@ -390,7 +390,7 @@ def test_a_rhythm_is_over_once_the_lag_is_reached(
 ) -> None:
     move.sync()
     waits: list[float] = []
-    monkeypatch.setattr(sync_command, "time", Clock(waits.append))
+    monkeypatch.setattr(sync_command, "time", PassClock(waits.append))
     assert Rhythm(3_600.0, 0.0).is_over(move.root, move.said.append)
     assert not Rhythm(0.0, 0.0).is_over(move.root, move.said.append)
     assert waits == []
