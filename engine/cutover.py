@@ -24,21 +24,22 @@ from pathlib import Path
 from typing import Final
 
 from noria.engine.approvals import approval_facts, approvals_of, lacking
+from noria.engine.command_outputs import output_name
 from noria.engine.job import VerifyReport
-from noria.engine.pass_records import note_all_ended
+from noria.engine.pass_records import has_ended, note_all_ended
 from noria.engine.passes import PassReport, whole_migration
 from noria.engine.photo_finish import PhotoFinish, compare_source, photo_finish
 from noria.engine.planning import job_parts
+from noria.engine.repair import known_damage
 from noria.manifests.access import make_folders, open_new
 from noria.manifests.job.cutover_states import MigrationState, Standing, require, standing
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Facts, Record, RecordKind, append, read
+from noria.manifests.job.receipts import value_counts
 from noria.manifests.passes.migration import Migration
 
 Say = Callable[[str], None]
 
-OUTPUTS: Final = "cutover"
-"""Folder of what users' commands have printed."""
 _PROGRAM: Final = re.compile(r"[A-Za-z0-9_.+-]{1,100}")
 
 
@@ -138,7 +139,7 @@ class _Cutover:
                 return None
             case MigrationState.SWITCHED:
                 return lambda: self.note(RecordKind.GRACE, {})
-            case MigrationState.PROVING if not stands.proved or self._is_to_be_read_back():
+            case MigrationState.PROVING if not stands.proved or not self._is_proof_enough():
                 return self._prove
             case MigrationState.PROVING:
                 return self._switch
@@ -203,6 +204,7 @@ class _Cutover:
     # -- prove -------------------------------------------------------------------------------------
 
     def _prove(self) -> None:
+        self._refuse_unfinished()
         facts: dict[str, str | int] = {}
         if self._wishes.verify:
             self._tools.say("reading everything back that stands at the target")
@@ -227,23 +229,47 @@ class _Cutover:
             )
         self.note(RecordKind.PROVED, {**facts, **self._proof(found)})
 
-    def _is_to_be_read_back(self) -> bool:
-        return self._wishes.verify and "reread" not in self._last(RecordKind.PROVED).facts
+    def _is_proof_enough(self) -> bool:
+        """Whether the last proof is of what stands now, and of as much as is wanted."""
+        self._refuse_unfinished()
+        proof = self._last(RecordKind.PROVED).facts
+        if self._wishes.verify and "reread" not in proof:
+            return False
+        return proof["state"] == self._migration.state(self._migration.last).digest
+
+    def _refuse_unfinished(self) -> None:
+        """Raise StepRefused if the last pass was taken up again, and has not ended."""
+        last = self._migration.last
+        if not has_ended(self._migration, last):
+            raise StepRefused(
+                f"pass {last} was taken up again, and has not ended: `noria run "
+                f"{self._migration.root}` brings it to its end"
+            )
+
+    def _refuse_damage(self) -> None:
+        """Raise StepRefused if a verification has found damage that nobody has repaired."""
+        places = [self._migration.place(each) for each in range(1, self._migration.last + 1)]
+        damaged = sum((Counter(known_damage(JobDirectory(each))) for each in places), Counter())
+        if damaged:
+            raise StepRefused(
+                f"`noria verify` has found damage at the target: {_counts(damaged)}; repair it "
+                f"with `noria retry {self._migration.root}` or, if it is of an earlier pass, "
+                "`noria sync --check content`, then verify again"
+            )
 
     def _proof(self, found: PhotoFinish) -> Facts:
         """What the record of the proof says, in numbers."""
         state = self._migration.state(self._migration.last)
         levels, changes = Counter[str](), Counter[str]()
         for block in state.blocks(["level", "changes"]):
-            levels.update(block["level"].to_pylist())
-            for each in block["changes"].drop_null().to_pylist():
-                changes.update(each.split(","))
-        text = (state.folder / "state.json").read_bytes()
+            levels.update(dict(value_counts(block["level"])))
+            for each, count in value_counts(block["changes"]):
+                changes.update(dict.fromkeys(each.split(","), count))
         return {
             "pass": self._migration.last,
             "objects": state.facts.objects,
             "bytes": state.facts.bytes,
-            "state": hashlib.sha256(text).hexdigest(),
+            "state": state.digest,
             "listed_at_target": found.target.listed,
             "missing": 0,
             "extra": found.target.extra,
@@ -258,6 +284,7 @@ class _Cutover:
     # -- switch ------------------------------------------------------------------------------------
 
     def _switch(self) -> None:
+        self._refuse_damage()
         wishes = self._wishes
         if wishes.approve_as is not None and not self._has_approved(wishes.approve_as):
             proof = self._last(RecordKind.PROVED)
@@ -309,7 +336,7 @@ class _Cutover:
 
     def _run(self, command: str, step: str, environment: Mapping[str, str]) -> Facts:
         """Run a command of the user's and keep what it prints. Raises StepRefused if it fails."""
-        name = f"{OUTPUTS}/{len(self.records) + 1:06d}-{step}.txt"
+        name = output_name(self.records, step)
         path = self._directory.path(name)
         make_folders(path.parent)
         self._tools.say(f"running the {step} command; its output goes to {path}")

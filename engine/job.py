@@ -204,7 +204,7 @@ class VerifyReport:
             unsettled=self.unsettled + other.unsettled,
             seconds=self.seconds + other.seconds,
             failures=self.failures + other.failures,
-            causes=Counter(self.causes) + Counter(other.causes),
+            causes=dict(Counter(self.causes) + Counter(other.causes)),
             stopped=self.stopped or other.stopped,
         )
 
@@ -254,7 +254,8 @@ def run(
             cluster.prestart()
             _note_lifted_limit(latest, run_config)
         totals = _totals(ready, latest)
-        retrial = retrial_of(ready, asked_again, hold.first_attempt - 1)
+        with _taken_up_again(directory, latest, asked_again):
+            retrial = retrial_of(ready, asked_again, hold.first_attempt - 1)
         compact_seals(directory)
         sealed = enter_seals(directory, totals, retrial)
         forget_damage(directory, retrial)
@@ -283,6 +284,28 @@ def run(
                 return report
             _keep_end(directory, finished)
             return replace(report, finished_before=finished.updated_seconds)
+
+
+@contextlib.contextmanager
+def _taken_up_again(
+    directory: JobDirectory, latest: JobStatus | None, asked_again: AskedAgain | None
+) -> Iterator[None]:
+    """Note that a job has not ended any more before anything of it is taken back.
+
+    Of one that had ended, and of which something is tried again; whoever is killed then leaves it
+    so. What is asked for may be refused, before anything is done.
+    """
+    had_ended = latest is not None and latest.phase is Phase.FINISHED
+    if latest is None or not had_ended or (asked_again is None and not latest.failed):
+        yield
+        return
+    why = "it was taken up again, and has not ended since"
+    save_status(directory, _in_phase(latest, Phase.STOPPED, stopped=why, at=latest.updated_seconds))
+    try:
+        yield
+    except ConfigurationError:
+        save_status(directory, latest)
+        raise
 
 
 def _say_what_is_tried_again(sealed: Sealed, asked_again: AskedAgain | None, names: int) -> None:

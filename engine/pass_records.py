@@ -34,27 +34,31 @@ _CHANGED = (Delta.SIZE, Delta.ETAG, Delta.VERSION, Delta.MODIFIED)
 
 
 def has_ended(migration: Migration, number: int) -> bool:
-    """Whether a pass was run to its end, by the history or, if it says nothing, by its status.
+    """Whether a pass was run to its end, and was not taken up again since.
 
-    The status is a cache: if it is gone, the pass is run again, which finds nothing to do.
+    By its status, which is a cache: if it is gone, the history tells; if that says nothing, the
+    pass is run again, which finds nothing to do.
     """
-    if _record_of(read(JobDirectory(migration.root)), RecordKind.PASS_ENDED, number) is not None:
-        return True
     status = load_status(JobDirectory.open(migration.place(number)))
-    return status is not None and status.phase is Phase.FINISHED
+    if status is not None:
+        return status.phase is Phase.FINISHED
+    records = read(JobDirectory(migration.root))
+    return _record_of(records, RecordKind.PASS_ENDED, number) is not None
 
 
 def note_planned(migration: Migration, number: int) -> None:
     """Record that a pass is planned from here on, unless that is recorded. May be repeated.
 
-    Raises ConfigurationError if the migration stands where no pass may be planned.
+    Raises ConfigurationError if the migration stands where no pass may be planned, or gone on with.
     """
 
     def check(records: Sequence[Record]) -> None:
         require(records, RecordKind.PLANNED)
 
     directory = JobDirectory.open(migration.root)
-    if _record_of(read(directory), RecordKind.PLANNED, number) is None:
+    records = read(directory)
+    check(records)
+    if _record_of(records, RecordKind.PLANNED, number) is None:
         append(directory, RecordKind.PLANNED, {"pass": number}, check=check)
 
 

@@ -20,7 +20,14 @@ from noria.engine.pass_records import (
     note_planned,
 )
 from noria.engine.past_passes import passes_of
-from noria.engine.planning import PassFacts, Prepared, job_parts, prepared, prepared_pass
+from noria.engine.planning import (
+    PassFacts,
+    Prepared,
+    job_parts,
+    pass_facts,
+    prepared,
+    prepared_pass,
+)
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import read
@@ -154,6 +161,7 @@ def run_pass(
         ended = run(ready)
     if ended.complete:
         note_ended(migration, number)
+        migration.forget_before(number - 1)  # the one before makes this one again
     place = migration.place(number)
     return PassReport(number=number, place=place, run=ended, delta=found, renamed=renamed)
 
@@ -175,6 +183,12 @@ def _prepared(
         by_content=wishes.by_content,
     )
     with prepared_pass(migration.root, _with_inventory(config, wishes), facts, say) as ready:
+        planned = pass_facts(ready.directory)
+        if wishes.mirror is False and planned is not None and planned.mirror:
+            raise ConfigurationError(
+                f"pass {number} was begun with --deletions mirror, and would delete: it is brought "
+                "to its end by the same command as before"
+            )
         yield ready
 
 
@@ -182,7 +196,8 @@ def _with_inventory(config: JobConfig, wishes: PassWishes) -> JobConfig:
     """The job with a list of the source as it is now. Raises ConfigurationError."""
     known = config.inventory
     if wishes.inventory == "listing":
-        return with_settings(config, {"inventory": {"kind": "listing", "url": None}}, "noria sync")
+        listing = {"kind": "listing", "url": None, "names": "whole"}
+        return with_settings(config, {"inventory": listing}, "noria sync")
     if wishes.inventory is not None:
         return with_settings(config, {"inventory": {"url": wishes.inventory}}, "noria sync")
     if known.kind == "listing":

@@ -7,23 +7,33 @@ is compared with the state as every reconcile does.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from noria.engine.first_look import SourceLook
 from noria.engine.job import reconcile_job
 from noria.engine.planning import check_trust, job_parts, planned_rows
 from noria.engine.scratch import lone_scratch_folder
+from noria.manifests.errors import TargetKept
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.receipt_check import sealed_rows
 from noria.manifests.job.reconcile import Reconciliation
+from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import Delta, Reason
 from noria.manifests.passes.delta import DeletionRules, PassDelta
 from noria.manifests.passes.migration import Migration
+from noria.manifests.passes.state import StateWalk
 
 Say = Callable[[str], None]
 
+_IDENTITY: Final = ["key", "size", "etag", "last_modified"]
+"""Columns of a manifest that say which object a row is of."""
 _DIFFERENT = (Delta.NEW, Delta.SIZE, Delta.ETAG, Delta.VERSION, Delta.MODIFIED, Delta.GONE)
 
 
@@ -41,7 +51,10 @@ class SourceComparison:
     gone_before: int
     """Objects that were known to be gone, and stand at the target still."""
     not_moved: Mapping[str, int]
-    """Reason -> entries that no pass moves: what the target cannot hold, what is not current."""
+    """Reason -> entries that no pass moves: what the target cannot hold, what is not current.
+
+    target_kept: others' objects are kept at the target, as [run] conflicts says.
+    """
     filtered: int
     """Entries that the job's own filters leave out."""
 
@@ -85,6 +98,8 @@ def compare_source(migration: Migration, say: Say) -> SourceComparison:
         rows = planned_rows(directory, compare)
         manifest = rows.freeze(source, None, folder / "manifest", folder / "freeze", say)
         found = {name: counts["objects"] for name, counts in manifest.facts["delta"].items()}
+        kept = _kept(migration, manifest) if found.get(Delta.NEW) else 0
+        found[Delta.NEW] = found.get(Delta.NEW, 0) - kept
         passed_over = manifest.passed_over
         return SourceComparison(
             begun=begun,
@@ -96,11 +111,37 @@ def compare_source(migration: Migration, say: Say) -> SourceComparison:
                 reason: counts["objects"]
                 for reason, counts in manifest.facts["reasons"].items()
                 if reason in set(Reason)
-            },
+            }
+            | ({TargetKept.cause: kept} if kept else {}),
             filtered=sum(
                 count for cause, count in passed_over.items() if cause.startswith("filtered_")
             ),
         )
+
+
+def _kept(migration: Migration, fresh: Manifest) -> int:
+    """How many of what is new the last pass has left as they are: others' are kept in their place.
+
+    Those alone that are as they were then.
+    """
+    place = JobDirectory.open(migration.current)
+    walk, count = StateWalk(_left(place)), 0
+    for rows in fresh.read_shards(0, fresh.shard_count, [*_IDENTITY, "delta", "reason"]):
+        is_new = pc.and_(pc.equal(rows["delta"], Delta.NEW.value), rows["reason"].is_null())
+        new = rows.filter(is_new).select(_IDENTITY)
+        if len(new):
+            left = pa.concat_tables([new.slice(0, 0), *walk.through(new["key"][-1].as_py())])
+            count += len(new.join(left, keys=_IDENTITY, join_type="left semi", use_threads=False))
+    return count
+
+
+def _left(place: JobDirectory) -> Iterator[pa.Table]:
+    """What a pass planned and left, since another object is kept at the target; by rising keys."""
+    manifest = open_manifest(place.manifest_path)
+    for _, rows, receipts in sealed_rows(place, manifest, ["cause"]):
+        kept = rows.filter(pc.fill_null(pc.equal(receipts["cause"], TargetKept.cause), False))
+        if len(kept):
+            yield kept.select(_IDENTITY)
 
 
 def photo_finish(root: Path, say: Say) -> PhotoFinish:

@@ -164,7 +164,8 @@ def prepared_pass(root: Path, config: JobConfig, facts: PassFacts, say: Say) -> 
     if JobDirectory.exists(place):
         directory = JobDirectory.open(place)
         if pass_facts(directory) != facts or job_parts(directory)[0] != config:
-            directory.withdraw()  # unless its plan is frozen
+            with directory.hold():  # whoever plans it at this moment goes on
+                directory.withdraw()  # unless its plan is frozen
     if JobDirectory.exists(place):
         with directory.hold():
             ready = finish_plan(directory, say)

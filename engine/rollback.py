@@ -1,7 +1,8 @@
 """The way back of a migration that was switched: what changed at the target goes to the source.
 
 It is a migration of its own, whose source is the target, and which begins with what stood at the
-cutover. An object at the source is replaced only if it is as it was when it was read there.
+cutover. An object at the source is replaced only if it is as it was when it was read there. What
+[run] says of conflicts is of the target, and does not count here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from noria.engine.command_outputs import switch_was_begun
 from noria.engine.config.jobfile import JobConfig, job_config
 from noria.engine.config.locations import provider_of
 from noria.engine.job import RunReport
@@ -26,6 +28,7 @@ from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.cutover_states import MigrationState, require, standing
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Facts, Record, RecordKind, append, read
+from noria.manifests.model import ConflictPolicy
 from noria.manifests.passes.migration import Migration, WayBack
 from noria.manifests.passes.reversal import REVERSE_BASE, write_reversed
 from noria.manifests.passes.state import open_state
@@ -70,10 +73,16 @@ def rollback(
     directory = JobDirectory.open(migration.root)
     records = read(directory)
     require(records, RecordKind.ROLLED_BACK)
-    in_use = standing(records).state in (MigrationState.SWITCHED, MigrationState.GRACE)
-    if not in_use:
+    switched = standing(records).state in (MigrationState.SWITCHED, MigrationState.GRACE)
+    # One that was killed, or has failed, may have made users use the target all the same.
+    if not switched and not switch_was_begun(directory, records):
         _note(directory, {"moved_objects": 0, "switched": False})
         return RollbackReport(back=None, ended=True)
+    if not has_ended(migration, migration.last):
+        raise ConfigurationError(
+            f"pass {migration.last} has not ended: `noria run {migration.root}` brings it to its "
+            "end first"
+        )
     *ended, back = migration.ways_back()
     noted = {each.facts.get("way_back") for each in records}
     if ended and ended[-1].root.name not in noted:  # what did so was killed right before
@@ -167,4 +176,5 @@ def _turned(config: JobConfig) -> JobConfig:
         for role, end in ends.items()
     }
     kept = {name: given[name] for name in ("plan", "run", "sync")}
+    kept["run"] |= {"conflicts": ConflictPolicy.REFUSE.value, "replace_foreign": False}
     return job_config({**turned, **kept}, "noria rollback")

@@ -81,6 +81,17 @@ class Migration:
         """
         drop_state(self.state_place(number))
 
+    def forget_before(self, number: int) -> None:
+        """Drop the states of earlier passes: each takes as much room as all rows that stand.
+
+        Raises JobDirectoryError if one cannot be removed.
+        """
+        home = self.root / STATES
+        names = [each.name for each in home.iterdir()] if home.is_dir() else []
+        for name in names:
+            if _NUMBER.fullmatch(name) and int(name) < number:
+                self.forget(int(name))
+
     def fold(self, number: int, before: State | None) -> State:
         """Make the state after a pass from the one before it."""
         directory = JobDirectory.open(self.place(number))

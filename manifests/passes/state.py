@@ -63,6 +63,7 @@ STATE_SCHEMA: Final = pa.schema(
 A way back (reversal.py) has rows without a target_etag, whose objects do not stand there.
 """
 
+STATE_FILE: Final = "state.json"
 BLOCK_ROWS: Final = 65_536
 """Rows of a row group: what is read at a time."""
 BLOCKS_PER_FILE: Final = 64
@@ -99,6 +100,12 @@ class State:
     def __init__(self, folder: Path, facts: StateFacts) -> None:
         self.folder = folder
         self.facts = facts
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of state.json, which has those of the files: the same of the same rows."""
+        with state_errors(self.folder):
+            return hashlib.sha256((self.folder / STATE_FILE).read_bytes()).hexdigest()
 
     def blocks(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """All rows in order, a block at a time. Raises JobDirectoryError if a file is damaged."""
@@ -169,7 +176,7 @@ def open_state(folder: Path) -> State | None:
         return None
     with state_errors(folder):
         try:
-            facts = from_json(StateFacts, json.loads((folder / "state.json").read_bytes()))
+            facts = from_json(StateFacts, json.loads((folder / STATE_FILE).read_bytes()))
             for each in facts.files:
                 if (folder / each.name).stat().st_size != each.bytes:
                     raise JobDirectoryError(f"{folder / each.name} is not of its size; {_REMEDY}")
@@ -268,7 +275,7 @@ class StateWriter:
             facts = StateFacts(
                 number=self._number, objects=self._objects, bytes=self._bytes, files=self._files
             )
-            with open(self._building / "state.json", "w", encoding="utf-8") as file:
+            with open(self._building / STATE_FILE, "w", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(facts), indent=1, sort_keys=True) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
