@@ -63,12 +63,12 @@ def test_a_pass_after_a_roll_back_needs_no_state_that_was_kept(switched: Path) -
 
 
 def test_a_roll_back_that_was_stopped_goes_on_without_its_state(switched: Path) -> None:
-    class Killed(Exception): ...
+    class RollbackKilled(Exception): ...
 
     def die(ready: Prepared) -> job.RunReport:
-        raise Killed
+        raise RollbackKilled
 
-    with pytest.raises(Killed):
+    with pytest.raises(RollbackKilled):
         rollback(Migration(switched), PassWishes(), die, _say)
     base = switched / "ways-back" / "000001" / "state" / "000001"
     before = {each.name: each.read_bytes() for each in base.iterdir()}
