@@ -130,6 +130,7 @@ class _Cutover:
 
     def go(self) -> None:
         """Take steps until none is left. Raises StepRefused."""
+        note_all_ended(self._migration)  # a pass may have been ended by `noria run`
         while (step := self._next(standing(self.records))) is not None:
             step()
 
@@ -153,7 +154,6 @@ class _Cutover:
     # -- freeze ------------------------------------------------------------------------------------
 
     def _freeze(self) -> None:
-        note_all_ended(self._migration)
         if self._wishes.freeze_command is not None:
             require(self.records, RecordKind.FROZEN)  # or it would run for nothing
             facts = self._run(self._wishes.freeze_command, "freeze", {})

@@ -204,7 +204,7 @@ class VerifyReport:
             unsettled=self.unsettled + other.unsettled,
             seconds=self.seconds + other.seconds,
             failures=self.failures + other.failures,
-            causes=Counter(self.causes) + Counter(other.causes),
+            causes=dict(Counter(self.causes) + Counter(other.causes)),
             stopped=self.stopped or other.stopped,
         )
 
@@ -835,6 +835,7 @@ def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconci
     stands = None
     if number > 1:
         stands = standing(migration.state(number))
+        migration.forget(number - 2)  # as large as all that stands, and made again if needed
     keeps_others = prepared.config.run.conflicts is ConflictPolicy.KEEP
     with scratch_folder(prepared.directory, prepared.config.plan.scratch) as scratch:
         return reconcile(

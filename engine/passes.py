@@ -196,7 +196,8 @@ def _with_inventory(config: JobConfig, wishes: PassWishes) -> JobConfig:
     """The job with a list of the source as it is now. Raises ConfigurationError."""
     known = config.inventory
     if wishes.inventory == "listing":
-        return with_settings(config, {"inventory": {"kind": "listing", "url": None}}, "noria sync")
+        listing = {"kind": "listing", "url": None, "names": "whole"}
+        return with_settings(config, {"inventory": listing}, "noria sync")
     if wishes.inventory is not None and known.kind == "listing":
         raise ConfigurationError(
             "the first pass listed the source, so that nobody knows of which kind the inventory "

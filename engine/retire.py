@@ -6,6 +6,7 @@ list: versions, soft-deleted objects and snapshots of Azure, retentions, copies 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,7 @@ from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
 from noria.engine.first_look import checked_access
 from noria.engine.planning import check_trust, job_parts
+from noria.manifests.errors import AccessDenied
 from noria.manifests.job.cutover_states import require
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Facts, Record, RecordKind, append, read
@@ -44,7 +46,7 @@ class Leftovers:
     objects: int
     bytes: int
     versions: int | None
-    """Older versions and marks of deletions; None: this store's are not listed."""
+    """Older versions and marks of deletions; None: they are not listed here, or not to us."""
 
 
 def retire(migration: Migration, confirmed_by: str, say: Say) -> tuple[Record, Leftovers]:
@@ -83,6 +85,7 @@ def _leftovers(end: EndConfig) -> Leftovers:
             size += pc.sum(batch["size"]).as_py() or 0
     versions = None
     if end.location.scheme is Scheme.S3:
-        every = sum(1 for _ in PacedTarget(inner=store).list_versions(prefix))
-        versions = max(0, every - objects)
+        with contextlib.suppress(AccessDenied):  # a move needs no right to list them
+            every = sum(1 for _ in PacedTarget(inner=store).list_versions(prefix))
+            versions = max(0, every - objects)
     return Leftovers(objects=objects, bytes=size, versions=versions)

@@ -97,6 +97,11 @@ def rollback(
         mirror=config.sync.deletions == "mirror" if wishes.mirror is None else wishes.mirror,
         deletions_max=None if wishes.any_number else config.sync.deletions_max,
     )
+    if not job_parts(directory)[1].target_was_empty:
+        say(
+            "the target was not empty before the first pass: what others have there is new to the "
+            "source, and goes there as well"
+        )
     say("the target is listed, and compared with what stood there at the cutover")
     with prepared_pass(back.root, config, facts, say) as ready:
         moved = run(ready)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -213,5 +214,6 @@ def pass_summary(directory: Path, ended: PassReport) -> dict[str, Any]:
 
     summary: dict[str, Any] = report.run_summary(ended.run, directory)
     delta = None if ended.delta is None else asdict(ended.delta)
-    of_pass = {"pass": ended.number, "place": str(ended.place), "renamed": ended.renamed}
+    place = ended.place if directory.is_absolute() else os.path.relpath(ended.place)
+    of_pass = {"pass": ended.number, "place": str(place), "renamed": ended.renamed}
     return {**summary, **of_pass, "delta": delta}

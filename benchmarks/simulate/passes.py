@@ -39,8 +39,8 @@ class SourceLife:
 class PassPrices:
     """Seconds for a million objects, whether they have changed or not, on one driver of two cores.
 
-    CPU seconds of thirty million (benchmarks/results/2026-11-28-passes.md), as if one core did all;
-    listings as they took (2026-11-28-billion.md).
+    CPU seconds of thirty million (benchmarks/results/2026-11-28-passes.md) as if one core did all,
+    rounded up; listings as they took (2026-11-28-billion.md).
     """
 
     listing: float = 8.3

@@ -25,6 +25,7 @@ from noria.engine.config.jobfile import (
     JobConfig,
     PlanConfig,
     RunConfig,
+    SyncConfig,
 )
 
 HEAD = """# Job file
@@ -49,6 +50,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("filter", FilterConfig, "What is left out. Fixed once planned."),
     ("plan", PlanConfig, "Fixed once planned, but for `scratch`."),
     ("run", RunConfig, "May change from run to run; options of the command go before."),
+    ("sync", SyncConfig, "Fixed once planned; options of `noria sync` go before."),
 )
 KINDS = {
     "Url": "location",

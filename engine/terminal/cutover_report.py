@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from noria.engine.terminal.pass_report import print_way_back
+from noria.manifests.count_text import count_text
 from noria.manifests.job.cutover_states import MigrationState, state_text
 
 _WORDS: Final = {
@@ -47,15 +48,15 @@ def print_retired(summary: Mapping[str, Any]) -> None:
     source = summary["source"]
     versions = source["versions"]
     known = "versions not listed" if versions is None else f"{versions:,} older versions"
-    print(f"retired: the source holds {source['objects']:,} objects still, {known}")
+    print(f"retired: the source still holds {count_text(source['objects'], 'object')}, {known}")
     print("before it is deleted, by its owner and with other tools:")
     for each in summary["checklist"]:
         print(f"  [ ] {each}")
 
 
 def _step_text(step: Mapping[str, Any]) -> str:
-    words: str = _WORDS.get(step["kind"], step["kind"]).format(step["facts"].get("pass"))
-    return words + _facts(step)
+    words = _WORDS.get(step["kind"], str(step["kind"])).format(step["facts"].get("pass"))
+    return f"{words}{_facts(step)}"
 
 
 def _facts(step: Mapping[str, Any]) -> str:
@@ -66,7 +67,7 @@ def _facts(step: Mapping[str, Any]) -> str:
         case "frozen" | "switched":
             return f" by {facts['command']}"
         case "proved":
-            return f" ({facts['objects']:,} objects)"
+            return f" ({count_text(facts['objects'], 'object')})"
         case "approved":
             return f" by {facts['name']}{', signed' if 'key' in facts else ''}"
     return ""

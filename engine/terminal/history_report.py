@@ -38,7 +38,7 @@ WHAT = {
     RecordKind.CONVERGING: "passes follow each other from here",
     RecordKind.FROZEN: "the source is frozen",
     RecordKind.PROVING: "the target is being compared with the source",
-    RecordKind.PROVED: "the target is equal to the source",
+    RecordKind.PROVED: "the target has what the source has",
     RecordKind.APPROVED: "the switch is approved",
     RecordKind.SWITCHED: "the target is in use",
     RecordKind.GRACE: "the source is kept, in grace",
@@ -64,9 +64,9 @@ _FACTS = {
     "gone_at_source": "{} gone at the source",
     "name": "by {}",
     "key": "signed with key {}",
-    "way_back": "as in ways-back/{}",
     "moved_objects": "{} moved to the source",
     "deleted_objects": "{} deleted there",
+    "way_back": "as in ways-back/{}",
     "confirmed_by": "by {}",
     "source_objects": "{} objects are still there",
     "source_bytes": "{}",
@@ -147,12 +147,18 @@ def what_text(kind: RecordKind, facts: Mapping[str, Fact]) -> str:
     shown = (
         _OF_A_PASS
         if kind is RecordKind.PASS_ENDED
-        else [each for each in facts if each not in _IN_JSON_ALONE]
+        else sorted(facts.keys() - _IN_JSON_ALONE, key=_place)
     )
     said = [_fact_text(name, facts[name]) for name in shown if facts.get(name) is not None]
     if kind is RecordKind.PASS_ENDED and not any(said):
         said = ["nothing new"]
     return ": ".join(filter(None, [happened, ", ".join(filter(None, said))]))
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Known facts in the order of their table, then the others by name."""
+    known = list(_FACTS)
+    return (known.index(name) if name in known else len(known), name)
 
 
 def _fact_text(name: str, fact: Fact) -> str:

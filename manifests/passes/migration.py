@@ -20,7 +20,7 @@ from pathlib import Path
 
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.passes.fold import fold
-from noria.manifests.passes.reversal import write_returned
+from noria.manifests.passes.reversal import REVERSE_BASE, write_returned, write_reversed
 from noria.manifests.passes.state import State, drop_state, open_state
 
 PASSES = "passes"
@@ -95,12 +95,25 @@ class Migration:
     def fold(self, number: int, before: State | None) -> State:
         """Make the state after a pass from the one before it."""
         directory = JobDirectory.open(self.place(number))
+        reverses = directory.job().get("reverses")
+        if number == REVERSE_BASE and reverses is not None:
+            return self._reversed(Migration(self.root.parent.parent), int(reverses))
         state = fold(directory, number, before, self.state_place(number))
         for back in self.ways_back():
             if back.reverses == number and back.has_ended:
                 returned = back.migration.state(back.migration.last)
                 state = write_returned(state, returned, self.state_place(number))
         return state
+
+    def _reversed(self, forward: Migration, number: int) -> State:
+        """What a way back begins with: what stood after pass `number` before anything came back."""
+        before = forward.state(number - 1) if number > 1 else None
+        place = self.state_place(0)
+        try:
+            stood = fold(JobDirectory.open(forward.place(number)), number, before, place)
+            return write_reversed(stood, self.state_place(REVERSE_BASE))
+        finally:
+            drop_state(place)
 
     def has_gone_on(self, number: int) -> bool:
         """Whether a later pass, or a way back, may have replaced what this pass has left."""

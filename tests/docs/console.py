@@ -55,7 +55,12 @@ _SETTLED = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22,}\b|\b[0-9a-f]{8,}\b"), "HEX"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
     (re.compile(r"(?<=Python )[\d.]+(?=, ).*|(?<=^noria )\d[\d.]+(?=, Python)"), "VERSION"),
-    (re.compile(r"\b[\d.,]+ [kMG]?B/s"), "RATE"),
+    (re.compile(r"\b[\d.,]+ ([kMG]?B|objects)/s"), "RATE"),
+    (re.compile(r"\(between \S+ and \S+\)"), "(between FIGURES)"),
+    (re.compile(r"(?<=a freeze of about )\d+ \w+|(?<=the lag is )[\d.]+ m?s"), "DURATION"),
+    (re.compile(r"[\d.]+ m?s(?= apart)"), "DURATION"),
+    (re.compile(r"(?<=TIME  )[\d.]+ m?s +[\d.]+ m?s +|took +lag +"), "TOOK  LAG  "),
+    (re.compile(r"\b[\w.-]+@[\w.-]+ +|\bwho +(?=what)"), "WHO  "),
     (
         re.compile(r"(?<=\bin )(less than )?[\d.,]+ ?(ms|s|min|h)\b( [\d.]+ ?(s|min)\b)?"),
         "DURATION",

@@ -97,6 +97,11 @@ def test_few_commands_can_not_be_run_here() -> None:
         (["first", "...", "last"], "first\nlast\n"),
         (["ends in ..., so"], "ends in anything at all, so\n"),
         (["... to note (6.7 s)"], "5 to note (12 s)\n"),
+        (["1  2026-11-28 08:15:19  1 s   1 s  5 new"],
+         "1  2026-01-01 00:00:00  950 ms  2 s  5 new\n"),
+        (["a freeze of about 2 s (between 0 and 3)"], "a freeze of about 5 s (between 1 and 9)\n"),
+        (["    digest        who      what", "1   76b3e02c4885  ann@a  pass 1"],
+         "    digest        who     what\n1   86b3e02c4885  root@vm  pass 1\n"),
         ([], ""),
     ],
 )  # fmt: skip
@@ -112,6 +117,8 @@ def test_what_differs_from_run_to_run_agrees(expected: list[str], printed: str) 
         (["one"], "one\ntwo\n"),
         (["one", "two"], "one\n"),
         ([], "noria: something\n"),
+        (["1  2026-11-28 08:15:19  1 s  1 s  5 new"], "1  2026-11-28 08:15:19  1 s  1 s  6 new\n"),
+        (["1   76b3e02c4885  ann@a  pass 1"], "1   76b3e02c4885  ann@a  pass 2\n"),
     ],
 )
 def test_what_is_another_result_does_not_agree(expected: list[str], printed: str) -> None:

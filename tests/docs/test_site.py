@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from docs.assemble import RESULTS, ROOT, assemble, lines_of, turned
 from docs.built_site import troubles
@@ -18,6 +19,7 @@ from docs.reference import reference_pages
 from docs.reference.commands import commands
 from docs.reference.metrics import shown_name
 from docs.reference.settings import SECTIONS, settings
+from noria.engine.config.jobfile import JobConfig
 from noria.engine.metrics import ENDINGS, ERRORS, METRICS
 from noria.engine.terminal.report import CHANGES, DAMAGE, PASSED_OVER, REASONS
 from noria.manifests.errors import NoriaError
@@ -111,6 +113,15 @@ def test_every_setting_is_in_the_reference_with_its_meaning() -> None:
         for setting in settings(model):
             assert setting.meaning, f"{section}.{setting.name}: say below the field what it means"
             assert section == "target" or f"{{#{section}-{setting.name}}}" in page
+
+
+def test_every_section_of_a_job_file_is_on_the_page() -> None:
+    sections = {
+        name
+        for name, field in JobConfig.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    assert {name for name, _, _ in SECTIONS} == sections
 
 
 def test_settings_have_their_bounds_and_defaults() -> None:

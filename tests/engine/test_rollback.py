@@ -263,7 +263,7 @@ def test_no_pass_is_run_while_the_target_is_in_use(move: LocalMigration) -> None
 # -- killed ---------------------------------------------------------------------------------------
 
 
-class _Killed(BaseException):
+class _KilledRollback(BaseException):
     """Noria ends at this line."""
 
 
@@ -292,14 +292,14 @@ def test_killed_at_any_step_it_is_repeated(
         def __call__(self, *given: Any, **more: Any) -> Any:
             if after:
                 real(*given, **more)
-            raise _Killed
+            raise _KilledRollback
 
         def of(self, *given: Any) -> Any:
-            raise _Killed
+            raise _KilledRollback
 
     with monkeypatch.context() as killed:
         killed.setattr(rollback_module, step, _Step())
-        with pytest.raises(_Killed):
+        with pytest.raises(_KilledRollback):
             move.rollback(mirror=True, any_number=True)
     if not (step == "_note" and after) and not (step == "_complete" and after):
         assert move.rollback(mirror=True, any_number=True).ended
@@ -317,10 +317,10 @@ def test_killed_between_the_moves_and_their_end(move: LocalMigration) -> None:
 
     def run(ready: Any) -> Any:
         real(ready)
-        raise _Killed
+        raise _KilledRollback
 
     real, move.run = move.run, run
-    with pytest.raises(_Killed):
+    with pytest.raises(_KilledRollback):
         move.rollback()
     move.run = real
     assert move.rollback().ended

@@ -53,7 +53,7 @@ def main() -> int:
     arguments = _parse()
     chosen = [one for one in CELLS if arguments.cell in (None, one.number)]
     if arguments.cell not in (None, TOGETHER, *(one.number for one in CELLS)):
-        sys.exit(f"no such cell: {arguments.cell}; there are {TOGETHER} and F1 to F56")
+        sys.exit(f"no such cell: {arguments.cell}; there are {TOGETHER} and F1 to F66")
     first_seed = random.randrange(1 << 31) if arguments.seed is None else arguments.seed
     with _stage() as stage, tempfile.TemporaryDirectory(prefix="faults-") as folder:
         campaign = Campaign(stage, Path(folder))

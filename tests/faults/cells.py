@@ -1,6 +1,6 @@
 """The fault matrix: what a cell is, where it plays, and the questions that each ends with.
 
-A cell is one fault at one place, F1 to F56, played with real servers from a seed: which object,
+A cell is one fault at one place, F1 to F66, played with real servers from a seed: which object,
 which part, which byte, how often. `@cell("F22", "...")` makes one of a function that gets a Scene.
 What it expects of its own it asserts; what must hold in every cell the scene asks at its end:
 
@@ -12,6 +12,8 @@ What it expects of its own it asserts; what must hold in every cell the scene as
     I8   no secret lies in any file of the job, nor in what was printed
     I10  the source saw GET and HEAD alone
     I12  what Noria counts as sent is what the proxy before the target received, to the byte
+
+Cells of later passes ask I14, I15 and I16 as well (pass_cells.py).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tests.faults.pairs import play_some
 
 SEED = 1
 PAIRS = 12
-NUMBERS = {f"F{number}" for number in range(1, 57)}
+NUMBERS = {f"F{number}" for number in range(1, 67)}
 
 
 def test_every_fault_of_the_matrix_has_a_cell() -> None:

@@ -40,7 +40,7 @@ LARGE = PART + 70_000
 
 
 @dataclass(slots=True)
-class World:
+class LivingMigration:
     """A migration, its two ends, who uses them, and how commands are run on it."""
 
     job: Path
@@ -107,16 +107,16 @@ class World:
         return bool(json.loads(records[-1].read_text())["kind"] == "rolled_back")
 
 
-NewWorld = Callable[..., World]
+NewLivingMigration = Callable[..., LivingMigration]
 
 
 @pytest.fixture
-def new_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewWorld]:
+def new_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewLivingMigration]:
     """new_world("folders" or "azure-s3", seed); prints the seed and what was said if it fails."""
-    made: list[World] = []
+    made: list[LivingMigration] = []
     with ExitStack() as stack:
 
-        def make(way: str, seed: int) -> World:
+        def make(way: str, seed: int) -> LivingMigration:
             ends: Mapping[str, Any]
             if way == "folders":
                 ends = _folders(tmp_path)
@@ -135,7 +135,7 @@ def new_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewWor
                     "large_bytes": LARGE,
                 }
             dice = random.Random(seed)
-            world = World(
+            world = LivingMigration(
                 job=tmp_path / "job",
                 source=ends["source"],
                 target=ends["target"],
@@ -192,7 +192,7 @@ def _write_job(path: Path, source: str, target: str) -> None:
     ("way", "kills", "rounds"), [("folders", 1, 2), ("azure-s3", 2, 1)], ids=["folders", "azure-s3"]
 )
 def test_whatever_is_killed_both_sides_are_exact_at_the_cutover_and_after_the_roll_back(
-    new_world: NewWorld, way: str, kills: int, rounds: int
+    new_world: NewLivingMigration, way: str, kills: int, rounds: int
 ) -> None:
     """Twice in a row between folders: what came back is where the next passes begin."""
     world = new_world(way, seed=SEED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -212,3 +213,111 @@ def test_roles_of_azure_are_what_azure_takes(role: str) -> None:
     assert all(action.startswith(below) for action in named)
     writes = [action for action in named if "write" in action or "delete" in action]
     assert bool(writes) == (role == "target")
+
+
+@dataclass(frozen=True, slots=True)
+class LivingBuckets:
+    """A migration from one bucket to another, each with the key of a user who may do little."""
+
+    move: Move
+    server: S3Server
+    credentials: Path
+
+    def act_as(self, *, reader: str, writer: str) -> None:
+        """From here on a new user with this policy is the source's, and another the target's."""
+        lines = []
+        for name, policy in (("reader", reader), ("writer", writer)):
+            key, secret = make_user(self.server, policy)
+            lines += [
+                f"[{name}]",
+                f"aws_access_key_id = {key}",
+                f"aws_secret_access_key = {secret}",
+            ]
+        self.credentials.write_text("\n".join(lines))
+
+    def noria(self, *arguments: Any) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [NORIA, *arguments, "--json"],
+            env=self.move.environment,
+            capture_output=True,
+            timeout=100,
+            check=False,
+        )
+
+    def code(self, command: str, *arguments: Any) -> int:
+        return self.noria(command, self.move.job, *arguments).returncode
+
+
+@pytest.fixture
+def living(
+    make_move: Callable[..., Move], guarded: S3Server, tmp_path: Path
+) -> Iterator[LivingBuckets]:
+    """One whose first pass has ended, with the policies of this page."""
+    move = make_move([])
+    owner = guarded.client()
+    for bucket in ("living", "later"):
+        owner.create_bucket(Bucket=bucket)
+    upload_s3(SPECS, owner, "living", SEED)
+    for name in guarded.env():
+        move.environment.pop(name, None)
+    found = LivingBuckets(move, guarded, tmp_path / "credentials")
+    move.environment |= {
+        "AWS_SHARED_CREDENTIALS_FILE": str(found.credentials),
+        "AWS_ENDPOINT_URL_S3": guarded.endpoint,
+        "AWS_REGION": REGION,
+    }
+    found.act_as(**policies())
+    job_file = move.job_file(
+        source={"url": "s3://living/lake", "profile": "reader"},
+        target={"url": "s3://later/new", "profile": "writer"},
+    )
+    assert found.noria("run", job_file).returncode == 0
+    yield found
+    owner.close()
+
+
+def policies() -> dict[str, str]:
+    return {
+        "reader": s3_policy("AWS: source", "living", "lake"),
+        "writer": s3_policy("AWS: target", "later", "new"),
+    }
+
+
+def test_passes_need_no_more_than_a_copy_and_others_what_is_said(living: LivingBuckets) -> None:
+    owner = living.server.client()
+
+    def content(bucket: str, key: str) -> bytes:
+        read: bytes = owner.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return read
+
+    owner.put_object(Bucket="living", Key="lake/a", Body=b"changed")
+    owner.delete_object(Bucket="living", Key="lake/b/c")
+    assert living.code("sync") == 0
+    assert content("later", "new/a") == b"changed"
+
+    mirror = ("sync", "--deletions", "mirror", "--yes")
+    assert living.code(*mirror) != 0
+    assert content("later", "new/b/c")
+    deleting = json.loads(policies()["writer"])
+    deletes = {"Effect": "Allow", "Action": ["s3:DeleteObject"]}
+    deleting["Statement"].append({**deletes, "Resource": ["arn:aws:s3:::later/new/*"]})
+    living.act_as(**{**policies(), "writer": json.dumps(deleting)})
+    assert living.code(*mirror) == 0
+    names = {one["Key"] for one in owner.list_objects_v2(Bucket="later")["Contents"]}
+    assert "new/b/c" not in names
+
+    living.act_as(**policies())
+    switch = ("cutover", "--quiet-for", "1s", "--approve-as", "Ann", "--switch-command", "true")
+    assert living.code(*switch) == 0
+    owner.put_object(Bucket="later", Key="new/a", Body=b"in use")
+    assert living.code("rollback") != 0
+    assert content("living", "lake/a") == b"changed"
+    living.act_as(**{**policies(), "reader": s3_policy("AWS: target", "living", "lake")})
+    assert living.code("rollback") == 0
+    assert content("living", "lake/a") == b"in use"
+
+    living.act_as(**policies())
+    assert living.code(*switch) == 0
+    retired = living.noria("retire", living.move.job, "--confirmed-by", "Ann")
+    assert json.loads(retired.stdout)["source"]["versions"] is None
+    owner.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from noria.engine.cli import app
+from noria.__main__ import app
 from tests.support.finished_jobs import contents
 from tests.support.fuzzing import SECRET
 

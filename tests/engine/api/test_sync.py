@@ -49,3 +49,11 @@ def test_too_many_deletions_are_refused(moved: Path) -> None:
     with pytest.raises(noria.InventoryError, match="1 of 3 objects"):
         noria.sync(moved / "job", deletions="mirror")
     assert (moved / "target" / "a").exists()
+
+
+def test_two_states_are_kept(moved: Path) -> None:
+    for number in range(3):
+        (moved / "source" / "a").write_text(f"changed {number}")
+        assert noria.sync(moved / "job").exit_code == 0
+    states = sorted(each.name for each in (moved / "job" / "state").iterdir() if each.is_dir())
+    assert states == ["000003", "000004"]

@@ -156,12 +156,12 @@ def test_a_pass_that_moved_nothing_says_so() -> None:
         (
             RecordKind.PROVED,
             {"bytes": 45, "extra": 0, "level_ingested": 5, "objects": 5, "reread": 5, "state": "a"},
-            "the target is equal to the source: 45 B, 5 ingested, 5 objects, 5 read back",
+            "the target has what the source has: 5 objects, 45 B, 5 read back, 5 ingested",
         ),
         (
             RecordKind.APPROVED,
             {"key": "ab" * 32, "name": "Ann", "signature": "cd" * 64},
-            "the switch is approved: signed with key abababababab, by Ann",
+            "the switch is approved: by Ann, signed with key abababababab",
         ),
         (
             RecordKind.ROLLED_BACK,

@@ -319,7 +319,7 @@ def _are_made_again(life: Life) -> None:
 
 
 def test_names_that_sort_elsewhere_are_sorted_over_many_ranges(life: Life) -> None:
-    names = [f"{n:02d}{mark}" for n in range(20) for mark in ("", "\\")]
+    names = [f"{n:02d}{mark}" for n in range(20) for mark in ("0", "\\")]
     life.copy({name: row(name, "e") for name in names})
     assert len(life.migration.state(1).ranges(RANGES_MAX).splits) > 5
     turned = rows_of(life.begin().migration.state(REVERSE_BASE))

@@ -58,12 +58,18 @@ def test_it_may_be_written_again(tmp_path: Path) -> None:
     assert old_keys(migration, 1) == old_keys(migration, 1) == {"a"}
 
 
-def test_a_receipt_of_other_bytes_than_those_that_stand_is_out_of_date(tmp_path: Path) -> None:
-    """After a way back the state has this pass's number for what that has found at the target."""
+@pytest.mark.parametrize("other", [{"target_etag": "by-a-user"}, {"pass": 2}])
+def test_a_receipt_of_another_object_or_pass_is_out_of_date(
+    tmp_path: Path, other: dict[str, str | int]
+) -> None:
+    """After a way back the state has this pass's number for what that has found at the target.
+
+    A pass that found there what the one before had left stands for it from then on.
+    """
     migration = FabricatedMigration(tmp_path / "job")
     migration.settle(migration.plan({each: row(each, "1") for each in "ab"}))
     rewritten = [
-        {**each, "target_etag": "by-a-user"} if each["key"] == "a" else each
+        {**each, **other} if each["key"] == "a" else each
         for block in migration.migration.state(1).blocks()
         for each in block.to_pylist()
     ]

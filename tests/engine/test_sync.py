@@ -1,0 +1,406 @@
+"""Later passes between two folders, and what every command makes of a migration that has some."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noria.engine import passes, sync_command
+from noria.engine.pass_records import has_ended
+from noria.engine.past_passes import passes_of
+from noria.engine.planning import PassFacts, Prepared, pass_facts
+from noria.engine.sync_command import Rhythm
+from noria.manifests.errors import ConfigurationError, InventoryError
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.history import RecordKind
+from tests.support.commands import noria
+from tests.support.local_migrations import LocalMigration, held, run_here, write
+
+OBJECTS = {"a": "first", "d/b": "second", "d/c": "third", "e": "fourth"}
+
+
+@pytest.fixture
+def move(tmp_path: Path) -> LocalMigration:
+    migration = LocalMigration(tmp_path)
+    migration.copy(OBJECTS)
+    return migration
+
+
+class PassClock:
+    """In place of `time`, for what waits between passes alone."""
+
+    time = staticmethod(time.time)
+
+    def __init__(self, sleep: Callable[[float], None]) -> None:
+        self.sleep = sleep
+
+
+class _KilledPass(BaseException):
+    """Noria ends at this line."""
+
+
+def end_here(*given: Any, **more: Any) -> None:
+    raise _KilledPass
+
+
+# -- which pass -----------------------------------------------------------------------------------
+
+
+def test_a_directory_without_a_job_is_refused(tmp_path: Path) -> None:
+    code, out, err = noria("sync", tmp_path / "nothing")
+    assert (code, out) == (2, "")
+    assert "is not a job directory" in err
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_pass_or_a_way_back_is_refused_and_names_the_migration(move: LocalMigration) -> None:
+    move.switch()
+    write(move.target, {"a": "by a user"})
+    move.rollback()
+    before = move.kinds
+    for place in (move.migration.place(2), move.root / "ways-back" / "000001"):
+        for command in ("sync", "cutover", "rollback"):
+            code, _, err = noria(command, place, "-q")
+            assert (code, f"name the migration, {move.root}" in err) == (2, True), err
+    assert move.kinds == before
+
+
+def test_an_unfinished_first_pass_is_brought_to_its_end_first(tmp_path: Path) -> None:
+    move = LocalMigration(tmp_path, run=end_here)  # type: ignore[arg-type]  # killed before the run
+    with pytest.raises(_KilledPass):
+        move.copy(OBJECTS)
+    move.run = run_here
+    write(move.source, {"late": "x"})
+    assert move.sync().number == 1
+    assert "pass 1 was begun: it is brought to its end first" in move.said
+    assert "late" not in held(move.target)
+    assert (move.sync().number, move.is_equal) == (2, True)
+
+
+def test_a_directory_of_an_edition_without_history_gets_one(move: LocalMigration) -> None:
+    job = json.loads((move.root / "job.json").read_text())
+    job.pop("as_of", None)
+    (move.root / "job.json").write_text(json.dumps(job))
+    assert not (move.root / "history").exists()
+    move.sync()
+    ended, planned = RecordKind.PASS_ENDED, RecordKind.PLANNED
+    assert move.kinds == [ended, planned, ended]
+    (first, second) = passes_of(move.records)
+    assert (first.new.objects, second.unchanged.objects) == (4, 4)
+
+
+def test_a_status_that_is_lost_costs_a_look_alone(move: LocalMigration) -> None:
+    (move.root / "status.json").unlink()
+    assert move.sync().number == 1
+    write(move.source, {"a": "changed"})
+    assert move.sync().number == 2
+    assert move.is_equal
+
+
+@pytest.mark.parametrize("after", ["plan", "run"])
+def test_a_later_pass_that_was_killed_is_brought_to_its_end(
+    move: LocalMigration, after: str
+) -> None:
+    write(move.source, {"a": "changed"})
+
+    def run(ready: Prepared) -> Any:
+        if after == "run":
+            run_here(ready)
+        raise _KilledPass
+
+    move.run = run
+    with pytest.raises(_KilledPass):
+        move.sync()
+    move.run = run_here
+    write(move.source, {"late": "x"})
+    number = move.sync().number
+    assert number == (2 if after == "plan" else 3)
+    move.sync()
+    assert move.is_equal
+    assert [each.number for each in passes_of(move.records)] == [*range(1, number + 2)]
+
+
+@pytest.fixture
+def killed_plan(move: LocalMigration, monkeypatch: pytest.MonkeyPatch) -> LocalMigration:
+    """Pass 2 has a job.json and no manifest; `a` is gone at the source."""
+    (move.source / "a").unlink()
+    with monkeypatch.context() as killed:
+        killed.setattr("noria.engine.planning.finish_plan", end_here)
+        with pytest.raises(_KilledPass):
+            move.sync()
+    place = move.migration.place(2)
+    assert JobDirectory.exists(place)
+    assert not (place / "manifest").exists()
+    return move
+
+
+def test_a_killed_plan_gives_way_to_what_is_asked_for_now(killed_plan: LocalMigration) -> None:
+    report = killed_plan.sync(mirror=True, any_number=True)
+    assert (report.number, report.run.outcomes) == (2, {"DELETED": 1})
+    facts = pass_facts(JobDirectory(killed_plan.migration.place(2)))
+    assert facts == PassFacts(number=2, mirror=True, deletions_max=None)
+    assert killed_plan.is_equal
+
+
+def test_a_killed_plan_is_made_again_as_it_was(killed_plan: LocalMigration) -> None:
+    report = killed_plan.sync()
+    assert report.delta is not None
+    assert (report.number, report.delta.objects["gone"]) == (2, 1)
+    assert "a" in held(killed_plan.target)
+
+
+def test_a_frozen_plan_stays_and_says_so(move: LocalMigration) -> None:
+    (move.source / "a").unlink()
+    move.run = end_here  # type: ignore[assignment]  # killed before the run
+    with pytest.raises(_KilledPass):
+        move.sync()
+    move.run = run_here
+    report = move.sync(mirror=True, any_number=True)
+    assert (report.number, report.run.outcomes) == (2, {})
+    assert "pass 2 is planned already, with other --deletions than now" in move.said
+    assert move.sync(mirror=True, any_number=True).run.outcomes == {"DELETED": 1}
+    assert move.is_equal
+
+
+def test_too_many_deletions_are_refused_and_the_pass_may_be_asked_for_again(
+    move: LocalMigration,
+) -> None:
+    for each in ("a", "e"):
+        (move.source / each).unlink()
+    with pytest.raises(InventoryError, match=r"2 of 4 objects.*--yes"):
+        move.sync(mirror=True)
+    assert held(move.target) == OBJECTS
+    assert move.sync(mirror=True, any_number=True).number == 2
+    assert move.is_equal
+
+
+def test_what_somebody_changed_at_the_target_is_not_replaced(move: LocalMigration) -> None:
+    write(move.source, {"a": "changed", "e": "changed"})
+    write(move.target, {"a": "by somebody"})
+    report = move.sync()
+    assert (report.run.exit_code, report.run.outcomes["TRANSFERRED"]) == (1, 1)
+    assert held(move.target)["a"] == "by somebody"
+
+
+# -- an inventory ---------------------------------------------------------------------------------
+
+
+def test_an_inventory_has_to_be_named_again(tmp_path: Path) -> None:
+    move = LocalMigration(tmp_path)
+    write(move.source, OBJECTS)
+    keys = tmp_path / "keys.txt"
+    keys.write_text("a\nd/b\n")
+    inventory = {"kind": "keys", "url": f"file://{keys}", "names": "relative"}
+    move.copy(OBJECTS, inventory=inventory)
+    assert set(held(move.target)) == {"a", "d/b"}
+    code, _, err = noria("sync", move.root, "-q")
+    assert code == 2
+    assert "--inventory URL" in err
+    assert "--inventory listing" in err
+    assert move.sync(inventory="listing").run.exit_code == 0
+    assert move.is_equal
+
+
+# -- every command on a migration -----------------------------------------------------------------
+
+
+@pytest.fixture
+def third(move: LocalMigration) -> LocalMigration:
+    """A migration whose third pass had one object, which met another one at the target."""
+    move.sync()
+    write(move.source, {"new": "wanted"})
+    write(move.target, {"new": "somebody else's"})
+    assert move.sync().run.exit_code == 1
+    return move
+
+
+def document(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
+    """Exit code, and the one document on standard output."""
+    code, out, _ = noria(*arguments, "--json")
+    found = json.loads(out)
+    assert isinstance(found, dict)
+    return code, found
+
+
+def test_status_and_failures_are_of_the_latest_pass(third: LocalMigration) -> None:
+    code, found = document("status", third.root)
+    assert code == 0
+    assert [each["number"] for each in found["passes"]] == [1, 2, 3]
+    assert found["objects_total"] == 1, found
+    code, out, _ = noria("failures", third.root, "--show-keys")
+    assert "new" in out
+    assert "target_conflict" in out
+
+
+def test_retry_and_run_are_of_the_latest_pass(third: LocalMigration) -> None:
+    (third.target / "new").unlink()
+    code, out, _ = noria("retry", third.root, "-q")
+    assert code == 0, out
+    assert third.is_equal
+    assert third.migration.last == 3
+    for command in ("run", "retry"):
+        code, found = document(command, third.root)
+        assert (code, found["objects"]) == (0, 1)
+    assert third.sync().run.reconciled
+
+
+def test_copy_again_is_of_the_latest_pass(third: LocalMigration) -> None:
+    ends = (f"file://{third.source}", f"file://{third.target}")
+    code, found = document("copy", *ends, "--job", third.root)
+    assert (code, found["objects"], found["directory"]) == (1, 1, str(third.root))
+    code, _, err = noria("copy", ends[1], ends[0], "--job", third.root)
+    assert (code, "holds a job for other ends" in err) == (2, True)
+
+
+def test_reconcile_is_of_all_that_stands(move: LocalMigration) -> None:
+    write(move.source, {"a": "changed"})
+    move.sync()
+    code, found = document("reconcile", move.root)
+    assert (code, found["reconciled"], found["landed"]) == (0, True, 4)
+    (move.target / "e").unlink()  # of the first pass
+    code, found = document("reconcile", move.root)
+    assert (code, found["missing"], found["extra"]) == (1, 1, 0)
+
+
+def test_verify_reads_back_what_stands_by_all_passes(move: LocalMigration) -> None:
+    write(move.source, {"a": "changed", "new": "x"})
+    (move.source / "e").unlink()
+    move.sync(mirror=True, any_number=True)
+    code, found = document("verify", move.root)
+    assert (code, found["reread"], found["damaged"]) == (0, 4, 0)
+    write(move.target, {"d/b": "damage"})
+    code, found = document("verify", move.root)
+    assert (code, found["damaged"]) == (1, 1)
+
+
+def test_clean_is_of_the_latest_pass(move: LocalMigration) -> None:
+    move.sync()
+    code, found = document("clean", move.root)
+    assert (code, found["aborted"]) == (0, 0)
+
+
+def test_an_earlier_pass_is_not_run(move: LocalMigration) -> None:
+    move.sync()
+    move.sync()
+    code, _, err = noria("run", move.migration.place(2), "-q")
+    assert (code, "name the latest" in err) == (2, True)
+
+
+def test_history_is_one_document_and_of_the_migration(move: LocalMigration) -> None:
+    move.sync()
+    code, found = document("history", move.root)
+    assert code == 0
+    assert [each["kind"] for each in found["records"]] == [str(each) for each in move.kinds]
+
+
+def test_a_state_that_is_lost_is_made_again(move: LocalMigration) -> None:
+    write(move.source, {"a": "changed"})
+    move.sync()
+    shutil.rmtree(move.root / "state")
+    assert move.sync().run.reconciled
+    assert has_ended(move.migration, 3)
+
+
+# -- passes by themselves -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cli(move: LocalMigration, monkeypatch: pytest.MonkeyPatch) -> LocalMigration:
+    """`noria sync` runs its passes in this process."""
+
+    def one_pass(directory: Path, wishes: passes.PassWishes, options: Any) -> passes.PassReport:
+        return passes.run_pass(directory, wishes, run_here, move.said.append)
+
+    monkeypatch.setattr(sync_command, "one_pass", one_pass)
+    return move
+
+
+def test_one_pass_is_one_document(cli: LocalMigration) -> None:
+    write(cli.source, {"a": "changed"})
+    code, found = document("sync", cli.root)
+    assert (code, found["pass"], found["directory"]) == (0, 2, str(cli.root))
+    assert (found["delta"]["objects"]["size"], found["delta"]["objects"]["unchanged"]) == (1, 3)
+
+
+def test_an_error_is_one_document_too(tmp_path: Path) -> None:
+    code, found = document("sync", tmp_path)
+    assert (code, found["exit_code"]) == (2, 2)
+
+
+def test_passes_go_on_until_the_lag_is_reached(cli: LocalMigration) -> None:
+    code, found = document("sync", cli.root, "--until-lag", "1h")
+    assert (code, found["pass"]) == (0, 2), "it is reached at once"
+
+
+def test_passes_go_on_for_good_without_a_lag(
+    cli: LocalMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sync_command, "time", PassClock(sleep))
+    code, _, err = noria("sync", cli.root, "--every", "1h")
+    assert code == 3
+    assert "noria: stopped; run it again to resume" in err
+    assert len(waits) == 2
+    assert all(3_000 < each <= 3_600 for each in waits)
+    assert cli.migration.last == 3
+
+
+def test_ctrl_c_between_passes_is_one_document(
+    cli: LocalMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sync_command, "time", PassClock(sleep))
+    code, found = document("sync", cli.root, "--every", "1h")
+    assert (code, found["exit_code"], found["error"]) == (3, 3, "stopped")
+
+
+def test_a_pass_that_fails_ends_the_rhythm(cli: LocalMigration) -> None:
+    write(cli.source, {"new": "wanted"})
+    write(cli.target, {"new": "somebody else's"})
+    code, found = document("sync", cli.root, "--every", "1h")
+    assert (code, found["pass"], found["failed"]) == (1, 2, 1)
+
+
+@pytest.mark.parametrize("option", ["--until-lag", "--every"])
+@pytest.mark.parametrize("duration", ["soon", "-1s", ""])
+def test_a_duration_that_is_none_is_refused_before_a_pass(
+    cli: LocalMigration, option: str, duration: str
+) -> None:
+    code, _, err = noria("sync", cli.root, option, duration)
+    assert (code, option in err) == (2, True)
+    assert cli.migration.last == 1
+
+
+def test_a_rhythm_is_over_once_the_lag_is_reached(
+    move: LocalMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move.sync()
+    waits: list[float] = []
+    monkeypatch.setattr(sync_command, "time", PassClock(waits.append))
+    assert Rhythm(3_600.0, 0.0).is_over(move.root, move.said.append)
+    assert not Rhythm(0.0, 0.0).is_over(move.root, move.said.append)
+    assert waits == []
+    assert not Rhythm(0.0, 600.0).is_over(move.root, move.said.append)
+    assert len(waits) == 1
+    assert 500 < waits[0] <= 600
+
+
+def test_nothing_asked_for_is_no_rhythm() -> None:
+    assert Rhythm.of(None, None) is None
+    assert Rhythm.of("10m", "1h") == Rhythm(600.0, 3_600.0)
+    with pytest.raises(ConfigurationError):
+        Rhythm.of("10 lines", None)
