@@ -28,7 +28,12 @@ from noria.engine.command_outputs import output_name
 from noria.engine.job import VerifyReport
 from noria.engine.pass_records import has_ended, note_all_ended
 from noria.engine.passes import PassReport, whole_migration
-from noria.engine.photo_finish import PhotoFinish, compare_source, photo_finish
+from noria.engine.photo_finish import (
+    PhotoFinish,
+    SourceComparison,
+    compare_source,
+    photo_finish,
+)
 from noria.engine.planning import job_parts
 from noria.engine.repair import known_damage
 from noria.manifests.access import make_folders, open_new
@@ -117,6 +122,8 @@ class _Cutover:
         self._directory = JobDirectory.open(migration.root)
         self._wishes = wishes
         self._tools = tools
+        self._has_proved = False
+        """In this call."""
 
     @property
     def records(self) -> list[Record]:
@@ -217,18 +224,23 @@ class _Cutover:
                 )
             facts["reread"] = read_back.reread
         found = photo_finish(self._migration.root, self._tools.say)
-        if not found.source.equal:
-            raise StepRefused(
-                "somebody wrote to the source since the freeze: "
-                f"{_counts(found.source.differences)}; find out who, then `noria sync "
-                f"{self._migration.root}` moves that, and a cutover goes on"
-            )
+        self._refuse_writes(found.source, "the freeze")
         if not found.target.reconciled:
             raise StepRefused(
                 f"the target is not what was left there: {_counts(found.target.differences)}; see "
                 "reconcile-differences.parquet"
             )
         self.note(RecordKind.PROVED, {**facts, **self._proof(found)})
+        self._has_proved = True
+
+    def _refuse_writes(self, found: SourceComparison, since: str) -> None:
+        """Raise StepRefused if the source is not what stands at the target."""
+        if not found.equal:
+            raise StepRefused(
+                f"somebody wrote to the source since {since}: {_counts(found.differences)}; find "
+                f"out who, then `noria sync {self._migration.root}` moves that, and a cutover "
+                "goes on"
+            )
 
     def _is_proof_enough(self) -> bool:
         """Whether the last proof is of what stands now, and of as much as is wanted."""
@@ -299,6 +311,9 @@ class _Cutover:
             raise StepRefused(
                 "it is proved and approved; the switch needs --switch-command COMMAND"
             )
+        if not self._has_proved:  # people may have taken days to approve it
+            self._tools.say("listing the source once more, right before the switch")
+            self._refuse_writes(compare_source(self._migration, self._tools.say), "the proof")
         facts = self._run(wishes.switch_command, "switch", self._environment())
         self.note(RecordKind.SWITCHED, facts)
 

@@ -145,11 +145,15 @@ def test_a_write_between_the_last_pass_and_the_proof_is_found(
     assert kinds(again) == [PROVING, PROVED, APPROVED, SWITCHED, GRACE]
 
 
-def test_a_write_after_the_proof_is_not_looked_for_but_a_pass_makes_it_void(
-    move: LocalMigration,
+def test_a_write_after_the_proof_is_found_before_the_switch_and_makes_it_void(
+    move: LocalMigration, tmp_path: Path
 ) -> None:
     assert move.cutover(freeze_command="true", approve_as="Ann").state is MigrationState.PROVING
     write(move.source, {"late": "x"})
+    late = move.cutover(switch_command=f"touch {tmp_path}/switched")
+    assert late.stopped is not None
+    assert "since the proof: 1 new" in late.stopped
+    assert not (tmp_path / "switched").exists()
     move.sync()
     again = move.cutover(switch_command="true")
     assert again.stopped == "it is proved; the switch needs an approval: --approve-as NAME"
