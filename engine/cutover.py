@@ -25,6 +25,7 @@ from typing import Final
 
 from noria.engine.approvals import approval_facts, approvals_of, lacking
 from noria.engine.command_outputs import output_name
+from noria.engine.cutover_lock import one_at_a_time
 from noria.engine.job import VerifyReport
 from noria.engine.pass_records import has_ended, note_all_ended
 from noria.engine.passes import PassReport, whole_migration
@@ -101,15 +102,17 @@ def cutover(root: Path, wishes: CutoverWishes, tools: CutoverTools) -> CutoverRe
 
     Raises ConfigurationError if it cannot begin, and what a pass or a listing raises.
     """
-    walk = _Cutover(whole_migration(root), wishes, tools)
-    before = len(walk.records)
-    try:
-        walk.go()
-        stopped = None
-    except StepRefused as stop:
-        stopped = str(stop)
-        reason = "".join(sign if sign.isprintable() else "?" for sign in stopped)
-        walk.note(RecordKind.STOPPED, {"reason": reason[:250]})
+    migration = whole_migration(root)
+    walk = _Cutover(migration, wishes, tools)
+    with one_at_a_time(JobDirectory(migration.root)):
+        before = len(walk.records)
+        try:
+            walk.go()
+            stopped = None
+        except StepRefused as stop:
+            stopped = str(stop)
+            reason = "".join(sign if sign.isprintable() else "?" for sign in stopped)
+            walk.note(RecordKind.STOPPED, {"reason": reason[:250]})
     records = walk.records
     return CutoverReport(
         state=standing(records).state, steps=tuple(records[before:]), stopped=stopped

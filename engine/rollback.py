@@ -17,6 +17,7 @@ from typing import Any, Final
 from noria.engine.command_outputs import switch_was_begun
 from noria.engine.config.jobfile import JobConfig, job_config
 from noria.engine.config.locations import provider_of
+from noria.engine.cutover_lock import one_at_a_time
 from noria.engine.job import RunReport
 from noria.engine.pass_records import has_ended
 from noria.engine.passes import DeltaCounts, PassReport, PassWishes
@@ -71,6 +72,17 @@ def rollback(
     the migration stands where there is no way back, and what planning a pass raises.
     """
     directory = JobDirectory.open(migration.root)
+    with one_at_a_time(directory):
+        return _rolled_back(migration, directory, wishes, run, say)
+
+
+def _rolled_back(
+    migration: Migration,
+    directory: JobDirectory,
+    wishes: PassWishes,
+    run: Callable[[Prepared], RunReport],
+    say: Say,
+) -> RollbackReport:
     records = read(directory)
     require(records, RecordKind.ROLLED_BACK)
     switched = standing(records).state in (MigrationState.SWITCHED, MigrationState.GRACE)

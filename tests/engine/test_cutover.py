@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from noria.engine.cutover import CutoverReport, CutoverWishes, cutover
 from noria.engine.passes import PassReport
 from noria.engine.planning import Prepared
-from noria.manifests.errors import ConfigurationError, JobDirectoryError
+from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError
 from noria.manifests.job.cutover_states import MigrationState
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Record, RecordKind, append
@@ -344,6 +344,23 @@ def test_a_switch_command_that_fails_may_be_repeated(
 
 class _Killed(BaseException):
     """Noria ends at this line."""
+
+
+def test_two_at_once_do_not_both_switch(move: LocalMigration) -> None:
+    """The second comes while the first runs its freeze command, and would run its own."""
+    seen: list[str] = []
+
+    def run_pass() -> PassReport:
+        with pytest.raises(AnotherDriver) as refused:
+            move.cutover(**ALL)
+        seen.append(str(refused.value))
+        with pytest.raises(AnotherDriver):
+            move.rollback()
+        return move.tools().run_pass()
+
+    assert move.cutover(move.tools(run_pass=run_pass), **ALL).stopped is None
+    assert "wait for it" in seen[0]
+    assert [each.kind for each in move.records].count(SWITCHED) == 1
 
 
 def test_killed_during_the_switch_command_runs_it_again(
