@@ -65,7 +65,7 @@ def test_a_run_ends_only_once_the_canaries_are_removed(move: Move, proxy: FaultP
         came.set()
         released.wait(WAIT_SECONDS)
 
-    proxy.add(Fault(match=on(Operation.DELETE), action=meanwhile(hold)))
+    proxy.add(Fault(match=on(Operation.DELETE, name="/standing"), action=meanwhile(hold)))
     proxy.add(Fault(match=on(Operation.PUT, name="/a"), action=meanwhile(moved.set)))
     process = move.start("run", move.job_file(), "--json")
     assert came.wait(WAIT_SECONDS)
@@ -86,7 +86,7 @@ def test_canaries_of_a_killed_command_are_removed_by_the_next(
         came.set()
         released.wait(WAIT_SECONDS)
 
-    proxy.add(Fault(match=on(Operation.DELETE), action=meanwhile(hold)))
+    proxy.add(Fault(match=on(Operation.DELETE, name="/standing"), action=meanwhile(hold)))
     process = move.start("plan", move.job_file())
     assert came.wait(WAIT_SECONDS)
     while not (move.job / "manifest" / "manifest.json").exists():
