@@ -835,7 +835,7 @@ def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconci
     stands = None
     if number > 1:
         stands = standing(migration.state(number))
-        migration.forget(number - 2)  # as large as all that stands, and made again if needed
+        migration.forget_before(number - 1)  # the one before makes this one again
     keeps_others = prepared.config.run.conflicts is ConflictPolicy.KEEP
     with scratch_folder(prepared.directory, prepared.config.plan.scratch) as scratch:
         return reconcile(

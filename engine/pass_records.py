@@ -13,23 +13,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.engine.status import Phase, load_status
-from noria.manifests.errors import JobDirectoryError
+from noria.manifests.errors import JobDirectoryError, TargetKept
 from noria.manifests.job.cutover_states import require
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Facts, Record, RecordKind, append, read
 from noria.manifests.job.receipt_check import sealed_rows
+from noria.manifests.job.receipts import AS_PLANNED
 from noria.manifests.job.reconcile import REPORT_FILE
 from noria.manifests.manifest.reader import Manifest, open_manifest
-from noria.manifests.model import Delta, Outcome
+from noria.manifests.model import Delta
 from noria.manifests.passes.migration import Migration
 
-_DONE = pa.array(
-    [each.value for each in Outcome if each.landed or each is Outcome.DELETED], pa.string()
-)
 _CHANGED = (Delta.SIZE, Delta.ETAG, Delta.VERSION, Delta.MODIFIED)
 
 
@@ -76,8 +73,11 @@ def note_all_ended(migration: Migration) -> bool:
     """
     if not has_ended(migration, migration.last):
         return False
+    records = read(JobDirectory(migration.root))
+    noted = {each.facts.get("pass") for each in records if each.kind is RecordKind.PASS_ENDED}
     for number in range(1, migration.last + 1):
-        note_ended(migration, number)
+        if number not in noted:
+            note_ended(migration, number)
     return True
 
 
@@ -94,6 +94,8 @@ def _facts(migration: Migration, number: int) -> Facts:
     frozen = (place.manifest_path / "manifest.json").stat().st_mtime
     ended = time.time() if status is None else status.updated_seconds
     moving = 0.0 if status is None else status.run_seconds
+    kept = 0 if status is None else status.causes.get(TargetKept.cause, 0)
+    moved_all = status is not None and status.failed + kept == 0
     return {
         "pass": number,
         "started": created,
@@ -103,7 +105,7 @@ def _facts(migration: Migration, number: int) -> Facts:
         "reconciling_seconds": round(max(0.0, ended - frozen - moving), 3),
         "bytes_moved": 0 if status is None else status.bytes_moved,
         "failed": 0 if status is None else status.failed,
-        "oldest_unmoved": _oldest_unmoved(place, manifest),
+        "oldest_unmoved": None if moved_all else _oldest_unmoved(place, manifest),
         "reconciled": _is_reconciled(place),
         "manifest": manifest.digest,
         **_delta_facts(manifest),
@@ -135,7 +137,9 @@ def _oldest_unmoved(place: JobDirectory, manifest: Manifest) -> float | None:
     """
     oldest = None
     for _, rows, receipts in sealed_rows(place, manifest, ["outcome"]):
-        left = pc.and_not(rows["reason"].is_null(), pc.is_in(receipts["outcome"], value_set=_DONE))
+        left = pc.and_not(
+            rows["reason"].is_null(), pc.is_in(receipts["outcome"], value_set=AS_PLANNED)
+        )
         times = rows["last_modified"].filter(left).drop_null()
         if len(times):
             first = pc.min(times).as_py().timestamp()

@@ -161,7 +161,6 @@ def run_pass(
         ended = run(ready)
     if ended.complete:
         note_ended(migration, number)
-        migration.forget_before(number - 1)  # the one before makes this one again
     place = migration.place(number)
     return PassReport(number=number, place=place, run=ended, delta=found, renamed=renamed)
 

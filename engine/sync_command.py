@@ -137,12 +137,10 @@ class Rhythm:
     def is_over(self, directory: Path, say: Callable[[str], None]) -> bool:
         """Wait for the next pass to be due. True if there is none: the lag is reached."""
         from noria.engine.convergence import SyncAction, until
-        from noria.engine.past_passes import passes_of
+        from noria.engine.passes import past_passes
         from noria.engine.terminal.history_report import obstacle_text, step_text
-        from noria.manifests.job.directory import JobDirectory
-        from noria.manifests.job.history import read
 
-        passes = passes_of(read(JobDirectory(directory)))
+        passes = past_passes(directory)
         step = until(self.lag_seconds, self.every_seconds, time.time(), passes)
         say(step_text(step))
         if self.lag_seconds >= 0 and (obstacle := obstacle_text(step)) is not None:
@@ -199,13 +197,11 @@ def running(options: RunOptions) -> Iterator[Callable[[Prepared], RunReport]]:
 def _figures(place: Path) -> MigrationFigures:
     """What metrics say of the migration that this pass belongs to."""
     from noria.engine.convergence import migration_figures
-    from noria.engine.past_passes import passes_of
-    from noria.manifests.job.directory import JobDirectory
-    from noria.manifests.job.history import read
+    from noria.engine.passes import past_passes
     from noria.manifests.passes.migration import migration_of
 
     migration, _ = migration_of(place)
-    return migration_figures(passes_of(read(JobDirectory(migration.root))))
+    return migration_figures(past_passes(migration.root))
 
 
 def pass_summary(directory: Path, ended: PassReport) -> dict[str, Any]:

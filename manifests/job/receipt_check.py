@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.differences import differences, one_of_each
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.receipts import summarize
+from noria.manifests.job.receipts import LANDED, summarize
 from noria.manifests.job.results import read_result
 from noria.manifests.job.routed_rows import RoutedRows
 from noria.manifests.job.seals import Seal, read_seals_by_shard
 from noria.manifests.job.target_check import LANDED_SCHEMA
 from noria.manifests.manifest.reader import Manifest, Stretch
 from noria.manifests.manifest.row_digest import DigestStretch
-from noria.manifests.model import LeaseKind, Outcome, ShardKind
+from noria.manifests.model import LeaseKind, ShardKind
 
 STRETCH_ROWS = 65_536
 """How much of the manifest is compared at a time: at least, and to the end of a shard."""
@@ -34,7 +34,6 @@ _READ = (
     *("row", "key", "target_key", "outcome", "size", "target_etag"),
     *("bytes_moved", "level", "cause", "changes"),
 )
-_LANDED = pa.array([each.value for each in Outcome if each.landed], pa.string())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +183,7 @@ def _second_receipts(receipts: pa.Table, times: npt.NDArray[np.int64]) -> pa.Tab
 
 def _landed(receipts: pa.Table) -> pa.Table:
     """LANDED_SCHEMA of those receipts that say so."""
-    is_landed = pc.is_in(receipts["outcome"], value_set=_LANDED)
+    is_landed = pc.is_in(receipts["outcome"], value_set=LANDED)
     target_key, key, size, etag = (
         receipts[name].filter(is_landed) for name in ("target_key", "key", "size", "target_etag")
     )

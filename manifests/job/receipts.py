@@ -22,7 +22,10 @@ from noria.manifests.schema import PART_SCHEMA, RECEIPT_SCHEMA, RECEIPT_SCHEMAS
 
 BY_POLICY: Final = (*(reason.value for reason in Reason if not reason.refused), TargetKept.cause)
 """Causes of skipped entries that nobody has to look at."""
-_AS_PLANNED = pa.array([each.value for each in Outcome if each.as_planned], pa.string())
+LANDED: Final = pa.array([each.value for each in Outcome if each.landed], pa.string())
+"""Outcomes of what is at the target."""
+AS_PLANNED: Final = pa.array([each.value for each in Outcome if each.as_planned], pa.string())
+"""Outcomes of what landed, or was deleted as it should be."""
 _FAILED = pa.array(
     [each.value for each in Outcome if not each.as_planned and each is not Outcome.SKIPPED],
     pa.string(),
@@ -124,7 +127,7 @@ def named(receipts: pa.Table, keys: pa.Array) -> pa.ChunkedArray:
 
 def failures_of(table: pa.Table) -> pa.Table:
     """The receipts that someone has to look at: neither landed, deleted nor skipped by policy."""
-    as_planned = pc.is_in(table["outcome"], value_set=_AS_PLANNED)
+    as_planned = pc.is_in(table["outcome"], value_set=AS_PLANNED)
     skipped = pc.and_(
         pc.equal(table["outcome"], Outcome.SKIPPED.value),
         pc.is_in(table["cause"], value_set=pa.array(BY_POLICY, pa.string())),

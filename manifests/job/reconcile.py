@@ -61,6 +61,7 @@ RANGE_BYTES: Final = 32 << 20
 SAMPLES: Final = 64
 """Names that are looked at for each RANGE_BYTES of a range that is too large."""
 MISSING_MAX: Final = 1_000_000
+"""Names that are sent again by the next pass: they are held in memory."""
 RANGES_MAX: Final = 8_192
 """Files in one folder. A billion entries make ranges of some 120,000 names."""
 
@@ -164,9 +165,9 @@ def reconcile(
     what is larger than `canary_bytes` is none of that. `standing` is the state of a migration after
     this pass; None: what landed by the receipts of this manifest is all. `scratch` is a folder for
     temporary files, some 250 bytes for each object, which is removed; None: one in the job
-    directory. Raises
-    JobDirectoryError if the manifest is not what was frozen, if seals overlap, if a sealed result
-    is not the file that was sealed, or if a seal's sums are not those of its receipts.
+    directory. Raises JobDirectoryError if the manifest is not what was frozen, if seals overlap, if
+    a sealed result is not the file that was sealed, or if a seal's sums are not those of its
+    receipts.
     """
     home = directory.path(".reconcile").absolute()
     place = (scratch or home / "ranges").absolute()

@@ -171,14 +171,7 @@ class PassDelta:
             leaves = pc.or_(leaves, pc.is_in(batch.column("key"), value_set=deleted.column("key")))
         self._count("unchanged", batch, unchanged)
         moves = pc.and_not(batch.column("reason").is_null(), leaves)
-        for each in (
-            Delta.NEW,
-            Delta.SIZE,
-            Delta.ETAG,
-            Delta.VERSION,
-            Delta.MODIFIED,
-            Delta.CONTENT,
-        ):
+        for each in _PLANNED:
             self._count(each.value, batch, pc.and_(moves, pc.equal(delta, each.value)))
         stays = pc.invert(leaves)
         rows = _under_their_names(batch, stands, place).filter(stays)

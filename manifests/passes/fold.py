@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from noria.manifests.errors import JobDirectoryError, TargetKept
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipt_check import sealed_rows
+from noria.manifests.job.receipts import LANDED
 from noria.manifests.job.reconcile import RANGES_MAX, StandingRows
 from noria.manifests.job.target_check import LANDED_SCHEMA
 from noria.manifests.manifest.reader import Manifest, open_manifest
@@ -35,7 +36,6 @@ _READ: Final = (
     *("target_version", "crc64nvme", "level", "changes", "cause"),
 )
 _RESTORE: Final = "restore it from a copy"
-_LANDED: Final = pa.array([each.value for each in Outcome if each.landed], pa.string())
 
 
 def fold(directory: JobDirectory, number: int, before: State | None, folder: Path) -> State:
@@ -82,7 +82,7 @@ def _settled(rows: pa.Table, receipts: pa.Table, number: int) -> pa.Table:
 
     The pass of the latter is null.
     """
-    landed = pc.is_in(receipts["outcome"], value_set=_LANDED)
+    landed = pc.is_in(receipts["outcome"], value_set=LANDED)
     deleted = pc.equal(receipts["outcome"], Outcome.DELETED.value)
     # Another object is there, and is kept: what this migration wrote is not.
     lost = pc.fill_null(pc.equal(receipts["cause"], TargetKept.cause), False)

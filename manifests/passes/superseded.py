@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,12 +10,10 @@ import pyarrow.parquet as pq
 from noria.manifests.access import make_folders
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipt_check import sealed_rows
+from noria.manifests.job.receipts import LANDED
 from noria.manifests.job.results import SUPERSEDED_SCHEMA
 from noria.manifests.manifest.reader import open_manifest
-from noria.manifests.model import Outcome
 from noria.manifests.passes.state import State, StateWalk, state_errors
-
-_LANDED: Final = pa.array([each.value for each in Outcome if each.landed], pa.string())
 
 
 def write_superseded(directory: JobDirectory, number: int, state: State, name: str) -> None:
@@ -33,7 +29,7 @@ def write_superseded(directory: JobDirectory, number: int, state: State, name: s
         scratch = path.with_name(f".{path.name}")
         with pq.ParquetWriter(scratch, SUPERSEDED_SCHEMA, compression="zstd") as writer:
             for shard, _, receipts in sealed_rows(directory, manifest, ["outcome", "target_etag"]):
-                landed = pc.is_in(receipts["outcome"], value_set=_LANDED)
+                landed = pc.is_in(receipts["outcome"], value_set=LANDED)
                 stands = _stands(receipts, walk, number)
                 old = receipts["row"].filter(pc.and_not(landed, stands))
                 if len(old):
