@@ -20,7 +20,7 @@ from noria.engine.terminal.console import (
 if TYPE_CHECKING:
     from noria.engine.report.document import Story
 
-NAMES = ("report.html", "report.json")
+NAMES = ("report.html", "report.json", "evidence.md")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def report(
             "--output",
             "-o",
             metavar="FOLDER",
-            help="Where report.html and report.json go. Default: DIR.",
+            help="Where the three files go. Default: DIR.",
         ),
     ] = None,
     show_keys: ShowKeys = False,
@@ -45,8 +45,10 @@ def report(
     """Write a report for people who were not there: what moved, when, how well proved.
 
     report.html is one file that needs nothing else, for a browser or for paper; report.json has the
-    same for programs. They may be made at any time, while a driver is at work, too, and replace
-    those made before. With --json, the document is printed, and nothing is written.
+    same for programs; evidence.md has what a data protection officer asks for: a record of the
+    processing, flows, logging, deletion, each fact with where it comes from. They may be made at
+    any time, while a driver is at work, too, and replace those made before. With --json, the
+    document is printed, and nothing is written.
 
     \b
     Examples:
@@ -67,10 +69,11 @@ def report(
 
 
 def _write(story: Story, document: dict[str, Any], folder: Path) -> list[Path]:
-    """Write both files, each at once. Raises ConfigurationError if that is not possible."""
+    """Write the files, each at once. Raises ConfigurationError if that is not possible."""
     import json
     import os
 
+    from noria.engine.report.evidence import evidence
     from noria.engine.report.page import page
     from noria.manifests.access import make_folders
     from noria.manifests.errors import ConfigurationError
@@ -78,7 +81,8 @@ def _write(story: Story, document: dict[str, Any], folder: Path) -> list[Path]:
     places = [folder / name for name in NAMES]
     try:
         make_folders(folder)
-        for place, text in zip(places, (page(story), json.dumps(document, indent=1)), strict=True):
+        texts = (page(story), json.dumps(document, indent=1), evidence(story))
+        for place, text in zip(places, texts, strict=True):
             scratch = place.with_name(f".{place.name}.{os.getpid()}")
             scratch.write_text(text, "utf-8")
             scratch.replace(place)

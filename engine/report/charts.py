@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from noria.engine.report.timeline import SizeClass, Slot
+from noria.engine.report.timeline import SizedObjects, TimeSlot
 from noria.engine.terminal.figures import duration_text, size_text
 
 WIDTH: Final = 920
@@ -18,7 +18,7 @@ NARROWEST: Final = 1.0
 """Width of a bar."""
 
 
-def throughput(slots: Sequence[Slot]) -> str:
+def throughput(slots: Sequence[TimeSlot]) -> str:
     """Bytes a second over time. `slots` are in order; between them nothing landed."""
     return _over_time(
         slots,
@@ -28,7 +28,7 @@ def throughput(slots: Sequence[Slot]) -> str:
     )
 
 
-def object_rate(slots: Sequence[Slot]) -> str:
+def object_rate(slots: Sequence[TimeSlot]) -> str:
     """Objects a second over time."""
     return _over_time(
         slots,
@@ -38,7 +38,7 @@ def object_rate(slots: Sequence[Slot]) -> str:
     )
 
 
-def by_size(classes: Sequence[SizeClass]) -> str:
+def by_size(classes: Sequence[SizedObjects]) -> str:
     """Share of the objects and of the bytes in each size class, side by side."""
     objects = sum(each.objects for each in classes) or 1
     amount = sum(each.bytes for each in classes) or 1
@@ -62,7 +62,7 @@ def by_size(classes: Sequence[SizeClass]) -> str:
 
 
 def _over_time(
-    slots: Sequence[Slot], rates: Sequence[float], title: str, text_of: Callable[[float], str]
+    slots: Sequence[TimeSlot], rates: Sequence[float], title: str, text_of: Callable[[float], str]
 ) -> str:
     first = slots[0].begins if slots else 0
     end = slots[-1].begins + slots[-1].seconds if slots else 1

@@ -19,13 +19,17 @@ import pyarrow.compute as pc
 
 from noria.engine import job
 from noria.engine.config.in_force import DEFAULT, SettingInForce, settings_in_force
+from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.locations import provider_of
 from noria.engine.failures import Failure
 from noria.engine.pass_records import begun, has_ended, is_reconciled
 from noria.engine.passes import past_passes, whole_migration
 from noria.engine.planning import job_parts
-from noria.engine.report.timeline import SizeClass, Sizes, Slot, Timeline
-from noria.engine.status import VERIFY_STATUS_FILE, load_status
+from noria.engine.report.timeline import SizedObjects, Sizes, Timeline, TimeSlot
+from noria.engine.status import STATUS_FILE, VERIFY_STATUS_FILE, JobStatus, load_status
 from noria.engine.terminal.history_report import history_summary, passes_summary
+from noria.manifests.counters import Counter as Metric
+from noria.manifests.counters import StoreRole
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import read
 from noria.manifests.job.receipts import LANDED, change_counts, value_counts
@@ -97,6 +101,26 @@ class ReadBack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFlow:
+    """What went to or came from one end, by the workers of all passes."""
+
+    end: str
+    """source or target."""
+    place: str
+    """Its URL."""
+    endpoint: str | None
+    """Where the service answers; None: as its provider names it, or it is a folder."""
+    provider: str
+    region: str | None
+    bytes_read: int
+    bytes_written: int
+    """Those sent again included."""
+    connections: Mapping[str, int]
+    """TLS version and cipher, or "plain" -> connections that were opened. Empty: a folder, or
+    versions of Noria have moved it that did not count them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
     """The document."""
 
@@ -121,15 +145,16 @@ class Story:
     read_back: ReadBack | None
     """None: there was no `noria verify`."""
     passes: Sequence[PassStory]
-    timeline: Sequence[Slot]
+    timeline: Sequence[TimeSlot]
     """What landed when, by the receipts of all passes; a large object counts when it was whole."""
-    sizes: Sequence[SizeClass]
+    sizes: Sequence[SizedObjects]
     failures: Sequence[Failure]
     """The first of the last pass, by pseudonym unless names were asked for."""
     history: Mapping[str, Any]
     """As `noria history --json` has it."""
     convergence: Mapping[str, Any]
     """As `noria status --json` has it."""
+    flows: Sequence[StoreFlow]
     settings: Sequence[SettingInForce]
     """Those that are not defaults."""
 
@@ -184,6 +209,7 @@ def tell(root: Path, *, show_keys: bool) -> Story:
         failures=job.read_failures(latest.root, show_keys),
         history=history_summary(read(directory), root),
         convergence=passes_summary(past_passes(root)),
+        flows=_flows(config, places),
         settings=[each for each in settings_in_force(config, {}) if each.origin != DEFAULT],
     )
 
@@ -265,6 +291,42 @@ def _read_back(places: Sequence[Path]) -> ReadBack | None:
         bytes=sum(each.bytes_done for each in said),
         ended_seconds=max(each.updated_seconds for each in said),
     )
+
+
+def _flows(config: JobConfig, places: Sequence[Path]) -> list[StoreFlow]:
+    directories = [JobDirectory.open(place) for place in places]
+    totals, connections = Counter[Metric](), {role: Counter[str]() for role in StoreRole}
+    for status in filter(None, map(_latest, directories)):
+        for (name, *labels), value in status.metrics.counters.items():
+            if name == Metric.CONNECTIONS:
+                connections[StoreRole(labels[0])][labels[1]] += int(value)
+            elif not labels:
+                totals[Metric(name)] += int(value)
+    read = {
+        StoreRole.SOURCE: totals[Metric.BYTES_READ],
+        StoreRole.TARGET: totals[Metric.BYTES_REREAD],
+    }
+    written = {StoreRole.SOURCE: 0, StoreRole.TARGET: totals[Metric.BYTES_WRITTEN]}
+    return [
+        StoreFlow(
+            end=role.value,
+            place=end.url,
+            endpoint=end.endpoint,
+            provider=provider_of(end),
+            region=end.region,
+            bytes_read=read[role],
+            bytes_written=written[role],
+            connections=dict(connections[role]),
+        )
+        for role, end in ((StoreRole.SOURCE, config.source), (StoreRole.TARGET, config.target))
+    ]
+
+
+def _latest(directory: JobDirectory) -> JobStatus | None:
+    """What a driver said last; a verification goes on with the totals of the moves before it."""
+    found = (load_status(directory, name) for name in (STATUS_FILE, VERIFY_STATUS_FILE))
+    said = [each for each in found if each is not None]
+    return max(said, key=lambda each: each.updated_seconds, default=None)
 
 
 def ordered_levels(levels: Mapping[str, int]) -> list[tuple[Level, int]]:

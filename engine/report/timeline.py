@@ -18,7 +18,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class TimeSlot:
     """What landed in a stretch of time."""
 
     begins: int
@@ -29,7 +29,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SizeClass:
+class SizedObjects:
     """Objects that landed with at least half as many bytes as `below`, and with fewer than it."""
 
     below: int
@@ -74,10 +74,10 @@ class Timeline:
             sums[number // 2] = (before[0] + objects, before[1] + amount)
         self._sums = sums
 
-    def slots(self) -> list[Slot]:
+    def slots(self) -> list[TimeSlot]:
         """In order, those without anything left out."""
         return [
-            Slot(
+            TimeSlot(
                 begins=number * self._seconds,
                 seconds=self._seconds,
                 objects=objects,
@@ -99,12 +99,14 @@ class Sizes:
         np.add.at(self._objects, bits, 1)
         np.add.at(self._bytes, bits, sizes)
 
-    def classes(self) -> list[SizeClass]:
+    def classes(self) -> list[SizedObjects]:
         """From the smallest to the largest that there is, those between without any included."""
         found = np.flatnonzero(self._objects)
         if not len(found):
             return []
         return [
-            SizeClass(below=2**bits, objects=int(self._objects[bits]), bytes=int(self._bytes[bits]))
+            SizedObjects(
+                below=2**bits, objects=int(self._objects[bits]), bytes=int(self._bytes[bits])
+            )
             for bits in range(int(found[0]), int(found[-1]) + 1)
         ]

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from noria.engine.report.document import tell
+from noria.engine.report.evidence import evidence
 from noria.engine.report.page import page
+from noria.engine.retire import retire
 from noria.manifests.errors import ConfigurationError
 from tests.support.commands import noria
 from tests.support.local_migrations import LocalMigration, write
@@ -154,3 +156,23 @@ def test_a_place_that_cannot_be_written_is_named(move: LocalMigration, tmp_path:
     code, _, err = noria("report", move.root, "--output", tmp_path / "file")
     assert code == 2
     assert "name another place with --output" in err
+
+
+def test_evidence_leaves_open_what_noria_does_not_know(move: LocalMigration) -> None:
+    move.verify()
+    code, out, _ = noria("report", move.root)
+    assert (code, "evidence.md" in out) == (0, True)
+    text = (move.root / "evidence.md").read_text()
+    assert "secret-name" not in text
+    assert "| purpose | *to be filled in: Noria does not know it* |" in text
+    assert "| 16 B | 0 B |" in text
+    assert "| 16 B | 16 B |" in text, "a verification does not count the moves again"
+    assert "The source has not been given up yet" in text
+
+
+def test_a_retired_source_is_told_with_what_a_person_has_to_see_to(move: LocalMigration) -> None:
+    move.switch()
+    retire(move.migration, "Ann", move.said.append)
+    text = evidence(tell(move.root, show_keys=False))
+    assert "3 objects are still there" in text
+    assert "- [ ] keys that encrypted it are destroyed" in text
