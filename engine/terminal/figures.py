@@ -94,7 +94,8 @@ def listing_cells(status: JobStatus) -> list[str]:
 
 def trouble_cells(status: JobStatus) -> list[str]:
     """What the job waits for."""
-    return [
+    paused = [] if status.paused is None else [f"paused {status.paused}"]
+    return paused + [
         f"the {store} has not answered for {duration_text(seconds)}: waiting for it"
         for store, seconds in status.silent_seconds.items()
     ]

@@ -239,6 +239,7 @@ def status_summary(status: JobStatus, failures: list[Failure], root: Path) -> di
     values["failed"] = status.failed
     values["silent_seconds"] = status.silent_seconds
     values["held_at"] = status.held_at
+    values["paused"] = status.paused
     values["barred"] = status.barred
     values["failures"] = [asdict(failure) for failure in failures]
     return values
@@ -260,6 +261,8 @@ def print_status(summary: Mapping[str, Any]) -> None:
     if summary["phase"] is Phase.RECONCILING and summary["listed"]:
         rate = summary["listed_per_second"]
         print(f"{summary['listed']:,} listed at the target so far, {rate:,.0f} a second")
+    if summary["paused"] is not None:
+        print(f"paused {summary['paused']}: nothing new is begun; `noria resume` goes on")
     for store, seconds in summary["silent_seconds"].items():
         print(f"the {store} has not answered for {duration_text(seconds)}: workers wait for it")
     for host, reason in summary["barred"].items():
