@@ -13,6 +13,7 @@ from functools import partial
 from noria.engine.cluster.protocol import Instruction
 from noria.engine.concurrency.bandwidth import BandwidthBudget
 from noria.engine.concurrency.sharing import TransferBudget
+from noria.engine.config.jobfile import BANDWIDTH_LEAST
 from noria.engine.steering.limits import LimitsInForce
 from noria.engine.worker_spec import WorkerSpec
 from noria.manifests.counters import StoreRole
@@ -26,8 +27,8 @@ class Budgets:
         """`start`: transfers in flight to begin with, if `limits` does not set a number."""
         self._limits = limits
         self.bandwidth = BandwidthBudget(lambda: self._bandwidth)
-        self.guarded_bandwidth = math.inf
-        """Bytes a second that guards leave. inf: they leave all."""
+        self._pace: float | None = None
+        """Bytes a second that the job read when a guard began to hold it. None: none does."""
         self._requests: dict[str, BandwidthBudget] = {
             role: BandwidthBudget(partial(self._requests_per_second, role)) for role in StoreRole
         }
@@ -38,6 +39,7 @@ class Budgets:
         """From here on these are in force; decide() brings them to the workers."""
         self._limits = limits
         self._set_transfers()
+        self._note_pace()
 
     @property
     def busy(self) -> bool:
@@ -83,6 +85,7 @@ class Budgets:
 
     def decide(self, now: float) -> Iterator[tuple[str, Instruction]]:
         """Workers, and what each of them is to be told now."""
+        self._note_pace()
         yield from self._transfers.decide(now).items()
         yield from self.decide_rates(now)
 
@@ -93,13 +96,23 @@ class Budgets:
             for worker, share in budget.decide(now).items():
                 yield worker, RequestShare(store=role, per_second=share.bytes_per_second)
 
+    def _note_pace(self) -> None:
+        """Remember the pace of the job as a guard begins to hold it."""
+        if self._limits.guard_factor >= 1.0:
+            self._pace = None
+        elif self._pace is None and self.bandwidth.rate > 0:
+            self._pace = self.bandwidth.rate
+
     @property
     def _rates(self) -> list[BandwidthBudget]:
         return [self.bandwidth, *self._requests.values()]
 
     @property
     def _bandwidth(self) -> float:
-        return min(self._limits.rate("bandwidth"), self.guarded_bandwidth)
+        limit = self._limits.rate("bandwidth")
+        if self._pace is None:
+            return limit
+        return min(limit, max(BANDWIDTH_LEAST, self._limits.guard_factor * self._pace))
 
     def _requests_per_second(self, role: str) -> float:
         return self._limits.rate(f"{role}_requests_per_second")

@@ -30,6 +30,7 @@ from noria.engine.cluster.protocol import (
 from noria.engine.concurrency.sharing import starting_number
 from noria.engine.config.jobfile import JobConfig
 from noria.engine.crew import Crew
+from noria.engine.guards import Guards
 from noria.engine.hosts import HostWatch, Trouble
 from noria.engine.live_settings import LOOK_SECONDS, LiveSettings
 from noria.engine.log_file import log_file
@@ -217,8 +218,9 @@ class Driver:
     # -- what people ask for meanwhile -------------------------------------------------------------
 
     def _look_at_settings(self, now: float) -> None:
+        quiet = self._paused_at is not None and not any(True for _ in self._scheduler.live())
         before = self._settings.limits
-        if self._settings.look() != before:
+        if self._settings.look(now, quiet=quiet) != before:
             self._follow_settings(now)
         drain = self._settings.drain
         if drain is not None and self._drain_began is None:
@@ -616,6 +618,7 @@ def drive(
     cluster: Cluster,
     fence: Fence,
     show: Callable[[JobStatus], None],
+    guards: Guards = Guards(),  # noqa: B008 - there are none
 ) -> Ending:
     """Run a scheduler on a cluster, which is closed at the end."""
     moving = spec.mode is Mode.MOVE
@@ -624,12 +627,18 @@ def drive(
     make_folders(log_directory)
     with log_file(log_directory / "noria.log", config.run.log_format), cluster:
         settings = LiveSettings(directory.root, config.run)
+        settings.heed(guards)
         timeout_seconds = config.run.heartbeat_timeout_seconds
         cluster.start(log_directory, patience_seconds=timeout_seconds)
         elsewhere = cluster.workers_elsewhere()
         if moving and elsewhere is not None:
             fence.begin(elsewhere, timeout_seconds)
-        with calling_on_signals(stop_request.ask), Sealer(directory, spec.area) as sealer:
+        with (
+            calling_on_signals(stop_request.ask),
+            Sealer(directory, spec.area) as sealer,
+            guards,
+        ):
+            guards.begin()
             driver = Driver(
                 directory,
                 scheduler,

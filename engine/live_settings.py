@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from noria.engine.config.jobfile import RunConfig
+from noria.engine.guards import Guards
 from noria.engine.steering.limits import (
     PAUSED,
     RUN,
@@ -46,6 +47,7 @@ class LiveSettings:
         """`place` is the job directory of the run. Raises JobDirectoryError if one is damaged."""
         self._windows = [each.window(number) for number, each in enumerate(run.windows, 1)]
         self._run = {name: getattr(run, name) for name in STEERED if name != PAUSED}
+        self._guards = Guards()
         self._log = ControlLog(JobDirectory(outermost(place)))
         self._now = now
         self._damage: str | None = None
@@ -56,12 +58,20 @@ class LiveSettings:
         if says:
             _say_change(None, self.limits)
 
-    def look(self) -> LimitsInForce:
-        """What is in force now; changes are said, and so is a record that is damaged."""
+    def heed(self, guards: Guards) -> None:
+        """From here on guards take part, which are closed by whoever made them."""
+        self._guards = guards
+
+    def look(self, now: float, *, quiet: bool) -> LimitsInForce:
+        """What is in force now; changes are said, and so is a record that is damaged.
+
+        `quiet`: the job does nothing at either store; it tells guards what that is like.
+        """
         for record in self._new():
             if record.kind is ControlKind.DRAIN:
                 self.drain = record
-        before, self.limits = self.limits, self._fold()
+        guards = self._guards.look(now, quiet=quiet)
+        before, self.limits = self.limits, self._fold().guarded(guards)
         _say_change(before, self.limits)
         return self.limits
 

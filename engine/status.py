@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from noria.engine.convergence import MigrationFigures
 from noria.engine.scheduler.events import Quarantine
+from noria.engine.steering.guard import GuardState
 from noria.engine.steering.limits import LimitsInForce
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.job.directory import JobDirectory
@@ -145,6 +146,14 @@ class JobStatus:
         """The limit of the bandwidth that holds workers up now; None if none does."""
         working = self.phase in (Phase.MOVING, Phase.VERIFYING, Phase.DRAINING)
         return self.bandwidth if self.held and working else None
+
+    @property
+    def held_by_guards(self) -> Mapping[str, GuardState]:
+        """Store -> its guard, of those that hold the job back now."""
+        working = self.phase in (Phase.MOVING, Phase.VERIFYING, Phase.DRAINING)
+        if not working or self.in_force is None:
+            return {}
+        return {store: state for store, state in self.in_force.guards.items() if state.holds}
 
     @property
     def paused(self) -> str | None:

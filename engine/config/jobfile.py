@@ -427,6 +427,47 @@ class WindowConfig(SteeredConfig):
         )
 
 
+class PrometheusConfig(_Section):
+    """prometheus = {...} of a guard: a query that is asked for again and again."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+    """Of the server, without /api: no user or password in it."""
+    query: Annotated[str, Field(min_length=1)]
+    """In PromQL."""
+    above: float
+    """The job yields while a value of the query is above this."""
+
+
+class GuardConfig(_Section):
+    """[source.guard] or [target.guard]: when the job leaves room for others at a store.
+
+    One of `latency_factor`, `command` and `prometheus`.
+    """
+
+    latency_factor: Annotated[float | None, Field(gt=1, le=1000)] = None
+    """The job yields while a small read takes longer than so many times its quiet baseline."""
+    baseline: Annotated[Seconds | None, Field()] = None
+    """What a small read takes when all is quiet: "20ms". None: learned before the first worker
+    starts, and in pauses."""
+    command: Printable | None = None
+    """Run by /bin/sh: exit code 0, the job may go on; 1, it yields; anything else is no answer."""
+    prometheus: PrometheusConfig | None = None
+    """A query whose value has a bound."""
+    every: Annotated[Seconds, Field(ge=1)] = 5.0
+    """How often it is asked."""
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Least share of its pace that the job keeps. 0: it may be stopped."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> GuardConfig:
+        given = [self.latency_factor, self.command, self.prometheus]
+        if sum(each is not None for each in given) != 1:
+            raise ValueError("a guard needs one of latency_factor, command and prometheus")
+        if self.baseline is not None and self.latency_factor is None:
+            raise ValueError("baseline is for latency_factor alone")
+        return self
+
+
 class RunConfig(_Section):
     """[run]: may differ from run to run; the command line overrides it."""
 
@@ -518,6 +559,10 @@ class RunConfig(_Section):
     """Where /metrics is served. None or "off": nowhere."""
     windows: tuple[WindowConfig, ...] = ()
     """Times of a week in which other settings hold; written as [[windows]]."""
+    source_guard: GuardConfig | None = None
+    """When the job leaves the source to others; written as [source.guard]."""
+    target_guard: GuardConfig | None = None
+    """The same of the target; written as [target.guard]."""
 
     @model_validator(mode="after")
     def _replaces_what_it_says(self) -> RunConfig:
@@ -573,13 +618,19 @@ class JobConfig(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _windows_of_the_run(cls, values: Any) -> Any:
-        """[[windows]] may differ from run to run, as all of [run] may."""
-        if not isinstance(values, dict) or "windows" not in values:
+    def _steered_with_the_run(cls, values: Any) -> Any:
+        """[[windows]] and guards may differ from run to run, as all of [run] may."""
+        if not isinstance(values, dict) or not isinstance(values.get("run", {}), dict):
             return values
-        windows, run = values["windows"], values.get("run", {})
-        others = {name: value for name, value in values.items() if name != "windows"}
-        return {**others, "run": {**run, "windows": windows} if isinstance(run, dict) else run}
+        values, moved = dict(values), {}
+        if "windows" in values:
+            moved["windows"] = values.pop("windows")
+        for end in ("source", "target"):
+            if isinstance(values.get(end), dict) and "guard" in values[end]:
+                others = dict(values[end])
+                moved[f"{end}_guard"] = others.pop("guard")
+                values[end] = others
+        return {**values, "run": {**values.get("run", {}), **moved}} if moved else values
 
     @field_validator("target")
     @classmethod
@@ -788,7 +839,16 @@ def _names_by_section() -> dict[str, list[str]]:
     }
     windows = [*STEERED, "name", "days", "from", "to", "zone"]
     names = {section: list(model.model_fields) for section, model in sections.items()}
-    return {"": [*JobConfig.model_fields, "windows"], **names, "windows": windows}
+    of_guards = {f"{end}.guard": list(GuardConfig.model_fields) for end in ("source", "target")}
+    return {"": [*JobConfig.model_fields, "windows"], **names, "windows": windows, **of_guards}
+
+
+_WRITTEN: dict[tuple[str | int, ...], tuple[str | int, ...]] = {
+    ("run", "windows"): ("windows",),
+    ("run", "source_guard"): ("source", "guard"),
+    ("run", "target_guard"): ("target", "guard"),
+}
+"""Where a job file has what belongs to a run."""
 
 
 def _refusal(
@@ -800,8 +860,7 @@ def _refusal(
     found = []
     for each in error.errors(include_url=False, include_input=False, include_context=False):
         path = each["loc"]
-        if path[:2] == ("run", "windows"):  # as it is written
-            path = path[1:]
+        path = _WRITTEN.get(path[:2], path[:2]) + path[2:]
         field = ".".join(map(str, path))
         message = each["msg"].removeprefix("Value error, ").replace("Input should", "it should")
         if each["type"] == "extra_forbidden":

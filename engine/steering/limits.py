@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from noria.engine.steering.guard import GuardState
 from noria.engine.steering.windows import SettingsWindow
 from noria.manifests.job.control import ControlKind, ControlRecord, SettingValue
 
@@ -69,6 +70,22 @@ class LimitsInForce:
     """Names of those that are open."""
     records: int = 0
     """The number of the last control record that is heeded."""
+    guards: Mapping[str, GuardState] = field(default_factory=dict)
+    """Store -> what its guard says."""
+
+    @property
+    def guard_factor(self) -> float:
+        """The share of its pace that guards leave the job. 1: all of it."""
+        return min((state.factor for state in self.guards.values()), default=1.0)
+
+    def guarded(self, guards: Mapping[str, GuardState]) -> LimitsInForce:
+        """The same with what guards say: one that leaves nothing is a pause."""
+        settings = dict(self.settings)
+        for store, state in guards.items():
+            if not state.factor and not self.paused:
+                by = f"the guard of the {store}"
+                settings[PAUSED] = Steered(value=True, by=by, reason=state.said)
+        return replace(self, settings=settings, guards=guards)
 
     @property
     def changed(self) -> Mapping[str, Steered]:
@@ -83,11 +100,15 @@ class LimitsInForce:
 
     def rate(self, name: str) -> float:
         """A rate, a second. inf: any."""
-        return float(self.settings[name].value) or math.inf
+        return self.value(name) or math.inf
 
     def number(self, name: str) -> int:
         """A number. 0: as many as Noria finds right."""
-        return int(self.settings[name].value)
+        return int(self.value(name))
+
+    def value(self, name: str) -> float:
+        """As it is set. 0: any, or as many as Noria finds right."""
+        return float(self.settings[name].value) if name in self.settings else 0.0
 
 
 def limits_in_force(

@@ -240,3 +240,51 @@ def test_a_pause_between_clouds_keeps_what_was_done(make_move: Callable[..., Mov
     copying.communicate(timeout=90)
     assert copying.returncode == 0
     move.expect_all_arrived()
+
+
+def test_a_guard_takes_pace_from_the_job_and_gives_it_back(tmp_path: Path) -> None:
+    job = FolderJob(tmp_path, files=4_000, size=MB // 8)
+    path, busy = job.job.with_suffix(".toml"), tmp_path / "busy"
+    path.write_text(
+        f'target = "file://{job.target}"\n[source]\nurl = "file://{job.source}"\n'
+        f'[source.guard]\ncommand = "test ! -e {busy}"\nevery = 1\nfloor = 0.5\n'
+        '[run]\nworkers = 1\nbandwidth = "16MB/s"\nmetrics_address = "off"\n'
+    )
+    driver = subprocess.Popen([NORIA, "run", str(path), "--json"], stdout=subprocess.PIPE)
+    try:
+        wait_for(lambda: job.status().bytes_per_second > 10 * MB, 60)
+        assert job.status().bandwidth == 16 * MB
+        busy.touch()
+        wait_for(lambda: (job.status().bandwidth or 0) < 11 * MB, 20)
+        now = job.status()
+        assert now.bandwidth is not None
+        assert now.bandwidth >= 0.5 * 14 * MB, "not below its floor"
+        assert now.in_force is not None
+        assert now.in_force.guards["source"].holds
+        assert "the guard of the source leaves 60 %" in job.noria("status", str(job.job))
+        busy.unlink()
+        before = now.bandwidth
+        wait_for(lambda: (job.status().bandwidth or 0) > before, 25)
+        job.noria("drain", str(job.job))
+        driver.communicate(timeout=60)
+        assert driver.returncode == 3
+    finally:
+        driver.kill()
+        driver.communicate()
+
+
+def test_small_reads_of_a_real_source_are_timed_while_it_moves(
+    make_move: Callable[..., Move],
+) -> None:
+    move = make_move([plain(f"{number:03}", 200_000) for number in range(30)])
+    job = move.job_file(**{"source.guard": {"latency_factor": 1000, "every": 1}})
+    moving = move.start("run", job, "--bandwidth", "1MB/s", "--workers", "1", "--json")
+
+    def is_timed() -> bool:
+        limits = status(move.job).in_force
+        return limits is not None and "ms when quiet" in limits.guards["source"].said
+
+    wait_for(is_timed, 60)
+    moving.communicate(timeout=90)
+    assert moving.returncode == 0
+    move.expect_all_arrived()
