@@ -63,6 +63,17 @@ class Crew:
         self._needed = self._needed or max(1, len(hosts))
         return max(1, min(self._worth, room, self._needed))
 
+    def ask(self, workers: int) -> None:
+        """Want so many from now on. 0: as many as the work needs."""
+        self._asked = workers
+
+    def surplus(self, resting: Mapping[str, object]) -> list[str]:
+        """Workers that are more than was asked for, the newest first."""
+        if not self._asked:
+            return []
+        staying = sorted(self.alive - self.leaving.keys(), key=int)
+        return staying[self.wanted(resting) :][::-1]
+
     def begin(self, spec: WorkerSpec, resting: Mapping[str, object]) -> None:
         """Start the first workers."""
         for _ in range(self.wanted(resting)):

@@ -11,25 +11,28 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 
+from noria.engine.budgets import Budgets
 from noria.engine.cluster.protocol import (
     START_FAILED,
     Cluster,
     ClusterEvent,
     DrainWorker,
+    Instruction,
     Lost,
     Reported,
     Started,
 )
-from noria.engine.concurrency.bandwidth import BandwidthBudget
-from noria.engine.concurrency.sharing import TransferBudget, starting_number
+from noria.engine.concurrency.sharing import starting_number
 from noria.engine.config.jobfile import JobConfig
 from noria.engine.crew import Crew
+from noria.engine.guards import Guards
 from noria.engine.hosts import HostWatch, Trouble
+from noria.engine.live_settings import LOOK_SECONDS, LiveSettings
 from noria.engine.log_file import log_file
 from noria.engine.scheduler.events import (
     Command,
@@ -41,6 +44,7 @@ from noria.engine.scheduler.events import (
     LeaseEnded,
     LoseWorker,
     NewGeneration,
+    Pause,
     Quarantine,
     Revoke,
     SealLease,
@@ -135,6 +139,7 @@ class Driver:
         *,
         fence: Fence,
         sealer: Sealer,
+        settings: LiveSettings,
         phase: Phase,
         show: Callable[[JobStatus], None],
         stop_request: StopRequest,
@@ -151,6 +156,7 @@ class Driver:
         self._sizes = sizes
         self._fence = fence
         self._sealer = sealer
+        self._settings = settings
         self._phase = phase
         self._show = show
         self._stop_request = stop_request
@@ -160,19 +166,20 @@ class Driver:
         self._crew = Crew(
             cluster, config.run, objects=totals.objects_total, size=totals.bytes_total
         )
+        self._crew.ask(settings.limits.number("workers"))
+        self._paused_at: float | None = None
         self._lease_ends: dict[tuple[int, int, int], int] = {}
         self._shards_of: dict[str, set[int]] = {}
         """Worker -> shards of which it had a lease."""
         self._drain_began: float | None = None
         self._start_error: NoriaError | None = None
         self._hosts = HostWatch()
-        self._bandwidth = BandwidthBudget(self._bandwidth_limit)
         self._resting: dict[str, str] = {}
         """Hosts in trouble and why, as was said."""
         self._silent: set[str] = set()
         """Stores that answer nobody, as was said."""
         self._started = time.monotonic()
-        self._last = dict.fromkeys(("tick", "show", "nodes", "budgets", "fence"), 0.0)
+        self._last = dict.fromkeys(("tick", "show", "nodes", "budgets", "fence", "settings"), 0.0)
         self._may_write_until = -math.inf
         """Until then workers that were not seen to end may go on with what they had in hand."""
         self._starved_since: float | None = self._started
@@ -183,8 +190,9 @@ class Driver:
         Raises JobDirectoryError, AnotherDriver.
         """
         self._dispatch(Tick(now=self._now()))
-        self._budget, self._spec = self._begin_budget()
-        self._crew.begin(self._worker_spec(), {})
+        self._budgets, self._spec = self._begin_budgets()
+        self._follow_settings(self._now())
+        self._crew.begin(self._budgets.spec(self._spec), {})
         self._keep_time()
         while not self._finished:
             events = self._cluster.poll(POLL_SECONDS)
@@ -197,34 +205,50 @@ class Driver:
         self._report()
         return self._ending
 
-    def _begin_budget(self) -> tuple[TransferBudget, WorkerSpec]:
-        """The budget of transfers, and the spec of workers that start with their share.
+    def _begin_budgets(self) -> tuple[Budgets, WorkerSpec]:
+        """What all workers share, and the spec of workers that start with their share.
 
-        It starts with what suits the plan, or stays at what is set.
+        Transfers start with what suits the plan, or stay at what is set.
         """
-        run, workers = self._run, self._crew.wanted({})
+        workers = self._crew.wanted({})
         start = starting_number(self._sizes, workers=workers, part_bytes=self._part_bytes)
-        budget = TransferBudget(
-            start,
-            fixed=run.transfers,
-            source_most=run.source_requests,
-            target_most=run.target_requests,
-        )
-        split = budget.limits({f"{number:05}": math.inf for number in range(workers)})
-        # What is left over goes to the first: none is to begin with more than its share.
-        return budget, replace(self._spec, limits=split[max(split)])
+        budgets = Budgets(self._settings.limits, start)
+        return budgets, budgets.first_share(self._spec, workers)
 
-    def _bandwidth_limit(self) -> float:
-        """Bytes a second that all workers together may read. Asked for again and again."""
-        return self._run.bandwidth or math.inf
+    # -- what people ask for meanwhile -------------------------------------------------------------
 
-    def _worker_spec(self) -> WorkerSpec:
-        """What a worker starts with that is asked for now."""
-        return replace(self._spec, bandwidth=self._bandwidth.start)
+    def _look_at_settings(self, now: float) -> None:
+        quiet = self._paused_at is not None and not any(True for _ in self._scheduler.live())
+        before = self._settings.limits
+        if self._settings.look(now, quiet=quiet) != before:
+            self._follow_settings(now)
+        drain = self._settings.drain
+        if drain is not None and self._drain_began is None:
+            self._stop("asked", f"drained on request of {drain.by}")
 
-    def _share_bandwidth(self, now: float) -> None:
-        for worker, share in self._bandwidth.decide(now).items():
-            self._cluster.send(worker, share)
+    def _follow_settings(self, now: float) -> None:
+        limits = self._settings.limits
+        self._budgets.follow(limits)
+        self._crew.ask(limits.number("workers"))
+        if limits.paused and self._paused_at is None:
+            self._paused_at = now
+            for worker in self._crew.alive:
+                self._cluster.send(worker, DrainWorker())
+            self._dispatch(Pause(now=now, on=True))
+        elif not limits.paused and self._paused_at is not None:
+            self._paused_at = None
+            self._dispatch(Pause(now=now, on=False))
+
+    def _end_those_that_go_on(self, now: float) -> None:
+        """Who has not handed back what it held so long into a pause does so by its end."""
+        if self._paused_at is None or now - self._paused_at < self._run.drain_seconds:
+            return
+        for worker in {name for name, _ in self._scheduler.live()} & self._crew.alive:
+            who = self._totals.describe_worker(worker)
+            log.warning("%s works on in a pause, and is ended", who)
+            self._end_at_work(worker, now, lost=False)
+            if self._cluster.workers_elsewhere() is None:  # a process of this machine is gone
+                self._dispatch(WorkerLost(now=now, worker=worker))
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -237,9 +261,8 @@ class Driver:
                 self._totals.place_worker(worker, self._hosts.name_of(host))
                 log.info("%s is up", self._totals.describe_worker(worker))
                 self._starved_since, self._start_error = None, None
-                self._budget.join(worker)
-                self._bandwidth.join(worker)
-                self._share_bandwidth(now)
+                self._budgets.join(worker)
+                self._tell(self._budgets.decide_rates(now))
                 self._dispatch(
                     WorkerJoined(
                         now=now,
@@ -288,8 +311,7 @@ class Driver:
         worker, report = event.worker, event.report
         self._hosts.hear(worker, report.metrics, now)
         self._totals.add_report(worker, report.progress, report.metrics)
-        self._budget.hear(worker, report.metrics)
-        self._bandwidth.hear(worker, report.bandwidth)
+        self._budgets.hear(worker, report)
         for result in report.results:
             judged = self._judge(worker, result, now)
             self._dispatch(LeaseEnded(now=now, worker=worker, result=judged))
@@ -366,11 +388,17 @@ class Driver:
             self._let_go(worker, now)
             if self._crew.overdue(worker, now, self._run.heartbeat_timeout_seconds):
                 log.warning("%s does not let go", self._totals.describe_worker(worker))
-                self._expect_writes(worker)
-                self._cluster.kill(worker)
-                self._forget(worker, lost=True)
-                # Others get its leases once it is not heard for long enough.
-                self._dispatch(WorkerDraining(now=now, worker=worker))
+                self._end_at_work(worker, now, lost=True)
+
+    def _end_at_work(self, worker: str, now: float, *, lost: bool) -> None:
+        """End a worker that has something in hand yet.
+
+        Others get its leases once it is not heard for long enough.
+        """
+        self._expect_writes(worker)
+        self._cluster.kill(worker)
+        self._forget(worker, lost=lost)
+        self._dispatch(WorkerDraining(now=now, worker=worker))
 
     def _let_go(self, worker: str, now: float) -> None:
         """A worker is to hand back what it holds; it is ended once it has."""
@@ -390,7 +418,7 @@ class Driver:
         What it alone may know is kept: uploads that it opens yet.
         """
         self._may_write_until = self._now() + self._run.heartbeat_timeout_seconds
-        self._bandwidth.leave(worker, may_work_until=self._may_write_until)
+        self._budgets.expect_use(worker, self._may_write_until)
         if self._spec.mode is not Mode.MOVE:
             return
         for shard in self._shards_of.get(worker, ()):
@@ -446,17 +474,20 @@ class Driver:
 
     def _keep_time(self) -> None:
         now = self._now()
+        if self._due("settings", LOOK_SECONDS, now):
+            self._look_at_settings(now)
         if self._due("budgets", BUDGET_SECONDS, now):
-            for worker, limits in self._budget.decide(now).items():
-                self._cluster.send(worker, limits)
-            self._share_bandwidth(now)
+            self._tell(self._budgets.decide(now))
         if self._due("tick", TICK_SECONDS, now):
             self._dispatch(Tick(now=now))
             if self._drain_began is None:
                 self._rest_hosts(now)
                 resting = self._hosts.resting(now)
-                spec = self._worker_spec()
-                self._crew.fill(spec, resting, busy=self._budget.busy, now=now)
+                spec = self._budgets.spec(self._spec)
+                self._crew.fill(spec, resting, busy=self._budgets.busy, now=now)
+                for worker in self._crew.surplus(resting):
+                    self._let_go(worker, now)
+                self._end_those_that_go_on(now)
             self._watch_start(now)
         if self._due("nodes", NODE_CHECK_SECONDS, now):
             for worker in sorted(self._cluster.leaving()):
@@ -464,6 +495,10 @@ class Driver:
         self._watch_stop(now)
         if self._due("show", SHOW_SECONDS, now):
             self._report()
+
+    def _tell(self, told: Iterable[tuple[str, Instruction]]) -> None:
+        for worker, instruction in told:
+            self._cluster.send(worker, instruction)
 
     def _due(self, what: str, seconds: float, now: float) -> bool:
         if now - self._last[what] < seconds:
@@ -530,8 +565,7 @@ class Driver:
         self._hosts.leave(worker, lost=lost, now=self._now())
         self._crew.note_gone(worker)
         self._shards_of.pop(worker, None)
-        self._budget.leave(worker)
-        self._bandwidth.leave(worker)
+        self._budgets.leave(worker)
         self._totals.drop_worker(worker, lost=lost)
 
     # -- what is shown -----------------------------------------------------------------------------
@@ -546,9 +580,10 @@ class Driver:
             unix=time.time(),
             shards=self._scheduler.counts(),
         )
-        limit = self._bandwidth.limit
-        if limit != math.inf:
-            status = replace(status, bandwidth=limit, held=self._bandwidth.holds)
+        bandwidth = self._budgets.bandwidth
+        if bandwidth.limit != math.inf:
+            status = replace(status, bandwidth=bandwidth.limit, held=bandwidth.holds)
+        status = replace(status, in_force=self._settings.limits)
         save_status(self._directory, status, self._status_file)
         try:
             self._show(status)
@@ -583,6 +618,7 @@ def drive(
     cluster: Cluster,
     fence: Fence,
     show: Callable[[JobStatus], None],
+    guards: Guards = Guards(),  # noqa: B008 - there are none
 ) -> Ending:
     """Run a scheduler on a cluster, which is closed at the end."""
     moving = spec.mode is Mode.MOVE
@@ -590,12 +626,19 @@ def drive(
     log_directory = directory.root / "log"
     make_folders(log_directory)
     with log_file(log_directory / "noria.log", config.run.log_format), cluster:
+        settings = LiveSettings(directory.root, config.run)
+        settings.heed(guards)
         timeout_seconds = config.run.heartbeat_timeout_seconds
         cluster.start(log_directory, patience_seconds=timeout_seconds)
         elsewhere = cluster.workers_elsewhere()
         if moving and elsewhere is not None:
             fence.begin(elsewhere, timeout_seconds)
-        with calling_on_signals(stop_request.ask), Sealer(directory, spec.area) as sealer:
+        with (
+            calling_on_signals(stop_request.ask),
+            Sealer(directory, spec.area) as sealer,
+            guards,
+        ):
+            guards.begin()
             driver = Driver(
                 directory,
                 scheduler,
@@ -606,6 +649,7 @@ def drive(
                 sizes,
                 fence=fence,
                 sealer=sealer,
+                settings=settings,
                 phase=Phase.MOVING if moving else Phase.VERIFYING,
                 show=show,
                 stop_request=stop_request,

@@ -34,6 +34,7 @@ from noria.engine.failures import (
     write_failures,
 )
 from noria.engine.first_look import LISTING_CONNECTIONS
+from noria.engine.guarded_ends import guards_of, refuse_foreign_commands
 from noria.engine.interpreter import advice_on_https, describe_interpreter
 from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, as_line, telling
 from noria.engine.planning import (
@@ -249,6 +250,7 @@ def run(
         started = time.monotonic()
         ready = planned or finish_plan(directory, lambda line: None)
         run_config = _run_config(ready.config, overrides)
+        refuse_foreign_commands(directory, run_config, overrides or {})
         latest = load_status(directory)
         if latest is None or latest.phase is not Phase.FINISHED:
             cluster.prestart()
@@ -347,6 +349,8 @@ def verify(
             latest_state = migration.state(migration.last)
             write_superseded(prepared.directory, number, latest_state, f"{area}/{SUPERSEDED}")
         before = load_status(prepared.directory) or _moved_status(prepared)
+        run_config = _run_config(prepared.config, overrides)
+        refuse_foreign_commands(prepared.directory, run_config, overrides or {})
         shards = prepared.manifest.shards()
         totals = _totals(
             prepared, before, [each.shard for each in shards if each.kind is ShardKind.PARTS]
@@ -354,7 +358,7 @@ def verify(
         ending = _drive(
             prepared,
             totals,
-            _run_config(prepared.config, overrides),
+            run_config,
             cluster or open_cluster(address, ray=ray),
             mode=Mode.REREAD,
             hold=hold,
@@ -565,6 +569,7 @@ def _drive(
         cluster=cluster,
         fence=fence,
         show=show,
+        guards=guards_of(prepared, run_config, moving=moving),
     )
     if not ending.workers_may_write:
         fence.end()

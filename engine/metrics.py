@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from noria.engine.convergence import MigrationFigures
 from noria.engine.status import HostStatus, JobStatus, Phase
+from noria.engine.steering.limits import LimitsInForce
 from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation, StoreRole
 from noria.manifests.errors import NoriaError, Retryable
 from noria.manifests.job.differences import DIFFERENCES
@@ -122,6 +123,12 @@ def _of_migration(
     read: Callable[[MigrationFigures], float | None],
 ) -> Callable[[JobStatus], Samples]:
     return lambda status: {} if status.migration is None else _one(read(status.migration))
+
+
+def _of_settings(
+    read: Callable[[LimitsInForce], Mapping[str, float]],
+) -> Callable[[JobStatus], Samples]:
+    return lambda status: {} if status.in_force is None else _by(read(status.in_force))
 
 
 def _counter(name: Counter) -> Callable[[JobStatus], Samples]:
@@ -318,6 +325,22 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_bandwidth_limit_bytes_per_second", Kind.GAUGE,
            "Bytes a second that all workers together may read; 0 if any number.",
            lambda status: _one(status.bandwidth or 0.0)),
+    Metric("noria_requests_limit_per_second", Kind.GAUGE,
+           "Requests a second that all workers together may begin; 0 if any number.",
+           _of_settings(lambda limits: {
+               store: limits.value(f"{store}_requests_per_second") for store in StoreRole
+           }), (STORE,)),
+    Metric("noria_paused", Kind.GAUGE, "1 while nothing new is begun, as was asked for; else 0.",
+           lambda status: _one(status.paused is not None)),
+    Metric("noria_windows_open", Kind.GAUGE, "Windows of the job file that are open now.",
+           lambda status: _one(0 if status.in_force is None else len(status.in_force.windows))),
+    Metric("noria_guard_holds", Kind.GAUGE, "1 while a store's guard holds the job back; else 0.",
+           lambda status: _by(dict.fromkeys(status.held_by_guards, 1)), (STORE,)),
+    Metric("noria_guard_withheld_ratio", Kind.GAUGE,
+           "What a store's guard takes from the job's pace: 0, nothing; 1, all of it.",
+           lambda status: _by({
+               store: 1 - state.factor for store, state in status.held_by_guards.items()
+           }), (STORE,)),
     Metric("noria_bandwidth_held_seconds", Kind.GAUGE,
            "Time that transfers of the present workers have waited for that, all added up: its "
            "rate is how many wait.",

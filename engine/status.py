@@ -12,6 +12,8 @@ from pydantic import TypeAdapter
 
 from noria.engine.convergence import MigrationFigures
 from noria.engine.scheduler.events import Quarantine
+from noria.engine.steering.guard import GuardState
+from noria.engine.steering.limits import LimitsInForce
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import BY_POLICY
@@ -104,6 +106,8 @@ class JobStatus:
     """Bytes a second that all workers together may read. None: any number."""
     held: bool = False
     """That holds workers up: they could read more."""
+    in_force: LimitsInForce | None = None
+    """Settings that may change while a job runs; None: no driver said them."""
     interpreter: str = ""
     """Versions of the driver's Python and TLS library; empty before the first run."""
     listed: int = 0
@@ -142,6 +146,21 @@ class JobStatus:
         """The limit of the bandwidth that holds workers up now; None if none does."""
         working = self.phase in (Phase.MOVING, Phase.VERIFYING, Phase.DRAINING)
         return self.bandwidth if self.held and working else None
+
+    @property
+    def held_by_guards(self) -> Mapping[str, GuardState]:
+        """Store -> its guard, of those that hold the job back now."""
+        working = self.phase in (Phase.MOVING, Phase.VERIFYING, Phase.DRAINING)
+        if not working or self.in_force is None:
+            return {}
+        return {store: state for store, state in self.in_force.guards.items() if state.holds}
+
+    @property
+    def paused(self) -> str | None:
+        """By whom, since when and why nothing new is begun; None if something is."""
+        working = self.phase in (Phase.MOVING, Phase.VERIFYING, Phase.DRAINING)
+        found = self.in_force.paused if working and self.in_force is not None else None
+        return None if found is None else found.why
 
     @property
     def barred(self) -> Mapping[str, str]:
@@ -189,6 +208,7 @@ def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_F
         item.name: getattr(status, item.name) for item in fields(status) if item.name != "metrics"
     }
     values["hosts"] = {name: asdict(host) for name, host in status.hosts.items()}
+    values["in_force"] = None if status.in_force is None else asdict(status.in_force)
     values["migration"] = None if status.migration is None else asdict(status.migration)
     values["metrics"] = {
         name: [[list(labels), value] for labels, value in getattr(status.metrics, name).items()]

@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -65,7 +66,11 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
     places = executor.places
     hold = Hold(settings.hold_seconds)
     bandwidth = Bandwidth(spec.bandwidth, hold=hold)
-    context = make_context(spec, counters, buffers, hold, bandwidth)
+    requests: dict[str, Bandwidth] = {
+        StoreRole.SOURCE: Bandwidth(spec.source_requests, hold=hold),
+        StoreRole.TARGET: Bandwidth(spec.target_requests, hold=hold),
+    }
+    context = make_context(spec, counters, buffers, hold, bandwidth, requests)
     if look:
         _look(spec, context)
     counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: float(buffers.bytes_in_flight))
@@ -112,6 +117,7 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         hold=hold,
         end_process=end_unheard,
         bandwidth=bandwidth,
+        requests=requests,
     )
 
 
@@ -205,7 +211,10 @@ def make_context(
     buffers: BufferPool,
     hold: Hold,
     bandwidth: Bandwidth,
+    requests: Mapping[str, Bandwidth] | None = None,
 ) -> TransferContext:
+    """`requests`: what may be begun at each store, by its role. None: any number."""
+    requests = requests or {role: Bandwidth() for role in StoreRole}
     facts, settings = spec.facts, spec.settings
     pace = LeastPace(idle_seconds=settings.idle_seconds, least_rate=settings.least_rate)
     source = open_end(spec.source, read_only=True, ask_crc64=settings.source_crc64, pace=pace)
@@ -226,6 +235,7 @@ def make_context(
             counters=counters,
             hold=hold,
             bandwidth=bandwidth,
+            requests=requests[StoreRole.SOURCE],
             denied_alone=True,
         ),
         target=PacedTarget(
@@ -236,6 +246,7 @@ def make_context(
             counters=counters,
             hold=hold,
             bandwidth=bandwidth,
+            requests=requests[StoreRole.TARGET],
         ),
         source_prefix=facts.source_prefix,
         target_prefix=facts.target_prefix,

@@ -151,3 +151,6 @@ class WorkerSpec:
     """What may be in flight to begin with. None: as much as there is room for."""
     bandwidth: float = math.inf
     """Bytes a second to begin with. inf: no limit; 0: none until the driver gives a share."""
+    source_requests: float = math.inf
+    """Requests a second to begin with, in the same way."""
+    target_requests: float = math.inf

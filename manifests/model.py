@@ -547,11 +547,21 @@ class BandwidthShare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestShare:
+    """How many requests one worker may begin at a store, of what the whole job may."""
+
+    store: str
+    """A StoreRole."""
+    per_second: float
+    """inf: no limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BandwidthUse:
-    """What one worker has made of its share since it started."""
+    """What one worker has made of its share since it started: of bytes, or of requests."""
 
     share: float = math.inf
-    """Bytes a second, as in force. inf: no limit."""
+    """Bytes, or requests, a second, as in force. inf: no limit."""
     seconds: float = 0.0
     """Since the worker started, by its own clock."""
     used_bytes: float = 0.0
@@ -576,3 +586,5 @@ class WorkerReport:
     Only those count that had none to start for the whole of that time.
     """
     bandwidth: BandwidthUse = BandwidthUse()
+    requests: Mapping[str, BandwidthUse] = field(default_factory=dict)
+    """Of requests a second, by the store at which they are made."""

@@ -21,16 +21,16 @@ from noria.engine.cluster.child import PACKAGE
 from noria.engine.scheduler.events import Grant, Revoke, Split
 from noria.engine.worker_spec import WorkerSpec
 from noria.manifests.errors import ConfigurationError, NoriaError
-from noria.manifests.model import BandwidthShare, Limits, WorkerReport
+from noria.manifests.model import BandwidthShare, Limits, RequestShare, WorkerReport
 from noria.version import VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainWorker:
-    """Instruction: hand every lease back."""
+    """Instruction: hand every lease back that is held now. Another one may be granted later."""
 
 
-Instruction = Grant | Revoke | Split | DrainWorker | Limits | BandwidthShare
+Instruction = Grant | Revoke | Split | DrainWorker | Limits | BandwidthShare | RequestShare
 
 
 START_FAILED = "start_failed"

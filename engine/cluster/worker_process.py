@@ -15,7 +15,7 @@ from noria.engine.cluster.protocol import Build, DrainWorker, Instruction
 from noria.engine.scheduler.events import Grant, Revoke, Split
 from noria.manifests.access import open_new
 from noria.manifests.errors import NoriaError
-from noria.manifests.model import BandwidthShare, Limits, WorkerReport
+from noria.manifests.model import BandwidthShare, Limits, RequestShare, WorkerReport
 
 if TYPE_CHECKING:
     from noria.engine.worker_spec import WorkerSpec
@@ -60,6 +60,8 @@ def exchange(
                 worker.limit(instruction)
             case BandwidthShare():
                 worker.share_bandwidth(instruction)
+            case RequestShare():
+                worker.share_requests(instruction)
             case DrainWorker():
                 worker.drain()
     return worker.report(wait_seconds)

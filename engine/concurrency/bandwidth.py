@@ -99,6 +99,11 @@ class BandwidthBudget:
         return self._ask_limit()
 
     @property
+    def rate(self) -> float:
+        """Bytes a second that all workers together use."""
+        return sum(member.rate for member in self._members.values())
+
+    @property
     def start(self) -> float:
         """The share that a worker starts with."""
         return math.inf if self.limit == math.inf else 0.0

@@ -94,7 +94,7 @@ class TransferBudget:
 
         `source_most`, `target_most`: most requests at that store. 0: none is set.
         """
-        self._search = None if fixed else TransferSearch(start, TRANSFERS_MAX)
+        self._search = TransferSearch(start, TRANSFERS_MAX)
         self._fixed = fixed
         self._source_most, self._target_most = source_most, target_most
         self._members: dict[str, _Member] = {}
@@ -103,10 +103,17 @@ class TransferBudget:
         self.busy = False
         """The processors of the workers are full: more in flight would bring nothing."""
 
+    def bound(self, *, fixed: int, source_most: int, target_most: int) -> None:
+        """Set what the constructor was given once more. A search begins again where it was."""
+        if self._fixed and not fixed:
+            self._search.wake()
+        self._fixed = fixed
+        self._source_most, self._target_most = source_most, target_most
+
     @property
     def number(self) -> int:
         """Transfers in flight, all workers together."""
-        return self._search.number if self._search else self._fixed
+        return self._fixed or self._search.number
 
     def join(self, worker: str) -> None:
         self._members[worker] = _Member()
@@ -120,8 +127,7 @@ class TransferBudget:
         if abs(len(self._members) - self._woken_with) <= CHURN * self._woken_with:
             return
         self._woken_with, self.busy = len(self._members), False
-        if self._search:
-            self._search.wake()
+        self._search.wake()
 
     def hear(self, worker: str, metrics: MetricsSnapshot) -> None:
         """A worker's report: what it has counted since it started."""
@@ -168,7 +174,7 @@ class TransferBudget:
         window = added_rates(news, seconds)
         if news:
             self.busy = window.cpu_seconds >= BUSY * seconds * len(news)
-        if self._search:
+        if not self._fixed:
             self._search.hear(window, busy=self.busy, workers=len(news))
 
 

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -44,7 +45,11 @@ from noria.engine.config.refused_settings import (
     nearest_name,
     setting_lines,
 )
+from noria.engine.steering.limits import STEERED
+from noria.engine.steering.week import days_of, minute_of_day
+from noria.engine.steering.windows import SettingsWindow
 from noria.manifests.errors import ConfigurationError
+from noria.manifests.job.control import SettingValue
 from noria.manifests.model import ConflictPolicy, LinkPolicy, Treatment
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import suitable_part_bytes
@@ -139,8 +144,38 @@ def _check_bandwidth(value: float) -> float:
     return value
 
 
+def _check_per_second(value: float) -> float:
+    if 0 < value < 1:
+        raise ValueError("less than one request a second moves nothing; give 1 or more, 0 for any")
+    return value
+
+
 def _auto_is_none(value: object) -> object:
     return None if value == "auto" else value
+
+
+def _check_days(value: str) -> str:
+    days_of(value)
+    return value
+
+
+def _check_time(value: str) -> str:
+    minute_of_day(value)
+    return value
+
+
+def _check_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, LookupError):
+        raise ValueError(
+            'this machine knows no such zone; write one such as "Europe/Paris" or "UTC"'
+        ) from None
+    return value
+
+
+def _none_is_zero(value: object) -> object:
+    return 0 if value in ("none", "auto") else value
 
 
 Url = Annotated[str, AfterValidator(_check_url)]
@@ -158,6 +193,11 @@ Bandwidth = Annotated[
     float, BeforeValidator(parse_rate), Field(ge=0, le=1e15), AfterValidator(_check_bandwidth)
 ]
 """Bytes a second; 0: any number."""
+Days = Annotated[str, AfterValidator(_check_days)]
+TimeOfDay = Annotated[str, AfterValidator(_check_time)]
+Zone = Annotated[str, AfterValidator(_check_zone)]
+PerSecond = Annotated[float, Field(ge=0, le=1e9), AfterValidator(_check_per_second)]
+"""Requests a second; 0: any number."""
 Printable = Annotated[str, AfterValidator(_check_printable)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Region = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -328,6 +368,106 @@ class PlanConfig(_Section):
         return self
 
 
+class SteeredConfig(_Section):
+    """Settings that may change while a job runs: see RunConfig. None: nothing is said of it."""
+
+    bandwidth: Annotated[Bandwidth | None, BeforeValidator(_none_is_zero)] = None
+    source_requests_per_second: Annotated[PerSecond | None, BeforeValidator(_none_is_zero)] = None
+    target_requests_per_second: Annotated[PerSecond | None, BeforeValidator(_none_is_zero)] = None
+    workers: Annotated[int | None, Field(ge=0, le=10_000), BeforeValidator(_none_is_zero)] = None
+    transfers: Annotated[int | None, Field(ge=0, le=1_000_000), BeforeValidator(_none_is_zero)] = (
+        None
+    )
+    source_requests: Annotated[
+        int | None, Field(ge=0, le=1_000_000), BeforeValidator(_none_is_zero)
+    ] = None
+    target_requests: Annotated[
+        int | None, Field(ge=0, le=1_000_000), BeforeValidator(_none_is_zero)
+    ] = None
+    paused: bool | None = None
+    """True: nothing new is begun. False: something is, whatever windows say."""
+
+    @property
+    def given(self) -> dict[str, SettingValue]:
+        """What is said, by name."""
+        return {name: getattr(self, name) for name in STEERED if getattr(self, name) is not None}
+
+
+class WindowConfig(SteeredConfig):
+    """[[windows]]: times of a week in which these settings precede those of [run]."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    name: Word | None = None
+    """What it is called where it is told. None: by its number."""
+    days: Days = "mon-sun"
+    """Of its beginning: "mon-fri", "sat,sun"."""
+    begins: TimeOfDay = Field(alias="from")
+    """When it begins, by the clock of `zone`: "22:00"."""
+    ends: TimeOfDay = Field(alias="to")
+    """When it ends; not after `from`: on the next day."""
+    zone: Zone = "UTC"
+    """Of the clock: "Europe/Paris". Summer time is kept."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> WindowConfig:
+        if not self.given:
+            raise ValueError(f"a window needs one of {', '.join(STEERED)}")
+        return self
+
+    def window(self, number: int) -> SettingsWindow:
+        """As engine/steering takes it."""
+        return SettingsWindow(
+            name=self.name or f"{number}",
+            days=days_of(self.days),
+            first_minute=minute_of_day(self.begins),
+            end_minute=minute_of_day(self.ends),
+            zone=ZoneInfo(self.zone),
+            values=self.given,
+        )
+
+
+class PrometheusConfig(_Section):
+    """prometheus = {...} of a guard: a query that is asked for again and again."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+    """Of the server, without /api: no user or password in it."""
+    query: Annotated[str, Field(min_length=1)]
+    """In PromQL."""
+    above: float
+    """The job yields while a value of the query is above this."""
+
+
+class GuardConfig(_Section):
+    """[source.guard] or [target.guard]: when the job leaves room for others at a store.
+
+    One of `latency_factor`, `command` and `prometheus`.
+    """
+
+    latency_factor: Annotated[float | None, Field(gt=1, le=1000)] = None
+    """The job yields while a small read takes longer than so many times its quiet baseline."""
+    baseline: Annotated[Seconds | None, Field()] = None
+    """What a small read takes when all is quiet: "20ms". None: learned before the first worker
+    starts, and in pauses."""
+    command: Printable | None = None
+    """Run by /bin/sh: exit code 0, the job may go on; 1, it yields; anything else is no answer."""
+    prometheus: PrometheusConfig | None = None
+    """A query whose value has a bound."""
+    every: Annotated[Seconds, Field(ge=1)] = 5.0
+    """How often it is asked."""
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Least share of its pace that the job keeps. 0: it may be stopped."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> GuardConfig:
+        given = [self.latency_factor, self.command, self.prometheus]
+        if sum(each is not None for each in given) != 1:
+            raise ValueError("a guard needs one of latency_factor, command and prometheus")
+        if self.baseline is not None and self.latency_factor is None:
+            raise ValueError("baseline is for latency_factor alone")
+        return self
+
+
 class RunConfig(_Section):
     """[run]: may differ from run to run; the command line overrides it."""
 
@@ -343,6 +483,10 @@ class RunConfig(_Section):
     source_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Most requests in flight at the source, of all workers together. 0: one for each transfer."""
     target_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """The same at the target."""
+    source_requests_per_second: PerSecond = 0.0
+    """Most requests a second that all workers together begin at the source. 0: any number."""
+    target_requests_per_second: PerSecond = 0.0
     """The same at the target."""
     bytes_in_flight: Size = 512 * MIB
     """Most buffer memory of each worker.
@@ -413,6 +557,12 @@ class RunConfig(_Section):
     """Of log/noria.log in the job directory, which is put aside at 10 MB; five such are kept."""
     metrics_address: str | None = METRICS_ADDRESS
     """Where /metrics is served. None or "off": nowhere."""
+    windows: tuple[WindowConfig, ...] = ()
+    """Times of a week in which other settings hold; written as [[windows]]."""
+    source_guard: GuardConfig | None = None
+    """When the job leaves the source to others; written as [source.guard]."""
+    target_guard: GuardConfig | None = None
+    """The same of the target; written as [target.guard]."""
 
     @model_validator(mode="after")
     def _replaces_what_it_says(self) -> RunConfig:
@@ -465,6 +615,22 @@ class JobConfig(_Section):
     plan: PlanConfig = PlanConfig()
     run: RunConfig = RunConfig()
     sync: SyncConfig = SyncConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steered_with_the_run(cls, values: Any) -> Any:
+        """[[windows]] and guards may differ from run to run, as all of [run] may."""
+        if not isinstance(values, dict) or not isinstance(values.get("run", {}), dict):
+            return values
+        values, moved = dict(values), {}
+        if "windows" in values:
+            moved["windows"] = values.pop("windows")
+        for end in ("source", "target"):
+            if isinstance(values.get(end), dict) and "guard" in values[end]:
+                others = dict(values[end])
+                moved[f"{end}_guard"] = others.pop("guard")
+                values[end] = others
+        return {**values, "run": {**values.get("run", {}), **moved}} if moved else values
 
     @field_validator("target")
     @classmethod
@@ -631,6 +797,28 @@ def job_config(
         raise _refusal(error, where, lines or {}, _names_by_section()) from None
 
 
+def steered_config(given: Sequence[str], where: str) -> SteeredConfig:
+    """Settings from texts such as `bandwidth=2Gbit/s`. Raises WrongSettings, for all at once.
+
+    A name may have its section in front, and that of an end a dot: `source.requests_per_second`.
+    """
+    values: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise WrongSettings([f"{where}: {name}: write it as {name}=VALUE"])
+        values[steered_name(name)] = value.strip()
+    try:
+        return SteeredConfig.model_validate_strings(values)
+    except ValidationError as error:
+        raise _refusal(error, where, {}, {"": list(STEERED)}) from None
+
+
+def steered_name(text: str) -> str:
+    """The name of a setting as people write it, such as `run.bandwidth`."""
+    return text.strip().replace("-", "_").removeprefix("run.").replace(".", "_")
+
+
 def end_config(values: Mapping[str, Any], where: str) -> EndConfig:
     """Validate the values of one end. Raises WrongSettings, which never repeats a value."""
     try:
@@ -649,8 +837,18 @@ def _names_by_section() -> dict[str, list[str]]:
         "run": RunConfig,
         "sync": SyncConfig,
     }
+    windows = [*STEERED, "name", "days", "from", "to", "zone"]
     names = {section: list(model.model_fields) for section, model in sections.items()}
-    return {"": list(JobConfig.model_fields), **names}
+    of_guards = {f"{end}.guard": list(GuardConfig.model_fields) for end in ("source", "target")}
+    return {"": [*JobConfig.model_fields, "windows"], **names, "windows": windows, **of_guards}
+
+
+_WRITTEN: dict[tuple[str | int, ...], tuple[str | int, ...]] = {
+    ("run", "windows"): ("windows",),
+    ("run", "source_guard"): ("source", "guard"),
+    ("run", "target_guard"): ("target", "guard"),
+}
+"""Where a job file has what belongs to a run."""
 
 
 def _refusal(
@@ -662,10 +860,11 @@ def _refusal(
     found = []
     for each in error.errors(include_url=False, include_input=False, include_context=False):
         path = each["loc"]
+        path = _WRITTEN.get(path[:2], path[:2]) + path[2:]
         field = ".".join(map(str, path))
         message = each["msg"].removeprefix("Value error, ").replace("Input should", "it should")
         if each["type"] == "extra_forbidden":
-            section = ".".join(map(str, path[:-1]))
+            section = ".".join(str(part) for part in path[:-1] if isinstance(part, str))
             message = f"no such setting{nearest_name(str(path[-1]), names, section)}"
         elif each["type"] == "missing":
             message = "it is missing"

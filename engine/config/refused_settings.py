@@ -66,3 +66,8 @@ def _paths(values: Mapping[str, Any], above: SettingPath = ()) -> Iterator[Setti
         yield path
         if isinstance(value, dict):
             yield from _paths(value, path)
+        elif isinstance(value, list):
+            for number, item in enumerate(value):
+                if isinstance(item, dict):
+                    yield (*path, number)
+                    yield from _paths(item, (*path, number))

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from noria.engine.steering.week import (
+    DAY_MINUTES,
+    WEEK_MINUTES,
+    days_of,
+    minute_of_day,
+    minutes_until,
+)
 from noria.manifests.errors import ConfigurationError
 
-DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-DAY_MINUTES: Final = 24 * 60
-WEEK_MINUTES: Final = 7 * DAY_MINUTES
-_FORM: Final = re.compile(r"(?:([a-z,-]+) )?(\d\d?):(\d\d) ?- ?(\d\d?):(\d\d)")
+_FORM: Final = re.compile(r"(?:([a-z,-]+) )?([\d:]+) ?- ?([\d:]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +65,16 @@ def _minutes(text: str) -> set[int]:
     found = _FORM.fullmatch(" ".join(text.lower().split()))
     if found is None:
         raise _wrong(text)
-    first, end = (_minute(text, found[hour], found[hour + 1]) for hour in (2, 4))
-    length = end - first if end > first else end + DAY_MINUTES - first
+    try:
+        days = days_of(found[1] or "mon-sun")
+        first, end = minute_of_day(found[2]), minute_of_day(found[3])
+    except ValueError:
+        raise _wrong(text) from None
     return {
         (day * DAY_MINUTES + minute) % WEEK_MINUTES
-        for day in _days(text, found[1])
-        for minute in range(first, first + length)
+        for day in days
+        for minute in range(first, first + minutes_until(first, end))
     }
-
-
-def _minute(text: str, hour: str, minute: str) -> int:
-    found = int(hour) * 60 + int(minute)
-    if int(minute) > 59 or found > DAY_MINUTES:
-        raise _wrong(text)
-    return found
-
-
-def _days(text: str, named: str | None) -> set[int]:
-    if named is None:
-        return set(range(7))
-    found: set[int] = set()
-    for span in named.split(","):
-        first, _, last = span.partition("-")
-        if first not in DAYS or (last or first) not in DAYS:
-            raise _wrong(text)
-        begin, end = DAYS.index(first), DAYS.index(last or first)
-        found |= {(begin + step) % 7 for step in range((end - begin) % 7 + 1)}
-    return found
 
 
 def _wrong(text: str) -> ConfigurationError:

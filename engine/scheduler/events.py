@@ -137,6 +137,15 @@ class WorkerDraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """From here on nothing is granted, or things are again. The driver tells workers to return."""
+
+    now: float
+    on: bool
+    """False: the pause is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     """The run stops: nothing more is granted, and what is live may end."""
 
@@ -157,6 +166,7 @@ Event = (
     | LeaseCut
     | WorkerLost
     | WorkerDraining
+    | Pause
     | Drain
     | Tick
 )

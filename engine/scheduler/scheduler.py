@@ -21,6 +21,7 @@ from noria.engine.scheduler.events import (
     LeaseEnded,
     LoseWorker,
     NewGeneration,
+    Pause,
     Quarantine,
     Revoke,
     SchedulerOptions,
@@ -73,6 +74,7 @@ class Scheduler:
     - a unit has at most one live lease, and is sealed at most once in a generation of its shard;
     - attempts grow; a result counts only if its attempt is live, and from the worker that has it;
     - no unit is forgotten: only a drain finishes a run before all are settled or quarantined;
+    - in a pause nothing is granted or split, and what is handed back is not late;
     - with more than one host, an object fails for a passing cause only if it did so on two, or if
       its span has spent its attempts; what failed on one host goes to another next, if it can;
     - a worker holds its slots' leases at most; one that reports free places four times as many,
@@ -108,6 +110,7 @@ class Scheduler:
         """By attempt."""
         self._commands: list[Command] = []
         self._drain_at: float | None = None
+        self._paused = False
         self._stopped = False
         self._finished = False
 
@@ -247,7 +250,7 @@ class Scheduler:
 
         With fewer pending spans than workers, nobody gets a second one before it needs it.
         """
-        if self._drain_at is not None:
+        if self._drain_at is not None or self._paused:
             return
         backlog = self._table.backlog
         while (span := backlog.peek()) is not None:
@@ -348,9 +351,7 @@ class Scheduler:
             case Tick():
                 self._take_tick()
             case LeaseCut():
-                live_lease = self._held(event.worker, event.shard, event.first, event.attempt)
-                if live_lease is not None:
-                    self._cut(live_lease, event.end)
+                self._take_cut(event)
             case WorkerJoined():
                 self._join(event)
             case WorkerLost():
@@ -359,6 +360,8 @@ class Scheduler:
             case WorkerDraining():
                 if event.worker in self._workers:
                     self._leave(self._workers[event.worker])
+            case Pause(on=on):
+                self._paused = on
             case Drain():
                 self._drain()
             case _:
@@ -400,6 +403,11 @@ class Scheduler:
         if ignores_us and worker.name in self._workers:
             self._expel(worker, "revoke_ignored")
 
+    def _take_cut(self, event: LeaseCut) -> None:
+        live_lease = self._held(event.worker, event.shard, event.first, event.attempt)
+        if live_lease is not None:
+            self._cut(live_lease, event.end)
+
     def _take_hunger(self, worker: WorkerState, free_places: int) -> None:
         options = self._options
         if free_places > 0:
@@ -426,7 +434,7 @@ class Scheduler:
                 self._accept(live_lease, result)
             case LeaseEnd.RETURNED:
                 # A worker that hands back work unasked would get it again at once, and again.
-                asked = live_lease.worker.leaving or self._drain_at is not None
+                asked = live_lease.worker.leaving or self._drain_at is not None or self._paused
                 self._give_back(
                     live_lease, rest_seconds=0.0 if asked else self._options.retry_seconds
                 )
@@ -504,7 +512,7 @@ class Scheduler:
 
     def _split_tail(self) -> None:
         """Nothing is ready, workers are idle or hungry: halve the leases that would end last."""
-        if self._drain_at is not None or self._table.backlog.peek():
+        if self._drain_at is not None or self._paused or self._table.backlog.peek():
             return
         wanted = sum(worker.splits_wanted for worker in self._waiting)
         if not wanted:

@@ -94,7 +94,8 @@ def listing_cells(status: JobStatus) -> list[str]:
 
 def trouble_cells(status: JobStatus) -> list[str]:
     """What the job waits for."""
-    return [
+    paused = [] if status.paused is None else [f"paused {status.paused}"]
+    return paused + [
         f"the {store} has not answered for {duration_text(seconds)}: waiting for it"
         for store, seconds in status.silent_seconds.items()
     ]
@@ -102,7 +103,12 @@ def trouble_cells(status: JobStatus) -> list[str]:
 
 def bandwidth_cells(status: JobStatus) -> list[str]:
     """What keeps the job from being faster, if that was asked for."""
-    return [] if status.held_at is None else [held_text(status.held_at)]
+    guards = [guard_text(store, state.factor) for store, state in status.held_by_guards.items()]
+    return guards + ([] if status.held_at is None else [held_text(status.held_at)])
+
+
+def guard_text(store: str, factor: float) -> str:
+    return f"the guard of the {store} leaves {factor:.0%}".replace("%", " %")
 
 
 def held_text(bytes_per_second: float) -> str:

@@ -16,7 +16,7 @@ from noria.engine.failures import Failure
 from noria.engine.job import RunReport, VerifyReport
 from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus, Phase
-from noria.engine.terminal.figures import duration_text, held_text, size_text
+from noria.engine.terminal.figures import duration_text, guard_text, held_text, size_text
 from noria.manifests.count_text import count_text
 from noria.manifests.errors import passing_causes
 
@@ -239,6 +239,10 @@ def status_summary(status: JobStatus, failures: list[Failure], root: Path) -> di
     values["failed"] = status.failed
     values["silent_seconds"] = status.silent_seconds
     values["held_at"] = status.held_at
+    values["paused"] = status.paused
+    values["held_by_guards"] = {
+        store: asdict(state) for store, state in status.held_by_guards.items()
+    }
     values["barred"] = status.barred
     values["failures"] = [asdict(failure) for failure in failures]
     return values
@@ -260,6 +264,8 @@ def print_status(summary: Mapping[str, Any]) -> None:
     if summary["phase"] is Phase.RECONCILING and summary["listed"]:
         rate = summary["listed_per_second"]
         print(f"{summary['listed']:,} listed at the target so far, {rate:,.0f} a second")
+    if summary["paused"] is not None:
+        print(f"paused {summary['paused']}: nothing new is begun; `noria resume` goes on")
     for store, seconds in summary["silent_seconds"].items():
         print(f"the {store} has not answered for {duration_text(seconds)}: workers wait for it")
     for host, reason in summary["barred"].items():
@@ -273,6 +279,8 @@ def print_status(summary: Mapping[str, Any]) -> None:
             f"{count_text(summary['workers'], 'worker')}, "
             f"ETA {'unknown' if eta is None else duration_text(eta)}"
         )
+    for store, state in summary["held_by_guards"].items():
+        print(f"{guard_text(store, state['factor'])} of the pace: {state['said']}")
     if summary["held_at"] is not None:
         print(held_text(summary["held_at"]))
     if summary["interpreter"]:

@@ -158,6 +158,14 @@ class WayBack:
         JobDirectory(self.root).note(ENDED_FILE)
 
 
+def outermost(directory: Path) -> Path:
+    """The directory that people name for this job: of its migration, or of the one it reverses."""
+    root = migration_of(directory)[0].root
+    above = root.parent.parent
+    is_way_back = root.parent.name == WAYS_BACK and JobDirectory.exists(above)
+    return outermost(above) if is_way_back else root
+
+
 def migration_of(directory: Path) -> tuple[Migration, int]:
     """The migration that a job directory belongs to, and the number of its pass there."""
     place = Path(os.path.abspath(directory))

@@ -30,6 +30,7 @@ from noria.engine.metrics import (
 )
 from noria.engine.metrics_server import MetricsServer
 from noria.engine.status import HostStatus, JobStatus, Phase, load_status, save_status
+from noria.engine.steering.limits import PAUSED, LimitsInForce, Steered
 from noria.engine.totals import MOST_HOSTS
 from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation
 from noria.manifests.errors import ConfigurationError
@@ -175,6 +176,7 @@ def test_every_field_of_the_status_is_shown() -> None:
         "passed_over": {"filtered_name": 9},
         "hosts": {"node-c": HostStatus(workers=2)},
         "migration": MigrationFigures(passes_ended=9),
+        "in_force": LimitsInForce(settings={PAUSED: Steered(value=False, by="")}, windows=("w",)),
         "metrics": MetricsSnapshot(),
     }
     for field in fields(JobStatus):

@@ -11,10 +11,17 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from noria.manifests.model import BandwidthShare, Lease, LeaseResult, Limits, WorkerReport
+from noria.manifests.model import (
+    BandwidthShare,
+    Lease,
+    LeaseResult,
+    Limits,
+    RequestShare,
+    WorkerReport,
+)
 from noria.workers.counters import CounterRegistry
 from noria.workers.lease.lease import LeaseRun
 from noria.workers.runtime.bandwidth import Bandwidth
@@ -57,7 +64,9 @@ class Worker:
         hold: Hold,
         end_process: Callable[[], None],
         bandwidth: Bandwidth | None = None,
+        requests: Mapping[str, Bandwidth] | None = None,
     ) -> None:
+        """`requests`: what may be begun at each store, by its role."""
         self.name = name
         self.incarnation = uuid.uuid4().hex
         self._start_run = start_run
@@ -70,6 +79,7 @@ class Worker:
         self._hold = hold
         self._end_process = end_process
         self._bandwidth = bandwidth or Bandwidth()
+        self._requests = dict(requests or {})
         self._runs: dict[tuple[int, int, int], LeaseRun] = {}
         self._waiting: deque[LeaseRun] = deque()
         """Of these, those that no thread has taken up yet."""
@@ -118,6 +128,10 @@ class Worker:
         """Set how many bytes a second may be read here from now on."""
         self._bandwidth.set_share(share.bytes_per_second)
 
+    def share_requests(self, share: RequestShare) -> None:
+        """Set how many requests a second may begin at one store from now on."""
+        self._requests[share.store].set_share(share.per_second)
+
     def drain(self) -> None:
         """Hand every lease back."""
         with self._changed:
@@ -142,6 +156,10 @@ class Worker:
             metrics=self._counters.snapshot(),
             free_places=still_free,
             bandwidth=self._bandwidth.use(self._executor.places.seconds),
+            requests={
+                store: requests.use(self._executor.places.seconds)
+                for store, requests in self._requests.items()
+            },
         )
 
     def _work_on_leases(self) -> None:

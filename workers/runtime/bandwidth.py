@@ -5,6 +5,8 @@ when it is read back. Those who read ask for bytes and wait until their turn has
 in which they asked; who leaves the line gives its bytes to those behind it. So nothing is lent:
 over any time, what was allowed is at most the share of that time and what the two bounds below add.
 
+Requests a second are shared in the same way, with a request for a byte.
+
 The share comes from the driver, which splits what the job may use (engine/concurrency/bandwidth.py)
 and counts on that a worker that it cannot hear stops by itself: nothing is allowed once the hold is
 over (hold.py).
@@ -152,10 +154,14 @@ class Bandwidth:
     def take(self, size: int, stopping: threading.Event | None = None) -> bool:
         """Wait until so many bytes may be used.
 
-        Returns False if `stopping` was set meanwhile, or the hold is over. Nothing was used then,
+        Without a limit they may be used at once. Returns False if `stopping` was set meanwhile, or
+        the hold is over. Nothing was used then,
         nor if the wait ends by an exception. Without `stopping`, the hold alone ends the wait.
         """
         with self._lock:
+            if self._bucket.rate == math.inf:
+                self._used_bytes += size
+                return True
             place = self._bucket.ask(size, self._clock())
         taken = False
         try:

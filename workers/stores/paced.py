@@ -145,6 +145,8 @@ class PacedStore(SourceStore):
 
     By default there is no limit.
     """
+    requests: Bandwidth = field(default_factory=Bandwidth)
+    """Each try waits for it: of requests a second, not of bytes. By default there is no limit."""
     denied_alone: bool = False
     """True: if one object is refused but its container is not, raise SourceUnreadable.
 
@@ -238,11 +240,11 @@ class PacedStore(SourceStore):
         return replace(self, stopping=stopping)
 
     def _held(self, listener: ReadListener | None, size: int) -> ReadListener | None:
-        """Return the listener to a body that is paid for as it comes, if there is a limit.
+        """Return the listener to a body that is paid for as it comes.
 
-        A body that began without a limit goes on without one.
+        Without a limit it costs nothing; one that is set meanwhile holds for its rest.
         """
-        if size <= 0 or not self.bandwidth.is_limited:
+        if size <= 0:
             return listener
         return _HeldBody(listener, self.bandwidth, size)
 
@@ -287,6 +289,7 @@ class PacedTarget(PacedStore, TargetStore):
             stopping=self.stopping,
             hold=self.hold,
             bandwidth=self.bandwidth,
+            requests=self.requests,
             denied_alone=self.denied_alone,
         )
 
@@ -524,6 +527,7 @@ class _Tries:
         store = self._store
         if self._tries and store.stopping.is_set():
             raise Stopped
+        self._await_request()
         asked_at = time.monotonic() if self._tries else 0.0
         slot = store.pacer.acquire(self._key, store.stopping)
         if slot is None:
@@ -535,6 +539,17 @@ class _Tries:
         if self._failing_since is not None and slot.accepted_at > self._failing_since:
             # It waited for others that got through: only the rest counts as failing.
             self._failing_since += slot.started - asked_at
+
+    def _await_request(self) -> None:
+        """Wait for the store's share of requests a second, if it has one. Raises Stopped."""
+        requests = self._store.requests
+        if not requests.is_limited:
+            return
+        began = time.monotonic()
+        if not requests.take(1, self._store.stopping):
+            raise Stopped
+        if self._failing_since is not None:
+            self._failing_since += time.monotonic() - began
 
     def __exit__(
         self,

@@ -202,7 +202,7 @@ def test_lines_of_settings() -> None:
     text = "a.b = 1\n# a\n'c d' = [\n1,\n2]\n[e]\nf = {g = 1}\n\n[[h]]\ni = 1"
     assert setting_lines(text) == {
         ("a",): 1, ("a", "b"): 1, ("c d",): 3, ("e",): 6, ("e", "f"): 7, ("e", "f", "g"): 7,
-        ("h",): 9,
+        ("h",): 9, ("h", 0): 9, ("h", 0, "i"): 10,
     }  # fmt: skip
     assert setting_lines("a = 1\n" + "#\n" * 1000) == {}
 

@@ -14,7 +14,8 @@ from noria.engine.cli import app
 from noria.engine.estimate.counts import WorkCounts
 from noria.engine.estimate.prices import costs, read_prices
 from noria.engine.estimate.rates import Means, RateModel, forecast
-from noria.engine.estimate.windows import WEEK_MINUTES, parse_windows
+from noria.engine.estimate.windows import parse_windows
+from noria.engine.steering.week import WEEK_MINUTES
 from noria.manifests.counters import StoreOperation
 from noria.manifests.errors import ConfigurationError
 

@@ -1,0 +1,88 @@
+"""The guards of a job as its file has them, with what they read at its ends."""
+
+from __future__ import annotations
+
+import itertools
+import stat
+from collections.abc import Mapping
+from functools import partial
+from os import geteuid
+from typing import Any, Final
+
+from noria.engine.config.jobfile import RunConfig
+from noria.engine.config.stores import open_end
+from noria.engine.guards import READ_BYTES, Guards, Read, in_turn, make_guard
+from noria.engine.planning import Prepared
+from noria.manifests.counters import StoreRole
+from noria.manifests.errors import ConfigurationError
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.model import ObjectEntry
+from noria.workers.stores.inspection import InspectedStore
+
+MOST_OBJECTS: Final = 16
+"""That are read in turn: of as many shards, spread over all."""
+ENTRIES_PER_SHARD: Final = 64
+"""Of these, the first that is not empty is read."""
+
+
+def guards_of(prepared: Prepared, run: RunConfig, *, moving: bool) -> Guards:
+    """The guards of a run; a verification reads the target alone. Nothing is asked yet."""
+    config, made = prepared.config, []
+    if moving and run.source_guard is not None:
+        store = open_end(config.source, read_only=True)
+        reads = [
+            partial(_read, store, prepared.facts.source_prefix + entry.key, entry.size)
+            for entry in _some_entries(prepared)
+        ]
+        made.append(make_guard(StoreRole.SOURCE, run.source_guard, in_turn(reads)))
+    if run.target_guard is not None:
+        target = open_end(config.target)
+        looks: list[Read] = [
+            partial(_look, target, prepared.facts.target_prefix + entry.target_key)
+            for entry in _some_entries(prepared)
+        ]
+        made.append(make_guard(StoreRole.TARGET, run.target_guard, in_turn(looks)))
+    return Guards(made)
+
+
+def refuse_foreign_commands(
+    directory: JobDirectory, run: RunConfig, given: Mapping[str, Any]
+) -> None:
+    """A command that only the job directory has is run if nobody else could have written it.
+
+    `given`: what the job file or the command line of this run says. Raises ConfigurationError.
+    """
+    for name in ("source_guard", "target_guard"):
+        guard = getattr(run, name)
+        if guard is None or guard.command is None or name in given:
+            continue
+        found = directory.path("job.json").stat()
+        if found.st_uid != geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            end = name.partition("_")[0]
+            raise ConfigurationError(
+                f"[{end}.guard] runs a command that {directory.root}/job.json names, and others "
+                "may write that file: run the job file instead of its directory"
+            )
+
+
+def _some_entries(prepared: Prepared) -> list[ObjectEntry]:
+    manifest = prepared.manifest
+    shards = [each.shard for each in manifest.shards()]
+    chosen = shards[:: max(1, len(shards) // MOST_OBJECTS)][:MOST_OBJECTS]
+    found = []
+    for shard in chosen:
+        entries = list(itertools.islice(manifest.entries(shard, 0, ENTRIES_PER_SHARD), 64))
+        found.append(next((each for each in entries if each.size), entries[0]))
+    return found
+
+
+def _read(store: InspectedStore, key: str, size: int) -> None:
+    if size:
+        into = memoryview(bytearray(min(READ_BYTES, size)))
+        store.read_range(key, offset=0, into=into, etag=None)
+    else:
+        store.head(key)
+
+
+def _look(store: InspectedStore, key: str) -> None:
+    store.head(key)

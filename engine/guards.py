@@ -1,0 +1,238 @@
+"""The guards of a run: what is asked whether a store has room for the job, and how.
+
+Each is asked on a thread of its own, so that a slow answer holds nobody up. What its answers come
+to is decided in engine/steering/guard.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+from noria.engine.config.jobfile import GuardConfig, PrometheusConfig
+from noria.engine.steering.guard import BASELINE_READS, GuardControl, GuardState, LatencyWatch
+from noria.manifests.counters import StoreRole
+from noria.manifests.errors import NoriaError, Retryable
+
+log = logging.getLogger("noria.driver")
+
+ANSWER_SECONDS: Final = 30.0
+"""A command or a query that takes longer could not be asked."""
+READ_BYTES: Final = 4096
+MOST_ANSWER_BYTES: Final = 1024 * 1024
+
+Read = Callable[[], None]
+"""One small read of a store. Raises NoriaError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardAnswer:
+    """What a guard said."""
+
+    may_go_on: bool | None
+    """None: it could not be asked."""
+    said: str
+    """For people."""
+    is_early: bool = False
+    """It could be asked, and does not know enough yet."""
+
+
+class Guard:
+    """One guard of one store. Its thread ends with close()."""
+
+    def __init__(
+        self,
+        role: StoreRole,
+        config: GuardConfig,
+        ask: Callable[[bool], GuardAnswer],
+        *,
+        first_answers: int = 0,
+    ) -> None:
+        """`ask` gets whether the job is quiet. `first_answers`: so many before the job begins."""
+        self.role = role
+        self._ask = ask
+        self._every_seconds = config.every
+        self._control = GuardControl(config.floor)
+        self._quiet = True
+        self._closed = threading.Event()
+        self._first_answers = first_answers
+        self._answers: queue.SimpleQueue[GuardAnswer] = queue.SimpleQueue()
+        self._asked_at = time.monotonic()
+        self._said = "not asked yet"
+        self._thread = threading.Thread(target=self._run, name=f"{role} guard", daemon=True)
+
+    def begin(self) -> None:
+        """Learn what a quiet store is like, before the first worker, then go on asking."""
+        for number in range(1, self._first_answers + 1):
+            answer = self._ask(True)
+            self._said = answer.said
+            if answer.may_go_on is None and number == 1 and not answer.is_early:
+                log.warning("the guard of the %s could not be asked: %s", self.role, answer.said)
+                break
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def look(self, now: float, *, quiet: bool) -> GuardState:
+        """What its answers come to now. `quiet`: the job does nothing at the store."""
+        self._quiet = quiet
+        answers = drained(self._answers)
+        before = self._control.factor
+        for answer in answers:
+            self._asked_at, self._said = now, answer.said
+            self._control.hear(answer.may_go_on, now)
+        if not answers and now - self._asked_at > self._every_seconds + ANSWER_SECONDS:
+            self._control.hear(None, now)
+        factor = self._control.factor
+        if (before < 1.0) != (factor < 1.0):
+            state = "holds the job back" if factor < 1.0 else "leaves the job its full pace"
+            log.warning("the guard of the %s %s: %s", self.role, state, self._said)
+        return GuardState(factor=factor, said=self._said)
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._every_seconds):
+            self._answers.put(self._ask(self._quiet))
+
+
+class Guards:
+    """All guards of a run. A context manager that closes."""
+
+    def __init__(self, guards: Sequence[Guard] = ()) -> None:
+        self._guards = guards
+
+    def begin(self) -> None:
+        """To be called before the first worker starts: takes some small reads."""
+        for guard in self._guards:
+            guard.begin()
+
+    def look(self, now: float, *, quiet: bool) -> Mapping[str, GuardState]:
+        """Store -> what its guard says."""
+        return {guard.role.value: guard.look(now, quiet=quiet) for guard in self._guards}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for guard in self._guards:
+            guard.close()
+
+
+def make_guard(role: StoreRole, config: GuardConfig, reads: Iterator[Read]) -> Guard:
+    """A guard as the job file has it. `reads` yields small reads of the store for ever."""
+    if config.command is not None:
+        command = config.command
+        return Guard(role, config, lambda quiet: ask_command(command))
+    if config.prometheus is not None:
+        query = config.prometheus
+        return Guard(role, config, lambda quiet: ask_prometheus(query))
+    assert config.latency_factor is not None, "one of the three is given"
+    watch = LatencyWatch(config.latency_factor, config.baseline)
+    return Guard(
+        role,
+        config,
+        lambda quiet: ask_store(next(reads), watch, quiet=quiet),
+        first_answers=BASELINE_READS,
+    )
+
+
+def ask_store(read: Read, watch: LatencyWatch, *, quiet: bool) -> GuardAnswer:
+    """Read a little, and compare how long it took. An object that is refused was answered, too."""
+    began = time.monotonic()
+    try:
+        read()
+    except Retryable as error:
+        return GuardAnswer(may_go_on=None, said=f"a small read failed: {error.cause}")
+    except NoriaError:
+        pass
+    seconds = time.monotonic() - began
+    may_go_on = watch.hear(seconds, quiet=quiet)
+    took = f"a small read took {1000 * seconds:.0f} ms"
+    if watch.most_seconds is None or watch.baseline_seconds is None:
+        return GuardAnswer(
+            may_go_on=None, said=f"{took}; what is usual is not known yet", is_early=True
+        )
+    most, usual = 1000 * watch.most_seconds, 1000 * watch.baseline_seconds
+    return GuardAnswer(
+        may_go_on=may_go_on, said=f"{took}; {usual:.1f} ms when quiet, {most:.1f} ms are allowed"
+    )
+
+
+def ask_command(command: str) -> GuardAnswer:
+    """Exit code 0: the job may go on; 1: it may not; anything else is no answer."""
+    try:
+        ended = subprocess.run(
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=ANSWER_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return GuardAnswer(may_go_on=None, said=f"its command took over {ANSWER_SECONDS:.0f} s")
+    except OSError as error:
+        return GuardAnswer(may_go_on=None, said=f"its command cannot be run: {error.strerror}")
+    may_go_on = {0: True, 1: False}.get(ended.returncode)
+    return GuardAnswer(may_go_on=may_go_on, said=f"its command ended with {ended.returncode}")
+
+
+def ask_prometheus(query: PrometheusConfig) -> GuardAnswer:
+    """Ask for the query's values now: one above the bound is a "no"; none at all is no answer."""
+    # It takes as long to load as all that a driver needs otherwise.
+    from urllib.parse import urlencode
+    from urllib.request import urlopen
+
+    asked = urlencode({"query": query.query})
+    url = f"{query.url.rstrip('/')}/api/v1/query?{asked}"
+    try:
+        with urlopen(url, timeout=ANSWER_SECONDS) as response:
+            answer = json.loads(response.read(MOST_ANSWER_BYTES))
+        values = [float(value) for value in _values(answer["data"])]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        return GuardAnswer(
+            may_go_on=None, said=f"Prometheus gave no answer: {type(error).__name__}"
+        )
+    if not values:
+        return GuardAnswer(may_go_on=None, said="the query has no value now")
+    return GuardAnswer(
+        may_go_on=max(values) <= query.above, said=f"{max(values):g}, {query.above:g} are allowed"
+    )
+
+
+def _values(data: Mapping[str, object]) -> Iterator[str]:
+    """Of a vector or a scalar, as Prometheus answers."""
+    result: Any = data["result"]
+    if data["resultType"] == "scalar":
+        yield result[1]
+    else:
+        yield from (series["value"][1] for series in result)
+
+
+def drained(answers: queue.SimpleQueue[GuardAnswer]) -> list[GuardAnswer]:
+    """All answers that are there."""
+    found = []
+    with contextlib.suppress(queue.Empty):
+        while True:
+            found.append(answers.get_nowait())
+    return found
+
+
+def in_turn(reads: Sequence[Read]) -> Iterator[Read]:
+    """The reads again and again: one object alone would lie in a cache."""
+    return itertools.cycle(reads)

@@ -1,0 +1,1 @@
+"""What may change while a job runs: pure; which settings are in force now, and why."""
