@@ -26,7 +26,6 @@ from typing import Final
 from noria.engine.approvals import approval_facts, approvals_of, lacking
 from noria.engine.command_outputs import output_name
 from noria.engine.cutover_lock import one_at_a_time
-from noria.engine.job import VerifyReport
 from noria.engine.pass_records import has_ended, note_all_ended
 from noria.engine.passes import PassReport, whole_migration
 from noria.engine.photo_finish import (
@@ -36,13 +35,14 @@ from noria.engine.photo_finish import (
     photo_finish,
 )
 from noria.engine.planning import job_parts
-from noria.engine.repair import known_damage
+from noria.engine.verifying import VerifyReport
 from noria.manifests.access import make_folders, open_new
 from noria.manifests.job.cutover_states import MigrationState, Standing, require, standing
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Facts, Record, RecordKind, append, read
 from noria.manifests.job.receipts import value_counts
 from noria.manifests.passes.migration import Migration
+from noria.manifests.passes.standing_damage import damage_counts, standing_damage
 
 Say = Callable[[str], None]
 
@@ -264,13 +264,12 @@ class _Cutover:
 
     def _refuse_damage(self) -> None:
         """Raise StepRefused if a verification has found damage that nobody has repaired."""
-        places = [self._migration.place(each) for each in range(1, self._migration.last + 1)]
-        damaged = sum((Counter(known_damage(JobDirectory(each))) for each in places), Counter())
+        damaged = damage_counts(standing_damage(self._migration, self._migration.last))
         if damaged:
             raise StepRefused(
-                f"`noria verify` has found damage at the target: {_counts(damaged)}; repair it "
-                f"with `noria retry {self._migration.root}`, or, what an earlier pass has left, by "
-                "two passes after it is gone there; then verify again"
+                f"`noria verify` has found damage at the target: {_counts(damaged)}; "
+                f"`noria sync {self._migration.root}` sends it again, in place of what lies there "
+                "if nobody else has changed that; then verify again"
             )
 
     def _proof(self, found: PhotoFinish) -> Facts:
@@ -291,6 +290,7 @@ class _Cutover:
             "extra": found.target.extra,
             "differing": 0,
             "gone_at_source": found.source.gone_before,
+            "gone_at_both": found.target.gone_at_both,
             "filtered": found.source.filtered,
             **{f"level_{name}": count for name, count in sorted(levels.items())},
             **{f"lost_{name}": count for name, count in sorted(changes.items())},

@@ -19,7 +19,7 @@ from noria.engine.status import Phase, load_status
 from noria.manifests.errors import JobDirectoryError, TargetKept
 from noria.manifests.job.cutover_states import require
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.history import Facts, Record, RecordKind, append, read
+from noria.manifests.job.history import PASS, Facts, Record, RecordKind, append, read
 from noria.manifests.job.receipt_check import sealed_rows
 from noria.manifests.job.receipts import AS_PLANNED
 from noria.manifests.job.reconcile import REPORT_FILE
@@ -55,7 +55,8 @@ def note_planned(migration: Migration, number: int) -> None:
     directory = JobDirectory.open(migration.root)
     records = read(directory)
     check(records)
-    if _record_of(records, RecordKind.PLANNED, number) is None:
+    planned = _last_plan(records, number)
+    if planned is None or planned.kind is RecordKind.WITHDRAWN:
         append(directory, RecordKind.PLANNED, {"pass": number}, check=check)
 
 
@@ -79,6 +80,19 @@ def note_all_ended(migration: Migration) -> bool:
         if number not in noted:
             note_ended(migration, number)
     return True
+
+
+def is_withdrawn(migration: Migration, number: int) -> bool:
+    """Whether a pass was taken back, and is not planned again since."""
+    planned = _last_plan(read(JobDirectory(migration.root)), number)
+    return planned is not None and planned.kind is RecordKind.WITHDRAWN
+
+
+def _last_plan(records: Sequence[Record], number: int) -> Record | None:
+    """The last time that a pass was planned or withdrawn."""
+    kinds = (RecordKind.PLANNED, RecordKind.WITHDRAWN)
+    found = [each for each in records if each.kind in kinds and each.facts.get(PASS) == number]
+    return found[-1] if found else None
 
 
 def _record_of(records: Sequence[Record], kind: RecordKind, number: int) -> Record | None:

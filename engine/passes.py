@@ -12,9 +12,8 @@ from pathlib import Path
 
 from noria.engine.config.jobfile import JobConfig, with_settings
 from noria.engine.convergence import PassSummary
-from noria.engine.job import RunReport, VerifyReport
+from noria.engine.job import RunReport
 from noria.engine.pass_records import (
-    has_ended,
     note_all_ended,
     note_ended,
     note_planned,
@@ -28,6 +27,7 @@ from noria.engine.planning import (
     prepared,
     prepared_pass,
 )
+from noria.engine.withdrawal import end_withdrawal
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import read
@@ -57,7 +57,7 @@ class DeltaCounts:
     """What a later pass found, in objects and bytes."""
 
     objects: Mapping[str, int]
-    """new, size, etag, version, modified, content, gone, gone_before, unchanged -> objects."""
+    """By Delta; and what has no row: gone_before, unchanged."""
     bytes: Mapping[str, int]
 
     @classmethod
@@ -120,25 +120,6 @@ def past_passes(directory: Path) -> list[PassSummary]:
     return passes_of(read(JobDirectory(migration.root))) if number == 1 else []
 
 
-def verify_all(root: Path, verify: Callable[[Path], VerifyReport]) -> VerifyReport:
-    """Read back what stands at the target by the receipts of all passes of a migration.
-
-    `verify` reads back one pass: job.verify() with what it needs. Raises ConfigurationError if a
-    pass was begun and has not ended.
-    """
-    migration, number = migration_of(root)
-    if number > 1 or migration.last == 1:
-        return verify(root)
-    if not has_ended(migration, migration.last):
-        raise ConfigurationError(
-            f"pass {migration.last} has not ended: `noria sync {root}` brings it to its end first"
-        )
-    found = verify(root)
-    for each in range(2, migration.last + 1):
-        found += verify(migration.place(each))
-    return found
-
-
 def run_pass(
     root: Path, wishes: PassWishes, run: Callable[[Prepared], RunReport], say: Say
 ) -> PassReport:
@@ -149,6 +130,7 @@ def run_pass(
     InventoryError if more is gone than may be deleted; what prepared() raises.
     """
     migration = whole_migration(root)
+    end_withdrawal(migration)
     number = migration.last
     if note_all_ended(migration):
         number += 1

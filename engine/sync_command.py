@@ -80,6 +80,13 @@ def sync(
         ),
     ] = None,
     yes: Yes = False,
+    withdraw: Annotated[
+        bool,
+        typer.Option(
+            "--withdraw",
+            help="Take back a pass that is planned and has not begun to move; move nothing.",
+        ),
+    ] = False,
     *,
     options: RunOptions,
 ) -> None:
@@ -95,8 +102,12 @@ def sync(
       noria sync move-1
       noria sync move-1 --deletions mirror
       noria sync move-1 --until-lag 10m --every 1h
+      noria sync move-1 --withdraw
     """
     with exit_codes(options.as_json):
+        if withdraw:
+            _withdraw(directory, options)
+            return
         from noria.engine.passes import PassWishes
         from noria.engine.terminal import pass_report
 
@@ -114,6 +125,16 @@ def sync(
         summary = pass_summary(directory, ended)
         print_summary(summary, pass_report.print_pass, options.as_json)
         raise typer.Exit(ended.run.exit_code)
+
+
+def _withdraw(directory: Path, options: RunOptions) -> None:
+    from noria.engine import withdrawal
+    from noria.engine.passes import whole_migration
+    from noria.engine.terminal import pass_report
+
+    record = withdrawal.withdraw(whole_migration(directory))
+    summary = {"withdrawn": record.facts["pass"], "record": record.number}
+    print_summary(summary, pass_report.print_withdrawn, options.as_json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ DIGEST_SHOWN = 12
 WHAT = {
     RecordKind.PLANNED: "a pass is being planned",
     RecordKind.PASS_ENDED: "a pass ended",
+    RecordKind.WITHDRAWN: "a planned pass is withdrawn; it had moved nothing",
     RecordKind.CONVERGING: "passes follow each other from here",
     RecordKind.FROZEN: "the source is frozen",
     RecordKind.PROVING: "the target is being compared with the source",
@@ -62,6 +63,7 @@ _FACTS = {
     "extra": "{} of others at the target",
     "filtered": "{} filtered out",
     "gone_at_source": "{} gone at the source",
+    "gone_at_both": "{} of them gone at the target as well",
     "name": "by {}",
     "key": "signed with key {}",
     "moved_objects": "{} moved to the source",

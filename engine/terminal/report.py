@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from noria.engine.clean import Cleaning
 from noria.engine.failures import Failure
-from noria.engine.job import RunReport, VerifyReport
+from noria.engine.job import RunReport
 from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus, Phase
 from noria.engine.terminal.figures import duration_text, held_text, size_text
+from noria.engine.verifying import VerifyReport
 from noria.manifests.count_text import count_text
 from noria.manifests.errors import passing_causes
 
@@ -358,6 +359,13 @@ def print_verify(summary: Mapping[str, Any]) -> None:
     if summary["unsettled"]:
         print(
             f"{count_text(summary['unsettled'], 'entry')} without a receipt yet: run the job first"
+        )
+    if summary["gone_at_both"]:
+        print(f"{count_text(summary['gone_at_both'], 'object')} gone at both ends")
+    if summary["unread"]:
+        print(
+            f"NOT READ: {count_text(summary['unread'], 'object')} of which no receipt says what "
+            "their bytes are"
         )
     if summary["damaged"]:
         mending = _mending(summary["causes"], summary["directory"])

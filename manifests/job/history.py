@@ -42,7 +42,7 @@ MOST_LETTERS = 256
 """Of a fact, and of `by`."""
 DAMAGED_ADVICE = "restore history/ from a copy; nothing goes on with it as it is"
 PASS = "pass"
-"""The fact that says which pass a `planned` or a `pass_ended` is about: its number, from 1."""
+"""The fact that says which pass a record is about: its number, from 1."""
 _NAME = re.compile(rf"{HISTORY}/([0-9]{{6}})\.json")
 
 Fact = str | int | float | bool | None
@@ -56,6 +56,8 @@ class RecordKind(StrEnum):
     """A pass is planned from here on: its source is listed after this. Has the fact `pass`."""
     PASS_ENDED = "pass_ended"
     """A pass has moved what it planned. Has the fact `pass`."""
+    WITHDRAWN = "withdrawn"
+    """A pass that was planned, and had moved nothing, was taken back. Has the fact `pass`."""
     CONVERGING = "converging"
     """Passes are run one after the other from here on, to bring the lag down."""
     FROZEN = "frozen"
