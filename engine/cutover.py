@@ -17,7 +17,6 @@ import re
 import shlex
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from noria.engine.photo_finish import (
     photo_finish,
 )
 from noria.engine.planning import job_parts
+from noria.engine.record_signatures import check_signatures, signer
 from noria.engine.verifying import VerifyReport
 from noria.manifests.access import make_folders, open_new
 from noria.manifests.job.cutover_states import MigrationState, Standing, require, standing
@@ -61,7 +61,7 @@ class CutoverWishes:
     approve_as: str | None = None
     """Approve the proof under this name."""
     signing_key: Path | None = None
-    """File of the Ed25519 private key that signs the approval."""
+    """File of the Ed25519 private key that signs the records, and the approval."""
     two_people: bool = False
     switch_command: str | None = None
     """Makes users use the target. None: the cutover ends before the switch."""
@@ -124,6 +124,7 @@ class _Cutover:
         self._directory = JobDirectory.open(migration.root)
         self._wishes = wishes
         self._tools = tools
+        self._sign = signer(wishes.signing_key)
         self._has_proved = False
         """In this call."""
 
@@ -135,11 +136,11 @@ class _Cutover:
         def check(records: Sequence[Record]) -> None:
             require(records, kind)
 
-        return append(self._directory, kind, facts, check=check)
+        return append(self._directory, kind, facts, check=check, sign=self._sign)
 
     def go(self) -> None:
         """Take steps until none is left. Raises StepRefused."""
-        note_all_ended(self._migration)  # a pass may have been ended by `noria run`
+        note_all_ended(self._migration, self._sign)  # a pass may have been ended by `noria run`
         while (step := self._next(standing(self.records))) is not None:
             step()
 
@@ -302,6 +303,7 @@ class _Cutover:
             facts = approval_facts(self._job_id, proof, wishes.approve_as, wishes.signing_key)
             self.note(RecordKind.APPROVED, facts)
         two_people = wishes.two_people or self._asks_two_people()
+        check_signatures(self._job_id, self.records)
         found = approvals_of(self._job_id, self.records)
         if (missing := lacking(found, two_people=two_people)) is not None:
             raise StepRefused(f"it is proved; the switch needs {missing}")

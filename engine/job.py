@@ -219,7 +219,7 @@ def run(
             totals.note_uncounted()
         _say_what_is_tried_again(sealed, asked_again, len(retrial.keys or ()))
         with removed_at_the_end(ready):
-            work = Work(
+            work = CrewWork(
                 shards=ready.manifest.shards(),
                 sizes=ready.manifest.sizes,
                 mode=Mode.MOVE,
@@ -419,7 +419,7 @@ def _failures(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class CrewWork:
     """What workers are to do in one run."""
 
     shards: Iterable[ShardPlan]
@@ -434,7 +434,7 @@ class Work:
 
 def drive_work(
     prepared: Prepared,
-    work: Work,
+    work: CrewWork,
     totals: Totals,
     run_config: RunConfig,
     cluster: Cluster,

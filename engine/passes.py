@@ -30,7 +30,7 @@ from noria.engine.planning import (
 from noria.engine.withdrawal import end_withdrawal
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.history import read
+from noria.manifests.job.history import Sign, read
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.passes.migration import Migration, migration_of
 from noria.manifests.passes.renames import write_renames
@@ -50,6 +50,8 @@ class PassWishes:
     """Compare the bytes of what a listing does not tell apart."""
     inventory: str | None = None
     """A newer inventory of the source than the first pass had: its URL, or "listing"."""
+    sign: Sign | None = None
+    """Signs the records of this pass; None: they are not signed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,17 +134,17 @@ def run_pass(
     migration = whole_migration(root)
     end_withdrawal(migration)
     number = migration.last
-    if note_all_ended(migration):
+    if note_all_ended(migration, wishes.sign):
         number += 1
     elif number > 1 or (root / "manifest" / "manifest.json").is_file():
         say(f"pass {number} was begun: it is brought to its end first")
-    note_planned(migration, number)
+    note_planned(migration, number, wishes.sign)
     with _prepared(migration, number, wishes, say) as ready:
         found = DeltaCounts.of(ready.manifest)
         renamed = None if found is None else write_renames(ready.directory, ready.manifest)
         ended = run(ready)
     if ended.complete:
-        note_ended(migration, number)
+        note_ended(migration, number, wishes.sign)
     place = migration.place(number)
     return PassReport(number=number, place=place, run=ended, delta=found, renamed=renamed)
 

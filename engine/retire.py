@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pyarrow.compute as pc
@@ -19,6 +20,7 @@ from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
 from noria.engine.first_look import checked_access
 from noria.engine.planning import check_trust, job_parts
+from noria.engine.record_signatures import signer
 from noria.manifests.errors import AccessDenied
 from noria.manifests.job.cutover_states import require
 from noria.manifests.job.directory import JobDirectory
@@ -49,7 +51,9 @@ class Leftovers:
     """Older versions and marks of deletions; None: they are not listed here, or not to us."""
 
 
-def retire(migration: Migration, confirmed_by: str, say: Say) -> tuple[Record, Leftovers]:
+def retire(
+    migration: Migration, confirmed_by: str, say: Say, *, signing_key: Path | None = None
+) -> tuple[Record, Leftovers]:
     """List the source once more and record that its owner gives it up.
 
     Raises ConfigurationError unless the migration is in its time of grace, or if the name is not a
@@ -60,6 +64,7 @@ def retire(migration: Migration, confirmed_by: str, say: Say) -> tuple[Record, L
     def check(records: Sequence[Record]) -> None:
         require(records, RecordKind.RETIRED)
 
+    sign = signer(signing_key)
     check_name(confirmed_by, "--confirmed-by")
     check(read(directory))
     check_trust(directory)
@@ -71,7 +76,7 @@ def retire(migration: Migration, confirmed_by: str, say: Say) -> tuple[Record, L
         "source_bytes": found.bytes,
         "source_versions": found.versions,
     }
-    return append(directory, RecordKind.RETIRED, facts, check=check), found
+    return append(directory, RecordKind.RETIRED, facts, check=check, sign=sign), found
 
 
 def _leftovers(end: EndConfig) -> Leftovers:

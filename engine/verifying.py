@@ -25,7 +25,7 @@ from noria.engine.cluster.opening import open_cluster
 from noria.engine.cluster.protocol import Cluster
 from noria.engine.failures import LISTED_FAILURES, Failure, listed_failures, write_failures
 from noria.engine.interpreter import describe_interpreter
-from noria.engine.job import Show, Work, drive_work, moved_status, run_config_of
+from noria.engine.job import CrewWork, Show, drive_work, moved_status, run_config_of
 from noria.engine.pass_records import has_ended
 from noria.engine.planning import Prepared, job_parts, open_trusted
 from noria.engine.repair import known_damage, note_damage
@@ -37,13 +37,13 @@ from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.damage import GONE
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.fence import Fence
-from noria.manifests.job.read_backs import ReadBack, write_read_backs
+from noria.manifests.job.read_backs import JobReadBack, write_read_backs
 from noria.manifests.job.seals import Seal, read_seals
 from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import Level, Outcome, ShardKind, ShardPlan
 from noria.manifests.passes.migration import Migration, migration_of
 from noria.manifests.passes.reversal import REVERSE_BASE
-from noria.manifests.passes.standing_receipts import Receipts, Standing, find_standing
+from noria.manifests.passes.standing_receipts import Receipts, StandingCount, find_standing
 from noria.manifests.passes.state import State
 
 
@@ -111,7 +111,7 @@ def verify(
         state = migration.state(migration.last) if has_gone_on else None
         parts = _parts(migration, numbers, state, home, area)
         totals = _totals(home, parts)
-        work = Work(
+        work = CrewWork(
             shards=[plan for part in parts for plan in part.plans()],
             sizes=_sizes(parts),
             mode=Mode.REREAD,
@@ -161,7 +161,7 @@ class _Part:
     receipts: Receipts
     place: JobDirectory
     """Where its damage is noted."""
-    standing: Standing | None
+    standing: StandingCount | None
     """None: all that it has."""
 
     @property
@@ -191,7 +191,7 @@ def _parts(
     for number, place in _places(migration, numbers):
         directory = JobDirectory.open(place)
         manifest = open_manifest(directory.manifest_path)
-        job = ReadBack(
+        job = JobReadBack(
             directory=str(place.absolute()),
             first_shard=first_shard,
             is_way_back=place != migration.place(number),
@@ -199,7 +199,7 @@ def _parts(
         )
         opened.append(Receipts(job=job, directory=directory, manifest=manifest, number=number))
         first_shard += max(1, manifest.shard_count)  # each has a number of its own
-    found: Sequence[Standing | None] = [None] * len(opened)
+    found: Sequence[StandingCount | None] = [None] * len(opened)
     if state is not None:
         with scratch_folder(home.directory, home.config.plan.scratch) as scratch:
             found = find_standing(state, opened, home.directory, area, scratch)

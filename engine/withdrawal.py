@@ -1,4 +1,4 @@
-"""A planned pass is taken back before anything of it was moved; the next one lists the source anew.
+"""A planned pass is taken back before anything of it was moved; the next lists the source again.
 
     1. the pass is held: nobody plans or runs it, and it has not begun
     2. the canaries of its probe are removed from the target
@@ -25,14 +25,14 @@ from noria.engine.status import STATUS_FILE
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.cutover_states import require
 from noria.manifests.job.directory import JobDirectory, disk_errors
-from noria.manifests.job.history import PASS, Record, RecordKind, append
+from noria.manifests.job.history import PASS, Record, RecordKind, Sign, append
 from noria.manifests.passes.migration import Migration
 
 _TRACES: Final = ("results", "sealed", "superseded", "uploads", "journal", "log")
 """Folders of a job that nothing but a run writes to."""
 
 
-def withdraw(migration: Migration) -> Record:
+def withdraw(migration: Migration, sign: Sign | None = None) -> Record:
     """Take back the last pass, which was planned and not begun, and record that.
 
     Raises ConfigurationError if there is none, or a run of it was begun: it may have moved
@@ -61,7 +61,7 @@ def withdraw(migration: Migration) -> Record:
             require(records, RecordKind.WITHDRAWN)
 
         home = JobDirectory.open(migration.root)
-        record = append(home, RecordKind.WITHDRAWN, {PASS: number}, check=check)
+        record = append(home, RecordKind.WITHDRAWN, {PASS: number}, check=check, sign=sign)
         _remove(directory)
     return record
 

@@ -29,7 +29,7 @@ OPEN_JOBS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadBack:
+class JobReadBack:
     """A job of a verification."""
 
     directory: str
@@ -59,7 +59,7 @@ class ShardReadBack:
     """Rows whose receipts are out of date."""
 
 
-def write_read_backs(home: JobDirectory, area: str, jobs: Sequence[ReadBack]) -> None:
+def write_read_backs(home: JobDirectory, area: str, jobs: Sequence[JobReadBack]) -> None:
     """Note the jobs, by rising shards, before a worker is started. Raises JobDirectoryError."""
     data = json.dumps([asdict(each) for each in jobs], indent=1).encode()
     home.write_once(f"{area}/{JOBS_FILE}", data)
@@ -85,13 +85,13 @@ class ReadBacks:
         return ShardReadBack(directory, manifest, own, job.is_way_back, superseded)
 
     @functools.cached_property
-    def _jobs(self) -> list[ReadBack]:
+    def _jobs(self) -> list[JobReadBack]:
         name = f"{self.area}/{JOBS_FILE}"
         data = self._home.read(name)
         if data is None:
-            return [ReadBack(directory=str(self._home.root), first_shard=0, all_stand=True)]
+            return [JobReadBack(directory=str(self._home.root), first_shard=0, all_stand=True)]
         try:
-            return [from_json(ReadBack, each) for each in json.loads(data)]
+            return [from_json(JobReadBack, each) for each in json.loads(data)]
         except (ValueError, TypeError, RecursionError):
             raise JobDirectoryError(f"{name} is damaged; verify again") from None
 

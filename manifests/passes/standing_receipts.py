@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from noria.manifests.access import make_folders
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.read_backs import ReadBack
+from noria.manifests.job.read_backs import JobReadBack
 from noria.manifests.job.receipt_check import sealed_rows
 from noria.manifests.job.receipts import LANDED
 from noria.manifests.job.results import SUPERSEDED_SCHEMA
@@ -54,7 +54,7 @@ _Left = Callable[[pa.Table], None]
 class Receipts:
     """The receipts of one job of a migration."""
 
-    job: ReadBack
+    job: JobReadBack
     directory: JobDirectory
     manifest: Manifest
     number: int
@@ -62,7 +62,7 @@ class Receipts:
 
 
 @dataclass(slots=True)
-class Standing:
+class StandingCount:
     """What of a job's receipts stands."""
 
     objects: int = 0
@@ -73,7 +73,7 @@ class Standing:
 
 def find_standing(
     state: State, jobs: Sequence[Receipts], home: JobDirectory, area: str, scratch: Path
-) -> list[Standing]:
+) -> list[StandingCount]:
     """What stands by each of these jobs; the rest is written where their ReadBacks say.
 
     Ways back come in order. `scratch` is a folder that is removed by the caller. Raises
@@ -84,7 +84,7 @@ def find_standing(
     largest = max(forward, key=lambda number: forward[number].manifest.objects)
     spool = _Spool(scratch / "passes", forward.keys() - {largest})
     left = {each.number: _LeftRows(scratch / f"left-{each.number}", state) for each in back}
-    found = dict[int, Standing]()
+    found = dict[int, StandingCount]()
 
     def match(of: Receipts, stood: Iterator[pa.Table], leave: _Left | None) -> None:
         with _SupersededFile(home, of.job.superseded_name(area)) as file:
@@ -126,14 +126,14 @@ def _apart(state: State, number: int, spool: _Spool) -> Iterator[pa.Table]:
 
 def _matched(
     of: Receipts, stood: Iterator[pa.Table], file: _SupersededFile, leave: _Left | None
-) -> Standing:
+) -> StandingCount:
     """Hold receipts against what stands by their pass, both sorted by key.
 
     `leave` is given the rows that none of them explains.
     """
     end = "source" if of.job.is_way_back else "target"
     columns = ["outcome", "size", f"{end}_etag", f"{end}_version"]
-    walk, found = StateWalk(stood), Standing()
+    walk, found = StateWalk(stood), StandingCount()
     for shard, _, receipts in sealed_rows(of.directory, of.manifest, columns):
         blocks = list(walk.through(receipts["key"][-1].as_py()))
         rows = pa.concat_tables(blocks).combine_chunks() if blocks else _STOOD.empty_table()

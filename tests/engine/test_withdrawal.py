@@ -104,7 +104,7 @@ def test_a_pass_that_another_process_has_stays(move: LocalMigration) -> None:
 
 
 @pytest.mark.parametrize("place", ["append", "_remove", "_discard"])
-def test_whoever_is_killed_the_next_sync_plans_anew(
+def test_whoever_is_killed_the_next_sync_plans_again(
     move: LocalMigration, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     with monkeypatch.context() as patched:

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.read_backs import ReadBack
+from noria.manifests.job.read_backs import JobReadBack
 from noria.manifests.job.results import superseded_rows
 from noria.manifests.passes import standing_receipts
 from noria.manifests.passes import state as state_module
 from noria.manifests.passes.delta import DeletionRules
-from noria.manifests.passes.standing_receipts import Receipts, Standing, find_standing
+from noria.manifests.passes.standing_receipts import Receipts, StandingCount, find_standing
 from noria.manifests.passes.state import State
 from noria.manifests.plan.providers import NameRules
 from tests.support.fabricated_passes import FabricatedMigration, Source
@@ -39,13 +39,13 @@ def row(key: str, etag: str) -> Row:
 
 def found_standing(
     migration: FabricatedMigration, numbers: Sequence[int] | None = None
-) -> tuple[dict[int, Standing], dict[int, set[str]]]:
+) -> tuple[dict[int, StandingCount], dict[int, set[str]]]:
     """By pass: what stands after the last one, and the keys of receipts that are out of date."""
     home = JobDirectory(migration.root)
     jobs, first_shard = [], 0
     for number in numbers or range(1, migration.number + 1):
         place, manifest = migration.migration.place(number), migration.manifests[number]
-        job = ReadBack(directory=str(place), first_shard=first_shard)
+        job = JobReadBack(directory=str(place), first_shard=first_shard)
         jobs.append(
             Receipts(job=job, directory=JobDirectory(place), manifest=manifest, number=number)
         )
