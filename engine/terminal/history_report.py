@@ -75,12 +75,16 @@ _FACTS = {
     "source_objects": "{} objects are still there",
     "source_bytes": "{}",
     "source_versions": "{} older versions",
+    "source_snapshots": "{} snapshots",
+    "source_deleted": "{} soft-deleted",
+    "source_retention": "kept from deletion: {}",
     "reason": "{}",
 }
 """How facts are said; one that is 0 says nothing. Others are said by their names."""
 _IN_JSON_ALONE = {
     *("evidence", "exit_code", "output_sha256", "seconds", "signature", "state", "switched"),
     *("differing", "missing", "listed_at_target", PASS),
+    *("source_version_bytes", "source_snapshot_bytes", "source_deleted_bytes", "source_locks"),
 }
 """Facts that a line leaves out."""
 _OBSTACLES = {
