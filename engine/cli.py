@@ -460,7 +460,9 @@ def retry(
       noria retry move-1 --keys names.txt
     """
     with exit_codes(options.as_json):
+        from noria.engine.passes import damage_of_earlier_passes
         from noria.engine.repair import RETRY_CAUSES, AskedAgain
+        from noria.manifests.count_text import count_text
 
         if cause and keys:
             raise ConfigurationError("--cause and --keys: give one of them")
@@ -470,6 +472,11 @@ def retry(
                 "those of this job"
             )
         asked = AskedAgain(causes=cause or RETRY_CAUSES, keys=keys)
+        if count := damage_of_earlier_passes(directory):
+            say_unless(options.silent)(
+                f"{count_text(count, 'damaged object')} of earlier passes: `noria sync "
+                f"{directory}` sends them again"
+            )
         _plan_and_run(None, directory, options, asked)
 
 

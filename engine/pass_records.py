@@ -84,10 +84,11 @@ def note_all_ended(migration: Migration, sign: Sign | None = None) -> bool:
     return True
 
 
-def is_withdrawn(migration: Migration, number: int) -> bool:
-    """Whether a pass was taken back, and is not planned again since."""
+def withdrawal_of(migration: Migration, number: int) -> Record | None:
+    """The record by which a pass was taken back; None if it was not, or is planned again since."""
     planned = _last_plan(read(JobDirectory(migration.root)), number)
-    return planned is not None and planned.kind is RecordKind.WITHDRAWN
+    is_taken_back = planned is not None and planned.kind is RecordKind.WITHDRAWN
+    return planned if is_taken_back else None
 
 
 def _last_plan(records: Sequence[Record], number: int) -> Record | None:

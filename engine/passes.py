@@ -14,6 +14,7 @@ from noria.engine.config.jobfile import JobConfig, with_settings
 from noria.engine.convergence import PassSummary
 from noria.engine.job import RunReport
 from noria.engine.pass_records import (
+    has_ended,
     note_all_ended,
     note_ended,
     note_planned,
@@ -27,6 +28,7 @@ from noria.engine.planning import (
     prepared,
     prepared_pass,
 )
+from noria.engine.repair import known_damage
 from noria.engine.withdrawal import end_withdrawal
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
@@ -34,6 +36,7 @@ from noria.manifests.job.history import Sign, read
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.passes.migration import Migration, migration_of
 from noria.manifests.passes.renames import write_renames
+from noria.manifests.passes.standing_damage import standing_damage
 
 Say = Callable[[str], None]
 
@@ -122,6 +125,15 @@ def past_passes(directory: Path) -> list[PassSummary]:
     return passes_of(read(JobDirectory(migration.root))) if number == 1 else []
 
 
+def damage_of_earlier_passes(directory: Path) -> int:
+    """How many objects are damaged that passes before the latest have left; 0 before that ends."""
+    migration, number = migration_of(directory)
+    if number > 1 or migration.last == 1 or not has_ended(migration, migration.last):
+        return 0
+    of_last = sum(known_damage(JobDirectory(migration.current)).values())
+    return max(0, len(standing_damage(migration, migration.last)) - of_last)
+
+
 def run_pass(
     root: Path, wishes: PassWishes, run: Callable[[Prepared], RunReport], say: Say
 ) -> PassReport:
@@ -132,7 +144,7 @@ def run_pass(
     InventoryError if more is gone than may be deleted; what prepared() raises.
     """
     migration = whole_migration(root)
-    end_withdrawal(migration)
+    end_withdrawal(migration, wishes.sign)
     number = migration.last
     if note_all_ended(migration, wishes.sign):
         number += 1

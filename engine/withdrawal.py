@@ -2,8 +2,9 @@
 
     1. the pass is held: nobody plans or runs it, and it has not begun
     2. the canaries of its probe are removed from the target
-    3. the history says that it is withdrawn
-    4. its folder loses its name, then is removed
+    3. its folder gets another name, passes/.withdrawn-000002: from here on it is no pass
+    4. the history says that it is withdrawn
+    5. the folder is removed
 
 A kill after 3 leaves the folder; whoever comes next ends what was begun.
 """
@@ -11,7 +12,6 @@ A kill after 3 leaves the folder; whoever comes next ends what was begun.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,15 +19,16 @@ from typing import Final
 
 from noria.engine.canary_removal import remove_of_killed_plan
 from noria.engine.job import BEGUN_FILE
-from noria.engine.pass_records import has_ended, is_withdrawn
+from noria.engine.pass_records import has_ended, withdrawal_of
 from noria.engine.planning import check_trust, open_prepared, removed_at_the_end
 from noria.engine.status import STATUS_FILE
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.cutover_states import require
 from noria.manifests.job.directory import JobDirectory, disk_errors
-from noria.manifests.job.history import PASS, Record, RecordKind, Sign, append
-from noria.manifests.passes.migration import Migration
+from noria.manifests.job.history import PASS, Record, RecordKind, Sign, append, read
+from noria.manifests.passes.migration import PASSES, Migration
 
+_ASIDE: Final = ".withdrawn-"
 _TRACES: Final = ("results", "sealed", "superseded", "uploads", "journal", "log")
 """Folders of a job that nothing but a run writes to."""
 
@@ -38,7 +39,7 @@ def withdraw(migration: Migration, sign: Sign | None = None) -> Record:
     Raises ConfigurationError if there is none, or a run of it was begun: it may have moved
     something, whatever its directory says. Raises AnotherDriver while another process has it.
     """
-    end_withdrawal(migration)
+    end_withdrawal(migration, sign)
     number = migration.last
     if number == 1:
         raise ConfigurationError(
@@ -57,22 +58,36 @@ def withdraw(migration: Migration, sign: Sign | None = None) -> Record:
             )
         _remove_canaries(directory)
 
-        def check(records: Sequence[Record]) -> None:
-            require(records, RecordKind.WITHDRAWN)
+        require(read(JobDirectory(migration.root)), RecordKind.WITHDRAWN)
+        aside = migration.root / PASSES / f"{_ASIDE}{number:06d}"
+        with disk_errors(directory.root):
+            os.rename(place, aside)
+        return _ended(migration, aside, sign)
 
+
+def end_withdrawal(migration: Migration, sign: Sign | None = None) -> None:
+    """End what a process began that was killed meanwhile. Raises AnotherDriver while one is at it.
+
+    Raises ConfigurationError if the migration stands where no pass may be withdrawn any more.
+    """
+    for aside in sorted((migration.root / PASSES).glob(f"{_ASIDE}*")):
+        with JobDirectory(aside).hold():
+            _ended(migration, aside, sign)
+
+
+def _ended(migration: Migration, aside: Path, sign: Sign | None) -> Record:
+    """Record that the pass of this folder is withdrawn, unless that is recorded; then remove it."""
+    number = int(aside.name.removeprefix(_ASIDE))
+
+    def check(records: Sequence[Record]) -> None:
+        require(records, RecordKind.WITHDRAWN)
+
+    record = withdrawal_of(migration, number)
+    if record is None:
         home = JobDirectory.open(migration.root)
         record = append(home, RecordKind.WITHDRAWN, {PASS: number}, check=check, sign=sign)
-        _remove(directory)
+    _discard(aside)
     return record
-
-
-def end_withdrawal(migration: Migration) -> None:
-    """Remove the folder of a pass that is withdrawn, and was left by a process that was killed."""
-    number = migration.last
-    if number > 1 and is_withdrawn(migration, number):
-        directory = JobDirectory.open(migration.place(number))
-        with directory.hold():
-            _remove(directory)
 
 
 def _has_begun(directory: JobDirectory) -> bool:
@@ -91,12 +106,5 @@ def _remove_canaries(directory: JobDirectory) -> None:
     remove_of_killed_plan(directory.root)
 
 
-def _remove(directory: JobDirectory) -> None:
-    aside = directory.root.with_name(f".withdrawn-{directory.root.name}-{secrets.token_hex(4)}")
-    with disk_errors(directory.root):
-        os.rename(directory.root, aside)
-    _discard(aside)
-
-
 def _discard(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # what is left has no name
+    shutil.rmtree(folder, ignore_errors=True)

@@ -484,6 +484,16 @@ def test_what_an_earlier_pass_left_and_rotted_is_sent_again_by_the_next(
     assert again.run.objects == 0
 
 
+def test_the_next_step_after_damage_of_an_earlier_pass_is_said(move: LocalMigration) -> None:
+    move.sync()
+    rot(move.target / "e")
+    code, out, _ = noria("verify", move.root)
+    assert (code, f"DAMAGED: 1; send them again: noria sync {move.root}\n" in out) == (1, True)
+    code, _, err = noria("retry", move.root)
+    said = f"1 damaged object of earlier passes: `noria sync {move.root}` sends them again"
+    assert (code, said in err) == (0, True)
+
+
 def test_damage_that_somebody_else_wrote_over_is_a_conflict(move: LocalMigration) -> None:
     move.sync()
     rot(move.target / "e")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from noria.engine import withdrawal
+from noria.engine.passes import current_pass
 from noria.engine.planning import Prepared
 from noria.engine.withdrawal import withdraw
 from noria.manifests.errors import AnotherDriver, ConfigurationError
@@ -103,20 +104,33 @@ def test_a_pass_that_another_process_has_stays(move: LocalMigration) -> None:
     assert move.kinds[-1] is PLANNED
 
 
-@pytest.mark.parametrize("place", ["append", "_remove", "_discard"])
+@pytest.mark.parametrize("place", ["append", "_discard"])
 def test_whoever_is_killed_the_next_sync_plans_again(
     move: LocalMigration, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
+    """From the moment on that it is no pass any more."""
     with monkeypatch.context() as patched:
         patched.setattr(f"noria.engine.withdrawal.{place}", die)
         with pytest.raises(KilledHere):
             withdraw(move.migration)
-    if place == "append":  # nothing is said of it yet: it goes on, or is withdrawn
-        withdraw(move.migration)
+    assert current_pass(move.root) == move.root, "nobody can run it"
     ended = move.sync(mirror=True)
     assert (ended.number, ended.run.exit_code, ended.run.objects) == (2, 0, 0)
     assert move.is_equal
-    assert move.kinds.count(WITHDRAWN) == 1
+    assert move.kinds[-4:] == [PLANNED, WITHDRAWN, PLANNED, RecordKind.PASS_ENDED]
+    test_nothing_but_passes_is_left(move)
+
+
+def test_a_kill_before_it_is_no_pass_leaves_it_as_it_was(
+    move: LocalMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("noria.engine.withdrawal._remove_canaries", die)
+        with pytest.raises(KilledHere):
+            withdraw(move.migration)
+    assert move.migration.last == 2
+    withdraw(move.migration)
+    assert move.sync(mirror=True).run.objects == 0
 
 
 def test_a_pass_under_a_freeze_may_be_planned_again(move: LocalMigration) -> None:
@@ -128,3 +142,7 @@ def test_a_pass_under_a_freeze_may_be_planned_again(move: LocalMigration) -> Non
 def test_nothing_of_it_is_left(move: LocalMigration) -> None:
     withdrawal.withdraw(move.migration)
     assert list((move.root / "passes").iterdir()) == []
+
+
+def test_nothing_but_passes_is_left(move: LocalMigration) -> None:
+    assert [each.name for each in (move.root / "passes").iterdir()] == ["000002"]
