@@ -41,8 +41,8 @@ from noria.version import VERSION
 if TYPE_CHECKING:
     from noria.engine.config.jobfile import JobConfig
     from noria.engine.doctor import Diagnosis
-    from noria.engine.job import VerifyReport
     from noria.engine.repair import AskedAgain
+    from noria.engine.verifying import VerifyReport
 
 HELP = """Move object stores between clouds, and prove that every byte arrived.
 
@@ -460,7 +460,9 @@ def retry(
       noria retry move-1 --keys names.txt
     """
     with exit_codes(options.as_json):
+        from noria.engine.passes import damage_of_earlier_passes
         from noria.engine.repair import RETRY_CAUSES, AskedAgain
+        from noria.manifests.count_text import count_text
 
         if cause and keys:
             raise ConfigurationError("--cause and --keys: give one of them")
@@ -470,6 +472,11 @@ def retry(
                 "those of this job"
             )
         asked = AskedAgain(causes=cause or RETRY_CAUSES, keys=keys)
+        if count := damage_of_earlier_passes(directory):
+            say_unless(options.silent)(
+                f"{count_text(count, 'damaged object')} of earlier passes: `noria sync "
+                f"{directory}` sends them again"
+            )
         _plan_and_run(None, directory, options, asked)
 
 
@@ -629,25 +636,23 @@ def _plan_and_run(
 
 def verify_passes(directory: Path, options: RunOptions) -> VerifyReport:
     """Read back what stands by all passes of a migration, and show how far it is."""
-    from noria.engine import job
     from noria.engine.cluster.opening import open_cluster
-    from noria.engine.passes import verify_all
+    from noria.engine.passes import current_pass
+    from noria.engine.verifying import verify
 
-    def verify_pass(place: Path) -> VerifyReport:
-        with (
-            open_cluster(options.address, ray=options.ray) as cluster,
-            shown(place, options.metrics_address, options.shows) as show,
-        ):
-            return job.verify(
-                place,
-                cluster=cluster,
-                overrides=options.overrides,
-                show=show,
-                show_keys=options.show_keys,
-            )
-
-    with ending_on_signals(), kept_log(options.log_file):
-        return verify_all(directory, verify_pass)
+    with (
+        ending_on_signals(),
+        kept_log(options.log_file),
+        open_cluster(options.address, ray=options.ray) as cluster,
+        shown(current_pass(directory), options.metrics_address, options.shows) as show,
+    ):
+        return verify(
+            directory,
+            cluster=cluster,
+            overrides=options.overrides,
+            show=show,
+            show_keys=options.show_keys,
+        )
 
 
 def _default_directory(config: JobConfig) -> Path:

@@ -18,6 +18,7 @@ from noria.engine.worker_spec import JobFacts, Mode, WorkerEnd, WorkerSettings, 
 from noria.manifests.counters import Counter, Gauge, StoreRole
 from noria.manifests.errors import AccessDenied, JobDirectoryError, Retryable
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.read_backs import ReadBacks
 from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import Lease, Limits
 from noria.workers.carriage import AttributePolicy
@@ -91,9 +92,11 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         journals=journals,
     )
 
+    read_backs = ReadBacks(directory, spec.area)
+
     def start_run(lease: Lease) -> LeaseRun:
         if spec.mode is Mode.REREAD:
-            return RereadRun(resources, lease, spec.area)
+            return RereadRun(resources, lease, read_backs)
         return moving_run(resources, lease)
 
     _watch(context.source)

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from noria.engine.clean import Cleaning
 from noria.engine.failures import Failure
-from noria.engine.job import RunReport, VerifyReport
+from noria.engine.job import RunReport
 from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus, Phase
 from noria.engine.terminal.figures import duration_text, guard_text, held_text, size_text
+from noria.engine.verifying import VerifyReport
 from noria.manifests.count_text import count_text
 from noria.manifests.errors import passing_causes
+from noria.manifests.passes.migration import migration_of
 
 if TYPE_CHECKING:
     from noria.engine.attribute_look import AttributeLook
@@ -341,11 +343,11 @@ def _print_damage(damaged: Mapping[str, int], directory: str) -> None:
         print(f"found by `noria verify`; {_mending(damaged, directory)}")
 
 
-def _mending(causes: Mapping[str, int], directory: str) -> str:
+def _mending(causes: Mapping[str, int], directory: str, command: str = "retry") -> str:
     """The next step. What was changed or replaced at the target is not overwritten."""
     if causes.keys() & {"damaged", "target_missing"}:
-        return f"send them again: noria retry {directory}"
-    return f"if the source is right, delete them at the target, then: noria retry {directory}"
+        return f"send them again: noria {command} {directory}"
+    return f"if the source is right, delete them at the target, then: noria {command} {directory}"
 
 
 def _at(unix_seconds: float) -> str:
@@ -355,7 +357,14 @@ def _at(unix_seconds: float) -> str:
 
 
 def verify_summary(found: VerifyReport, root: Path) -> dict[str, Any]:
-    return {**asdict(found), "directory": str(root), "exit_code": found.exit_code}
+    """`mended_by` is the command that sends again what is damaged."""
+    migration, number = migration_of(root)
+    return {
+        **asdict(found),
+        "directory": str(root),
+        "exit_code": found.exit_code,
+        "mended_by": "sync" if number == 1 and migration.last > 1 else "retry",
+    }
 
 
 def print_verify(summary: Mapping[str, Any]) -> None:
@@ -367,8 +376,15 @@ def print_verify(summary: Mapping[str, Any]) -> None:
         print(
             f"{count_text(summary['unsettled'], 'entry')} without a receipt yet: run the job first"
         )
+    if summary["gone_at_both"]:
+        print(f"{count_text(summary['gone_at_both'], 'object')} gone at both ends")
+    if summary["unread"]:
+        print(
+            f"NOT READ: {count_text(summary['unread'], 'object')} of which no receipt says what "
+            "their bytes are"
+        )
     if summary["damaged"]:
-        mending = _mending(summary["causes"], summary["directory"])
+        mending = _mending(summary["causes"], summary["directory"], summary["mended_by"])
         print(f"DAMAGED: {summary['damaged']:,}; {mending}")
     _print_causes(summary["causes"])
     _print_failures(summary["failures"], summary["damaged"])

@@ -188,7 +188,8 @@ def _landed(receipts: pa.Table) -> pa.Table:
         receipts[name].filter(is_landed) for name in ("target_key", "key", "size", "target_etag")
     )
     key = pc.if_else(pc.equal(key, target_key), pa.scalar(None, pa.string()), key)
-    return pa.table([target_key, key, size, etag], schema=LANDED_SCHEMA)
+    gone = pa.nulls(len(size), pa.bool_())
+    return pa.table([target_key, key, size, etag, gone], schema=LANDED_SCHEMA)
 
 
 def _disjoint(seals: Sequence[Seal]) -> Sequence[Seal]:
