@@ -474,7 +474,7 @@ def drive_work(
         cluster=cluster,
         fence=fence,
         show=show,
-        guards=guards_of(prepared, run_config, moving=moving),
+        guards=guards_of(prepared, run_config, moving=work.mode is Mode.MOVE),
     )
     if not ending.workers_may_write:
         fence.end()
