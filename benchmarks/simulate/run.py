@@ -17,6 +17,7 @@ from noria.benchmarks.simulate.holders import HolderLedger
 from noria.benchmarks.simulate.ledger import SimulationLedger, Violation
 from noria.benchmarks.simulate.records import Figures, Records
 from noria.benchmarks.simulate.settings import MINUTE, Cadence, Faults, Site
+from noria.benchmarks.simulate.steering import SteeringPlan, SteeringWatch, Steersman
 from noria.benchmarks.simulate.workers import Task
 from noria.benchmarks.simulate.world import Agenda, World
 from noria.engine.scheduler.events import SchedulerOptions
@@ -66,6 +67,7 @@ def run_simulation(
     driver_type: type[SimulatedDriver] = SimulatedDriver,
     hold_type: type[Hold] = Hold,
     judges: Sequence[Judge] = (),
+    steering: SteeringPlan | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Simulation:
     """Run the scheduler until it finishes, or breaks a promise.
@@ -94,8 +96,14 @@ def run_simulation(
     driver = driver_type(world, options, scheduler_type, [ledger, holders, *judges])
     FaultInjector(world, driver, random.Random(f"weather {seed}"), timeout_seconds).begin()
     violation = None
+    if steering is not None:
+        steersman = Steersman(world, driver, steering, random.Random(f"steering {seed}"))
+        driver.steering = steersman
     try:
         driver.begin()
+        if steering is not None:
+            steersman.begin()
+            SteeringWatch(world, driver, steersman).begin()
         _announce(world, say, ideal_seconds(shards, site) / ANNOUNCEMENTS)
         _play(world, driver)
         _close(world, driver, ledger)
