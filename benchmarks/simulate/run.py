@@ -28,6 +28,8 @@ from noria.workers.runtime.hold import SHARE_OF_TIMEOUT, Hold
 
 REPORTS = 2_000_000
 """Of all workers together: a few minutes of one core."""
+STEERED_STRETCH = 3
+"""A job that is steered takes so many times as long, about."""
 ANNOUNCEMENTS = 10
 ROUNDING = 1e-6
 """Of all bytes: sums of floats."""
@@ -75,7 +77,9 @@ def run_simulation(
     `options` are those of a real run; they are fitted to the cadence. The same arguments give the
     same run, event for event.
     """
-    cadence = cadence or Cadence.fitting(site.workers, ideal_seconds(shards, site), REPORTS)
+    if cadence is None:
+        stretch = 1 if steering is None else STEERED_STRETCH
+        cadence = Cadence.fitting(site.workers, stretch * ideal_seconds(shards, site), REPORTS)
     options = cadence.options(options)
     figures, timeout_seconds = Figures(cadence), options.heartbeat_timeout_seconds
     holders = HolderLedger(timeout_seconds)
