@@ -163,6 +163,13 @@ Changing = Annotated[
         help="With --passes: of the objects, that are changed or added a day. Default: 0.5.",
     ),
 ]
+Steered = Annotated[
+    bool,
+    typer.Option(
+        "--steered",
+        help="People cap and pause it, windows open and close, a guard of the source holds it.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same run.")]
 PlotFile = Annotated[
     Path | None, typer.Option(metavar="FILE.png", help="Draw throughput and faults over time.")
@@ -187,6 +194,7 @@ def simulate(
     driver_restart: DriverRestart = None,
     passes: Passes = None,
     changing: Changing = None,
+    steered: Steered = False,
     seed: Seed = 1,
     plot: PlotFile = None,
     as_json: Json = False,
@@ -201,6 +209,7 @@ def simulate(
       noria simulate --bytes 10PB --objects 1e9 --workers 1000
       noria simulate JOB.toml --workers 100 --faults 3 --plot run.png
       noria simulate --bytes 10PB --objects 1e9 --workers 1000 --passes 6
+      noria simulate --bytes 10PB --objects 1e9 --steered
 
     \b
     Exit codes:
@@ -230,6 +239,7 @@ def simulate(
             driver_restart_hours=driver_restart,
             passes=passes,
             changing=changing,
+            steered=steered,
             seed=seed,
             plot=plot,
         )

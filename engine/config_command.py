@@ -117,10 +117,17 @@ def _text(setting: SettingInForce) -> str:
         return "auto" if setting.name.endswith((".part_bytes", ".path_style")) else "-"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, dict):
+        return " ".join(f"{name}={each}" for name, each in value.items() if each is not None)
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
+        return ", ".join(map(str, map(_in_words, value))) or "-"
     number = f"{value:,}" if isinstance(value, int) else f"{value:g}" if _is_float(value) else value
     return f"{number} {setting.unit}" if setting.unit else str(number)
+
+
+def _in_words(value: Any) -> Any:
+    """A window, by what it is called, or when it begins."""
+    return value["name"] or value["begins"] if isinstance(value, dict) else value
 
 
 def _is_float(value: Any) -> bool:

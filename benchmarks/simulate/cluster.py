@@ -13,6 +13,7 @@ from typing import Any
 
 from noria.benchmarks.simulate.workers import Fate, Report, SimulatedNode, SimulatedWorker, Task
 from noria.benchmarks.simulate.world import World
+from noria.engine.cluster.protocol import DrainWorker
 from noria.engine.scheduler.events import Command, Grant, Revoke, Split
 from noria.manifests.model import Lease, LeaseEnd, LeaseKind, LeaseResult
 from noria.workers.runtime.hold import END
@@ -231,7 +232,7 @@ class SimulatedCluster:
         else:
             action(*arguments)
 
-    def take_call(self, worker: SimulatedWorker, commands: Sequence[Command]) -> None:
+    def take_call(self, worker: SimulatedWorker, commands: Sequence[Command | DrainWorker]) -> None:
         """The worker is called: it takes its commands, and its next exchange is set.
 
         That is at its usual time, or sooner if it has to answer.
@@ -255,6 +256,9 @@ class SimulatedCluster:
                 case Split(attempt=attempt, end=end) if attempt in worker.tasks:
                     self._take_split(worker.tasks[attempt], end)
                     seconds = min(seconds, world.chance.uniform(0.2, 1.0))
+                case DrainWorker():
+                    for task in list(worker.tasks.values()):
+                        self.hand_back(task)
         if commands:
             self._note_work(worker)
         worker.exchange_at = 0.0

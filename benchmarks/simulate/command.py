@@ -27,6 +27,7 @@ from noria.benchmarks.simulate.plan import SimulatedPlan, made_up_job, planned_j
 from noria.benchmarks.simulate.report import SimulationFindings
 from noria.benchmarks.simulate.run import Simulation, ideal_seconds, run_simulation
 from noria.benchmarks.simulate.settings import HOUR, Cadence, Faults, Site
+from noria.benchmarks.simulate.steering import SteeringPlan, steered
 from noria.engine.config.jobfile import RunConfig, parse_size
 from noria.engine.job import STALL_SECONDS
 from noria.engine.scheduler.events import SchedulerOptions
@@ -73,6 +74,7 @@ class SimulationOptions:
     driver_restart_hours: float | None = None
     passes: int | None = None
     changing: float | None = None
+    steered: bool = False
     seed: int = 1
     plot: Path | None = None
 
@@ -103,6 +105,7 @@ def simulate(options: SimulationOptions, say: Say) -> SimulationFindings:
         ),
         seed=options.seed,
         say=say,
+        steering=_steering(options, run_config, site),
     )
     passes: Sequence[SimulatedPass] = ()
     if options.passes is None:
@@ -135,6 +138,7 @@ class _World:
     options: SchedulerOptions
     seed: int
     say: Say
+    steering: SteeringPlan | None
 
     def move_first(self) -> Simulation:
         return run_simulation(
@@ -144,6 +148,7 @@ class _World:
             options=self.options,
             seed=self.seed,
             say=self.say,
+            steering=self.steering,
         )
 
     def move(self, number: int, objects: int, size: int) -> Simulation:
@@ -162,6 +167,15 @@ class _World:
             seed=self.seed + PASS_SEEDS * number,
             cadence=Cadence.fitting(self.site.workers, seconds, LATER_REPORTS),
         )
+
+
+def _steering(options: SimulationOptions, run: RunConfig, site: Site) -> SteeringPlan | None:
+    """Who steers the first job: the windows of the job file; with --steered all that there is."""
+    windows = tuple(each.window(number) for number, each in enumerate(run.windows, 1))
+    if options.steered:
+        drawn = steered(min(site.source_rate, site.target_rate))
+        return replace(drawn, windows=windows or drawn.windows)
+    return SteeringPlan(windows=windows) if windows else None
 
 
 def _life(options: SimulationOptions) -> SourceLife:

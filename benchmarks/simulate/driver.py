@@ -14,6 +14,7 @@ from noria.benchmarks.simulate.settings import HOUR, READ_OPERATIONS, SEAL_OPERA
 from noria.benchmarks.simulate.trace import Trace
 from noria.benchmarks.simulate.workers import Report, SimulatedNode, SimulatedWorker
 from noria.benchmarks.simulate.world import World
+from noria.engine.cluster.protocol import DrainWorker
 from noria.engine.scheduler.events import (
     Command,
     Event,
@@ -23,6 +24,7 @@ from noria.engine.scheduler.events import (
     LeaseEnded,
     LoseWorker,
     NewGeneration,
+    Pause,
     Quarantine,
     Revoke,
     SchedulerOptions,
@@ -56,6 +58,13 @@ class Judge(Protocol):
     def take(self, event: Event, commands: list[Command]) -> None: ...
 
 
+class Steering(Protocol):
+    """Whoever steers the job."""
+
+    def take_over(self) -> None:
+        """A driver begins, and has not granted anything yet."""
+
+
 class SimulatedDriver:
     """One after the other: between two of them nobody hears the workers."""
 
@@ -83,7 +92,15 @@ class SimulatedDriver:
         self._waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         """What it will hear when it moves again."""
         self._sealed_at = 0.0
+        self._is_held = False
+        """The job is paused."""
         self.finished = False
+        self.steering: Steering | None = None
+
+    @property
+    def is_at_work(self) -> bool:
+        """There is a driver, and it moves."""
+        return self._scheduler is not None and self._world.now >= self._paused_until
 
     # -- its life ----------------------------------------------------------------------------------
 
@@ -104,6 +121,8 @@ class SimulatedDriver:
             first_attempt=first_attempt,
             options=self._options,
         )
+        if self.steering is not None:
+            self.steering.take_over()
         self._tick(self._epoch)
         if self._epoch == 1:
             for _ in range(self.cluster.missing):
@@ -141,6 +160,23 @@ class SimulatedDriver:
         """Pause: what happens meanwhile is heard afterwards, all at once."""
         self._paused_until = max(self._paused_until, self._world.now + seconds)
         self._world.later(self._paused_until - self._world.now, self._resume, self._epoch)
+
+    def pause_work(self, *, on: bool) -> None:
+        """Have all workers hand back what they hold, and grant nothing; or go on."""
+        self._is_held = on
+        if on:
+            for worker in self._known.values():
+                self._send(worker.name, DrainWorker())
+        self._tell(Pause(now=self._clock(), on=on))
+
+    def end_those_that_go_on(self) -> None:
+        """Of those that can be reached, whoever has not handed back all by now is ended."""
+        for worker in list(self._known.values()):
+            if worker.tasks and not worker.is_silent and not worker.unreachable:
+                self._world.figures.count("ended in a pause")
+                self._tell(WorkerDraining(now=self._clock(), worker=worker.name))
+                self.cluster.die(worker)
+                self.hear_lost(worker)
 
     def _use_files(self, operations: int) -> None:
         """Wait for the file system of the job directory, and for nothing else meanwhile."""
@@ -293,6 +329,8 @@ class SimulatedDriver:
             return
         self._world.later(self._world.cadence.tick_seconds, self._tick, epoch)
         self._tell(Tick(now=self._clock()))
+        if self._is_held:
+            self._sealed_at = self._world.now
         readiness = 4 * self._options.stall_seconds + HOUR
         if self._world.now - self._sealed_at > readiness and not self.finished:
             raise Violation(f"the end is not reached: nothing was sealed for {readiness:.0f} s")
@@ -340,7 +378,7 @@ class SimulatedDriver:
             case Finish():
                 self.finished = True
 
-    def _send(self, name: str, command: Command) -> None:
+    def _send(self, name: str, command: Command | DrainWorker) -> None:
         worker = self._known[name]
         worker.outbox.append(command)
         if worker is not self._exchanging and not worker.is_silent:

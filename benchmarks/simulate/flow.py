@@ -29,6 +29,9 @@ class Flow(Generic[T]):
     def __init__(self, source_rate: float, target_rate: float) -> None:
         self.now = 0.0
         self.volume = 0.0
+        self.moved = 0.0
+        """Bytes so far, and what else work costs in bytes."""
+        self._cap = FOREVER
         self._share = 1.0
         self._demand = 0.0
         self._rates = {"source": source_rate, "target": target_rate}
@@ -38,6 +41,7 @@ class Flow(Generic[T]):
 
     def advance(self, now: float) -> None:
         self.volume += (now - self.now) * self._share
+        self.moved += (now - self.now) * self._share * self._demand
         self.now = now
 
     def change_demand(self, difference: float) -> None:
@@ -48,6 +52,11 @@ class Flow(Generic[T]):
     def throttle(self, store: str, factor: float) -> None:
         """From now on the store gives this share of its rate."""
         self._throttles[store] = factor
+        self._set_share()
+
+    def cap(self, rate: float) -> None:
+        """From now on all together get no more than this. inf: what the stores give."""
+        self._cap = rate
         self._set_share()
 
     def add(self, volume: float, item: T) -> None:
@@ -71,4 +80,5 @@ class Flow(Generic[T]):
 
     def _set_share(self) -> None:
         given = min(rate * self._throttles[store] for store, rate in self._rates.items())
+        given = min(given, self._cap)
         self._share = min(1.0, given / self._demand) if self._demand > given else 1.0

@@ -20,6 +20,7 @@ from noria.engine.scheduler.events import (
     LeaseEnded,
     LoseWorker,
     NewGeneration,
+    Pause,
     Quarantine,
     Revoke,
     SchedulerOptions,
@@ -111,6 +112,7 @@ class SimulationLedger:
         self._unsure = False
         """Whether the report under way leaves out, again, what its worker should hold."""
         self._newest_attempt = 0
+        self._paused = False
         self._clock: float | None = None
         self._now = 0.0
         self.finished = False
@@ -127,7 +129,7 @@ class SimulationLedger:
             shard.generation = generations.get(number, 0)
             shard.quarantined, shard.assembly_quarantined = Runs(), False
             shard.failures.clear()
-        self._clock, self.finished = None, False
+        self._clock, self.finished, self._paused = None, False, False
         self._check_settled(settled)
 
     def _check_settled(self, settled: Sequence[SettledSpan]) -> None:
@@ -213,6 +215,8 @@ class SimulationLedger:
                 self._heard.move_to_end(worker)
             case WorkerLost(worker=worker):
                 self._drop_worker(worker)
+            case Pause(on=on):
+                self._paused = on
             case WorkerDraining(worker=worker) if worker in self._workers:
                 self._workers[worker] = _Window(0, 0, self._now)
         return []
@@ -295,6 +299,8 @@ class SimulationLedger:
 
     def _obey(self, command: Command, due: list[Command]) -> None:
         _check(not self.finished, "a command follows Finish")
+        granted = isinstance(command, Grant | Split)
+        _check(not (self._paused and granted), "a lease is granted or split in a pause")
         match command:
             case Grant(worker=worker, lease=lease):
                 self._grant(worker, lease)

@@ -32,6 +32,7 @@ CHECKS = (
     "no write by a worker that its driver has not heard for too long, nor to what others were "
     "granted meanwhile (I17)",
     "no byte moved again that the faults do not explain",
+    "nothing granted in a pause, and nothing over a cap in any ten seconds, by more than 5 %",
     "the run reaches its end",
 )
 

@@ -17,6 +17,7 @@ from noria.benchmarks.simulate.holders import HolderLedger
 from noria.benchmarks.simulate.ledger import SimulationLedger, Violation
 from noria.benchmarks.simulate.records import Figures, Records
 from noria.benchmarks.simulate.settings import MINUTE, Cadence, Faults, Site
+from noria.benchmarks.simulate.steering import SteeringPlan, SteeringWatch, Steersman
 from noria.benchmarks.simulate.workers import Task
 from noria.benchmarks.simulate.world import Agenda, World
 from noria.engine.scheduler.events import SchedulerOptions
@@ -27,6 +28,8 @@ from noria.workers.runtime.hold import SHARE_OF_TIMEOUT, Hold
 
 REPORTS = 2_000_000
 """Of all workers together: a few minutes of one core."""
+STEERED_STRETCH = 3
+"""A job that is steered takes so many times as long, about."""
 ANNOUNCEMENTS = 10
 ROUNDING = 1e-6
 """Of all bytes: sums of floats."""
@@ -66,6 +69,7 @@ def run_simulation(
     driver_type: type[SimulatedDriver] = SimulatedDriver,
     hold_type: type[Hold] = Hold,
     judges: Sequence[Judge] = (),
+    steering: SteeringPlan | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Simulation:
     """Run the scheduler until it finishes, or breaks a promise.
@@ -73,7 +77,9 @@ def run_simulation(
     `options` are those of a real run; they are fitted to the cadence. The same arguments give the
     same run, event for event.
     """
-    cadence = cadence or Cadence.fitting(site.workers, ideal_seconds(shards, site), REPORTS)
+    if cadence is None:
+        stretch = 1 if steering is None else STEERED_STRETCH
+        cadence = Cadence.fitting(site.workers, stretch * ideal_seconds(shards, site), REPORTS)
     options = cadence.options(options)
     figures, timeout_seconds = Figures(cadence), options.heartbeat_timeout_seconds
     holders = HolderLedger(timeout_seconds)
@@ -94,8 +100,14 @@ def run_simulation(
     driver = driver_type(world, options, scheduler_type, [ledger, holders, *judges])
     FaultInjector(world, driver, random.Random(f"weather {seed}"), timeout_seconds).begin()
     violation = None
+    if steering is not None:
+        steersman = Steersman(world, driver, steering, random.Random(f"steering {seed}"))
+        driver.steering = steersman
     try:
         driver.begin()
+        if steering is not None:
+            steersman.begin()
+            SteeringWatch(world, driver, steersman).begin()
         _announce(world, say, ideal_seconds(shards, site) / ANNOUNCEMENTS)
         _play(world, driver)
         _close(world, driver, ledger)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from noria.benchmarks.simulate.clocks import DriftingClock
+from noria.engine.cluster.protocol import DrainWorker
 from noria.engine.scheduler.events import Command
 from noria.manifests.model import Lease, LeaseKind, LeaseProgress, LeaseResult
 from noria.workers.runtime.hold import Hold
@@ -222,7 +223,7 @@ class SimulatedWorker:
     """By attempt, running."""
     results: list[LeaseResult] = field(default_factory=list)
     """Not reported yet."""
-    outbox: list[Command] = field(default_factory=list)
+    outbox: list[Command | DrainWorker] = field(default_factory=list)
     """What the driver tells it with its next call."""
     alive: bool = True
     asleep: bool = False

@@ -21,11 +21,13 @@ from docs.reference.tables import table
 from noria.engine.config.filters import FilterConfig
 from noria.engine.config.jobfile import (
     EndConfig,
+    GuardConfig,
     InventoryConfig,
     JobConfig,
     PlanConfig,
     RunConfig,
     SyncConfig,
+    WindowConfig,
 )
 
 HEAD = """# Job file
@@ -50,8 +52,21 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("filter", FilterConfig, "What is left out. Fixed once planned."),
     ("plan", PlanConfig, "Fixed once planned, but for `scratch`."),
     ("run", RunConfig, "May change from run to run; options of the command go before."),
+    (
+        "windows",
+        WindowConfig,
+        "Times of a week in which these settings precede those of `[run]`; see "
+        "[windows](../how-to/steer.md#windows). May change from run to run, as guards may.",
+    ),
+    (
+        "guard",
+        GuardConfig,
+        "When the job leaves room for others; `[target.guard]` is the same for the target. One of "
+        "`latency_factor`, `command` and `prometheus = { url, query, above }`.",
+    ),
     ("sync", SyncConfig, "Fixed once planned; options of `noria sync` go before."),
 )
+HEADINGS = {"windows": "[[windows]]", "guard": "[source.guard]"}
 KINDS = {
     "Url": "location",
     "Endpoint": "https URL",
@@ -65,9 +80,20 @@ KINDS = {
     "Region": "text",
     "Printable": "text",
     "Word": "word",
+    "Bandwidth": "rate, or 0",
+    "PerSecond": "a second, or 0",
+    "Days": "days",
+    "TimeOfDay": "time of day",
+    "Zone": "time zone",
 }
 """What the types of fields are called here; the first that the annotation names."""
-_JSON_TYPES = {"boolean": "true or false", "integer": "number", "string": "text", "array": "list"}
+_JSON_TYPES = {
+    "boolean": "true or false",
+    "integer": "number",
+    "number": "number",
+    "string": "text",
+    "array": "list",
+}
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"))
 
 
@@ -88,7 +114,7 @@ def settings_page() -> str:
         + table(("setting", "takes", "if not set", "meaning"), _rows("top", JobConfig, alone=True))
     ]
     for name, model, says in SECTIONS:
-        part = f"## `[{name}]` {{#{name}}}\n\n{says}\n"
+        part = f"## `{HEADINGS.get(name, f'[{name}]')}` {{#{name}}}\n\n{says}\n"
         if name != "target":
             part += "\n" + table(("setting", "takes", "if not set", "meaning"), _rows(name, model))
         parts.append(part)
@@ -108,11 +134,11 @@ def _rows(
 def settings(model: type[BaseModel]) -> Iterator[JobSetting]:
     """The fields of a model, in its order."""
     annotations, meanings = _declared(model)
-    schema = model.model_json_schema()
+    schema = model.model_json_schema(by_alias=False)
     for name, field in model.model_fields.items():
         takes = _takes(annotations[name], schema["properties"][name], schema.get("$defs", {}))
         yield JobSetting(
-            name=name,
+            name=field.alias or name,
             takes=takes,
             default="needed" if field.is_required() else _default(takes, field.default),
             meaning=meanings.get(name, "")
@@ -122,7 +148,16 @@ def settings(model: type[BaseModel]) -> Iterator[JobSetting]:
 
 
 def _declared(model: type[BaseModel]) -> tuple[dict[str, str], dict[str, str]]:
-    """The annotation of each field, and the string below it."""
+    """The annotation of each field, and the string below it; those of its bases first."""
+    base = model.__base__
+    if base is not None and base.model_fields:
+        of_base = _declared(base)
+        of_model = _declared_by(model)
+        return of_base[0] | of_model[0], of_base[1] | of_model[1]
+    return _declared_by(model)
+
+
+def _declared_by(model: type[BaseModel]) -> tuple[dict[str, str], dict[str, str]]:
     (declared,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(declared, ast.ClassDef)
     annotations, meanings, last = {}, {}, ""
@@ -148,7 +183,7 @@ def _takes(annotation: str, schema: dict[str, Any], definitions: dict[str, Any])
         (says for kind, says in KINDS.items() if re.search(rf"\b{kind}\b", annotation)), ""
     )
     takes = named or _JSON_TYPES.get(inner.get("type", ""), "text")
-    if takes == "number" and "minimum" in inner:
+    if takes == "number" and "minimum" in inner and "maximum" in inner:
         takes = f"{inner['minimum']:,} to {inner['maximum']:,}"
     return takes
 
@@ -168,4 +203,4 @@ def _default(takes: str, value: object) -> str:
         size, unit = next((each for each in _UNITS if value % each[0] == 0), (1, "bytes"))
         return f"{value // size:,} {unit}"
     unit = " s" if takes.startswith("duration") else " bytes/s" if takes.startswith("rate") else ""
-    return f"{value:,.0f}{unit}"
+    return f"{value:g}{unit}" if 0 < value < 1 else f"{value:,.0f}{unit}"

@@ -372,18 +372,25 @@ class SteeredConfig(_Section):
     """Settings that may change while a job runs: see RunConfig. None: nothing is said of it."""
 
     bandwidth: Annotated[Bandwidth | None, BeforeValidator(_none_is_zero)] = None
+    """As in [run]; "none": any number."""
     source_requests_per_second: Annotated[PerSecond | None, BeforeValidator(_none_is_zero)] = None
+    """As in [run]; "none": any number."""
     target_requests_per_second: Annotated[PerSecond | None, BeforeValidator(_none_is_zero)] = None
+    """As in [run]; "none": any number."""
     workers: Annotated[int | None, Field(ge=0, le=10_000), BeforeValidator(_none_is_zero)] = None
+    """As in [run]; "auto": as Noria finds right."""
     transfers: Annotated[int | None, Field(ge=0, le=1_000_000), BeforeValidator(_none_is_zero)] = (
         None
     )
+    """As in [run]; "auto": as Noria finds right."""
     source_requests: Annotated[
         int | None, Field(ge=0, le=1_000_000), BeforeValidator(_none_is_zero)
     ] = None
+    """As in [run]; "none": any number."""
     target_requests: Annotated[
         int | None, Field(ge=0, le=1_000_000), BeforeValidator(_none_is_zero)
     ] = None
+    """As in [run]; "none": any number."""
     paused: bool | None = None
     """True: nothing new is begun. False: something is, whatever windows say."""
 

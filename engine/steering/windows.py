@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from noria.engine.steering.week import minutes_until
@@ -39,17 +40,17 @@ class SettingsWindow:
             day = today - timedelta(days=days_ago)
             if day.weekday() not in self.days:
                 continue
-            begins, ends = self._span(day)
+            begins, ends = _span(day, self.first_minute, self.end_minute, self.zone)
             if begins <= now < ends:
                 return ends
         return None
 
-    def _span(self, day: date) -> tuple[datetime, datetime]:
-        length = minutes_until(self.first_minute, self.end_minute)
-        return (
-            _moment(day, self.first_minute, self.zone, fold=0),
-            _moment(day, self.first_minute + length, self.zone, fold=1),
-        )
+
+@lru_cache(maxsize=256)
+def _span(day: date, first: int, end: int, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """When a window begins and ends that begins on this day, in UTC."""
+    length = minutes_until(first, end)
+    return _moment(day, first, zone, fold=0), _moment(day, first + length, zone, fold=1)
 
 
 def _moment(day: date, minute: int, zone: ZoneInfo, *, fold: int) -> datetime:
