@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pyarrow.compute as pc
+
 from noria.engine.approvals import approval_facts, approvals_of, lacking
 from noria.engine.command_outputs import output_name
 from noria.engine.cutover_lock import one_at_a_time
@@ -264,8 +266,14 @@ class _Cutover:
 
     def _refuse_damage(self) -> None:
         """Raise StepRefused if a verification has found damage that nobody has repaired."""
-        damaged = damage_counts(standing_damage(self._migration, self._migration.last))
-        if damaged:
+        found = standing_damage(self._migration, self._migration.last)
+        if lost := pc.sum(found["gone"], min_count=0).as_py():
+            raise StepRefused(
+                f"{lost:,} objects are damaged at the target, and the source no longer has them: "
+                "find out what they are; `noria sync --deletions mirror` deletes them, or do that "
+                "yourself; then verify again"
+            )
+        if damaged := damage_counts(found):
             raise StepRefused(
                 f"`noria verify` has found damage at the target: {_counts(damaged)}; "
                 f"`noria sync {self._migration.root}` sends it again, in place of what lies there "

@@ -20,9 +20,14 @@ from noria.manifests.passes.migration import Migration
 from noria.manifests.passes.state import State
 
 STANDING_DAMAGE_SCHEMA: Final = pa.schema(
-    [pa.field("key", pa.string()), pa.field("cause", pa.string())]
+    [
+        pa.field("key", pa.string()),
+        pa.field("cause", pa.string()),
+        pa.field("gone", pa.bool_()),
+    ]
 )
-"""Sorted by key, each key once."""
+"""Sorted by key, each key once. `gone`: the source no longer has it, so that it is not sent again.
+"""
 
 
 def standing_damage(migration: Migration, number: int) -> pa.Table:
@@ -64,8 +69,10 @@ def _standing(noted: pa.Table, state: State) -> pa.Table:
                 join_type="inner",
                 use_threads=False,
             )
-            is_gone = pc.and_(both["gone_since"].is_valid(), pc.equal(both["cause"], GONE))
-            found.append(both.filter(pc.invert(is_gone)).select(STANDING_DAMAGE_SCHEMA.names))
+            gone = both["gone_since"].is_valid()
+            both = both.append_column("gone", gone)
+            at_both = pc.and_(gone, pc.equal(both["cause"], GONE))
+            found.append(both.filter(pc.invert(at_both)).select(STANDING_DAMAGE_SCHEMA.names))
     table = pa.concat_tables(found).combine_chunks()
     return table.take(pa.array(sort_order(table["key"].combine_chunks())))
 

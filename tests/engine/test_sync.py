@@ -527,3 +527,20 @@ def test_a_cutover_goes_on_once_damage_is_sent_again(move: LocalMigration) -> No
     ended = move.cutover(approve_as="Ann", switch_command="true", verify=True)
     assert ended.stopped is None
     assert move.is_equal
+
+
+def test_what_is_damaged_and_gone_at_the_source_is_for_a_person(move: LocalMigration) -> None:
+    move.sync()
+    rot(move.target / "a")
+    move.verify()
+    (move.source / "a").unlink()
+    move.sync()
+    refused = move.cutover(freeze_command="true", approve_as="Ann", switch_command="true")
+    assert refused.stopped is not None
+    assert refused.stopped.startswith(
+        "1 objects are damaged at the target, and the source no longer has them: "
+    )
+    assert (move.target / "a").exists()
+    move.sync(mirror=True, any_number=True)
+    assert move.cutover(approve_as="Ann", switch_command="true").stopped is None
+    assert move.is_equal
