@@ -544,3 +544,19 @@ def test_what_is_damaged_and_gone_at_the_source_is_for_a_person(move: LocalMigra
     move.sync(mirror=True, any_number=True)
     assert move.cutover(approve_as="Ann", switch_command="true").stopped is None
     assert move.is_equal
+
+
+# -- odd clocks ----------------------------------------------------------------------------------
+
+
+def test_what_was_changed_before_1970_and_did_not_move_is_no_end_of_a_migration(
+    move: LocalMigration,
+) -> None:
+    write(move.source, {"old": "of the source"})
+    os.utime(move.source / "old", (-1_000_000, -1_000_000))
+    write(move.target, {"old": "by others"})
+    assert move.sync().run.failed == 1
+    assert move.records[-1].facts["oldest_unmoved"] == 0
+    (move.target / "old").unlink()
+    assert move.sync().run.outcomes == {"TRANSFERRED": 1}
+    assert [each.number for each in passes.past_passes(move.root)] == [1, 2, 3]
