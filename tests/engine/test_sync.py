@@ -492,6 +492,11 @@ def test_the_next_step_after_damage_of_an_earlier_pass_is_said(move: LocalMigrat
     code, _, err = noria("retry", move.root)
     said = f"1 damaged object of earlier passes: `noria sync {move.root}` sends them again"
     assert (code, said in err) == (0, True)
+    said = f"found by `noria verify`; send them again: noria sync {move.root}\n"
+    assert said in noria("status", move.root)[1]
+    move.sync()
+    assert "DAMAGED" not in noria("status", move.root)[1]
+    assert known_damage(JobDirectory(move.root)) == {}
 
 
 def test_damage_that_somebody_else_wrote_over_is_a_conflict(move: LocalMigration) -> None:
