@@ -12,9 +12,10 @@ import hashlib
 import inspect
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -472,7 +473,7 @@ def retry(
                 "those of this job"
             )
         asked = AskedAgain(causes=cause or RETRY_CAUSES, keys=keys)
-        if count := damage_of_earlier_passes(directory):
+        if count := damage_of_earlier_passes(directory).total():
             say_unless(options.silent)(
                 f"{count_text(count, 'damaged object')} of earlier passes: `noria sync "
                 f"{directory}` sends them again"
@@ -495,11 +496,13 @@ def status(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine import job
-        from noria.engine.passes import current_pass, past_passes
+        from noria.engine.passes import current_pass, damage_of_earlier_passes, past_passes
         from noria.engine.terminal import history_report, report
 
         place = current_pass(directory)
         found = job.status(place)
+        earlier = damage_of_earlier_passes(directory)
+        found = replace(found, damaged=dict(earlier + Counter(found.damaged)))
         failures = job.read_failures(place, show_keys)
         show = report.print_status_by_host if hosts else report.print_status
         summary = report.status_summary(found, failures, directory)

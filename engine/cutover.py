@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pyarrow.compute as pc
+
 from noria.engine.approvals import approval_facts, approvals_of, lacking
 from noria.engine.command_outputs import output_name
 from noria.engine.cutover_lock import one_at_a_time
@@ -36,7 +38,7 @@ from noria.engine.photo_finish import (
 from noria.engine.planning import job_parts
 from noria.engine.record_signatures import check_signatures, signer
 from noria.engine.verifying import VerifyReport
-from noria.manifests.access import make_folders, open_new
+from noria.manifests.access import open_new
 from noria.manifests.job.cutover_states import MigrationState, Standing, require, standing
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Facts, Record, RecordKind, append, read
@@ -220,6 +222,15 @@ class _Cutover:
         if self._wishes.verify:
             self._tools.say("reading everything back that stands at the target")
             read_back = self._tools.verify()
+            if not read_back.complete:
+                raise StepRefused(
+                    f"reading back stopped before its end: {read_back.stopped or 'see log'}"
+                )
+            if read_back.unread:
+                raise StepRefused(
+                    f"no receipt says what the bytes of {read_back.unread:,} objects are that "
+                    "stand at the target: restore the job directory from a copy"
+                )
             if read_back.exit_code:
                 raise StepRefused(
                     f"{read_back.damaged:,} objects are not at the target as they were written: "
@@ -264,8 +275,14 @@ class _Cutover:
 
     def _refuse_damage(self) -> None:
         """Raise StepRefused if a verification has found damage that nobody has repaired."""
-        damaged = damage_counts(standing_damage(self._migration, self._migration.last))
-        if damaged:
+        found = standing_damage(self._migration, self._migration.last)
+        if lost := pc.sum(found["gone"], min_count=0).as_py():
+            raise StepRefused(
+                f"{lost:,} objects are damaged at the target, and the source no longer has them: "
+                "find out what they are; `noria sync --deletions mirror` deletes them, or do that "
+                "yourself; then verify again"
+            )
+        if damaged := damage_counts(found):
             raise StepRefused(
                 f"`noria verify` has found damage at the target: {_counts(damaged)}; "
                 f"`noria sync {self._migration.root}` sends it again, in place of what lies there "
@@ -354,7 +371,8 @@ class _Cutover:
         """Run a command of the user's and keep what it prints. Raises StepRefused if it fails."""
         name = output_name(self.records, step)
         path = self._directory.path(name)
-        make_folders(path.parent)
+        # Durable before anything happens: a way back asks whether a switch was ever begun.
+        self._directory.note(name)
         self._tools.say(f"running the {step} command; its output goes to {path}")
         began = time.monotonic()
         with open(path, "wb", opener=open_new) as output:

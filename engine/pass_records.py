@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.engine.status import Phase, load_status
@@ -150,7 +151,8 @@ def _delta_facts(manifest: Manifest) -> Facts:
 def _oldest_unmoved(place: JobDirectory, manifest: Manifest) -> float | None:
     """When the oldest of the entries was changed that the pass had to move and did not.
 
-    Unix seconds; None if all landed, or no time is known.
+    Unix seconds, not before 1970: a store may state any time. None if all landed, or no time is
+    known.
     """
     oldest = None
     for _, rows, receipts in sealed_rows(place, manifest, ["outcome"]):
@@ -159,7 +161,7 @@ def _oldest_unmoved(place: JobDirectory, manifest: Manifest) -> float | None:
         )
         times = rows["last_modified"].filter(left).drop_null()
         if len(times):
-            first = pc.min(times).as_py().timestamp()
+            first = max(0, pc.min(times.cast(pa.int64())).as_py()) / 1000
             oldest = first if oldest is None else min(oldest, first)
     return oldest
 

@@ -5,8 +5,9 @@ A pass that was begun is brought to its end before another one is planned.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from noria.engine.config.jobfile import JobConfig, with_settings
 from noria.engine.convergence import PassSummary
 from noria.engine.job import RunReport
 from noria.engine.pass_records import (
-    has_ended,
     note_all_ended,
     note_ended,
     note_planned,
@@ -30,13 +30,13 @@ from noria.engine.planning import (
 )
 from noria.engine.repair import known_damage
 from noria.engine.withdrawal import end_withdrawal
-from noria.manifests.errors import ConfigurationError
+from noria.manifests.errors import AnotherDriver, ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Sign, read
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.passes.migration import Migration, migration_of
 from noria.manifests.passes.renames import write_renames
-from noria.manifests.passes.standing_damage import standing_damage
+from noria.manifests.passes.standing_damage import cross_out_repaired
 
 Say = Callable[[str], None]
 
@@ -125,13 +125,12 @@ def past_passes(directory: Path) -> list[PassSummary]:
     return passes_of(read(JobDirectory(migration.root))) if number == 1 else []
 
 
-def damage_of_earlier_passes(directory: Path) -> int:
-    """How many objects are damaged that passes before the latest have left; 0 before that ends."""
+def damage_of_earlier_passes(directory: Path) -> Counter[str]:
+    """Cause -> objects that passes before the latest have left, and that are damaged there."""
     migration, number = migration_of(directory)
-    if number > 1 or migration.last == 1 or not has_ended(migration, migration.last):
-        return 0
-    of_last = sum(known_damage(JobDirectory(migration.current)).values())
-    return max(0, len(standing_damage(migration, migration.last)) - of_last)
+    earlier = range(1, migration.last if number == 1 else 1)
+    found = (known_damage(JobDirectory(migration.place(each))) for each in earlier)
+    return sum(map(Counter, found), Counter[str]())
 
 
 def run_pass(
@@ -157,6 +156,9 @@ def run_pass(
         ended = run(ready)
     if ended.complete:
         note_ended(migration, number, wishes.sign)
+        # If another process has it by now, the pass after this one does so.
+        with suppress(AnotherDriver), JobDirectory.open(migration.place(number)).hold():
+            cross_out_repaired(migration, number)
     place = migration.place(number)
     return PassReport(number=number, place=place, run=ended, delta=found, renamed=renamed)
 

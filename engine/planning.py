@@ -22,6 +22,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from noria.engine.canary_removal import (
     CanaryRemoval,
     ProbeNote,
@@ -56,7 +58,7 @@ from noria.manifests.plan.providers import NameRules, limits_for
 from noria.manifests.strict_json import from_json
 from noria.workers.stores.background import BackgroundCall, all_results
 from noria.workers.stores.probe import TargetFacts
-from noria.workers.stores.protocol import TargetStore
+from noria.workers.stores.protocol import SourceStore, TargetStore
 
 Say = Callable[[str], None]
 
@@ -80,6 +82,11 @@ class Prepared:
     def target(self) -> TargetStore:
         """The target, for the few requests of the driver, which share its connections."""
         return open_end(self.config.target) if self.look is None else self.look.store
+
+    @cached_property
+    def source(self) -> SourceStore:
+        """The source, for the few requests of the driver."""
+        return open_end(self.config.source, read_only=True)
 
     @cached_property
     def removal(self) -> CanaryRemoval:
@@ -495,8 +502,8 @@ def _comparison(directory: JobDirectory, say: Say) -> Callable[[Path], PassDelta
     before = migration.state(number - 1)
     damage = standing_damage(migration, number - 1)
     lost = {*missing_keys(JobDirectory(migration.place(number - 1))), *lost_keys(damage)}
-    if len(damage):
-        say(f"{count_text(len(damage), 'damaged object')} at the target: sent again in this pass")
+    if again := len(damage.filter(pc.invert(damage["gone"]))):
+        say(f"{count_text(again, 'damaged object')} at the target: sent again in this pass")
     return partial(
         PassDelta,
         before,

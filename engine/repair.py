@@ -42,7 +42,7 @@ from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import value_counts
 from noria.manifests.job.reconcile import DIFFERENCES_FILE
 from noria.manifests.schema import RECEIPT_SCHEMA
-from noria.workers.stores.paced import PacedTarget
+from noria.workers.stores.paced import PacedStore, PacedTarget
 
 log = logging.getLogger("noria.repair")
 
@@ -101,8 +101,8 @@ def retrial_of(ready: Prepared, asked: AskedAgain | None, attempt: int) -> Retri
     }
     if stuck:
         log.warning(
-            "%s could not be deleted at the target, so that nothing is sent in their place: allow "
-            "the target's credentials to delete, or delete them yourself, then retry",
+            "%s could not be deleted at the target, so that nothing is sent in their place: what "
+            "hindered it is said above; mend that, or delete them yourself, then retry",
             count_text(len(stuck), "damaged object"),
         )
     if names is not None:
@@ -129,7 +129,7 @@ def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
     """Delete a damaged object if it is the one of the receipt; False if it is still there.
 
     The deletion carries the ETag as a condition; a target that is not known to compare it is looked
-    at right before.
+    at right before. What the source no longer has stays: it may be all that is left of it.
     """
     target = PacedTarget(inner=ready.target.with_capabilities(ready.facts.capabilities))
     key, etag, txid = (row[name] for name in ("target_key", "target_etag", "txid"))
@@ -138,6 +138,11 @@ def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
         head = target.head(name)
         is_the_one = head is not None and head.txid is not None and head.txid == txid
         if head is not None and is_the_one and head.etag == etag:
+            if not _source_has(ready, row):
+                log.warning(
+                    "a damaged object stays at the target: the source no longer has what was moved"
+                )
+                return False
             target.delete_object(name, etag=head.etag)
     except TargetConflict:
         return True  # it is another one by now, which the transfer will find
@@ -145,6 +150,15 @@ def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
         log.warning("a damaged object stays at the target: %s", error.message)
         return False
     return True
+
+
+def _source_has(ready: Prepared, row: Mapping[str, object]) -> bool:
+    """Whether the source still has what the receipt is of. A version of it is not looked for."""
+    if row["source_version"] is not None:
+        return True
+    source = PacedStore(inner=ready.source)
+    head = source.head(ready.facts.source_prefix + str(row["key"]))
+    return head is not None and head.etag == row["source_etag"]
 
 
 def _differing(directory: JobDirectory, causes: Collection[str]) -> Iterator[str]:

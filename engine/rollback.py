@@ -126,6 +126,7 @@ def _rolled_back(
     )
     if moved.exit_code:
         return RollbackReport(back=report, ended=False)
+    migration.forget(migration.last)  # or it would be read as it was, if this ends here
     back.note_end()
     _complete(migration, back, sign)
     return RollbackReport(back=report, ended=True)

@@ -340,7 +340,9 @@ def _print_damage(damaged: Mapping[str, int], directory: str) -> None:
     for cause, count in damaged.items():
         print(f"DAMAGED: {count_text(count, 'object')} {DAMAGE.get(cause, '')} ({cause})")
     if damaged:
-        print(f"found by `noria verify`; {_mending(damaged, directory)}")
+        print(
+            f"found by `noria verify`; {_mending(damaged, directory, _mended_by(Path(directory)))}"
+        )
 
 
 def _mending(causes: Mapping[str, int], directory: str, command: str = "retry") -> str:
@@ -358,13 +360,18 @@ def _at(unix_seconds: float) -> str:
 
 def verify_summary(found: VerifyReport, root: Path) -> dict[str, Any]:
     """`mended_by` is the command that sends again what is damaged."""
-    migration, number = migration_of(root)
     return {
         **asdict(found),
         "directory": str(root),
         "exit_code": found.exit_code,
-        "mended_by": "sync" if number == 1 and migration.last > 1 else "retry",
+        "mended_by": _mended_by(root),
     }
+
+
+def _mended_by(root: Path) -> str:
+    """The command that sends again what is damaged, of whichever pass."""
+    migration, number = migration_of(root)
+    return "sync" if number == 1 and migration.last > 1 else "retry"
 
 
 def print_verify(summary: Mapping[str, Any]) -> None:

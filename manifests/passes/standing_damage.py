@@ -1,7 +1,7 @@
 """What is damaged at the target, by all passes of a migration, and has not been sent again since.
 
-What a pass noted as damaged counts as long as the state rests on that pass's receipt. A later pass
-that sends the object again has another one, so that nothing has to be crossed out.
+What a pass noted as damaged counts as long as the state rests on that pass's receipt: a later pass
+that sends the object again has another one. It is crossed out for those who look at a pass alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from noria.manifests.job.damage import DAMAGED, GONE, read_damage
+from noria.manifests.job.damage import DAMAGED, GONE, read_damage, write_damage
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import value_counts
 from noria.manifests.manifest.sorting import sort_order
@@ -20,9 +20,16 @@ from noria.manifests.passes.migration import Migration
 from noria.manifests.passes.state import State
 
 STANDING_DAMAGE_SCHEMA: Final = pa.schema(
-    [pa.field("key", pa.string()), pa.field("cause", pa.string())]
+    [
+        pa.field("key", pa.string()),
+        pa.field("cause", pa.string()),
+        pa.field("gone", pa.bool_()),
+        pa.field("pass", pa.int32()),
+    ]
 )
-"""Sorted by key, each key once."""
+"""Sorted by key, each key once. `gone`: the source no longer has it, so that it is not sent again.
+`pass` is the one whose receipt it is of.
+"""
 
 
 def standing_damage(migration: Migration, number: int) -> pa.Table:
@@ -35,6 +42,21 @@ def standing_damage(migration: Migration, number: int) -> pa.Table:
     if not noted:
         return STANDING_DAMAGE_SCHEMA.empty_table()
     return _standing(pa.concat_tables(noted), migration.state(number))
+
+
+def cross_out_repaired(migration: Migration, number: int) -> None:
+    """Forget damage of passes up to this one, which has ended, that has been sent again since.
+
+    The caller holds the pass. Raises JobDirectoryError.
+    """
+    standing = standing_damage(migration, number)
+    for each in range(1, number + 1):
+        directory = JobDirectory(migration.place(each))
+        noted = read_damage(directory)
+        still = standing["key"].filter(pc.equal(standing["pass"], each)).combine_chunks()
+        left = noted.filter(pc.is_in(noted["key"], value_set=still))
+        if len(left) < len(noted):
+            write_damage(directory, left)
 
 
 def damage_counts(damage: pa.Table) -> dict[str, int]:
@@ -64,8 +86,10 @@ def _standing(noted: pa.Table, state: State) -> pa.Table:
                 join_type="inner",
                 use_threads=False,
             )
-            is_gone = pc.and_(both["gone_since"].is_valid(), pc.equal(both["cause"], GONE))
-            found.append(both.filter(pc.invert(is_gone)).select(STANDING_DAMAGE_SCHEMA.names))
+            gone = both["gone_since"].is_valid()
+            both = both.append_column("gone", gone)
+            at_both = pc.and_(gone, pc.equal(both["cause"], GONE))
+            found.append(both.filter(pc.invert(at_both)).select(STANDING_DAMAGE_SCHEMA.names))
     table = pa.concat_tables(found).combine_chunks()
     return table.take(pa.array(sort_order(table["key"].combine_chunks())))
 

@@ -387,3 +387,27 @@ def test_credentials_of_the_ends_are_exchanged() -> None:
     }
     exchange_roles(exchanged)
     assert exchanged == environment
+
+
+def test_what_came_back_is_no_damage_if_the_way_back_was_killed_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledBack(BaseException):
+        """The process ends right after the way back has noted that it has ended."""
+
+    def die(*given: Any) -> None:
+        raise KilledBack
+
+    move = LocalMigration(tmp_path)
+    move.copy(OBJECTS)
+    move.sync()
+    move.switch()
+    write(move.target, {"a": "by a user"})
+    with monkeypatch.context() as patched:
+        patched.setattr(rollback_module, "_complete", die)
+        with pytest.raises(KilledBack):
+            move.rollback()
+    read_back = move.verify()
+    assert (read_back.damaged, read_back.reread, read_back.unread) == (0, 4, 0)
+    assert move.rollback().ended
+    assert move.is_equal

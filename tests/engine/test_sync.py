@@ -492,6 +492,11 @@ def test_the_next_step_after_damage_of_an_earlier_pass_is_said(move: LocalMigrat
     code, _, err = noria("retry", move.root)
     said = f"1 damaged object of earlier passes: `noria sync {move.root}` sends them again"
     assert (code, said in err) == (0, True)
+    said = f"found by `noria verify`; send them again: noria sync {move.root}\n"
+    assert said in noria("status", move.root)[1]
+    move.sync()
+    assert "DAMAGED" not in noria("status", move.root)[1]
+    assert known_damage(JobDirectory(move.root)) == {}
 
 
 def test_damage_that_somebody_else_wrote_over_is_a_conflict(move: LocalMigration) -> None:
@@ -527,3 +532,36 @@ def test_a_cutover_goes_on_once_damage_is_sent_again(move: LocalMigration) -> No
     ended = move.cutover(approve_as="Ann", switch_command="true", verify=True)
     assert ended.stopped is None
     assert move.is_equal
+
+
+def test_what_is_damaged_and_gone_at_the_source_is_for_a_person(move: LocalMigration) -> None:
+    move.sync()
+    rot(move.target / "a")
+    move.verify()
+    (move.source / "a").unlink()
+    move.sync()
+    refused = move.cutover(freeze_command="true", approve_as="Ann", switch_command="true")
+    assert refused.stopped is not None
+    assert refused.stopped.startswith(
+        "1 objects are damaged at the target, and the source no longer has them: "
+    )
+    assert (move.target / "a").exists()
+    move.sync(mirror=True, any_number=True)
+    assert move.cutover(approve_as="Ann", switch_command="true").stopped is None
+    assert move.is_equal
+
+
+# -- odd clocks ----------------------------------------------------------------------------------
+
+
+def test_what_was_changed_before_1970_and_did_not_move_is_no_end_of_a_migration(
+    move: LocalMigration,
+) -> None:
+    write(move.source, {"old": "of the source"})
+    os.utime(move.source / "old", (-1_000_000, -1_000_000))
+    write(move.target, {"old": "by others"})
+    assert move.sync().run.failed == 1
+    assert move.records[-1].facts["oldest_unmoved"] == 0
+    (move.target / "old").unlink()
+    assert move.sync().run.outcomes == {"TRANSFERRED": 1}
+    assert [each.number for each in passes.past_passes(move.root)] == [1, 2, 3]
