@@ -142,9 +142,16 @@ class RunOptions:
         typer.Option(min=0, help="Transfers at a time in all workers. Default: found by itself."),
     ] = None
     bandwidth: Bandwidth = None
+    deadline: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="By when it should be done: 2026-12-31T06:00:00+01:00."),
+    ] = None
     metrics_address: Annotated[
         str | None,
-        typer.Option(help=f'HOST:PORT of /metrics, or "off". Default: {METRICS_ADDRESS}.'),
+        typer.Option(
+            help=f'HOST:PORT of the live page and of /metrics, or "off". '
+            f"Default: {METRICS_ADDRESS}."
+        ),
     ] = None
     show_keys: ShowKeys = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False
@@ -169,6 +176,7 @@ class RunOptions:
             "streams": self.streams,
             "transfers": self.transfers,
             "bandwidth": self.bandwidth,
+            "deadline": self.deadline,
         }
         return {name: value for name, value in given.items() if value is not None}
 

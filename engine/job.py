@@ -253,7 +253,7 @@ def run(
         if latest is None or latest.phase is not Phase.FINISHED:
             cluster.prestart()
             _note_lifted_limit(latest, run_config)
-        totals = _totals(ready, latest)
+        totals = _totals(ready, latest, deadline_seconds=run_config.deadline_seconds)
         with _taken_up_again(directory, latest, asked_again):
             retrial = retrial_of(ready, asked_again, hold.first_attempt - 1)
         compact_seals(directory)
@@ -772,8 +772,13 @@ def _note_lifted_limit(latest: JobStatus | None, run_config: RunConfig) -> None:
         )
 
 
-def _totals(prepared: Prepared, latest: JobStatus | None, shared: Collection[int] = ()) -> Totals:
-    """Totals that know of no seal yet. `shared` as Totals has it."""
+def _totals(
+    prepared: Prepared,
+    latest: JobStatus | None,
+    shared: Collection[int] = (),
+    deadline_seconds: float | None = None,
+) -> Totals:
+    """Totals that know of no seal yet. `shared` and the deadline as Totals has them."""
     return Totals(
         prepared.facts.job_id,
         objects_total=prepared.manifest.objects,
@@ -781,6 +786,7 @@ def _totals(prepared: Prepared, latest: JobStatus | None, shared: Collection[int
         earlier=latest,
         is_lower_bound=latest is not None and (latest.bytes_moved_at_least or latest.is_cut_off),
         shared=shared,
+        deadline_seconds=deadline_seconds,
     )
 
 

@@ -1,6 +1,6 @@
 """What Prometheus sees of a job: every metric in one table.
 
-Loaded when somebody asks for `/metrics` for the first time: see metrics_server.py. Everything is
+Loaded when somebody asks for `/metrics` for the first time: see watch/site.py. Everything is
 read from the latest JobStatus; nothing is counted here. Base units, `_total` on counters. Every
 label has a closed set of values, and whatever a worker reports beyond it is shown as "other": no
 object key, shard or worker name can become a label. Of hosts, the status names a bounded number;
@@ -10,11 +10,10 @@ what none of them accounts for is of the host "other", so that a sum over hosts 
 from __future__ import annotations
 
 import itertools
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import (
@@ -22,7 +21,6 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
 )
-from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
@@ -39,6 +37,9 @@ from noria.manifests.model import (
     PassedOver,
     Reason,
 )
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
 
 OTHER = "other"
 """The label value of all that is beyond a label's closed set."""
@@ -394,29 +395,12 @@ class _StatusCollector(Collector):
             yield from families(status)
 
 
-def serve_on(listener: socket.socket, fetch: FetchStatus) -> WSGIServer:
-    """A server of `/metrics` that takes its connections from a socket that listens already.
+def metrics_application(fetch: FetchStatus) -> WSGIApplication:
+    """What answers a scrape.
 
     `fetch` returns the latest status, None before the first; it is called for each scrape.
     """
     registry = CollectorRegistry()
     registry.register(_StatusCollector(fetch))
     ProcessCollector(registry=registry)  # a driver whose memory grows is worth an alert
-    host, port = listener.getsockname()[:2]
-    server = ThreadingWSGIServer((host, port), _SilentHandler, bind_and_activate=False)
-    server.socket.close()
-    server.socket = listener
-    server.server_name, server.server_port = host, port
-    server.setup_environ()
-    server.set_app(make_wsgi_app(registry))
-    server.timeout = 0  # a caller who has gone again is not waited for
-    # So that server_close() waits for answers under way: the last one is the one that counts.
-    setattr(server, "daemon_threads", False)  # noqa: B010 - of its mixin, which has no type
-    return server
-
-
-class _SilentHandler(WSGIRequestHandler):
-    timeout = 10.0
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Scrapes are not worth a line each."""
+    return make_wsgi_app(registry)

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from noria.engine.convergence import MigrationFigures
+from noria.engine.deadline import DeadlineForecast, forecast
 from noria.engine.scheduler.events import Quarantine
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.job.directory import JobDirectory
@@ -100,6 +101,8 @@ class JobStatus:
     retries_per_second: float = 0.0
     eta_seconds: float | None = None
     """None while nothing moves."""
+    deadline_seconds: float | None = None
+    """Unix time by which it should be done. None: it has no deadline."""
     bandwidth: float | None = None
     """Bytes a second that all workers together may read. None: any number."""
     held: bool = False
@@ -123,6 +126,29 @@ class JobStatus:
     """Of the passes that ended before; None: a job that stands alone."""
     metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
     """All workers' counters added up, gauges as of now."""
+
+    @property
+    def fraction(self) -> float:
+        """How much is done, 0 to 1, by bytes, or by objects if there are none. 1: all of it."""
+        if not self.objects_total:
+            return 1.0 if self.phase is Phase.FINISHED else 0.0
+        by_objects = self.objects_done / self.objects_total
+        done = self.bytes_done / self.bytes_total if self.bytes_total else by_objects
+        if self.objects_done < self.objects_total:
+            done = min(done, 0.999)
+        return min(max(done, 0.0), 1.0)
+
+    @property
+    def deadline(self) -> DeadlineForecast | None:
+        """When it ends at this throughput, beside its deadline. None: it has none."""
+        if self.deadline_seconds is None:
+            return None
+        return forecast(
+            self.deadline_seconds,
+            now=self.updated_seconds,
+            eta_seconds=self.eta_seconds,
+            ended=self.phase is Phase.FINISHED,
+        )
 
     @property
     def is_cut_off(self) -> bool:

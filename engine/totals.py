@@ -135,11 +135,13 @@ class Totals:
         earlier: JobStatus | None = None,
         is_lower_bound: bool = False,
         shared: Collection[int] = (),
+        deadline_seconds: float | None = None,
     ) -> None:
         """`earlier` is the last status of the runs before this one: counters go on from there.
 
         `is_lower_bound` says that one of them may have sent more than that. `shared` are shards of
-        one object of which each lease has a receipt, as when it is read back: it counts once.
+        one object of which each lease has a receipt, as when it is read back: it counts once. The
+        deadline is in Unix time.
         """
         self._job = job
         self.objects_total = objects_total
@@ -159,6 +161,7 @@ class Totals:
         self._marks: deque[_Mark] = deque()
         self.workers_lost = 0
         self._is_lower_bound = is_lower_bound
+        self._deadline_seconds = deadline_seconds
 
     def add_seal(self, sealed: Seal) -> None:
         fails = any(map(sealed.summary.outcomes.get, _FAILURES))
@@ -295,6 +298,7 @@ class Totals:
             eta_seconds=_eta(
                 (bytes_left, bytes_rate), (self.objects_total - objects_done, objects_rate)
             ),
+            deadline_seconds=self._deadline_seconds,
             interpreter=describe_interpreter(),
             hosts=self._hosts.status(self._live, now),
             metrics=metrics,

@@ -89,7 +89,7 @@ def shown(
         if address != "off":
             from noria.engine.metrics_server import MetricsServer
 
-            server = MetricsServer(address)
+            server = MetricsServer(address, name=root.absolute().name)
             stack.callback(server.close)
             shows.append(server.show)
         if shows_what.messages:
@@ -97,7 +97,7 @@ def shown(
 
             progress = stack.enter_context(Progress(sys.stderr))
             if address != "off":
-                progress.message(f"job directory {root}, metrics {server.url}")
+                progress.message(f"job directory {root}, live at {server.page}")
             if advice is not None:
                 progress.message(advice)
             if shows_what.progress:
