@@ -33,6 +33,7 @@ from noria.engine.terminal.console import (
     print_summary,
     say_unless,
     shown,
+    watched_plan,
 )
 from noria.manifests.errors import ConfigurationError
 from noria.version import VERSION
@@ -607,21 +608,25 @@ def _plan_and_run(
         from noria.engine.passes import current_pass
         from noria.engine.planning import prepared
         from noria.engine.terminal import report
+        from noria.manifests.job.directory import JobDirectory
 
         # What is loaded stays: nobody has to look through it again, not even at the end.
         gc.freeze()
-        planned = None
+        planned, server = None, None
         if config is not None:
             in_file = config.run.model_dump(exclude_unset=True)
             overrides = {**in_file, **overrides}
             metrics_address = metrics_address or in_file.get("metrics_address")
+            if metrics_address is None and not JobDirectory.exists(root):
+                metrics_address = config.run.metrics_address
+            server = stack.enter_context(watched_plan(root, metrics_address))
             planned = stack.enter_context(prepared(config, root, say_unless(options.silent)))
         else:
             job.refuse_killed_plan(root)
         place = current_pass(root)
         if place != root:  # the first pass has ended, and others followed
             planned = None
-        with shown(place, metrics_address, options.shows) as show:
+        with shown(place, metrics_address, options.shows, server) as show:
             ended = job.run(
                 place,
                 cluster=cluster,

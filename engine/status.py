@@ -45,6 +45,9 @@ class HostStatus:
     """Those that report."""
     workers_lost: int = 0
     """In this run."""
+    cpu_seconds: float = 0.0
+    """Processor time of the present workers; so for the next."""
+    memory_bytes: int = 0
     bytes_per_second: float = 0.0
     """Sent to the target or read back from it, over the last half minute."""
     written_bytes: int = 0
@@ -114,6 +117,14 @@ class JobStatus:
     listed_per_second: float = 0.0
     stopped: str | None = None
     """Why it stopped before the end, if it did."""
+    stop_cause: str | None = None
+    """The same as a cause. None: it did not, or a person asked for it."""
+    reconciled: bool | None = None
+    """Whether manifest, receipts and target agreed at the end. None: that was not looked at yet."""
+    free_bytes: int | None = None
+    """Room for the job directory. None: not known."""
+    credentials_end: Mapping[str, float] = field(default_factory=dict)
+    """Store -> Unix time at which its credentials are over; those without an end are left out."""
     damaged: Mapping[str, int] = field(default_factory=dict)
     """Cause -> objects that were found damaged at the target, and not sent again since."""
     differences: Mapping[str, int] = field(default_factory=dict)
@@ -151,6 +162,11 @@ class JobStatus:
         )
 
     @property
+    def spare_seconds(self) -> float | None:
+        """From its end at this throughput to its deadline. None: not known, or it has none."""
+        return None if self.deadline is None else self.deadline.spare_seconds
+
+    @property
     def is_cut_off(self) -> bool:
         """Whether the driver that said this last, if it is dead, died while its workers worked."""
         return self.phase in (Phase.MOVING, Phase.DRAINING)
@@ -184,7 +200,10 @@ class JobStatus:
 
 def at_rest(hosts: Mapping[str, HostStatus]) -> dict[str, HostStatus]:
     """The same hosts when nobody works any more."""
-    return {name: replace(host, workers=0, bytes_per_second=0.0) for name, host in hosts.items()}
+    return {
+        name: replace(host, workers=0, cpu_seconds=0.0, memory_bytes=0, bytes_per_second=0.0)
+        for name, host in hosts.items()
+    }
 
 
 @dataclass(slots=True)

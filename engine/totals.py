@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -84,16 +84,21 @@ class _HostTotals:
     def status(self, live: Mapping[str, MetricsSnapshot], now: float) -> dict[str, HostStatus]:
         sums = {name: dict(counts) for name, counts in self._ended.items()}
         workers: Tally[str] = Tally()
+        gauges: defaultdict[tuple[str, Gauge], float] = defaultdict(float)
         for worker, metrics in live.items():
             if worker in self._places:
                 name = self._meet(self._places[worker])
                 workers[name] += 1
+                for gauge in (Gauge.CPU_SECONDS, Gauge.MEMORY_BYTES):
+                    gauges[name, gauge] += metrics.gauges.get((gauge,), 0.0)
                 _add_counts(sums[name], metrics.counters)
         rates = self._rates(now, {name: _crossed(counts) for name, counts in sums.items()})
         return {
             name: HostStatus(
                 workers=workers[name],
                 workers_lost=self._lost[name],
+                cpu_seconds=gauges[name, Gauge.CPU_SECONDS],
+                memory_bytes=int(gauges[name, Gauge.MEMORY_BYTES]),
                 bytes_per_second=rates[name],
                 written_bytes=int(counts.get((Counter.BYTES_WRITTEN,), 0)),
                 objects=sum(_by_label(counts, Counter.OBJECTS).values()),

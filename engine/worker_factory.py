@@ -14,7 +14,7 @@ from pathlib import Path
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import LeastPace, open_end
 from noria.engine.worker_spec import JobFacts, Mode, WorkerEnd, WorkerSettings, WorkerSpec
-from noria.manifests.counters import Gauge, StoreRole
+from noria.manifests.counters import Gauge, Histogram, StoreRole
 from noria.manifests.errors import AccessDenied, JobDirectoryError, Retryable
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.reader import open_manifest
@@ -76,8 +76,12 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
     began = time.monotonic()
     counters.gauge(Gauge.WORKER_SECONDS, read=lambda: time.monotonic() - began)
     counters.gauge(Gauge.CPU_SECONDS, read=time.process_time)
+    counters.gauge(Gauge.MEMORY_BYTES, read=_resident_bytes)
 
-    journals = LeaseJournals(directory)
+    def note_journal(seconds: float) -> None:
+        counters.observe(Histogram.JOURNAL_SECONDS, seconds=seconds)
+
+    journals = LeaseJournals(directory, note_journal)
     resources = WorkerResources(
         directory=directory,
         manifest=manifest,
@@ -113,6 +117,13 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         end_process=end_unheard,
         bandwidth=bandwidth,
     )
+
+
+def _resident_bytes() -> float:
+    """Memory of this process, by Linux; elsewhere the most that it ever had."""
+    with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:
+        return float(int(file.read().split()[1]) * resource.getpagesize())
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def bound_heap() -> None:

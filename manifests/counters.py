@@ -28,7 +28,7 @@ class StoreOperation(StrEnum):
     TAGS = "tags"
 
 
-class SizeClass(StrEnum):
+class BodySize(StrEnum):
     """Label `size`: how many bytes one request carried, at most."""
 
     TINY = "64KiB"
@@ -37,7 +37,7 @@ class SizeClass(StrEnum):
     LARGE = "larger"
 
     @classmethod
-    def of(cls, size: int) -> SizeClass:
+    def of(cls, size: int) -> BodySize:
         if size <= 64 * 1024:
             return cls.TINY
         if size <= 1024 * 1024:
@@ -82,6 +82,8 @@ class Gauge(StrEnum):
     """Since the worker began, by its own clock: rates are right however late a report arrives."""
     CPU_SECONDS = "cpu_seconds"
     """Of the process. Grows only."""
+    MEMORY_BYTES = "memory_bytes"
+    """Resident memory of the process."""
     HELD_SECONDS = "held_seconds"
     """Time that transfers have waited for their share of the bandwidth, summed. Grows only."""
     CONCURRENCY = "concurrency"
@@ -99,5 +101,7 @@ class Histogram(StrEnum):
     """(store, operation) Of requests that succeeded."""
     FAILED_SECONDS = "failed_seconds"
     """(store, operation) Of those that REQUEST_ERRORS counts."""
+    JOURNAL_SECONDS = "journal_seconds"
+    """Of writes of a worker's journal, until what was written is on disk."""
     BODY_SECONDS = "body_seconds"
-    """(store, size) Of those of REQUEST_SECONDS that carried an object's bytes; see SizeClass."""
+    """(store, size) Of those of REQUEST_SECONDS that carried an object's bytes; see BodySize."""

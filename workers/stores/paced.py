@@ -24,9 +24,9 @@ from types import TracebackType
 from typing import ClassVar, Final
 
 from noria.manifests.counters import (
+    BodySize,
     Counter,
     Histogram,
-    SizeClass,
     StoreOperation,
     StoreRole,
 )
@@ -571,7 +571,7 @@ class _Tries:
                 Histogram.REQUEST_SECONDS, store.role, self._operation, seconds=seconds
             )
             if self._size:
-                size = SizeClass.of(self._size)
+                size = BodySize.of(self._size)
                 store.counters.observe(Histogram.BODY_SECONDS, store.role, size, seconds=seconds)
             return False
         if isinstance(error, Retryable):

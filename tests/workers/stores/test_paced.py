@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from noria.manifests.counters import Counter, Histogram, SizeClass, StoreOperation
+from noria.manifests.counters import BodySize, Counter, Histogram, StoreOperation
 from noria.manifests.errors import (
     AccessDenied,
     ConfigurationError,
@@ -153,16 +153,16 @@ def test_a_verb_that_fails_is_tried_again_and_counted(verb: str) -> None:
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
-        (1, SizeClass.TINY),
-        (65_536, SizeClass.TINY),
-        (65_537, SizeClass.SMALL),
-        (2**20 + 1, SizeClass.MEDIUM),
-        (2**24, SizeClass.MEDIUM),
-        (2**24 + 1, SizeClass.LARGE),
+        (1, BodySize.TINY),
+        (65_536, BodySize.TINY),
+        (65_537, BodySize.SMALL),
+        (2**20 + 1, BodySize.MEDIUM),
+        (2**24, BodySize.MEDIUM),
+        (2**24 + 1, BodySize.LARGE),
     ],
 )
-def test_bodies_are_told_apart_by_size(size: int, expected: SizeClass) -> None:
-    assert SizeClass.of(size) is expected
+def test_bodies_are_told_apart_by_size(size: int, expected: BodySize) -> None:
+    assert BodySize.of(size) is expected
 
 
 @pytest.mark.parametrize("kind", [DigestRefused, OutcomeUnknown, UploadLost])
