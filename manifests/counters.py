@@ -66,6 +66,8 @@ class Counter(StrEnum):
     """(store, operation, cause) Those of ERRORS that a request ended with."""
     REQUEST_RETRIES = "request_retries"
     """(store, operation) Those of RETRIES that were the same request once more."""
+    CONNECTIONS = "connections"
+    """(store, encryption) Opened; see SourceStore.connections."""
 
 
 class Gauge(StrEnum):
