@@ -14,6 +14,7 @@ first_python = $(firstword $(foreach each,$(PYTHONS),$(shell $(each) -c 'import 
 PYTHON ?= $(or $(call first_python,0x30500000),$(call first_python,0),python3)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+DEMO_ARGS ?=
 FAULTS_ARGS ?=
 PARTITIONS_ARGS ?=
 REF ?=
@@ -158,6 +159,10 @@ demo: setup  ## a move from Azure to S3 on this machine, from first byte to proo
 .PHONY: demo-servers
 demo-servers: setup  ## the two stores of the demo, with 50 MB, until Ctrl-C: for the tutorial
 	$(BIN)/python -m noria.benchmarks.studies.demo --serve --bytes 50000000
+
+.PHONY: demo-dashboards
+demo-dashboards: setup  ## the demo with its live page, Prometheus and, where it is installed, Grafana: until Ctrl-C
+	$(BIN)/python -m noria.benchmarks.studies.dashboards $(DEMO_ARGS)
 
 build/docs/venv/.installed: docs/requirements.lock | .venv/.installed
 	$(BIN)/python -m venv --clear build/docs/venv

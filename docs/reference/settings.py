@@ -63,6 +63,7 @@ KINDS = {
     "Rate": "rate, or 0",
     "Age": "duration or date",
     "Region": "text",
+    "Moment": "time with its zone",
     "Printable": "text",
     "Word": "word",
 }
@@ -107,7 +108,7 @@ def _rows(
 
 def settings(model: type[BaseModel]) -> Iterator[JobSetting]:
     """The fields of a model, in its order."""
-    annotations, meanings = _declared(model)
+    annotations, meanings = declared(model)
     schema = model.model_json_schema()
     for name, field in model.model_fields.items():
         takes = _takes(annotations[name], schema["properties"][name], schema.get("$defs", {}))
@@ -121,12 +122,12 @@ def settings(model: type[BaseModel]) -> Iterator[JobSetting]:
         )
 
 
-def _declared(model: type[BaseModel]) -> tuple[dict[str, str], dict[str, str]]:
-    """The annotation of each field, and the string below it."""
-    (declared,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
-    assert isinstance(declared, ast.ClassDef)
+def declared(model: type) -> tuple[dict[str, str], dict[str, str]]:
+    """The annotation of each field of a class, and the string below it."""
+    (found,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(found, ast.ClassDef)
     annotations, meanings, last = {}, {}, ""
-    for node in declared.body:
+    for node in found.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             last = node.target.id
             annotations[last] = ast.unparse(node.annotation)
