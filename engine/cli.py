@@ -34,6 +34,7 @@ from noria.engine.terminal.console import (
     print_summary,
     say_unless,
     shown,
+    watched_plan,
 )
 from noria.manifests.errors import ConfigurationError
 from noria.version import VERSION
@@ -143,9 +144,16 @@ class RunOptions:
         typer.Option(min=0, help="Transfers at a time in all workers. Default: found by itself."),
     ] = None
     bandwidth: Bandwidth = None
+    deadline: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="By when it should be done: 2026-12-31T06:00:00+01:00."),
+    ] = None
     metrics_address: Annotated[
         str | None,
-        typer.Option(help=f'HOST:PORT of /metrics, or "off". Default: {METRICS_ADDRESS}.'),
+        typer.Option(
+            help=f'HOST:PORT of the live page and of /metrics, or "off". '
+            f"Default: {METRICS_ADDRESS}."
+        ),
     ] = None
     show_keys: ShowKeys = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False
@@ -170,6 +178,7 @@ class RunOptions:
             "streams": self.streams,
             "transfers": self.transfers,
             "bandwidth": self.bandwidth,
+            "deadline": self.deadline,
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -609,21 +618,25 @@ def _plan_and_run(
         from noria.engine.passes import current_pass
         from noria.engine.planning import prepared
         from noria.engine.terminal import report
+        from noria.manifests.job.directory import JobDirectory
 
         # What is loaded stays: nobody has to look through it again, not even at the end.
         gc.freeze()
-        planned = None
+        planned, server = None, None
         if config is not None:
             in_file = config.run.model_dump(exclude_unset=True)
             overrides = {**in_file, **overrides}
             metrics_address = metrics_address or in_file.get("metrics_address")
+            if metrics_address is None and not JobDirectory.exists(root):
+                metrics_address = config.run.metrics_address
+            server = stack.enter_context(watched_plan(root, metrics_address))
             planned = stack.enter_context(prepared(config, root, say_unless(options.silent)))
         else:
             job.refuse_killed_plan(root)
         place = current_pass(root)
         if place != root:  # the first pass has ended, and others followed
             planned = None
-        with shown(place, metrics_address, options.shows) as show:
+        with shown(place, metrics_address, options.shows, server) as show:
             ended = job.run(
                 place,
                 cluster=cluster,

@@ -211,7 +211,7 @@ def run(
         if latest is None or latest.phase is not Phase.FINISHED:
             cluster.prestart()
             _note_lifted_limit(latest, run_config)
-        totals = _totals(ready, latest)
+        totals = _totals(ready, latest, deadline_seconds=run_config.deadline_seconds)
         with _taken_up_again(directory, latest, asked_again):
             retrial = retrial_of(ready, asked_again, hold.first_attempt - 1)
         compact_seals(directory)
@@ -236,7 +236,7 @@ def run(
             finished = latest if latest is not None and latest.phase is Phase.FINISHED else None
             if ending.status is not None:
                 finished = None
-            with _end_noted(directory, finished):
+            with _end_noted(directory, finished, show):
                 report = _close(ready, totals, ending, started, run_config, show, show_keys)
             report = replace(report, retried=sealed.reopened)
             if finished is None:
@@ -541,6 +541,8 @@ def _close(
     phase = Phase.FINISHED if ending.complete else Phase.STOPPED
     final = replace(
         _in_phase(last, phase, stopped=None if ending.complete else ending.message),
+        stop_cause=None if ending.complete or ending.cause == StopAsked.cause else ending.cause,
+        reconciled=reconciled if ending.complete else None,
         damaged=known_damage(directory),
         differences={} if reconciled else differences,
     )
@@ -574,7 +576,7 @@ def _close(
 
 
 @contextlib.contextmanager
-def _end_noted(directory: JobDirectory, finished: JobStatus | None) -> Iterator[None]:
+def _end_noted(directory: JobDirectory, finished: JobStatus | None, show: Show) -> Iterator[None]:
     """A run that ends without a report, as while it reconciles, says so in its status.
 
     `finished` is the status of a job that had finished before, and of which nothing was left to do:
@@ -586,14 +588,17 @@ def _end_noted(directory: JobDirectory, finished: JobStatus | None) -> Iterator[
         last = finished or load_status(directory)
         if last is not None and last.phase.has_driver:
             why = error.message if isinstance(error, NoriaError) else "an unexpected error: see log"
+            cause: str | None = error.cause if isinstance(error, NoriaError) else "internal"
             if isinstance(error, StopAsked | KeyboardInterrupt):
-                why = "stopped on request"
+                why, cause = "stopped on request", None
             if last.phase is Phase.RECONCILING:
                 why = f"{why} (while it was reconciled)"
-            last = _in_phase(last, Phase.STOPPED, stopped=why)
+            last = replace(_in_phase(last, Phase.STOPPED, stopped=why), stop_cause=cause)
         if last is not None:
-            with contextlib.suppress(JobDirectoryError):  # the error is what is to be heard of
+            # The error is what is to be heard of.
+            with contextlib.suppress(JobDirectoryError, StopAsked):
                 save_status(directory, last)
+                show(last)
         raise
 
 
@@ -682,14 +687,17 @@ def _note_lifted_limit(latest: JobStatus | None, run_config: RunConfig) -> None:
         )
 
 
-def _totals(prepared: Prepared, latest: JobStatus | None) -> Totals:
-    """Totals that know of no seal yet."""
+def _totals(
+    prepared: Prepared, latest: JobStatus | None, deadline_seconds: float | None = None
+) -> Totals:
+    """Totals that know of no seal yet. The deadline is as Totals has it."""
     return Totals(
         prepared.facts.job_id,
         objects_total=prepared.manifest.objects,
         bytes_total=prepared.manifest.bytes_to_move,
         earlier=latest,
         is_lower_bound=latest is not None and (latest.bytes_moved_at_least or latest.is_cut_off),
+        deadline_seconds=deadline_seconds,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import LeastPace, open_end
 from noria.engine.worker_spec import JobFacts, Mode, WorkerEnd, WorkerSettings, WorkerSpec
-from noria.manifests.counters import Counter, Gauge, StoreRole
+from noria.manifests.counters import Counter, Gauge, Histogram, StoreRole
 from noria.manifests.errors import AccessDenied, JobDirectoryError, Retryable
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.read_backs import ReadBacks
@@ -82,8 +82,12 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
     began = time.monotonic()
     counters.gauge(Gauge.WORKER_SECONDS, read=lambda: time.monotonic() - began)
     counters.gauge(Gauge.CPU_SECONDS, read=time.process_time)
+    counters.gauge(Gauge.MEMORY_BYTES, read=_resident_bytes)
 
-    journals = LeaseJournals(directory)
+    def note_journal(seconds: float) -> None:
+        counters.observe(Histogram.JOURNAL_SECONDS, seconds=seconds)
+
+    journals = LeaseJournals(directory, note_journal)
     resources = WorkerResources(
         directory=directory,
         manifest=manifest,
@@ -122,6 +126,13 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         bandwidth=bandwidth,
         requests=requests,
     )
+
+
+def _resident_bytes() -> float:
+    """Memory of this process, by Linux; elsewhere the most that it ever had."""
+    with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:
+        return float(int(file.read().split()[1]) * resource.getpagesize())
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def bound_heap() -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -133,6 +134,20 @@ def parse_rate(value: object) -> object:
         ) from None
 
 
+def parse_moment(value: object) -> str:
+    """A time of TOML or a text of ISO 8601, as such a text. Raises ValueError without a zone."""
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(
+            "this is not a time with its zone; write 2026-12-31T06:00:00+01:00, or "
+            "2026-12-31T05:00:00Z"
+        )
+    return moment.isoformat()
+
+
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|min|m|h|d|w|)")
 _DURATION = re.compile(r"[0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|min|m|h|d|w))+", re.ASCII)
@@ -198,6 +213,8 @@ TimeOfDay = Annotated[str, AfterValidator(_check_time)]
 Zone = Annotated[str, AfterValidator(_check_zone)]
 PerSecond = Annotated[float, Field(ge=0, le=1e9), AfterValidator(_check_per_second)]
 """Requests a second; 0: any number."""
+Moment = Annotated[str, BeforeValidator(parse_moment)]
+"""A time with its zone, as ISO 8601 writes it."""
 Printable = Annotated[str, AfterValidator(_check_printable)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Region = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -524,6 +541,9 @@ class RunConfig(_Section):
     """How long a connection of a worker may wait for the next byte before it counts as broken."""
     least_rate: Rate = 1024.0
     """Fewest bytes a second of a body over a minute, or its connection counts as broken. 0: any."""
+    deadline: Moment | None = None
+    """By when the job should be done: a time with its zone, such as 2026-12-31T06:00:00+01:00. The
+    status, the live page and the metrics say how far ahead of it the job is. None: it has none."""
     heartbeat_timeout_seconds: Seconds = 60.0
     """A worker that is silent for longer is lost, and others get its leases.
 
@@ -579,6 +599,11 @@ class RunConfig(_Section):
                 "well, or keep or refuse it"
             )
         return self
+
+    @property
+    def deadline_seconds(self) -> float | None:
+        """Unix time of the deadline."""
+        return None if self.deadline is None else datetime.fromisoformat(self.deadline).timestamp()
 
     @property
     def hold_seconds(self) -> float:

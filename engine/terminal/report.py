@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.engine.clean import Cleaning
+from noria.engine.deadline import DeadlineState
 from noria.engine.failures import Failure
 from noria.engine.job import RunReport
 from noria.engine.planning import Prepared
@@ -246,6 +247,7 @@ def status_summary(status: JobStatus, failures: list[Failure], root: Path) -> di
         store: asdict(state) for store, state in status.held_by_guards.items()
     }
     values["barred"] = status.barred
+    values["deadline"] = None if status.deadline is None else asdict(status.deadline)
     values["failures"] = [asdict(failure) for failure in failures]
     return values
 
@@ -285,6 +287,8 @@ def print_status(summary: Mapping[str, Any]) -> None:
         print(f"{guard_text(store, state['factor'])} of the pace: {state['said']}")
     if summary["held_at"] is not None:
         print(held_text(summary["held_at"]))
+    if summary["deadline"] is not None:
+        _print_deadline(summary["deadline"])
     if summary["interpreter"]:
         print(f"on {summary['interpreter']}")
     _print_causes(summary["causes"])
@@ -350,6 +354,20 @@ def _mending(causes: Mapping[str, int], directory: str, command: str = "retry") 
     if causes.keys() & {"damaged", "target_missing"}:
         return f"send them again: noria {command} {directory}"
     return f"if the source is right, delete them at the target, then: noria {command} {directory}"
+
+
+def _print_deadline(deadline: Mapping[str, Any]) -> None:
+    """Say how far ahead of it the job is."""
+    spare = deadline["spare_seconds"]
+    words = {
+        DeadlineState.MET: "met",
+        DeadlineState.MISSED: "missed",
+        DeadlineState.UNKNOWN: "nothing moves, so nothing can be said yet",
+    }.get(deadline["state"])
+    if words is None:
+        left = duration_text(abs(spare))
+        words = f"{left} to spare at this rate" if spare >= 0 else f"{left} LATE at this rate"
+    print(f"deadline{_at(deadline['deadline_seconds'])}: {words}")
 
 
 def _at(unix_seconds: float) -> str:
