@@ -133,9 +133,9 @@ class MachinePair:
             text=True,
         )
 
-    def cpus(self) -> str | None:
-        """What `ray status` says of CPUs, such as 0.0/2.0; None if there is no cluster yet."""
-        said = subprocess.run(
+    def status(self) -> str:
+        """What `ray status` says on the head; empty if there is no cluster yet."""
+        ended = subprocess.run(
             self.network.command(
                 HEAD_HOST, [RAY, "status", f"--address={ADDRESSES[HEAD_HOST]}:6379"]
             ),
@@ -144,8 +144,12 @@ class MachinePair:
             text=True,
             timeout=60,
             check=False,
-        ).stdout
-        found = re.search(r"([0-9.]+/[0-9.]+) CPU", said)
+        )
+        return ended.stdout if ended.returncode == 0 else ""
+
+    def cpus(self) -> str | None:
+        """CPUs in use and in all, such as 0.0/2.0; None if there is no cluster yet."""
+        found = re.search(r"([0-9.]+/[0-9.]+) CPU", self.status())
         return found[1] if found else None
 
     def listening(self, host: str) -> set[int]:

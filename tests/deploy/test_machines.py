@@ -53,15 +53,15 @@ def firewall_ports(source: str) -> set[int]:
     return ports
 
 
-def write_job(pair: MachinePair, name: str) -> Path:
-    """A job that moves files from one folder to another on two workers; returns its directory."""
+def write_job(pair: MachinePair, name: str, *, workers: int = 2) -> Path:
+    """A job that moves files from one folder to another; returns its directory."""
     source = pair.jobs / f"{name}-source"
     source.mkdir()
     for number in range(FILES):
         (source / f"{number:03}").write_bytes(bytes([number]) * FILE_BYTES)
     (pair.jobs / f"{name}.toml").write_text(
         f'[source]\nurl = "{source}"\n[target]\nurl = "{pair.jobs / name}-target"\n'
-        '[plan]\nshard_objects = 4\n[run]\nworkers = 2\nmetrics_address = "off"\n'
+        f'[plan]\nshard_objects = 4\n[run]\nworkers = {workers}\nmetrics_address = "off"\n'
     )
     return pair.jobs / name
 
@@ -151,6 +151,26 @@ def test_a_machine_that_is_stopped_hands_its_work_back(pair: MachinePair) -> Non
     log = (pair.jobs / "stopped" / "log" / "noria.log").read_text()
     assert not re.search(r"worker \d+ on \S+ is (lost|given up)", log), "it was told, and ended"
     assert moved(pair, "stopped")
+
+
+@two_machines
+@pytest.mark.timeout(240)
+def test_workers_without_a_place_are_demand_that_an_autoscaler_sees(pair: MachinePair) -> None:
+    """The overlays of deploy/kuberay stand on that."""
+    write_job(pair, "asked", workers=3)
+    process = pair.job("asked", "--bandwidth", "100KB/s")
+    try:
+        wait_until(
+            lambda: "{'CPU': 1.0}: 1+ pending tasks/actors" in pair.status(),
+            "a worker without a place",
+            seconds=90,
+        )
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, err
+    assert moved(pair, "asked"), "nobody waits for it"
 
 
 # -- what the files say ----------------------------------------------------------------------------
