@@ -265,6 +265,22 @@ def print_status(summary: Mapping[str, Any]) -> None:
         f"{summary['objects_done']:,} of {count_text(summary['objects_total'], 'object')}, "
         f"{size_text(summary['bytes_done'])} of {size_text(total)} ({share:.1f} %)"
     )
+    _print_pace(summary)
+    if summary["interpreter"]:
+        print(f"on {summary['interpreter']}")
+    _print_causes(summary["causes"])
+    _print_changes(summary["changes"])
+    print_passed_over(summary["passed_over"])
+    _print_failures(summary["failures"], summary["failed"])
+    if summary["differences"]:
+        found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
+        place = summary.get("place", "the job directory")
+        print(f"NOT reconciled: {found}; see reconcile-differences.parquet in {place}")
+    _print_damage(summary["damaged"], summary["directory"])
+
+
+def _print_pace(summary: Mapping[str, Any]) -> None:
+    """How fast it goes, and what it waits for or is held by."""
     if summary["phase"] is Phase.RECONCILING and summary["listed"]:
         rate = summary["listed_per_second"]
         print(f"{summary['listed']:,} listed at the target so far, {rate:,.0f} a second")
@@ -289,17 +305,6 @@ def print_status(summary: Mapping[str, Any]) -> None:
         print(held_text(summary["held_at"]))
     if summary["deadline"] is not None:
         _print_deadline(summary["deadline"])
-    if summary["interpreter"]:
-        print(f"on {summary['interpreter']}")
-    _print_causes(summary["causes"])
-    _print_changes(summary["changes"])
-    print_passed_over(summary["passed_over"])
-    _print_failures(summary["failures"], summary["failed"])
-    if summary["differences"]:
-        found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
-        place = summary.get("place", "the job directory")
-        print(f"NOT reconciled: {found}; see reconcile-differences.parquet in {place}")
-    _print_damage(summary["damaged"], summary["directory"])
 
 
 def print_status_by_host(summary: Mapping[str, Any]) -> None:
