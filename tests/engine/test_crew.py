@@ -30,11 +30,11 @@ def test_a_worker_for_what_is_worth_its_start(objects: int, size: int, workers: 
 def test_who_is_more_than_was_asked_for_is_told_the_newest_first() -> None:
     crew = Crew(ScriptedCluster(), RunConfig(workers=4), objects=10, size=10)
     crew.alive |= {"1", "2", "9", "10"}
-    assert crew.surplus({}) == []
+    assert crew.surplus() == []
     crew.ask(2)
     assert crew.wanted({}) == 2
-    assert crew.surplus({}) == ["10", "9"]
+    assert crew.surplus() == ["10", "9"]
     crew.note_leaving("10", now=1.0)
-    assert crew.surplus({}) == ["9"], "who leaves already is not told again"
+    assert crew.surplus() == ["9"], "who leaves already is not told again"
     crew.ask(0)
-    assert crew.surplus({}) == [], "as many as the work needs: nobody is sent away"
+    assert crew.surplus() == [], "as many as the work needs: nobody is sent away"
