@@ -67,12 +67,12 @@ class Crew:
         """Want so many from now on. 0: as many as the work needs."""
         self._asked = workers
 
-    def surplus(self, resting: Mapping[str, object]) -> list[str]:
+    def surplus(self) -> list[str]:
         """Workers that are more than was asked for, the newest first."""
         if not self._asked:
             return []
         staying = sorted(self.alive - self.leaving.keys(), key=int)
-        return staying[self.wanted(resting) :][::-1]
+        return staying[self._asked :][::-1]
 
     def begin(self, spec: WorkerSpec, resting: Mapping[str, object]) -> None:
         """Start the first workers."""

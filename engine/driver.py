@@ -487,7 +487,7 @@ class Driver:
                 resting = self._hosts.resting(now)
                 spec = self._budgets.spec(self._spec)
                 self._crew.fill(spec, resting, busy=self._budgets.busy, now=now)
-                for worker in self._crew.surplus(resting):
+                for worker in self._crew.surplus():
                     self._let_go(worker, now)
                 self._end_those_that_go_on(now)
             self._watch_start(now)

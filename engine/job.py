@@ -679,11 +679,12 @@ def run_config_of(config: JobConfig, overrides: Mapping[str, Any] | None) -> Run
 
 def _note_lifted_limit(latest: JobStatus | None, run_config: RunConfig) -> None:
     """Say that a limit of the run before is not one of this run: it belongs to a run."""
-    if latest is not None and latest.bandwidth and not run_config.bandwidth:
+    limit = None if latest is None else latest.own_bandwidth
+    if limit and not run_config.bandwidth:
         log.warning(
             "no limit of bandwidth in this run, where the last one had %s bytes a second: "
             "--bandwidth sets one for a run, bandwidth in [run] of a job file for all",
-            f"{latest.bandwidth:,.0f}",
+            f"{limit:,.0f}",
         )
 
 

@@ -14,7 +14,7 @@ from noria.engine.convergence import MigrationFigures
 from noria.engine.deadline import DeadlineForecast, forecast
 from noria.engine.scheduler.events import Quarantine
 from noria.engine.steering.guard import GuardState
-from noria.engine.steering.limits import LimitsInForce
+from noria.engine.steering.limits import RUN, LimitsInForce
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import BY_POLICY
@@ -188,6 +188,14 @@ class JobStatus:
         """The limit of the bandwidth that holds workers up now; None if none does."""
         working = self.phase in (Phase.MOVING, Phase.VERIFYING, Phase.DRAINING)
         return self.bandwidth if self.held and working else None
+
+    @property
+    def own_bandwidth(self) -> float | None:
+        """The limit that the job file or the command line of the run gave; None: none."""
+        if self.in_force is None:
+            return self.bandwidth
+        found = self.in_force.settings.get("bandwidth")
+        return float(found.value) or None if found is not None and found.by == RUN else None
 
     @property
     def held_by_guards(self) -> Mapping[str, GuardState]:

@@ -151,7 +151,7 @@ def settings(model: type[BaseModel]) -> Iterator[JobSetting]:
 def declared(model: type) -> tuple[dict[str, str], dict[str, str]]:
     """The annotation of each field, and the string below it; those of its bases first."""
     base = model.__base__
-    if base is not None and getattr(base, "model_fields", None):
+    if base is not None and issubclass(base, BaseModel) and base.model_fields:
         of_base = declared(base)
         of_model = _declared_by(model)
         return of_base[0] | of_model[0], of_base[1] | of_model[1]

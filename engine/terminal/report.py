@@ -285,7 +285,7 @@ def _print_pace(summary: Mapping[str, Any]) -> None:
         rate = summary["listed_per_second"]
         print(f"{summary['listed']:,} listed at the target so far, {rate:,.0f} a second")
     if summary["paused"] is not None:
-        print(f"paused {summary['paused']}: nothing new is begun; `noria resume` goes on")
+        print(f"paused {summary['paused']}: nothing new is begun")
     for store, seconds in summary["silent_seconds"].items():
         print(f"the {store} has not answered for {duration_text(seconds)}: workers wait for it")
     for host, reason in summary["barred"].items():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from noria.engine.crew import worthwhile_workers
+from noria.engine.config.jobfile import RunConfig
+from noria.engine.crew import Crew, worthwhile_workers
+from tests.support.scripted_cluster import ScriptedCluster
 
 GIB = 1024**3
 
@@ -23,3 +25,16 @@ GIB = 1024**3
 )
 def test_a_worker_for_what_is_worth_its_start(objects: int, size: int, workers: int) -> None:
     assert worthwhile_workers(objects, size) == workers
+
+
+def test_who_is_more_than_was_asked_for_is_told_the_newest_first() -> None:
+    crew = Crew(ScriptedCluster(), RunConfig(workers=4), objects=10, size=10)
+    crew.alive |= {"1", "2", "9", "10"}
+    assert crew.surplus() == []
+    crew.ask(2)
+    assert crew.wanted({}) == 2
+    assert crew.surplus() == ["10", "9"]
+    crew.note_leaving("10", now=1.0)
+    assert crew.surplus() == ["9"], "who leaves already is not told again"
+    crew.ask(0)
+    assert crew.surplus() == [], "as many as the work needs: nobody is sent away"

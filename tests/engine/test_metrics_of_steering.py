@@ -94,3 +94,13 @@ def test_the_server_takes_nothing_that_could_change_a_job(method: str, path: str
     finally:
         server.close()
     assert answer.status == 405
+
+
+def test_a_limit_that_was_set_is_not_one_of_the_run() -> None:
+    own = Steered(value=5e6, by=RUN)
+    asked = Steered(value=5e6, by="ann@mover-1")
+    by_run = LimitsInForce(settings={**OWN, "bandwidth": own})
+    by_ann = LimitsInForce(settings={**OWN, "bandwidth": asked})
+    assert moving(by_run).own_bandwidth == 5e6
+    assert moving(by_ann).own_bandwidth is None
+    assert moving(LimitsInForce(settings=OWN)).own_bandwidth is None

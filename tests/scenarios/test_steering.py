@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from noria.benchmarks.null.certificates import make_certificate
 from noria.engine.job import status
 from noria.engine.status import JobStatus
+from noria.engine.steering.guard import GuardState
 from noria.workers.runtime.bandwidth import PIECE_BYTES
+from tests.support.far_store import far_store
 from tests.support.moves import NORIA, Move, plain
 from tests.support.processes import descendants
 
@@ -273,18 +276,41 @@ def test_a_guard_takes_pace_from_the_job_and_gives_it_back(tmp_path: Path) -> No
         driver.communicate()
 
 
-def test_small_reads_of_a_real_source_are_timed_while_it_moves(
-    make_move: Callable[..., Move],
+def test_the_job_yields_while_a_real_source_is_slow_to_its_small_reads(
+    make_move: Callable[..., Move], tmp_path: Path
 ) -> None:
-    move = make_move([plain(f"{number:03}", 200_000) for number in range(30)])
-    job = move.job_file(**{"source.guard": {"latency_factor": 1000, "every": 1}})
-    moving = move.start("run", job, "--bandwidth", "1MB/s", "--workers", "1", "--json")
+    move = make_move([plain(f"{number:03}", 100_000) for number in range(200)])
+    certificate = make_certificate(tmp_path)
+    endpoint = move.azurite.process.endpoint
+    with far_store(endpoint, certificate, one_way_seconds=0.005) as source:
+        move.environment["AZURE_STORAGE_CONNECTION_STRING"] = (
+            move.azurite.connection_string.replace(endpoint, source.endpoint)
+        )
+        job = move.job_file(
+            **{
+                "source": {"ca_bundle": str(certificate.ca_bundle)},
+                "source.guard": {"latency_factor": 4, "every": 1, "floor": 0.5},
+            }
+        )
+        moving = move.start("run", job, "--bandwidth", "300kB/s", "--workers", "1", "--json")
 
-    def is_timed() -> bool:
-        limits = status(move.job).in_force
-        return limits is not None and "ms when quiet" in limits.guards["source"].said
+        def guard() -> GuardState:
+            limits = status(move.job).in_force
+            assert limits is not None
+            return limits.guards["source"]
 
-    wait_for(is_timed, 60)
-    moving.communicate(timeout=90)
-    assert moving.returncode == 0
+        try:
+            wait_for(lambda: status(move.job).objects_done > 5, 60)
+            assert "ms when quiet" in guard().said
+            assert not guard().holds
+            source.one_way_seconds = 0.4
+            wait_for(lambda: guard().factor <= 0.6, 30)
+            source.one_way_seconds = 0.005
+            wait_for(lambda: guard().factor > 0.6, 40)
+            move.noria("set", move.job, "bandwidth=none")
+            moving.communicate(timeout=120)
+            assert moving.returncode == 0
+        finally:
+            moving.kill()
+            moving.communicate()
     move.expect_all_arrived()

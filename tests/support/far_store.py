@@ -54,6 +54,7 @@ class FarStore:
     endpoint: str
     """https://127.0.0.1:PORT; no slash at its end."""
     one_way_seconds: float
+    """May be raised or lowered while the store is used."""
     turns: list[Turn] = field(default_factory=list)
 
     def log(self) -> list[Turn]:
@@ -108,7 +109,6 @@ class _Road:
     def __init__(self, store: FarStore, upstream: str, context: ssl.SSLContext) -> None:
         url = urlsplit(upstream)
         self._store = store
-        self._delay = store.one_way_seconds
         self._upstream = (url.hostname, url.port)
         self._context = context
         self._accepted: dict[int, float] = {}
@@ -120,6 +120,10 @@ class _Road:
         self.stop = asyncio.Event()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._run, name=f"road-{store.name}")
+
+    @property
+    def _delay(self) -> float:
+        return self._store.one_way_seconds
 
     def _run(self) -> None:
         with contextlib.closing(self.loop):

@@ -249,9 +249,12 @@ class PacedStore(SourceStore):
     def _held(self, listener: ReadListener | None, size: int) -> ReadListener | None:
         """Return the listener to a body that is paid for as it comes.
 
-        Without a limit it costs nothing; one that is set meanwhile holds for its rest.
+        A limit that is set meanwhile holds for the rest of a large one.
         """
         if size <= 0:
+            return listener
+        if size <= PIECE_BYTES and not self.bandwidth.is_limited:
+            self.bandwidth.take(size)  # counted, for the day on which there is a limit
             return listener
         return _HeldBody(listener, self.bandwidth, size)
 
