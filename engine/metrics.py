@@ -84,7 +84,7 @@ class Metric:
     """One row of the table.
 
     Counters, and gauges with labels, are 0 from the start for every value of their labels, so that
-    the first event counts as an increase, unless most of these can never come (`sparse`).
+    the first event counts as an increase, unless most of these can never come (`has_zeros`).
     Histograms appear with their first observation.
     """
 
@@ -93,8 +93,8 @@ class Metric:
     help: str
     read: Callable[[JobStatus], Samples]
     labels: tuple[Label, ...] = ()
-    sparse: bool = False
-    """Only what has been counted is shown."""
+    has_zeros: bool = True
+    """One that is False is absent where nothing is known."""
 
 
 def _causes(root: type[NoriaError]) -> Iterator[str]:
@@ -341,9 +341,9 @@ METRICS: tuple[Metric, ...] = (
            _by_host(_counter(Counter.RETRIES), lambda host: host.retries), (RETRY_CAUSE, HOST)),
     Metric("noria_request_errors", Kind.COUNTER,
            "Requests that failed and may be tried again, by what they asked for.",
-           _counter(Counter.REQUEST_ERRORS), (STORE, OPERATION, RETRY_CAUSE), sparse=True),
+           _counter(Counter.REQUEST_ERRORS), (STORE, OPERATION, RETRY_CAUSE), has_zeros=False),
     Metric("noria_request_retries", Kind.COUNTER, "Requests that were tried again.",
-           _counter(Counter.REQUEST_RETRIES), (STORE, OPERATION), sparse=True),
+           _counter(Counter.REQUEST_RETRIES), (STORE, OPERATION), has_zeros=False),
     Metric("noria_throttles", Kind.COUNTER, "Requests that a store refused for being too many.",
            _counter(Counter.THROTTLES), (STORE,)),
     Metric("noria_connections", Kind.COUNTER, "Connections that workers opened, by TLS version.",
@@ -453,7 +453,7 @@ def _bounded(
     """The samples, every label within its closed set, and zeros if there is no sample yet."""
     bounded: dict[tuple[str, ...], Values] = {}
     always = metric.kind is Kind.COUNTER or (metric.kind is Kind.GAUGE and metric.labels)
-    if always and not metric.sparse:
+    if always and metric.has_zeros:
         every = itertools.product(*closed_sets)
         bounded = dict.fromkeys(every, (0.0,))
     for found, values in samples.items():

@@ -85,8 +85,8 @@ def test_a_run_is_seen_from_its_plan_to_its_end_and_names_nothing(tmp_path: Path
     assert not any(NAME in each for each in metrics)
     assert "noria_reconciled 1.0" in metrics[-1]
     assert 'noria_memory_bytes{host="' in metrics[-1]
-    assert "noria_journal_duration_seconds_count" in metrics[-1]
-    assert any("noria_job_directory_free_bytes" in each for each in metrics)
+    assert "\nnoria_journal_duration_seconds_count " in metrics[-1]
+    assert any("\nnoria_job_directory_free_bytes " in each for each in metrics)
     assert 'noria_job_phase{phase="planning"} 1.0' in metrics[0]
 
 

@@ -210,6 +210,8 @@ def test_a_screen_reader_finds_its_way(browser: Browser, server: MetricsServer) 
     assert {"Cause", "End", "What to do", "Node", "Workers", "State"} <= set(heads)
     assert {"throttled", "node-a"} <= {name for role, name in found if role == "rowheader"}
     assert page.value("document.documentElement.lang") == "en"
+    unscoped = "thead th:not([scope=col]), tbody th:not([scope=row])"
+    assert page.value(f"document.querySelectorAll('{unscoped}').length") == 0
 
 
 def test_only_what_changes_now_and_then_is_read_aloud(
