@@ -18,6 +18,7 @@ from noria.engine.pass_records import has_ended
 from noria.engine.past_passes import passes_of
 from noria.engine.planning import PassFacts, Prepared, pass_facts
 from noria.engine.repair import known_damage
+from noria.engine.status import load_status
 from noria.engine.sync_command import Rhythm
 from noria.engine.verifying import verify
 from noria.manifests.errors import ConfigurationError, InventoryError
@@ -295,6 +296,21 @@ def test_one_crew_reads_all_passes_back(move: LocalMigration) -> None:
     found = verify(move.root, cluster=cluster)
     assert (found.reread, found.damaged, found.unread) == (7, 0, 0)
     assert (len(cluster.started), cluster.closed) == (1, 1)
+
+
+def test_a_verification_leaves_what_a_run_has_counted(move: LocalMigration) -> None:
+    write(move.source, {"new": "x"})
+    move.sync()
+
+    def counted() -> dict[str, float]:
+        status = load_status(JobDirectory(move.migration.current))
+        assert status is not None
+        return {labels[0]: number for labels, number in status.metrics.counters.items()}
+
+    before = counted()
+    move.verify()
+    assert before.items() <= counted().items()
+    assert counted()["bytes_reread"] > 0
 
 
 def test_damage_is_noted_in_the_pass_that_the_object_is_of(move: LocalMigration) -> None:
