@@ -31,7 +31,7 @@ from noria.engine.pass_records import has_ended
 from noria.engine.planning import Prepared, job_parts, open_trusted
 from noria.engine.repair import known_damage, note_damage
 from noria.engine.scratch import scratch_folder
-from noria.engine.status import at_rest, load_status, save_status
+from noria.engine.status import JobStatus, at_rest, load_status, save_status
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode
 from noria.manifests.errors import ConfigurationError
@@ -113,14 +113,14 @@ def verify(
         has_gone_on = any(map(migration.has_gone_on, numbers))
         state = migration.state(migration.last) if has_gone_on else None
         parts = _parts(migration, numbers, state, home, area)
-        totals = _totals(home, parts)
+        before = load_status(home.directory) or moved_status(home)
+        totals = _totals(home, parts, before)
         work = CrewWork(
             shards=[plan for part in parts for plan in part.plans()],
             sizes=_sizes(parts),
             mode=Mode.REREAD,
             area=area,
         )
-        before = load_status(home.directory) or moved_status(home)
         ending = drive_work(
             *(home, work, totals, run_config),
             cluster or open_cluster(address, ray=ray),
@@ -233,13 +233,15 @@ def _places(migration: Migration, numbers: Sequence[int]) -> Iterator[tuple[int,
                 yield reversed_pass, back.migration.place(each)
 
 
-def _totals(home: Prepared, parts: Sequence[_Part]) -> Totals:
-    """What there is to read, and what of it shares a shard."""
+def _totals(home: Prepared, parts: Sequence[_Part], before: JobStatus) -> Totals:
+    """What there is to read, and what of it shares a shard; counters go on from `before`."""
     manifests = [(part.receipts.manifest, part.standing) for part in parts]
     return Totals(
         home.facts.job_id,
         objects_total=sum(all_.objects if of is None else of.objects for all_, of in manifests),
         bytes_total=sum(all_.bytes_to_move if of is None else of.bytes for all_, of in manifests),
+        earlier=before,
+        is_lower_bound=before.bytes_moved_at_least or before.is_cut_off,
         shared=[number for part in parts for number in part.huge()],
     )
 

@@ -2,7 +2,7 @@
 
     1. the pass is held: nobody plans or runs it, and it has not begun
     2. the canaries of its probe are removed from the target
-    3. its folder gets another name, passes/.withdrawn-000002: from here on it is no pass
+    3. its folder gets another name, passes/.withdrawn-000002: no command finds it from here on
     4. the history says that it is withdrawn
     5. the folder is removed
 

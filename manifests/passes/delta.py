@@ -153,12 +153,12 @@ class PassDelta:
         place = _places(batch.column("key"), stands["key"])
         known = pc.and_(place.is_valid(), is_current)
         delta = _deltas(batch, stands, place)
+        is_damaged = pc.and_(delta.is_null(), self._damaged.holds(batch.column("key")))
+        delta = pc.if_else(is_damaged, Delta.DAMAGED.value, delta)
         if self._by_content:
             alike = pc.equal(batch.column("crc64nvme"), _one_chunk(stands["crc64nvme"]).take(place))
             untold = pc.and_(delta.is_null(), pc.invert(pc.fill_null(alike, False)))
             delta = pc.if_else(untold, Delta.CONTENT.value, delta)
-        is_damaged = pc.and_(delta.is_null(), self._damaged.holds(batch.column("key")))
-        delta = pc.if_else(is_damaged, Delta.DAMAGED.value, delta)
         # A row that is not current any more is of an object that is gone.
         delta = pc.if_else(known, delta, Delta.NEW.value)
         delta = pc.if_else(

@@ -18,12 +18,14 @@ from noria.engine.pass_records import has_ended
 from noria.engine.past_passes import passes_of
 from noria.engine.planning import PassFacts, Prepared, pass_facts
 from noria.engine.repair import known_damage
+from noria.engine.status import load_status
 from noria.engine.sync_command import Rhythm
 from noria.engine.verifying import verify
 from noria.manifests.errors import ConfigurationError, InventoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import RecordKind
-from noria.manifests.model import WorkerReport
+from noria.manifests.manifest.reader import open_manifest
+from noria.manifests.model import ShardKind, WorkerReport
 from noria.manifests.passes.standing_damage import standing_damage
 from tests.support.commands import noria
 from tests.support.local_migrations import LocalMigration, held, run_here, write
@@ -296,6 +298,21 @@ def test_one_crew_reads_all_passes_back(move: LocalMigration) -> None:
     assert (len(cluster.started), cluster.closed) == (1, 1)
 
 
+def test_a_verification_leaves_what_a_run_has_counted(move: LocalMigration) -> None:
+    write(move.source, {"new": "x"})
+    move.sync()
+
+    def counted() -> dict[str, float]:
+        status = load_status(JobDirectory(move.migration.current))
+        assert status is not None
+        return {labels[0]: number for labels, number in status.metrics.counters.items()}
+
+    before = counted()
+    move.verify()
+    assert before.items() <= counted().items()
+    assert counted()["bytes_reread"] > 0
+
+
 def test_damage_is_noted_in_the_pass_that_the_object_is_of(move: LocalMigration) -> None:
     write(move.source, {"new": "x"})
     move.sync()
@@ -482,6 +499,39 @@ def test_what_an_earlier_pass_left_and_rotted_is_sent_again_by_the_next(
     assert move.verify().exit_code == 0
     again = move.sync()
     assert again.run.objects == 0
+
+
+def test_damage_is_sent_again_also_by_a_pass_that_compares_bytes(move: LocalMigration) -> None:
+    """A target may state the checksum of what it once took in: that is not what lies there."""
+    move.sync()
+    rot(move.target / "e")
+    move.verify()
+    repaired = move.sync(by_content=True)
+    assert repaired.delta is not None
+    assert (repaired.delta.objects["damaged"], repaired.delta.objects["content"]) == (1, 3)
+    assert repaired.run.outcomes == {"TRANSFERRED": 1, "ALREADY_PRESENT": 3}
+    assert move.is_equal
+
+
+def test_a_damaged_object_of_many_parts_is_sent_again(tmp_path: Path) -> None:
+    move = LocalMigration(tmp_path)
+    big = "0123456789abcdef" * (1 << 15)  # 512 KiB
+    parts = {"part_bytes": 1 << 16, "chunk_bytes": 1 << 16, "segment_bytes": 1 << 17}
+    move.copy({"big": big, "small": "s"}, plan=parts)
+    manifest = open_manifest(move.root / "manifest")
+    assert [each.kind for each in manifest.shards()].count(ShardKind.PARTS) == 1
+    move.sync()
+    path = move.target / "big"
+    before = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(300_000)
+        file.write(b"rotten")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    found = move.verify()
+    assert (found.damaged, found.reread) == (1, 1)
+    assert move.sync().run.outcomes == {"TRANSFERRED": 1}
+    assert path.read_text() == big
+    assert move.verify().exit_code == 0
 
 
 def test_the_next_step_after_damage_of_an_earlier_pass_is_said(move: LocalMigration) -> None:

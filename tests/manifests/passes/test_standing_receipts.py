@@ -87,7 +87,9 @@ def test_it_may_be_written_again(tmp_path: Path) -> None:
     assert old_keys(migration, 1) == old_keys(migration, 1) == {"a"}
 
 
-@pytest.mark.parametrize("other", [{"target_etag": "by-a-user"}, {"pass": 2}])
+@pytest.mark.parametrize(
+    "other", [{"target_etag": "by-a-user"}, {"target_version": "2"}, {"pass": 2}]
+)
 def test_a_receipt_of_another_object_or_pass_is_out_of_date(
     tmp_path: Path, other: dict[str, str | int]
 ) -> None:

@@ -74,7 +74,10 @@ def parse_blobs(root: ElementTree.Element, peeled: Sequence[PeeledItems] = ()) -
 
 @malformed_is_unavailable("a listing")
 def count_kept(root: ElementTree.Element, counts: KeptCounts) -> Hashable | None:
-    """Count what is no current blob of a page of List Blobs; return what tells it from another."""
+    """Count all but the current blobs of a page of List Blobs.
+
+    Returns what tells the page from another one; None for a page without blobs.
+    """
     check_root(root, "EnumerationResults")
     blobs = root.find("Blobs")
     if blobs is None:
