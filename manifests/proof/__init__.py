@@ -1,0 +1,1 @@
+"""Proofs of what was moved: for those who do not trust the mover."""
