@@ -104,21 +104,22 @@ def _checked(
 
 def _signed_by(note: Note, trusted: Sequence[NoteKey]) -> tuple[Signed, ...]:
     """Raises JobDirectoryError if a signature that says it is by a trusted key is wrong."""
+    known = {(key.name, key.id): key for key in trusted}
     found = []
-    for key in trusted:
-        for line in note.of(key):
-            try:
-                signature, seconds = taken_apart(key, line)
-            except ValueError:
-                signature, seconds = b"", None
-            if not is_signed(
-                key.public, signature, signed_bytes(key.type, note.text, seconds or 0)
-            ):
-                raise JobDirectoryError(
-                    f"the signature of {key.name} under a checkpoint is wrong: somebody changed "
-                    "the checkpoint, or the signature"
-                )
-            found.append(Signed(name=key.name, seconds=seconds))
+    for line in note.signatures:
+        key = known.get((line.name, line.key_id))
+        if key is None:
+            continue
+        try:
+            signature, seconds = taken_apart(key, line)
+        except ValueError:
+            signature, seconds = b"", None
+        if not is_signed(key.public, signature, signed_bytes(key.type, note.text, seconds or 0)):
+            raise JobDirectoryError(
+                f"the signature of {key.name} under a checkpoint is wrong: somebody changed the "
+                "checkpoint, or the signature"
+            )
+        found.append(Signed(name=key.name, seconds=seconds))
     return tuple(found)
 
 

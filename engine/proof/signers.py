@@ -32,7 +32,7 @@ _ANSWER_BYTES_MAX: Final = 4096
 _KEY_KIND: Final = b"ssh-ed25519"
 
 
-class Signer(Protocol):
+class NoteSigner(Protocol):
     """Something that signs with one Ed25519 key."""
 
     @property
@@ -120,7 +120,7 @@ class CommandSigner:
 
 def open_signer(
     key_file: Path, command: str | None, environment: Mapping[str, str] = os.environ
-) -> Signer:
+) -> NoteSigner:
     """What signs with the key of a file: the file itself if it is a private key.
 
     Of a public key, the command has the private half, or ssh-agent if there is no command. Raises
@@ -147,7 +147,7 @@ def open_signer(
     return AgentSigner(public.public_bytes_raw(), agent)
 
 
-def signed(signer: Signer, data: bytes) -> bytes:
+def signed(signer: NoteSigner, data: bytes) -> bytes:
     """The signature, checked with the public key. Raises ConfigurationError if it is not right."""
     signature = signer.sign(data)
     if not is_signed(signer.public, signature, data):

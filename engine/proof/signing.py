@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.engine.proof.checking import check_proof
-from noria.engine.proof.signers import Signer, open_signer, signed
+from noria.engine.proof.signers import NoteSigner, open_signer, signed
 from noria.engine.status import Phase, load_status
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
@@ -110,7 +110,12 @@ def cosign(
     return _add(migration, kept[-1], signer, key, int(clock()))
 
 
-def _signer(wishes: SigningWishes, kind: SignatureType) -> tuple[Signer, NoteKey]:
+def check_wishes(wishes: SigningWishes) -> None:
+    """Raise ConfigurationError if these cannot sign; nothing is signed."""
+    _signer(wishes, SignatureType.OPERATOR)
+
+
+def _signer(wishes: SigningWishes, kind: SignatureType) -> tuple[NoteSigner, NoteKey]:
     name = wishes.name or whoami()
     try:
         check_name(name)
@@ -121,7 +126,7 @@ def _signer(wishes: SigningWishes, kind: SignatureType) -> tuple[Signer, NoteKey
 
 
 def _add(
-    migration: Migration, kept: KeptCheckpoint, signer: Signer, key: NoteKey, seconds: int = 0
+    migration: Migration, kept: KeptCheckpoint, signer: NoteSigner, key: NoteKey, seconds: int = 0
 ) -> SignedCheckpoint:
     folder, number = ProofFolder(migration.root), kept.checkpoint.number
     if key.type is SignatureType.OPERATOR or not kept.note.of(key):  # not at an earlier time

@@ -111,7 +111,7 @@ def read_checkpoint(text: bytes) -> Checkpoint:
     try:
         found = _read(_Lines(text.decode().split("\n")))
     except (LookupError, ValueError) as error:
-        raise ValueError(f"the text is no checkpoint of this format: {error}") from error
+        raise ValueError(f"the text is not a checkpoint of this format: {error}") from error
     if sum(found.sums.outcomes.values()) != found.size:
         raise ValueError("the outcomes of the checkpoint are not as many as its leaves")
     if found.encode() != text:

@@ -14,7 +14,7 @@ from typing import Final
 SIGNATURE_BYTES: Final = 64
 PUBLIC_BYTES: Final = 32
 NOTE_BYTES_MAX: Final = 1 << 20
-"""More is no note of ours."""
+"""More is not a note of ours."""
 NAME_LETTERS_MAX: Final = 200
 _DASH: Final = "\N{EM DASH} "
 _CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f]")
@@ -104,7 +104,7 @@ def read_note(data: bytes) -> Note:
 def _read_signature(line: str) -> NoteSignature:
     words = line.removeprefix(_DASH).split(" ")
     if not line.startswith(_DASH) or len(words) != 2:
-        raise ValueError("a line of a note is no signature")
+        raise ValueError("a line of a note is not a signature")
     name, data = words[0], _decoded(words[1])
     check_name(name)
     if len(data) <= 4:
@@ -116,10 +116,10 @@ def read_key(line: str) -> NoteKey:
     """The key of a line NAME+ID+KEY. Raises ValueError if it is none, or not of Ed25519."""
     found = _KEY_LINE.fullmatch(line.strip())
     if not found:
-        raise ValueError("this is no line NAME+ID+KEY")
+        raise ValueError("this is not a line NAME+ID+KEY")
     data = _decoded(found[3])
     if len(data) != 1 + PUBLIC_BYTES:
-        raise ValueError("this is no Ed25519 key")
+        raise ValueError("this is not an Ed25519 key")
     key = NoteKey(name=found[1], type=SignatureType(data[0]), public=data[1:])
     if key.id.hex() != found[2]:
         raise ValueError("the key has another id than its line says")

@@ -98,7 +98,7 @@ def read_proof(data: bytes) -> Inclusion | Absence:
     head, gap, note = data.partition(b"\n\n")
     lines = head.decode().split("\n")
     if not gap:
-        raise ValueError("this is no proof: it has no checkpoint")
+        raise ValueError("this is not a proof: it has no checkpoint")
     if lines[0] == INCLUSION_LINE and len(lines) > 2 and lines[1].startswith("extra "):
         proof = _read_leaf_proof(_value("extra", lines[1]), lines[2:])
         return Inclusion(proof=proof, note=read_note(note))
@@ -114,7 +114,7 @@ def read_proof(data: bytes) -> Inclusion | Absence:
         ]
         key = _value("key", lines[1]).decode()
         return Absence(key=key, neighbours=proofs, note=read_note(note))
-    raise ValueError("this is no proof of Noria's")
+    raise ValueError("this is not a proof of Noria's")
 
 
 def _read_leaf_proof(leaf: bytes, lines: Sequence[str]) -> LeafProof:
