@@ -40,6 +40,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(sign)
     app.command()(cosign)
     app.command()(prove)
+    app.command("publish-proof")(publish_proof)
 
 
 def sign(
@@ -150,6 +151,37 @@ def prove(
             found, show = requests.check(migration, trust or []), proof_report.print_check
         print_summary(found.summary, show, as_json)
         raise typer.Exit(found.exit_code)
+
+
+def publish_proof(
+    directory: Directory,
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where the copy is to be.")],
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="Of the store, if it is not the cloud's own.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Copy what is signed to another place, where nobody who can write here can change it.
+
+    Checkpoints, tiles, keys, and leaves if they are there. What is there already is compared, and
+    never replaced: to a checkpoint signatures are added. Repeat it after each `noria sign`.
+
+    \b
+    Example:
+      noria publish-proof move-1 s3://evidence/move-1
+    """
+    with exit_codes(as_json, resumes=False):
+        from dataclasses import asdict
+
+        from noria.engine.config.jobfile import end_config
+        from noria.engine.passes import whole_migration
+        from noria.engine.proof.publishing import publish
+        from noria.engine.terminal import proof_report
+
+        end = end_config({"url": url, "endpoint": endpoint}, "noria publish-proof")
+        found = publish(whole_migration(directory), end)
+        print_summary({**asdict(found), "url": url}, proof_report.print_published, as_json)
+        raise typer.Exit(0)
 
 
 def _print_signed(signed: SignedCheckpoint, as_json: bool) -> None:

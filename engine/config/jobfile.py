@@ -668,6 +668,7 @@ def _names_by_section() -> dict[str, list[str]]:
         "plan": PlanConfig,
         "run": RunConfig,
         "sync": SyncConfig,
+        "proof": ProofConfig,
     }
     names = {section: list(model.model_fields) for section, model in sections.items()}
     return {"": list(JobConfig.model_fields), **names}

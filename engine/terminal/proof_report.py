@@ -42,6 +42,13 @@ def print_check(summary: Mapping[str, Any]) -> None:
         print(f"  signed by {signed}")
 
 
+def print_published(summary: Mapping[str, Any]) -> None:
+    written, same = summary["written"], summary["same"]
+    print(
+        f"the proof is at {summary['url']}: {count_text(written, 'file')} written, {same:,} there"
+    )
+
+
 def _signed_text(signed: Mapping[str, Any]) -> str:
     if signed["seconds"] is None:
         return str(signed["name"])

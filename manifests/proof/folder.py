@@ -33,6 +33,7 @@ from noria.manifests.proof.note import (
 )
 
 PROOF: Final = "proof"
+CHECKPOINT: Final = "checkpoint"
 CHECKER: Final = "check.py"
 _NUMBER: Final = re.compile(r"[0-9]{6,}")
 _RESTORE: Final = "restore proof/ from a copy"
@@ -174,7 +175,7 @@ def last_of_each_pass(kept: list[KeptCheckpoint]) -> dict[int, KeptCheckpoint]:
 
 
 def _name(number: int) -> str:
-    return f"{PROOF}/{number:06d}/checkpoint"
+    return f"{PROOF}/{number:06d}/{CHECKPOINT}"
 
 
 def _flush_folder(folder: Path) -> None:
