@@ -28,6 +28,7 @@ from noria.engine.planning import (
     prepared,
     prepared_pass,
 )
+from noria.engine.proof.at_the_end import end_signing, with_proof
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import read
@@ -158,10 +159,12 @@ def run_pass(
     with _prepared(migration, number, wishes, say) as ready:
         found = DeltaCounts.of(ready.manifest)
         renamed = None if found is None else write_renames(ready.directory, ready.manifest)
+        signing = end_signing(migration.root)
         ended = run(ready)
+    place = migration.place(number)
     if ended.complete:
         note_ended(migration, number)
-    place = migration.place(number)
+        ended = with_proof(ended, place, signing)
     return PassReport(number=number, place=place, run=ended, delta=found, renamed=renamed)
 
 

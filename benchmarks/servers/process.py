@@ -96,9 +96,6 @@ def free_ports(count: int, *, companion_offset: int = 0) -> list[int]:
     return [next(free) for _ in range(count)]
 
 
-_RESERVATIONS: list[socket.socket] = []
-
-
 def _reserve(port: int) -> bool:
     """Whether nobody else has it: told by a name that the kernel drops with its process."""
     name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -107,7 +104,7 @@ def _reserve(port: int) -> bool:
     except OSError:
         name.close()
         return False
-    _RESERVATIONS.append(name)
+    name.detach()  # it stays open as long as this process lives
     return True
 
 

@@ -24,6 +24,7 @@ from noria.engine.config.jobfile import (
     InventoryConfig,
     JobConfig,
     PlanConfig,
+    ProofConfig,
     RunConfig,
     SyncConfig,
 )
@@ -51,6 +52,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("plan", PlanConfig, "Fixed once planned, but for `scratch`."),
     ("run", RunConfig, "May change from run to run; options of the command go before."),
     ("sync", SyncConfig, "Fixed once planned; options of `noria sync` go before."),
+    ("proof", ProofConfig, "May change from run to run of a job file."),
 )
 KINDS = {
     "Url": "location",
@@ -64,6 +66,7 @@ KINDS = {
     "Age": "duration or date",
     "Region": "text",
     "Printable": "text",
+    "KeyName": "text",
     "Word": "word",
 }
 """What the types of fields are called here; the first that the annotation names."""

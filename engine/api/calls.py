@@ -25,6 +25,7 @@ from noria.engine.failures import Failure
 from noria.engine.job import RunReport, VerifyReport
 from noria.engine.passes import PassReport, PassWishes, current_pass, run_pass, verify_all
 from noria.engine.planning import Prepared
+from noria.engine.proof.at_the_end import end_signing, with_proof
 from noria.engine.status import JobStatus
 from noria.manifests.errors import ConfigurationError, unusable_path
 from noria.manifests.job.reconcile import Reconciliation
@@ -106,8 +107,10 @@ def run(
     Raises ConfigurationError, JobDirectoryError, AnotherDriver, AccessDenied, StoreUnavailable.
     Objects that do not land raise nothing: they are in the report, and in failures().
     """
-    return jobs.run(
-        current_pass(Path(job)),
+    place = current_pass(Path(job))
+    signing = end_signing(Path(job))
+    ended = jobs.run(
+        place,
         address=address,
         ray=ray,
         cluster=cluster,
@@ -115,6 +118,7 @@ def run(
         show=show,
         show_keys=show_keys,
     )
+    return with_proof(ended, place, signing)
 
 
 def start(

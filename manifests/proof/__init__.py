@@ -1,1 +1,5 @@
-"""Proofs of what was moved: for those who do not trust the mover."""
+"""Proof of receipts that others can check: a Merkle tree of a pass, and a signed checkpoint of it.
+
+docs/pages/reference/proof-format.md says every byte. leaf.py, tree.py, note.py, checkpoint.py and
+proof_files.py are pure; the others read and write the job directory.
+"""
