@@ -3,6 +3,7 @@
 proof/000001/checkpoint     a signed note; written once, then signatures are added
 proof/trees/ROOT/...        tiles of a tree, and its leaves if somebody asked for them
 proof/keys/KEYID.vkey       public keys of those who signed; nobody is trusted for that
+proof/check.py, sample.py   what auditors check it with, as it was when the first one was made
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from noria.manifests.proof.note import (
 PROOF: Final = "proof"
 CHECKPOINT: Final = "checkpoint"
 CHECKER: Final = "check.py"
+SAMPLER: Final = "sample.py"
 _NUMBER: Final = re.compile(r"[0-9]{6,}")
 _RESTORE: Final = "restore proof/ from a copy"
 
@@ -125,9 +127,15 @@ class ProofFolder:
         """The folder of a tree."""
         return self.place / "trees" / root.hex()
 
-    def checker_digest(self) -> str | None:
-        data = self._directory.read(f"{PROOF}/{CHECKER}")
-        return None if data is None else hashlib.sha256(data).hexdigest()
+    def keep_checker(self) -> str:
+        """Put the checker beside what it checks, once; later versions do not replace it.
+
+        Returns the SHA-256 of the one that is there, in hex.
+        """
+        for name in (SAMPLER, CHECKER):
+            ours = Path(__file__).with_name(name).read_bytes()
+            self._directory.write_once(f"{PROOF}/{name}", ours)
+        return hashlib.sha256(self._directory.read(f"{PROOF}/{CHECKER}") or b"").hexdigest()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

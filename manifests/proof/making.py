@@ -81,7 +81,7 @@ def make_checkpoint(
             last_receipt_ms=tree.last_receipt_ms,
             **_reconciliation(directory if ended else None),
             history=_history(migration.root),
-            checker=folder.checker_digest(),
+            checker=folder.keep_checker(),
             version=version,
         )
         return _same(last, made) or folder.append(made)

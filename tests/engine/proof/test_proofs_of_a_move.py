@@ -121,7 +121,7 @@ def test_passes_are_signed_one_by_one_and_names_followed_through_them(
     assert "pass 2" in err
     summary = signed(move, mover)
     assert (summary["checkpoint"], summary["pass"], summary["size"]) == (2, 2, 2)
-    assert summary["note"].splitlines()[-4].startswith("history 3 ")
+    assert summary["note"].splitlines()[-5].startswith("history 3 ")
     for name, expected in {"a": [Absence, Inclusion], "e": [Inclusion], "x": [Absence] * 2}.items():
         folder = tmp_path / f"of-{name}"
         folder.mkdir()

@@ -53,17 +53,17 @@ def test_all_of_it_is_copied_once_and_signatures_are_added(
 ) -> None:
     place = tmp_path / "evidence" / "move"
     sign(move.migration, wishes("mover"))
-    # A checkpoint, a tile, a key.
-    assert published(move, place) == Published(written=3, same=0)
+    # A checkpoint, a key, the checker in two files.
+    assert published(move, place) == Published(written=5, same=0)
     assert held(place) == held(move.root / "proof")
-    assert published(move, place) == Published(written=0, same=3)
+    assert published(move, place) == Published(written=0, same=5)
     cosign(move.migration, wishes("auditor"))
-    assert published(move, place) == Published(written=2, same=2)
+    assert published(move, place) == Published(written=2, same=4)
     assert held(place) == held(move.root / "proof")
     (move.source / "new").write_text("new")
     move.sync()
     sign(move.migration, SigningWishes(key=tmp_path / "mover", name="mover"))
-    assert published(move, place) == Published(written=1, same=4)
+    assert published(move, place) == Published(written=1, same=6)
     assert held(place) == held(move.root / "proof")
 
 
@@ -122,11 +122,11 @@ def test_to_a_bucket(
     url = f"s3://{s3_bucket}/of/move-1"
     code, out, err = noria("publish-proof", move.root, url)
     assert code == 0, err
-    assert "3 files written, 0 there" in out
+    assert "5 files written, 0 there" in out
     code, out, _ = noria("publish-proof", move.root, url)
-    assert "0 files written, 3 there" in out
+    assert "0 files written, 5 there" in out
     cosign(move.migration, wishes("auditor"))
     code, out, _ = noria("publish-proof", move.root, url)
-    assert "2 files written, 2 there" in out
+    assert "2 files written, 4 there" in out
     found = seaweedfs.client().get_object(Bucket=s3_bucket, Key="of/move-1/000001/checkpoint")
     assert found["Body"].read() == ProofFolder(move.root).file(1).read_bytes()
