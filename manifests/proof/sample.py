@@ -6,7 +6,7 @@
 
 It needs check.py beside it, which checks the proof first, and commands that write an object to
 standard output, with credentials of their own. {key} is the object's name below the prefix that
-was moved, {quoted} is that with % escapes. No shell is asked: a name cannot be a command.
+was moved, {quoted} is that with escapes. No shell is asked: a name cannot be a command.
 
 Which objects are drawn follows from the last checkpoint and from --seed. Who signed it knew the
 checkpoint; the seed should be a word that nobody knew then: a lottery's numbers, a closing price.

@@ -620,6 +620,13 @@ def test_a_key_that_is_none(tmp_path: Path, vkey: str) -> None:
     assert checked("--key", vkey, PROOF.write(tmp_path)).code == REFUSED
 
 
+@pytest.mark.parametrize(("words", "code"), [([], 2), (["--kye", "x"], 2), (["--help"], 0)])
+def test_how_it_is_called(words: list[str], code: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        checked(*words)
+    assert ended.value.code == code
+
+
 # -- the file itself -------------------------------------------------------------------------------
 
 IMPORTS = {
