@@ -11,7 +11,7 @@ from typing import Any
 from noria.engine.proof.checking import check_proof
 from noria.engine.proof.signers import NoteSigner, open_signer, signed
 from noria.engine.status import Phase, load_status
-from noria.manifests.errors import ConfigurationError
+from noria.manifests.errors import AnotherDriver, ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import whoami
 from noria.manifests.passes.migration import Migration
@@ -76,7 +76,12 @@ def sign(migration: Migration, wishes: SigningWishes) -> SignedCheckpoint:
 def checkpoint_now(migration: Migration) -> KeptCheckpoint:
     """The checkpoint of the latest pass as it is, without a signature of ours."""
     number = migration.last
-    status = load_status(JobDirectory.open(migration.place(number)))
+    directory = JobDirectory.open(migration.place(number))
+    status = load_status(directory)
+    seen = None if status is None else time.time() - status.updated_seconds
+    at_work = status is not None and status.phase.has_driver
+    if directory.is_held(seen if at_work else None):
+        raise AnotherDriver(f"{directory.root} is at work: sign it when that has ended")
     ended = status is not None and status.phase is Phase.FINISHED
     return make_checkpoint(migration, number, ended=ended)
 

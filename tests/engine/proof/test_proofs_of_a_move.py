@@ -149,6 +149,14 @@ def test_a_move_that_is_not_at_its_end_is_not_signed(
     assert "4 of 4 entries have no receipt" in err
 
 
+def test_a_move_that_is_at_work_is_not_signed(
+    move: LocalMigration, key: Callable[[str], Path]
+) -> None:
+    with JobDirectory(move.root).hold():
+        code, _, err = noria("sign", move.root, "--signing-key", key("mover"), "--name", "m")
+    assert (code, "is at work" in err) == (2, True)
+
+
 def test_nobody_cosigns_what_is_not_signed(
     move: LocalMigration, key: Callable[[str], Path]
 ) -> None:
