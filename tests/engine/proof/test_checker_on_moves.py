@@ -89,6 +89,7 @@ def test_names_are_proven_through_all_passes(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_random_tamperings_of_what_was_handed_over(
     proven: tuple[LocalMigration, tuple[str, ...]], tmp_path: Path
 ) -> None:

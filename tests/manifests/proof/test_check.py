@@ -143,6 +143,7 @@ def test_trees_of_all_sizes(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_leaves_in_two_files(tmp_path: Path) -> None:
     receipts = [HandReceipt(key=f"k{n:06}", level="counted") for n in range(65536 + 300)]
     made = HandProof(passes=[HandPass(receipts=receipts)])

@@ -44,7 +44,7 @@ class Sampling:
         return self.folder / "store"
 
     def ran(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-E", "-S", self.folder / "sample.py", *arguments, self.folder / "proof"]
+        words = [sys.executable, "-E", "-S", "sample.py", *arguments, "proof"]
         return subprocess.run(words, capture_output=True, text=True, check=False, cwd=self.folder)
 
     def drawn(self, count: int, **ends: str) -> subprocess.CompletedProcess[str]:

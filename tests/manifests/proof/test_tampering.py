@@ -162,6 +162,7 @@ TILES: dict[str, bytes] = {}
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_tamperings_of_a_directory(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
