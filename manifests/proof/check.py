@@ -96,7 +96,7 @@ def key_of(text: str) -> Key:  # of a line NAME+ID+BASE64
     need(key.id.hex() == row[2] and key.type in (1, 4), "a public key does not fit its id")
     return key
 
-class Checkpoint:
+class SignedText:
     """A text of the one form, and which of the trusted keys have signed it."""
     def __init__(self, data: bytes, trusted: list[Key]) -> None:
         head, gap, signatures = data.decode().partition("\n\n")
@@ -172,7 +172,7 @@ def leaves_of(folder: Path, size: int) -> Iterator[bytes]:
 def quoted(text: bytes) -> str:
     return "".join(chr(b) if 33 <= b <= 126 and b != 37 else f"%{b:02X}" for b in text)
 
-def check_leaves(tree: Path, checkpoint: Checkpoint) -> str:
+def check_leaves(tree: Path, checkpoint: SignedText) -> str:
     """They are those that were signed, in order. Returns what a text has to say of them."""
     said = {kind: Counter[Any]() for kind in ("outcome", "level", "cause", "change")}
     size, last, ended, row, block = Counter[bytes](), None, 0, list[bytes](), list[bytes]()
@@ -201,14 +201,14 @@ def check_leaves(tree: Path, checkpoint: Checkpoint) -> str:
         level, row = level + 1, [root_of(row[n : n + 256]) for n in range(0, len(row) - 255, 256)]
     return told
 # -- what is asked: a directory, files -------------------------------------------------------------
-def vouch(found: Checkpoint, keys: list[Key], all_others: bool) -> None:
+def vouch(found: SignedText, keys: list[Key], all_others: bool) -> None:
     """A trusted key has signed it; of the head, all those have that are trusted to cosign."""
     operators, others = ({key for key in keys if key.type == type} for type in (1, 4))
     signers, what = found.signers.keys(), f"checkpoint {found.number} lacks a signature of"
     need(not keys or signers & (operators or others), f"{what} a trusted key")
     need(not all_others or signers >= others, f"{what} all that are to cosign it")
 
-def check_history(folder: Path, chain: list[Checkpoint]) -> None:
+def check_history(folder: Path, chain: list[SignedText]) -> None:
     """Records up to the one that the last checkpoint names are a chain, which all of them name."""
     number, digest = chain[-1].fields["history"].split()
     known = {f"{number} {digest}"}
@@ -220,10 +220,10 @@ def check_history(folder: Path, chain: list[Checkpoint]) -> None:
         known.add(f"{n - 1} {digest}")
     need(known >= {f"0 {'0' * 64}", *(each.fields["history"] for each in chain)}, "another history")
 
-def check_directory(folder: Path, keys: list[Key], unchecked: list[str]) -> list[Checkpoint]:
+def check_directory(folder: Path, keys: list[Key], unchecked: list[str]) -> list[SignedText]:
     chain, last, told, previous = [], {}, dict[bytes, str](), f"0 {'0' * 64}"
     for number in range(1, 1 + sum(path.name.isdigit() for path in folder.iterdir())):
-        found = Checkpoint((folder / f"{number:06}/checkpoint").read_bytes(), keys)
+        found = SignedText((folder / f"{number:06}/checkpoint").read_bytes(), keys)
         need((found.number, found.fields["previous"]) == (number, previous), f"no way to {number}")
         previous, last[found.of, found.fields["kind"]] = f"{number} {found.digest}", found
         chain.append(found)
@@ -250,11 +250,11 @@ def check_directory(folder: Path, keys: list[Key], unchecked: list[str]) -> list
     need(own in checkers or not checkers, f"{folder / 'check.py'} is not the one that was signed")
     return chain
 
-def check_file(path: Path, keys: list[Key], name: bytes | None, chain: list[Checkpoint]) -> bool:
+def check_file(path: Path, keys: list[Key], name: bytes | None, chain: list[SignedText]) -> bool:
     """A proof, or a checkpoint alone. False: it rests on an order of leaves that is unchecked."""
     text = path.read_bytes().decode()
     row = re.fullmatch(PROOF, text)
-    found = Checkpoint((row["checkpoint"] if row else text).encode(), keys)
+    found = SignedText((row["checkpoint"] if row else text).encode(), keys)
     vouch(found, keys, all_others=not chain)  # those of a chain have signed its last one
     print(f"{path}: checkpoint {found.number},", found.who)
     need(not chain or found.text in [each.text for each in chain], f"{path}: not in that chain")
