@@ -69,7 +69,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         each.relative_to(folder).as_posix(): each.read_bytes()
         for each in sorted(folder.rglob("*"))
-        if each.is_file() and not each.name.startswith(".")
+        if each.is_file() and "/." not in f"/{each.relative_to(folder).as_posix()}"
     }
 
 
