@@ -21,7 +21,7 @@ from noria.manifests.job.receipts import summarize
 from noria.manifests.job.seals import compact_seals, read_seals, seal
 from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.manifest.row_digest import manifest_digest
-from noria.manifests.model import LeaseEnd, LeaseResult
+from noria.manifests.model import LeaseEnd, LeaseKind, LeaseResult
 from noria.manifests.proof.folder import ProofFolder
 from noria.manifests.proof.note import read_key
 from noria.manifests.proof.proof_files import Absence, Inclusion, read_proof
@@ -380,3 +380,22 @@ def test_prove_wants_one_thing(move: LocalMigration) -> None:
     assert (code, "has passes 1 to 1" in err) == (2, True)
     code, _, err = noria("prove", move.root, "--check", "--trust", "nobody")
     assert (code, "neither a key" in err) == (2, True)
+
+
+def test_a_huge_object_has_one_receipt_though_parts_were_moved(
+    tmp_path: Path, key: Callable[[str], Path]
+) -> None:
+    huge = LocalMigration(tmp_path)
+    objects = {"a": "first", "huge": "x" * (12 << 20), "z": "last"}
+    huge.copy(
+        objects, plan={"part_bytes": 1 << 20, "chunk_bytes": 1 << 20, "segment_bytes": 2 << 20}
+    )
+    kinds = {sealed.kind for sealed in read_seals(JobDirectory(huge.root))}
+    assert kinds == {LeaseKind.OBJECTS, LeaseKind.PARTS, LeaseKind.ASSEMBLE}
+    summary = signed(huge, key("mover"))
+    assert summary["size"] == 3
+    code, said = checked(huge, summary["key"])
+    assert code == 0, said
+    code, _, err = noria("prove", huge.root, "huge", "-o", tmp_path / "p")
+    assert code == 0, err
+    read_proof((tmp_path / "p-1.tlog-proof").read_bytes()).check("huge")

@@ -281,6 +281,31 @@ def test_a_proof_of_which_anything_is_changed_proves_nothing(
                 read_proof(b"\n".join(changed) + b"\n\n" + note).check(key)
 
 
+def test_a_name_that_is_there_is_not_proven_absent_by_leaves_around_it(
+    moved: FabricatedMigration,
+) -> None:
+    note = made(moved).note
+    leaves = {}
+    for key in ("k0000", "k0298", "k0302", "k1198"):
+        (found,) = prove(moved.migration, key)
+        assert isinstance(found, Inclusion)
+        leaves[key] = found.proof
+    for names in (
+        ["k0298", "k0302"],
+        ["k0302", "k0298"],
+        ["k0000", "k1198"],
+        ["k0298"],
+        ["k0302"],
+        ["k0000"],
+        ["k1198"],
+        [],
+        ["k0298", "k0302", "k1198"],
+    ):
+        proof = Absence(key="k0300", neighbours=[leaves[name] for name in names], note=note)
+        with pytest.raises(ValueError, match="not the neighbours"):
+            proof.check("k0300")
+
+
 def test_receipts_that_became_others_are_not_proven(moved: FabricatedMigration) -> None:
     """An object is sealed anew, as after its failure was tried again."""
     checkpoint = made(moved).checkpoint
