@@ -617,6 +617,7 @@ def _plan_and_run(
         from noria.engine import job
         from noria.engine.passes import current_pass
         from noria.engine.planning import prepared
+        from noria.engine.proof.at_the_end import end_signing, with_proof
         from noria.engine.terminal import report
         from noria.manifests.job.directory import JobDirectory
 
@@ -636,6 +637,7 @@ def _plan_and_run(
         place = current_pass(root)
         if place != root:  # the first pass has ended, and others followed
             planned = None
+        signing = end_signing(root, config)
         with shown(place, metrics_address, options.shows, server) as show:
             ended = job.run(
                 place,
@@ -646,6 +648,7 @@ def _plan_and_run(
                 planned=planned,
                 asked_again=asked_again,
             )
+        ended = with_proof(ended, place, signing)
     print_summary(report.run_summary(ended, root), report.print_run, options.as_json)
     raise typer.Exit(ended.exit_code)
 

@@ -156,6 +156,11 @@ class RunReport:
     """Versions of the Python that ran it, and of its TLS library."""
     canaries_left: int = 0
     """Of the probe, and left at the target, which refused to delete them."""
+    proof: Mapping[str, Any] | None = None
+    """What was signed, as `noria sign --json` has it, or an `error` that kept it from being signed.
+
+    None: the job names no key for that, or is not at its end, or does not reconcile.
+    """
     finished_before: float | None = None
     """Unix time at which an earlier run had ended the job: this one moved nothing."""
 

@@ -28,6 +28,7 @@ from noria.engine.planning import (
     prepared,
     prepared_pass,
 )
+from noria.engine.proof.at_the_end import end_signing, with_proof
 from noria.engine.repair import known_damage
 from noria.engine.withdrawal import end_withdrawal
 from noria.manifests.errors import AnotherDriver, ConfigurationError
@@ -153,13 +154,15 @@ def run_pass(
     with _prepared(migration, number, wishes, say) as ready:
         found = DeltaCounts.of(ready.manifest)
         renamed = None if found is None else write_renames(ready.directory, ready.manifest)
+        signing = end_signing(migration.root)
         ended = run(ready)
+    place = migration.place(number)
     if ended.complete:
         note_ended(migration, number, wishes.sign)
         # If another process has it by now, the pass after this one does so.
-        with suppress(AnotherDriver), JobDirectory.open(migration.place(number)).hold():
+        with suppress(AnotherDriver), JobDirectory.open(place).hold():
             cross_out_repaired(migration, number)
-    place = migration.place(number)
+        ended = with_proof(ended, place, signing)
     return PassReport(number=number, place=place, run=ended, delta=found, renamed=renamed)
 
 

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    load_pem_private_key,
-    load_ssh_private_key,
-)
 
-from noria.manifests.errors import ConfigurationError
+from noria.engine.signing_keys import read_private_key
 
 
 class SigningKey:
@@ -39,21 +35,7 @@ def open_key(file: Path) -> SigningKey:
 
     Raises ConfigurationError if it cannot be read, or is another one.
     """
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the key {file}: {error.strerror}") from error
-    for load in (load_ssh_private_key, load_pem_private_key):
-        try:
-            key = load(data, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            continue  # of the other form, or locked by a passphrase
-        if isinstance(key, Ed25519PrivateKey):
-            return SigningKey(key)
-    raise ConfigurationError(
-        f"{file} is not an Ed25519 private key without a passphrase: make one with "
-        f"`ssh-keygen -t ed25519 -N '' -f {file.name}`"
-    )
+    return SigningKey(read_private_key(file))
 
 
 def is_signed(text: bytes, *, key: object, signature: object) -> bool:

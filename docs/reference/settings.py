@@ -25,6 +25,7 @@ from noria.engine.config.jobfile import (
     InventoryConfig,
     JobConfig,
     PlanConfig,
+    ProofConfig,
     RunConfig,
     SyncConfig,
     WindowConfig,
@@ -65,6 +66,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
         "`latency_factor`, `command` and `prometheus = { url, query, above }`.",
     ),
     ("sync", SyncConfig, "Fixed once planned; options of `noria sync` go before."),
+    ("proof", ProofConfig, "May change from run to run of a job file."),
 )
 HEADINGS = {"windows": "[[windows]]", "guard": "[source.guard]"}
 KINDS = {
@@ -80,6 +82,7 @@ KINDS = {
     "Region": "text",
     "Moment": "time with its zone",
     "Printable": "text",
+    "KeyName": "text",
     "Word": "word",
     "Bandwidth": "rate, or 0",
     "PerSecond": "a second, or 0",

@@ -26,6 +26,7 @@ from noria.engine.failures import Failure
 from noria.engine.job import RunReport
 from noria.engine.passes import PassReport, PassWishes, current_pass, run_pass
 from noria.engine.planning import Prepared
+from noria.engine.proof.at_the_end import end_signing, with_proof
 from noria.engine.status import JobStatus
 from noria.engine.verifying import VerifyReport
 from noria.manifests.errors import unusable_path
@@ -108,8 +109,10 @@ def run(
     Raises ConfigurationError, JobDirectoryError, AnotherDriver, AccessDenied, StoreUnavailable.
     Objects that do not land raise nothing: they are in the report, and in failures().
     """
-    return jobs.run(
-        current_pass(Path(job)),
+    place = current_pass(Path(job))
+    signing = end_signing(Path(job))
+    ended = jobs.run(
+        place,
         address=address,
         ray=ray,
         cluster=cluster,
@@ -117,6 +120,7 @@ def run(
         show=show,
         show_keys=show_keys,
     )
+    return with_proof(ended, place, signing)
 
 
 def start(

@@ -55,6 +55,7 @@ from noria.manifests.model import ConflictPolicy, LinkPolicy, Treatment
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.manifests.plan.providers import PROVIDERS, NameRules, ProviderLimits
+from noria.manifests.proof.note import check_name
 from noria.workers.runtime.hold import SHARE_OF_TIMEOUT
 
 MIB = 1024 * 1024
@@ -70,6 +71,11 @@ def _check_url(value: str) -> str:
         parse_location(value)
     except ConfigurationError as error:
         raise ValueError(error.message) from error
+    return value
+
+
+def _check_key_name(value: str) -> str:
+    check_name(value)
     return value
 
 
@@ -216,6 +222,7 @@ PerSecond = Annotated[float, Field(ge=0, le=1e9), AfterValidator(_check_per_seco
 Moment = Annotated[str, BeforeValidator(parse_moment)]
 """A time with its zone, as ISO 8601 writes it."""
 Printable = Annotated[str, AfterValidator(_check_printable)]
+KeyName = Annotated[str, AfterValidator(_check_key_name)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Region = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
@@ -635,6 +642,17 @@ class SyncConfig(_Section):
     own."""
 
 
+class ProofConfig(_Section):
+    """[proof]: who signs what a pass has moved, once it has ended and is reconciled."""
+
+    signing_key: Printable | None = None
+    """A file with an Ed25519 private key, its owner's alone, or with a public one whose private
+    half ssh-agent has; a relative path is taken from the job file's folder. None: nothing is signed
+    unasked, and `noria sign` does it at any time."""
+    name: KeyName | None = None
+    """Of the key, in signatures, such as example.eu/mover. None: user@host."""
+
+
 class JobConfig(_Section):
     """A whole job file."""
 
@@ -647,6 +665,7 @@ class JobConfig(_Section):
     plan: PlanConfig = PlanConfig()
     run: RunConfig = RunConfig()
     sync: SyncConfig = SyncConfig()
+    proof: ProofConfig = ProofConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -754,9 +773,10 @@ def read_job_file(path: Path) -> JobConfig:
             values[end] = {"url": values[end]}
     for section in ("source", "target", "inventory"):
         _resolve_path(values.get(section), path.parent)
-    plan = values.get("plan")
-    if isinstance(plan, dict) and isinstance(plan.get("scratch"), str) and plan["scratch"]:
-        plan["scratch"] = str(path.parent.absolute() / plan["scratch"])
+    for section, name in (("plan", "scratch"), ("proof", "signing_key")):
+        found = values.get(section)
+        if isinstance(found, dict) and isinstance(found.get(name), str) and found[name]:
+            found[name] = str(path.parent.absolute() / found[name])
     _read_rules_of(values.get("filter"), path.parent)
     try:
         return job_config(values, str(path))
@@ -868,6 +888,7 @@ def _names_by_section() -> dict[str, list[str]]:
         "plan": PlanConfig,
         "run": RunConfig,
         "sync": SyncConfig,
+        "proof": ProofConfig,
     }
     windows = [*STEERED, "name", "days", "from", "to", "zone"]
     names = {section: list(model.model_fields) for section, model in sections.items()}

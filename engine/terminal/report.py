@@ -205,8 +205,20 @@ def print_run(summary: Mapping[str, Any], again: str = "noria run") -> None:
         print(f"NOT reconciled: {found}; see reconcile-differences.parquet in {place}")
     _print_damage(summary["damaged"], summary["directory"])
     _print_open_uploads(summary)
+    _print_proof(summary)
     print(f"job directory: {summary['directory']}")
     print(f"ran on {summary['interpreter']}")
+
+
+def _print_proof(summary: Mapping[str, Any]) -> None:
+    proof = summary["proof"]
+    if proof is None:
+        return
+    if "error" in proof:
+        print(f"NOT signed: {proof['error']}")
+        print(f"when that is mended: noria sign {summary['directory']} --signing-key FILE")
+        return
+    print(f"signed: checkpoint {proof['checkpoint']}, root {proof['root']}")
 
 
 def _print_sent(summary: Mapping[str, Any]) -> None:
