@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from noria.engine.cluster.opening import open_cluster
 from noria.engine.cluster.protocol import Cluster
+from noria.engine.config.jobfile import RunConfig
 from noria.engine.failures import LISTED_FAILURES, Failure, listed_failures, write_failures
 from noria.engine.guarded_ends import refuse_foreign_commands
 from noria.engine.interpreter import describe_interpreter
@@ -99,13 +100,7 @@ def verify(
     """
     migration, number = migration_of(root)
     last = number if number > 1 else migration.last
-    if last > 1 and number == 1 and not has_ended(migration, last):
-        raise ConfigurationError(
-            f"pass {last} has not ended: `noria sync {root}` brings it to its end first"
-        )
-    home = open_trusted(migration.place(last))
-    run_config = run_config_of(home.config, overrides)
-    refuse_foreign_commands(home.directory, run_config, overrides or {})
+    home, run_config = _open(migration, number, last, overrides)
     with home.directory.hold() as hold:
         started = time.monotonic()
         area = f"verified/{hold.epoch:010d}"
@@ -128,9 +123,8 @@ def verify(
             fence=Fence(home.directory, hold.epoch),
             show=show,
         )
-        if ending.status is not None:
-            last_said = ending.status
-            counted = replace(before, metrics=last_said.metrics, hosts=at_rest(last_said.hosts))
+        if (said := ending.status) is not None:
+            counted = replace(before, metrics=said.metrics, hosts=at_rest(said.hosts))
             save_status(home.directory, counted)
         was_followed = number == 1 and migration.last != last
         complete = ending.complete and not ending.quarantined and not was_followed
@@ -152,6 +146,20 @@ def verify(
             causes=dict(causes),
             stopped=_GONE_ON if was_followed else ending.message,
         )
+
+
+def _open(
+    migration: Migration, number: int, last: int, overrides: Mapping[str, Any] | None
+) -> tuple[Prepared, RunConfig]:
+    """The job that the verification is noted in. Raises ConfigurationError if it may not run."""
+    if last > 1 and number == 1 and not has_ended(migration, last):
+        raise ConfigurationError(
+            f"pass {last} has not ended: `noria sync {migration.root}` brings it to its end first"
+        )
+    home = open_trusted(migration.place(last))
+    run_config = run_config_of(home.config, overrides)
+    refuse_foreign_commands(home.directory, run_config, overrides or {})
+    return home, run_config
 
 
 _GONE_ON: Final = "another pass was begun meanwhile, and replaces what was read: verify again"

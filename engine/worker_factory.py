@@ -79,15 +79,11 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
     counters.gauge(Gauge.TRANSFER_SECONDS, read=lambda: places.seconds)
     counters.gauge(Gauge.TRANSFERS_ENDED, read=lambda: float(places.ended))
     counters.gauge(Gauge.HELD_SECONDS, read=lambda: bandwidth.held_seconds)
-    began = time.monotonic()
-    counters.gauge(Gauge.WORKER_SECONDS, read=lambda: time.monotonic() - began)
-    counters.gauge(Gauge.CPU_SECONDS, read=time.process_time)
-    counters.gauge(Gauge.MEMORY_BYTES, read=_resident_bytes)
+    _count_process(counters)
 
-    def note_journal(seconds: float) -> None:
-        counters.observe(Histogram.JOURNAL_SECONDS, seconds=seconds)
-
-    journals = LeaseJournals(directory, note_journal)
+    journals = LeaseJournals(
+        directory, lambda seconds: counters.observe(Histogram.JOURNAL_SECONDS, seconds=seconds)
+    )
     resources = WorkerResources(
         directory=directory,
         manifest=manifest,
@@ -95,7 +91,6 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         executor=executor,
         journals=journals,
     )
-
     read_backs = ReadBacks(directory, spec.area)
 
     def start_run(lease: Lease) -> LeaseRun:
@@ -103,8 +98,8 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
             return RereadRun(resources, lease, read_backs)
         return moving_run(resources, lease)
 
-    _watch(context.source)
-    _watch(context.target)
+    for store in (context.source, context.target):
+        _watch(store)
 
     def set_limits(limits: Limits) -> None:
         context.source.pacer.set_ceiling(limits.source)
@@ -126,6 +121,14 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         bandwidth=bandwidth,
         requests=requests,
     )
+
+
+def _count_process(counters: CounterRegistry) -> None:
+    """What this process takes: time, CPU, memory."""
+    began = time.monotonic()
+    counters.gauge(Gauge.WORKER_SECONDS, read=lambda: time.monotonic() - began)
+    counters.gauge(Gauge.CPU_SECONDS, read=time.process_time)
+    counters.gauge(Gauge.MEMORY_BYTES, read=_resident_bytes)
 
 
 def _resident_bytes() -> float:
