@@ -286,12 +286,11 @@ def test_the_job_yields_while_a_real_source_is_slow_to_its_small_reads(
         move.environment["AZURE_STORAGE_CONNECTION_STRING"] = (
             move.azurite.connection_string.replace(endpoint, source.endpoint)
         )
-        job = move.job_file(
-            **{
-                "source": {"ca_bundle": str(certificate.ca_bundle)},
-                "source.guard": {"latency_factor": 4, "every": 1, "floor": 0.5},
-            }
-        )
+        sections: dict[str, dict[str, Any]] = {
+            "source": {"ca_bundle": str(certificate.ca_bundle)},
+            "source.guard": {"latency_factor": 4, "every": 1, "floor": 0.5},
+        }
+        job = move.job_file(**sections)
         moving = move.start("run", job, "--bandwidth", "300kB/s", "--workers", "1", "--json")
 
         def guard() -> GuardState:
