@@ -481,7 +481,7 @@ class GuardConfig(_Section):
     """What a small read takes when all is quiet: "20ms". None: learned before the first worker
     starts, and in pauses."""
     command: Printable | None = None
-    """Run by /bin/sh: exit code 0, the job may go on; 1, it yields; anything else tells nothing."""
+    """Run by /bin/sh: exit code 0, the job may go on; 1, it yields; other codes do not count."""
     prometheus: PrometheusConfig | None = None
     """A query whose value has a bound."""
     every: Annotated[Seconds, Field(ge=1)] = 5.0
