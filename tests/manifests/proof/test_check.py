@@ -338,7 +338,7 @@ LEAVES: dict[str, Callable[[bytes], bytes]] = {
     "no name": lambda leaf: leaf[:54] + b"\xff" * 4 + leaf[58:],
     "no name at the target": lambda leaf: leaf[:58] + b"\xff" * 4 + leaf[62:],
     "no outcome": lambda leaf: leaf[:62] + b"\xff" * 4 + leaf[66:],
-    "a name that is not UTF-8": lambda leaf: leaf.replace(b"2026/a", b"2026/\xff"),
+    "a name at the target that is not UTF-8": lambda leaf: leaf[:129] + b"\xff" + leaf[130:],
     "a short root": lambda leaf: leaf[:102] + (31).to_bytes(4, "big") + leaf[106:-1],
     "a length beyond the end": lambda leaf: leaf[:114] + (9).to_bytes(4, "big") + leaf[118:],
 }
