@@ -488,6 +488,7 @@ ONE = OBJECTS.inclusion(1, "k05")
 OBJECT_PROOFS: dict[str, str] = {
     "another index": ONE.replace("index 5\n", "index 4\n"),
     "an index beyond": ONE.replace("index 5\n", "index 13\n"),
+    "the last one, further on": OBJECTS.inclusion(1, "k12").replace("index 12\n", "index 13\n"),
     "a negative index": ONE.replace("index 5\n", "index -5\n"),
     "an index with a zero in front": ONE.replace("index 5\n", "index 05\n"),
     "another leaf": ONE.replace(
