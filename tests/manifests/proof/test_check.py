@@ -265,6 +265,37 @@ def test_leaves_of_another_tree_under_a_signed_root(tmp_path: Path) -> None:
     assert checked(*KEYS, proof).code == REFUSED
 
 
+ORDERS: dict[str, list[int]] = {
+    "one is gone": [0, 1, 3],
+    "the last is gone": [0, 1, 2],
+    "one is twice": [0, 1, 1, 2, 3],
+    "the last is twice": [0, 1, 2, 3, 3],
+    "one in place of another": [0, 1, 1, 3],
+    "two are exchanged": [0, 2, 1, 3],
+    "all are gone": [],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_other_leaves_than_were_signed(tmp_path: Path, order: list[int]) -> None:
+    made = replace(PROOF, passes=PASSES[:1])
+    proof = made.write(tmp_path)
+    leaves = [MOVED[n].leaf() for n in order]
+    data = b"".join(len(each).to_bytes(4, "big") + each for each in leaves)
+    (file,) = proof.glob("trees/*/leaves/000.gz")
+    file.write_bytes(gzip.compress(data))
+    assert checked(*KEYS, proof).code == REFUSED
+
+
+def test_a_tile_that_is_not_of_its_tree(tmp_path: Path) -> None:
+    receipts = [HandReceipt(key=f"k{n:03}") for n in range(300)]
+    proof = HandProof(passes=[HandPass(receipts=receipts)]).write(tmp_path)
+    (tile,) = proof.glob("trees/*/tile/1/000.p/1")
+    assert checked(*KEYS, proof).code == HOLDS
+    tile.write_bytes(tile.read_bytes()[::-1])
+    assert checked(*KEYS, proof).code == REFUSED
+
+
 LINES: dict[str, Callable[[str], str]] = {
     "a count": lambda text: text.replace("level chained 1", "level chained 2"),
     "a sum of bytes": lambda text: text.replace("TRANSFERRED 2 4", "TRANSFERRED 2 5"),
