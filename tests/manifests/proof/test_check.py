@@ -265,6 +265,37 @@ def test_leaves_of_another_tree_under_a_signed_root(tmp_path: Path) -> None:
     assert checked(*KEYS, proof).code == REFUSED
 
 
+ORDERS: dict[str, list[int]] = {
+    "one is gone": [0, 1, 3],
+    "the last is gone": [0, 1, 2],
+    "one is twice": [0, 1, 1, 2, 3],
+    "the last is twice": [0, 1, 2, 3, 3],
+    "one in place of another": [0, 1, 1, 3],
+    "two are exchanged": [0, 2, 1, 3],
+    "all are gone": [],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_other_leaves_than_were_signed(tmp_path: Path, order: list[int]) -> None:
+    made = replace(PROOF, passes=PASSES[:1])
+    proof = made.write(tmp_path)
+    leaves = [MOVED[n].leaf() for n in order]
+    data = b"".join(len(each).to_bytes(4, "big") + each for each in leaves)
+    (file,) = proof.glob("trees/*/leaves/000.gz")
+    file.write_bytes(gzip.compress(data))
+    assert checked(*KEYS, proof).code == REFUSED
+
+
+def test_a_tile_that_is_not_of_its_tree(tmp_path: Path) -> None:
+    receipts = [HandReceipt(key=f"k{n:03}") for n in range(300)]
+    proof = HandProof(passes=[HandPass(receipts=receipts)]).write(tmp_path)
+    (tile,) = proof.glob("trees/*/tile/1/000.p/1")
+    assert checked(*KEYS, proof).code == HOLDS
+    tile.write_bytes(tile.read_bytes()[::-1])
+    assert checked(*KEYS, proof).code == REFUSED
+
+
 LINES: dict[str, Callable[[str], str]] = {
     "a count": lambda text: text.replace("level chained 1", "level chained 2"),
     "a sum of bytes": lambda text: text.replace("TRANSFERRED 2 4", "TRANSFERRED 2 5"),
@@ -338,7 +369,7 @@ LEAVES: dict[str, Callable[[bytes], bytes]] = {
     "no name": lambda leaf: leaf[:54] + b"\xff" * 4 + leaf[58:],
     "no name at the target": lambda leaf: leaf[:58] + b"\xff" * 4 + leaf[62:],
     "no outcome": lambda leaf: leaf[:62] + b"\xff" * 4 + leaf[66:],
-    "a name that is not UTF-8": lambda leaf: leaf.replace(b"2026/a", b"2026/\xff"),
+    "a name at the target that is not UTF-8": lambda leaf: leaf[:129] + b"\xff" + leaf[130:],
     "a short root": lambda leaf: leaf[:102] + (31).to_bytes(4, "big") + leaf[106:-1],
     "a length beyond the end": lambda leaf: leaf[:114] + (9).to_bytes(4, "big") + leaf[118:],
 }
@@ -488,6 +519,7 @@ ONE = OBJECTS.inclusion(1, "k05")
 OBJECT_PROOFS: dict[str, str] = {
     "another index": ONE.replace("index 5\n", "index 4\n"),
     "an index beyond": ONE.replace("index 5\n", "index 13\n"),
+    "the last one, further on": OBJECTS.inclusion(1, "k12").replace("index 12\n", "index 13\n"),
     "a negative index": ONE.replace("index 5\n", "index -5\n"),
     "an index with a zero in front": ONE.replace("index 5\n", "index 05\n"),
     "another leaf": ONE.replace(
