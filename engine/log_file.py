@@ -23,12 +23,17 @@ LogFormat = Literal["text", "json"]
 
 
 @contextmanager
-def log_file(path: Path, form: LogFormat) -> Iterator[None]:
-    """What the `noria` loggers say while the block runs is kept there too, with its time (UTC)."""
+def log_file(path: Path, form: LogFormat, *, thread: int | None = None) -> Iterator[None]:
+    """What the `noria` loggers say while the block runs is kept there too, with its time (UTC).
+
+    `thread`: only what is said on the thread of that number, if several jobs run side by side.
+    """
     handler = _OwnersLog(path, maxBytes=FILE_BYTES, backupCount=FILES, delay=True)
     formatter = _JsonLines(datefmt=_TIME) if form == "json" else logging.Formatter(_TEXT, _TIME)
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
+    if thread is not None:
+        handler.addFilter(lambda record: record.thread == thread)
     logger = logging.getLogger("noria")
     level = logger.level
     logger.addHandler(handler)

@@ -59,6 +59,28 @@ class HostStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFigures:
+    """One of many datasets of a migration, as metrics have it."""
+
+    phase: str
+    """A Phase, or one of NOT_PLANNED, PLANNED and REFUSED."""
+    objects: int = 0
+    bytes: int = 0
+    objects_done: int = 0
+    bytes_done: int = 0
+    failed: int = 0
+    """Entries that someone has to look at."""
+    workers: int = 0
+    lag_seconds: float | None = None
+    """As noria_lag_seconds. None: no pass has ended."""
+
+
+NOT_PLANNED, PLANNED = "not_planned", "planned"
+REFUSED = "refused"
+"""It could not be planned, or did not go on: somebody has to look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
     """Totals cover the whole life of the job, all its runs; rates the last half minute."""
 
@@ -121,6 +143,8 @@ class JobStatus:
     """Name -> host, in the order in which they were met; see totals.MOST_HOSTS."""
     migration: MigrationFigures | None = None
     """Of the passes that ended before; None: a job that stands alone."""
+    datasets: Mapping[str, DatasetFigures] = field(default_factory=dict)
+    """Of a run of many: each by its name; all else is their sum. Not kept on disk."""
     metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
     """All workers' counters added up, gauges as of now."""
 
@@ -186,7 +210,9 @@ _METRICS_OF_EARLIER_VERSIONS = "tally"
 def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_FILE) -> None:
     """Keep the snapshot as a cache for `noria status`, and for the counters of the next run."""
     values: dict[str, Any] = {
-        item.name: getattr(status, item.name) for item in fields(status) if item.name != "metrics"
+        item.name: getattr(status, item.name)
+        for item in fields(status)
+        if item.name not in ("metrics", "datasets")
     }
     values["hosts"] = {name: asdict(host) for name, host in status.hosts.items()}
     values["migration"] = None if status.migration is None else asdict(status.migration)

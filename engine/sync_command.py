@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from noria.engine.cli import RunOptions, with_options
+from noria.engine.fleet_commands import holds_datasets, sync_datasets
 from noria.engine.terminal.console import (
     ending_on_signals,
     exit_codes,
@@ -21,6 +22,7 @@ from noria.engine.terminal.console import (
     say_unless,
     shown,
 )
+from noria.manifests.errors import ConfigurationError
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
@@ -105,6 +107,13 @@ def sync(
             mirror=mirror, any_number=yes, by_content=check == "content", inventory=inventory
         )
         rhythm = Rhythm.of(until_lag, every)
+        if directory.is_dir() and holds_datasets(directory):
+            if rhythm is not None:
+                raise ConfigurationError(
+                    "--until-lag and --every are for one dataset: name its directory, or run the "
+                    "same command again for another pass of all"
+                )
+            raise typer.Exit(sync_datasets(directory, wishes, options.of_many))
         while True:
             ended = one_pass(directory, wishes, options)
             if rhythm is None or ended.run.exit_code:

@@ -30,17 +30,28 @@ def main(channel: Channel) -> None:
     from noria.engine.worker_factory import make_worker
 
     with contextlib.suppress(EOFError, OSError):
-        spec: WorkerSpec = channel.receive()
-        _log_to(spec)
-        try:
-            worker = make_worker(spec)
-        except NoriaError as error:
-            channel.send(error)
-            return
-        channel.send(None)
-        while True:
-            instructions, wait_seconds = channel.receive()
-            channel.send(exchange(worker, instructions, wait_seconds))
+        spec: WorkerSpec | None = channel.receive()
+        while spec is not None:
+            _log_to(spec)
+            try:
+                worker = make_worker(spec)
+            except NoriaError as error:
+                channel.send(error)
+                return
+            channel.send(None)
+            spec = _serve(channel, worker)
+
+
+def _serve(channel: Channel, worker: Worker) -> WorkerSpec | None:
+    """Exchange until this process is told to be another worker; None: it has leases, and cannot.
+
+    Raises EOFError or OSError if the driver is gone.
+    """
+    while isinstance(message := channel.receive(), tuple):
+        instructions, wait_seconds = message
+        channel.send(exchange(worker, instructions, wait_seconds))
+    spec: WorkerSpec = message
+    return spec if worker.close() else None
 
 
 def exchange(
@@ -90,7 +101,7 @@ def _log_to(spec: WorkerSpec) -> None:
             print_to(directory / "workers.txt")
     handler = logging.StreamHandler()
     handler.setFormatter(_formatter(spec))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     faulthandler.enable()
 
 

@@ -554,12 +554,14 @@ def read_job_file(path: Path) -> JobConfig:
     for end in ("source", "target"):
         if isinstance(values.get(end), str):
             values[end] = {"url": values[end]}
+    if "datasets" in values:
+        raise ConfigurationError(
+            f"{path} names many datasets, which `noria plan`, `noria run`, `noria sync` and "
+            "`noria status` take; name the directory of one of them here"
+        )
     for section in ("source", "target", "inventory"):
-        _resolve_path(values.get(section), path.parent)
-    plan = values.get("plan")
-    if isinstance(plan, dict) and isinstance(plan.get("scratch"), str) and plan["scratch"]:
-        plan["scratch"] = str(path.parent.absolute() / plan["scratch"])
-    _read_rules_of(values.get("filter"), path.parent)
+        resolve_path(values.get(section), path.parent)
+    resolve_shared_paths(values, path.parent)
     try:
         return job_config(values, str(path))
     except WrongSettings:
@@ -567,7 +569,15 @@ def read_job_file(path: Path) -> JobConfig:
         return job_config(values, str(path), setting_lines(text.decode()))
 
 
-def _resolve_path(section: Any, folder: Path) -> None:
+def resolve_shared_paths(values: Mapping[str, Any], folder: Path) -> None:
+    """Take the paths of [plan] and [filter] from the folder that the job file is in."""
+    plan = values.get("plan")
+    if isinstance(plan, dict) and isinstance(plan.get("scratch"), str) and plan["scratch"]:
+        plan["scratch"] = str(folder.absolute() / plan["scratch"])
+    _read_rules_of(values.get("filter"), folder)
+
+
+def resolve_path(section: Any, folder: Path) -> None:
     """Take a relative path in a job file from the folder that the file is in, like `directory`.
 
     Raises ConfigurationError for one without ./ that is in the current folder alone.
