@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -237,15 +238,18 @@ def load_status(directory: JobDirectory, name: str = STATUS_FILE) -> JobStatus |
         }
         if not _is_bounded(values):
             return None
-        metrics = TypeAdapter(MetricsSnapshot).validate_python(
-            {name: dict(pairs) for name, pairs in stated.items()}
-        )
-        status = TypeAdapter(JobStatus).validate_json(
-            json.dumps({**values, "metrics": {}}), strict=True
-        )
+        of_metrics, of_status = _adapters()
+        metrics = of_metrics.validate_python({name: dict(pairs) for name, pairs in stated.items()})
+        status = of_status.validate_json(json.dumps({**values, "metrics": {}}), strict=True)
         return replace(status, metrics=metrics)
     except (ValueError, TypeError, LookupError, RecursionError):
         return None  # a cache: what counts is in the seals
+
+
+@functools.cache
+def _adapters() -> tuple[TypeAdapter[MetricsSnapshot], TypeAdapter[JobStatus]]:
+    """Made once: a thousand datasets have as many status files."""
+    return TypeAdapter(MetricsSnapshot), TypeAdapter(JobStatus)
 
 
 def _is_bounded(value: Any) -> bool:

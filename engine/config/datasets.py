@@ -430,6 +430,9 @@ def _made_config(
     shared: Mapping[str, Any], entry: Mapping[str, Any], number: int, faults: _Faults
 ) -> JobConfig | None:
     sections = {name: section for name, section in shared.items() if name != "directory"}
+    plan = sections.get("plan", {})
+    if isinstance(plan, dict):
+        sections["plan"] = {"least_shards": 1, **plan}
     try:
         ends = {"source": dict(entry["source"]), "target": dict(entry["target"])}
         return with_endpoints(job_config({**sections, **ends}, faults.place(number)))

@@ -56,7 +56,7 @@ GIB = 1024 * MIB
 BANDWIDTH_LEAST = 64 * 1024
 """A piece of a body then comes every eight seconds; stores close what stands still for twenty."""
 TARGET_SHARDS = 32
-"""A small job is cut into about this many shards; later splits give every worker some."""
+"""Later splits give every worker some."""
 
 
 def _check_url(value: str) -> str:
@@ -304,6 +304,11 @@ class PlanConfig(_Section):
     """Most bytes of a shard."""
     shard_objects: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
     """Most objects of a shard."""
+    least_shards: Annotated[int, Field(ge=1, le=1024)] = TARGET_SHARDS
+    """A small job is cut into about so many shards, none of less than 64 objects and 64 MiB.
+
+    Of many datasets: 1 unless it is set, since others are moved beside each.
+    """
     segment_bytes: Size = 4 * GIB
     """Larger objects are cut in segments of about this size, which several workers move at once."""
     names: Literal["refuse", "escape"] = "refuse"
@@ -529,7 +534,7 @@ class JobConfig(_Section):
             shard_objects=plan.shard_objects,
             segment_bytes=plan.segment_bytes,
             names=plan.names,
-            target_shards=TARGET_SHARDS,
+            target_shards=plan.least_shards,
         )
 
 

@@ -28,6 +28,7 @@ from noria.engine.fleet.pooled_cluster import PooledCluster
 from noria.engine.fleet.rows import DatasetRow, dataset_row
 from noria.engine.fleet.sums import added, at_its_end, figures_of, whole
 from noria.engine.job import RunReport
+from noria.engine.known_targets import ProbedTargets
 from noria.engine.passes import PassWishes, current_pass, run_pass
 from noria.engine.planning import Prepared, prepared
 from noria.engine.status import DatasetFigures, JobStatus, Phase, load_status
@@ -136,6 +137,7 @@ class FleetRun:
         self._budgets = RunBudgets(work.run)
         self._began = time.monotonic()
         self._refused: dict[str, str] = {}
+        self._probed = ProbedTargets()
 
     def run(self) -> FleetReport:
         """Block until all are at their end, or stopped. Raises AnotherDriver, JobDirectoryError."""
@@ -303,7 +305,7 @@ class FleetRun:
         if not is_there and not self._work.is_named:
             self._fleet.check_trust(dataset)
         if self._work.plan_only:
-            with prepared(dataset.config, place, teller.say):
+            with prepared(dataset.config, place, teller.say, probed=self._probed):
                 return None
         with PooledCluster(
             dataset.name,
@@ -317,7 +319,7 @@ class FleetRun:
                 return run_pass(place, self._work.pass_wishes, run, teller.say).run
             if is_there and not self._work.is_named:
                 return self._run_at(current_pass(place), None, cluster, teller)
-            with prepared(dataset.config, place, teller.say) as ready:
+            with prepared(dataset.config, place, teller.say, probed=self._probed) as ready:
                 latest = current_pass(place)
                 planned = ready if latest == place else None  # or others followed
                 return self._run_at(latest, planned, cluster, teller)
