@@ -173,7 +173,8 @@ def read_datasets_file(path: Path, given: Mapping[str, Mapping[str, Any]]) -> Fl
             patterns.append(read)
         elif read is not None:
             named.append((number, read))
-    datasets = made_datasets(shared, named, faults)
+    # Without sections that are wrong, all else is looked at.
+    datasets = made_datasets(shared if settings is not None else {}, named, faults)
     faults.raise_any()
     assert settings is not None
     return FleetConfig(
@@ -215,11 +216,16 @@ class _Faults:
         """Raise WrongSettings if anything is wrong."""
         if not self._found:
             return
-        found = self._found
+        found = sorted(self._found, key=_line_of)
         if len(found) > ERRORS_MAX:
             more = f"{self.where}: and {len(found) - ERRORS_MAX:,} more"
             found = [*found[:ERRORS_MAX], more]
         raise WrongSettings(found)
+
+
+def _line_of(fault: str) -> int:
+    found = re.search(r", line ([0-9]+): ", fault)
+    return 0 if found is None else int(found[1])
 
 
 def _entry_lines(text: str, entries: int) -> list[tuple[int, Mapping[str, int]]] | None:

@@ -126,6 +126,11 @@ class FairShare:
         claimant.leaving -= taken
         self._forget_if_over(claimant)
 
+    def held(self, name: str) -> int:
+        """Workers that a dataset has."""
+        claimant = self._claimants.get(name)
+        return 0 if claimant is None else claimant.held
+
     def _forget_if_over(self, claimant: _Claimant) -> None:
         if claimant.has_left and not claimant.held:
             del self._claimants[claimant.name]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Protocol
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
 _MODULE: Final = "noria.engine.cluster.worker_process"
 REPORT_SECONDS: Final = 1.0
 """How long a worker may wait for news before it reports."""
-ANSWER_SECONDS: Final = 10.0
-"""A worker that is let go of while it owes an answer for longer is ended."""
+ANSWER_SECONDS: Final = 5.0
+"""A worker that was let go of, and owes an answer for longer, is ended."""
 
 Hears = Callable[[ClusterEvent], None]
 
@@ -156,8 +155,8 @@ class WorkerProcess:
         self._pool = pool
         self._child: Child | None = None
         self._is_killed = False
-        self._asked_at: float | None = None
-        """When it was told something that it has not answered yet."""
+        self._owes_answer = False
+        """It was told something, and has not answered yet."""
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._attend, name="pool-worker", daemon=True)
         self._thread.start()
@@ -170,20 +169,22 @@ class WorkerProcess:
     def exchange(self, instructions: tuple[Instruction, ...], *, grants: bool) -> None:
         """Carry instructions, bring a report; `grants`: there are leases among them."""
         self.holds_leases = self.holds_leases or grants
-        self._asked_at = time.monotonic()
+        self._owes_answer = True
         self._orders.put(instructions)
 
     def release(self) -> None:
         """Be free for another dataset: at once, or after the answer that is due.
 
-        One that holds leases, or does not answer, is ended instead.
+        One that holds leases, or does not answer in time, is ended instead.
         """
-        owed = self._asked_at
-        is_late = owed is not None and time.monotonic() - owed > ANSWER_SECONDS
-        if self.holds_leases or is_late:
+        if self.holds_leases:
             self.kill()
-        else:
-            self._orders.put(_RELEASE)
+            return
+        self._orders.put(_RELEASE)
+        if self._owes_answer:
+            timer = threading.Timer(ANSWER_SECONDS, self._end_if_late)
+            timer.daemon = True
+            timer.start()
 
     def kill(self) -> None:
         """End the process, whatever it does; nothing more is heard of it."""
@@ -200,6 +201,10 @@ class WorkerProcess:
 
     def join(self) -> None:
         self._thread.join()
+
+    def _end_if_late(self) -> None:
+        if self._owes_answer:
+            self.kill()
 
     def _attend(self) -> None:
         """Wait for the process, from its first word to its end."""
@@ -227,7 +232,7 @@ class WorkerProcess:
                 elif isinstance(order, tuple):
                     child.channel.send((order, REPORT_SECONDS))
                     report: WorkerReport = child.channel.receive()
-                    self.holds_leases, self._asked_at = bool(report.progress), None
+                    self.holds_leases, self._owes_answer = bool(report.progress), False
                     hears(Reported(worker=name, report=report))
                 elif self.holds_leases:
                     return
