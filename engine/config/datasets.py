@@ -91,7 +91,7 @@ class DatasetPattern:
         source = source_url.removesuffix("*") + _in_url(container, source_url)
         target = target_url.replace(CONTAINER, _in_url(container, target_url))
         return {
-            "name": self.name.replace(CONTAINER, container),
+            "name": self.name.replace(CONTAINER, _safe(container)),
             "source": {**self.everywhere, "url": source},
             "target": {**self.target, "url": target},
             "priority": self.priority,
@@ -100,10 +100,13 @@ class DatasetPattern:
 
     def listed_end(self) -> EndConfig:
         """What is asked for the names. Raises WrongSettings."""
-        url = str(self.everywhere["url"]).removesuffix("*")
-        if not url.startswith("file:"):
-            url += NO_CONTAINER
-        return end_config({**self.everywhere, "url": url}, "the source of a pattern")
+        section = dict(self.everywhere)
+        section["url"] = str(section["url"]).removesuffix("*")
+        if not section["url"].startswith("file:"):
+            section["url"] += NO_CONTAINER
+        if section["url"].startswith("s3:"):
+            section["path_style"] = True  # no bucket's name is part of the host
+        return end_config(section, "the source of a pattern")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,10 +193,17 @@ class _Faults:
     """What is wrong with a file, until all of it has been looked at."""
 
     def __init__(
-        self, where: str, lines: Sequence[tuple[int, Mapping[str, int]]] | None = None
+        self,
+        where: str,
+        lines: Sequence[tuple[int, Mapping[str, int]]] | None = None,
+        labels: Sequence[str] | None = None,
     ) -> None:
-        """`lines`: of each entry, its own line and those of its settings."""
+        """`lines`: of each entry, its own line and those of its settings.
+
+        `labels`: what an entry is told by if it stands in no file.
+        """
         self.where = where
+        self._labels = labels
         self._lines = lines
         self._found: list[str] = []
 
@@ -207,6 +217,8 @@ class _Faults:
 
     def place(self, number: int, setting: str = "") -> str:
         """Where an entry is, or one of its settings."""
+        if self._labels is not None:
+            return f"{self.where}, {self._labels[number]}"
         if self._lines is None:
             return f"{self.where}, dataset {number + 1}"
         at, settings = self._lines[number]
@@ -387,6 +399,12 @@ def _resolved(
     return True
 
 
+def _safe(container: str) -> str:
+    """The name of a dataset that is called like a container: `$web` becomes `_web`."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", container)
+    return name if name[:1].isalnum() or name[:1] == "_" else "_" + name[1:]
+
+
 def _in_url(container: str, url: str) -> str:
     return quote(container) if url.startswith("file:") else container
 
@@ -401,7 +419,9 @@ def made_datasets(
 
     `known` are datasets that there are already. Without `faults`, raises WrongSettings.
     """
-    found = faults or _Faults("the datasets")
+    found = faults or _Faults(
+        "the datasets", labels=[str(entry["source"]["url"]) for _, entry in entries]
+    )
     made: list[tuple[int | None, DatasetConfig]] = [(None, each) for each in known]
     names = {each.name.lower() for _, each in made}
     for number, entry in entries:
