@@ -11,8 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noria.engine.terminal.console import Shows, kept_log, print_summary, say_unless
-from noria.manifests.errors import ConfigurationError
+from noria.engine.terminal.console import (
+    Shows,
+    ending_on_signals,
+    kept_log,
+    print_summary,
+    say_unless,
+)
+from noria.manifests.errors import ConfigurationError, NoriaError
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
@@ -59,9 +65,10 @@ def plan_datasets(
     from noria.engine.fleet.rows import dataset_rows
     from noria.engine.terminal import datasets_report
 
-    fleet, datasets, noted, config = _noted(job_file, given, options)
-    work = _work(config.settings.run, options, plan_only=True, is_named=True)
-    report = _run(fleet, datasets, work, replace(options, metrics_address="off"))
+    with ending_on_signals():
+        fleet, datasets, noted, config = _noted(job_file, given, options)
+        work = _work(config.settings.run, options, plan_only=True, is_named=True)
+        report = _run(fleet, datasets, work, replace(options, metrics_address="off"))
     summary = datasets_report.plan_summary(
         list(dataset_rows(fleet)), noted.added, noted.left_out, report
     )
@@ -75,14 +82,15 @@ def run_datasets(what: Path, given: Mapping[str, Mapping[str, Any]], options: Fl
     from noria.engine.fleet.directory import FleetDirectory
     from noria.engine.terminal import datasets_report
 
-    if what.is_dir():
-        fleet = FleetDirectory(what)
-        datasets: Sequence[DatasetConfig] = fleet.datasets()
-        work = _work(fleet.run_config(), options, is_named=False)
-    else:
-        fleet, datasets, _, config = _noted(what, given, options)
-        work = _work(config.settings.run, options, is_named=True)
-    report = _run(fleet, datasets, work, options)
+    with ending_on_signals():
+        if what.is_dir():
+            fleet = FleetDirectory(what)
+            datasets: Sequence[DatasetConfig] = fleet.datasets()
+            work = _work(fleet.run_config(), options, is_named=False)
+        else:
+            fleet, datasets, _, config = _noted(what, given, options)
+            work = _work(config.settings.run, options, is_named=True)
+        report = _run(fleet, datasets, work, options)
     print_summary(datasets_report.run_summary(report), datasets_report.print_run, options.as_json)
     return report.exit_code
 
@@ -96,12 +104,23 @@ def sync_datasets(root: Path, wishes: PassWishes, options: FleetOptions) -> int:
     from noria.engine.terminal import datasets_report
 
     fleet = FleetDirectory(root)
-    found = _found(fleet, options.say)
     work = _work(fleet.run_config(), options, is_named=False, pass_wishes=wishes)
-    report = _run(fleet, fleet.datasets(), work, options)
-    summary = {**datasets_report.run_summary(report), "added": list(found)}
+    unlisted: str | None = None
+    found: Sequence[str] = []
+    with ending_on_signals():
+        try:
+            found = _found(fleet, options.say)
+        except NoriaError as error:
+            # Those that are known go on.
+            unlisted = error.message
+            options.say(f"no new datasets were looked for: {unlisted}")
+        report = _run(fleet, fleet.datasets(), work, options)
+    summary = datasets_report.run_summary(report)
+    summary |= {"added": list(found), "unlisted": unlisted}
+    if unlisted is not None:
+        summary["exit_code"] = summary["exit_code"] or 1
     print_summary(summary, datasets_report.print_run, options.as_json)
-    return report.exit_code
+    return int(summary["exit_code"])
 
 
 def show_status(root: Path, most: int, as_json: bool) -> None:

@@ -158,7 +158,14 @@ def pass_facts(directory: JobDirectory) -> PassFacts | None:
 
 
 @contextmanager
-def prepared_pass(root: Path, config: JobConfig, facts: PassFacts, say: Say) -> Iterator[Prepared]:
+def prepared_pass(
+    root: Path,
+    config: JobConfig,
+    facts: PassFacts,
+    say: Say,
+    *,
+    probed: ProbedTargets | None = None,
+) -> Iterator[Prepared]:
     """Plan a later pass of the migration at root, or open its plan, for the block.
 
     As prepared(). `config` is the first pass's, but for the inventory: ends, filter, names and plan
@@ -178,7 +185,7 @@ def prepared_pass(root: Path, config: JobConfig, facts: PassFacts, say: Say) -> 
         if pass_facts(directory) != facts:
             say(f"pass {facts.number} is planned already, with other --deletions than now")
     else:
-        ready = _plan(config, place, say, Follows(first, facts))
+        ready = _plan(config, place, say, Follows(first, facts), probed)
     with removed_at_the_end(ready):
         yield ready
 

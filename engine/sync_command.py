@@ -107,12 +107,7 @@ def sync(
             mirror=mirror, any_number=yes, by_content=check == "content", inventory=inventory
         )
         rhythm = Rhythm.of(until_lag, every)
-        if directory.is_dir() and holds_datasets(directory):
-            if rhythm is not None:
-                raise ConfigurationError(
-                    "--until-lag and --every are for one dataset: name its directory, or run the "
-                    "same command again for another pass of all"
-                )
+        if _is_of_many(directory, rhythm):
             raise typer.Exit(sync_datasets(directory, wishes, options.of_many))
         while True:
             ended = one_pass(directory, wishes, options)
@@ -123,6 +118,18 @@ def sync(
         summary = pass_summary(directory, ended)
         print_summary(summary, pass_report.print_pass, options.as_json)
         raise typer.Exit(ended.run.exit_code)
+
+
+def _is_of_many(directory: Path, rhythm: Rhythm | None) -> bool:
+    """Return True if the directory holds many datasets. Raises ConfigurationError."""
+    if not directory.is_dir() or not holds_datasets(directory):
+        return False
+    if rhythm is not None:
+        raise ConfigurationError(
+            "--until-lag and --every are for one dataset: name its directory, or run the same "
+            "command again for another pass of all"
+        )
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class TransferBudget:
     def restart(self, worker: str) -> Limits | None:
         """Another worker goes on in its place, with its share; None: it was told none yet.
 
-        What it did so far counts, what the other one counts begins anew; nothing else changes.
+        What it did so far counts; the other one counts from its own start. Nothing else changes.
         """
         told = self._members[worker].told
         self._members[worker] = _Member(told=told)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import tomllib
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +122,12 @@ class FleetConfig:
     directory: str | None = None
     settings: JobConfig = field(kw_only=True)
     """The shared sections, validated; its ends mean nothing."""
+
+
+_Numbered = tuple[int | None, DatasetConfig]
+"""A dataset and its number in what was asked for; None: it is there already."""
+_Place = tuple[str, ...]
+"""Service, account, container and prefix: sorted, what is below a place follows it."""
 
 
 class _Entry(BaseModel):
@@ -422,7 +429,7 @@ def made_datasets(
     found = faults or _Faults(
         "the datasets", labels=[str(entry["source"]["url"]) for _, entry in entries]
     )
-    made: list[tuple[int | None, DatasetConfig]] = [(None, each) for each in known]
+    made: list[_Numbered] = [(None, each) for each in known]
     names = {each.name.lower() for _, each in made}
     for number, entry in entries:
         name = str(entry["name"])
@@ -431,7 +438,9 @@ def made_datasets(
                 number, "name", "write letters, digits, dots, - and _, up to 100; no dot first"
             )
         elif name.lower() in names:
-            found.add_entry(number, "name", f"{name} is there already; upper case is no difference")
+            found.add_entry(
+                number, "name", f"{name} is there already, whatever the case of its letters"
+            )
         names.add(name.lower())
         config = _made_config(shared, entry, number, found)
         if config is not None:
@@ -472,32 +481,50 @@ def _made_config(
     return None
 
 
-def _refuse_overlaps(made: Sequence[tuple[int | None, DatasetConfig]], faults: _Faults) -> None:
-    """No two datasets write below the same prefix, and none reads what another one reads."""
-    sources: dict[tuple[str, ...], DatasetConfig] = {}
+def _refuse_overlaps(made: Sequence[_Numbered], faults: _Faults) -> None:
+    """No two datasets write below the same prefix; none reads what another reads or writes."""
+    sources: dict[_Place, DatasetConfig] = {}
     for number, each in made:
-        place = (*_service(each.config.source), _path(each.config.source))
-        other = sources.setdefault(place, each)
+        other = sources.setdefault(_place(each.config.source), each)
         if other is not each and number is not None:
             faults.add_entry(number, "source", f"{other.name} has the same source")
-    targets = sorted(
-        (
-            ((*_service(each.config.target), _path(each.config.target)), number, each)
-            for number, each in made
-        ),
-        key=lambda item: item[0],
-    )
-    # Sorted, what lies below a place follows it: only the last that is not below one above counts.
-    above: tuple[tuple[str, ...], DatasetConfig, int | None] | None = None
-    for place, number, each in targets:
-        if above is not None and place[:-1] == above[0][:-1] and place[-1].startswith(above[0][-1]):
-            blamed = number if number is not None else above[2]
-            other = above[1] if number is not None else each
-            if blamed is not None:
-                message = f"it is below, above or the same as the target of {other.name}"
-                faults.add_entry(blamed, "target", message)
+    apart = _apart(sorted(made, key=lambda item: _place(item[1].config.target)), faults)
+    places = [_place(each.config.target) for _, each in apart]
+    for number, each in made:
+        source = _place(each.config.source)
+        at = bisect_right(places, source)
+        for _, other in apart[max(0, at - 1) : at + 1]:
+            if other is each or number is None:
+                continue
+            if _meet(source, _place(other.config.target)):
+                faults.add_entry(number, "source", f"{other.name} writes there, below or above it")
+
+
+def _apart(made: Sequence[_Numbered], faults: _Faults) -> list[_Numbered]:
+    """Of datasets in the order of their targets, those that are below no other's."""
+    apart: list[_Numbered] = []
+    for number, each in made:
+        if not apart or not _meet(_place(apart[-1][1].config.target), _place(each.config.target)):
+            apart.append((number, each))
             continue
-        above = (place, each, number)
+        above, other = apart[-1]
+        blamed = above if number is None else number
+        name = each.name if number is None else other.name
+        if blamed is not None:
+            message = f"it is below, above or the same as the target of {name}"
+            faults.add_entry(blamed, "target", message)
+    return apart
+
+
+def _meet(one: _Place, other: _Place) -> bool:
+    """Whether one place is the other, or below it."""
+    (*service, path), (*other_service, other_path) = one, other
+    nested = path.startswith(other_path) or other_path.startswith(path)
+    return service == other_service and nested
+
+
+def _place(end: EndConfig) -> _Place:
+    return (*_service(end), _path(end))
 
 
 def _service(end: EndConfig) -> tuple[str, ...]:

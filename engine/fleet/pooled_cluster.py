@@ -30,7 +30,7 @@ from noria.manifests.model import BandwidthShare, Limits
 
 
 @dataclass(slots=True)
-class _Member:
+class _PooledWorker:
     spec: WorkerSpec
     process: WorkerProcess | None = None
     """None: its turn has not come yet."""
@@ -55,7 +55,7 @@ class PooledCluster:
         self._name = name
         self._pool = pool
         self._budgets = budgets
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, _PooledWorker] = {}
         self._events: queue.SimpleQueue[ClusterEvent] = queue.SimpleQueue()
         self._is_closed = False
         pool.enter(name, self, priority=priority, weight=weight)
@@ -101,7 +101,7 @@ class PooledCluster:
 
     def start_worker(self, spec: WorkerSpec, *, avoid: Collection[str] = ()) -> None:
         with self._pool.lock:
-            self._members[spec.name] = _Member(spec)
+            self._members[spec.name] = _PooledWorker(spec)
             self._pool.ask(self._name)
 
     def waiting(self) -> list[str]:
@@ -171,7 +171,7 @@ class PooledCluster:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _forget(self, worker: str) -> _Member | None:
+    def _forget(self, worker: str) -> _PooledWorker | None:
         with self._pool.lock:
             member = self._members.pop(worker, None)
         if member is not None and member.process is not None:

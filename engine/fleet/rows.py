@@ -21,13 +21,21 @@ from noria.engine.status import (
     Phase,
 )
 from noria.manifests.errors import NoriaError
-from noria.manifests.job.cutover_states import standing
+from noria.manifests.job.cutover_states import MigrationState, standing
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import read
 from noria.manifests.passes.migration import Migration
 
 _URGENCY: Final = (REFUSED, Phase.STOPPED, NOT_PLANNED)
 """Of phases of datasets without failures, what is shown first; then those at work."""
+
+_AT_CUTOVER: Final = (
+    MigrationState.FROZEN,
+    MigrationState.PROVING,
+    MigrationState.SWITCHED,
+    MigrationState.GRACE,
+    MigrationState.RETIRED,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +47,7 @@ class DatasetRow:
     phase: str
     """A Phase, or "not_planned", "planned" or "refused"."""
     state: str | None = None
-    """Where its migration stands, from "copying" to "retired". None: no pass has ended."""
+    """Where its migration stands, from "planned" to "retired". None: it has no history yet."""
     passes: int = 0
     """The number of its latest pass; 0: none is planned."""
     objects: int = 0
@@ -61,6 +69,11 @@ class DatasetRow:
     def is_well(self) -> bool:
         """Its latest pass has ended, and nobody has to look."""
         return self.phase == Phase.FINISHED and not self.failed and not self.differences
+
+    @property
+    def is_at_cutover(self) -> bool:
+        """Its source is frozen, or the target in use: what follows is for people to decide."""
+        return self.state in _AT_CUTOVER
 
     @property
     def figures(self) -> DatasetFigures:
@@ -108,13 +121,14 @@ def _read_row(name: str, place: Path, refusal: Refusal | None) -> DatasetRow:
     was_run = (migration.place(last) / STATUS_FILE).is_file()
     if status.phase is Phase.STOPPED and not was_run and status.objects_total:
         phase, message = PLANNED, None
-    if refusal is not None and not status.phase.has_driver:
+    went_on = was_run and refusal is not None and status.updated_seconds > refusal.at_seconds
+    if refusal is not None and not went_on and not status.phase.has_driver:
         phase, message = REFUSED, refusal.message
     return DatasetRow(
         name=name,
         directory=str(place),
         phase=phase,
-        state=str(standing(records).state) if passes else None,
+        state=str(standing(records).state) if records else None,
         passes=last,
         lag_seconds=passes[-1].lag_at(time.time()) if passes else None,
         message=message,

@@ -29,6 +29,7 @@ from noria.engine.fleet.rows import DatasetRow, dataset_row
 from noria.engine.fleet.sums import added, at_its_end, figures_of, whole
 from noria.engine.job import RunReport
 from noria.engine.known_targets import ProbedTargets
+from noria.engine.log_file import DATASET_THREAD
 from noria.engine.passes import PassWishes, current_pass, run_pass
 from noria.engine.planning import Prepared, prepared
 from noria.engine.status import DatasetFigures, JobStatus, Phase, load_status
@@ -182,7 +183,9 @@ class FleetRun:
     def _has_work(self, row: DatasetRow) -> bool:
         if self._work.plan_only:
             return row.passes == 0 or row.phase == Phase.PLANNING or not row.objects
-        return self._work.pass_wishes is not None or not row.is_well
+        if self._work.pass_wishes is not None:
+            return not row.is_at_cutover  # another pass would make its proof void
+        return not row.is_well
 
     def _watch(self, threads: Sequence[threading.Thread]) -> None:
         """Show how far all are, until all threads have ended."""
@@ -257,7 +260,7 @@ class FleetRun:
                 if not self._waiting:
                     return
                 dataset = self._waiting.popleft()
-            threading.current_thread().name = f"dataset {dataset.name}"
+            threading.current_thread().name = DATASET_THREAD + dataset.name
             self._settle(dataset)
 
     def _settle(self, dataset: DatasetConfig) -> None:
@@ -316,7 +319,9 @@ class FleetRun:
         ) as cluster:
             if is_there and self._work.pass_wishes is not None:
                 run = partial(self._run_planned, cluster, teller)
-                return run_pass(place, self._work.pass_wishes, run, teller.say).run
+                return run_pass(
+                    place, self._work.pass_wishes, run, teller.say, probed=self._probed
+                ).run
             if is_there and not self._work.is_named:
                 return self._run_at(current_pass(place), None, cluster, teller)
             with prepared(dataset.config, place, teller.say, probed=self._probed) as ready:

@@ -140,7 +140,7 @@ def test_all_faults_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
     for expected in (
         ", line 3: run.streems: no such setting; did you mean streams?",
         ", line 10: it has no name; each dataset has one",
-        ", line 15: name: OK is there already; upper case is no difference",
+        ", line 15: name: OK is there already, whatever the case of its letters",
         ", line 17: target: it is below, above or the same as the target of .hidden",
         ", line 23: priority: it should be a valid integer",
         ", line 26: name: write letters, digits, dots, - and _, up to 100; no dot first",
@@ -216,6 +216,18 @@ def test_targets_beside_each_other_are_taken(tmp_path: Path, one: str, other: st
 def test_what_is_no_file_of_datasets_is_refused(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(ConfigurationError, match=why):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize("source", ["s3://all/a/", "s3://all/a/below", "s3://all"])
+def test_no_dataset_reads_what_another_writes(tmp_path: Path, source: str) -> None:
+    text = (
+        f'[[datasets]]\nname = "b"\nsource = "{source}"\ntarget = "s3://other"\n'
+        '[[datasets]]\nname = "a"\nsource = "s3://x"\ntarget = "s3://all/a"\n'
+    )
+    (line,) = refused(tmp_path, text)
+    assert line == ", line 3: source: a writes there, below or above it"
+    beside = text.replace(f'source = "{source}"', 'source = "s3://all/ab"')
+    assert len(read(tmp_path, beside).datasets) == 2
 
 
 PATTERN = """

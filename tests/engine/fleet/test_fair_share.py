@@ -31,7 +31,7 @@ class Simulated:
 
 
 @dataclass(slots=True)
-class World:
+class SharedWorld:
     """Datasets on workers, second by second; each asks for what it can use."""
 
     workers: int
@@ -90,7 +90,7 @@ class World:
 
 def test_everything_of_one_class_gets_its_turn() -> None:
     many = {f"d{n:03}": Simulated(work=5) for n in range(100)}
-    world = World(workers=4, datasets=many)
+    world = SharedWorld(workers=4, datasets=many)
     world.run()
     # Four at a time, five seconds each, in the order in which they came.
     assert [one.ended for one in many.values()] == [4 + 5 * (n // 4) for n in range(100)]
@@ -100,7 +100,7 @@ def test_everything_of_one_class_gets_its_turn() -> None:
 def test_a_big_one_is_not_left_on_one_worker_at_the_end() -> None:
     datasets = {"big": Simulated(work=400, most=8)}
     datasets |= {f"small-{n:02}": Simulated(work=10) for n in range(28)}
-    world = World(workers=8, datasets=datasets)
+    world = SharedWorld(workers=8, datasets=datasets)
     world.run()
     # 680 seconds of work on 8 workers are 85.
     assert datasets["big"].ended is not None
@@ -110,7 +110,7 @@ def test_a_big_one_is_not_left_on_one_worker_at_the_end() -> None:
 def test_a_big_one_that_was_first_gives_back_what_others_wait_for() -> None:
     datasets = {"big": Simulated(work=1000, most=8)}
     datasets |= {f"late-{n}": Simulated(work=10) for n in range(7)}
-    world = World(8, datasets, at={f"late-{n}": 5 for n in range(7)})
+    world = SharedWorld(8, datasets, at={f"late-{n}": 5 for n in range(7)})
     world.run()
     assert all(datasets[f"late-{n}"].began == 5 for n in range(7))
     assert world.moves == 7
@@ -121,7 +121,7 @@ def test_a_higher_priority_goes_first_and_a_lower_one_gets_what_is_left() -> Non
         "low": Simulated(work=30, priority=0, most=4),
         "high": Simulated(work=30, priority=5, most=3),
     }
-    World(4, datasets).run()
+    SharedWorld(4, datasets).run()
     assert datasets["high"].ended == 9
     assert datasets["low"].ended is not None
     assert 9 < datasets["low"].ended <= 14
@@ -132,7 +132,7 @@ def test_a_higher_priority_that_comes_later_gets_workers_back() -> None:
         "low": Simulated(work=100, most=2),
         "high": Simulated(work=10, priority=1, most=2),
     }
-    World(2, datasets, at={"high": 3}).run()
+    SharedWorld(2, datasets, at={"high": 3}).run()
     assert datasets["high"].began == 3
     assert datasets["high"].ended == 7
 
@@ -169,7 +169,7 @@ def test_all_end_no_worker_idles_and_workers_do_not_go_back_and_forth(
         for name, (work, priority, weight, most, _) in zip(NAMES, works, strict=False)
     }
     at = {name: entry[4] for name, entry in zip(NAMES, works, strict=False)}
-    world = World(workers, datasets, at=at)
+    world = SharedWorld(workers, datasets, at=at)
     world.run()
     # A worker moves because somebody came or ended, each time at most once for each worker.
     assert world.moves <= 2 * workers * len(datasets)
