@@ -41,7 +41,6 @@ from noria.manifests.access import make_folders, open_new
 from noria.manifests.job.cutover_states import MigrationState, Standing, require, standing
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Facts, Record, RecordKind, append, read
-from noria.manifests.job.receipts import value_counts
 from noria.manifests.passes.migration import Migration
 
 Say = Callable[[str], None]
@@ -276,11 +275,7 @@ class _Cutover:
     def _proof(self, found: PhotoFinish) -> Facts:
         """What the record of the proof says, in numbers."""
         state = self._migration.state(self._migration.last)
-        levels, changes = Counter[str](), Counter[str]()
-        for block in state.blocks(["level", "changes"]):
-            levels.update(dict(value_counts(block["level"])))
-            for each, count in value_counts(block["changes"]):
-                changes.update(dict.fromkeys(each.split(","), count))
+        levels, changes = state.counts()
         return {
             "pass": self._migration.last,
             "objects": state.facts.objects,

@@ -120,6 +120,7 @@ END_CAUSE = Label("cause", ENDINGS)
 DAMAGE_CAUSE = Label("cause", ("damaged", "target_changed", "target_missing"))
 DIFFERENCE = Label("what", DIFFERENCES)
 PASSED_OVER_CAUSE = Label("cause", tuple(cause.value for cause in PassedOver))
+TLS = Label("tls", ("plain", "TLSv1.2", "TLSv1.3"))
 HOST = Label("host", None, lambda status: status.hosts or (OTHER,))
 DATASET = Label("dataset", None, lambda status: itertools.islice(status.datasets, DATASETS_NAMED))
 DATASET_PHASE = Label("phase", (REFUSED, NOT_PLANNED, PLANNED, *Phase))
@@ -145,6 +146,16 @@ def _counter(name: Counter) -> Callable[[JobStatus], Samples]:
         for labels, value in status.metrics.counters.items()
         if labels[0] == name
     }
+
+
+def _connections(status: JobStatus) -> Samples:
+    """By TLS version: ciphers are too many for a label."""
+    found: dict[tuple[str, ...], float] = {}
+    for labels, value in status.metrics.counters.items():
+        if labels[0] == Counter.CONNECTIONS:
+            place = (*labels[1:-1], labels[-1].partition(",")[0])
+            found[place] = found.get(place, 0.0) + value
+    return {place: (value,) for place, value in found.items()}
 
 
 def _gauge(name: Gauge) -> Callable[[JobStatus], Samples]:
@@ -341,6 +352,8 @@ METRICS: tuple[Metric, ...] = (
            _by_host(_counter(Counter.RETRIES), lambda host: host.retries), (RETRY_CAUSE, HOST)),
     Metric("noria_throttles", Kind.COUNTER, "Requests that a store refused for being too many.",
            _counter(Counter.THROTTLES), (STORE,)),
+    Metric("noria_connections", Kind.COUNTER, "Connections that workers opened, by TLS version.",
+           _connections, (STORE, TLS)),
     Metric("noria_request_duration_seconds", Kind.HISTOGRAM, "Requests that succeeded.",
            _histogram(Histogram.REQUEST_SECONDS), (STORE, OPERATION)),
     Metric("noria_bytes_in_flight", Kind.GAUGE, "Buffer memory in use in all workers.",

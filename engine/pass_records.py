@@ -90,7 +90,7 @@ def _facts(migration: Migration, number: int) -> Facts:
     place = JobDirectory.open(migration.place(number))
     manifest = open_manifest(place.manifest_path)
     status = load_status(place)
-    created = _begun(place.job())
+    created = begun(place.job())
     frozen = (place.manifest_path / "manifest.json").stat().st_mtime
     ended = time.time() if status is None else status.updated_seconds
     moving = 0.0 if status is None else status.run_seconds
@@ -106,7 +106,7 @@ def _facts(migration: Migration, number: int) -> Facts:
         "bytes_moved": 0 if status is None else status.bytes_moved,
         "failed": 0 if status is None else status.failed,
         "oldest_unmoved": None if moved_all else _oldest_unmoved(place, manifest),
-        "reconciled": _is_reconciled(place),
+        "reconciled": is_reconciled(place),
         "manifest": manifest.digest,
         **_delta_facts(manifest),
     }
@@ -147,14 +147,15 @@ def _oldest_unmoved(place: JobDirectory, manifest: Manifest) -> float | None:
     return oldest
 
 
-def _is_reconciled(place: JobDirectory) -> bool:
+def is_reconciled(place: JobDirectory) -> bool:
+    """Whether the last reconcile of this pass found all in order; False: it was not run, too."""
     try:
         return json.loads(place.read(REPORT_FILE) or b"{}").get("reconciled") is True
     except (ValueError, AttributeError, RecursionError):
         return False
 
 
-def _begun(job: Mapping[str, Any]) -> float:
+def begun(job: Mapping[str, Any]) -> float:
     """Unix time of the source's state that the pass has seen; as earlier editions noted it."""
     as_of, created = job.get("as_of"), job.get("created")
     if isinstance(as_of, float):

@@ -14,7 +14,7 @@ from pathlib import Path
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import LeastPace, open_end
 from noria.engine.worker_spec import JobFacts, Mode, WorkerEnd, WorkerSettings, WorkerSpec
-from noria.manifests.counters import Gauge, StoreRole
+from noria.manifests.counters import Counter, Gauge, StoreRole
 from noria.manifests.errors import AccessDenied, JobDirectoryError, Retryable
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.manifest.reader import open_manifest
@@ -166,6 +166,7 @@ def end_unheard() -> None:
 
 def _watch(store: PacedStore) -> None:
     pacer, silences, counters = store.pacer, store.silences, store.counters
+    counters.counted(Counter.CONNECTIONS, store.role, read=store.connections)
     counters.gauge(Gauge.SILENT_SECONDS, store.role, read=lambda: silences.seconds)
     counters.gauge(Gauge.CONCURRENCY, store.role, read=lambda: pacer.limit)
     counters.gauge(Gauge.IN_FLIGHT_SECONDS, store.role, read=lambda: pacer.in_flight_seconds)

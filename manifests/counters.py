@@ -45,6 +45,8 @@ class Counter(StrEnum):
     """(store)"""
     ERRORS = "errors"
     """(cause)"""
+    CONNECTIONS = "connections"
+    """(store, encryption) Opened; see SourceStore.connections."""
 
 
 class Gauge(StrEnum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from noria.manifests.counters import Counter, Gauge, Histogram
 from noria.manifests.model import LATENCY_BUCKETS, MetricsSnapshot
@@ -22,6 +22,7 @@ class CounterRegistry:
         self._counters: defaultdict[tuple[str, ...], float] = defaultdict(float)
         self._histograms: dict[tuple[str, ...], list[float]] = {}
         self._gauges: dict[tuple[str, ...], Callable[[], float]] = {}
+        self._counted: dict[tuple[str, ...], Callable[[], Mapping[str, float]]] = {}
 
     def add(self, metric: Counter, *labels: str, by: float = 1) -> None:
         with self._lock:
@@ -40,15 +41,26 @@ class CounterRegistry:
         """Register a value that is read at each snapshot."""
         self._gauges[metric, *labels] = read
 
+    def counted(
+        self, metric: Counter, *labels: str, read: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """Register totals that are counted elsewhere: last label -> total, at each snapshot."""
+        self._counted[metric, *labels] = read
+
     def total(self, metric: Counter, *labels: str) -> float:
         with self._lock:
             return self._counters.get((metric, *labels), 0.0)
 
     def snapshot(self) -> MetricsSnapshot:
         gauges = {labels: read() for labels, read in self._gauges.items()}
+        counted = {
+            (*labels, label): total
+            for labels, read in self._counted.items()
+            for label, total in read().items()
+        }
         with self._lock:
             return MetricsSnapshot(
-                counters=dict(self._counters),
+                counters={**self._counters, **counted},
                 gauges=gauges,
                 histograms={labels: tuple(counts) for labels, counts in self._histograms.items()},
             )

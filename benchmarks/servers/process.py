@@ -81,11 +81,31 @@ def find_tool(name: str) -> Path:
 
 
 def free_ports(count: int, *, companion_offset: int = 0) -> list[int]:
-    """Different ports, each free at this moment, as is the one `companion_offset` above it."""
+    """Different ports, each free at this moment, as is the one `companion_offset` above it.
+
+    They are this process's until it ends: no other one that asks here is given them, though a
+    server may not have bound them yet.
+    """
     candidates = list(PORTS[: len(PORTS) - companion_offset])
     random.shuffle(candidates)
-    free = (port for port in candidates if _is_free(port) and _is_free(port + companion_offset))
+    free = (
+        port
+        for port in candidates
+        if all(_is_free(each) and _reserve(each) for each in {port, port + companion_offset})
+    )
     return [next(free) for _ in range(count)]
+
+
+def _reserve(port: int) -> bool:
+    """Whether nobody else has it: told by a name that the kernel drops with its process."""
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0noria-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    name.detach()  # it stays open as long as this process lives
+    return True
 
 
 def _is_free(port: int) -> bool:

@@ -71,7 +71,7 @@ def summarize(receipts: pa.Table) -> ReceiptSummary:
         outcome_bytes={Outcome(row["outcome"]): row["size_sum"] for row in outcomes},
         levels={Level(name): count for name, count in value_counts(receipts["level"])},
         causes=dict(value_counts(receipts["cause"])),
-        changes=_change_counts(receipts["changes"]),
+        changes=change_counts(receipts["changes"]),
         bytes_moved=pc.sum(receipts["bytes_moved"], min_count=0).as_py(),
     )
 
@@ -82,7 +82,8 @@ def value_counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
     return sorted((found["values"], found["counts"]) for found in counts)
 
 
-def _change_counts(column: pa.ChunkedArray) -> dict[str, int]:
+def change_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """How often each AttributeChange occurs in values that name several."""
     counts: Counter[str] = Counter()
     for changes, count in value_counts(column):
         counts.update(dict.fromkeys(changes.split(","), count))

@@ -17,6 +17,7 @@ import json
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ import pyarrow.parquet as pq
 
 from noria.manifests.access import make_folders, open_new, settle_modes
 from noria.manifests.errors import AnotherDriver, JobDirectoryError
+from noria.manifests.job.receipts import change_counts, value_counts
 from noria.manifests.key_ranges import KeyRanges
 from noria.manifests.strict_json import Pattern, from_json
 
@@ -116,6 +118,14 @@ class State:
                     raise JobDirectoryError(f"{path} has other columns; {_REMEDY}")
                 for block in range(file.num_row_groups):
                     yield file.read_row_group(block, columns=columns, use_threads=False)
+
+    def counts(self) -> tuple[Counter[str], Counter[str]]:
+        """How many objects have reached each level, and how many lost what of their attributes."""
+        levels, changes = Counter[str](), Counter[str]()
+        for block in self.blocks(["level", "changes"]):
+            levels.update(dict(value_counts(block["level"])))
+            changes.update(change_counts(block["changes"]))
+        return levels, changes
 
     def walk(self) -> StateWalk:
         """Begin to walk through its rows by rising keys."""

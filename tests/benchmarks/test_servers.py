@@ -143,6 +143,14 @@ def test_a_failed_start_shows_the_log_and_leaves_no_process(tmp_path: Path) -> N
         _ = process.pid
 
 
+def test_a_port_is_given_to_one_process_alone() -> None:
+    [port, _] = servers.free_ports(2)
+    other = "import sys; from noria.benchmarks.servers import process\n"
+    other += f"process.PORTS = [{port}, {port} + 1, {port} + 2]; print(process.free_ports(1)[0])"
+    ended = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True)
+    assert ended.stdout.strip() in {str(port + 1), str(port + 2)}, ended.stderr
+
+
 def test_a_missing_tool_names_the_command_that_brings_it() -> None:
     with pytest.raises(servers.ToolMissing, match="make setup"):
         servers.find_tool("no-such-tool")

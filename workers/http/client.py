@@ -17,7 +17,7 @@ import socket
 import ssl
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -35,6 +35,8 @@ BodyWriter: TypeAlias = Callable[[Send], None]
 _Address: TypeAlias = tuple[socket.AddressFamily, Any]
 """The family, and the address as sockets of that family take it."""
 
+PLAIN: Final = "plain"
+"""A connection without encryption, as connections() counts it."""
 JOINED_BYTES: Final = 64 * 1024
 """A body up to this size is sent together with its head, in one system call."""
 EXPECT_BYTES: Final = 1024 * 1024
@@ -158,6 +160,8 @@ class HttpClient:
         """The Host header, which signatures cover."""
         self.encryption: str | None = None
         """As Connection.encryption, of the connection that was opened last."""
+        self._opened: Counter[str] = Counter()
+        self._opened_lock = threading.Lock()
 
     def exchange(self, request: Request, sink: Sink | None = None) -> Response:
         """Send one request and read the response; the body of a 200 or 206 goes into the sink.
@@ -232,6 +236,11 @@ class HttpClient:
         for _ in range(connections):
             threading.Thread(target=self._open_ahead, name="connect", daemon=True).start()
 
+    def connections(self) -> Mapping[str, int]:
+        """How many were opened so far, by Connection.encryption; PLAIN: without any."""
+        with self._opened_lock:
+            return dict(self._opened)
+
     def close(self) -> None:
         """Close the idle connections. Those in use are closed when their exchange ends."""
         self._closed = True
@@ -295,6 +304,8 @@ class HttpClient:
                 f"no connection to {self._name}{way}: {error}", sent=False
             ) from error
         self.encryption = connection.encryption
+        with self._opened_lock:
+            self._opened[connection.encryption or PLAIN] += 1
         return connection
 
     def _connect_to_any(self) -> Connection:

@@ -163,6 +163,9 @@ class PacedStore(SourceStore):
     def open_ahead(self, connections: int) -> None:
         self.inner.open_ahead(connections)
 
+    def connections(self) -> Mapping[str, int]:
+        return self.inner.connections()
+
     def check_access(self, prefix: str = "") -> None:
         """Try once, without retries: the caller wants to know now."""
         self.inner.check_access(prefix)

@@ -186,6 +186,9 @@ class SourceStore(Protocol):
         Returns at once, and raises nothing.
         """
 
+    def connections(self) -> Mapping[str, int]:
+        """How many were opened so far, by TLS version and cipher; PLAIN: without. Files: none."""
+
     def check_access(self, prefix: str = "") -> None:
         """Check that the container exists and may be listed below `prefix`.
 

@@ -545,6 +545,7 @@ def test_tls_with_the_roots_that_were_named(tmp_path: Path) -> None:
             assert into == body
             assert ask(client, "PUT", "/", {}, body=memoryview(body)).status == 200
         assert (client.encryption or "").startswith("TLSv1.3, TLS_")
+        assert client.connections() == {client.encryption: 1}
         client.close()
 
 

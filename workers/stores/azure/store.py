@@ -158,6 +158,9 @@ class AzureStore:
     def open_ahead(self, connections: int) -> None:
         self._client.open_ahead(connections)
 
+    def connections(self) -> Mapping[str, int]:
+        return self._client.connections()
+
     def check_access(self, prefix: str = "") -> None:
         query = [("restype", "container"), ("comp", "list"), ("maxresults", "1")]
         query += [("prefix", prefix)] if prefix else []

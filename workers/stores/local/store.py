@@ -135,6 +135,9 @@ class LocalStore:
     def open_ahead(self, connections: int) -> None:
         """Do nothing: there are none."""
 
+    def connections(self) -> Mapping[str, int]:
+        return {}
+
     def check_access(self, prefix: str = "") -> None:
         with mapped(Purpose.CONTROL, None):
             if not self._root.is_dir():

@@ -198,6 +198,9 @@ class S3Store:
     def open_ahead(self, connections: int) -> None:
         self._client.open_ahead(connections)
 
+    def connections(self) -> Mapping[str, int]:
+        return self._client.connections()
+
     def check_access(self, prefix: str = "") -> None:
         response = self._list_one(prefix)
         try:

@@ -1,0 +1,335 @@
+"""What there is to tell of a migration, read from its directory alone: the document of a report.
+
+It holds no object's name, unless that is asked for, and no secret. It may be asked for at any time,
+while a driver is at work, too: then it is of what is sealed.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from noria.engine import job
+from noria.engine.config.in_force import DEFAULT, SettingInForce, settings_in_force
+from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.locations import provider_of
+from noria.engine.failures import Failure
+from noria.engine.pass_records import begun, has_ended, is_reconciled
+from noria.engine.passes import past_passes, whole_migration
+from noria.engine.planning import job_parts
+from noria.engine.report.timeline import SizedObjects, Sizes, Timeline, TimeSlot
+from noria.engine.status import STATUS_FILE, VERIFY_STATUS_FILE, JobStatus, load_status
+from noria.engine.terminal.history_report import history_summary, passes_summary
+from noria.manifests.counters import Counter as Metric
+from noria.manifests.counters import StoreRole
+from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.history import read
+from noria.manifests.job.receipts import LANDED, change_counts, value_counts
+from noria.manifests.job.results import read_result
+from noria.manifests.job.seals import read_seals
+from noria.manifests.manifest.reader import open_manifest
+from noria.manifests.model import LeaseKind, Level
+from noria.manifests.passes.migration import Migration
+from noria.version import VERSION
+
+EDITION: Final = 1
+"""Of the document: it grows when a field is dropped or gets another meaning."""
+_COLUMNS: Final = ["outcome", "size", "finished_ms"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassStory:
+    """One pass, as it stands now."""
+
+    number: int
+    phase: str
+    """A Phase of engine/status.py."""
+    began_seconds: float
+    """Unix time: when its source was listed."""
+    updated_seconds: float
+    """Unix time of its last news; of a pass that has ended, when that was."""
+    objects: int
+    """Entries of the manifest."""
+    objects_to_move: int
+    bytes_to_move: int
+    bytes_sent: int
+    """Those sent again included."""
+    outcomes: Mapping[str, int]
+    levels: Mapping[str, int]
+    failed: int
+    """Entries that someone has to look at."""
+    causes: Mapping[str, int]
+    """Why entries did not land -> entries."""
+    left_out: Mapping[str, int]
+    """Reason -> entries that the plan does not move."""
+    passed_over: Mapping[str, int]
+    """Cause -> entries of the inventory that are not in the manifest."""
+    reconciled: bool
+    differences: Mapping[str, int]
+    damaged: Mapping[str, int]
+    """Cause -> objects found damaged later, and not sent again since."""
+    manifest_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatStands:
+    """What this migration answers for at the target, after its last pass."""
+
+    objects: int
+    bytes: int
+    levels: Mapping[str, int]
+    changes: Mapping[str, int]
+    """AttributeChange -> objects whose attributes differ from the source's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBack:
+    """What the last `noria verify` read back from the target, and found to be what was written."""
+
+    objects: int
+    bytes: int
+    ended_seconds: float
+    """Unix time of its last news."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFlow:
+    """What went to or came from one end, by the workers of all passes."""
+
+    end: str
+    """source or target."""
+    place: str
+    """Its URL."""
+    endpoint: str | None
+    """Where the service answers; None: as its provider names it, or it is a folder."""
+    provider: str
+    region: str | None
+    bytes_read: int
+    bytes_written: int
+    """Those sent again included."""
+    connections: Mapping[str, int]
+    """TLS version and cipher, or "plain" -> connections that were opened. Empty: a folder, or
+    versions of Noria have moved it that did not count them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """The document."""
+
+    edition: int
+    made_seconds: float
+    """Unix time."""
+    noria: str
+    """The version that made this."""
+    interpreter: str
+    """Of the last driver: Python and TLS library."""
+    machine: str
+    """Where this was made: operating system and processor."""
+    job: str
+    directory: str
+    source: str
+    target: str
+    provider: str
+    """Whose limits the plan keeps to."""
+    checksum: str
+    """What the target verifies as it takes bytes in."""
+    standing: WhatStands
+    read_back: ReadBack | None
+    """None: there was no `noria verify`."""
+    passes: Sequence[PassStory]
+    timeline: Sequence[TimeSlot]
+    """What landed when, by the receipts of all passes; a large object counts when it was whole."""
+    sizes: Sequence[SizedObjects]
+    failures: Sequence[Failure]
+    """The first of the last pass, by pseudonym unless names were asked for."""
+    history: Mapping[str, Any]
+    """As `noria history --json` has it."""
+    convergence: Mapping[str, Any]
+    """As `noria status --json` has it."""
+    flows: Sequence[StoreFlow]
+    settings: Sequence[SettingInForce]
+    """Those that are not defaults."""
+
+    @property
+    def last(self) -> PassStory:
+        return self.passes[-1]
+
+    @property
+    def open_matters(self) -> Mapping[str, int]:
+        """What a person has to look at -> how many; empty if all is in order."""
+        last = self.last
+        found = Counter[str]()
+        found["failed"] = last.failed
+        for each in self.passes:
+            found["damaged"] += sum(each.damaged.values())
+        found["not_in_order"] = int(last.phase == "finished" and not last.reconciled)
+        found["not_ended"] = int(last.phase != "finished")
+        return {name: count for name, count in found.items() if count}
+
+
+def tell(root: Path, *, show_keys: bool) -> Story:
+    """Read the story of the migration in this directory.
+
+    Receipts are checked against their seals as they are read. Raises ConfigurationError if there is
+    none, or it is a pass of another; JobDirectoryError if a file of it is damaged.
+    """
+    migration = whole_migration(root)
+    directory = JobDirectory.open(migration.root)
+    config, facts = job_parts(directory)
+    places = [migration.place(number) for number in range(1, migration.last + 1)]
+    statuses = [job.status(place) for place in places]
+    passes = [_pass(number, place) for number, place in enumerate(places, start=1)]
+    timeline, sizes, landed = _landed(places)
+    latest = JobDirectory.open(places[-1])
+    return Story(
+        edition=EDITION,
+        made_seconds=time.time(),
+        noria=VERSION,
+        interpreter=statuses[-1].interpreter,
+        machine=f"{platform.system()} {platform.release()}, {platform.machine()}",
+        job=facts.job_id,
+        directory=str(root),
+        source=config.source.url,
+        target=config.target.url,
+        provider=facts.provider,
+        checksum=facts.checksum.value,
+        standing=_standing(migration) or landed,
+        read_back=_read_back(places),
+        passes=passes,
+        timeline=timeline.slots(),
+        sizes=sizes.classes(),
+        failures=job.read_failures(latest.root, show_keys),
+        history=history_summary(read(directory), root),
+        convergence=passes_summary(past_passes(root)),
+        flows=_flows(config, places),
+        settings=[each for each in settings_in_force(config, {}) if each.origin != DEFAULT],
+    )
+
+
+def _pass(number: int, place: Path) -> PassStory:
+    directory, status = JobDirectory.open(place), job.status(place)
+    manifest = open_manifest(directory.manifest_path)
+    reasons = manifest.facts["reasons"]
+    return PassStory(
+        number=number,
+        phase=status.phase.value,
+        began_seconds=begun(directory.job()),
+        updated_seconds=status.updated_seconds,
+        objects=manifest.objects,
+        objects_to_move=manifest.objects_to_move,
+        bytes_to_move=manifest.bytes_to_move,
+        bytes_sent=status.bytes_moved,
+        outcomes=dict(status.outcomes),
+        levels=dict(status.levels),
+        failed=status.failed,
+        causes=dict(status.causes),
+        left_out={reason: counts["objects"] for reason, counts in reasons.items()},
+        passed_over=manifest.passed_over,
+        reconciled=is_reconciled(directory),
+        differences=dict(status.differences),
+        damaged=dict(status.damaged),
+        manifest_sha256=manifest.digest,
+    )
+
+
+def _landed(places: Sequence[Path]) -> tuple[Timeline, Sizes, WhatStands]:
+    """What the receipts of all passes add up to."""
+    timeline, sizes = Timeline(), Sizes()
+    levels, changes = Counter[str](), Counter[str]()
+    objects = amount = 0
+    for receipts in _receipts(places):
+        receipts = receipts.filter(pc.is_in(receipts["outcome"], value_set=LANDED))
+        of_objects = receipts["size"].to_numpy()
+        timeline.add(receipts["finished_ms"].to_numpy(), of_objects)
+        sizes.add(of_objects)
+        objects += len(receipts)
+        amount += int(of_objects.sum())
+        levels.update(dict(value_counts(receipts["level"])))
+        changes.update(change_counts(receipts["changes"]))
+    stands = WhatStands(objects=objects, bytes=amount, levels=dict(levels), changes=dict(changes))
+    return timeline, sizes, stands
+
+
+def _receipts(places: Sequence[Path]) -> Iterator[pa.Table]:
+    for place in places:
+        directory = JobDirectory.open(place)
+        for sealed in read_seals(directory):
+            if sealed.kind is not LeaseKind.PARTS:
+                yield read_result(directory, sealed, [*_COLUMNS, "level", "changes"])
+
+
+def _standing(migration: Migration) -> WhatStands | None:
+    """By the state after the last pass. None: there is but one, or the last has not ended."""
+    if migration.last == 1 or not has_ended(migration, migration.last):
+        return None
+    state = migration.state(migration.last)
+    levels, changes = state.counts()
+    return WhatStands(
+        objects=state.facts.objects,
+        bytes=state.facts.bytes,
+        levels=dict(levels),
+        changes=dict(changes),
+    )
+
+
+def _read_back(places: Sequence[Path]) -> ReadBack | None:
+    """Of all passes."""
+    found = [load_status(JobDirectory.open(place), VERIFY_STATUS_FILE) for place in places]
+    said = [each for each in found if each is not None]
+    if not said:
+        return None
+    return ReadBack(
+        objects=sum(each.levels.get(Level.REREAD.value, 0) for each in said),
+        bytes=sum(each.bytes_done for each in said),
+        ended_seconds=max(each.updated_seconds for each in said),
+    )
+
+
+def _flows(config: JobConfig, places: Sequence[Path]) -> list[StoreFlow]:
+    directories = [JobDirectory.open(place) for place in places]
+    totals, connections = Counter[Metric](), {role: Counter[str]() for role in StoreRole}
+    for status in filter(None, map(_latest, directories)):
+        for (name, *labels), value in status.metrics.counters.items():
+            if name == Metric.CONNECTIONS:
+                connections[StoreRole(labels[0])][labels[1]] += int(value)
+            elif not labels:
+                totals[Metric(name)] += int(value)
+    read = {
+        StoreRole.SOURCE: totals[Metric.BYTES_READ],
+        StoreRole.TARGET: totals[Metric.BYTES_REREAD],
+    }
+    written = {StoreRole.SOURCE: 0, StoreRole.TARGET: totals[Metric.BYTES_WRITTEN]}
+    return [
+        StoreFlow(
+            end=role.value,
+            place=end.url,
+            endpoint=end.endpoint,
+            provider=provider_of(end),
+            region=end.region,
+            bytes_read=read[role],
+            bytes_written=written[role],
+            connections=dict(connections[role]),
+        )
+        for role, end in ((StoreRole.SOURCE, config.source), (StoreRole.TARGET, config.target))
+    ]
+
+
+def _latest(directory: JobDirectory) -> JobStatus | None:
+    """What a driver said last; a verification goes on with the totals of the moves before it."""
+    found = (load_status(directory, name) for name in (STATUS_FILE, VERIFY_STATUS_FILE))
+    said = [each for each in found if each is not None]
+    return max(said, key=lambda each: each.updated_seconds, default=None)
+
+
+def ordered_levels(levels: Mapping[str, int]) -> list[tuple[Level, int]]:
+    """The levels that were reached, the strongest first."""
+    known = [(level, levels.get(level.value, 0)) for level in reversed(Level)]
+    return [(level, count) for level, count in known if count]

@@ -1,0 +1,160 @@
+"""What a report says in sentences: how things stand, what is proved, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from noria.engine.report.document import Story, ordered_levels
+from noria.engine.terminal.figures import size_text
+from noria.engine.terminal.report import CHANGES, DAMAGE, PASSED_OVER, REASONS
+from noria.manifests.count_text import count_text
+from noria.manifests.job.cutover_states import MigrationState, state_text
+from noria.manifests.model import Level
+
+LEVELS: Final = {
+    Level.COUNTED: "an object of that size was there after the write; its bytes were not compared",
+    Level.INGESTED: "the bytes that Noria read are those that the target took in: it checked a "
+    "checksum sent with them, and had been seen to refuse a wrong one",
+    Level.CHAINED: "the bytes that the source served, of one pinned version, are those that the "
+    "target took in: both stores state the same checksum",
+    Level.SAMPLED: "as those drawn at random to be read back from the target show",
+    Level.REREAD: "every byte was read back from the target and compared with the receipt",
+    Level.SEALED: "the receipt is covered by a signed checkpoint",
+}
+_MATTERS: Final = {
+    "failed": "{:,} that had to move and did not",
+    "damaged": "{:,} that were found damaged at the target, and not sent again since",
+    "not_in_order": "the target was compared with the receipts, and is not in order",
+    "not_ended": "the last pass has not ended",
+}
+
+
+def when_text(unix_seconds: float) -> str:
+    """A time in UTC."""
+    return f"{datetime.fromtimestamp(unix_seconds, UTC):%F %H:%M:%S}"
+
+
+def verdict(story: Story) -> tuple[bool, str]:
+    """Whether nothing is left to do, and how it stands, in one line."""
+    matters = story.open_matters
+    if not matters:
+        return True, (
+            f"Everything that pass {story.last.number} had to move is at the target, and the "
+            "target was compared with every receipt: nothing is missing, nothing differs."
+        )
+    said = "; ".join(_MATTERS[name].format(count) for name, count in matters.items())
+    return False, f"A person has to look at this: {said}."
+
+
+def state_line(story: Story) -> str:
+    """Where the migration stands."""
+    return f"This migration is {state_text(MigrationState(story.history['state']))}."
+
+
+def proved(story: Story) -> Iterator[str]:
+    """What is known of the bytes, a sentence for each level that was reached."""
+    for level, count in ordered_levels(story.standing.levels):
+        yield f"{count_text(count, 'object')} {level.value}: {LEVELS[level]}."
+    back = story.read_back
+    if back is not None:
+        yield (
+            f"{count_text(back.objects, 'object')}, {size_text(back.bytes)}, were read back from "
+            f"the target by `noria verify`, last heard of at {when_text(back.ended_seconds)} UTC, "
+            "and were what their receipts say."
+        )
+    if story.last.reconciled:
+        yield (
+            "The target was listed after the last pass and compared with every receipt by name, "
+            "size and ETag."
+        )
+    if story.history["records"]:
+        yield (
+            "The history's records name each other by digest: as long as it has the last digest, "
+            "which stands below, nothing up to it was changed."
+        )
+
+
+def not_proved(story: Story) -> Iterator[str]:
+    """What a reader might take for granted, and must not."""
+    if (rest := _not_read_back(story)) is not None:
+        yield (
+            f"{rest} not read back: that these bytes lie at the target today rests on what the "
+            "store said as it took them in. `noria verify` reads them back."
+        )
+    if story.standing.changes:
+        changed = ", ".join(
+            f"{count:,} {CHANGES.get(name, name)}"
+            for name, count in sorted(story.standing.changes.items())
+        )
+        yield f"Not every attribute came along: {changed}."
+    left = {**story.last.left_out, **story.last.passed_over}
+    if left:
+        yield (
+            "What was left out is not at the target by this migration: "
+            f"{count_text(sum(left.values()), 'entry')} of the last inventory, listed below."
+        )
+    if story.last.phase != "finished":
+        yield "The last pass has not ended: figures are of what was sealed so far."
+    yield (
+        "The source went on living: what was written there after the last listing is not in here, "
+        "unless a freeze is in the history."
+    )
+    yield "Receipts are not signed by this page: it repeats what the job's directory holds."
+
+
+def _not_read_back(story: Story) -> str | None:
+    """Which objects were not, up to the verb. None: there are none."""
+    back, stands = story.read_back, story.standing.objects
+    if back is None or not back.objects:
+        return f"{count_text(stands, 'object')} that stand there were"
+    if story.timeline and story.timeline[-1].begins >= back.ended_seconds:
+        return f"What landed after {when_text(back.ended_seconds)} UTC was"
+    rest = stands - back.objects
+    return (
+        f"At least {count_text(rest, 'object')} of those that stand there were"
+        if rest > 0
+        else None
+    )
+
+
+def left_out(story: Story) -> list[tuple[str, int]]:
+    """Why entries of the last pass's inventory did not move, in words, with how many."""
+    last = story.last
+    planned = [(REASONS.get(name, name), count) for name, count in last.left_out.items()]
+    passed = [(PASSED_OVER.get(name, name), count) for name, count in last.passed_over.items()]
+    return planned + passed
+
+
+def changes(story: Story) -> list[tuple[str, int]]:
+    """How attributes differ from the source's, in words, with of how many objects."""
+    found = sorted(story.standing.changes.items())
+    return [(CHANGES.get(name, name), count) for name, count in found]
+
+
+def causes(story: Story) -> list[tuple[str, int]]:
+    """Why entries of the last pass failed or were damaged, with how many."""
+    last = story.last
+    known = {name for name in last.causes if name not in last.left_out}
+    failed = [(name, last.causes[name]) for name in sorted(known)]
+    damaged = [
+        (DAMAGE.get(name, name), count)
+        for each in story.passes
+        for name, count in sorted(each.damaged.items())
+    ]
+    return failed + damaged
+
+
+def figures(story: Story) -> list[tuple[str, str]]:
+    """The largest numbers, and what each is of."""
+    stands, last = story.standing, story.last
+    levels = ordered_levels(stands.levels)
+    return [
+        (f"{stands.objects:,}", "objects at the target"),
+        (size_text(stands.bytes), "bytes of these"),
+        (f"{levels[0][1]:,}" if levels else "0", levels[0][0].value if levels else "verified"),
+        (f"{last.failed:,}", "failed in the last pass"),
+        (f"{sum({**last.left_out, **last.passed_over}.values()):,}", "left out by plan or filter"),
+        (f"{len(story.passes):,}", "pass" if len(story.passes) == 1 else "passes"),
+    ]

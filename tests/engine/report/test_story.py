@@ -1,0 +1,178 @@
+"""What a report tells of a migration, and the page that shows it."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noria.engine.report.document import tell
+from noria.engine.report.evidence import evidence
+from noria.engine.report.page import page
+from noria.engine.retire import retire
+from noria.manifests.errors import ConfigurationError
+from tests.support.commands import noria
+from tests.support.local_migrations import LocalMigration, write
+
+OBJECTS = {"a": "first", "d/secret-name": "second", "d/c": "third"}
+NEVER_CLOSED = {"meta", "line", "rect"}
+
+
+class Checked(HTMLParser):
+    """Raises if elements are not nested, or one loads something or runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "link", "img", "iframe"), "it needs nothing else"
+        assert not {name for name, _ in attrs} & {"src", "href", "onload", "onclick"}
+        if tag not in NEVER_CLOSED or tag == "rect":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in NEVER_CLOSED
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def shown(text: str) -> str:
+    """What a person reads of a page, on one line."""
+    checked = Checked()
+    checked.feed(text)
+    assert not checked.open
+    return " ".join(" ".join(checked.text).split())
+
+
+def killed(ready: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def move(tmp_path: Path) -> LocalMigration:
+    migration = LocalMigration(tmp_path / "a <b> & c")
+    migration.copy(OBJECTS)
+    return migration
+
+
+def test_a_first_pass_is_told_by_its_receipts(move: LocalMigration) -> None:
+    story = tell(move.root, show_keys=False)
+    assert (story.standing.objects, story.standing.bytes) == (3, 16)
+    assert story.standing.levels == {"ingested": 3}
+    assert sum(slot.objects for slot in story.timeline) == 3
+    assert story.open_matters == {}
+    text = shown(page(story))
+    assert "nothing is missing, nothing differs" in text
+    assert "3 objects that stand there were not read back" in text
+    assert "a <b> & c" in text
+    assert "secret-name" not in text
+
+
+def test_later_passes_are_told_by_what_stands(move: LocalMigration) -> None:
+    write(move.source, {"a": "changed", "n": "new"})
+    (move.source / "d/c").unlink()
+    move.sync(mirror=True, any_number=True)
+    story = tell(move.root, show_keys=False)
+    assert [each.number for each in story.passes] == [1, 2]
+    assert (story.standing.objects, story.standing.bytes) == (3, 16)
+    assert sum(each.objects for each in story.sizes) == 5, "all that ever landed"
+    text = shown(page(story))
+    assert "1 new, 1 changed, 1 gone" in text
+    assert story.history["head"] in text
+
+
+def test_what_was_read_back_is_told_and_what_came_later_is_not_covered(
+    move: LocalMigration,
+) -> None:
+    move.verify()
+    told = tell(move.root, show_keys=False)
+    assert told.read_back is not None
+    assert told.read_back.objects == 3
+    assert "not read back" not in shown(page(told))
+
+
+def test_damage_is_an_open_matter(move: LocalMigration) -> None:
+    (move.target / "a").unlink()
+    move.verify()
+    story = tell(move.root, show_keys=False)
+    assert story.open_matters == {"damaged": 1}
+    text = shown(page(story))
+    assert "A person has to look at this: 1 that were found damaged" in text
+    assert "gone from the target" in text
+
+
+def test_a_pass_that_has_not_ended_is_said(move: LocalMigration) -> None:
+    write(move.source, {"n": "new"})
+    move.run = killed
+    with pytest.raises(KeyboardInterrupt):
+        move.sync()
+    story = tell(move.root, show_keys=False)
+    assert story.open_matters == {"not_ended": 1}
+    assert "the last pass has not ended" in shown(page(story))
+
+
+def test_failures_are_listed_by_pseudonym(tmp_path: Path) -> None:
+    move = LocalMigration(tmp_path)
+    (tmp_path / "target/d/secret-name").mkdir(parents=True)
+    move.copy(OBJECTS)
+    story = tell(move.root, show_keys=False)
+    assert story.open_matters["failed"] == 1
+    text = shown(page(story))
+    assert "secret-name" not in text
+    assert story.failures[0].name in text
+    assert "secret-name" in shown(page(tell(move.root, show_keys=True)))
+
+
+def test_a_pass_is_not_reported_alone(move: LocalMigration) -> None:
+    move.sync()
+    with pytest.raises(ConfigurationError, match="name the migration"):
+        tell(move.migration.place(2), show_keys=False)
+
+
+def test_the_command_writes_both_files_and_may_be_repeated(move: LocalMigration) -> None:
+    for _ in range(2):
+        code, out, _ = noria("report", move.root)
+        assert code == 0
+        assert "report.html" in out
+    document = json.loads((move.root / "report.json").read_bytes())
+    assert document["edition"] == 1
+    assert document["standing"]["objects"] == 3
+    code, out, _ = noria("report", move.root, "--json")
+    assert code == 0
+    assert json.loads(out)["passes"] == document["passes"]
+
+
+def test_a_place_that_cannot_be_written_is_named(move: LocalMigration, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = noria("report", move.root, "--output", tmp_path / "file")
+    assert code == 2
+    assert "name another place with --output" in err
+
+
+def test_evidence_leaves_open_what_noria_does_not_know(move: LocalMigration) -> None:
+    move.verify()
+    code, out, _ = noria("report", move.root)
+    assert (code, "evidence.md" in out) == (0, True)
+    text = (move.root / "evidence.md").read_text()
+    assert "secret-name" not in text
+    assert "| purpose | *to be filled in: Noria does not know it* |" in text
+    assert "| 16 B | 0 B |" in text
+    assert "| 16 B | 16 B |" in text, "a verification does not count the moves again"
+    assert "The source has not been given up yet" in text
+
+
+def test_a_retired_source_is_told_with_what_a_person_has_to_see_to(move: LocalMigration) -> None:
+    move.switch()
+    retire(move.migration, "Ann", move.said.append)
+    text = evidence(tell(move.root, show_keys=False))
+    assert "3 objects are still there" in text
+    assert "- [ ] keys that encrypted it are destroyed" in text
