@@ -47,6 +47,8 @@ NO_CONTAINER: Final = "any"
 _STAND_IN: Final = "-noria-container-"
 """For {container} while a path is made absolute and quoted."""
 SHARED_SECTIONS: Final = ("inventory", "filter", "plan", "run", "sync")
+OF_EACH: Final = {"plan": {"least_shards": 1}, "inventory": {"listing_streams": 4}}
+"""Settings of each dataset unless the file says otherwise: others are at work beside it."""
 _HEADER: Final = re.compile(r"\s*\[\[\s*(?:datasets|\"datasets\"|'datasets')\s*\]\]\s*(?:#.*)?")
 _SETTING: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*[.=]")
 
@@ -465,9 +467,9 @@ def _made_config(
     shared: Mapping[str, Any], entry: Mapping[str, Any], number: int, faults: _Faults
 ) -> JobConfig | None:
     sections = {name: section for name, section in shared.items() if name != "directory"}
-    plan = sections.get("plan", {})
-    if isinstance(plan, dict):
-        sections["plan"] = {"least_shards": 1, **plan}
+    for name, settings in OF_EACH.items():
+        if isinstance(sections.get(name, {}), dict):
+            sections[name] = {**settings, **sections.get(name, {})}
     try:
         ends = {"source": dict(entry["source"]), "target": dict(entry["target"])}
         return with_endpoints(job_config({**sections, **ends}, faults.place(number)))

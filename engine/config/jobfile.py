@@ -268,7 +268,7 @@ class InventoryConfig(_Section):
     endpoint: Endpoint | None = None
     """Of the store that holds the report. None: as for the source."""
     listing_streams: Annotated[int, Field(ge=1, le=256)] = 16
-    """Pages of a listing that are asked for side by side."""
+    """Pages of a listing that are asked for side by side. Of many datasets: 4 unless it is set."""
     names: Literal["whole", "relative"] = "whole"
     """Of a key list: as the container has them, or below the source's prefix.
 
