@@ -226,14 +226,10 @@ class FleetRun:
         return replace(status, datasets=figures)
 
     def _report(self) -> FleetReport:
-        refusals = self._fleet.refusals()
-        with self._lock:
-            for each in self._datasets:
-                row = dataset_row(self._fleet, each.name, refusals)
-                self._rows[each.name], self._figures[each.name] = row, row.figures
         last = self._whole(Phase.STOPPED if self._stop.times else Phase.FINISHED)
         self._show(replace(last, workers=0, eta_seconds=None))
-        rows = list(self._rows.values())
+        with self._lock:
+            rows = list(self._rows.values())
         refused = {row.name: row.message or "" for row in rows if row.name in self._refused}
         well = sum(row.is_well for row in rows)
         unwell = sum(row.phase == Phase.FINISHED and not row.is_well for row in rows)
