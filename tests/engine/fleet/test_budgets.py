@@ -19,7 +19,7 @@ from noria.manifests.model import (
 LIMIT = 10_000_000.0
 
 
-class MovedClock:
+class BudgetsClock:
     def __init__(self) -> None:
         self.now = 100.0
 
@@ -31,7 +31,7 @@ class Workers:
     """Workers that read as much as they may, and put in force what they are told."""
 
     def __init__(self, run: RunConfig) -> None:
-        self.clock = MovedClock()
+        self.clock = BudgetsClock()
         self.budgets = RunBudgets(run, clock=self.clock)
         self.shares: dict[str, float] = {}
         self.limits: dict[str, Limits] = {}
