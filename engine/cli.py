@@ -24,6 +24,13 @@ import typer
 from noria.engine.cluster.child import end_process, spare_start_up
 from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.filter_options import FilterOptions
+from noria.engine.fleet_commands import (
+    FleetOptions,
+    holds_datasets,
+    plan_datasets,
+    run_datasets,
+    show_status,
+)
 from noria.engine.setting_options import SettingOptions
 from noria.engine.terminal.console import (
     Shows,
@@ -185,6 +192,19 @@ class RunOptions:
     @property
     def silent(self) -> bool:
         return self.quiet or self.as_json
+
+    @property
+    def of_many(self) -> FleetOptions:
+        """The same for a run of many datasets."""
+        return FleetOptions(
+            overrides=self.overrides,
+            shows=self.shows,
+            metrics_address=self.metrics_address,
+            log_file=self.log_file,
+            as_json=self.as_json,
+            show_keys=self.show_keys,
+            on_a_cluster=self.ray or self.address is not None,
+        )
 
     @property
     def shows(self) -> Shows:
@@ -399,6 +419,12 @@ def plan(
             given["target"]["create"] = True
         if bandwidth is not None:
             given["run"] = {"bandwidth": bandwidth}
+        if holds_datasets(job_file):
+            _refuse_dry_run(dry_run)
+            shows = Shows(messages=not as_json, progress=not as_json, causes=False)
+            raise typer.Exit(
+                plan_datasets(job_file, given, FleetOptions(shows=shows, as_json=as_json))
+            )
         config = with_settings(read_job_file(job_file), given, "noria plan")
         root = directory_of(job_file, config)
         if dry_run:
@@ -425,6 +451,10 @@ def run(target: JobOrDirectory, *, settings: SettingOptions, options: RunOptions
       noria run /shared/move-1 --address 10.0.0.1:6379
     """
     with exit_codes(options.as_json):
+        if holds_datasets(target):
+            if target.is_dir():
+                settings.refuse(target)
+            raise typer.Exit(run_datasets(target, settings.given(), options.of_many))
         if target.is_dir():
             settings.refuse(target)
             _plan_and_run(None, target, options)
@@ -497,13 +527,22 @@ def status(
         bool, typer.Option("--hosts", help="Also each host: workers, pace, errors, retries.")
     ] = False,
     show_keys: ShowKeys = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Of many datasets, show each of them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show progress, ETA and failures by cause.
 
-    Works during a run, between runs and after the last one, from any terminal.
+    Works during a run, between runs and after the last one, from any terminal. Of many datasets, a
+    row for each, those first that somebody has to look at.
     """
     with exit_codes(as_json, resumes=False):
+        if directory.is_dir() and holds_datasets(directory):
+            from noria.engine.terminal.datasets_report import ROWS
+
+            show_status(directory, 0 if every else ROWS, as_json)
+            raise typer.Exit(0)
         from noria.engine import job
         from noria.engine.passes import current_pass, damage_of_earlier_passes, past_passes
         from noria.engine.terminal import history_report, report
@@ -586,6 +625,11 @@ def clean(
         found = job.clean(current_pass(directory), unclaimed=unclaimed)
         print_summary(report.clean_summary(found), report.print_clean, as_json)
         raise typer.Exit(found.exit_code)
+
+
+def _refuse_dry_run(dry_run: bool) -> None:
+    if dry_run:
+        raise ConfigurationError("--dry-run is for a job of one; many datasets have none yet")
 
 
 def run_command(app: typer.Typer) -> None:

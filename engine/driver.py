@@ -628,7 +628,10 @@ def drive(
     stop_request = StopRequest()
     log_directory = directory.root / "log"
     make_folders(log_directory)
-    with log_file(log_directory / "noria.log", config.run.log_format), cluster:
+    # On the main thread a job is alone; on others, others may be at work beside it.
+    is_alone = threading.current_thread() is threading.main_thread()
+    thread = None if is_alone else threading.get_ident()
+    with log_file(log_directory / "noria.log", config.run.log_format, thread=thread), cluster:
         settings = LiveSettings(directory.root, config.run)
         settings.heed(guards)
         timeout_seconds = config.run.heartbeat_timeout_seconds

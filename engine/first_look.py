@@ -28,7 +28,7 @@ from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import open_end
 from noria.engine.inventory_files import StoreReportFiles
 from noria.engine.kept_listing import STATE_SECONDS, KeptListing
-from noria.engine.known_targets import KnownTarget
+from noria.engine.known_targets import KnownTarget, ProbedTargets
 from noria.manifests.errors import (
     AccessDenied,
     ConfigurationError,
@@ -212,15 +212,23 @@ class SourceLook:
 class TargetLook:
     """What the target is and holds; a context manager, whose end removes the probe's canaries."""
 
-    def __init__(self, end: EndConfig, token: str, effort: Effort = QUICK) -> None:
+    def __init__(
+        self,
+        end: EndConfig,
+        token: str,
+        effort: Effort = QUICK,
+        *,
+        probed: ProbedTargets | None = None,
+    ) -> None:
         """`token` names the canaries: the same each time that this job is planned.
 
-        An effort beyond QUICK is made whatever is known already.
+        An effort beyond QUICK is made whatever is known already. `probed` is what other plans of
+        this run have found, and gets what this one finds.
         """
         prefix = end.location.prefix
         self.store = open_end(end)
         self._effort = effort
-        self._known = KnownTarget(self.store, prefix)
+        self._known = KnownTarget(self.store, prefix, probed=probed)
         self._recalled = self._known.recall() if effort is QUICK else None
         # Requests of the probe go at once, two round trips from now.
         self.store.open_ahead(CONNECTIONS if self._recalled is None else 0)

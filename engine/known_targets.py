@@ -42,16 +42,41 @@ BEST: Final = TargetCapabilities(
 _NAME: Final = re.compile(r"[0-9a-f]{64}\.")
 
 
+class ProbedTargets:
+    """What the probes of one run have found, by target. Thread-safe.
+
+    What a container does is the same below all of its prefixes. Who writes below one of them may
+    lack the right to write below another, which its first write says.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, TargetFacts] = {}
+
+    def recall(self, identity: str) -> TargetFacts | None:
+        return self._found.get(identity)
+
+    def keep(self, identity: str, facts: TargetFacts) -> None:
+        """Of two that probe at once, what the last one has found counts."""
+        self._found[identity] = facts
+
+
 class KnownTarget:
     """Where the result of the probe of one target is kept."""
 
     def __init__(
-        self, target: TargetStore, prefix: str, environment: Mapping[str, str] = os.environ
+        self,
+        target: TargetStore,
+        prefix: str,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        probed: ProbedTargets | None = None,
     ) -> None:
         self._path: Path | None = None
+        self._probed = ProbedTargets() if probed is None else probed
         identity = None
         with contextlib.suppress(NoriaError):  # whoever uses the credentials says what is wrong
             identity = target.identity
+        self._identity = identity
         home = environment.get("XDG_CACHE_HOME", "")
         with contextlib.suppress(RuntimeError):  # no home
             folder = Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()
@@ -61,6 +86,8 @@ class KnownTarget:
 
     def recall(self) -> TargetFacts | None:
         """Return the result of a probe of the last hour; None if there is none to believe."""
+        if self._identity is not None and (facts := self._probed.recall(self._identity)):
+            return facts
         if self._path is None:
             return None
         try:
@@ -75,6 +102,8 @@ class KnownTarget:
 
     def keep(self, facts: TargetFacts) -> None:
         """Keep a result for the next plans. Without a place for it, do nothing."""
+        if self._identity is not None:
+            self._probed.keep(self._identity, facts)
         if self._path is None or not _could_not_be_better(facts.capabilities):
             return
         text = json.dumps({"probed": time.time(), "facts": asdict(facts)})

@@ -4,13 +4,14 @@ Loaded when somebody asks for `/metrics` for the first time: see watch/site.py. 
 read from the latest JobStatus; nothing is counted here. Base units, `_total` on counters. Every
 label has a closed set of values, and whatever a worker reports beyond it is shown as "other": no
 object key, shard or worker name can become a label. Of hosts, the status names a bounded number;
-what none of them accounts for is of the host "other", so that a sum over hosts is always whole.
+what none of them accounts for is of the host "other", so that a sum over hosts is always whole. Of
+datasets, the first 200 have names, and all others are "other".
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -25,7 +26,15 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from noria.engine.convergence import MigrationFigures
-from noria.engine.status import HostStatus, JobStatus, Phase
+from noria.engine.status import (
+    NOT_PLANNED,
+    PLANNED,
+    REFUSED,
+    DatasetFigures,
+    HostStatus,
+    JobStatus,
+    Phase,
+)
 from noria.engine.steering.limits import LimitsInForce
 from noria.manifests.counters import (
     BodySize,
@@ -52,6 +61,8 @@ if TYPE_CHECKING:
 
 OTHER = "other"
 """The label value of all that is beyond a label's closed set."""
+DATASETS_NAMED = 200
+"""Datasets that have a label value of their own."""
 
 FetchStatus = Callable[[], JobStatus | None]
 Values = tuple[float, ...]
@@ -70,13 +81,14 @@ class Kind(StrEnum):
 class Label:
     name: str
     values: tuple[str, ...] | None
-    """All that it can be, beside "other". None: the hosts that the status names."""
+    """All that it can be, beside "other". None: what the status names."""
+    named: Callable[[JobStatus], Iterable[str]] | None = None
+    """What the status names, if `values` is None."""
 
     def closed_set(self, status: JobStatus) -> Mapping[str, None]:
         """All that it can be in this status, beside "other" if there is something else."""
-        if self.values is None:
-            return dict.fromkeys(status.hosts or (OTHER,))
-        return dict.fromkeys(self.values)
+        values = self.values if self.named is None else self.named(status)
+        return dict.fromkeys(values or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +140,9 @@ DAMAGE_CAUSE = Label("cause", ("damaged", "target_changed", "target_missing"))
 DIFFERENCE = Label("what", DIFFERENCES)
 PASSED_OVER_CAUSE = Label("cause", tuple(cause.value for cause in PassedOver))
 TLS = Label("tls", ("plain", "TLSv1.2", "TLSv1.3"))
-HOST = Label("host", None)
+HOST = Label("host", None, lambda status: status.hosts or (OTHER,))
+DATASET = Label("dataset", None, lambda status: itertools.islice(status.datasets, DATASETS_NAMED))
+DATASET_PHASE = Label("phase", (REFUSED, NOT_PLANNED, PLANNED, *Phase))
 
 
 def _one(value: float | None) -> Samples:
@@ -206,6 +220,25 @@ def _by_host(
         return found
 
     return samples
+
+
+def _by_dataset(read: Callable[[DatasetFigures], float]) -> Callable[[JobStatus], Samples]:
+    return lambda status: _by({name: read(each) for name, each in status.datasets.items()})
+
+
+def _dataset_phases(status: JobStatus) -> Samples:
+    """1 for the phase of each dataset; of those that are not named, how many are in each."""
+    return {(name, each.phase): (1.0,) for name, each in status.datasets.items()}
+
+
+def _dataset_lags(status: JobStatus) -> Samples:
+    """Of those that are not named, the longest."""
+    lags: dict[str, float] = {}
+    for place, (name, each) in enumerate(status.datasets.items()):
+        if each.lag_seconds is not None:
+            label = name if place < DATASETS_NAMED else OTHER
+            lags[label] = max(lags.get(label, 0.0), each.lag_seconds)
+    return _by(lags)
 
 
 # fmt: off
@@ -298,6 +331,27 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_freeze_forecast_seconds", Kind.GAUGE,
            "How long the last pass would take under a freeze that began as the last one ended.",
            _of_migration(lambda migration: migration.freeze_seconds)),
+
+    # A run of many datasets: each of the first 200 in the job file, all others as "other"; all
+    # metrics above and below are of the whole run. Absent in a job of one.
+    Metric("noria_dataset_phase", Kind.GAUGE,
+           "1 for the phase that a dataset is in; of others, how many are in it.",
+           _dataset_phases, (DATASET, DATASET_PHASE)),
+    Metric("noria_dataset_planned_objects", Kind.GAUGE, "Entries of the latest pass.",
+           _by_dataset(lambda each: each.objects), (DATASET,)),
+    Metric("noria_dataset_planned_bytes", Kind.GAUGE, "Bytes of the latest pass.",
+           _by_dataset(lambda each: each.bytes), (DATASET,)),
+    Metric("noria_dataset_done_objects", Kind.GAUGE, "Of these, those with a final outcome.",
+           _by_dataset(lambda each: each.objects_done), (DATASET,)),
+    Metric("noria_dataset_done_bytes", Kind.GAUGE, "Of these, those that landed.",
+           _by_dataset(lambda each: each.bytes_done), (DATASET,)),
+    Metric("noria_dataset_failed_objects", Kind.GAUGE, "Entries that someone has to look at.",
+           _by_dataset(lambda each: each.failed), (DATASET,)),
+    Metric("noria_dataset_workers", Kind.GAUGE, "Workers that a dataset has now.",
+           _by_dataset(lambda each: each.workers), (DATASET,)),
+    Metric("noria_dataset_lag_seconds", Kind.GAUGE,
+           "As noria_lag_seconds; of others, the longest. Absent until a pass has ended.",
+           _dataset_lags, (DATASET,), has_zeros=False),
 
     # What is sealed: exact and durable, in steps of a lease.
     Metric("noria_sealed_objects", Kind.COUNTER, "Sealed entries by outcome.",

@@ -14,6 +14,7 @@ from pathlib import Path
 from noria.engine.config.jobfile import JobConfig, with_settings
 from noria.engine.convergence import PassSummary
 from noria.engine.job import RunReport
+from noria.engine.known_targets import ProbedTargets
 from noria.engine.pass_records import (
     note_all_ended,
     note_ended,
@@ -135,13 +136,18 @@ def damage_of_earlier_passes(directory: Path) -> Counter[str]:
 
 
 def run_pass(
-    root: Path, wishes: PassWishes, run: Callable[[Prepared], RunReport], say: Say
+    root: Path,
+    wishes: PassWishes,
+    run: Callable[[Prepared], RunReport],
+    say: Say,
+    *,
+    probed: ProbedTargets | None = None,
 ) -> PassReport:
     """Plan the next pass of the migration at root and run it, or bring the last one to its end.
 
-    `run` runs what was planned: job.run() with what it needs. Raises ConfigurationError if root
-    holds no job, or is a pass itself, or the migration stands where no pass may follow;
-    InventoryError if more is gone than may be deleted; what prepared() raises.
+    `run` runs what was planned: job.run() with what it needs. `probed` is as in prepared(). Raises
+    ConfigurationError if root holds no job, or is a pass itself, or the migration stands where no
+    pass may follow; InventoryError if more is gone than may be deleted; what prepared() raises.
     """
     migration = whole_migration(root)
     end_withdrawal(migration, wishes.sign)
@@ -151,7 +157,7 @@ def run_pass(
     elif number > 1 or (root / "manifest" / "manifest.json").is_file():
         say(f"pass {number} was begun: it is brought to its end first")
     note_planned(migration, number, wishes.sign)
-    with _prepared(migration, number, wishes, say) as ready:
+    with _prepared(migration, number, wishes, say, probed) as ready:
         found = DeltaCounts.of(ready.manifest)
         renamed = None if found is None else write_renames(ready.directory, ready.manifest)
         signing = end_signing(migration.root)
@@ -168,11 +174,15 @@ def run_pass(
 
 @contextmanager
 def _prepared(
-    migration: Migration, number: int, wishes: PassWishes, say: Say
+    migration: Migration,
+    number: int,
+    wishes: PassWishes,
+    say: Say,
+    probed: ProbedTargets | None,
 ) -> Iterator[Prepared]:
     config, _ = job_parts(JobDirectory.open(migration.root))
     if number == 1:
-        with prepared(config, migration.root, say) as ready:
+        with prepared(config, migration.root, say, probed=probed) as ready:
             yield ready
         return
     sync = config.sync
@@ -182,7 +192,8 @@ def _prepared(
         deletions_max=None if wishes.any_number else sync.deletions_max,
         by_content=wishes.by_content,
     )
-    with prepared_pass(migration.root, _with_inventory(config, wishes), facts, say) as ready:
+    listed = _with_inventory(config, wishes)
+    with prepared_pass(migration.root, listed, facts, say, probed=probed) as ready:
         planned = pass_facts(ready.directory)
         if wishes.mirror is False and planned is not None and planned.mirror:
             raise ConfigurationError(

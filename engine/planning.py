@@ -37,6 +37,7 @@ from noria.engine.config.locations import Scheme, provider_of
 from noria.engine.config.stores import open_end
 from noria.engine.first_look import SourceLook, TargetLook
 from noria.engine.kept_listing import KeptListing
+from noria.engine.known_targets import ProbedTargets
 from noria.engine.listed import LINE_SECONDS, as_line, telling
 from noria.engine.made_targets import make_missing, may_be_made
 from noria.engine.scratch import scratch_folder
@@ -97,8 +98,12 @@ class Prepared:
 
 
 @contextmanager
-def prepared(config: JobConfig, root: Path, say: Say) -> Iterator[Prepared]:
+def prepared(
+    config: JobConfig, root: Path, say: Say, *, probed: ProbedTargets | None = None
+) -> Iterator[Prepared]:
     """Plan a job, or open the plan at root, for the block. May be repeated.
+
+    `probed` is what probes of other jobs in this process have found.
 
     At the end of the block the probe's canaries are gone. Raises ConfigurationError, AccessDenied
     or InventoryError before anything is written if an end cannot be used; ConfigurationError if
@@ -112,7 +117,7 @@ def prepared(config: JobConfig, root: Path, say: Say) -> Iterator[Prepared]:
         with directory.hold():
             ready = finish_plan(directory, say, named=config)
     else:
-        ready = _plan(config, root, say)
+        ready = _plan(config, root, say, probed=probed)
     with removed_at_the_end(ready):
         yield ready
 
@@ -162,7 +167,14 @@ def pass_facts(directory: JobDirectory) -> PassFacts | None:
 
 
 @contextmanager
-def prepared_pass(root: Path, config: JobConfig, facts: PassFacts, say: Say) -> Iterator[Prepared]:
+def prepared_pass(
+    root: Path,
+    config: JobConfig,
+    facts: PassFacts,
+    say: Say,
+    *,
+    probed: ProbedTargets | None = None,
+) -> Iterator[Prepared]:
     """Plan a later pass of the migration at root, or open its plan, for the block.
 
     As prepared(). `config` is the first pass's, but for the inventory: ends, filter, names and plan
@@ -182,7 +194,7 @@ def prepared_pass(root: Path, config: JobConfig, facts: PassFacts, say: Say) -> 
         if pass_facts(directory) != facts:
             say(f"pass {facts.number} is planned already, with other --deletions than now")
     else:
-        ready = _plan(config, place, say, Follows(first, facts))
+        ready = _plan(config, place, say, Follows(first, facts), probed)
     with removed_at_the_end(ready):
         yield ready
 
@@ -195,7 +207,13 @@ class Follows:
     facts: PassFacts
 
 
-def _plan(config: JobConfig, root: Path, say: Say, follows: Follows | None = None) -> Prepared:
+def _plan(
+    config: JobConfig,
+    root: Path,
+    say: Say,
+    follows: Follows | None = None,
+    probed: ProbedTargets | None = None,
+) -> Prepared:
     JobDirectory.check_place(root)
     if follows is None:
         moments = config.filter.moments(datetime.now(UTC))
@@ -213,7 +231,7 @@ def _plan(config: JobConfig, root: Path, say: Say, follows: Follows | None = Non
             "is moved; rules (--filter-from) can say it in another order"
         )
     say("checking both ends")
-    with SourceLook(config) as source, _target_look(config, source, token, say) as target:
+    with SourceLook(config) as source, _target_look(config, source, token, say, probed) as target:
         source.check()
         target.check()
         all_results(killed)
@@ -237,12 +255,14 @@ def _plan(config: JobConfig, root: Path, say: Say, follows: Follows | None = Non
         return replace(ready, look=target)
 
 
-def _target_look(config: JobConfig, source: SourceLook, token: str, say: Say) -> TargetLook:
+def _target_look(
+    config: JobConfig, source: SourceLook, token: str, say: Say, probed: ProbedTargets | None
+) -> TargetLook:
     """Begin to look at the target; one that is missing is made first, if that is wanted."""
     if may_be_made(config.target):
         source.check()
         make_missing(config.target, say)
-    return TargetLook(config.target, token)
+    return TargetLook(config.target, token, probed=probed)
 
 
 def open_trusted(root: Path) -> Prepared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -62,6 +63,28 @@ class HostStatus:
     """Cause -> requests and objects tried again."""
     barred: str | None = None
     """Why it rests, and gets no work meanwhile. None: it does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFigures:
+    """One of many datasets of a migration, as metrics have it."""
+
+    phase: str
+    """A Phase, or one of NOT_PLANNED, PLANNED and REFUSED."""
+    objects: int = 0
+    bytes: int = 0
+    objects_done: int = 0
+    bytes_done: int = 0
+    failed: int = 0
+    """Entries that someone has to look at."""
+    workers: int = 0
+    lag_seconds: float | None = None
+    """As noria_lag_seconds. None: no pass has ended."""
+
+
+NOT_PLANNED, PLANNED = "not_planned", "planned"
+REFUSED = "refused"
+"""It could not be planned, or did not go on: somebody has to look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +162,8 @@ class JobStatus:
     """Name -> host, in the order in which they were met; see totals.MOST_HOSTS."""
     migration: MigrationFigures | None = None
     """Of the passes that ended before; None: a job that stands alone."""
+    datasets: Mapping[str, DatasetFigures] = field(default_factory=dict)
+    """Of a run of many: each by its name; all else is their sum. Not kept on disk."""
     metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
     """All workers' counters added up, gauges as of now."""
 
@@ -258,7 +283,9 @@ _METRICS_OF_EARLIER_VERSIONS = "tally"
 def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_FILE) -> None:
     """Keep the snapshot as a cache for `noria status`, and for the counters of the next run."""
     values: dict[str, Any] = {
-        item.name: getattr(status, item.name) for item in fields(status) if item.name != "metrics"
+        item.name: getattr(status, item.name)
+        for item in fields(status)
+        if item.name not in ("metrics", "datasets")
     }
     values["hosts"] = {name: asdict(host) for name, host in status.hosts.items()}
     values["in_force"] = None if status.in_force is None else asdict(status.in_force)
@@ -284,15 +311,18 @@ def load_status(directory: JobDirectory, name: str = STATUS_FILE) -> JobStatus |
         }
         if not _is_bounded(values):
             return None
-        metrics = TypeAdapter(MetricsSnapshot).validate_python(
-            {name: dict(pairs) for name, pairs in stated.items()}
-        )
-        status = TypeAdapter(JobStatus).validate_json(
-            json.dumps({**values, "metrics": {}}), strict=True
-        )
+        of_metrics, of_status = _adapters()
+        metrics = of_metrics.validate_python({name: dict(pairs) for name, pairs in stated.items()})
+        status = of_status.validate_json(json.dumps({**values, "metrics": {}}), strict=True)
         return replace(status, metrics=metrics)
     except (ValueError, TypeError, LookupError, RecursionError):
         return None  # a cache: what counts is in the seals
+
+
+@functools.cache
+def _adapters() -> tuple[TypeAdapter[MetricsSnapshot], TypeAdapter[JobStatus]]:
+    """Made once: a thousand datasets have as many status files."""
+    return TypeAdapter(MetricsSnapshot), TypeAdapter(JobStatus)
 
 
 def _is_bounded(value: Any) -> bool:

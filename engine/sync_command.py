@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from noria.engine.cli import RunOptions, with_options
+from noria.engine.fleet_commands import holds_datasets, sync_datasets
 from noria.engine.terminal.console import (
     ending_on_signals,
     exit_codes,
@@ -21,6 +22,7 @@ from noria.engine.terminal.console import (
     say_unless,
     shown,
 )
+from noria.manifests.errors import ConfigurationError
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
@@ -137,6 +139,8 @@ def sync(
             sign=signer(how.signing_key),
         )
         rhythm = Rhythm.of(until_lag, every)
+        if _is_of_many(directory, rhythm):
+            raise typer.Exit(sync_datasets(directory, wishes, options.of_many))
         while True:
             ended = one_pass(directory, wishes, options)
             if rhythm is None or ended.run.exit_code:
@@ -157,6 +161,18 @@ def _withdraw(directory: Path, signing_key: Path | None, options: RunOptions) ->
     record = withdrawal.withdraw(whole_migration(directory), signer(signing_key))
     summary = {"withdrawn": record.facts["pass"], "record": record.number}
     print_summary(summary, pass_report.print_withdrawn, options.as_json)
+
+
+def _is_of_many(directory: Path, rhythm: Rhythm | None) -> bool:
+    """Return True if the directory holds many datasets. Raises ConfigurationError."""
+    if not directory.is_dir() or not holds_datasets(directory):
+        return False
+    if rhythm is not None:
+        raise ConfigurationError(
+            "--until-lag and --every are for one dataset: name its directory, or run the same "
+            "command again for another pass of all"
+        )
+    return True
 
 
 @dataclass(frozen=True, slots=True)

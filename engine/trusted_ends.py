@@ -28,6 +28,7 @@ from noria.manifests.errors import ConfigurationError
 
 KEPT_SECONDS: Final = 400 * 24 * 3600.0
 """A note of a job that was not run for longer is deleted."""
+LOOK_SECONDS: Final = 24 * 3600.0
 _ROLES: Final = ("source", "target")
 
 
@@ -43,16 +44,27 @@ def planned_endpoints(
 
 def trust_ends(job_id: str, config: JobConfig, environment: Mapping[str, str] = os.environ) -> None:
     """Note that this user has named these ends. Without a place for a note, do nothing."""
-    note = _note(job_id, config, environment)
+    _leave(_note(job_id, config, environment))
+
+
+def _leave(note: Path | None) -> None:
     if note is None:
         return
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for old in note.parent.iterdir():
-            if time.time() - old.lstat().st_mtime > KEPT_SECONDS:
-                old.unlink()
+        _remove_old(note.parent)
         os.close(os.open(note, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
         os.utime(note)
+
+
+def trust_file(data: bytes, environment: Mapping[str, str] = os.environ) -> None:
+    """Note that this user has named all ends in a file with this content."""
+    _leave(_place(hashlib.sha256(data).hexdigest(), environment))
+
+
+def is_trusted_file(data: bytes, environment: Mapping[str, str] = os.environ) -> bool:
+    """Return True if trust_file() has noted this very content."""
+    return _is_own(_place(hashlib.sha256(data).hexdigest(), environment))
 
 
 def check_named(
@@ -105,6 +117,24 @@ def _note(job_id: str, config: JobConfig, environment: Mapping[str, str]) -> Pat
     """Where the note of these very ends of this job is; None without a home directory."""
     ends = [(end.url, end.endpoint) for end in (config.source, config.target)]
     digest = hashlib.sha256(repr((job_id, ends)).encode(errors="surrogateescape")).hexdigest()
+    return _place(digest, environment)
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove notes that nobody needs; looked for once a day, for there may be thousands."""
+    looked = folder / ".looked"
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - looked.lstat().st_mtime < LOOK_SECONDS:
+            return
+    os.close(os.open(looked, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+    os.utime(looked)
+    for old in folder.iterdir():
+        if time.time() - old.lstat().st_mtime > KEPT_SECONDS:
+            old.unlink()
+
+
+def _place(digest: str, environment: Mapping[str, str]) -> Path | None:
+    """Where a note of that digest is; None without a home directory."""
     home = environment.get("XDG_CACHE_HOME", "")
     with contextlib.suppress(RuntimeError):
         folder = Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()

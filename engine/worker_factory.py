@@ -106,6 +106,11 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         context.target.pacer.set_ceiling(limits.target)
         executor.set_limit(limits.transfers)
 
+    def let_go() -> None:
+        journals.close()
+        context.source.close()
+        context.target.close()
+
     if spec.limits is not None:
         set_limits(spec.limits)
     return Worker(
@@ -120,6 +125,7 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         end_process=end_unheard,
         bandwidth=bandwidth,
         requests=requests,
+        let_go=let_go,
     )
 
 

@@ -20,6 +20,13 @@ version alone.
 """
 
 
+NAMED = {
+    "host": "the hosts that run workers",
+    "dataset": "the first 200 datasets in the job file's order, then `other`",
+}
+"""What values a label has that no table can name."""
+
+
 def metrics_page() -> str:
     """The text of reference/metrics.md."""
     rows = [
@@ -39,7 +46,7 @@ def metrics_page() -> str:
         (
             f"`{label.name}`",
             ", ".join(names),
-            "the hosts that run workers"
+            NAMED[label.name]
             if label.values is None
             else ", ".join(f"`{value}`" for value in label.values),
         )

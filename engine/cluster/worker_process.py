@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import logging
 import os
 import time
@@ -30,17 +31,40 @@ def main(channel: Channel) -> None:
     from noria.engine.worker_factory import make_worker
 
     with contextlib.suppress(EOFError, OSError):
-        spec: WorkerSpec = channel.receive()
-        _log_to(spec)
-        try:
-            worker = make_worker(spec)
-        except NoriaError as error:
-            channel.send(error)
-            return
-        channel.send(None)
-        while True:
-            instructions, wait_seconds = channel.receive()
-            channel.send(exchange(worker, instructions, wait_seconds))
+        spec: WorkerSpec | None = channel.receive()
+        while spec is not None:
+            _log_to(spec)
+            try:
+                worker = make_worker(spec)
+            except NoriaError as error:
+                channel.send(error)
+                return
+            channel.send(None)
+            spec = _serve(channel, worker)
+            del worker
+            _let_go_of_all()
+
+
+def _let_go_of_all() -> None:
+    """Give back the memory of a worker that is no more: what it had refers to itself in circles.
+
+    What all workers need is not looked through again each time.
+    """
+    gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()
+
+
+def _serve(channel: Channel, worker: Worker) -> WorkerSpec | None:
+    """Exchange until this process is told to be another worker; None: it has leases, and cannot.
+
+    Raises EOFError or OSError if the driver is gone.
+    """
+    while isinstance(message := channel.receive(), tuple):
+        instructions, wait_seconds = message
+        channel.send(exchange(worker, instructions, wait_seconds))
+    spec: WorkerSpec = message
+    return spec if worker.close() else None
 
 
 def exchange(
@@ -92,7 +116,7 @@ def _log_to(spec: WorkerSpec) -> None:
             print_to(directory / "workers.txt")
     handler = logging.StreamHandler()
     handler.setFormatter(_formatter(spec))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     faulthandler.enable()
 
 

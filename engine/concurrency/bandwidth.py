@@ -118,6 +118,12 @@ class BandwidthBudget:
     def join(self, worker: str) -> None:
         self._members[worker] = _Holder(told=self.start, heard=self.start)
 
+    def restart(self, worker: str) -> float:
+        """Another worker goes on in its place, with the share that this returns in force there."""
+        share = self._members[worker].may_use
+        self._members[worker] = _Holder(told=share, heard=share)
+        return share
+
     def leave(self, worker: str, *, may_work_until: float = -math.inf) -> None:
         """A worker is gone; one that was not seen to end may go on until then."""
         member = self._members.pop(worker, None)

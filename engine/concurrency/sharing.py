@@ -119,6 +119,15 @@ class TransferBudget:
         self._members[worker] = _Member()
         self._change()
 
+    def restart(self, worker: str) -> Limits | None:
+        """Another worker goes on in its place, with its share; None: it was told none yet.
+
+        What it did so far counts; the other one counts from its own start. Nothing else changes.
+        """
+        told = self._members[worker].told
+        self._members[worker] = _Member(told=told)
+        return told
+
     def leave(self, worker: str) -> None:
         if self._members.pop(worker, None) is not None:
             self._change()

@@ -63,7 +63,7 @@ GIB = 1024 * MIB
 BANDWIDTH_LEAST = 64 * 1024
 """A piece of a body then comes every eight seconds; stores close what stands still for twenty."""
 TARGET_SHARDS = 32
-"""A small job is cut into about this many shards; later splits give every worker some."""
+"""Later splits give every worker some."""
 
 
 def _check_url(value: str) -> str:
@@ -332,7 +332,7 @@ class InventoryConfig(_Section):
     endpoint: Endpoint | None = None
     """Of the store that holds the report. None: as for the source."""
     listing_streams: Annotated[int, Field(ge=1, le=256)] = 16
-    """Pages of a listing that are asked for side by side."""
+    """Pages of a listing that are asked for side by side. Of many datasets: 4 unless it is set."""
     names: Literal["whole", "relative"] = "whole"
     """Of a key list: as the container has them, or below the source's prefix.
 
@@ -368,6 +368,11 @@ class PlanConfig(_Section):
     """Most bytes of a shard."""
     shard_objects: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
     """Most objects of a shard."""
+    least_shards: Annotated[int, Field(ge=1, le=1024)] = TARGET_SHARDS
+    """A small job is cut into about so many shards, none of less than 64 objects and 64 MiB.
+
+    Of many datasets: 1 unless it is set, since others are moved beside each.
+    """
     segment_bytes: Size = 4 * GIB
     """Larger objects are cut in segments of about this size, which several workers move at once."""
     names: Literal["refuse", "escape"] = "refuse"
@@ -746,7 +751,7 @@ class JobConfig(_Section):
             shard_objects=plan.shard_objects,
             segment_bytes=plan.segment_bytes,
             names=plan.names,
-            target_shards=TARGET_SHARDS,
+            target_shards=plan.least_shards,
         )
 
 
@@ -771,13 +776,14 @@ def read_job_file(path: Path) -> JobConfig:
     for end in ("source", "target"):
         if isinstance(values.get(end), str):
             values[end] = {"url": values[end]}
+    if "datasets" in values:
+        raise ConfigurationError(
+            f"{path} names many datasets, which `noria plan`, `noria run`, `noria sync` and "
+            "`noria status` take; name the directory of one of them here"
+        )
     for section in ("source", "target", "inventory"):
-        _resolve_path(values.get(section), path.parent)
-    for section, name in (("plan", "scratch"), ("proof", "signing_key")):
-        found = values.get(section)
-        if isinstance(found, dict) and isinstance(found.get(name), str) and found[name]:
-            found[name] = str(path.parent.absolute() / found[name])
-    _read_rules_of(values.get("filter"), path.parent)
+        resolve_path(values.get(section), path.parent)
+    resolve_shared_paths(values, path.parent)
     try:
         return job_config(values, str(path))
     except WrongSettings:
@@ -785,7 +791,16 @@ def read_job_file(path: Path) -> JobConfig:
         return job_config(values, str(path), setting_lines(text.decode()))
 
 
-def _resolve_path(section: Any, folder: Path) -> None:
+def resolve_shared_paths(values: Mapping[str, Any], folder: Path) -> None:
+    """Take the paths of other sections than the ends' from the folder that the job file is in."""
+    for section, name in (("plan", "scratch"), ("proof", "signing_key")):
+        found = values.get(section)
+        if isinstance(found, dict) and isinstance(found.get(name), str) and found[name]:
+            found[name] = str(folder.absolute() / found[name])
+    _read_rules_of(values.get("filter"), folder)
+
+
+def resolve_path(section: Any, folder: Path) -> None:
     """Take a relative path in a job file from the folder that the file is in, like `directory`.
 
     Raises ConfigurationError for one without ./ that is in the current folder alone.

@@ -16,6 +16,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final, Protocol, Self, TextIO
 
+from noria.engine.log_file import said_of
 from noria.engine.status import JobStatus
 from noria.engine.terminal.figures import describe
 
@@ -176,7 +177,7 @@ class _LogHandler(logging.Handler):
         self._progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._progress.message(f"{record.levelname.lower()}: {record.getMessage()}")
+        self._progress.message(f"{record.levelname.lower()}: {said_of(record)}")
 
 
 def _view(stream: TextIO, style: Style) -> _View | None:

@@ -142,6 +142,11 @@ class JobDirectory:
     def job(self) -> dict[str, Any]:
         """The content of job.json."""
         text = self.read("job.json")
+        if text is None and (self.root / "fleet.json").is_file():
+            raise ConfigurationError(
+                f"{self.root} holds many datasets: name the directory of one of them, "
+                f"{self.root}/datasets/NAME"
+            )
         if text is None:
             raise ConfigurationError(
                 f"{self.root} is not a job directory: it has no job.json; name the one of --job"

@@ -138,6 +138,10 @@ class WorkerJournal:
         self._bytes += len(data)
         self._pointers.setdefault(self._segment, set()).update(records)
 
+    def close(self) -> None:
+        """Nothing is appended any more. May be repeated."""
+        self._end_segment()
+
     def _begin_segment(self) -> None:
         self._end_segment()
         self._remove_unneeded()

@@ -29,7 +29,14 @@ from noria.engine.metrics import (
     families,
 )
 from noria.engine.metrics_server import MetricsServer
-from noria.engine.status import HostStatus, JobStatus, Phase, load_status, save_status
+from noria.engine.status import (
+    DatasetFigures,
+    HostStatus,
+    JobStatus,
+    Phase,
+    load_status,
+    save_status,
+)
 from noria.engine.steering.limits import PAUSED, LimitsInForce, Steered
 from noria.engine.totals import MOST_HOSTS
 from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation
@@ -219,6 +226,7 @@ def test_every_field_of_the_status_is_shown() -> None:
         "hosts": {"node-c": HostStatus(workers=2)},
         "migration": MigrationFigures(passes_ended=9),
         "in_force": LimitsInForce(settings={PAUSED: Steered(value=False, by="")}, windows=("w",)),
+        "datasets": {"one": DatasetFigures(phase=Phase.MOVING)},
         "metrics": MetricsSnapshot(),
     }
     for field in fields(JobStatus):
@@ -325,6 +333,65 @@ def test_the_number_of_series_is_bounded_for_any_number_of_hosts() -> None:
     series = len(series_of(replace(a_status(), hosts=hosts)))
     without = len(series_of(replace(a_status(), hosts={})))
     assert series - without < 50 * len(hosts)
+
+
+def datasets(number: int) -> dict[str, DatasetFigures]:
+    return {
+        f"set-{place:04}": DatasetFigures(
+            phase=Phase.FINISHED if place % 2 else "refused",
+            objects=10,
+            bytes=100,
+            objects_done=place % 10,
+            bytes_done=place,
+            failed=place % 3,
+            workers=place % 2,
+            lag_seconds=float(place) if place % 5 == 0 else None,
+        )
+        for place in range(number)
+    }
+
+
+def test_of_many_datasets_the_first_200_have_names_and_sums_stay_whole() -> None:
+    shown = series_of(replace(a_status(), datasets=datasets(250)))
+    named: dict[str, dict[str, float]] = {}
+    for (name, labels), value in shown.items():
+        if name.startswith("noria_dataset_") and name != "noria_dataset_phase":
+            named.setdefault(name, {})[dict(labels)["dataset"]] = value
+    own = {f"set-{place:04}" for place in range(200)}
+    for name, total in (
+        ("noria_dataset_planned_objects", 2500),
+        ("noria_dataset_planned_bytes", 25_000),
+        ("noria_dataset_done_objects", sum(place % 10 for place in range(250))),
+        ("noria_dataset_done_bytes", sum(range(250))),
+        ("noria_dataset_failed_objects", sum(place % 3 for place in range(250))),
+        ("noria_dataset_workers", 125),
+    ):
+        assert named[name].keys() == own | {OTHER}, name
+        assert sum(named[name].values()) == total, name
+    # A lag is no sum, and one that is not known is not 0.
+    lags = named["noria_dataset_lag_seconds"]
+    assert lags.keys() == {f"set-{place:04}" for place in range(0, 200, 5)} | {OTHER}
+    assert lags[OTHER] == 245
+    phases = {
+        (dict(labels)["dataset"], dict(labels)["phase"]): value
+        for (name, labels), value in shown.items()
+        if name == "noria_dataset_phase"
+    }
+    assert phases["set-0001", "finished"] == 1
+    assert phases["set-0001", "refused"] == 0
+    assert phases[OTHER, "finished"] == 25
+    assert sum(phases.values()) == 250
+
+
+def test_the_number_of_series_is_bounded_for_any_number_of_datasets() -> None:
+    without = len(series_of(a_status()))
+    some, many = (len(series_of(replace(a_status(), datasets=datasets(n)))) for n in (250, 5000))
+    assert many == some
+    assert many - without < 20 * 201
+
+
+def test_a_job_of_one_shows_no_dataset() -> None:
+    assert not [name for name, _ in series_of(a_status()) if name.startswith("noria_dataset_")]
 
 
 def test_counters_go_on_across_a_resume(tmp_path: Path) -> None:

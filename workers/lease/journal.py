@@ -44,6 +44,11 @@ class LeaseJournals:
         with self._lock:
             self._open.remove(journal)
 
+    def close(self) -> None:
+        """Close the file; no lease is left, and what they added is on disk."""
+        with self.disk_lock:
+            self._file.close()
+
     def flush(self) -> None:
         """Make all added records of all leases durable.
 

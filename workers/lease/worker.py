@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -65,8 +64,12 @@ class Worker:
         end_process: Callable[[], None],
         bandwidth: Bandwidth | None = None,
         requests: Mapping[str, Bandwidth] | None = None,
+        let_go: Callable[[], None] = lambda: None,
     ) -> None:
-        """`requests`: what may be begun at each store, by its role."""
+        """`requests`: what may be begun at each store, by its role.
+
+        `let_go` gives back what the worker holds besides its threads: files, connections.
+        """
         self.name = name
         self.incarnation = uuid.uuid4().hex
         self._start_run = start_run
@@ -86,6 +89,8 @@ class Worker:
         self._threads = 0
         self._results: list[LeaseResult] = []
         self._changed = threading.Condition()
+        self._let_go = let_go
+        self._closed = threading.Event()
         threading.Thread(target=self._keep_journals, name="journal", daemon=True).start()
         threading.Thread(target=self._watch_hold, name="hold", daemon=True).start()
 
@@ -162,25 +167,42 @@ class Worker:
             },
         )
 
-    def _work_on_leases(self) -> None:
-        while True:
-            self._work(self._next_run())  # in no variable: a thread that waits holds no lease
+    def close(self) -> bool:
+        """End all threads and give everything back; False, and nothing is done, if it has leases.
 
-    def _next_run(self) -> LeaseRun:
+        For a process that goes on as another worker. Nothing may be called afterwards.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting)
-            return self._waiting.popleft()
+            if self._runs:
+                return False
+            self._closed.set()
+            self._changed.notify_all()
+        self._executor.close()
+        self._let_go()
+        return True
 
-    def _work(self, run: LeaseRun) -> None:
+    def _work_on_leases(self) -> None:
+        while self._work(self._next_run()):  # in no variable: a thread that waits holds no lease
+            pass
+
+    def _next_run(self) -> LeaseRun | None:
+        """Wait for a lease to work on; None once the worker is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed.is_set())
+            return self._waiting.popleft() if self._waiting else None
+
+    def _work(self, run: LeaseRun | None) -> bool:
+        if run is None:
+            return False
         result = run.run()
         with self._changed:
             del self._runs[_place(run.lease)]
             self._results.append(result)
             self._changed.notify_all()
+        return True
 
     def _watch_hold(self) -> None:
-        while True:
-            time.sleep(HOLD_WATCH_SECONDS)
+        while not self._closed.wait(HOLD_WATCH_SECONDS):
             if not self._hold.is_over:
                 continue
             with self._changed:
@@ -196,8 +218,7 @@ class Worker:
                 run.tasks.stop()
 
     def _keep_journals(self) -> None:
-        while True:
-            time.sleep(self._journal_seconds)
+        while not self._closed.wait(self._journal_seconds):
             try:
                 self._flush_journals()
             except Exception as error:  # noqa: BLE001 - reported to the scheduler by each lease

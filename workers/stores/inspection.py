@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -110,6 +110,13 @@ class InspectedStore(TargetStore, Protocol):
 
         Return False if there is one of that name already, which may be somebody else's. Raises
         AccessDenied, ConfigurationError, Retryable.
+        """
+
+    def list_containers(self) -> Iterator[str]:
+        """Yield the names of all containers of the account, from all pages.
+
+        Of S3: all buckets of these credentials. Of a folder: those right in it. The container that
+        the store is opened on need not exist, but for a folder. Raises what a listing raises.
         """
 
     def service(self, prefix: str = "") -> Service:

@@ -1,6 +1,7 @@
-"""What protocol.Cluster promises, asked of both implementations: real workers, real jobs.
+"""What protocol.Cluster promises, asked of each implementation: real workers, real jobs.
 
-Ray is a head that was started with `ray start`, with its token.
+Of the workers that many datasets share, it is asked of one dataset's cluster. Ray is a head that
+was started with `ray start`, with its token.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import textwrap
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +32,10 @@ from noria.engine.cluster.protocol import (
     Started,
 )
 from noria.engine.cluster.ray import RayCluster
+from noria.engine.config.jobfile import RunConfig
+from noria.engine.fleet.budgets import RunBudgets
+from noria.engine.fleet.pool import WorkerPool
+from noria.engine.fleet.pooled_cluster import PooledCluster
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.model import LeaseEnd, Limits
 from tests.support.nodes import Head, head_node, new_token, workers_of
@@ -52,6 +58,23 @@ class Implementation:
     """One implementation, and where its processes are to be found."""
 
     head: Head | None
+    is_pool: bool = False
+    """The cluster of one of many datasets."""
+
+    @contextmanager
+    def opened(self) -> Iterator[Cluster]:
+        if not self.is_pool:
+            with open_cluster(self.address) as cluster:
+                yield cluster
+            return
+        pool = WorkerPool(16)
+        try:
+            with PooledCluster(
+                "one", pool, RunBudgets(RunConfig()), priority=0, weight=1.0
+            ) as cluster:
+                yield cluster
+        finally:
+            pool.close()
 
     @property
     def address(self) -> str | None:
@@ -68,9 +91,10 @@ class Implementation:
         return {pid for pid, command in descendants(os.getpid()) if LOCAL_WORKER in command}
 
 
-@pytest.fixture(scope="module", params=["local", "ray"])
+@pytest.fixture(scope="module", params=["local", "pool", "ray"])
 def kind(request: pytest.FixtureRequest) -> Iterator[Implementation]:
-    kind = Implementation(request.getfixturevalue("ray_head") if request.param == "ray" else None)
+    head = request.getfixturevalue("ray_head") if request.param == "ray" else None
+    kind = Implementation(head, is_pool=request.param == "pool")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in kind.access.items():
             patch.setenv(name, value)
@@ -80,7 +104,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[Implementation]:
 @pytest.fixture(scope="module")
 def cluster(kind: Implementation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """For tests that leave it usable."""
-    with open_cluster(kind.address) as cluster:
+    with kind.opened() as cluster:
         cluster.start(tmp_path_factory.mktemp("log"))
         yield cluster
 
@@ -225,6 +249,8 @@ def test_a_worker_that_cannot_work_says_why(team: Team, tmp_path: Path, wrong: s
 def test_a_worker_that_dies_before_it_is_up_has_not_started(
     team: Team, kind: Implementation
 ) -> None:
+    if kind.is_pool:
+        pytest.skip("its processes may be up already: see tests/engine/fleet")
     with held_start(team.spec) as spec:
         before = kind.workers()
         name = team.ask_for_worker(spec)
@@ -241,6 +267,8 @@ def test_a_worker_that_dies_before_it_is_up_has_not_started(
 def test_a_worker_that_is_killed_before_it_is_up_is_never_heard_of(
     team: Team, kind: Implementation
 ) -> None:
+    if kind.is_pool:
+        pytest.skip("its processes may be up already: see tests/engine/fleet")
     with held_start(team.spec) as spec:
         before = kind.workers()
         name = team.ask_for_worker(spec)
@@ -256,6 +284,8 @@ def test_close_ends_all_that_was_started_and_leaves_no_file(
     kind: Implementation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers that are up, that hang and that are on their way; a second time does nothing."""
+    if kind.is_pool:
+        pytest.skip("its processes may be up already: see tests/engine/fleet")
     temporary, log = tmp_path / "tmp", tmp_path / "log"
     temporary.mkdir()
     log.mkdir()

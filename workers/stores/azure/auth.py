@@ -37,6 +37,8 @@ class Right(Enum):
     """The same and tags, which have a permission of their own that also allows writing them."""
     CONTAINER = "container"
     """Making the container, which a SAS for it never allows."""
+    ACCOUNT = "account"
+    """Listing the containers of the account, which neither does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

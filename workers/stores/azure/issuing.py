@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from noria.manifests.errors import AccessDenied, ConfigurationError
 from noria.workers.stores.azure.auth import Authorization, Right, parse_connection_string
-from noria.workers.stores.azure.sas import container_sas, creation_sas
+from noria.workers.stores.azure.sas import account_list_sas, container_sas, creation_sas
 from noria.workers.stores.azure.settings import API_VERSION, AzureSettings
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ def _signatures(settings: AzureSettings, account_key: str) -> Callable[[Right], 
         expiry = datetime.now(UTC) + timedelta(hours=SAS_HOURS)
         if right is Right.CONTAINER:
             query = creation_sas(settings.account, account_key, expiry=expiry, version=API_VERSION)
+            return Authorization(query=query, expires_at=expiry.timestamp(), of_key=True)
+        if right is Right.ACCOUNT:
+            query = account_list_sas(
+                settings.account, account_key, expiry=expiry, version=API_VERSION
+            )
             return Authorization(query=query, expires_at=expiry.timestamp(), of_key=True)
         query = container_sas(
             settings.account,

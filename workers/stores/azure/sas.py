@@ -59,8 +59,19 @@ def creation_sas(account: str, account_key: str, *, expiry: datetime, version: s
 
     Otherwise as container_sas(): a service SAS for a container cannot make that.
     """
+    return _account_sas(account, account_key, "c", "c", expiry=expiry, version=version)
+
+
+def account_list_sas(account: str, account_key: str, *, expiry: datetime, version: str) -> str:
+    """Return the query of a SAS that allows to list the containers, and nothing else."""
+    return _account_sas(account, account_key, "s", "l", expiry=expiry, version=version)
+
+
+def _account_sas(
+    account: str, account_key: str, kinds: str, permissions: str, *, expiry: datetime, version: str
+) -> str:
     until = expiry.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    services, kinds, permissions = "b", "c", "c"
+    services = "b"
     start = address = protocol = encryption_scope = ""
     string_to_sign = "\n".join(
         (

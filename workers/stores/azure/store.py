@@ -447,6 +447,23 @@ class AzureStore:
             if not marker:
                 return counts
 
+    def list_containers(self) -> Iterator[str]:
+        above = self._base.rpartition("/")[0]
+        marker, advance = None, Advance()
+        while True:
+            query = [("comp", "list"), ("maxresults", str(self._settings.page_keys))]
+            if marker is not None:
+                query.append(("marker", marker))
+            response = self._call(
+                Purpose.CONTROL, "GET", query=query, right=Right.ACCOUNT, path=above or "/"
+            )
+            root = self._result(response, Purpose.CONTROL, None)
+            names, marker = azure_xml.parse_containers(root)
+            advance.check(tuple(names) or None, marker)
+            yield from names
+            if marker is None:
+                return
+
     def make_container(self) -> bool:
         """Make a container without public access."""
         query = [("restype", "container")]
@@ -568,10 +585,15 @@ class AzureStore:
         sink: Sink | None = None,
         right: Right = Right.BLOBS,
         on_sent: OnSent | None = None,
+        path: str | None = None,
     ) -> Response:
-        """Send one request for a key, or for the container; return the response of any status."""
+        """Send one request for a key, or for the container; return the response of any status.
+
+        `path` is for a request for neither.
+        """
         authorization = self._authorizations.get(right)
-        path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
+        if path is None:
+            path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
         words = [f"{name}={quote(value, safe='')}" for name, value in query]
         if authorization.query:
             words.append(authorization.query)

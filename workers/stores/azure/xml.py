@@ -93,6 +93,19 @@ def count_kept(root: ElementTree.Element, counts: KeptCounts) -> Hashable | None
     return tuple("".join(item.itertext()) for item in [*blobs[:1], *blobs[-1:]]) or None
 
 
+@malformed_is_unavailable("containers")
+def parse_containers(root: ElementTree.Element) -> tuple[list[str], str | None]:
+    """Parse a page of List Containers; return the names and the next page's marker."""
+    check_root(root, "EnumerationResults")
+    containers = root.find("Containers")
+    if containers is None:
+        raise ValueError("a page without a list of containers")
+    names = [item.findtext("Name", "") for item in containers.iterfind("Container")]
+    if not all(names):
+        raise ValueError("a container without a name")
+    return names, root.findtext("NextMarker") or None
+
+
 def _parsed_blobs(items: Sequence[ElementTree.Element]) -> pa.RecordBatch:
     rows: list[dict[str, str | None]] = []
     metadata: list[dict[str, str]] = []

@@ -410,6 +410,11 @@ class LocalStore:
                     gone += 1
         return gone
 
+    def list_containers(self) -> Iterator[str]:
+        """Yield the names of the folders in this one."""
+        page = self.list_page(PageRequest(prefix=""))
+        yield from (name.removesuffix("/") for name in page.prefixes)
+
     def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
         return iter(())
 

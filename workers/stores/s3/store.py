@@ -471,6 +471,26 @@ class S3Store:
             if markers is None:
                 return
 
+    def list_containers(self) -> Iterator[str]:
+        marker, advance = None, Advance()
+        while True:
+            query = [("max-buckets", str(self._settings.page_keys))]
+            if marker is not None:
+                query.append(("continuation-token", marker))
+            response = self._call(Purpose.CONTROL, "GET", query=query, path=self._service_path())
+            names, marker = s3_xml.parse_buckets(self._result(response, Purpose.CONTROL, None))
+            advance.check(tuple(names) or None, marker)
+            yield from names
+            if marker is None:
+                return
+
+    def _service_path(self) -> str:
+        """The path above all buckets. Raises ConfigurationError if a host's name has the bucket."""
+        above, slash, _ = self._base.rpartition("/")
+        if not slash or not self._base.endswith(f"/{quote(self._settings.bucket)}"):
+            raise ConfigurationError("buckets are listed with path_style = true alone")
+        return above or "/"
+
     def remove_drafts(self) -> int:
         """Return 0: the service drops a request that was cut off."""
         return 0
@@ -681,9 +701,14 @@ class S3Store:
         body: Body | None = None,
         sink: Sink | None = None,
         on_sent: OnSent | None = None,
+        path: str | None = None,
     ) -> Response:
-        """Send one request for a key, or for the bucket; return the response of any status."""
-        path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
+        """Send one request for a key, or for the bucket; return the response of any status.
+
+        `path` is for a request for neither.
+        """
+        if path is None:
+            path = self._base if key is None else f"{self._base}/{quote(key, safe='/')}"
         text = s3_xml.query(query) if query else ""
         headers = headers or {}
         if self._settings.request_payer:

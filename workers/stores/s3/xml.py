@@ -167,6 +167,19 @@ def parse_uploads(root: ElementTree.Element) -> tuple[list[ListedUpload], tuple[
     )
 
 
+@malformed_is_unavailable("buckets")
+def parse_buckets(root: ElementTree.Element) -> tuple[list[str], str | None]:
+    """Parse a page of ListBuckets; return the names and the next page's token."""
+    check_root(root, "ListAllMyBucketsResult")
+    buckets = root.find("Buckets")
+    if buckets is None:
+        raise ValueError("a page without a list of buckets")
+    names = [item.findtext("Name", "") for item in buckets.iterfind("Bucket")]
+    if not all(names):
+        raise ValueError("a bucket without a name")
+    return names, root.findtext("ContinuationToken") or None
+
+
 @malformed_is_unavailable("versions")
 def parse_versions(
     root: ElementTree.Element,

@@ -1,0 +1,1 @@
+"""Many datasets in one migration: each a migration of its own, all with one set of workers."""

@@ -1,0 +1,179 @@
+"""The cluster of one dataset: workers that it has from a pool which all datasets of a run share.
+
+To the driver it is a cluster like any other. A worker that another dataset has more right to counts
+as leaving; one that the driver lets go of, and which holds no lease, is not ended but handed back.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from noria.engine.cluster.local import HERE
+from noria.engine.cluster.protocol import (
+    PATIENCE_SECONDS,
+    ClusterEvent,
+    Instruction,
+    Lost,
+    Reported,
+    Started,
+    drain_queue,
+)
+from noria.engine.fleet.budgets import RunBudgets
+from noria.engine.fleet.pool import WorkerPool, WorkerProcess
+from noria.engine.scheduler.events import Grant
+from noria.engine.worker_spec import WorkerSpec
+from noria.manifests.model import BandwidthShare, Limits
+
+
+@dataclass(slots=True)
+class _PooledWorker:
+    spec: WorkerSpec
+    process: WorkerProcess | None = None
+    """None: its turn has not come yet."""
+    is_up: bool = False
+    is_leaving: bool = False
+    exchange_due: bool = False
+    outbox: list[Instruction] = field(default_factory=list)
+    key: str = ""
+    """What names it among the workers of all datasets."""
+
+
+class PooledCluster:
+    """See protocol.Cluster. `start`, `prestart` and hosts are the pool's affair."""
+
+    def __init__(
+        self, name: str, pool: WorkerPool, budgets: RunBudgets, *, priority: int, weight: float
+    ) -> None:
+        """`budgets` decide what may be in flight in the whole run, for all datasets.
+
+        What the driver of this one, `name`, decides on that goes nowhere.
+        """
+        self._name = name
+        self._pool = pool
+        self._budgets = budgets
+        self._members: dict[str, _PooledWorker] = {}
+        self._events: queue.SimpleQueue[ClusterEvent] = queue.SimpleQueue()
+        self._is_closed = False
+        pool.enter(name, self, priority=priority, weight=weight)
+
+    # -- what the pool asks, under its lock --------------------------------------------------------
+
+    def take(self, process: WorkerProcess) -> None:
+        """See pool.Wanting."""
+        member = next(each for each in self._members.values() if each.process is None)
+        member.process = process
+        begins = self._budgets.join()
+        member.key = begins.key
+        spec = replace(member.spec, limits=begins.limits, bandwidth=begins.bandwidth)
+        process.begin(spec, self._events.put)
+
+    def let_go(self) -> WorkerProcess | None:
+        """See pool.Wanting."""
+        for member in reversed(self._members.values()):
+            if member.is_up and not member.is_leaving:
+                member.is_leaving = True
+                return member.process
+        return None
+
+    # -- what the driver asks ----------------------------------------------------------------------
+
+    def prestart(self) -> None:
+        """Nothing: whose turn it is gets a process that is up, or starts one."""
+
+    def start(self, log_directory: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        """Nothing to do: workers write to the log of the job that they are told of."""
+
+    def trouble(self) -> str | None:
+        return None
+
+    def workers_elsewhere(self) -> str | None:
+        return None
+
+    def nodes_lost(self) -> str | None:
+        return None
+
+    def hosts(self) -> dict[str, int]:
+        return {HERE.id: self._pool.workers}
+
+    def start_worker(self, spec: WorkerSpec, *, avoid: Collection[str] = ()) -> None:
+        with self._pool.lock:
+            self._members[spec.name] = _PooledWorker(spec)
+            self._pool.ask(self._name)
+
+    def waiting(self) -> list[str]:
+        return [name for name, member in self._members.items() if not member.is_up]
+
+    def send(self, worker: str, instruction: Instruction) -> None:
+        member = self._members.get(worker)
+        if member is not None and not isinstance(instruction, Limits | BandwidthShare):
+            member.outbox.append(instruction)
+
+    def exchange(self, worker: str) -> None:
+        """Due with the next poll(): a driver that ends meanwhile has no answer to wait for."""
+        member = self._members.get(worker)
+        if member is not None:
+            member.exchange_due = True
+
+    def poll(self, seconds: float) -> list[ClusterEvent]:
+        for member in self._members.values():
+            if member.exchange_due and member.process is not None:
+                member.exchange_due = False
+                told = (*member.outbox, *self._budgets.news(member.key))
+                member.outbox.clear()
+                member.process.exchange(told, grants=any(isinstance(one, Grant) for one in told))
+        found = []
+        for event in drain_queue(self._events, seconds):
+            known = self._members.get(event.worker)
+            if known is None:
+                continue  # it was let go of meanwhile
+            match event:
+                case Started():
+                    known.is_up = True
+                    self._pool.look_again()
+                case Reported(report=report):
+                    self._budgets.hear(known.key, report)
+                case Lost():
+                    self._forget(event.worker)
+            found.append(event)
+        return found
+
+    def kill(self, worker: str) -> None:
+        """Let go of a worker: it goes back to the pool, or ends if it holds leases."""
+        with self._pool.lock:
+            member = self._forget(worker)
+            if member is None:
+                return
+            if member.process is None:
+                self._pool.withdraw(self._name)
+            elif member.is_up:
+                member.process.release()
+            else:
+                member.process.kill()
+
+    def leaving(self) -> set[str]:
+        return {name for name, member in self._members.items() if member.is_leaving}
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for worker in list(self._members):
+            self.kill(worker)
+        self._pool.leave(self._name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _forget(self, worker: str) -> _PooledWorker | None:
+        with self._pool.lock:
+            member = self._members.pop(worker, None)
+        if member is not None and member.process is not None:
+            self._budgets.leave(member.key)
+        return member
