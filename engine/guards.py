@@ -47,7 +47,7 @@ class GuardAnswer:
     """It could be asked, and does not know enough yet."""
 
 
-class StoreGuard:
+class ReadersGuard:
     """One guard of one store. Its thread ends with close()."""
 
     def __init__(
@@ -108,7 +108,7 @@ class StoreGuard:
 class Guards:
     """All guards of a run. A context manager that closes."""
 
-    def __init__(self, guards: Sequence[StoreGuard] = ()) -> None:
+    def __init__(self, guards: Sequence[ReadersGuard] = ()) -> None:
         self._guards = guards
 
     def begin(self) -> None:
@@ -133,17 +133,17 @@ class Guards:
             guard.close()
 
 
-def make_guard(role: StoreRole, config: GuardConfig, reads: Iterator[Read]) -> StoreGuard:
+def make_guard(role: StoreRole, config: GuardConfig, reads: Iterator[Read]) -> ReadersGuard:
     """A guard as the job file has it. `reads` yields small reads of the store for ever."""
     if config.command is not None:
         command = config.command
-        return StoreGuard(role, config, lambda quiet: ask_command(command))
+        return ReadersGuard(role, config, lambda quiet: ask_command(command))
     if config.prometheus is not None:
         query = config.prometheus
-        return StoreGuard(role, config, lambda quiet: ask_prometheus(query))
+        return ReadersGuard(role, config, lambda quiet: ask_prometheus(query))
     assert config.latency_factor is not None, "one of the three is given"
     watch = LatencyWatch(config.latency_factor, config.baseline)
-    return StoreGuard(
+    return ReadersGuard(
         role,
         config,
         lambda quiet: ask_store(next(reads), watch, quiet=quiet),
@@ -174,7 +174,7 @@ def ask_store(read: Read, watch: LatencyWatch, *, quiet: bool) -> GuardAnswer:
 
 
 def ask_command(command: str) -> GuardAnswer:
-    """Exit code 0: the job may go on; 1: it may not; other codes do not count."""
+    """Exit code 0: the job may go on; 1: it may not; anything else tells nothing."""
     try:
         ended = subprocess.run(
             ["/bin/sh", "-c", command],
@@ -193,7 +193,7 @@ def ask_command(command: str) -> GuardAnswer:
 
 
 def ask_prometheus(query: PrometheusConfig) -> GuardAnswer:
-    """Ask for the values of the query now: one above the bound is a "no", and none no answer."""
+    """Ask for the query's values now: one above the bound is a "no"; none at all tells nothing."""
     # It takes as long to load as all that a driver needs otherwise.
     from urllib.parse import urlencode
     from urllib.request import urlopen

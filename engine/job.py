@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from noria.engine.cluster.protocol import Cluster
 from noria.engine.config.jobfile import JobConfig, RunConfig, job_config
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import speaks_https
-from noria.engine.driver import drive
+from noria.engine.driver import Sizes, drive
 from noria.engine.failures import (
     FAILURES_FILE,
     Failure,
@@ -46,7 +45,7 @@ from noria.engine.planning import (
     prepared,
     removed_at_the_end,
 )
-from noria.engine.repair import AskedAgain, forget_damage, known_damage, note_damage, retrial_of
+from noria.engine.repair import AskedAgain, forget_damage, known_damage, retrial_of
 from noria.engine.replay import Sealed, enter_seals
 from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
@@ -73,14 +72,12 @@ from noria.manifests.errors import (
 from noria.manifests.job.directory import DriverHold, JobDirectory
 from noria.manifests.job.fence import Fence
 from noria.manifests.job.reconcile import Reconciliation, last_differences, reconcile
-from noria.manifests.job.results import SUPERSEDED
-from noria.manifests.job.seals import compact_seals, read_seals
+from noria.manifests.job.seals import compact_seals
 from noria.manifests.job.worker_journals import remove_unneeded_journals
-from noria.manifests.manifest.reader import Manifest, open_manifest
-from noria.manifests.model import ConflictPolicy, Level, Outcome, ShardKind, ShardPlan
+from noria.manifests.manifest.reader import open_manifest
+from noria.manifests.model import ConflictPolicy, ShardPlan
 from noria.manifests.passes.fold import standing
 from noria.manifests.passes.migration import migration_of
-from noria.manifests.passes.superseded import write_superseded
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME
@@ -88,6 +85,8 @@ from noria.workers.stores.listing import PAGES, Listing
 
 log = logging.getLogger("noria.job")
 
+BEGUN_FILE = "begun"
+"""Noted before the first worker of a job is started: from then on something may have moved."""
 DRAIN_SPARE_SECONDS = 60.0
 PIECES_PER_STREAM = 4
 """Of the target's listing: some are longer than others."""
@@ -157,6 +156,11 @@ class RunReport:
     """Versions of the Python that ran it, and of its TLS library."""
     canaries_left: int = 0
     """Of the probe, and left at the target, which refused to delete them."""
+    proof: Mapping[str, Any] | None = None
+    """What was signed, as `noria sign --json` has it, or an `error` that kept it from being signed.
+
+    None: the job names no key for that, or is not at its end, or does not reconcile.
+    """
     finished_before: float | None = None
     """Unix time at which an earlier run had ended the job: this one moved nothing."""
 
@@ -165,49 +169,6 @@ class RunReport:
         if not self.complete:
             return 3
         return 0 if self.failed == 0 and self.reconciled and not self.damaged else 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyReport:
-    """What a verification found. Objects of PARTS shards count once for each lease of theirs."""
-
-    job: str
-    level: Level
-    complete: bool
-    reread: int
-    """Objects whose every byte, as read back, is that of the receipt."""
-    bytes: int
-    damaged: int
-    """Damaged, missing or replaced at the target."""
-    unsettled: int
-    """Entries that have no receipt yet: the job is not at its end."""
-    seconds: float
-    failures: tuple[Failure, ...] = ()
-    causes: Mapping[str, int] = field(default_factory=dict)
-    stopped: str | None = None
-    interpreter: str = field(default_factory=describe_interpreter)
-    """As in RunReport."""
-
-    @property
-    def exit_code(self) -> int:
-        if not self.complete:
-            return 3
-        return 0 if self.damaged == 0 and self.unsettled == 0 else 1
-
-    def __add__(self, other: VerifyReport) -> VerifyReport:
-        """Of two passes of one migration."""
-        return replace(
-            self,
-            complete=self.complete and other.complete,
-            reread=self.reread + other.reread,
-            bytes=self.bytes + other.bytes,
-            damaged=self.damaged + other.damaged,
-            unsettled=self.unsettled + other.unsettled,
-            seconds=self.seconds + other.seconds,
-            failures=self.failures + other.failures,
-            causes=dict(Counter(self.causes) + Counter(other.causes)),
-            stopped=self.stopped or other.stopped,
-        )
 
 
 def plan(
@@ -249,13 +210,13 @@ def run(
         remove_unneeded_journals(directory)
         started = time.monotonic()
         ready = planned or finish_plan(directory, lambda line: None)
-        run_config = _run_config(ready.config, overrides)
+        run_config = run_config_of(ready.config, overrides)
         refuse_foreign_commands(directory, run_config, overrides or {})
         latest = load_status(directory)
         if latest is None or latest.phase is not Phase.FINISHED:
             cluster.prestart()
             _note_lifted_limit(latest, run_config)
-        totals = _totals(ready, latest)
+        totals = _totals(ready, latest, deadline_seconds=run_config.deadline_seconds)
         with _taken_up_again(directory, latest, asked_again):
             retrial = retrial_of(ready, asked_again, hold.first_attempt - 1)
         compact_seals(directory)
@@ -265,13 +226,14 @@ def run(
             totals.note_uncounted()
         _say_what_is_tried_again(sealed, asked_again, len(retrial.keys or ()))
         with removed_at_the_end(ready):
-            ending = _drive(
-                ready,
-                totals,
-                run_config,
-                cluster,
+            work = CrewWork(
+                shards=ready.manifest.shards(),
+                sizes=ready.manifest.sizes,
                 mode=Mode.MOVE,
                 sealed=sealed,
+            )
+            ending = drive_work(
+                *(ready, work, totals, run_config, cluster),
                 hold=hold,
                 fence=fence,
                 show=show,
@@ -279,7 +241,7 @@ def run(
             finished = latest if latest is not None and latest.phase is Phase.FINISHED else None
             if ending.status is not None:
                 finished = None
-            with _end_noted(directory, finished):
+            with _end_noted(directory, finished, show):
                 report = _close(ready, totals, ending, started, run_config, show, show_keys)
             report = replace(report, retried=sealed.reopened)
             if finished is None:
@@ -323,71 +285,6 @@ def _say_what_is_tried_again(sealed: Sealed, asked_again: AskedAgain | None, nam
             "%s of %s: of no entry that this job moves and has an end for",
             count_text(names - sealed.reopened, "name"),
             asked_again.keys,
-        )
-
-
-def verify(
-    root: Path,
-    *,
-    address: str | None = None,
-    ray: bool = False,
-    cluster: Cluster | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    show: Show = lambda status: None,
-    show_keys: bool = False,
-) -> VerifyReport:
-    """Read everything that landed back from the target and compare it with the receipts.
-
-    Workers as in run().
-    """
-    prepared = open_trusted(root)
-    migration, number = migration_of(root)
-    with prepared.directory.hold() as hold:
-        started = time.monotonic()
-        area = f"verified/{hold.epoch:010d}"
-        if migration.has_gone_on(number):
-            latest_state = migration.state(migration.last)
-            write_superseded(prepared.directory, number, latest_state, f"{area}/{SUPERSEDED}")
-        before = load_status(prepared.directory) or _moved_status(prepared)
-        run_config = _run_config(prepared.config, overrides)
-        refuse_foreign_commands(prepared.directory, run_config, overrides or {})
-        shards = prepared.manifest.shards()
-        totals = _totals(
-            prepared, before, [each.shard for each in shards if each.kind is ShardKind.PARTS]
-        )
-        ending = _drive(
-            prepared,
-            totals,
-            run_config,
-            cluster or open_cluster(address, ray=ray),
-            mode=Mode.REREAD,
-            hold=hold,
-            fence=Fence(prepared.directory, hold.epoch),
-            area=area,
-            show=show,
-        )
-        if ending.status is not None:
-            last = ending.status
-            counted = replace(before, metrics=last.metrics, hosts=at_rest(last.hosts))
-            save_status(prepared.directory, counted)
-        damaged = write_failures(
-            prepared.directory, prepared.manifest, totals.failing, f"{area}/damaged.parquet"
-        )
-        sums = totals.sums
-        complete = ending.complete and not ending.quarantined
-        note_damage(prepared.directory, damaged, complete=complete)
-        return VerifyReport(
-            job=prepared.facts.job_id,
-            level=Level.REREAD,
-            complete=complete,
-            reread=sums.levels.get(Level.REREAD, 0),
-            bytes=sums.landed_bytes,
-            damaged=sums.outcomes.get(Outcome.FAILED, 0),
-            unsettled=_unsettled(prepared),
-            seconds=time.monotonic() - started,
-            failures=tuple(listed_failures(prepared.directory, damaged, show_keys)),
-            causes=sums.causes,
-            stopped=ending.message,
         )
 
 
@@ -470,7 +367,7 @@ def _driver_status(root: Path, directory: JobDirectory) -> JobStatus:
     newest = max(said, key=lambda each: each.updated_seconds)
     if directory.is_held(time.time() - newest.updated_seconds):
         return newest if newest.phase.has_driver else latest or newest
-    last = latest or _moved_status(open_prepared(root))
+    last = latest or moved_status(open_prepared(root))
     if not last.phase.has_driver:
         return last
     last = replace(last, bytes_moved_at_least=last.bytes_moved_at_least or last.is_cut_off)
@@ -528,24 +425,35 @@ def _failures(
 # -- one run ---------------------------------------------------------------------------------------
 
 
-def _drive(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrewWork:
+    """What workers are to do in one run."""
+
+    shards: Iterable[ShardPlan]
+    sizes: Sizes
+    """Of what it is, as Manifest.sizes has them."""
+    mode: Mode
+    area: str = "sealed"
+    """Where their results go."""
+    sealed: Sealed = field(default_factory=Sealed)
+    """What is settled already."""
+
+
+def drive_work(
     prepared: Prepared,
+    work: CrewWork,
     totals: Totals,
     run_config: RunConfig,
     cluster: Cluster,
     *,
-    mode: Mode,
-    sealed: Sealed | None = None,
     hold: DriverHold,
     fence: Fence,
-    area: str = "sealed",
     show: Show,
 ) -> Ending:
     """Schedule what is not settled yet on a cluster, until it is, or the run has to stop."""
-    moving, directory = mode is Mode.MOVE, prepared.directory
-    sealed = sealed or Sealed()
+    directory, sealed = prepared.directory, work.sealed
     scheduler = Scheduler(
-        prepared.manifest.shards() if moving else _verify_shards(prepared.manifest),
+        work.shards,
         settled=sealed.spans,
         generations=sealed.generations,
         first_attempt=hold.first_attempt,
@@ -561,15 +469,17 @@ def _drive(
     if scheduler.complete:
         cluster.close()
         return Ending(complete=True)
-    show(_idle_status(prepared, totals, Phase.STARTING))
+    if work.mode is Mode.MOVE:
+        directory.note(BEGUN_FILE)
+    show(_idle_status(totals, Phase.STARTING))
     config = prepared.config.model_copy(update={"run": run_config})
-    spec = worker_spec(prepared, run_config, mode=mode, area=area)
+    spec = worker_spec(prepared, run_config, mode=work.mode, area=work.area)
     ending = drive(
-        *(directory, scheduler, totals, spec, config, prepared.manifest.sizes),
+        *(directory, scheduler, totals, spec, config, work.sizes),
         cluster=cluster,
         fence=fence,
         show=show,
-        guards=guards_of(prepared, run_config, moving=moving),
+        guards=guards_of(prepared, run_config, moving=work.mode is Mode.MOVE),
     )
     if not ending.workers_may_write:
         fence.end()
@@ -618,7 +528,7 @@ def _close(
 ) -> RunReport:
     """End a run: list its failures and, if it is complete, reconcile."""
     directory = ready.directory
-    last = ending.status or _idle_status(ready, totals, Phase.RECONCILING)
+    last = ending.status or _idle_status(totals, Phase.RECONCILING)
     reconciled, differences, canaries = False, {}, 0
     cleaning: Cleaning | None = None
     failed = partial(write_failures, directory, ready.manifest, totals.failing, FAILURES_FILE)
@@ -636,6 +546,8 @@ def _close(
     phase = Phase.FINISHED if ending.complete else Phase.STOPPED
     final = replace(
         _in_phase(last, phase, stopped=None if ending.complete else ending.message),
+        stop_cause=None if ending.complete or ending.cause == StopAsked.cause else ending.cause,
+        reconciled=reconciled if ending.complete else None,
         damaged=known_damage(directory),
         differences={} if reconciled else differences,
     )
@@ -669,7 +581,7 @@ def _close(
 
 
 @contextlib.contextmanager
-def _end_noted(directory: JobDirectory, finished: JobStatus | None) -> Iterator[None]:
+def _end_noted(directory: JobDirectory, finished: JobStatus | None, show: Show) -> Iterator[None]:
     """A run that ends without a report, as while it reconciles, says so in its status.
 
     `finished` is the status of a job that had finished before, and of which nothing was left to do:
@@ -681,14 +593,17 @@ def _end_noted(directory: JobDirectory, finished: JobStatus | None) -> Iterator[
         last = finished or load_status(directory)
         if last is not None and last.phase.has_driver:
             why = error.message if isinstance(error, NoriaError) else "an unexpected error: see log"
+            cause: str | None = error.cause if isinstance(error, NoriaError) else "internal"
             if isinstance(error, StopAsked | KeyboardInterrupt):
-                why = "stopped on request"
+                why, cause = "stopped on request", None
             if last.phase is Phase.RECONCILING:
                 why = f"{why} (while it was reconciled)"
-            last = _in_phase(last, Phase.STOPPED, stopped=why)
+            last = replace(_in_phase(last, Phase.STOPPED, stopped=why), stop_cause=cause)
         if last is not None:
-            with contextlib.suppress(JobDirectoryError):  # the error is what is to be heard of
+            # The error is what is to be heard of.
+            with contextlib.suppress(JobDirectoryError, StopAsked):
                 save_status(directory, last)
+                show(last)
         raise
 
 
@@ -750,7 +665,7 @@ def _clean_at_the_end(prepared: Prepared) -> Cleaning | None:
         return None
 
 
-def _run_config(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunConfig:
+def run_config_of(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunConfig:
     """[run] of this run. Raises ConfigurationError if buffers cannot hold what is planned."""
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     merged = {**config.model_dump(), "run": {**config.run.model_dump(), **given}}
@@ -778,38 +693,28 @@ def _note_lifted_limit(latest: JobStatus | None, run_config: RunConfig) -> None:
         )
 
 
-def _totals(prepared: Prepared, latest: JobStatus | None, shared: Collection[int] = ()) -> Totals:
-    """Totals that know of no seal yet. `shared` as Totals has it."""
+def _totals(
+    prepared: Prepared, latest: JobStatus | None, deadline_seconds: float | None = None
+) -> Totals:
+    """Totals that know of no seal yet. The deadline is as Totals has it."""
     return Totals(
         prepared.facts.job_id,
         objects_total=prepared.manifest.objects,
         bytes_total=prepared.manifest.bytes_to_move,
         earlier=latest,
         is_lower_bound=latest is not None and (latest.bytes_moved_at_least or latest.is_cut_off),
-        shared=shared,
+        deadline_seconds=deadline_seconds,
     )
 
 
-def _moved_status(prepared: Prepared) -> JobStatus:
+def moved_status(prepared: Prepared) -> JobStatus:
     """The status of a job whose status file is gone, from its seals."""
     totals = _totals(prepared, None)
     enter_seals(prepared.directory, totals)
-    return _idle_status(prepared, totals, Phase.STOPPED)
+    return _idle_status(totals, Phase.STOPPED)
 
 
-def _verify_shards(manifest: Manifest) -> Iterator[ShardPlan]:
-    """Shards as a verification walks them: a huge object's parts are units like rows."""
-    for shard in manifest.shards():
-        yield ShardPlan(
-            shard=shard.shard,
-            kind=ShardKind.OBJECTS,
-            units=shard.units,
-            bytes=shard.bytes,
-            units_per_lease=shard.units_per_lease,
-        )
-
-
-def _idle_status(prepared: Prepared, totals: Totals, phase: Phase) -> JobStatus:
+def _idle_status(totals: Totals, phase: Phase) -> JobStatus:
     now = time.monotonic()
     return totals.status(phase, now=now, started=now, unix=time.time(), shards={})
 
@@ -855,11 +760,6 @@ def _reconcile(prepared: Prepared, listing: Iterable[pa.RecordBatch]) -> Reconci
             standing=stands,
             scratch=scratch,
         )
-
-
-def _unsettled(prepared: Prepared) -> int:
-    settled = sum(sealed.summary.entries for sealed in read_seals(prepared.directory))
-    return prepared.manifest.objects - settled
 
 
 def metrics_address(root: Path) -> str | None:

@@ -1,6 +1,6 @@
 """What Prometheus sees of a job: every metric in one table.
 
-Loaded when somebody asks for `/metrics` for the first time: see metrics_server.py. Everything is
+Loaded when somebody asks for `/metrics` for the first time: see watch/site.py. Everything is
 read from the latest JobStatus; nothing is counted here. Base units, `_total` on counters. Every
 label has a closed set of values, and whatever a worker reports beyond it is shown as "other": no
 object key, shard or worker name can become a label. Of hosts, the status names a bounded number;
@@ -10,11 +10,10 @@ what none of them accounts for is of the host "other", so that a sum over hosts 
 from __future__ import annotations
 
 import itertools
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import (
@@ -22,15 +21,21 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
 )
-from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from noria.engine.convergence import MigrationFigures
 from noria.engine.status import HostStatus, JobStatus, Phase
 from noria.engine.steering.limits import LimitsInForce
-from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation, StoreRole
-from noria.manifests.errors import NoriaError, Retryable
+from noria.manifests.counters import (
+    BodySize,
+    Counter,
+    Gauge,
+    Histogram,
+    StoreOperation,
+    StoreRole,
+)
+from noria.manifests.errors import Fatal, NoriaError, Retryable, StopAsked
 from noria.manifests.job.differences import DIFFERENCES
 from noria.manifests.model import (
     LATENCY_BUCKETS,
@@ -40,6 +45,10 @@ from noria.manifests.model import (
     PassedOver,
     Reason,
 )
+from noria.version import VERSION
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
 
 OTHER = "other"
 """The label value of all that is beyond a label's closed set."""
@@ -75,7 +84,8 @@ class Metric:
     """One row of the table.
 
     Counters, and gauges with labels, are 0 from the start for every value of their labels, so that
-    the first event counts as an increase. Histograms appear with their first observation.
+    the first event counts as an increase, unless most of these can never come (`has_zeros`).
+    Histograms appear with their first observation.
     """
 
     name: str
@@ -83,6 +93,8 @@ class Metric:
     help: str
     read: Callable[[JobStatus], Samples]
     labels: tuple[Label, ...] = ()
+    has_zeros: bool = True
+    """One that is False is absent where nothing is known."""
 
 
 def _causes(root: type[NoriaError]) -> Iterator[str]:
@@ -91,6 +103,12 @@ def _causes(root: type[NoriaError]) -> Iterator[str]:
         yield from _causes(child)
 
 
+STOPS = tuple(
+    sorted(
+        {*_causes(Fatal), "cluster_lost", "internal", "no_hosts", "no_workers", "start_failed"}
+        - {NoriaError.cause, StopAsked.cause}
+    )
+)
 RETRYABLE = tuple(sorted({*_causes(Retryable)} - {NoriaError.cause}))
 ERRORS = tuple(sorted({*_causes(NoriaError), "abort_failed"}))
 ENDINGS = tuple(sorted({*ERRORS, *Reason, "internal", "target_changed", "target_missing"}))
@@ -100,6 +118,8 @@ OUTCOME = Label("outcome", tuple(Outcome))
 LEVEL = Label("level", tuple(Level))
 CHANGE = Label("change", tuple(AttributeChange))
 PHASE = Label("phase", tuple(Phase))
+SIZE = Label("size", tuple(BodySize))
+STOP_CAUSE = Label("cause", STOPS)
 STATE = Label("state", ("pending", "leased", "settled", "quarantined"))
 RETRY_CAUSE = Label("cause", RETRYABLE)
 ERROR_CAUSE = Label("cause", ERRORS)
@@ -164,7 +184,8 @@ def _histogram(name: Histogram) -> Callable[[JobStatus], Samples]:
 
 
 def _by_host(
-    total: Callable[[JobStatus], Samples], read: Callable[[HostStatus], Mapping[str, int] | int]
+    total: Callable[[JobStatus], Samples],
+    read: Callable[[HostStatus], Mapping[str, int] | float],
 ) -> Callable[[JobStatus], Samples]:
     """What `read` finds of each host, and what is missing to the total as that of "other"."""
 
@@ -174,7 +195,7 @@ def _by_host(
         for name, host in status.hosts.items():
             counted = read(host)
             for labels, (value,) in (
-                _one(counted) if isinstance(counted, int) else _by(counted)
+                _one(counted) if isinstance(counted, int | float) else _by(counted)
             ).items():
                 found[*labels, name] = (value,)
                 missing[labels] = missing.get(labels, 0.0) - value
@@ -227,6 +248,23 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_eta_seconds", Kind.GAUGE,
            "Time left at this throughput; absent while nothing moves.",
            lambda status: _one(status.eta_seconds)),
+    Metric("noria_deadline_timestamp_seconds", Kind.GAUGE,
+           "Unix time by which the job should be done; absent if it has no deadline.",
+           lambda status: _one(status.deadline_seconds)),
+    Metric("noria_deadline_spare_seconds", Kind.GAUGE,
+           "From the end at this throughput to the deadline; negative: too late.",
+           lambda status: _one(status.spare_seconds)),
+    Metric("noria_stopped", Kind.GAUGE,
+           "1 for the cause for which the run stopped by itself before the end, 0 for the others.",
+           lambda status: _by({status.stop_cause: 1} if status.stop_cause else {}), (STOP_CAUSE,)),
+    Metric("noria_reconciled", Kind.GAUGE,
+           "1 if manifest, receipts and target agreed at the end, 0 if not; absent until then.",
+           lambda status: _one(status.reconciled)),
+    Metric("noria_job_directory_free_bytes", Kind.GAUGE, "Room for the job directory.",
+           lambda status: _one(status.free_bytes)),
+    Metric("noria_credentials_end_timestamp_seconds", Kind.GAUGE,
+           "Unix time at which the credentials of a store are over; 0 if they have no known end.",
+           lambda status: _by(status.credentials_end), (STORE,)),
     Metric("noria_listed_objects", Kind.GAUGE,
            "Objects at the target that reconciling has listed so far.",
            lambda status: _one(status.listed)),
@@ -301,12 +339,26 @@ METRICS: tuple[Metric, ...] = (
            _by_host(_counter(Counter.ERRORS), lambda host: host.errors), (ERROR_CAUSE, HOST)),
     Metric("noria_retries", Kind.COUNTER, "Requests and objects tried again, by cause.",
            _by_host(_counter(Counter.RETRIES), lambda host: host.retries), (RETRY_CAUSE, HOST)),
+    Metric("noria_request_errors", Kind.COUNTER,
+           "Requests that failed and may be tried again, by what they asked for.",
+           _counter(Counter.REQUEST_ERRORS), (STORE, OPERATION, RETRY_CAUSE), has_zeros=False),
+    Metric("noria_request_retries", Kind.COUNTER, "Requests that were tried again.",
+           _counter(Counter.REQUEST_RETRIES), (STORE, OPERATION), has_zeros=False),
     Metric("noria_throttles", Kind.COUNTER, "Requests that a store refused for being too many.",
            _counter(Counter.THROTTLES), (STORE,)),
     Metric("noria_connections", Kind.COUNTER, "Connections that workers opened, by TLS version.",
            _connections, (STORE, TLS)),
     Metric("noria_request_duration_seconds", Kind.HISTOGRAM, "Requests that succeeded.",
            _histogram(Histogram.REQUEST_SECONDS), (STORE, OPERATION)),
+    Metric("noria_failed_request_duration_seconds", Kind.HISTOGRAM,
+           "Requests that failed and may be tried again.",
+           _histogram(Histogram.FAILED_SECONDS), (STORE, OPERATION)),
+    Metric("noria_body_duration_seconds", Kind.HISTOGRAM,
+           "Requests that succeeded and carried an object's bytes, by how many at most.",
+           _histogram(Histogram.BODY_SECONDS), (STORE, SIZE)),
+    Metric("noria_journal_duration_seconds", Kind.HISTOGRAM,
+           "Writes of workers' journals, until they are on disk.",
+           _histogram(Histogram.JOURNAL_SECONDS)),
     Metric("noria_bytes_in_flight", Kind.GAUGE, "Buffer memory in use in all workers.",
            _gauge(Gauge.BYTES_IN_FLIGHT)),
     Metric("noria_transfers", Kind.GAUGE, "Transfers that all workers may have in flight.",
@@ -321,7 +373,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("noria_worker_seconds", Kind.GAUGE, "Time since the present workers began, added up.",
            _gauge(Gauge.WORKER_SECONDS)),
     Metric("noria_cpu_seconds", Kind.GAUGE, "Processor time of the present workers.",
-           _gauge(Gauge.CPU_SECONDS)),
+           _by_host(_gauge(Gauge.CPU_SECONDS), lambda host: host.cpu_seconds), (HOST,)),
+    Metric("noria_memory_bytes", Kind.GAUGE, "Resident memory of the present workers.",
+           _by_host(_gauge(Gauge.MEMORY_BYTES), lambda host: host.memory_bytes), (HOST,)),
     Metric("noria_bandwidth_limit_bytes_per_second", Kind.GAUGE,
            "Bytes a second that all workers together may read; 0 if any number.",
            lambda status: _one(status.bandwidth or 0.0)),
@@ -358,14 +412,29 @@ METRICS: tuple[Metric, ...] = (
 )
 """Counters get `_total` at the end of their name.
 
-There are also noria_job_info with the job's id (`job_id`, since Prometheus sets `job` itself), and
-the driver's own process_* metrics.
+There are also noria_job_info with the job's id (`job_id`, since Prometheus sets `job` itself),
+noria_build_info with the version, and the driver's own process_* metrics.
 """
 # fmt: on
 
 
 def families(status: JobStatus) -> Iterator[Family]:
-    """The status as Prometheus families: noria_job_info, then the table."""
+    """The status as Prometheus families: what is running, then the table.
+
+    Before a job is known, while it is planned, its phase alone: its counters may stand at numbers
+    that are yet to be read, and after 0 they would look as if all were done twice.
+    """
+    build = GaugeMetricFamily(
+        "noria_build_info", "1, with the version of the driver.", labels=["version"]
+    )
+    build.add_metric([VERSION], 1)
+    yield build
+    if not status.job:
+        for metric in METRICS:
+            if metric.name in ("noria_job_phase", "noria_status_timestamp_seconds"):
+                closed_sets = [label.closed_set(status) for label in metric.labels]
+                yield _family(metric, _bounded(metric, closed_sets, metric.read(status)))
+        return
     job = GaugeMetricFamily(
         "noria_job_info",
         "1, with the job's id and the driver's Python and TLS library.",
@@ -383,7 +452,8 @@ def _bounded(
 ) -> Samples:
     """The samples, every label within its closed set, and zeros if there is no sample yet."""
     bounded: dict[tuple[str, ...], Values] = {}
-    if metric.kind is Kind.COUNTER or (metric.kind is Kind.GAUGE and metric.labels):
+    always = metric.kind is Kind.COUNTER or (metric.kind is Kind.GAUGE and metric.labels)
+    if always and metric.has_zeros:
         every = itertools.product(*closed_sets)
         bounded = dict.fromkeys(every, (0.0,))
     for found, values in samples.items():
@@ -430,29 +500,12 @@ class _StatusCollector(Collector):
             yield from families(status)
 
 
-def serve_on(listener: socket.socket, fetch: FetchStatus) -> WSGIServer:
-    """A server of `/metrics` that takes its connections from a socket that listens already.
+def metrics_application(fetch: FetchStatus) -> WSGIApplication:
+    """What answers a scrape.
 
     `fetch` returns the latest status, None before the first; it is called for each scrape.
     """
     registry = CollectorRegistry()
     registry.register(_StatusCollector(fetch))
     ProcessCollector(registry=registry)  # a driver whose memory grows is worth an alert
-    host, port = listener.getsockname()[:2]
-    server = ThreadingWSGIServer((host, port), _SilentHandler, bind_and_activate=False)
-    server.socket.close()
-    server.socket = listener
-    server.server_name, server.server_port = host, port
-    server.setup_environ()
-    server.set_app(make_wsgi_app(registry))
-    server.timeout = 0  # a caller who has gone again is not waited for
-    # So that server_close() waits for answers under way: the last one is the one that counts.
-    setattr(server, "daemon_threads", False)  # noqa: B010 - of its mixin, which has no type
-    return server
-
-
-class _SilentHandler(WSGIRequestHandler):
-    timeout = 10.0
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Scrapes are not worth a line each."""
+    return make_wsgi_app(registry)

@@ -1,7 +1,7 @@
-"""The server of `/metrics` of one driver.
+"""The server of one driver's page, status and metrics: watch/site.py says what it answers.
 
-It listens from the start. What makes its answers (metrics.py, with prometheus_client) takes a
-twentieth of a second to load, and is loaded when somebody asks for the first time.
+It listens from the start. What makes its answers takes a twentieth of a second to load, and is
+loaded when somebody asks for the first time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from noria.engine.config.locations import METRICS_ADDRESS
+from noria.engine.watch.throughput_history import ThroughputHistory
 from noria.manifests.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ UNKNOWN_INTERVAL_SECONDS = 2.0
 """Taken for the scrape interval while there was one scrape only: a short run."""
 FAREWELL_SECONDS = 40.0
 """close() waits for a scraper that is due within this time of its last scrape."""
+WATCHED_SECONDS = 5.0
+"""A page that has not asked for so long is closed: it asks every two seconds."""
 WAITING_CONNECTIONS = 16
 """How many callers may wait to be accepted."""
 
@@ -60,13 +63,21 @@ class LatestStatus:
             self._changed.notify_all()
             return self._status
 
-    def wait_until_fetched(self) -> None:
+    def peek(self) -> JobStatus | None:
+        """The same, for somebody who does not wait to see the end."""
+        with self._changed:
+            return self._status
+
+    def wait_until_fetched(self, *, seen_within_seconds: float = math.inf) -> None:
         """Wait until the latest status is fetched, if a scraper is due soon.
 
         It is due one interval after the latest status was shown, not after its own last visit: the
-        end of Ray can keep this process from answering for longer than that.
+        end of Ray can keep this process from answering for longer than that. One that has not come
+        for `seen_within_seconds` is gone, and is not waited for.
         """
         with self._changed:
+            if time.monotonic() - self._last_seconds > seen_within_seconds:
+                return
             interval_seconds = self._interval_seconds
             if math.isinf(interval_seconds) and math.isfinite(self._last_seconds):
                 interval_seconds = UNKNOWN_INTERVAL_SECONDS
@@ -77,19 +88,24 @@ class LatestStatus:
 
 
 class MetricsServer:
-    """`/metrics` of one driver, on a thread of its own."""
+    """The page, the status and the metrics of one driver, on threads of its own."""
 
+    page: str
+    """Where people watch the job; ends in a slash."""
     url: str
-    """Where it is served, for people and for Prometheus."""
+    """Where Prometheus finds its metrics."""
 
-    def __init__(self, address: str = METRICS_ADDRESS) -> None:
-        """Listen at HOST:PORT; port 0 takes a free one.
+    def __init__(self, address: str = METRICS_ADDRESS, *, name: str = "") -> None:
+        """Listen at HOST:PORT; port 0 takes a free one. `name` is that of the job directory.
 
         If the default address is taken, as by another job on this machine, a free port is used
         instead: see `url`. Raises ConfigurationError for any other address that cannot be used.
         """
         host, port = _parse(address)
-        self._latest = LatestStatus()
+        self._scraped, self._watched = LatestStatus(), LatestStatus()
+        """The status as Prometheus and as readers of the page fetch it: each at its own pace."""
+        self._history = ThroughputHistory()
+        self._name = name
         self._server: WSGIServer | None = None
         try:
             try:
@@ -107,7 +123,8 @@ class MetricsServer:
         self._thread = threading.Thread(target=self._serve, name="metrics", daemon=True)
         self._thread.start()
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._listener.getsockname()[1]}/metrics"
+        self.page = f"http://{shown}:{self._listener.getsockname()[1]}/"
+        self.url = f"{self.page}metrics"
         self._open = True
 
     def show(self, status: JobStatus) -> None:
@@ -116,7 +133,13 @@ class MetricsServer:
         Show only what has been saved (engine/status.py): the next run continues from there, and a
         counter that went back would look to Prometheus as if everything had been done once more.
         """
-        self._latest.show(status)
+        self._history.add(
+            status.updated_seconds,
+            bytes_per_second=status.bytes_per_second,
+            objects_per_second=status.objects_per_second,
+        )
+        self._scraped.show(status)
+        self._watched.show(status)
 
     def close(self) -> None:
         """Stop serving. A repeat does nothing.
@@ -127,7 +150,8 @@ class MetricsServer:
             return
         self._open = False
         try:
-            self._latest.wait_until_fetched()
+            self._scraped.wait_until_fetched()
+            self._watched.wait_until_fetched(seen_within_seconds=WATCHED_SECONDS)
         finally:
             self._waker.close()
             self._thread.join()
@@ -146,9 +170,17 @@ class MetricsServer:
             selector.register(self._asleep, selectors.EVENT_READ)
             while all(key.fileobj is self._listener for key, _ in selector.select()):
                 if self._server is None:
-                    from noria.engine.metrics import serve_on
+                    from noria.engine.watch.site import WatchSite
+                    from noria.engine.watch.web_server import serve_on
 
-                    self._server = serve_on(self._listener, self._latest.fetch)
+                    site = WatchSite(
+                        look=self._watched.fetch,
+                        peek=self._watched.peek,
+                        scrape=self._scraped.fetch,
+                        history=self._history,
+                        name=self._name,
+                    )
+                    self._server = serve_on(self._listener, site)
                 self._server.handle_request()
 
 

@@ -13,13 +13,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.engine.status import Phase, load_status
 from noria.manifests.errors import JobDirectoryError, TargetKept
 from noria.manifests.job.cutover_states import require
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.history import Facts, Record, RecordKind, append, read
+from noria.manifests.job.history import PASS, Facts, Record, RecordKind, Sign, append, read
 from noria.manifests.job.receipt_check import sealed_rows
 from noria.manifests.job.receipts import AS_PLANNED
 from noria.manifests.job.reconcile import REPORT_FILE
@@ -43,7 +44,7 @@ def has_ended(migration: Migration, number: int) -> bool:
     return _record_of(records, RecordKind.PASS_ENDED, number) is not None
 
 
-def note_planned(migration: Migration, number: int) -> None:
+def note_planned(migration: Migration, number: int, sign: Sign | None = None) -> None:
     """Record that a pass is planned from here on, unless that is recorded. May be repeated.
 
     Raises ConfigurationError if the migration stands where no pass may be planned, or gone on with.
@@ -55,18 +56,21 @@ def note_planned(migration: Migration, number: int) -> None:
     directory = JobDirectory.open(migration.root)
     records = read(directory)
     check(records)
-    if _record_of(records, RecordKind.PLANNED, number) is None:
-        append(directory, RecordKind.PLANNED, {"pass": number}, check=check)
+    planned = _last_plan(records, number)
+    if planned is None or planned.kind is RecordKind.WITHDRAWN:
+        append(directory, RecordKind.PLANNED, {"pass": number}, check=check, sign=sign)
 
 
-def note_ended(migration: Migration, number: int) -> Record:
+def note_ended(migration: Migration, number: int, sign: Sign | None = None) -> Record:
     """Record what a pass that has ended found and did, unless that is recorded. May be repeated."""
     directory = JobDirectory.open(migration.root)
     known = _record_of(read(directory), RecordKind.PASS_ENDED, number)
-    return known or append(directory, RecordKind.PASS_ENDED, _facts(migration, number))
+    if known is not None:
+        return known
+    return append(directory, RecordKind.PASS_ENDED, _facts(migration, number), sign=sign)
 
 
-def note_all_ended(migration: Migration) -> bool:
+def note_all_ended(migration: Migration, sign: Sign | None = None) -> bool:
     """Record all passes, if the last one has ended, unless they are. False: it has not ended.
 
     A job that was run as one pass alone, or by an earlier edition, has kept no history.
@@ -77,8 +81,22 @@ def note_all_ended(migration: Migration) -> bool:
     noted = {each.facts.get("pass") for each in records if each.kind is RecordKind.PASS_ENDED}
     for number in range(1, migration.last + 1):
         if number not in noted:
-            note_ended(migration, number)
+            note_ended(migration, number, sign)
     return True
+
+
+def withdrawal_of(migration: Migration, number: int) -> Record | None:
+    """The record by which a pass was taken back; None if it was not, or is planned again since."""
+    planned = _last_plan(read(JobDirectory(migration.root)), number)
+    is_taken_back = planned is not None and planned.kind is RecordKind.WITHDRAWN
+    return planned if is_taken_back else None
+
+
+def _last_plan(records: Sequence[Record], number: int) -> Record | None:
+    """The last time that a pass was planned or withdrawn."""
+    kinds = (RecordKind.PLANNED, RecordKind.WITHDRAWN)
+    found = [each for each in records if each.kind in kinds and each.facts.get(PASS) == number]
+    return found[-1] if found else None
 
 
 def _record_of(records: Sequence[Record], kind: RecordKind, number: int) -> Record | None:
@@ -133,7 +151,8 @@ def _delta_facts(manifest: Manifest) -> Facts:
 def _oldest_unmoved(place: JobDirectory, manifest: Manifest) -> float | None:
     """When the oldest of the entries was changed that the pass had to move and did not.
 
-    Unix seconds; None if all landed, or no time is known.
+    Unix seconds, not before 1970: a store may state any time. None if all landed, or no time is
+    known.
     """
     oldest = None
     for _, rows, receipts in sealed_rows(place, manifest, ["outcome"]):
@@ -142,7 +161,7 @@ def _oldest_unmoved(place: JobDirectory, manifest: Manifest) -> float | None:
         )
         times = rows["last_modified"].filter(left).drop_null()
         if len(times):
-            first = pc.min(times).as_py().timestamp()
+            first = max(0, pc.min(times.cast(pa.int64())).as_py()) / 1000
             oldest = first if oldest is None else min(oldest, first)
     return oldest
 

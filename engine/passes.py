@@ -5,16 +5,16 @@ A pass that was begun is brought to its end before another one is planned.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from noria.engine.config.jobfile import JobConfig, with_settings
 from noria.engine.convergence import PassSummary
-from noria.engine.job import RunReport, VerifyReport
+from noria.engine.job import RunReport
 from noria.engine.pass_records import (
-    has_ended,
     note_all_ended,
     note_ended,
     note_planned,
@@ -28,12 +28,16 @@ from noria.engine.planning import (
     prepared,
     prepared_pass,
 )
-from noria.manifests.errors import ConfigurationError
+from noria.engine.proof.at_the_end import end_signing, with_proof
+from noria.engine.repair import known_damage
+from noria.engine.withdrawal import end_withdrawal
+from noria.manifests.errors import AnotherDriver, ConfigurationError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.history import read
+from noria.manifests.job.history import Sign, read
 from noria.manifests.manifest.reader import Manifest
 from noria.manifests.passes.migration import Migration, migration_of
 from noria.manifests.passes.renames import write_renames
+from noria.manifests.passes.standing_damage import cross_out_repaired
 
 Say = Callable[[str], None]
 
@@ -50,6 +54,8 @@ class PassWishes:
     """Compare the bytes of what a listing does not tell apart."""
     inventory: str | None = None
     """A newer inventory of the source than the first pass had: its URL, or "listing"."""
+    sign: Sign | None = None
+    """Signs the records of this pass; None: they are not signed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +63,7 @@ class DeltaCounts:
     """What a later pass found, in objects and bytes."""
 
     objects: Mapping[str, int]
-    """new, size, etag, version, modified, content, gone, gone_before, unchanged -> objects."""
+    """By Delta; and what has no row: gone_before, unchanged."""
     bytes: Mapping[str, int]
 
     @classmethod
@@ -120,23 +126,12 @@ def past_passes(directory: Path) -> list[PassSummary]:
     return passes_of(read(JobDirectory(migration.root))) if number == 1 else []
 
 
-def verify_all(root: Path, verify: Callable[[Path], VerifyReport]) -> VerifyReport:
-    """Read back what stands at the target by the receipts of all passes of a migration.
-
-    `verify` reads back one pass: job.verify() with what it needs. Raises ConfigurationError if a
-    pass was begun and has not ended.
-    """
-    migration, number = migration_of(root)
-    if number > 1 or migration.last == 1:
-        return verify(root)
-    if not has_ended(migration, migration.last):
-        raise ConfigurationError(
-            f"pass {migration.last} has not ended: `noria sync {root}` brings it to its end first"
-        )
-    found = verify(root)
-    for each in range(2, migration.last + 1):
-        found += verify(migration.place(each))
-    return found
+def damage_of_earlier_passes(directory: Path) -> Counter[str]:
+    """Cause -> objects that passes before the latest have left, and that are damaged there."""
+    migration, number = migration_of(directory)
+    earlier = range(1, migration.last if number == 1 else 1)
+    found = (known_damage(JobDirectory(migration.place(each))) for each in earlier)
+    return sum(map(Counter, found), Counter[str]())
 
 
 def run_pass(
@@ -149,19 +144,25 @@ def run_pass(
     InventoryError if more is gone than may be deleted; what prepared() raises.
     """
     migration = whole_migration(root)
+    end_withdrawal(migration, wishes.sign)
     number = migration.last
-    if note_all_ended(migration):
+    if note_all_ended(migration, wishes.sign):
         number += 1
     elif number > 1 or (root / "manifest" / "manifest.json").is_file():
         say(f"pass {number} was begun: it is brought to its end first")
-    note_planned(migration, number)
+    note_planned(migration, number, wishes.sign)
     with _prepared(migration, number, wishes, say) as ready:
         found = DeltaCounts.of(ready.manifest)
         renamed = None if found is None else write_renames(ready.directory, ready.manifest)
+        signing = end_signing(migration.root)
         ended = run(ready)
-    if ended.complete:
-        note_ended(migration, number)
     place = migration.place(number)
+    if ended.complete:
+        note_ended(migration, number, wishes.sign)
+        # If another process has it by now, the pass after this one does so.
+        with suppress(AnotherDriver), JobDirectory.open(place).hold():
+            cross_out_repaired(migration, number)
+        ended = with_proof(ended, place, signing)
     return PassReport(number=number, place=place, run=ended, delta=found, renamed=renamed)
 
 

@@ -22,6 +22,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from noria.engine.canary_removal import (
     CanaryRemoval,
     ProbeNote,
@@ -41,6 +43,7 @@ from noria.engine.scratch import scratch_folder
 from noria.engine.trusted_ends import check_named, check_unchanged, planned_endpoints, trust_ends
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.access import make_folders
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.reconcile import missing_keys
@@ -49,12 +52,13 @@ from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.model import PassedOver
 from noria.manifests.passes.delta import DeletionRules, PassDelta
 from noria.manifests.passes.migration import Migration, migration_of
+from noria.manifests.passes.standing_damage import damaged_keys, lost_keys, standing_damage
 from noria.manifests.plan.filters import FilteredRows, Filters
 from noria.manifests.plan.providers import NameRules, limits_for
 from noria.manifests.strict_json import from_json
 from noria.workers.stores.background import BackgroundCall, all_results
 from noria.workers.stores.probe import TargetFacts
-from noria.workers.stores.protocol import TargetStore
+from noria.workers.stores.protocol import SourceStore, TargetStore
 
 Say = Callable[[str], None]
 
@@ -78,6 +82,11 @@ class Prepared:
     def target(self) -> TargetStore:
         """The target, for the few requests of the driver, which share its connections."""
         return open_end(self.config.target) if self.look is None else self.look.store
+
+    @cached_property
+    def source(self) -> SourceStore:
+        """The source, for the few requests of the driver."""
+        return open_end(self.config.source, read_only=True)
 
     @cached_property
     def removal(self) -> CanaryRemoval:
@@ -491,8 +500,18 @@ def _comparison(directory: JobDirectory, say: Say) -> Callable[[Path], PassDelta
     migration, number = migration_of(directory.root)
     say(f"pass {number}: looking up what stands since the last one")
     before = migration.state(number - 1)
-    missing = missing_keys(JobDirectory(migration.place(number - 1)))
-    return partial(PassDelta, before, facts.rules, by_content=facts.by_content, missing=missing)
+    damage = standing_damage(migration, number - 1)
+    lost = {*missing_keys(JobDirectory(migration.place(number - 1))), *lost_keys(damage)}
+    if again := len(damage.filter(pc.invert(damage["gone"]))):
+        say(f"{count_text(again, 'damaged object')} at the target: sent again in this pass")
+    return partial(
+        PassDelta,
+        before,
+        facts.rules,
+        by_content=facts.by_content,
+        missing=sorted(lost),
+        damaged=damaged_keys(damage),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ and the entry ends as a conflict if that has other bytes than the source.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,23 +24,28 @@ from noria.engine.replay import Retrial
 from noria.manifests.count_text import count_text
 from noria.manifests.errors import (
     ConfigurationError,
-    JobDirectoryError,
     NoriaError,
     TargetConflict,
     all_causes,
     passing_causes,
 )
+from noria.manifests.job.damage import (
+    DAMAGE_CAUSES,
+    DAMAGED,
+    GONE,
+    REPLACED,
+    damaged_file,
+    read_damage,
+    write_damage,
+)
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import value_counts
 from noria.manifests.job.reconcile import DIFFERENCES_FILE
 from noria.manifests.schema import RECEIPT_SCHEMA
-from noria.workers.stores.paced import PacedTarget
+from noria.workers.stores.paced import PacedStore, PacedTarget
 
 log = logging.getLogger("noria.repair")
 
-DAMAGE_FILE = "damage.parquet"
-DAMAGED, GONE, REPLACED = "damaged", "target_missing", "target_changed"
-DAMAGE_CAUSES = frozenset({DAMAGED, GONE, REPLACED})
 RETRY_CAUSES = all_causes() | DAMAGE_CAUSES
 """What a retry may be asked for."""
 _BY_DIFFERENCE = {"missing": GONE, "differing": REPLACED}
@@ -64,18 +68,18 @@ def note_damage(directory: JobDirectory, found: Path, *, complete: bool) -> int:
     """
     table = pq.read_table(found, schema=RECEIPT_SCHEMA)
     of_target = pc.is_in(table["cause"], value_set=pa.array(sorted(DAMAGE_CAUSES)))
-    known, earlier = table.filter(of_target), _damage(directory)
+    known, earlier = table.filter(of_target), read_damage(directory)
     if complete:
         not_seen = table["key"].filter(pc.invert(of_target))
         earlier = earlier.filter(pc.is_in(earlier["key"], value_set=not_seen))
     known = pa.concat_tables([_without(earlier, known["key"]), known])
-    _keep(directory, known)
+    write_damage(directory, known)
     return len(known)
 
 
 def known_damage(directory: JobDirectory) -> dict[str, int]:
     """Cause -> objects that a verification found damaged, and that nobody has sent again."""
-    return dict(value_counts(_damage(directory)["cause"]))
+    return dict(value_counts(read_damage(directory)["cause"]))
 
 
 def retrial_of(ready: Prepared, asked: AskedAgain | None, attempt: int) -> Retrial:
@@ -87,7 +91,7 @@ def retrial_of(ready: Prepared, asked: AskedAgain | None, attempt: int) -> Retri
     if asked is None:
         return Retrial(causes=passing_causes(), attempt=attempt)
     names = None if asked.keys is None else _names_in(asked.keys)
-    damage = _damage(ready.directory).to_pylist()
+    damage = read_damage(ready.directory).to_pylist()
     stuck = {
         row["key"]
         for row in damage
@@ -97,8 +101,8 @@ def retrial_of(ready: Prepared, asked: AskedAgain | None, attempt: int) -> Retri
     }
     if stuck:
         log.warning(
-            "%s could not be deleted at the target, so that nothing is sent in their place: allow "
-            "the target's credentials to delete, or delete them yourself, then retry",
+            "%s could not be deleted at the target, so that nothing is sent in their place: what "
+            "hindered it is said above; mend that, or delete them yourself, then retry",
             count_text(len(stuck), "damaged object"),
         )
     if names is not None:
@@ -111,9 +115,9 @@ def retrial_of(ready: Prepared, asked: AskedAgain | None, attempt: int) -> Retri
 
 def forget_damage(directory: JobDirectory, retrial: Retrial) -> None:
     """Forget the damage of entries that are open again: they get another receipt."""
-    known = _damage(directory)
+    known = read_damage(directory)
     if retrial.keys and len(known):
-        _keep(directory, _without(known, retrial.keys))
+        write_damage(directory, _without(known, retrial.keys))
 
 
 def _without(receipts: pa.Table, keys: pa.Array | pa.ChunkedArray) -> pa.Table:
@@ -125,7 +129,7 @@ def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
     """Delete a damaged object if it is the one of the receipt; False if it is still there.
 
     The deletion carries the ETag as a condition; a target that is not known to compare it is looked
-    at right before.
+    at right before. What the source no longer has stays: it may be all that is left of it.
     """
     target = PacedTarget(inner=ready.target.with_capabilities(ready.facts.capabilities))
     key, etag, txid = (row[name] for name in ("target_key", "target_etag", "txid"))
@@ -134,6 +138,11 @@ def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
         head = target.head(name)
         is_the_one = head is not None and head.txid is not None and head.txid == txid
         if head is not None and is_the_one and head.etag == etag:
+            if not _source_has(ready, row):
+                log.warning(
+                    "a damaged object stays at the target: the source no longer has what was moved"
+                )
+                return False
             target.delete_object(name, etag=head.etag)
     except TargetConflict:
         return True  # it is another one by now, which the transfer will find
@@ -141,6 +150,15 @@ def _make_way(ready: Prepared, row: Mapping[str, object]) -> bool:
         log.warning("a damaged object stays at the target: %s", error.message)
         return False
     return True
+
+
+def _source_has(ready: Prepared, row: Mapping[str, object]) -> bool:
+    """Whether the source still has what the receipt is of. A version of it is not looked for."""
+    if row["source_version"] is not None:
+        return True
+    source = PacedStore(inner=ready.source)
+    head = source.head(ready.facts.source_prefix + str(row["key"]))
+    return head is not None and head.etag == row["source_etag"]
 
 
 def _differing(directory: JobDirectory, causes: Collection[str]) -> Iterator[str]:
@@ -151,7 +169,7 @@ def _differing(directory: JobDirectory, causes: Collection[str]) -> Iterator[str
     try:
         table = pq.read_table(path, columns=["what", "key"])
     except (OSError, ValueError, pa.ArrowException):
-        raise _damaged(path) from None
+        raise damaged_file(path) from None
     asked = [what for what, cause in _BY_DIFFERENCE.items() if cause in causes]
     found = table.filter(pc.is_in(table["what"], value_set=pa.array(asked, pa.string())))
     yield from found["key"].to_pylist()
@@ -167,33 +185,3 @@ def _names_in(path: Path) -> set[str]:
     if not names:
         raise ConfigurationError(f"{path} names no object")
     return names
-
-
-def _damage(directory: JobDirectory) -> pa.Table:
-    path = directory.path(DAMAGE_FILE)
-    if not path.is_file():
-        return RECEIPT_SCHEMA.empty_table()
-    try:
-        return pq.read_table(path, schema=RECEIPT_SCHEMA)
-    except (OSError, ValueError, pa.ArrowException):
-        raise _damaged(path) from None
-
-
-def _damaged(path: Path) -> JobDirectoryError:
-    return JobDirectoryError(
-        f"{path} is damaged; remove it, and find it again with `noria verify` and `noria reconcile`"
-    )
-
-
-def _keep(directory: JobDirectory, table: pa.Table) -> None:
-    """Replace what is known. Durable when it returns."""
-    scratch = directory.path(f".{DAMAGE_FILE}.{os.getpid()}")
-    try:
-        pq.write_table(table, scratch, compression="zstd")
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise JobDirectoryError(
-            f"cannot write to {directory.root}: {error.strerror or error}; "
-            "make room, then run again"
-        ) from error
-    directory.publish(scratch, DAMAGE_FILE)

@@ -28,7 +28,7 @@ from noria.manifests.access import make_folders
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.cutover_states import MigrationState, require, standing
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.history import Facts, Record, RecordKind, append, read
+from noria.manifests.job.history import Facts, Record, RecordKind, Sign, append, read
 from noria.manifests.model import ConflictPolicy
 from noria.manifests.passes.migration import Migration, WayBack
 from noria.manifests.passes.reversal import REVERSE_BASE, write_reversed
@@ -83,12 +83,13 @@ def _rolled_back(
     run: Callable[[Prepared], RunReport],
     say: Say,
 ) -> RollbackReport:
+    sign = wishes.sign
     records = read(directory)
     require(records, RecordKind.ROLLED_BACK)
     switched = standing(records).state in (MigrationState.SWITCHED, MigrationState.GRACE)
     # One that was killed, or has failed, may have made users use the target all the same.
     if not switched and not switch_was_begun(directory, records):
-        _note(directory, {"moved_objects": 0, "switched": False})
+        _note(directory, {"moved_objects": 0, "switched": False}, sign)
         return RollbackReport(back=None, ended=True)
     if not has_ended(migration, migration.last):
         raise ConfigurationError(
@@ -98,7 +99,7 @@ def _rolled_back(
     *ended, back = migration.ways_back()
     noted = {each.facts.get("way_back") for each in records}
     if ended and ended[-1].root.name not in noted:  # what did so was killed right before
-        _complete(migration, ended[-1])
+        _complete(migration, ended[-1], sign)
         return RollbackReport(back=None, ended=True)
     config = _turned(job_parts(directory)[0])
     if not back.exists:
@@ -125,12 +126,13 @@ def _rolled_back(
     )
     if moved.exit_code:
         return RollbackReport(back=report, ended=False)
+    migration.forget(migration.last)  # or it would be read as it was, if this ends here
     back.note_end()
-    _complete(migration, back)
+    _complete(migration, back, sign)
     return RollbackReport(back=report, ended=True)
 
 
-def _complete(migration: Migration, back: WayBack) -> None:
+def _complete(migration: Migration, back: WayBack, sign: Sign | None) -> None:
     """Have what stands be what the way back has left, and record it. May be repeated."""
     migration.forget(migration.last)
     moved, passes = Counter[str](), range(REVERSE_BASE + 1, back.migration.last + 1)
@@ -143,14 +145,14 @@ def _complete(migration: Migration, back: WayBack) -> None:
         "moved_objects": moved["TRANSFERRED"],
         "deleted_objects": moved["DELETED"],
     }
-    _note(JobDirectory(migration.root), facts)
+    _note(JobDirectory(migration.root), facts, sign)
 
 
-def _note(directory: JobDirectory, facts: Facts) -> Record:
+def _note(directory: JobDirectory, facts: Facts, sign: Sign | None) -> Record:
     def check(records: Sequence[Record]) -> None:
         require(records, RecordKind.ROLLED_BACK)
 
-    return append(directory, RecordKind.ROLLED_BACK, facts, check=check)
+    return append(directory, RecordKind.ROLLED_BACK, facts, check=check, sign=sign)
 
 
 def _begin(migration: Migration, back: WayBack, config: JobConfig) -> None:

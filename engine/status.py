@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from noria.engine.convergence import MigrationFigures
+from noria.engine.deadline import DeadlineForecast, forecast
 from noria.engine.scheduler.events import Quarantine
 from noria.engine.steering.guard import GuardState
 from noria.engine.steering.limits import RUN, LimitsInForce
@@ -46,6 +47,9 @@ class HostStatus:
     """Those that report."""
     workers_lost: int = 0
     """In this run."""
+    cpu_seconds: float = 0.0
+    """Processor time of the present workers; so for the next."""
+    memory_bytes: int = 0
     bytes_per_second: float = 0.0
     """Sent to the target or read back from it, over the last half minute."""
     written_bytes: int = 0
@@ -102,6 +106,8 @@ class JobStatus:
     retries_per_second: float = 0.0
     eta_seconds: float | None = None
     """None while nothing moves."""
+    deadline_seconds: float | None = None
+    """Unix time by which it should be done. None: it has no deadline."""
     bandwidth: float | None = None
     """Bytes a second that all workers together may read. None: any number."""
     held: bool = False
@@ -115,6 +121,14 @@ class JobStatus:
     listed_per_second: float = 0.0
     stopped: str | None = None
     """Why it stopped before the end, if it did."""
+    stop_cause: str | None = None
+    """The same as a cause. None: it did not, or a person asked for it."""
+    reconciled: bool | None = None
+    """Whether manifest, receipts and target agreed at the end. None: that was not looked at yet."""
+    free_bytes: int | None = None
+    """Room for the job directory. None: not known."""
+    credentials_end: Mapping[str, float] = field(default_factory=dict)
+    """Store -> Unix time at which its credentials are over; those without an end are left out."""
     damaged: Mapping[str, int] = field(default_factory=dict)
     """Cause -> objects that were found damaged at the target, and not sent again since."""
     differences: Mapping[str, int] = field(default_factory=dict)
@@ -127,6 +141,34 @@ class JobStatus:
     """Of the passes that ended before; None: a job that stands alone."""
     metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
     """All workers' counters added up, gauges as of now."""
+
+    @property
+    def fraction(self) -> float:
+        """How much is done, 0 to 1, by bytes, or by objects if there are none. 1: all of it."""
+        if not self.objects_total:
+            return 1.0 if self.phase is Phase.FINISHED else 0.0
+        by_objects = self.objects_done / self.objects_total
+        done = self.bytes_done / self.bytes_total if self.bytes_total else by_objects
+        if self.objects_done < self.objects_total:
+            done = min(done, 0.999)
+        return min(max(done, 0.0), 1.0)
+
+    @property
+    def deadline(self) -> DeadlineForecast | None:
+        """When it ends at this throughput, beside its deadline. None: it has none."""
+        if self.deadline_seconds is None:
+            return None
+        return forecast(
+            self.deadline_seconds,
+            now=self.updated_seconds,
+            eta_seconds=self.eta_seconds,
+            ended=self.phase is Phase.FINISHED,
+        )
+
+    @property
+    def spare_seconds(self) -> float | None:
+        """From its end at this throughput to its deadline. None: not known, or it has none."""
+        return None if self.deadline is None else self.deadline.spare_seconds
 
     @property
     def is_cut_off(self) -> bool:
@@ -185,7 +227,10 @@ class JobStatus:
 
 def at_rest(hosts: Mapping[str, HostStatus]) -> dict[str, HostStatus]:
     """The same hosts when nobody works any more."""
-    return {name: replace(host, workers=0, bytes_per_second=0.0) for name, host in hosts.items()}
+    return {
+        name: replace(host, workers=0, cpu_seconds=0.0, memory_bytes=0, bytes_per_second=0.0)
+        for name, host in hosts.items()
+    }
 
 
 @dataclass(slots=True)

@@ -60,12 +60,12 @@ def set_settings(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine.config.jobfile import duration_seconds, steered_config
-        from noria.engine.steering_requests import Steering
+        from noria.engine.steering_requests import SteeredJob
         from noria.engine.terminal import steering_report
         from noria.manifests.errors import ConfigurationError
         from noria.manifests.job.control import ControlKind
 
-        steering = Steering(directory)
+        steering = SteeredJob(directory)
         seconds = None if lasts is None else duration_seconds(lasts, "--for")
         if not settings and not clear:
             if lasts is not None or reason is not None:
@@ -98,11 +98,11 @@ def pause(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine.config.jobfile import duration_seconds
-        from noria.engine.steering_requests import Steering
+        from noria.engine.steering_requests import SteeredJob
         from noria.manifests.job.control import ControlKind
 
         seconds = None if lasts is None else duration_seconds(lasts, "--for")
-        heard = Steering(directory).ask(ControlKind.PAUSE, seconds=seconds, reason=reason)
+        heard = SteeredJob(directory).ask(ControlKind.PAUSE, seconds=seconds, reason=reason)
         _say(directory, heard, "paused", as_json)
         raise typer.Exit(0)
 
@@ -113,10 +113,10 @@ def resume(directory: Directory, reason: Reason = None, as_json: Json = False) -
     A window that pauses goes on to do so: `noria set DIR paused=false` precedes it.
     """
     with exit_codes(as_json, resumes=False):
-        from noria.engine.steering_requests import Steering
+        from noria.engine.steering_requests import SteeredJob
         from noria.manifests.job.control import ControlKind
 
-        steering = Steering(directory)
+        steering = SteeredJob(directory)
         heard = steering.ask(ControlKind.RESUME, reason=reason)
         still = (heard.limits or steering.limits()).paused
         what = "resumed" if still is None else f"resumed, but still paused {still.why}"
@@ -130,11 +130,11 @@ def drain(directory: Directory, reason: Reason = None, as_json: Json = False) ->
     `noria run` goes on later. Works from any machine that sees the job directory.
     """
     with exit_codes(as_json, resumes=False):
-        from noria.engine.steering_requests import Steering
+        from noria.engine.steering_requests import SteeredJob
         from noria.engine.terminal import steering_report
         from noria.manifests.job.control import ControlKind
 
-        steering = Steering(directory)
+        steering = SteeredJob(directory)
         if steering.driven() is None:
             said = f"nothing runs in {directory}: there is nothing to drain"
             _print({"directory": str(directory), "said": said}, steering_report.print_said, as_json)

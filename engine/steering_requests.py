@@ -35,7 +35,7 @@ class Heeded:
     """In force at that driver, once it had heeded the record. None: it has not said so."""
 
 
-class Steering:
+class SteeredJob:
     """A migration as people steer it."""
 
     def __init__(self, directory: Path) -> None:

@@ -43,7 +43,43 @@ Deletions = Annotated[
         "nobody changed it. Default: as the job file says, or report.",
     ),
 ]
+SigningKey = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="NORIA_SIGNING_KEY",
+        help="Ed25519 private key that signs the records of the history, and an approval.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Delete however many objects are gone.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassOptions:
+    """How a pass goes about it."""
+
+    check: Annotated[
+        Literal["listing", "content"],
+        typer.Option(
+            help="What tells a change: listings alone, or also the bytes: both ends are read where "
+            "they state no checksums.",
+        ),
+    ] = "listing"
+    inventory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help='A newer inventory of the source, or "listing". Needed if the first pass had one.',
+        ),
+    ] = None
+    withdraw: Annotated[
+        bool,
+        typer.Option(
+            "--withdraw",
+            help="Take back a pass that is planned and has not begun to move; move nothing.",
+        ),
+    ] = False
+    signing_key: SigningKey = None
 
 
 def sync(
@@ -65,22 +101,9 @@ def sync(
             help="Begin a pass so often, until the lag is reached or, without one, until Ctrl-C.",
         ),
     ] = None,
-    check: Annotated[
-        Literal["listing", "content"],
-        typer.Option(
-            help="What tells a change: listings alone, or also the bytes: both ends are read where "
-            "they state no checksums.",
-        ),
-    ] = "listing",
-    inventory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help='A newer inventory of the source, or "listing". Needed if the first pass had one.',
-        ),
-    ] = None,
     yes: Yes = False,
     *,
+    how: PassOptions,
     options: RunOptions,
 ) -> None:
     """Move what is new or changed at the source since the last pass.
@@ -95,14 +118,23 @@ def sync(
       noria sync move-1
       noria sync move-1 --deletions mirror
       noria sync move-1 --until-lag 10m --every 1h
+      noria sync move-1 --withdraw
     """
     with exit_codes(options.as_json):
+        if how.withdraw:
+            _withdraw(directory, how.signing_key, options)
+            return
         from noria.engine.passes import PassWishes
+        from noria.engine.record_signatures import signer
         from noria.engine.terminal import pass_report
 
         mirror = None if deletions is None else deletions == "mirror"
         wishes = PassWishes(
-            mirror=mirror, any_number=yes, by_content=check == "content", inventory=inventory
+            mirror=mirror,
+            any_number=yes,
+            by_content=how.check == "content",
+            inventory=how.inventory,
+            sign=signer(how.signing_key),
         )
         rhythm = Rhythm.of(until_lag, every)
         while True:
@@ -114,6 +146,17 @@ def sync(
         summary = pass_summary(directory, ended)
         print_summary(summary, pass_report.print_pass, options.as_json)
         raise typer.Exit(ended.run.exit_code)
+
+
+def _withdraw(directory: Path, signing_key: Path | None, options: RunOptions) -> None:
+    from noria.engine import withdrawal
+    from noria.engine.passes import whole_migration
+    from noria.engine.record_signatures import signer
+    from noria.engine.terminal import pass_report
+
+    record = withdrawal.withdraw(whole_migration(directory), signer(signing_key))
+    summary = {"withdrawn": record.facts["pass"], "record": record.number}
+    print_summary(summary, pass_report.print_withdrawn, options.as_json)
 
 
 @dataclass(frozen=True, slots=True)

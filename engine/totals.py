@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -84,16 +84,21 @@ class _HostTotals:
     def status(self, live: Mapping[str, MetricsSnapshot], now: float) -> dict[str, HostStatus]:
         sums = {name: dict(counts) for name, counts in self._ended.items()}
         workers: Tally[str] = Tally()
+        gauges: defaultdict[tuple[str, Gauge], float] = defaultdict(float)
         for worker, metrics in live.items():
             if worker in self._places:
                 name = self._meet(self._places[worker])
                 workers[name] += 1
+                for gauge in (Gauge.CPU_SECONDS, Gauge.MEMORY_BYTES):
+                    gauges[name, gauge] += metrics.gauges.get((gauge,), 0.0)
                 _add_counts(sums[name], metrics.counters)
         rates = self._rates(now, {name: _crossed(counts) for name, counts in sums.items()})
         return {
             name: HostStatus(
                 workers=workers[name],
                 workers_lost=self._lost[name],
+                cpu_seconds=gauges[name, Gauge.CPU_SECONDS],
+                memory_bytes=int(gauges[name, Gauge.MEMORY_BYTES]),
                 bytes_per_second=rates[name],
                 written_bytes=int(counts.get((Counter.BYTES_WRITTEN,), 0)),
                 objects=sum(_by_label(counts, Counter.OBJECTS).values()),
@@ -135,11 +140,13 @@ class Totals:
         earlier: JobStatus | None = None,
         is_lower_bound: bool = False,
         shared: Collection[int] = (),
+        deadline_seconds: float | None = None,
     ) -> None:
         """`earlier` is the last status of the runs before this one: counters go on from there.
 
         `is_lower_bound` says that one of them may have sent more than that. `shared` are shards of
-        one object of which each lease has a receipt, as when it is read back: it counts once.
+        one object of which each lease has a receipt, as when it is read back: it counts once. The
+        deadline is in Unix time.
         """
         self._job = job
         self.objects_total = objects_total
@@ -159,6 +166,7 @@ class Totals:
         self._marks: deque[_Mark] = deque()
         self.workers_lost = 0
         self._is_lower_bound = is_lower_bound
+        self._deadline_seconds = deadline_seconds
 
     def add_seal(self, sealed: Seal) -> None:
         fails = any(map(sealed.summary.outcomes.get, _FAILURES))
@@ -295,6 +303,7 @@ class Totals:
             eta_seconds=_eta(
                 (bytes_left, bytes_rate), (self.objects_total - objects_done, objects_rate)
             ),
+            deadline_seconds=self._deadline_seconds,
             interpreter=describe_interpreter(),
             hosts=self._hosts.status(self._live, now),
             metrics=metrics,

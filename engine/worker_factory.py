@@ -15,9 +15,10 @@ from pathlib import Path
 from noria.engine.config.locations import Scheme
 from noria.engine.config.stores import LeastPace, open_end
 from noria.engine.worker_spec import JobFacts, Mode, WorkerEnd, WorkerSettings, WorkerSpec
-from noria.manifests.counters import Counter, Gauge, StoreRole
+from noria.manifests.counters import Counter, Gauge, Histogram, StoreRole
 from noria.manifests.errors import AccessDenied, JobDirectoryError, Retryable
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.read_backs import ReadBacks
 from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import Lease, Limits
 from noria.workers.carriage import AttributePolicy
@@ -78,11 +79,11 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
     counters.gauge(Gauge.TRANSFER_SECONDS, read=lambda: places.seconds)
     counters.gauge(Gauge.TRANSFERS_ENDED, read=lambda: float(places.ended))
     counters.gauge(Gauge.HELD_SECONDS, read=lambda: bandwidth.held_seconds)
-    began = time.monotonic()
-    counters.gauge(Gauge.WORKER_SECONDS, read=lambda: time.monotonic() - began)
-    counters.gauge(Gauge.CPU_SECONDS, read=time.process_time)
+    _count_process(counters)
 
-    journals = LeaseJournals(directory)
+    journals = LeaseJournals(
+        directory, lambda seconds: counters.observe(Histogram.JOURNAL_SECONDS, seconds=seconds)
+    )
     resources = WorkerResources(
         directory=directory,
         manifest=manifest,
@@ -90,14 +91,15 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         executor=executor,
         journals=journals,
     )
+    read_backs = ReadBacks(directory, spec.area)
 
     def start_run(lease: Lease) -> LeaseRun:
         if spec.mode is Mode.REREAD:
-            return RereadRun(resources, lease, spec.area)
+            return RereadRun(resources, lease, read_backs)
         return moving_run(resources, lease)
 
-    _watch(context.source)
-    _watch(context.target)
+    for store in (context.source, context.target):
+        _watch(store)
 
     def set_limits(limits: Limits) -> None:
         context.source.pacer.set_ceiling(limits.source)
@@ -119,6 +121,21 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         bandwidth=bandwidth,
         requests=requests,
     )
+
+
+def _count_process(counters: CounterRegistry) -> None:
+    """What this process takes: time, CPU, memory."""
+    began = time.monotonic()
+    counters.gauge(Gauge.WORKER_SECONDS, read=lambda: time.monotonic() - began)
+    counters.gauge(Gauge.CPU_SECONDS, read=time.process_time)
+    counters.gauge(Gauge.MEMORY_BYTES, read=_resident_bytes)
+
+
+def _resident_bytes() -> float:
+    """Memory of this process, by Linux; elsewhere the most that it ever had."""
+    with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:
+        return float(int(file.read().split()[1]) * resource.getpagesize())
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def bound_heap() -> None:

@@ -28,6 +28,23 @@ class StoreOperation(StrEnum):
     TAGS = "tags"
 
 
+class BodySize(StrEnum):
+    """Label `size`: how many bytes one request carried, at most."""
+
+    TINY = "64KiB"
+    SMALL = "1MiB"
+    MEDIUM = "16MiB"
+    LARGE = "larger"
+
+    @classmethod
+    def of(cls, size: int) -> BodySize:
+        if size <= 64 * 1024:
+            return cls.TINY
+        if size <= 1024 * 1024:
+            return cls.SMALL
+        return cls.MEDIUM if size <= 16 * 1024 * 1024 else cls.LARGE
+
+
 class Counter(StrEnum):
     """Grows only. In brackets the labels."""
 
@@ -45,6 +62,10 @@ class Counter(StrEnum):
     """(store)"""
     ERRORS = "errors"
     """(cause)"""
+    REQUEST_ERRORS = "request_errors"
+    """(store, operation, cause) Those of ERRORS that a request ended with."""
+    REQUEST_RETRIES = "request_retries"
+    """(store, operation) Those of RETRIES that were the same request once more."""
     CONNECTIONS = "connections"
     """(store, encryption) Opened; see SourceStore.connections."""
 
@@ -63,6 +84,8 @@ class Gauge(StrEnum):
     """Since the worker began, by its own clock: rates are right however late a report arrives."""
     CPU_SECONDS = "cpu_seconds"
     """Of the process. Grows only."""
+    MEMORY_BYTES = "memory_bytes"
+    """Resident memory of the process."""
     HELD_SECONDS = "held_seconds"
     """Time that transfers have waited for their share of the bandwidth, summed. Grows only."""
     CONCURRENCY = "concurrency"
@@ -78,3 +101,9 @@ class Histogram(StrEnum):
 
     REQUEST_SECONDS = "request_seconds"
     """(store, operation) Of requests that succeeded."""
+    FAILED_SECONDS = "failed_seconds"
+    """(store, operation) Of those that REQUEST_ERRORS counts."""
+    JOURNAL_SECONDS = "journal_seconds"
+    """Of writes of a worker's journal, until what was written is on disk."""
+    BODY_SECONDS = "body_seconds"
+    """(store, size) Of those of REQUEST_SECONDS that carried an object's bytes; see BodySize."""

@@ -96,6 +96,8 @@ class Delta(StrEnum):
     CONTENT = "content"
     """A listing tells no difference, and the bytes are to be compared: both ends are read, unless
     the target states the checksum."""
+    DAMAGED = "damaged"
+    """The source has not changed: at the target lie other bytes than were sent, and give way."""
     GONE = "gone"
     """The source no longer has it."""
 

@@ -1,5 +1,6 @@
 """Real servers on free loopback ports, for tests and benchmarks."""
 
+from noria.benchmarks.servers.alertmanager import Alertmanager, run_alertmanager
 from noria.benchmarks.servers.azurite import AZURITE_BLOB, NODE, Azurite, run_azurite
 from noria.benchmarks.servers.process import (
     READY_POLL_SECONDS,
@@ -28,6 +29,7 @@ __all__ = [
     "REGION",
     "ROOT",
     "SEAWEEDFS_GRPC_OFFSET",
+    "Alertmanager",
     "Azurite",
     "Prometheus",
     "S3Server",
@@ -36,6 +38,7 @@ __all__ = [
     "ToolMissing",
     "find_tool",
     "free_ports",
+    "run_alertmanager",
     "run_azurite",
     "run_prometheus",
     "run_rclone_s3",

@@ -43,6 +43,7 @@ TOOL_FOLDERS = (
     Path(sys.executable).parent,
     ROOT / ".venv/bin",
     ROOT / ".tools/usr/bin",
+    ROOT / "build/kubectl",
     ROOT / "build/msc/bin",
 )
 

@@ -6,9 +6,10 @@ import contextlib
 import json
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from noria.benchmarks.servers.process import (
@@ -58,13 +59,25 @@ class Prometheus:
 
 @contextlib.contextmanager
 def run_prometheus(
-    *, targets: Sequence[str] = (), rule_files: Sequence[Path] = ()
+    *,
+    targets: Sequence[str] = (),
+    rule_files: Sequence[Path] = (),
+    alertmanagers: Sequence[str] = (),
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Prometheus]:
-    """Prometheus over `targets` ("127.0.0.1:9100"), with its own rules from `rule_files`."""
+    """Prometheus over `targets` ("127.0.0.1:9100"), with its own rules from `rule_files`.
+
+    Alerts go to `alertmanagers`, with `labels` as external ones.
+    """
     (port,) = free_ports(1)
     with temporary_server_folder("prometheus") as folder:
         configuration = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "global": {
+                "scrape_interval": "1s",
+                "evaluation_interval": "1s",
+                "external_labels": dict(labels),
+            },
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}]},
             "rule_files": [str(path.resolve()) for path in rule_files],
             "scrape_configs": [
                 {"job_name": "noria", "static_configs": [{"targets": list(targets)}]}

@@ -93,7 +93,7 @@ def _setting(config: JobConfig, labels: Mapping[str, str]) -> Setting:
     try:
         # What planning and running will ask.
         with_labels.plan_options(limits_for(provider), known_name_rules(provider), "")
-        job._run_config(with_labels, None)
+        job.run_config_of(with_labels, None)
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error.message}") from error
     return Setting(labels=labels, config=with_labels)

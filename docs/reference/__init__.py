@@ -4,6 +4,7 @@ from docs.reference.causes import causes_page
 from docs.reference.commands import commands_page, exit_codes_page
 from docs.reference.metrics import metrics_page
 from docs.reference.settings import settings_page
+from docs.reference.status_document import status_page
 
 __all__ = ["reference_pages"]
 
@@ -16,4 +17,5 @@ def reference_pages() -> dict[str, str]:
         "reference/exit-codes.md": exit_codes_page(),
         "reference/job-file.md": settings_page(),
         "reference/metrics.md": metrics_page(),
+        "reference/status.md": status_page(),
     }

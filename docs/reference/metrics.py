@@ -13,8 +13,9 @@ and alerts that come with Noria: [watch a job](../how-to/watch.md).
 All names are in base units; counters end in `_total`. No label ever holds an object's name: each
 has the values that the second table lists, and "other".
 
-There are also `noria_job_info`, whose label `job_id` is the job's, and the driver's own
-`process_*`.
+There are also `noria_job_info`, whose label `job_id` is the job's, `noria_build_info` with the
+version, and the driver's own `process_*`. While a job is planned there are its phase and its
+version alone.
 
 """
 

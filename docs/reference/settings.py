@@ -25,6 +25,7 @@ from noria.engine.config.jobfile import (
     InventoryConfig,
     JobConfig,
     PlanConfig,
+    ProofConfig,
     RunConfig,
     SyncConfig,
     WindowConfig,
@@ -65,6 +66,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
         "`latency_factor`, `command` and `prometheus = { url, query, above }`.",
     ),
     ("sync", SyncConfig, "Fixed once planned; options of `noria sync` go before."),
+    ("proof", ProofConfig, "May change from run to run of a job file."),
 )
 HEADINGS = {"windows": "[[windows]]", "guard": "[source.guard]"}
 KINDS = {
@@ -78,7 +80,9 @@ KINDS = {
     "Rate": "rate, or 0",
     "Age": "duration or date",
     "Region": "text",
+    "Moment": "time with its zone",
     "Printable": "text",
+    "KeyName": "text",
     "Word": "word",
     "Bandwidth": "rate, or 0",
     "PerSecond": "a second, or 0",
@@ -133,7 +137,7 @@ def _rows(
 
 def settings(model: type[BaseModel]) -> Iterator[JobSetting]:
     """The fields of a model, in its order."""
-    annotations, meanings = _declared(model)
+    annotations, meanings = declared(model)
     schema = model.model_json_schema(by_alias=False)
     for name, field in model.model_fields.items():
         takes = _takes(annotations[name], schema["properties"][name], schema.get("$defs", {}))
@@ -147,21 +151,21 @@ def settings(model: type[BaseModel]) -> Iterator[JobSetting]:
         )
 
 
-def _declared(model: type[BaseModel]) -> tuple[dict[str, str], dict[str, str]]:
+def declared(model: type) -> tuple[dict[str, str], dict[str, str]]:
     """The annotation of each field, and the string below it; those of its bases first."""
     base = model.__base__
     if base is not None and issubclass(base, BaseModel) and base.model_fields:
-        of_base = _declared(base)
+        of_base = declared(base)
         of_model = _declared_by(model)
         return of_base[0] | of_model[0], of_base[1] | of_model[1]
     return _declared_by(model)
 
 
-def _declared_by(model: type[BaseModel]) -> tuple[dict[str, str], dict[str, str]]:
-    (declared,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
-    assert isinstance(declared, ast.ClassDef)
+def _declared_by(model: type) -> tuple[dict[str, str], dict[str, str]]:
+    (found,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(found, ast.ClassDef)
     annotations, meanings, last = {}, {}, ""
-    for node in declared.body:
+    for node in found.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             last = node.target.id
             annotations[last] = ast.unparse(node.annotation)

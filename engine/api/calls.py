@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from noria.engine import job as jobs
+from noria.engine import verifying
 from noria.engine.api.reports import PlanReport
 from noria.engine.api.running import RunningJob
 from noria.engine.attribute_look import look_at_attributes
@@ -22,11 +23,13 @@ from noria.engine.cluster.protocol import Cluster
 from noria.engine.config import jobfile
 from noria.engine.config.jobfile import JobConfig
 from noria.engine.failures import Failure
-from noria.engine.job import RunReport, VerifyReport
-from noria.engine.passes import PassReport, PassWishes, current_pass, run_pass, verify_all
+from noria.engine.job import RunReport
+from noria.engine.passes import PassReport, PassWishes, current_pass, run_pass
 from noria.engine.planning import Prepared
+from noria.engine.proof.at_the_end import end_signing, with_proof
 from noria.engine.status import JobStatus
-from noria.manifests.errors import ConfigurationError, unusable_path
+from noria.engine.verifying import VerifyReport
+from noria.manifests.errors import unusable_path
 from noria.manifests.job.reconcile import Reconciliation
 
 JobPath = str | os.PathLike[str]
@@ -106,8 +109,10 @@ def run(
     Raises ConfigurationError, JobDirectoryError, AnotherDriver, AccessDenied, StoreUnavailable.
     Objects that do not land raise nothing: they are in the report, and in failures().
     """
-    return jobs.run(
-        current_pass(Path(job)),
+    place = current_pass(Path(job))
+    signing = end_signing(Path(job))
+    ended = jobs.run(
+        place,
         address=address,
         ray=ray,
         cluster=cluster,
@@ -115,6 +120,7 @@ def run(
         show=show,
         show_keys=show_keys,
     )
+    return with_proof(ended, place, signing)
 
 
 def start(
@@ -202,28 +208,18 @@ def verify(
 ) -> VerifyReport:
     """Read everything that stands at the target back, and compare it with the receipts.
 
-    After several passes, that is what all of them have left there: a `cluster` that is open already
-    can serve one pass alone. Parameters, signals and errors are those of run().
+    After several passes, that is what all of them have left there. Parameters, signals and errors
+    are those of run().
     """
-    root = Path(job)
-    if cluster is not None and current_pass(root) != root:
-        raise ConfigurationError(
-            "a cluster that is open serves one run, and this job has several passes: give address "
-            "or ray, or verify its passes one by one"
-        )
-
-    def verify_pass(place: Path) -> VerifyReport:
-        return jobs.verify(
-            place,
-            address=address,
-            ray=ray,
-            cluster=cluster,
-            overrides=overrides,
-            show=show,
-            show_keys=show_keys,
-        )
-
-    return verify_all(root, verify_pass)
+    return verifying.verify(
+        Path(job),
+        address=address,
+        ray=ray,
+        cluster=cluster,
+        overrides=overrides,
+        show=show,
+        show_keys=show_keys,
+    )
 
 
 def start_verify(

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -54,6 +55,7 @@ from noria.manifests.model import ConflictPolicy, LinkPolicy, Treatment
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.manifests.plan.providers import PROVIDERS, NameRules, ProviderLimits
+from noria.manifests.proof.note import check_name
 from noria.workers.runtime.hold import SHARE_OF_TIMEOUT
 
 MIB = 1024 * 1024
@@ -69,6 +71,11 @@ def _check_url(value: str) -> str:
         parse_location(value)
     except ConfigurationError as error:
         raise ValueError(error.message) from error
+    return value
+
+
+def _check_key_name(value: str) -> str:
+    check_name(value)
     return value
 
 
@@ -131,6 +138,20 @@ def parse_rate(value: object) -> object:
         raise ValueError(
             "this is not a rate; write a number of bytes a second, or 64KiB/s, 200MB/s, 2Gbit/s"
         ) from None
+
+
+def parse_moment(value: object) -> str:
+    """A time of TOML or a text of ISO 8601, as such a text. Raises ValueError without a zone."""
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(
+            "this is not a time with its zone; write 2026-12-31T06:00:00+01:00, or "
+            "2026-12-31T05:00:00Z"
+        )
+    return moment.isoformat()
 
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -198,7 +219,10 @@ TimeOfDay = Annotated[str, AfterValidator(_check_time)]
 Zone = Annotated[str, AfterValidator(_check_zone)]
 PerSecond = Annotated[float, Field(ge=0, le=1e9), AfterValidator(_check_per_second)]
 """Requests a second; 0: any number."""
+Moment = Annotated[str, BeforeValidator(parse_moment)]
+"""A time with its zone, as ISO 8601 writes it."""
 Printable = Annotated[str, AfterValidator(_check_printable)]
+KeyName = Annotated[str, AfterValidator(_check_key_name)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Region = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
@@ -457,7 +481,7 @@ class GuardConfig(_Section):
     """What a small read takes when all is quiet: "20ms". None: learned before the first worker
     starts, and in pauses."""
     command: Printable | None = None
-    """Run by /bin/sh: exit code 0, the job may go on; 1, it yields; other codes do not count."""
+    """Run by /bin/sh: exit code 0, the job may go on; 1, it yields; anything else tells nothing."""
     prometheus: PrometheusConfig | None = None
     """A query whose value has a bound."""
     every: Annotated[Seconds, Field(ge=1)] = 5.0
@@ -524,6 +548,9 @@ class RunConfig(_Section):
     """How long a connection of a worker may wait for the next byte before it counts as broken."""
     least_rate: Rate = 1024.0
     """Fewest bytes a second of a body over a minute, or its connection counts as broken. 0: any."""
+    deadline: Moment | None = None
+    """By when the job should be done: a time with its zone, such as 2026-12-31T06:00:00+01:00. The
+    status, the live page and the metrics say how far ahead of it the job is. None: it has none."""
     heartbeat_timeout_seconds: Seconds = 60.0
     """A worker that is silent for longer is lost, and others get its leases.
 
@@ -581,6 +608,11 @@ class RunConfig(_Section):
         return self
 
     @property
+    def deadline_seconds(self) -> float | None:
+        """Unix time of the deadline."""
+        return None if self.deadline is None else datetime.fromisoformat(self.deadline).timestamp()
+
+    @property
     def hold_seconds(self) -> float:
         """How long a worker goes on without its driver: see workers/runtime/hold.py."""
         return SHARE_OF_TIMEOUT * self.heartbeat_timeout_seconds
@@ -610,6 +642,17 @@ class SyncConfig(_Section):
     own."""
 
 
+class ProofConfig(_Section):
+    """[proof]: who signs what a pass has moved, once it has ended and is reconciled."""
+
+    signing_key: Printable | None = None
+    """A file with an Ed25519 private key, its owner's alone, or with a public one whose private
+    half ssh-agent has; a relative path is taken from the job file's folder. None: nothing is signed
+    unasked, and `noria sign` does it at any time."""
+    name: KeyName | None = None
+    """Of the key, in signatures, such as example.eu/mover. None: user@host."""
+
+
 class JobConfig(_Section):
     """A whole job file."""
 
@@ -622,6 +665,7 @@ class JobConfig(_Section):
     plan: PlanConfig = PlanConfig()
     run: RunConfig = RunConfig()
     sync: SyncConfig = SyncConfig()
+    proof: ProofConfig = ProofConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -729,9 +773,10 @@ def read_job_file(path: Path) -> JobConfig:
             values[end] = {"url": values[end]}
     for section in ("source", "target", "inventory"):
         _resolve_path(values.get(section), path.parent)
-    plan = values.get("plan")
-    if isinstance(plan, dict) and isinstance(plan.get("scratch"), str) and plan["scratch"]:
-        plan["scratch"] = str(path.parent.absolute() / plan["scratch"])
+    for section, name in (("plan", "scratch"), ("proof", "signing_key")):
+        found = values.get(section)
+        if isinstance(found, dict) and isinstance(found.get(name), str) and found[name]:
+            found[name] = str(path.parent.absolute() / found[name])
     _read_rules_of(values.get("filter"), path.parent)
     try:
         return job_config(values, str(path))
@@ -843,6 +888,7 @@ def _names_by_section() -> dict[str, list[str]]:
         "plan": PlanConfig,
         "run": RunConfig,
         "sync": SyncConfig,
+        "proof": ProofConfig,
     }
     windows = [*STEERED, "name", "days", "from", "to", "zone"]
     names = {section: list(model.model_fields) for section, model in sections.items()}

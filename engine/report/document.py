@@ -38,6 +38,7 @@ from noria.manifests.job.seals import read_seals
 from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import LeaseKind, Level
 from noria.manifests.passes.migration import Migration
+from noria.manifests.proof.folder import ProofFolder, last_of_each_pass
 from noria.version import VERSION
 
 EDITION: Final = 1
@@ -121,6 +122,18 @@ class StoreFlow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointStory:
+    """The last checkpoint of a pass that somebody has signed. Nobody has checked it for this."""
+
+    number: int
+    of_pass: int
+    receipts: int
+    root: str
+    signed_by: Sequence[str]
+    """Names in the signatures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
     """The document."""
 
@@ -152,6 +165,8 @@ class Story:
     """The first of the last pass, by pseudonym unless names were asked for."""
     history: Mapping[str, Any]
     """As `noria history --json` has it."""
+    checkpoints: Sequence[CheckpointStory]
+    """By pass."""
     convergence: Mapping[str, Any]
     """As `noria status --json` has it."""
     flows: Sequence[StoreFlow]
@@ -208,10 +223,26 @@ def tell(root: Path, *, show_keys: bool) -> Story:
         sizes=sizes.classes(),
         failures=job.read_failures(latest.root, show_keys),
         history=history_summary(read(directory), root),
+        checkpoints=_checkpoints(migration),
         convergence=passes_summary(past_passes(root)),
         flows=_flows(config, places),
         settings=[each for each in settings_in_force(config, {}) if each.origin != DEFAULT],
     )
+
+
+def _checkpoints(migration: Migration) -> list[CheckpointStory]:
+    last = last_of_each_pass(ProofFolder(migration.root).checkpoints())
+    return [
+        CheckpointStory(
+            number=kept.checkpoint.number,
+            of_pass=number,
+            receipts=kept.checkpoint.size,
+            root=kept.checkpoint.root.hex(),
+            signed_by=[line.name for line in kept.note.signatures],
+        )
+        for number, kept in sorted(last.items())
+        if kept.note.signatures
+    ]
 
 
 def _pass(number: int, place: Path) -> PassStory:

@@ -69,6 +69,12 @@ def proved(story: Story) -> Iterator[str]:
             "The target was listed after the last pass and compared with every receipt by name, "
             "size and ETag."
         )
+    for each in story.checkpoints:
+        yield (
+            f"All {count_text(each.receipts, 'receipt')} of pass {each.of_pass} are in checkpoint "
+            f"{each.number}, signed in the name of {', '.join(each.signed_by)}; `noria prove "
+            f"--check` tells whether the signatures are right. Root: {each.root}."
+        )
     if story.history["records"]:
         yield (
             "The history's records name each other by digest: as long as it has the last digest, "

@@ -26,7 +26,7 @@ BASELINE_READS: Final = 5
 """A baseline is the median of so many quiet reads at least."""
 BASELINE_KEPT: Final = 60
 RECENT_READS: Final = 3
-"""The median of so many is compared with it: one slow read does not count."""
+"""The median of so many is compared with it: one slow read means nothing."""
 SLACK_SECONDS: Final = 0.005
 """A source that answers in half a millisecond is not disturbed if it takes two."""
 

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +25,7 @@ from noria.manifests.errors import NoriaError, unusable_path
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
+    from noria.engine.metrics_server import MetricsServer
     from noria.engine.status import JobStatus
 
 _LOGGER: Final = logging.getLogger("noria")
@@ -76,10 +78,36 @@ def kept_log(path: Path | None) -> Iterator[None]:
 
 
 @contextmanager
+def watched_plan(root: Path, metrics_address: str | None) -> Iterator[MetricsServer | None]:
+    """Serve the live page and the metrics while the block plans, and runs with shown().
+
+    None: nobody wants them.
+    """
+    if metrics_address is None or metrics_address == "off":
+        yield None
+        return
+    from noria.engine.metrics_server import MetricsServer
+    from noria.engine.status import JobStatus, Phase
+
+    server = MetricsServer(metrics_address, name=root.absolute().name)
+    try:
+        server.show(JobStatus(job="", phase=Phase.PLANNING, updated_seconds=time.time()))
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
 def shown(
-    root: Path, metrics_address: str | None, shows_what: Shows
+    root: Path,
+    metrics_address: str | None,
+    shows_what: Shows,
+    server: MetricsServer | None = None,
 ) -> Iterator[Callable[[JobStatus], None]]:
-    """Where a run's status goes: the terminal, and /metrics."""
+    """Where a run's status goes: the terminal, the live page and /metrics.
+
+    `server` is one that serves already, at the same address.
+    """
     from noria.engine import job
 
     address = metrics_address or job.metrics_address(root) or "off"
@@ -87,17 +115,18 @@ def shown(
     with ExitStack() as stack:
         shows: list[Callable[[JobStatus], None]] = []
         if address != "off":
-            from noria.engine.metrics_server import MetricsServer
+            if server is None:
+                from noria.engine.metrics_server import MetricsServer
 
-            server = MetricsServer(address)
-            stack.callback(server.close)
+                server = MetricsServer(address, name=root.absolute().name)
+                stack.callback(server.close)
             shows.append(server.show)
         if shows_what.messages:
             from noria.engine.terminal.progress import Progress
 
             progress = stack.enter_context(Progress(sys.stderr))
-            if address != "off":
-                progress.message(f"job directory {root}, metrics {server.url}")
+            if server is not None:
+                progress.message(f"job directory {root}, live at {server.page}")
             if advice is not None:
                 progress.message(advice)
             if shows_what.progress:

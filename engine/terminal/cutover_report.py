@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from noria.engine.terminal.figures import size_text
 from noria.engine.terminal.pass_report import print_way_back
 from noria.manifests.count_text import count_text
 from noria.manifests.job.cutover_states import MigrationState, state_text
@@ -43,15 +44,35 @@ def print_rollback(summary: Mapping[str, Any]) -> None:
         print(f"not rolled back yet: mend that, then noria rollback {summary['directory']}")
 
 
+_KEPT: Final = (
+    ("older versions and marks of deletions", "versions", "version_bytes"),
+    ("snapshots", "snapshots", "snapshot_bytes"),
+    ("soft-deleted objects", "deleted", "deleted_bytes"),
+)
+
+
 def print_retired(summary: Mapping[str, Any]) -> None:
     """What the source still holds, and what its owner has to see to."""
     source = summary["source"]
-    versions = source["versions"]
-    known = "versions not listed" if versions is None else f"{versions:,} older versions"
-    print(f"retired: the source still holds {count_text(source['objects'], 'object')}, {known}")
+    held = f"{count_text(source['objects'], 'object')}, {size_text(source['bytes'])}"
+    print(f"retired: the source still holds {held}")
+    for words, name, size_name in _KEPT:
+        if (count := source[name]) is None:
+            print(f"  {words}: not visible with these rights, or not listed here")
+        else:
+            print(f"  {words}: {count:,}, {size_text(source[size_name] or 0)}")
+    print(f"  kept from deletion: {_retention_text(source)}")
     print("before it is deleted, by its owner and with other tools:")
     for each in summary["checklist"]:
         print(f"  [ ] {each}")
+
+
+def _retention_text(source: Mapping[str, Any]) -> str:
+    if source["retention"] is not None:
+        return f"{source['retention']}"
+    if source["locks"] is None:
+        return "not visible with these rights, or not told here"
+    return "single objects may be locked" if source["locks"] else "nothing by default"
 
 
 def _step_text(step: Mapping[str, Any]) -> str:

@@ -41,15 +41,7 @@ def fit(cells: Sequence[str], columns: int) -> str:
 
 def fraction(status: JobStatus) -> float:
     """How much is done, 0 to 1, by bytes, or by objects if there are none. 1: nothing is left."""
-    if not status.objects_total:
-        return 1.0 if status.phase is Phase.FINISHED else 0.0
-    if status.bytes_total:
-        done = status.bytes_done / status.bytes_total
-    else:
-        done = status.objects_done / status.objects_total
-    if status.objects_done < status.objects_total:
-        done = min(done, 0.999)
-    return min(max(done, 0.0), 1.0)
+    return status.fraction
 
 
 def byte_cells(status: JobStatus) -> list[str]:
@@ -60,7 +52,17 @@ def byte_cells(status: JobStatus) -> list[str]:
         cells.append(f"{size_text(status.bytes_per_second)}/s")
         eta = status.eta_seconds
         cells.append("ETA unknown" if eta is None else f"ETA {duration_text(eta)}")
+        cells += deadline_cells(status)
     return cells
+
+
+def deadline_cells(status: JobStatus) -> list[str]:
+    """How far ahead of its deadline it ends at this throughput, or how late."""
+    found = status.deadline
+    if found is None or found.spare_seconds is None:
+        return []
+    words = "before" if found.spare_seconds >= 0 else "AFTER"
+    return [f"{duration_text(abs(found.spare_seconds))} {words} its deadline"]
 
 
 def object_cells(status: JobStatus) -> list[str]:

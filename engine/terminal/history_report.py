@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -27,6 +28,7 @@ from noria.engine.convergence import (
     missing_passes,
 )
 from noria.engine.terminal.figures import duration_text, size_text
+from noria.manifests.count_text import count_text
 from noria.manifests.job.cutover_states import MigrationState, standing, state_text
 from noria.manifests.job.history import PASS, Fact, Record, RecordKind, head
 
@@ -35,6 +37,7 @@ DIGEST_SHOWN = 12
 WHAT = {
     RecordKind.PLANNED: "a pass is being planned",
     RecordKind.PASS_ENDED: "a pass ended",
+    RecordKind.WITHDRAWN: "a pass is withdrawn: it had moved nothing",
     RecordKind.CONVERGING: "passes follow each other from here",
     RecordKind.FROZEN: "the source is frozen",
     RecordKind.PROVING: "the target is being compared with the source",
@@ -62,6 +65,7 @@ _FACTS = {
     "extra": "{} of others at the target",
     "filtered": "{} filtered out",
     "gone_at_source": "{} gone at the source",
+    "gone_at_both": "{} of them gone at the target as well",
     "name": "by {}",
     "key": "signed with key {}",
     "moved_objects": "{} moved to the source",
@@ -71,12 +75,16 @@ _FACTS = {
     "source_objects": "{} objects are still there",
     "source_bytes": "{}",
     "source_versions": "{} older versions",
+    "source_snapshots": "{} snapshots",
+    "source_deleted": "{} soft-deleted",
+    "source_retention": "kept from deletion: {}",
     "reason": "{}",
 }
 """How facts are said; one that is 0 says nothing. Others are said by their names."""
 _IN_JSON_ALONE = {
     *("evidence", "exit_code", "output_sha256", "seconds", "signature", "state", "switched"),
     *("differing", "missing", "listed_at_target", PASS),
+    *("source_version_bytes", "source_snapshot_bytes", "source_deleted_bytes", "source_locks"),
 }
 """Facts that a line leaves out."""
 _OBSTACLES = {
@@ -122,18 +130,37 @@ def history_lines(summary: Mapping[str, Any], columns: int | None) -> Iterator[s
         for record in records
     ]
     names = ("", "when (UTC)", "digest", "who")
-    said = [what_text(record["kind"], record["facts"]) for record in records]
+    keys = Counter[str | None](record.get("key") for record in records)
+    said = [
+        what_text(record["kind"], record["facts"])
+        + ("; not signed" if record.get("key") is None and keys.keys() != {None} else "")
+        for record in records
+    ]
     lines = list(_table(names, rows, "what", said))
     if columns is not None and max(map(len, lines)) > columns:
         said = [f"{row[-1]}: {text}" for row, text in zip(rows, said, strict=True)]
         lines = list(_table(names[:-1], [row[:-1] for row in rows], "what", said, columns))
     yield from lines
     yield f"this migration is {state_text(MigrationState(summary['state']))}"
+    yield from _folded(_signed_text(keys), columns)
     yield from _folded(
         "write down the last digest: as long as a history has it, nothing up to it was changed",
         columns,
     )
     yield summary["head"]
+
+
+def _signed_text(keys: Mapping[str | None, int]) -> str:
+    """How many records are signed, and by which keys; None stands for those that are not."""
+    unsigned = keys.get(None, 0)
+    signed = [
+        f"{count_text(count, 'record')} signed with key {key[:DIGEST_SHOWN]}"
+        for key, count in keys.items()
+        if key is not None
+    ]
+    if not signed:
+        return "no record is signed: --signing-key FILE signs those to come"
+    return ", ".join([*signed, f"{unsigned:,} not signed"] if unsigned else signed)
 
 
 def what_text(kind: RecordKind, facts: Mapping[str, Fact]) -> str:

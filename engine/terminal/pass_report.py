@@ -15,6 +15,7 @@ _WORDS: Final = {
     "version": "changed: another version",
     "modified": "changed: written again",
     "content": "to be compared byte by byte",
+    "damaged": "unchanged, and damaged where they were moved to: sent again",
     "gone": "gone at the {end}",
     "gone_before": "gone since an earlier pass",
     "unchanged": "unchanged",
@@ -36,6 +37,14 @@ def print_way_back(summary: Mapping[str, Any]) -> None:
     print("The way back: what the target has since the switch")
     _print_delta(summary["delta"], "target")
     print_run(summary, "noria rollback")
+
+
+def print_withdrawn(summary: Mapping[str, Any]) -> None:
+    """A pass that was taken back, and the record that says so."""
+    print(
+        f"pass {summary['withdrawn']} is withdrawn, and had moved nothing: record "
+        f"{summary['record']} of the history"
+    )
 
 
 def _print_delta(delta: Mapping[str, Any], end: str) -> None:

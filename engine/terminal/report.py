@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noria.engine.clean import Cleaning
+from noria.engine.deadline import DeadlineState
 from noria.engine.failures import Failure
-from noria.engine.job import RunReport, VerifyReport
+from noria.engine.job import RunReport
 from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus, Phase
 from noria.engine.terminal.figures import duration_text, guard_text, held_text, size_text
+from noria.engine.verifying import VerifyReport
 from noria.manifests.count_text import count_text
 from noria.manifests.errors import passing_causes
+from noria.manifests.passes.migration import migration_of
 
 if TYPE_CHECKING:
     from noria.engine.attribute_look import AttributeLook
@@ -202,8 +205,20 @@ def print_run(summary: Mapping[str, Any], again: str = "noria run") -> None:
         print(f"NOT reconciled: {found}; see reconcile-differences.parquet in {place}")
     _print_damage(summary["damaged"], summary["directory"])
     _print_open_uploads(summary)
+    _print_proof(summary)
     print(f"job directory: {summary['directory']}")
     print(f"ran on {summary['interpreter']}")
+
+
+def _print_proof(summary: Mapping[str, Any]) -> None:
+    proof = summary["proof"]
+    if proof is None:
+        return
+    if "error" in proof:
+        print(f"NOT signed: {proof['error']}")
+        print(f"when that is mended: noria sign {summary['directory']} --signing-key FILE")
+        return
+    print(f"signed: checkpoint {proof['checkpoint']}, root {proof['root']}")
 
 
 def _print_sent(summary: Mapping[str, Any]) -> None:
@@ -244,6 +259,7 @@ def status_summary(status: JobStatus, failures: list[Failure], root: Path) -> di
         store: asdict(state) for store, state in status.held_by_guards.items()
     }
     values["barred"] = status.barred
+    values["deadline"] = None if status.deadline is None else asdict(status.deadline)
     values["failures"] = [asdict(failure) for failure in failures]
     return values
 
@@ -261,6 +277,22 @@ def print_status(summary: Mapping[str, Any]) -> None:
         f"{summary['objects_done']:,} of {count_text(summary['objects_total'], 'object')}, "
         f"{size_text(summary['bytes_done'])} of {size_text(total)} ({share:.1f} %)"
     )
+    _print_pace(summary)
+    if summary["interpreter"]:
+        print(f"on {summary['interpreter']}")
+    _print_causes(summary["causes"])
+    _print_changes(summary["changes"])
+    print_passed_over(summary["passed_over"])
+    _print_failures(summary["failures"], summary["failed"])
+    if summary["differences"]:
+        found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
+        place = summary.get("place", "the job directory")
+        print(f"NOT reconciled: {found}; see reconcile-differences.parquet in {place}")
+    _print_damage(summary["damaged"], summary["directory"])
+
+
+def _print_pace(summary: Mapping[str, Any]) -> None:
+    """How fast it goes, and what it waits for or is held by."""
     if summary["phase"] is Phase.RECONCILING and summary["listed"]:
         rate = summary["listed_per_second"]
         print(f"{summary['listed']:,} listed at the target so far, {rate:,.0f} a second")
@@ -283,17 +315,8 @@ def print_status(summary: Mapping[str, Any]) -> None:
         print(f"{guard_text(store, state['factor'])} of the pace: {state['said']}")
     if summary["held_at"] is not None:
         print(held_text(summary["held_at"]))
-    if summary["interpreter"]:
-        print(f"on {summary['interpreter']}")
-    _print_causes(summary["causes"])
-    _print_changes(summary["changes"])
-    print_passed_over(summary["passed_over"])
-    _print_failures(summary["failures"], summary["failed"])
-    if summary["differences"]:
-        found = ", ".join(f"{count:,} {name}" for name, count in summary["differences"].items())
-        place = summary.get("place", "the job directory")
-        print(f"NOT reconciled: {found}; see reconcile-differences.parquet in {place}")
-    _print_damage(summary["damaged"], summary["directory"])
+    if summary["deadline"] is not None:
+        _print_deadline(summary["deadline"])
 
 
 def print_status_by_host(summary: Mapping[str, Any]) -> None:
@@ -338,14 +361,30 @@ def _print_damage(damaged: Mapping[str, int], directory: str) -> None:
     for cause, count in damaged.items():
         print(f"DAMAGED: {count_text(count, 'object')} {DAMAGE.get(cause, '')} ({cause})")
     if damaged:
-        print(f"found by `noria verify`; {_mending(damaged, directory)}")
+        print(
+            f"found by `noria verify`; {_mending(damaged, directory, _mended_by(Path(directory)))}"
+        )
 
 
-def _mending(causes: Mapping[str, int], directory: str) -> str:
+def _mending(causes: Mapping[str, int], directory: str, command: str = "retry") -> str:
     """The next step. What was changed or replaced at the target is not overwritten."""
     if causes.keys() & {"damaged", "target_missing"}:
-        return f"send them again: noria retry {directory}"
-    return f"if the source is right, delete them at the target, then: noria retry {directory}"
+        return f"send them again: noria {command} {directory}"
+    return f"if the source is right, delete them at the target, then: noria {command} {directory}"
+
+
+def _print_deadline(deadline: Mapping[str, Any]) -> None:
+    """Say how far ahead of it the job is."""
+    spare = deadline["spare_seconds"]
+    words = {
+        DeadlineState.MET: "met",
+        DeadlineState.MISSED: "missed",
+        DeadlineState.UNKNOWN: "nothing moves, so nothing can be said yet",
+    }.get(deadline["state"])
+    if words is None:
+        left = duration_text(abs(spare))
+        words = f"{left} to spare at this rate" if spare >= 0 else f"{left} LATE at this rate"
+    print(f"deadline{_at(deadline['deadline_seconds'])}: {words}")
 
 
 def _at(unix_seconds: float) -> str:
@@ -355,7 +394,19 @@ def _at(unix_seconds: float) -> str:
 
 
 def verify_summary(found: VerifyReport, root: Path) -> dict[str, Any]:
-    return {**asdict(found), "directory": str(root), "exit_code": found.exit_code}
+    """`mended_by` is the command that sends again what is damaged."""
+    return {
+        **asdict(found),
+        "directory": str(root),
+        "exit_code": found.exit_code,
+        "mended_by": _mended_by(root),
+    }
+
+
+def _mended_by(root: Path) -> str:
+    """The command that sends again what is damaged, of whichever pass."""
+    migration, number = migration_of(root)
+    return "sync" if number == 1 and migration.last > 1 else "retry"
 
 
 def print_verify(summary: Mapping[str, Any]) -> None:
@@ -367,8 +418,15 @@ def print_verify(summary: Mapping[str, Any]) -> None:
         print(
             f"{count_text(summary['unsettled'], 'entry')} without a receipt yet: run the job first"
         )
+    if summary["gone_at_both"]:
+        print(f"{count_text(summary['gone_at_both'], 'object')} gone at both ends")
+    if summary["unread"]:
+        print(
+            f"NOT READ: {count_text(summary['unread'], 'object')} of which no receipt says what "
+            "their bytes are"
+        )
     if summary["damaged"]:
-        mending = _mending(summary["causes"], summary["directory"])
+        mending = _mending(summary["causes"], summary["directory"], summary["mended_by"])
         print(f"DAMAGED: {summary['damaged']:,}; {mending}")
     _print_causes(summary["causes"])
     _print_failures(summary["failures"], summary["damaged"])

@@ -57,6 +57,7 @@ class Standing:
 _COMMANDS: Mapping[RecordKind, str] = {
     RecordKind.PLANNED: "`noria sync`",
     RecordKind.PASS_ENDED: "`noria sync`",
+    RecordKind.WITHDRAWN: "withdrawing a pass",
     RecordKind.CONVERGING: "`noria sync`",
     RecordKind.FROZEN: "`noria cutover`",
     RecordKind.PROVING: "`noria cutover`",
@@ -80,6 +81,7 @@ _MAY_PASS = (*_NOT_FROZEN, *_UNDER_FREEZE)
 _PLACES: Mapping[RecordKind, tuple[Container[MigrationState], str]] = {
     RecordKind.PLANNED: (_MAY_PASS, "a source that is still in use (a rollback makes it so)"),
     RecordKind.PASS_ENDED: (_MAY_PASS, "a source that is still in use (a rollback makes it so)"),
+    RecordKind.WITHDRAWN: (_MAY_PASS, "a source that is still in use (a rollback makes it so)"),
     RecordKind.CONVERGING: (_NOT_FROZEN, "a source that is in use, and not frozen"),
     RecordKind.FROZEN: (_NOT_FROZEN, "a source that is in use, and not frozen yet"),
     RecordKind.PROVING: (_UNDER_FREEZE, "a frozen source"),
@@ -157,6 +159,9 @@ def _after(stands: Standing, record: Record) -> Standing:
         return _with_a_plan(stands, _pass_number(record))
     if kind is RecordKind.PASS_ENDED:
         return _with_a_pass(stands, _pass_number(record))
+    if kind is RecordKind.WITHDRAWN:
+        is_it = stands.planned_under_freeze == _pass_number(record)
+        return replace(stands, planned_under_freeze=None) if is_it else stands
     if kind is RecordKind.PROVED:
         return replace(stands, proved=stands.state is MigrationState.PROVING, approved=False)
     if kind is RecordKind.APPROVED:

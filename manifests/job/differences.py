@@ -1,6 +1,6 @@
 """Differences between a manifest, its receipts and the target: rows of a table, and their file.
 
-what        a kind of DIFFERENCES, or `canary`
+what        a kind of DIFFERENCES, `canary`, or `gone_at_both`
 key         the entry's name below the source's prefix; null for what is only at the target
 target_key  the name below the target's prefix; null for an entry that has no receipt
 """
@@ -19,6 +19,8 @@ from noria.manifests.job.receipts import value_counts
 
 DIFFERENCES = ("unsettled", "unplanned", "missing", "differing", "merged", "extra")
 CANARY = "canary"
+GONE_AT_BOTH = "gone_at_both"
+"""Listed no more, as the source has it no more: no difference."""
 
 _SCHEMA = pa.schema([("what", pa.string()), ("key", pa.string()), ("target_key", pa.string())])
 _GROUP_ROWS = 65_536

@@ -4,6 +4,9 @@
                           "kind": "planned", "number": 1, "previous": "000...0"}
     history/000002.json   ...
 
+Records may be signed: such a one also has `key` and `signature`, Ed25519 in hex, over the rest of
+it and the id of the job (signed_text).
+
 A record is canonical JSON: sorted keys, no spaces, ASCII, a newline at the end. `previous` is the
 SHA-256 of the bytes of the record before, so a record that was changed, or is missing, is seen by
 whoever reads the next one. What vouches for the last one is its own digest, the head: a person can
@@ -15,6 +18,7 @@ Facts are numbers, names of commands, exit codes, digests. No object names and n
 
 from __future__ import annotations
 
+import functools
 import getpass
 import hashlib
 import json
@@ -22,10 +26,12 @@ import math
 import os
 import re
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 from noria.manifests.errors import JobDirectoryError
@@ -38,15 +44,18 @@ FIRST_PREVIOUS = "0" * 64
 MOST_RECORDS = 999_999
 MOST_LOST_RACES = 100
 """Somebody else's record was written first, that often: then something is wrong."""
+CHAINS_KNOWN = 8
+"""Histories whose records a process remembers: a thousand take about a megabyte."""
 MOST_LETTERS = 256
 """Of a fact, and of `by`."""
 DAMAGED_ADVICE = "restore history/ from a copy; nothing goes on with it as it is"
 PASS = "pass"
-"""The fact that says which pass a `planned` or a `pass_ended` is about: its number, from 1."""
+"""The fact that says which pass a record is about: its number, from 1."""
 _NAME = re.compile(rf"{HISTORY}/([0-9]{{6}})\.json")
 
 Fact = str | int | float | bool | None
 Facts = Mapping[str, Fact]
+_Stamp = tuple[int, int, int, int]
 
 
 class RecordKind(StrEnum):
@@ -56,6 +65,8 @@ class RecordKind(StrEnum):
     """A pass is planned from here on: its source is listed after this. Has the fact `pass`."""
     PASS_ENDED = "pass_ended"
     """A pass has moved what it planned. Has the fact `pass`."""
+    WITHDRAWN = "withdrawn"
+    """A pass that was planned, and had moved nothing, was taken back. Has the fact `pass`."""
     CONVERGING = "converging"
     """Passes are run one after the other from here on, to bring the lag down."""
     FROZEN = "frozen"
@@ -92,6 +103,21 @@ class Record:
     facts: Facts
     digest: str
     """SHA-256 of this record's bytes, in hex."""
+    key: str | None = None
+    """Public half of the key that signed it. None: it is not signed."""
+    signature: str | None = None
+    """Read as it stands: engine/record_signatures.py says whether it is right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSignature:
+    """A public key and what its private half made of a text, in hex."""
+
+    key: str
+    signature: str
+
+
+Sign = Callable[[bytes], RecordSignature]
 
 
 def append(
@@ -102,6 +128,7 @@ def append(
     by: str | None = None,
     at: datetime | None = None,
     check: Callable[[Sequence[Record]], None] | None = None,
+    sign: Sign | None = None,
 ) -> Record:
     """Write the next record, durably, and return it.
 
@@ -128,6 +155,9 @@ def append(
             previous=head(records),
             facts=dict(facts),
         )
+        if sign is not None:
+            signed = sign(_text_to_sign(_job_id(directory), stated))
+            stated = replace(stated, key=signed.key, signature=signed.signature)
         data = _canonical(stated)
         if directory.write_once(_name(stated.number), data):
             return _record(stated, data)
@@ -139,26 +169,80 @@ def append(
 def read(directory: JobDirectory) -> list[Record]:
     """All records, in order, each checked against the digest that the next one has of it.
 
-    Raises JobDirectoryError, with the file's name, for a record that is changed, missing,
+    A process reads a record once, and again if its file is not the same any more: another inode,
+    size or time. So a step costs what has come since the last one, and a look at each file's
+    status. Raises JobDirectoryError, with the file's name, for a record that is changed, missing,
     truncated, or none of ours.
     """
-    records: list[Record] = []
-    for name in directory.names(HISTORY):
-        found = _NAME.fullmatch(name)
-        if not found or not int(found[1]):
-            raise JobDirectoryError(
-                f"{directory.root}/{name} is not a record of a history: take it away from there"
-            )
-        expected = len(records) + 1
-        if int(found[1]) != expected:
-            raise _damaged(directory, _name(expected), f"is missing, and {name} is there")
-        records.append(_read_record(directory, name, expected, head(records)))
-    return records
+    return _known_chain(directory.root.absolute()).read(directory)
+
+
+@functools.lru_cache(CHAINS_KNOWN)
+def _known_chain(root: Path) -> _Chain:
+    """What this process has read of a history."""
+    return _Chain()
+
+
+class _Chain:
+    """The records of a history as they were read and checked. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: list[Record] = []
+        self._stamps: list[_Stamp | None] = []
+        """Of the file of each record, from before it was read."""
+
+    def read(self, directory: JobDirectory) -> list[Record]:
+        """As read() of the module."""
+        with self._lock:
+            count = 0
+            for name in directory.names(HISTORY):
+                found = _NAME.fullmatch(name)
+                if not found or not int(found[1]):
+                    raise JobDirectoryError(
+                        f"{directory.root}/{name} is not a record of a history: take it away from "
+                        "there"
+                    )
+                if int(found[1]) != count + 1:
+                    raise _damaged(directory, _name(count + 1), f"is missing, and {name} is there")
+                self._take(directory, name, count)
+                count += 1
+            self._forget_from(count)
+            return list(self._records)
+
+    def _take(self, directory: JobDirectory, name: str, place: int) -> None:
+        """Have the record at this place as its file is now, and none behind one that is read."""
+        stamp = _stamp(f"{directory.root}/{name}")
+        if place < len(self._records) and stamp is not None and stamp == self._stamps[place]:
+            return
+        self._forget_from(place)
+        record = _read_record(directory, name, place + 1, head(self._records))
+        self._records.append(record)
+        self._stamps.append(stamp)
+
+    def _forget_from(self, place: int) -> None:
+        del self._records[place:], self._stamps[place:]
+
+
+def _stamp(path: str) -> _Stamp | None:
+    """What is another as soon as the file is another, or was written to. None: it is gone."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def last(directory: JobDirectory, kind: RecordKind) -> Record | None:
     """The newest record of a kind, or None. Raises as read() does."""
     return next((each for each in reversed(read(directory)) if each.kind is kind), None)
+
+
+def signed_text(job_id: str, record: Record) -> bytes:
+    """What the signature of a record is of. `job_id` is of the migration's first job."""
+    values = {name: getattr(record, name) for name in _Stated.__dataclass_fields__}
+    stated = _Stated(**{**values, "facts": dict(record.facts)})
+    return _text_to_sign(job_id, replace(stated, key=None, signature=None))
 
 
 def head(records: Sequence[Record]) -> str:
@@ -185,6 +269,16 @@ class _Stated:
     by: str
     previous: Annotated[str, Pattern(r"[0-9a-f]{64}")]
     facts: dict[str, Any]
+    key: Annotated[str, Pattern(r"[0-9a-f]{64}")] | None = None
+    signature: Annotated[str, Pattern(r"[0-9a-f]{128}")] | None = None
+
+
+def _text_to_sign(job_id: str, stated: _Stated) -> bytes:
+    return f"noria-record-1\n{job_id}\n".encode() + _canonical(stated)
+
+
+def _job_id(directory: JobDirectory) -> str:
+    return str(directory.job().get("id"))
 
 
 def _read_record(directory: JobDirectory, name: str, number: int, previous: str) -> Record:
@@ -215,6 +309,8 @@ def _record(stated: _Stated, data: bytes) -> Record:
         previous=stated.previous,
         facts=stated.facts,
         digest=hashlib.sha256(data).hexdigest(),
+        key=stated.key,
+        signature=stated.signature,
     )
 
 
@@ -223,6 +319,8 @@ def _canonical(stated: _Stated) -> bytes:
     if stated.by != _fitted(stated.by):
         raise ValueError("`by` is not a short line of printable letters")
     values = {name: getattr(stated, name) for name in _Stated.__dataclass_fields__}
+    if stated.key is None and stated.signature is None:
+        del values["key"], values["signature"]
     values["facts"] = {_checked_name(name): _checked(fact) for name, fact in stated.facts.items()}
     return (json.dumps(values, sort_keys=True, separators=(",", ":")) + "\n").encode()
 

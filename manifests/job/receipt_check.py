@@ -21,7 +21,7 @@ from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import LANDED, summarize
 from noria.manifests.job.results import read_result
 from noria.manifests.job.routed_rows import RoutedRows
-from noria.manifests.job.seals import Seal, read_seals_by_shard
+from noria.manifests.job.seals import Seal, read_seals, read_seals_by_shard
 from noria.manifests.job.target_check import LANDED_SCHEMA
 from noria.manifests.manifest.reader import Manifest, Stretch
 from noria.manifests.manifest.row_digest import DigestStretch
@@ -88,20 +88,39 @@ def sealed_rows(
     """
     for sealed in sealed_stretches(directory, manifest):
         for shard, kind, rows in _shards(manifest, sealed):
-            seals = _disjoint(sealed.seals.get(shard, ()))
-            for seal in sorted(seals, key=lambda seal: seal.first):
-                if kind is ShardKind.PARTS and seal.kind is LeaseKind.PARTS:
-                    continue
-                receipts = read_result(directory, seal, [*dict.fromkeys(("row", "key", *columns))])
-                _refuse_wrong_rows(seal, receipts)
-                first = seal.first if seal.kind is LeaseKind.OBJECTS else 0
-                entries = rows.slice(first, len(receipts))
-                if not entries["key"].equals(receipts["key"]):
-                    raise JobDirectoryError(
-                        f"{seal.result_name} has receipts of other objects than the manifest; "
-                        "restore it from a copy"
-                    )
+            seals = sealed.seals.get(shard, ())
+            for entries, receipts in _sealed_rows(directory, kind, rows, seals, columns):
                 yield shard, entries, receipts
+
+
+def sealed_rows_of(
+    directory: JobDirectory, manifest: Manifest, shard: int, columns: Sequence[str]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """As sealed_rows(), for one shard."""
+    rows, seals = manifest.read_shard(shard), [*read_seals(directory, shard=shard)]
+    yield from _sealed_rows(directory, manifest.shard(shard).kind, rows, seals, columns)
+
+
+def _sealed_rows(
+    directory: JobDirectory,
+    kind: ShardKind,
+    rows: pa.Table,
+    seals: Sequence[Seal],
+    columns: Sequence[str],
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    for seal in sorted(_disjoint(seals), key=lambda seal: seal.first):
+        if kind is ShardKind.PARTS and seal.kind is LeaseKind.PARTS:
+            continue
+        receipts = read_result(directory, seal, [*dict.fromkeys(("row", "key", *columns))])
+        _refuse_wrong_rows(seal, receipts)
+        first = seal.first if seal.kind is LeaseKind.OBJECTS else 0
+        entries = rows.slice(first, len(receipts))
+        if not entries["key"].equals(receipts["key"]):
+            raise JobDirectoryError(
+                f"{seal.result_name} has receipts of other objects than the manifest; "
+                "restore it from a copy"
+            )
+        yield entries, receipts
 
 
 def check_receipts(
@@ -188,7 +207,8 @@ def _landed(receipts: pa.Table) -> pa.Table:
         receipts[name].filter(is_landed) for name in ("target_key", "key", "size", "target_etag")
     )
     key = pc.if_else(pc.equal(key, target_key), pa.scalar(None, pa.string()), key)
-    return pa.table([target_key, key, size, etag], schema=LANDED_SCHEMA)
+    gone = pa.nulls(len(size), pa.bool_())
+    return pa.table([target_key, key, size, etag, gone], schema=LANDED_SCHEMA)
 
 
 def _disjoint(seals: Sequence[Seal]) -> Sequence[Seal]:

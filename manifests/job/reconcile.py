@@ -37,7 +37,7 @@ import pyarrow.parquet as pq
 
 from noria.manifests.access import make_folders
 from noria.manifests.errors import JobDirectoryError
-from noria.manifests.job.differences import CANARY, DIFFERENCES, DifferencesFile
+from noria.manifests.job.differences import CANARY, DIFFERENCES, GONE_AT_BOTH, DifferencesFile
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipt_check import STRETCH_ROWS, check_receipts, sealed_stretches
 from noria.manifests.job.routed_rows import RoutedRows
@@ -91,6 +91,8 @@ class Reconciliation:
     """Listed, and not of this job."""
     canaries: int = 0
     """Listed, and written by a probe, which could not remove them. Not counted as extra."""
+    gone_at_both: int = 0
+    """Landed by an earlier pass, and neither listed nor at the source any more. Not missing."""
     extra_allowed: bool
     """The target was not empty when the job was planned, so others' objects are expected there."""
 
@@ -121,26 +123,38 @@ class StandingRows:
 
 def last_differences(directory: JobDirectory) -> dict[str, int]:
     """What the last reconcile found; empty if all was in order, or nobody can say."""
+    return _last_counts(directory, DIFFERENCES, reconciled=False)
+
+
+def _last_counts(
+    directory: JobDirectory, names: Iterable[str], *, reconciled: bool | None = None
+) -> dict[str, int]:
+    """These counts of the last reconcile, where they are not 0.
+
+    `reconciled`: of one that ended so; None: of any.
+    """
     try:
         values = json.loads(directory.read(REPORT_FILE) or b"{}")
-        if values.get("reconciled") is not False:
+        if reconciled is not None and values.get("reconciled") is not reconciled:
             return {}
-        counts = {name: values.get(name) for name in DIFFERENCES}
+        counts = {name: values.get(name) for name in names}
     except (ValueError, AttributeError, RecursionError):
         return {}  # a report: what counts is found again by the next reconcile
     return {name: count for name, count in counts.items() if type(count) is int and count > 0}
 
 
 def missing_keys(directory: JobDirectory) -> list[str]:
-    """Names of the entries that the last reconcile missed at the target, sorted.
+    """Names of the entries that the last reconcile did not find at the target, sorted.
 
-    Empty if nobody can say, or there are more than MISSING_MAX: they are held in memory.
+    Those that were gone at the source as well are among them: it may have them again. Empty if
+    nobody can say, or there are more than MISSING_MAX: they are held in memory.
     """
     path = directory.path(DIFFERENCES_FILE)
-    if not 0 < last_differences(directory).get("missing", 0) <= MISSING_MAX:
+    kinds = ["missing", GONE_AT_BOTH]
+    if not 0 < sum(_last_counts(directory, kinds).values()) <= MISSING_MAX:
         return []
     try:
-        found = pq.read_table(path, columns=["key"], filters=pc.field("what") == "missing")
+        found = pq.read_table(path, columns=["key"], filters=pc.field("what").isin(kinds))
     except (OSError, pa.ArrowException):
         return []  # it is found again by the next reconcile
     return sorted(found["key"].drop_null().to_pylist())
@@ -198,6 +212,7 @@ def reconcile(
         listed=listed.rows,
         **{what: found.counts[what] for what in DIFFERENCES},
         canaries=found.counts[CANARY],
+        gone_at_both=found.counts[GONE_AT_BOTH],
         extra_allowed=extra_allowed,
     )
     values = {**asdict(report), "reconciled": report.reconciled}

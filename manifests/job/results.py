@@ -32,8 +32,6 @@ from noria.manifests.schema import (
     RECEIPT_SCHEMAS,
 )
 
-SUPERSEDED = "superseded.parquet"
-"""In the folder of a verification's results; absent if there are no later passes."""
 SUPERSEDED_SCHEMA = pa.schema(
     [pa.field("shard", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)]
 )

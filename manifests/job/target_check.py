@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from noria.manifests.job.differences import CANARY, differences, one_of_each
+from noria.manifests.job.differences import CANARY, GONE_AT_BOTH, differences, one_of_each
 
 LANDED_SCHEMA = pa.schema(
     [
@@ -21,10 +21,14 @@ LANDED_SCHEMA = pa.schema(
         pa.field("key", pa.string()),
         pa.field("size", pa.int64()),
         pa.field("etag", pa.string()),
+        pa.field("gone", pa.bool_()),
     ]
 )
-"""Of receipts; `key` is null if it is the same as the target key."""
-LISTED_SCHEMA = LANDED_SCHEMA.remove(LANDED_SCHEMA.get_field_index("key"))
+"""Of receipts; `key` is null if it is the same as the target key.
+
+`gone` says that the source no longer has it: then the target need not. Null is false.
+"""
+LISTED_SCHEMA = pa.schema([LANDED_SCHEMA.field(name) for name in ("target_key", "size", "etag")])
 
 _Integers = npt.NDArray[np.int64]
 
@@ -50,7 +54,7 @@ def check_target(landed: pa.Table, listed: pa.Table, canaries: CanaryPattern) ->
     times_landed = np.bincount(of_landed, minlength=len(encoded.dictionary))
     times_listed = np.bincount(of_listed, minlength=len(encoded.dictionary))
     found = [
-        _of_landed("missing", _chosen(landed, times_listed[of_landed] == 0)),
+        _missing(_chosen(landed, times_listed[of_landed] == 0)),
         _differing(landed, listed, of_landed, of_listed, times_landed),
         _merged(_chosen(landed, times_landed[of_landed] > 1)),
         _extra(_chosen(listed, times_landed[of_listed] == 0), canaries),
@@ -97,6 +101,11 @@ def _is_distinct(one: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArra
     """Whether two values differ; null is a value like another one."""
     both_null = pc.and_(pc.is_null(one), pc.is_null(other))
     return pc.invert(pc.or_(both_null, pc.fill_null(pc.equal(one, other), False)))
+
+
+def _missing(landed: pa.Table) -> pa.Table:
+    what = pc.if_else(pc.fill_null(landed["gone"], False), GONE_AT_BOTH, "missing")
+    return differences(what, _keys(landed), landed["target_key"])
 
 
 def _merged(landed: pa.Table) -> pa.Table:

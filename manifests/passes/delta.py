@@ -77,20 +77,19 @@ class PassDelta:
         *,
         by_content: bool = False,
         missing: Sequence[str] = (),
+        damaged: Sequence[str] = (),
     ) -> None:
         """Writes gone.parquet into `folder`, which is the manifest's own as it is built.
 
         `by_content`: what a listing does not tell apart is told by the checksum of the whole object
         if the source states one, and else has to be compared byte by byte: Delta.CONTENT.
         `missing`: what was not found at the target, sorted by key; it is new again, if the source
-        has it.
+        has it. `damaged`: what lies there with other bytes than were sent, sorted by key; it is
+        sent again, and what this migration wrote gives way to it.
         """
         self._state = state
         self._by_content = by_content
-        self._missing = StateWalk(
-            pa.table({"key": pa.array(missing[at : at + BLOCK_ROWS], pa.string())})
-            for at in range(0, len(missing), BLOCK_ROWS)
-        )
+        self._missing, self._damaged = _KeyWalk(missing), _KeyWalk(damaged)
         self._rules = rules
         self._walk = state.walk()
         self._counts = {name: [0, 0] for name in (*map(str, Delta), *_WITHOUT_ROWS)}
@@ -154,13 +153,17 @@ class PassDelta:
         place = _places(batch.column("key"), stands["key"])
         known = pc.and_(place.is_valid(), is_current)
         delta = _deltas(batch, stands, place)
+        is_damaged = pc.and_(delta.is_null(), self._damaged.holds(batch.column("key")))
+        delta = pc.if_else(is_damaged, Delta.DAMAGED.value, delta)
         if self._by_content:
             alike = pc.equal(batch.column("crc64nvme"), _one_chunk(stands["crc64nvme"]).take(place))
             untold = pc.and_(delta.is_null(), pc.invert(pc.fill_null(alike, False)))
             delta = pc.if_else(untold, Delta.CONTENT.value, delta)
         # A row that is not current any more is of an object that is gone.
         delta = pc.if_else(known, delta, Delta.NEW.value)
-        delta = pc.if_else(is_missing := self._is_missing(batch), Delta.NEW.value, delta)
+        delta = pc.if_else(
+            is_missing := self._missing.holds(batch.column("key")), Delta.NEW.value, delta
+        )
         unchanged = pc.and_(known, delta.is_null())
         found = pc.or_(known, pc.and_(place.is_valid(), is_filtered))
         gone = _missing(stands, place.filter(found))
@@ -185,14 +188,6 @@ class PassDelta:
             return planned
         both = pa.concat_batches([planned, deleted])
         return both.take(pa.array(sort_order(both.column("key"))))
-
-    def _is_missing(self, batch: pa.RecordBatch) -> pa.Array:
-        keys = batch.column("key")
-        walk = self._missing.through(keys[-1].as_py()) if len(keys) else ()
-        found = [chunk for table in walk for chunk in table["key"].chunks]
-        if not found:
-            return pa.array(np.zeros(len(keys), np.bool_))
-        return pc.is_in(keys, value_set=pa.concat_arrays(found))
 
     def _note_gone(self, gone: pa.Table) -> None:
         if len(gone):
@@ -241,6 +236,24 @@ class PassDelta:
         counts = self._counts[name]
         counts[0] += len(sizes)
         counts[1] += pc.sum(sizes, min_count=0).as_py()
+
+
+class _KeyWalk:
+    """Some keys, sorted, that are looked up by rising keys."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._walk = StateWalk(
+            pa.table({"key": pa.array(keys[at : at + BLOCK_ROWS], pa.string())})
+            for at in range(0, len(keys), BLOCK_ROWS)
+        )
+
+    def holds(self, keys: pa.Array) -> pa.Array:
+        """Whether each of the next keys, which are sorted, is one of them."""
+        walk = self._walk.through(keys[-1].as_py()) if len(keys) else ()
+        found = [chunk for table in walk for chunk in table["key"].chunks]
+        if not found:
+            return pa.array(np.zeros(len(keys), np.bool_))
+        return pc.is_in(keys, value_set=pa.concat_arrays(found))
 
 
 def _is_current(batch: pa.RecordBatch) -> pa.Array:

@@ -69,11 +69,12 @@ def standing(state: State) -> StandingRows:
 
 
 def _standing_rows(state: State) -> Iterator[pa.RecordBatch]:
-    for block in state.blocks(["target_key", "key", "size", "target_etag"]):
+    for block in state.blocks(["target_key", "key", "size", "target_etag", "gone_since"]):
         block = block.filter(block["target_etag"].is_valid())
         target_key = pc.coalesce(block["target_key"], block["key"])
         key = pc.if_else(block["target_key"].is_valid(), block["key"], pa.scalar(None, pa.string()))
-        columns = [target_key, key, block["size"], block["target_etag"]]
+        gone = block["gone_since"].is_valid()
+        columns = [target_key, key, block["size"], block["target_etag"], gone]
         yield from pa.table(columns, schema=LANDED_SCHEMA).to_batches()
 
 

@@ -74,9 +74,10 @@ if TYPE_CHECKING:
     from noria.engine.clean import Cleaning
     from noria.engine.config.jobfile import JobConfig
     from noria.engine.failures import Failure
-    from noria.engine.job import RunReport, VerifyReport
+    from noria.engine.job import RunReport
     from noria.engine.passes import PassReport
     from noria.engine.status import HostStatus, JobStatus, Phase
+    from noria.engine.verifying import VerifyReport
     from noria.manifests.errors import (
         AccessDenied,
         AnotherDriver,
@@ -151,7 +152,7 @@ _PLACES = {
     "RunningJob": "noria.engine.api.running",
     "StopAsked": _ERRORS,
     "StoreUnavailable": _ERRORS,
-    "VerifyReport": "noria.engine.job",
+    "VerifyReport": "noria.engine.verifying",
 }
 """Name -> the module that has it; all others are calls."""
 

@@ -21,6 +21,7 @@ from noria.engine.cutover_command import add_commands as add_cutover
 from noria.engine.estimate_command import add_commands as add_estimate
 from noria.engine.init_command import add_commands as add_init
 from noria.engine.look_commands import add_commands as add_looks
+from noria.engine.proof_command import add_commands as add_proofs
 from noria.engine.report_command import add_commands as add_report
 from noria.engine.steer_command import add_commands as add_steering
 from noria.engine.sync_command import add_commands as add_sync
@@ -30,6 +31,7 @@ __all__ = ("app", "main")
 add_sync(app)
 add_cutover(app)
 add_steering(app)
+add_proofs(app)
 add_looks(app)
 add_report(app)
 add_config(app)

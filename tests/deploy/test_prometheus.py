@@ -14,6 +14,11 @@ from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.metrics import METRICS, Kind
 
 PROMETHEUS = ROOT / "deploy/prometheus"
+RUNBOOK = (
+    "{{ with $externalLabels.noria_docs }}{{ . }}/how-to/runbook.html"
+    "{{ else }}deploy/RUNBOOK.md{{ end }}"
+)
+"""Where the documentation is served, if Prometheus knows that; else the file."""
 
 
 def promtool(*words: str | Path) -> str:
@@ -35,7 +40,7 @@ def rules() -> list[dict[str, Any]]:
 
 def metric_names() -> set[str]:
     """Every name of ours that a query may use."""
-    names = {"noria_job_info"}
+    names = {"noria_job_info", "noria_build_info"}
     for metric in METRICS:
         match metric.kind:
             case Kind.GAUGE:
@@ -86,5 +91,12 @@ def test_every_alert_has_its_place_in_the_runbook() -> None:
     alerts = [rule for rule in rules() if "alert" in rule]
     assert headings == [rule["alert"] for rule in alerts]
     for rule in alerts:
-        assert rule["annotations"]["runbook"] == f"deploy/RUNBOOK.md#{rule['alert'].lower()}"
+        place = rule["annotations"]["runbook_url"]
+        assert place == f"{RUNBOOK}#{rule['alert'].lower()}"
         assert rule["labels"]["severity"] in ("page", "ticket", "info")
+
+
+def test_the_operator_is_given_the_same_rules() -> None:
+    given = yaml.safe_load((ROOT / "deploy/kuberay/prometheusrule.yaml").read_text())
+    assert given["kind"] == "PrometheusRule"
+    assert given["spec"]["groups"] == load("rules.yml")["groups"]

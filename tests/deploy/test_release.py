@@ -99,10 +99,11 @@ def test_it_builds_from_the_commit_and_leaves_the_repository_as_it_is(repository
     names = [f"{stem}-py3-none-any.whl", f"{stem}.tar.gz", f"{stem}.cdx.json", "SHA256SUMS"]
     dist = repository / "dist"
     assert sorted(path.name for path in dist.iterdir()) == sorted(names)
-    *files, _, tag = ended.stdout.splitlines()
+    *files, _, image, tag = ended.stdout.splitlines()
     assert files == [f"dist/{name}" for name in names]
     commit = git(repository, "rev-parse", "HEAD")
     assert tag == f"  git tag --annotate v{VERSION} --message 'Noria {VERSION}' {commit}"
+    check_image_command(image, commit)
     assert git(repository, "tag") == ""
     assert git(repository, "status", "--porcelain") == ""
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=dist, check=True)
@@ -111,6 +112,16 @@ def test_it_builds_from_the_commit_and_leaves_the_repository_as_it_is(repository
         check_metadata(wheel)
     assert not [name for name in inside if re.search(r"(^|/)tests/|__pycache__|ignored", name)]
     check_sbom(json.loads((dist / names[2]).read_text()), names[0], (dist / names[3]).read_text())
+
+
+def check_image_command(command: str, commit: str) -> None:
+    """It fills in every label that the Dockerfile leaves open, and asks for an SBOM."""
+    words = command.split()
+    given = set(re.findall(r"--build-arg (\w+)=", command))
+    open_labels = re.findall(r"^ARG (\w+)=unknown$", (ROOT / "deploy/Dockerfile").read_text(), re.M)
+    assert given == set(open_labels)
+    assert f"REVISION={commit}" in words
+    assert {"--sbom=true", "--provenance=mode=max", f"$REGISTRY/noria:{VERSION}"} <= set(words)
 
 
 def check_metadata(wheel: zipfile.ZipFile) -> None:

@@ -86,6 +86,7 @@ def test_it_holds_what_the_commands_need_and_no_more(contents: dict[str, bytes])
         "noria/__init__.py",
         "noria/__main__.py",
         "noria/engine/estimate/prices.toml",
+        "noria/engine/watch/page.html",
         "noria/py.typed",
         "noria/version.py",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from noria.engine.cutover import CutoverReport, CutoverWishes, cutover
 from noria.engine.passes import PassReport
 from noria.engine.planning import Prepared
+from noria.engine.verifying import VerifyReport
 from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError
 from noria.manifests.job.cutover_states import MigrationState
 from noria.manifests.job.directory import JobDirectory
@@ -236,6 +238,42 @@ def test_damage_at_the_target_stops_it(move: LocalMigration) -> None:
     assert report.stopped is not None
     assert report.stopped.startswith("1 objects are not at the target as they were written: see ")
     assert PROVED not in move.kinds
+
+
+def test_a_reading_back_that_stops_is_told_from_damage(move: LocalMigration) -> None:
+    def stopped() -> VerifyReport:
+        return replace(move.verify(), complete=False, stopped="the disk is full")
+
+    report = move.cutover(move.tools(verify=stopped), **ALL, verify=True)
+    assert report.stopped == "reading back stopped before its end: the disk is full"
+    assert PROVED not in move.kinds
+
+
+def test_a_command_is_noted_on_disk_before_it_runs(
+    move: LocalMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut a way back has to know that a switch was begun."""
+    done: list[str] = []
+    notes, runs = JobDirectory.note, subprocess.run
+
+    def note(self: JobDirectory, name: str) -> None:
+        done.append(name)
+        notes(self, name)
+
+    def run(*given: Any, **more: Any) -> Any:
+        done.append("command")
+        return runs(*given, **more)
+
+    monkeypatch.setattr(JobDirectory, "note", note)
+    monkeypatch.setattr(subprocess, "run", run)
+    move.switch()
+    kept = [each for each in done if each == "command" or each.startswith("cutover/")]
+    assert [each.split("-")[-1] for each in kept] == [
+        "freeze.txt",
+        "command",
+        "switch.txt",
+        "command",
+    ]
 
 
 def damage(path: Path) -> None:

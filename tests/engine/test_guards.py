@@ -16,7 +16,7 @@ import pytest
 import noria
 from noria.engine.config.jobfile import GuardConfig, PrometheusConfig, read_job_file
 from noria.engine.guarded_ends import guards_of, refuse_foreign_commands
-from noria.engine.guards import GuardAnswer, StoreGuard, ask_command, ask_prometheus, make_guard
+from noria.engine.guards import GuardAnswer, ReadersGuard, ask_command, ask_prometheus, make_guard
 from noria.engine.planning import open_prepared
 from noria.manifests.counters import StoreRole
 from noria.manifests.errors import ConfigurationError
@@ -95,7 +95,7 @@ def test_a_guard_that_does_not_answer_in_time_was_not_asked() -> None:
         holds.wait()
         return GuardAnswer(may_go_on=True, said="late")
 
-    guard = StoreGuard(StoreRole.SOURCE, GuardConfig(command="true", every=1), ask)
+    guard = ReadersGuard(StoreRole.SOURCE, GuardConfig(command="true", every=1), ask)
     guard.begin()
     now = time.monotonic()
     for seconds in range(0, 200, 5):

@@ -36,6 +36,7 @@ from noria.manifests.counters import Counter, Gauge, Histogram, StoreOperation
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.model import LATENCY_BUCKETS, MetricsSnapshot, Outcome
+from noria.version import VERSION
 from noria.workers.counters import CounterRegistry
 from tests.deploy.test_dashboard import OF_MIGRATION_ALONE
 
@@ -52,6 +53,13 @@ def a_snapshot() -> MetricsSnapshot:
     counters.add(Counter.RETRIES, "throttled")
     counters.add(Counter.THROTTLES, "target")
     counters.add(Counter.ERRORS, "throttled")
+    counters.add(Counter.REQUEST_ERRORS, "source", "get", "throttled")
+    counters.add(Counter.REQUEST_RETRIES, "source", "get")
+    counters.observe(Histogram.FAILED_SECONDS, "source", "get", seconds=0.2)
+    counters.observe(Histogram.BODY_SECONDS, "source", "1MiB", seconds=0.2)
+    counters.observe(Histogram.JOURNAL_SECONDS, seconds=0.004)
+    counters.gauge(Gauge.CPU_SECONDS, read=lambda: 4.0)
+    counters.gauge(Gauge.MEMORY_BYTES, read=lambda: 4000.0)
     counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: 512.0)
     counters.gauge(Gauge.TRANSFERS, read=lambda: 16.0)
     counters.gauge(Gauge.CONCURRENCY, "source", read=lambda: 11.2)
@@ -82,9 +90,19 @@ def a_status() -> JobStatus:
         bytes_per_second=1234.5,
         objects_per_second=12.5,
         eta_seconds=737.0,
+        deadline_seconds=1_700_001_000.5,
+        stop_cause="target_full",
+        reconciled=False,
+        free_bytes=4_000_000,
+        credentials_end={"source": 1_700_003_600.0},
         hosts={
             "node-a": HostStatus(
-                workers=2, written_bytes=2000, errors={"throttled": 1}, retries={"throttled": 1}
+                workers=2,
+                cpu_seconds=3.5,
+                memory_bytes=3000,
+                written_bytes=2000,
+                errors={"throttled": 1},
+                retries={"throttled": 1},
             ),
             "node-b": HostStatus(workers_lost=1, barred="its clock is wrong"),
         },
@@ -124,6 +142,7 @@ def server() -> Iterator[MetricsServer]:
     ("name", "labels", "value"),
     [
         ("noria_job_info", {"job_id": "7f3a", "interpreter": "Python 3"}, 1),
+        ("noria_build_info", {"version": VERSION}, 1),
         ("noria_job_phase", {"phase": "moving"}, 1),
         ("noria_job_phase", {"phase": "finished"}, 0),
         ("noria_status_timestamp_seconds", {}, 1_700_000_000.5),
@@ -131,6 +150,27 @@ def server() -> Iterator[MetricsServer]:
         ("noria_done_objects", {}, 100),
         ("noria_failed_objects", {}, 2),
         ("noria_eta_seconds", {}, 737),
+        ("noria_deadline_timestamp_seconds", {}, 1_700_001_000.5),
+        ("noria_deadline_spare_seconds", {}, 263.0),
+        ("noria_stopped", {"cause": "target_full"}, 1),
+        ("noria_stopped", {"cause": "access_denied"}, 0),
+        ("noria_reconciled", {}, 0),
+        ("noria_job_directory_free_bytes", {}, 4_000_000),
+        ("noria_credentials_end_timestamp_seconds", {"store": "source"}, 1_700_003_600),
+        ("noria_credentials_end_timestamp_seconds", {"store": "target"}, 0),
+        (
+            "noria_request_errors_total",
+            {"store": "source", "operation": "get", "cause": "throttled"},
+            1,
+        ),
+        ("noria_request_retries_total", {"store": "source", "operation": "get"}, 1),
+        ("noria_failed_request_duration_seconds_count", {"store": "source", "operation": "get"}, 1),
+        ("noria_body_duration_seconds_count", {"store": "source", "size": "1MiB"}, 1),
+        ("noria_journal_duration_seconds_count", {}, 1),
+        ("noria_cpu_seconds", {"host": "node-a"}, 3.5),
+        ("noria_cpu_seconds", {"host": OTHER}, 0.5),
+        ("noria_memory_bytes", {"host": "node-a"}, 3000),
+        ("noria_memory_bytes", {"host": OTHER}, 1000),
         ("noria_sealed_objects_total", {"outcome": "FAILED"}, 2),
         ("noria_sealed_objects_total", {"outcome": "SKIPPED"}, 0),
         ("noria_unlanded_objects_total", {"cause": "target_conflict"}, 2),
@@ -173,6 +213,8 @@ def test_every_field_of_the_status_is_shown() -> None:
         "shards": {"leased": 9},
         "damaged": {"target_missing": 9},
         "differences": {"missing": 9},
+        "stop_cause": "clock_skewed",
+        "credentials_end": {"source": 9.0},
         "passed_over": {"filtered_name": 9},
         "hosts": {"node-c": HostStatus(workers=2)},
         "migration": MigrationFigures(passes_ended=9),
@@ -205,7 +247,7 @@ def test_all_that_workers_count_is_in_the_table(kind: Kind, name: str) -> None:
 def metrics_fed_by(kind: Kind, name: str) -> set[str]:
     """Names of the metrics that show what a snapshot holds under this name, with any labels."""
     fed = set()
-    for labels in range(3):
+    for labels in range(4):
         place = (name, *["?"] * labels)
         metrics = MetricsSnapshot(
             counters={place: 7.5} if kind is Kind.COUNTER else {},
@@ -314,6 +356,15 @@ def test_before_the_first_status_it_shows_the_process_alone(server: MetricsServe
     names = {name for name, _ in series_in(text_of(server.url))}
     assert "process_resident_memory_bytes" in names
     assert not any(name.startswith("noria_") for name in names)
+
+
+def test_while_it_is_planned_it_shows_its_phase_and_no_counter() -> None:
+    """A run that goes on with a job would look as if it had done all of it once more."""
+    shown = series_of(JobStatus(job="", phase=Phase.PLANNING, updated_seconds=5.0))
+    assert {name for name, _ in shown} == {
+        *("noria_build_info", "noria_job_phase", "noria_status_timestamp_seconds")
+    }
+    assert shown["noria_job_phase", frozenset({("phase", "planning")})] == 1
 
 
 MIGRATION = MigrationFigures(

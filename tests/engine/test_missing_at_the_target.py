@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from noria.engine.job import reconcile_job
+from noria.manifests.job.history import RecordKind
 from tests.support.local_migrations import LocalMigration, held, write
 
 OBJECTS = {"a": "first", "d/b": "second", "d/c": "third", "e": "fourth"}
@@ -48,4 +50,30 @@ def test_what_is_gone_at_the_source_as_well_is_deleted_by_a_mirror(move: LocalMi
 
 def test_a_cutover_goes_on_after_it(move: LocalMigration) -> None:
     move.switch()
+    assert move.is_equal
+
+
+def test_what_is_gone_at_both_ends_is_not_missing(move: LocalMigration) -> None:
+    (move.source / "a").unlink()
+    again = move.sync()
+    assert (again.run.reconciled, again.run.differences) == (True, {}), "d/c was sent again"
+    found = reconcile_job(move.migration.current)
+    assert (found.gone_at_both, found.missing, found.exit_code) == (1, 0, 0)
+    read_back = move.verify()
+    assert (read_back.gone_at_both, read_back.damaged, read_back.causes) == (1, 0, {})
+    assert read_back.exit_code == 0
+    move.switch()
+    proof = next(each for each in move.records if each.kind is RecordKind.PROVED)
+    assert (proof.facts["gone_at_both"], proof.facts["missing"]) == (1, 0)
+
+
+def test_what_the_source_has_again_is_sent_again(move: LocalMigration) -> None:
+    """Also if it is what it was: the target has lost it."""
+    path = move.source / "a"
+    aside = move.folder / "aside"
+    path.rename(aside)
+    assert move.sync().run.reconciled
+    aside.rename(path)
+    again = move.sync()
+    assert (again.run.outcomes, again.run.reconciled) == ({"TRANSFERRED": 1}, True)
     assert move.is_equal

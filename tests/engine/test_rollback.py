@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 
 from noria.engine import rollback as rollback_module
 from noria.engine.cutover_command import exchange_roles
+from noria.engine.repair import known_damage
 from noria.manifests.errors import ConfigurationError, InventoryError
 from noria.manifests.job.cutover_states import MigrationState
+from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import RecordKind
 from tests.support.local_migrations import LocalMigration, held, write
 
@@ -154,8 +157,8 @@ def test_what_users_deleted_of_it_is_missed_by_nobody_later(
 # -- back and forth ------------------------------------------------------------------------------
 
 
-def test_what_a_way_back_moved_is_not_read_back_by_the_receipts_before(tmp_path: Path) -> None:
-    """Of the last pass as well: other bytes stand under its names now, and are right."""
+def test_what_a_way_back_moved_is_read_back_by_the_receipts_that_it_has(tmp_path: Path) -> None:
+    """Not by those of the last pass: other bytes stand under its names now, and are right."""
     move = LocalMigration(tmp_path)
     move.copy(OBJECTS)
     write(move.source, {"a": "in the last pass"})
@@ -164,10 +167,41 @@ def test_what_a_way_back_moved_is_not_read_back_by_the_receipts_before(tmp_path:
     (move.target / "d/b").unlink()
     assert move.rollback(mirror=True, any_number=True).ended
     read_back = move.verify()
-    assert (read_back.damaged, read_back.reread, read_back.exit_code) == (0, 1, 0)
+    assert (read_back.damaged, read_back.reread, read_back.exit_code) == (0, 3, 0)
     move.sync()
     read_back = move.verify()
-    assert (read_back.damaged, read_back.reread) == (0, 1)
+    assert (read_back.damaged, read_back.reread, read_back.unread) == (0, 3, 0)
+
+
+def test_damage_of_what_a_way_back_moved_is_noted_in_its_pass(tmp_path: Path) -> None:
+    move = LocalMigration(tmp_path)
+    move.copy(OBJECTS)
+    write(move.source, {"a": "in the last pass"})
+    move.switch()
+    write(move.target, {"a": "by a user"})
+    assert move.rollback().ended
+    path = move.target / "a"
+    before = path.stat()
+    path.write_text("by nobody")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    read_back = move.verify()
+    assert (read_back.damaged, read_back.causes, read_back.exit_code) == (1, {"damaged": 1}, 1)
+    assert known_damage(JobDirectory(move.migration.current)) == {"damaged": 1}
+
+
+def test_what_stands_is_all_read_back_after_a_way_back(tmp_path: Path) -> None:
+    """Every object that stands has a receipt in one of the passes, or in the way back."""
+    move = LocalMigration(tmp_path)
+    names = [f"d{n}/\\{n}" for n in range(6)]
+    move.copy({name: name for name in names})
+    write(move.source, {names[0]: "second pass"})
+    move.switch()
+    write(move.target, {names[1]: "by a user", "more": "by a user"})
+    (move.target / names[2]).unlink()
+    assert move.rollback(mirror=True, any_number=True).ended
+    stands = move.migration.state(move.migration.last).facts.objects
+    read_back = move.verify()
+    assert (read_back.reread, read_back.unread, read_back.damaged) == (stands, 0, 0)
 
 
 def test_a_way_back_of_a_first_pass_alone(tmp_path: Path) -> None:
@@ -197,7 +231,9 @@ def test_lives_with_several_ways_back_end_equal(tmp_path: Path, seed: int) -> No
         report = move.rollback(mirror=True, any_number=True)
         assert report.ended
         assert move.is_equal
-        assert move.verify().damaged == 0
+        read_back = move.verify()
+        assert (read_back.damaged, read_back.unread) == (0, 0)
+        assert read_back.reread == len(held(move.target))
     live(move.source, names, draw, "the end")
     assert move.sync(mirror=True, any_number=True).run.exit_code == 0
     assert move.is_equal
@@ -351,3 +387,27 @@ def test_credentials_of_the_ends_are_exchanged() -> None:
     }
     exchange_roles(exchanged)
     assert exchanged == environment
+
+
+def test_what_came_back_is_no_damage_if_the_way_back_was_killed_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledBack(BaseException):
+        """The process ends right after the way back has noted that it has ended."""
+
+    def die(*given: Any) -> None:
+        raise KilledBack
+
+    move = LocalMigration(tmp_path)
+    move.copy(OBJECTS)
+    move.sync()
+    move.switch()
+    write(move.target, {"a": "by a user"})
+    with monkeypatch.context() as patched:
+        patched.setattr(rollback_module, "_complete", die)
+        with pytest.raises(KilledBack):
+            move.rollback()
+    read_back = move.verify()
+    assert (read_back.damaged, read_back.reread, read_back.unread) == (0, 4, 0)
+    assert move.rollback().ended
+    assert move.is_equal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -12,15 +13,23 @@ from typing import Any
 import pytest
 
 from noria.engine import passes, sync_command
+from noria.engine.cluster.protocol import ClusterEvent
 from noria.engine.pass_records import has_ended
 from noria.engine.past_passes import passes_of
 from noria.engine.planning import PassFacts, Prepared, pass_facts
+from noria.engine.repair import known_damage
+from noria.engine.status import load_status
 from noria.engine.sync_command import Rhythm
+from noria.engine.verifying import verify
 from noria.manifests.errors import ConfigurationError, InventoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import RecordKind
+from noria.manifests.manifest.reader import open_manifest
+from noria.manifests.model import ShardKind, WorkerReport
+from noria.manifests.passes.standing_damage import standing_damage
 from tests.support.commands import noria
 from tests.support.local_migrations import LocalMigration, held, run_here, write
+from tests.support.scripted_cluster import ScriptedCluster, reported
 
 OBJECTS = {"a": "first", "d/b": "second", "d/c": "third", "e": "fourth"}
 
@@ -279,6 +288,63 @@ def test_verify_reads_back_what_stands_by_all_passes(move: LocalMigration) -> No
     assert (code, found["damaged"]) == (1, 1)
 
 
+def test_one_crew_reads_all_passes_back(move: LocalMigration) -> None:
+    for number in range(3):
+        write(move.source, {f"new-{number}": "x"})
+        move.sync()
+    cluster = ScriptedCluster()
+    found = verify(move.root, cluster=cluster)
+    assert (found.reread, found.damaged, found.unread) == (7, 0, 0)
+    assert (len(cluster.started), cluster.closed) == (1, 1)
+
+
+def test_a_verification_leaves_what_a_run_has_counted(move: LocalMigration) -> None:
+    write(move.source, {"new": "x"})
+    move.sync()
+
+    def counted() -> dict[str, float]:
+        status = load_status(JobDirectory(move.migration.current))
+        assert status is not None
+        return {labels[0]: number for labels, number in status.metrics.counters.items()}
+
+    before = counted()
+    move.verify()
+    assert before.items() <= counted().items()
+    assert counted()["bytes_reread"] > 0
+
+
+def test_damage_is_noted_in_the_pass_that_the_object_is_of(move: LocalMigration) -> None:
+    write(move.source, {"new": "x"})
+    move.sync()
+    write(move.source, {"newer": "x"})
+    move.sync()
+    for name in ("d/b", "new"):
+        (move.target / name).unlink()
+    found = verify(move.root, cluster=ScriptedCluster())
+    assert (found.damaged, found.causes) == (2, {"target_missing": 2})
+    noted = [known_damage(JobDirectory(move.migration.place(number))) for number in (1, 2, 3)]
+    assert noted == [{"target_missing": 1}, {"target_missing": 1}, {}]
+
+
+def test_a_pass_that_is_begun_meanwhile_makes_a_verification_incomplete(
+    move: LocalMigration,
+) -> None:
+    """What it replaces was not read as it is by now."""
+
+    def sync_first(worker: str, report: WorkerReport) -> ClusterEvent:
+        if move.migration.last == 1:
+            write(move.source, {"a": "changed"})
+            move.sync()
+        return reported(worker, report)
+
+    found = verify(move.root, cluster=ScriptedCluster(sync_first))
+    assert (found.complete, found.exit_code) == (False, 3)
+    assert found.stopped == (
+        "another pass was begun meanwhile, and replaces what was read: verify again"
+    )
+    assert verify(move.root, cluster=ScriptedCluster()).exit_code == 0
+
+
 def test_clean_is_of_the_latest_pass(move: LocalMigration) -> None:
     move.sync()
     code, found = document("clean", move.root)
@@ -404,3 +470,148 @@ def test_nothing_asked_for_is_no_rhythm() -> None:
     assert Rhythm.of("10m", "1h") == Rhythm(600.0, 3_600.0)
     with pytest.raises(ConfigurationError):
         Rhythm.of("10 lines", None)
+
+
+# -- damage --------------------------------------------------------------------------------------
+
+
+def rot(path: Path) -> None:
+    """Other bytes of the same size, which a listing does not show."""
+    before = path.stat()
+    path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_what_an_earlier_pass_left_and_rotted_is_sent_again_by_the_next(
+    move: LocalMigration,
+) -> None:
+    write(move.source, {"new": "x"})
+    move.sync()
+    rot(move.target / "d/b")
+    rot(move.target / "new")
+    assert move.verify().causes == {"damaged": 2}
+    repaired = move.sync()
+    assert repaired.delta is not None
+    assert repaired.delta.objects["damaged"] == 2
+    assert (repaired.run.outcomes, repaired.exit_code) == ({"TRANSFERRED": 2}, 0)
+    assert move.is_equal
+    assert not len(standing_damage(move.migration, 3))
+    assert move.verify().exit_code == 0
+    again = move.sync()
+    assert again.run.objects == 0
+
+
+def test_damage_is_sent_again_also_by_a_pass_that_compares_bytes(move: LocalMigration) -> None:
+    """A target may state the checksum of what it once took in: that is not what lies there."""
+    move.sync()
+    rot(move.target / "e")
+    move.verify()
+    repaired = move.sync(by_content=True)
+    assert repaired.delta is not None
+    assert (repaired.delta.objects["damaged"], repaired.delta.objects["content"]) == (1, 3)
+    assert repaired.run.outcomes == {"TRANSFERRED": 1, "ALREADY_PRESENT": 3}
+    assert move.is_equal
+
+
+def test_a_damaged_object_of_many_parts_is_sent_again(tmp_path: Path) -> None:
+    move = LocalMigration(tmp_path)
+    big = "0123456789abcdef" * (1 << 15)  # 512 KiB
+    parts = {"part_bytes": 1 << 16, "chunk_bytes": 1 << 16, "segment_bytes": 1 << 17}
+    move.copy({"big": big, "small": "s"}, plan=parts)
+    manifest = open_manifest(move.root / "manifest")
+    assert [each.kind for each in manifest.shards()].count(ShardKind.PARTS) == 1
+    move.sync()
+    path = move.target / "big"
+    before = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(300_000)
+        file.write(b"rotten")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    found = move.verify()
+    assert (found.damaged, found.reread) == (1, 1)
+    assert move.sync().run.outcomes == {"TRANSFERRED": 1}
+    assert path.read_text() == big
+    assert move.verify().exit_code == 0
+
+
+def test_the_next_step_after_damage_of_an_earlier_pass_is_said(move: LocalMigration) -> None:
+    move.sync()
+    rot(move.target / "e")
+    code, out, _ = noria("verify", move.root)
+    assert (code, f"DAMAGED: 1; send them again: noria sync {move.root}\n" in out) == (1, True)
+    code, _, err = noria("retry", move.root)
+    said = f"1 damaged object of earlier passes: `noria sync {move.root}` sends them again"
+    assert (code, said in err) == (0, True)
+    said = f"found by `noria verify`; send them again: noria sync {move.root}\n"
+    assert said in noria("status", move.root)[1]
+    move.sync()
+    assert "DAMAGED" not in noria("status", move.root)[1]
+    assert known_damage(JobDirectory(move.root)) == {}
+
+
+def test_damage_that_somebody_else_wrote_over_is_a_conflict(move: LocalMigration) -> None:
+    move.sync()
+    rot(move.target / "e")
+    assert move.verify().damaged == 1
+    write(move.target, {"e": "by a user"})
+    repaired = move.sync()
+    assert (repaired.run.failed, repaired.run.causes) == (1, {"target_conflict": 1})
+    assert (move.target / "e").read_text() == "by a user"
+
+
+def test_what_is_gone_at_the_target_by_a_verification_takes_one_pass(
+    move: LocalMigration,
+) -> None:
+    move.sync()
+    (move.target / "e").unlink()
+    assert move.verify().causes == {"target_missing": 1}
+    repaired = move.sync()
+    assert (repaired.run.outcomes, repaired.run.reconciled) == ({"TRANSFERRED": 1}, True)
+    assert move.is_equal
+
+
+def test_a_cutover_goes_on_once_damage_is_sent_again(move: LocalMigration) -> None:
+    move.sync()
+    move.cutover(freeze_command="true", approve_as="Ann")
+    rot(move.target / "a")
+    assert move.verify().damaged == 1
+    refused = move.cutover(approve_as="Ann", switch_command="true")
+    assert refused.stopped is not None
+    assert "`noria sync" in refused.stopped
+    assert move.sync().run.outcomes == {"TRANSFERRED": 1}
+    ended = move.cutover(approve_as="Ann", switch_command="true", verify=True)
+    assert ended.stopped is None
+    assert move.is_equal
+
+
+def test_what_is_damaged_and_gone_at_the_source_is_for_a_person(move: LocalMigration) -> None:
+    move.sync()
+    rot(move.target / "a")
+    move.verify()
+    (move.source / "a").unlink()
+    move.sync()
+    refused = move.cutover(freeze_command="true", approve_as="Ann", switch_command="true")
+    assert refused.stopped is not None
+    assert refused.stopped.startswith(
+        "1 objects are damaged at the target, and the source no longer has them: "
+    )
+    assert (move.target / "a").exists()
+    move.sync(mirror=True, any_number=True)
+    assert move.cutover(approve_as="Ann", switch_command="true").stopped is None
+    assert move.is_equal
+
+
+# -- odd clocks ----------------------------------------------------------------------------------
+
+
+def test_what_was_changed_before_1970_and_did_not_move_is_no_end_of_a_migration(
+    move: LocalMigration,
+) -> None:
+    write(move.source, {"old": "of the source"})
+    os.utime(move.source / "old", (-1_000_000, -1_000_000))
+    write(move.target, {"old": "by others"})
+    assert move.sync().run.failed == 1
+    assert move.records[-1].facts["oldest_unmoved"] == 0
+    (move.target / "old").unlink()
+    assert move.sync().run.outcomes == {"TRANSFERRED": 1}
+    assert [each.number for each in passes.past_passes(move.root)] == [1, 2, 3]

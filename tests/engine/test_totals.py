@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from noria.engine.status import HostStatus, JobStatus, Phase, load_status, save_status
+from noria.engine.status import HostStatus, JobStatus, Phase, at_rest, load_status, save_status
 from noria.engine.totals import MOST_HOSTS, OTHER_HOSTS, Totals
-from noria.manifests.counters import Counter
+from noria.manifests.counters import Counter, Gauge
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import Seal
 from noria.manifests.model import (
@@ -219,6 +219,29 @@ def test_hosts_have_what_their_workers_counted_also_those_that_are_gone() -> Non
     after = status(totals, 10).hosts
     assert after["node-a"] == replace(seen.hosts["node-a"], workers=1, workers_lost=1)
     assert after["node-b"] == replace(seen.hosts["node-b"], workers=0)
+
+
+def test_hosts_have_the_cpu_and_memory_of_the_workers_that_they_run_now() -> None:
+    totals = Totals("j", objects_total=100, bytes_total=1000)
+    for worker, host in (("1", "node-a"), ("2", "node-a"), ("3", "node-b")):
+        totals.place_worker(worker, host)
+        gauges: Counts = {(Gauge.CPU_SECONDS,): 1.5, (Gauge.MEMORY_BYTES,): 1000.0}
+        totals.add_report(worker, (), MetricsSnapshot(gauges=gauges))
+    seen = {name: (host.cpu_seconds, host.memory_bytes) for name, host in hosts_of(totals)}
+    assert seen == {"node-a": (3.0, 2000), "node-b": (1.5, 1000)}
+    totals.drop_worker("3", lost=False)
+    assert dict(hosts_of(totals))["node-b"].memory_bytes == 0
+    at_end = at_rest(dict(hosts_of(totals)))
+    assert {host.memory_bytes for host in at_end.values()} == {0}
+
+
+def hosts_of(totals: Totals) -> list[tuple[str, HostStatus]]:
+    return list(status(totals, 0).hosts.items())
+
+
+def test_a_deadline_is_in_each_status() -> None:
+    totals = Totals("j", objects_total=1, bytes_total=1, deadline_seconds=99.0)
+    assert status(totals, 0).deadline_seconds == 99.0
 
 
 def test_a_log_names_a_worker_with_its_host() -> None:

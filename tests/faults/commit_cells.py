@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 
+from noria.manifests.job.read_backs import ReadBacks
 from noria.manifests.job.receipts import receipts_of
 from noria.manifests.job.results import read_result
 from noria.manifests.job.seals import seal
@@ -145,7 +146,11 @@ def wrong_whole(scene: Scene) -> None:
 def verified(scene: Scene, case: Case) -> dict[str, Outcome]:
     """What a verification says of each object."""
     with open_executor() as executor:
-        run = RereadRun(case.job.resources(executor), case.job.lease(), "verified/1")
+        run = RereadRun(
+            case.job.resources(executor),
+            case.job.lease(),
+            ReadBacks(case.job.directory, "verified/1"),
+        )
         result: LeaseResult = run.run()
     assert result.how is LeaseEnd.FINISHED, (result.cause, result.message)
     table = read_result(case.job.directory, seal(case.job.directory, result, "verified/1"))

@@ -136,6 +136,23 @@ def test_what_may_not_be_deleted_stays_damaged(
     assert (ended.exit_code, ended.retried, ended.damaged) == (1, 0, {"damaged": 1})
 
 
+@pytest.mark.parametrize("lost", ["gone", "changed"])
+def test_what_the_source_no_longer_has_is_not_deleted(
+    finished: FinishedJob, tmp_path: Path, lost: str
+) -> None:
+    """However damaged: it may be all that is left of it."""
+    rot(tmp_path / "target/z")
+    noria("verify", finished.root, exit_code=1)
+    damaged = (tmp_path / "target/z").read_bytes()
+    if lost == "gone":
+        (tmp_path / "source/z").unlink()
+    else:
+        (tmp_path / "source/z").write_bytes(b"another one")
+    ended = job.run(finished.root, asked_again=AskedAgain())
+    assert (ended.exit_code, ended.retried, ended.damaged) == (1, 0, {"damaged": 1})
+    assert (tmp_path / "target/z").read_bytes() == damaged
+
+
 def test_named_entries_alone(finished: FinishedJob, tmp_path: Path) -> None:
     root, target, names = finished.root, tmp_path / "target", tmp_path / "names"
     for key in ("a", "dir/secret-name"):

@@ -285,7 +285,7 @@ def test_the_job_yields_while_a_real_source_is_slow_to_its_small_reads(
         move.environment["AZURE_STORAGE_CONNECTION_STRING"] = (
             move.azurite.connection_string.replace(endpoint, source.endpoint)
         )
-        sections: dict[str, dict[str, Any]] = {
+        sections: dict[str, dict[str, object]] = {
             "source": {"ca_bundle": str(certificate.ca_bundle)},
             "source.guard": {"latency_factor": 4, "every": 1, "floor": 0.5},
         }

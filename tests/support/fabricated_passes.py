@@ -55,7 +55,8 @@ class FabricatedMigration:
             before = self.migration.state(self.number - 1)
             more["compare"] = partial(PassDelta, before, self.rules)
         place.mkdir(parents=True, exist_ok=True)
-        JobDirectory.create(place, {"id": f"job-{self.number}"})
+        ends = {end: {"url": f"file:///{end}"} for end in ("source", "target")}
+        JobDirectory.create(place, {"id": f"job-{self.number}", "config": ends})
         rows = random.Random(self.number).sample(list(source.values()), len(source))
         manifest = freeze_rows(place / "manifest", rows, self.options, **more)
         self.manifests[self.number] = manifest

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from noria.engine import cutover, job, passes, rollback
+from noria.engine import cutover, job, passes, rollback, verifying
 from noria.engine.config.jobfile import job_config
 from noria.engine.cutover import CutoverReport, CutoverTools, CutoverWishes
 from noria.engine.job import RunReport
 from noria.engine.passes import PassReport, PassWishes
 from noria.engine.planning import Prepared, prepared
 from noria.engine.rollback import RollbackReport
+from noria.engine.verifying import VerifyReport
 from noria.manifests.job.cutover_states import MigrationState, standing
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Record, RecordKind, read
@@ -68,11 +69,8 @@ class LocalMigration:
     def sync(self, **wishes: Any) -> PassReport:
         return passes.run_pass(self.root, PassWishes(**wishes), self.run, self.said.append)
 
-    def verify(self) -> job.VerifyReport:
-        def verify(place: Path) -> job.VerifyReport:
-            return job.verify(place, cluster=ScriptedCluster())
-
-        return passes.verify_all(self.root, verify)
+    def verify(self) -> VerifyReport:
+        return verifying.verify(self.root, cluster=ScriptedCluster())
 
     def tools(self, **replaced: Any) -> CutoverTools:
         """What `noria cutover` does it with; nobody waits."""

@@ -8,6 +8,7 @@ busy are served by the next sync, all at once.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -21,8 +22,12 @@ from noria.manifests.model import Lease, Receipt
 class LeaseJournals:
     """The journals of the leases that a worker holds. Thread-safe."""
 
-    def __init__(self, directory: JobDirectory) -> None:
+    def __init__(
+        self, directory: JobDirectory, on_written: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        """`on_written` is told how long each write took, until it was on disk."""
         self._file = WorkerJournal(directory)
+        self._on_written = on_written
         self._open: list[Journal] = []
         self._lock = threading.Lock()
         self.disk_lock = threading.Lock()
@@ -65,7 +70,9 @@ class LeaseJournals:
                 continue
             batches[journal.pointer] = queue.encoded(journal.pointer.address)
         if batches:
+            began = time.monotonic()
             self._file.append(batches)
+            self._on_written(time.monotonic() - began)
 
 
 @dataclass(slots=True)

@@ -11,19 +11,15 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 
 import pyarrow as pa
 
 from noria.manifests.counters import Counter
 from noria.manifests.errors import SourceChanged, SourceMissing
+from noria.manifests.job.read_backs import ReadBacks
 from noria.manifests.job.receipts import receipt_batch, receipts_of
-from noria.manifests.job.results import (
-    SUPERSEDED,
-    read_result,
-    superseded_rows,
-    write_receipts,
-)
+from noria.manifests.job.results import read_result, write_receipts
 from noria.manifests.job.seals import read_seals
 from noria.manifests.model import (
     Lease,
@@ -50,21 +46,18 @@ _MESSAGES = {
 
 
 class RereadRun(LeaseRun):
-    """Reads the objects of a lease back, side by side. `area` is the folder of its results."""
+    """Reads the objects of a lease back, side by side."""
 
-    def __init__(self, resources: WorkerResources, lease: Lease, area: str) -> None:
+    def __init__(self, resources: WorkerResources, lease: Lease, read_backs: ReadBacks) -> None:
         super().__init__(resources, lease)
-        self._area = area
+        self._read_backs = read_backs
         self._lock = threading.Lock()
         self._verdicts: dict[int, Receipt] = {}
         self._slices_left: dict[int, int] = {}
         """Of the rows that are read in several slices."""
 
-    @cached_property
-    def _superseded(self) -> frozenset[int]:
-        return superseded_rows(self.directory, f"{self._area}/{SUPERSEDED}", self.lease.shard)
-
     def work(self) -> LeaseResult:
+        self._job = self._read_backs.of(self.lease.shard)
         for receipt, first_byte, end_byte in self._slices():
             self.tasks.submit(partial(self._check, receipt, first_byte, end_byte))
         self.tasks.wait_until_idle()
@@ -72,7 +65,7 @@ class RereadRun(LeaseRun):
 
     def _slices(self) -> Iterator[tuple[Receipt, int, int]]:
         """Yield what to read, in order: a receipt and the bytes [first, end) of its object."""
-        if self.manifest.shard(self.lease.shard).kind is ShardKind.PARTS:
+        if self._job.manifest.shard(self._job.shard).kind is ShardKind.PARTS:
             self.tasks.kind = LeaseKind.PARTS  # the scheduler walks all shards alike
             yield from self._slices_of_huge(next(self._receipts(0, 1), None))
             return
@@ -82,7 +75,7 @@ class RereadRun(LeaseRun):
             if not self._stands(receipt):
                 self.tasks.count_done(0)
                 continue
-            fit = self.manifest.fit(receipt.size)
+            fit = self._job.manifest.fit(receipt.size)
             self._slices_left[receipt.row] = max(1, fit.parts)
             for first_byte in range(0, max(1, receipt.size), fit.part_bytes):
                 yield receipt, first_byte, min(receipt.size, first_byte + fit.part_bytes)
@@ -95,20 +88,21 @@ class RereadRun(LeaseRun):
             if receipt is None or not self._stands(receipt):
                 self.tasks.count_done(0)
                 continue
-            part_bytes = self.manifest.fit(receipt.size).part_bytes
+            part_bytes = self._job.manifest.fit(receipt.size).part_bytes
             yield receipt, unit * part_bytes, min(receipt.size, (unit + 1) * part_bytes)
 
     def _stands(self, receipt: Receipt) -> bool:
         """Whether its object should be there; a later pass may have replaced or deleted it."""
-        return receipt.outcome.landed and receipt.row not in self._superseded
+        return receipt.outcome.landed and receipt.row not in self._job.superseded
 
     def _receipts(self, first: int, end: int) -> Iterator[Receipt]:
-        for sealed in read_seals(self.directory, shard=self.lease.shard):
+        directory, shard = self._job.directory, self._job.shard
+        for sealed in read_seals(directory, shard=shard):
             if sealed.kind is LeaseKind.PARTS:
                 continue
-            for receipt in receipts_of(read_result(self.directory, sealed)):
+            for receipt in receipts_of(read_result(directory, sealed)):
                 if first <= receipt.row < end:
-                    yield receipt
+                    yield _turned(receipt) if self._job.is_way_back else receipt
 
     def _check(self, receipt: Receipt, first_byte: int, end_byte: int) -> None:
         try:
@@ -178,6 +172,19 @@ class RereadRun(LeaseRun):
     def _finish(self) -> LeaseResult:
         verdicts = sorted(self._verdicts.values(), key=lambda verdict: verdict.row)
         receipts = pa.Table.from_batches([receipt_batch(verdicts)])
-        name = f"{self._area}/{self.result_name()}"
+        name = f"{self._read_backs.area}/{self.result_name()}"
         digest, summary = write_receipts(self.directory, name, receipts)
         return self.tasks.finished(name, digest, summary)
+
+
+def _turned(receipt: Receipt) -> Receipt:
+    """A receipt of a way back with its ends exchanged: it read what stands at this target."""
+    return replace(
+        receipt,
+        key=receipt.target_key,
+        target_key=receipt.key,
+        source_etag=receipt.target_etag,
+        source_version=receipt.target_version,
+        target_etag=receipt.source_etag,
+        target_version=receipt.source_version,
+    )

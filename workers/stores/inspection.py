@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -36,6 +36,30 @@ class Granted(StrEnum):
     NO = "no"
     UNCLEAR = "unclear"
     """The store answered something else, or could not be asked without leaving something."""
+
+
+class KeptKind(StrEnum):
+    """What a store keeps besides the objects that a listing shows."""
+
+    VERSION = "versions"
+    """Older versions of objects, and those of objects that were deleted."""
+    MARKER = "markers"
+    """Of deletions, where versions are kept. They have no bytes."""
+    SNAPSHOT = "snapshots"
+    DELETED = "deleted"
+    """Deleted softly: they can be had back for a while."""
+
+
+class KeptCounts:
+    """How many are kept of each kind, and their bytes. What was not asked for is not in it."""
+
+    def __init__(self, asked: Iterable[KeptKind] = ()) -> None:
+        self.objects = dict.fromkeys(asked, 0)
+        self.bytes = dict.fromkeys(self.objects, 0)
+
+    def add(self, kind: KeptKind, size: int) -> None:
+        self.objects[kind] += 1
+        self.bytes[kind] += size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +117,12 @@ class InspectedStore(TargetStore, Protocol):
 
     def protection(self) -> Protection:
         """Raises only what says nothing about the container: it is unavailable, or throttles."""
+
+    def count_kept(self, prefix: str) -> KeptCounts:
+        """Count what is kept below `prefix` besides what a listing shows; a page is held at a time.
+
+        Raises what a listing raises, AccessDenied if that takes another right.
+        """
 
     def may_write(self, key: str) -> Granted:
         """Return whether an object could be written. `key` is a name that nobody has."""

@@ -23,7 +23,13 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import ClassVar, Final
 
-from noria.manifests.counters import Counter, Histogram, StoreOperation, StoreRole
+from noria.manifests.counters import (
+    BodySize,
+    Counter,
+    Histogram,
+    StoreOperation,
+    StoreRole,
+)
 from noria.manifests.errors import (
     AccessDenied,
     DigestRefused,
@@ -195,7 +201,8 @@ class PacedStore(SourceStore):
         listener: ReadListener | None = None,
     ) -> ObjectHead:
         held = self._held(listener, len(into))
-        tries = _Tries(self, StoreOperation.GET if into else StoreOperation.HEAD, key, held)
+        operation = StoreOperation.GET if into else StoreOperation.HEAD
+        tries = _Tries(self, operation, key, held, size=len(into))
         while True:
             tries.await_bandwidth()
             with tries:
@@ -218,7 +225,7 @@ class PacedStore(SourceStore):
         listener: ReadListener | None = None,
     ) -> ObjectHead:
         held = self._held(listener, len(into))
-        tries = _Tries(self, StoreOperation.GET, key, held)
+        tries = _Tries(self, StoreOperation.GET, key, held, size=len(into))
         while True:
             tries.await_bandwidth()
             with tries:
@@ -308,7 +315,7 @@ class PacedTarget(PacedStore, TargetStore):
         on_sent: OnSent | None = None,
     ) -> Written:
         count = self._counted(on_sent)
-        tries = _Tries(self, StoreOperation.PUT, key)
+        tries = _Tries(self, StoreOperation.PUT, key, size=len(body))
         while True:
             with tries:
                 return self.inner.put_object(
@@ -339,7 +346,7 @@ class PacedTarget(PacedStore, TargetStore):
         on_sent: OnSent | None = None,
     ) -> Written:
         count = self._counted(on_sent)
-        tries = _Tries(self, StoreOperation.PUT_PART, key)
+        tries = _Tries(self, StoreOperation.PUT_PART, key, size=size)
         while True:
             with tries:
                 return self.inner.put_part(
@@ -493,7 +500,16 @@ class _HeldBody:
 class _Tries:
     """The tries of one verb: a block that is entered until it returns or must not be retried."""
 
-    __slots__ = ("_failing_since", "_key", "_listener", "_operation", "_slot", "_store", "_tries")
+    __slots__ = (
+        "_failing_since",
+        "_key",
+        "_listener",
+        "_operation",
+        "_size",
+        "_slot",
+        "_store",
+        "_tries",
+    )
 
     def __init__(
         self,
@@ -501,9 +517,13 @@ class _Tries:
         operation: StoreOperation,
         key: str,
         listener: ReadListener | None = None,
+        *,
+        size: int = 0,
     ) -> None:
+        """`size` is how many bytes of an object one try carries, either way."""
         self._store = store
         self._operation = operation
+        self._size = size
         self._key = key
         self._listener = listener
         self._tries = 0
@@ -571,6 +591,9 @@ class _Tries:
             store.counters.observe(
                 Histogram.REQUEST_SECONDS, store.role, self._operation, seconds=seconds
             )
+            if self._size:
+                size = BodySize.of(self._size)
+                store.counters.observe(Histogram.BODY_SECONDS, store.role, size, seconds=seconds)
             return False
         if isinstance(error, Retryable):
             return self._tries_again(error)
@@ -601,7 +624,7 @@ class _Tries:
             store.silences.note_failure(self._operation, self._key, began, asked_seconds)
         if self._listener is not None and not self._listener.restart():
             return False
-        store.counters.add(Counter.ERRORS, error.cause)
+        self._count_error(error.cause, time.monotonic() - began)
         if isinstance(error, _FOR_THE_CALLER):
             if isinstance(error, OutcomeUnknown):
                 self._is_held(error, gives_up=False)
@@ -623,9 +646,16 @@ class _Tries:
         if gives_up:
             return False
         store.counters.add(Counter.RETRIES, error.cause)
+        store.counters.add(Counter.REQUEST_RETRIES, store.role, self._operation)
         with without_place() if others_go_on else nullcontext():
             store.back_off(self._tries, asked_seconds)
         return True
+
+    def _count_error(self, cause: str, seconds: float) -> None:
+        counters, place = self._store.counters, (self._store.role, self._operation)
+        counters.add(Counter.ERRORS, cause)
+        counters.add(Counter.REQUEST_ERRORS, *place, cause)
+        counters.observe(Histogram.FAILED_SECONDS, *place, seconds=seconds)
 
     def _is_held(self, error: Retryable, *, gives_up: bool) -> bool:
         """Wait for a store that answers nobody, and return True; False if it does answer.

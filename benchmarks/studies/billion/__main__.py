@@ -4,9 +4,10 @@
 
 An Azure inventory report of so many rows (60-character names in no order, sizes around 10 MB) is
 planned; every shard gets real receipts and seals, as if it had been moved; the job is opened again
-as a run would; and it is reconciled with a listing of the target. The same is done with a tenth of
-the rows first, so that growth shows. Nothing is sent anywhere: what requests and bytes cost is
-measured by the suite. Each step is a process of its own, measured by the operating system.
+as a run would; it is reconciled with a listing of the target; and the tree of its receipts is made.
+The same is done with a tenth of the rows first, so that growth shows. Nothing is sent anywhere:
+what requests and bytes cost is measured by the suite. Each step is a process of its own, measured
+by the operating system.
 
 Prints Markdown: CPU, memory, disk and inodes of each step, and what a billion objects would take,
 extrapolated. Takes some 600 bytes of disk a row while it runs.
@@ -31,6 +32,7 @@ WORDS = {
     "list": "listing made (not counted)",
     "resume": "resume",
     "reconcile": "reconcile",
+    "tree": "tree of receipts, for a proof",
 }
 
 

@@ -41,6 +41,8 @@ from noria.manifests.model import (
 )
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.providers import known_name_rules, limits_for
+from noria.manifests.proof.making import pass_tree
+from noria.manifests.proof.tiles import TileFolder
 from noria.manifests.schema import INVENTORY_SCHEMA, RECEIPT_SCHEMA
 
 CONTAINER = "images"
@@ -262,6 +264,13 @@ def prove(folder: Path, rows: int) -> None:
     assert (found.entries, found.listed) == (rows, rows)
 
 
+def make_tree(folder: Path, rows: int) -> None:
+    """The tree of all receipts, whose root is signed; the manifest is read and checked again."""
+    directory = JobDirectory(folder / "job")
+    tree = pass_tree(directory, open_manifest(directory.manifest_path), TileFolder(folder / "tree"))
+    assert tree.size == rows
+
+
 def pages(path: Path) -> Iterator[pa.RecordBatch]:
     """What the target lists."""
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
@@ -275,5 +284,6 @@ STEPS: Mapping[str, Callable[[Path, int], None]] = {
     "list": make_listing,
     "resume": resume,
     "reconcile": prove,
+    "tree": make_tree,
 }
 """In this order."""

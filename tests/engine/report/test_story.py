@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from noria.engine.proof.signing import SigningWishes, sign
 from noria.engine.report.document import tell
 from noria.engine.report.evidence import evidence
 from noria.engine.report.page import page
@@ -176,3 +178,18 @@ def test_a_retired_source_is_told_with_what_a_person_has_to_see_to(move: LocalMi
     text = evidence(tell(move.root, show_keys=False))
     assert "3 objects are still there" in text
     assert "- [ ] keys that encrypted it are destroyed" in text
+
+
+def test_who_signed_is_told_and_not_vouched_for(tmp_path: Path) -> None:
+    move = LocalMigration(tmp_path)
+    move.copy(OBJECTS)
+    assert tell(move.root, show_keys=False).checkpoints == []
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")]
+    subprocess.run(command, check=True)
+    signed = sign(move.migration, SigningWishes(key=tmp_path / "key", name="example.eu/mover"))
+    story = tell(move.root, show_keys=False)
+    root = signed.kept.checkpoint.root.hex()
+    said = "All 3 receipts of pass 1 are in checkpoint 1, signed in the name of example.eu/mover"
+    for text in (shown(page(story)), " ".join(evidence(story).split())):
+        assert said in text
+        assert root in text

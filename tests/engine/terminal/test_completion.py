@@ -54,7 +54,7 @@ def test_every_command_and_option_is_there(form: str) -> None:
 
 
 def test_bash_completes_commands_and_their_options(tmp_path: Path) -> None:
-    assert completed(tmp_path, "noria", "co") == ["copy", "config", "completion"]
+    assert completed(tmp_path, "noria", "co") == ["copy", "cosign", "config", "completion"]
     assert completed(tmp_path, "noria", "copy", "--tra") == ["--transfers"]
     assert completed(tmp_path, "noria", "copy", "a", "b", "--no-p") == ["--no-progress"]
     assert completed(tmp_path, "noria", "status", "--tra") == []

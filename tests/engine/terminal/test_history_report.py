@@ -85,6 +85,7 @@ def test_each_record_has_a_line() -> None:
         "2  2026-11-28 07:22:14  222222222222  ann@mover-1  pass 1 ended: 3.40 GB moved",
         "3  2026-11-28 07:23:14  333333333333  ann@mover-1  the source is frozen: by freeze",
         "this migration is frozen",
+        "no record is signed: --signing-key FILE signs those to come",
         "write down the last digest: as long as a history has it, nothing up to it was changed",
         "3" * 64,
     ]
@@ -121,7 +122,19 @@ def test_a_history_is_a_document_too() -> None:
         "previous": "0" * 64,
         "facts": {"bytes_moved": 3_400_000_000, "pass": 1},
         "digest": "2" * 64,
+        "key": None,
+        "signature": None,
     }
+
+
+def test_who_signed_and_what_is_not_signed_is_said() -> None:
+    one, two, three = records()
+    signed = [one, replace(two, key="ab" * 32), replace(three, key="cd" * 32)]
+    lines = list(history_lines(history_summary(signed, ROOT), None))
+    assert [line.endswith("; not signed") for line in lines[1:4]] == [True, False, False]
+    assert lines[-3] == (
+        "1 record signed with key abababababab, 1 record signed with key cdcdcdcdcdcd, 1 not signed"
+    )
 
 
 def test_a_pass_that_ended_says_in_short_what_it_did() -> None:

@@ -288,3 +288,71 @@ def test_facts_come_back_as_they_were(directory: JobDirectory) -> None:
 def test_a_writer_of_another_form_is_refused(directory: JobDirectory) -> None:
     with pytest.raises(ValueError, match="printable"):
         history.append(directory, RecordKind.PLANNED, {}, by="ann\n@mover")
+
+
+# -- read once in a process ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def read_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are read from here on."""
+    names: list[str] = []
+    reads = JobDirectory.read
+
+    def noted(self: JobDirectory, name: str) -> bytes | None:
+        names.append(name)
+        return reads(self, name)
+
+    monkeypatch.setattr(JobDirectory, "read", noted)
+    return names
+
+
+def test_a_step_reads_what_came_since_the_last_one(
+    directory: JobDirectory, read_names: list[str]
+) -> None:
+    filled(directory, 50)
+    history.read(directory)
+    read_names.clear()
+    for number in (51, 52):
+        append(directory, number)
+    assert len(history.read(JobDirectory(directory.root))) == 52
+    assert read_names == ["history/000051.json", "history/000052.json"]
+
+
+@pytest.mark.parametrize("place", [1, 3, 4])
+def test_a_change_is_seen_in_what_was_read_before(directory: JobDirectory, place: int) -> None:
+    """Also one that leaves the size and the time as they were."""
+    paths = filled(directory)
+    known = history.read(directory)
+    path = paths[place - 1]
+    before, data = path.stat(), path.read_bytes()
+    path.write_bytes(data.replace(b"ann@mover-1", b"eve@mover-1"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    if place == 4:  # nothing follows it: what was written down of the head tells
+        assert history.head(history.read(directory)) != history.head(known)
+    else:
+        with pytest.raises(JobDirectoryError, match=r"does not follow"):
+            history.read(directory)
+    path.write_bytes(data)
+    assert history.read(directory) == known
+
+
+def test_records_that_are_taken_away_are_missed(directory: JobDirectory) -> None:
+    paths = filled(directory)
+    history.read(directory)
+    paths[-1].unlink()
+    assert len(history.read(directory)) == 3
+    paths[0].unlink()
+    with pytest.raises(JobDirectoryError, match="is missing"):
+        history.read(directory)
+
+
+def test_another_history_in_the_same_place_is_another(tmp_path: Path) -> None:
+    one = JobDirectory.create(tmp_path / "job", {"id": "one"})
+    filled(one)
+    history.read(one)
+    (tmp_path / "job").rename(tmp_path / "aside")
+    other = JobDirectory.create(tmp_path / "job", {"id": "other"})
+    assert history.read(other) == []
+    append(other, 7)
+    assert [each.facts for each in history.read(other)] == [{"pass": 7}]

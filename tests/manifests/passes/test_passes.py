@@ -189,7 +189,7 @@ def test_what_did_not_happen_is_counted_as_nothing(migration: FabricatedMigratio
     migration.settle(migration.plan(source(row("a"))))
     delta = migration.plan(source(row("a"))).facts["delta"]
     assert delta.pop("unchanged") == {"objects": 1, "bytes": 5}
-    changed = {"size", "etag", "version", "modified", "content"}
+    changed = {"size", "etag", "version", "modified", "content", "damaged"}
     assert set(delta) == {"new", *changed, "gone", "gone_before"}
     assert all(each == {"objects": 0, "bytes": 0} for each in delta.values())
 

@@ -98,6 +98,19 @@ def test_one_sync_settles_what_all_leases_have_added(
     assert disk.syncs == 1, "there was nothing new"
 
 
+def test_how_long_each_write_took_is_told(directory: JobDirectory, disk: SyncedDisk) -> None:
+    told: list[float] = []
+    journals = LeaseJournals(directory, told.append)
+    journal = begin(journals, 1)
+    journals.flush()
+    assert told == [], "nothing was written"
+    for number in (1, 2):
+        journal.add(part(number))
+        journal.flush()
+    assert len(told) == disk.syncs == 2
+    assert all(0 <= seconds < 60 for seconds in told)
+
+
 def test_steps_that_wait_for_the_disk_are_served_by_one_sync(
     directory: JobDirectory, disk: SyncedDisk
 ) -> None:

@@ -15,6 +15,7 @@ from noria.engine.status import Phase
 from noria.engine.totals import Totals
 from noria.manifests.counters import Counter
 from noria.manifests.job.journals import read_journals
+from noria.manifests.job.read_backs import ReadBacks
 from noria.manifests.job.receipts import receipts_of
 from noria.manifests.job.results import read_result
 from noria.manifests.job.seals import seal
@@ -71,7 +72,11 @@ def test_large_objects_are_read_back_in_slices(make_job: MakeJob) -> None:
     moved = job.receipts(job.run(job.lease()))
     assert {receipt.outcome for receipt in moved.values()} == {Outcome.TRANSFERRED}, moved
     with open_executor() as executor:
-        run = RereadRun(job.resources(executor), job.lease(), "verified/1")
+        run = RereadRun(
+            job.resources(executor),
+            job.lease(),
+            ReadBacks(job.directory, "verified/1"),
+        )
         result = run.run()
     progress = run.tasks.progress()
     assert (progress.units_done, progress.bytes_done) == (4, sum(sizes.values()))
@@ -222,7 +227,11 @@ def test_parts_of_a_huge_object_are_not_reported_as_objects(make_job: MakeJob) -
         seal(job.directory, moving.run())
         job.receipts(job.run(job.lease(kind=LeaseKind.ASSEMBLE, end=0)))
         # As a verification leases it: whatever the shard is, its units are like rows.
-        rereading = RereadRun(job.resources(executor), job.lease(end=4), "verified/1")
+        rereading = RereadRun(
+            job.resources(executor),
+            job.lease(end=4),
+            ReadBacks(job.directory, "verified/1"),
+        )
         assert rereading.run().how is LeaseEnd.FINISHED
     for run in (moving, rereading):
         progress = run.tasks.progress()

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from noria.manifests.counters import Counter, Histogram, StoreOperation
+from noria.manifests.counters import BodySize, Counter, Histogram, StoreOperation
 from noria.manifests.errors import (
     AccessDenied,
     ConfigurationError,
@@ -138,9 +138,31 @@ def test_a_verb_that_fails_is_tried_again_and_counted(verb: str) -> None:
     for cause in ("throttled", "unavailable", "short_body"):
         assert store.counters.total(Counter.ERRORS, cause) == 1
         assert store.counters.total(Counter.RETRIES, cause) == 1
+        assert store.counters.total(Counter.REQUEST_ERRORS, "target", operation, cause) == 1
+    assert store.counters.total(Counter.REQUEST_RETRIES, "target", operation) == 3
     assert store.counters.total(Counter.THROTTLES, "target") == 1
     histograms = store.counters.snapshot().histograms
     assert sum(histograms[Histogram.REQUEST_SECONDS, "target", operation][:-1]) == 1
+    assert sum(histograms[Histogram.FAILED_SECONDS, "target", operation][:-1]) == 3
+    bodies = sum(
+        sum(counts[:-1]) for labels, counts in histograms.items() if labels[0] == "body_seconds"
+    )
+    assert bodies == (verb in ("put_object", "put_part", "read_range", "read_object"))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (1, BodySize.TINY),
+        (65_536, BodySize.TINY),
+        (65_537, BodySize.SMALL),
+        (2**20 + 1, BodySize.MEDIUM),
+        (2**24, BodySize.MEDIUM),
+        (2**24 + 1, BodySize.LARGE),
+    ],
+)
+def test_bodies_are_told_apart_by_size(size: int, expected: BodySize) -> None:
+    assert BodySize.of(size) is expected
 
 
 @pytest.mark.parametrize("kind", [DigestRefused, OutcomeUnknown, UploadLost])

@@ -12,6 +12,7 @@ that name succeeds.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,13 @@ from xml.etree import ElementTree
 
 import pyarrow.compute as pc
 
-from noria.manifests.errors import AccessDenied, ConfigurationError, StoreUnavailable
+from noria.manifests.errors import (
+    AccessDenied,
+    ConfigurationError,
+    Fatal,
+    Skippable,
+    StoreUnavailable,
+)
 from noria.manifests.model import Attributes, PartRecord
 from noria.workers.http.client import (
     Body,
@@ -67,7 +74,7 @@ from noria.workers.stores.azure.structured_message import (
     MESSAGE_HEADER,
     StructuredBody,
 )
-from noria.workers.stores.inspection import Granted, Protection, Service
+from noria.workers.stores.inspection import Granted, KeptCounts, KeptKind, Protection, Service
 from noria.workers.stores.peeling import peel
 from noria.workers.stores.protocol import (
     CLASS_OF_SOURCE,
@@ -108,6 +115,13 @@ MESSAGE_API_VERSION: Final = "2025-01-05"
 """The first with structured messages; only reads that request one use it."""
 COMMIT_SECONDS: Final = 600.0
 """Longest wait for the response to a block list, which may have 50,000 blocks."""
+
+_KEPT: Final = (
+    (KeptKind.VERSION, KeptKind.SNAPSHOT, KeptKind.DELETED),
+    (KeptKind.SNAPSHOT, KeptKind.DELETED),
+    (KeptKind.SNAPSHOT,),
+)
+"""What a listing is asked to include, until it is not refused; the words are Azure's own."""
 
 
 class AzureStore:
@@ -406,6 +420,32 @@ class AzureStore:
         hold = response.headers.get("x-ms-has-legal-hold") == "true"
         locked = "a policy of the container" if policy else "a legal hold of the container"
         return Protection(locks=policy or hold, retention=locked if policy or hold else None)
+
+    def count_kept(self, prefix: str) -> KeptCounts:
+        """As in inspection.py. Accounts with folders keep no versions, and refuse to list them."""
+        *wanted, least = _KEPT
+        for kinds in wanted:
+            with contextlib.suppress(Fatal, Skippable):
+                return self._counted(prefix, kinds)
+        return self._counted(prefix, least)
+
+    def _counted(self, prefix: str, kinds: Sequence[KeptKind]) -> KeptCounts:
+        counts, marker, advance = KeptCounts(kinds), "", Advance()
+        while True:
+            query = [
+                ("restype", "container"),
+                ("comp", "list"),
+                ("include", ",".join(kinds)),
+                ("maxresults", str(self._settings.page_keys)),
+                ("prefix", prefix),
+                *([("marker", marker)] if marker else []),
+            ]
+            response = self._call(Purpose.CONTROL, "GET", query=query)
+            root = self._result(response, Purpose.CONTROL, None)
+            advance.check(azure_xml.count_kept(root, counts), marker or None)
+            marker = root.findtext("NextMarker") or ""
+            if not marker:
+                return counts
 
     def make_container(self) -> bool:
         """Make a container without public access."""

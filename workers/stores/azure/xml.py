@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.workers.stores.azure.texts import CRC_BYTES, MD5_BYTES, checksums, timestamps
+from noria.workers.stores.inspection import KeptCounts, KeptKind
 from noria.workers.stores.listing import check_names_and_sizes, inventory_batch
 from noria.workers.stores.peeling import ENCODED, PeeledItems, in_order, joined
 from noria.workers.stores.protocol import Page
@@ -69,6 +70,27 @@ def parse_blobs(root: ElementTree.Element, peeled: Sequence[PeeledItems] = ()) -
         prefixes=[_name(item) for item in blobs if item.tag == "BlobPrefix"],
         next_marker=root.findtext("NextMarker") or None,
     )
+
+
+@malformed_is_unavailable("a listing")
+def count_kept(root: ElementTree.Element, counts: KeptCounts) -> Hashable | None:
+    """Count all but the current blobs of a page of List Blobs.
+
+    Returns what tells the page from another one; None for a page without blobs.
+    """
+    check_root(root, "EnumerationResults")
+    blobs = root.find("Blobs")
+    if blobs is None:
+        raise ValueError("a page without a list of blobs")
+    for item in blobs:
+        size = int(item.findtext("Properties/Content-Length") or 0)
+        if item.findtext("Deleted") == "true":
+            counts.add(KeptKind.DELETED, size)
+        elif item.findtext("Snapshot"):
+            counts.add(KeptKind.SNAPSHOT, size)
+        elif item.findtext("VersionId") and item.findtext("IsCurrentVersion") != "true":
+            counts.add(KeptKind.VERSION, size)
+    return tuple("".join(item.itertext()) for item in [*blobs[:1], *blobs[-1:]]) or None
 
 
 def _parsed_blobs(items: Sequence[ElementTree.Element]) -> pa.RecordBatch:

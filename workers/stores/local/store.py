@@ -46,7 +46,7 @@ from noria.manifests.model import Attributes, LinkPolicy, PartRecord, Reason
 from noria.workers.http.client import BodyWriter
 from noria.workers.http.connection import OnSent
 from noria.workers.runtime.buffers import BodyBuffer
-from noria.workers.stores.inspection import Granted, Protection, Service
+from noria.workers.stores.inspection import Granted, KeptCounts, Protection, Service
 from noria.workers.stores.listing import inventory_batch
 from noria.workers.stores.local.confined import (
     ConfinedFolder,
@@ -445,6 +445,9 @@ class LocalStore:
 
     def protection(self) -> Protection:
         return Protection(versioned=False, locks=False)
+
+    def count_kept(self, prefix: str) -> KeptCounts:
+        return KeptCounts()
 
     def make_container(self) -> bool:
         return make_root(self._root)

@@ -39,7 +39,7 @@ from noria.workers.http.response import Response, Sink
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.advance import Advance
 from noria.workers.stores.background import BackgroundCall
-from noria.workers.stores.inspection import Granted, Protection, Service
+from noria.workers.stores.inspection import Granted, KeptCounts, KeptKind, Protection, Service
 from noria.workers.stores.peeling import peel
 from noria.workers.stores.protocol import (
     CLASS_OF_SOURCE,
@@ -476,6 +476,16 @@ class S3Store:
         return 0
 
     def list_versions(self, prefix: str) -> Iterator[ListedVersion]:
+        for page in self._version_pages(prefix):
+            yield from s3_xml.parse_versions(page)[0]
+
+    def count_kept(self, prefix: str) -> KeptCounts:
+        counts = KeptCounts([KeptKind.VERSION, KeptKind.MARKER])
+        for page in self._version_pages(prefix):
+            s3_xml.count_kept(page, counts)
+        return counts
+
+    def _version_pages(self, prefix: str) -> Iterator[ElementTree.Element]:
         markers, advance = None, Advance()
         while True:
             query = [
@@ -487,9 +497,10 @@ class S3Store:
             if markers is not None:
                 query += [("key-marker", markers[0]), ("version-id-marker", markers[1])]
             response = self._call(Purpose.CONTROL, "GET", query=query)
-            found, markers = s3_xml.parse_versions(self._result(response, Purpose.CONTROL, None))
+            page = self._result(response, Purpose.CONTROL, None)
+            found, markers = s3_xml.parse_versions(page)
             advance.check(tuple((one.key, one.version_id) for one in found) or None, markers)
-            yield from found
+            yield page
             if markers is None:
                 return
 

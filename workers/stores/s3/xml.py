@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from noria.manifests.model import PartRecord
 from noria.workers.http.response import Response
+from noria.workers.stores.inspection import KeptCounts, KeptKind
 from noria.workers.stores.listing import check_names_and_sizes, inventory_batch
 from noria.workers.stores.peeling import PeeledItems, in_order, joined
 from noria.workers.stores.protocol import ListedUpload, ListedVersion, Page
@@ -188,6 +189,16 @@ def parse_versions(
         decode(root.findtext("NextKeyMarker", "")),
         root.findtext("NextVersionIdMarker", ""),
     )
+
+
+@malformed_is_unavailable("a listing of versions")
+def count_kept(root: ElementTree.Element, counts: KeptCounts) -> None:
+    """Count the older versions and the markers of a page of ListObjectVersions."""
+    for item in root:
+        if item.tag == "DeleteMarker":
+            counts.add(KeptKind.MARKER, 0)
+        elif item.tag == "Version" and item.findtext("IsLatest") == "false":
+            counts.add(KeptKind.VERSION, int(item.findtext("Size", "0")))
 
 
 @malformed_is_unavailable("tags")
