@@ -58,7 +58,7 @@ class Judge(Protocol):
     def take(self, event: Event, commands: list[Command]) -> None: ...
 
 
-class Steerer(Protocol):
+class Steering(Protocol):
     """Whoever steers the job."""
 
     def take_over(self) -> None:
@@ -95,7 +95,7 @@ class SimulatedDriver:
         self._is_held = False
         """The job is paused."""
         self.finished = False
-        self.steering: Steerer | None = None
+        self.steering: Steering | None = None
 
     @property
     def is_at_work(self) -> bool:
