@@ -35,6 +35,7 @@ from noria.workers.runtime.buffers import BufferPool
 from noria.workers.runtime.executors import make_executor
 from noria.workers.runtime.hold import Hold
 from noria.workers.runtime.pacing import Pacer
+from noria.workers.runtime.places import Places
 from noria.workers.runtime.silence import Silences
 from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy
 
@@ -64,7 +65,6 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
     counters, buffers = CounterRegistry(), BufferPool(settings.bytes_in_flight)
     over_network = _over_network(spec)
     executor = make_executor(_room(settings.streams, over_network), over_network=over_network)
-    places = executor.places
     hold = Hold(settings.hold_seconds)
     bandwidth = Bandwidth(spec.bandwidth, hold=hold)
     requests: dict[str, Bandwidth] = {
@@ -75,12 +75,11 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
     if look:
         _look(spec, context)
     counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: float(buffers.bytes_in_flight))
-    counters.gauge(Gauge.TRANSFERS, read=lambda: float(places.limit))
-    counters.gauge(Gauge.TRANSFER_SECONDS, read=lambda: places.seconds)
-    counters.gauge(Gauge.TRANSFERS_ENDED, read=lambda: float(places.ended))
     counters.gauge(Gauge.HELD_SECONDS, read=lambda: bandwidth.held_seconds)
+    _count_transfers(counters, executor.places)
     _count_process(counters)
-
+    for store in (context.source, context.target):
+        _watch(store)
     journals = LeaseJournals(
         directory, lambda seconds: counters.observe(Histogram.JOURNAL_SECONDS, seconds=seconds)
     )
@@ -97,9 +96,6 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         if spec.mode is Mode.REREAD:
             return RereadRun(resources, lease, read_backs)
         return moving_run(resources, lease)
-
-    for store in (context.source, context.target):
-        _watch(store)
 
     def set_limits(limits: Limits) -> None:
         context.source.pacer.set_ceiling(limits.source)
@@ -127,6 +123,12 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         requests=requests,
         let_go=let_go,
     )
+
+
+def _count_transfers(counters: CounterRegistry, places: Places) -> None:
+    counters.gauge(Gauge.TRANSFERS, read=lambda: float(places.limit))
+    counters.gauge(Gauge.TRANSFER_SECONDS, read=lambda: places.seconds)
+    counters.gauge(Gauge.TRANSFERS_ENDED, read=lambda: float(places.ended))
 
 
 def _count_process(counters: CounterRegistry) -> None:

@@ -49,6 +49,7 @@ _STAND_IN: Final = "-noria-container-"
 SHARED_SECTIONS: Final = ("inventory", "filter", "plan", "run", "sync")
 OF_EACH: Final = {"plan": {"least_shards": 1}, "inventory": {"listing_streams": 4}}
 """Settings of each dataset unless the file says otherwise: others are at work beside it."""
+_ALONE: Final = "it is for a job of one, and would not hold for many together"
 _HEADER: Final = re.compile(r"\s*\[\[\s*(?:datasets|\"datasets\"|'datasets')\s*\]\]\s*(?:#.*)?")
 _SETTING: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*[.=]")
 
@@ -280,6 +281,8 @@ def _shared(
         if not isinstance(section, dict) or "url" in section:
             faults.add(f"{path}: {role}: each of [[datasets]] has a {role} of its own; name none")
             section = {}
+        if section.pop("guard", None) is not None:
+            faults.add(f"{path}: {role}.guard: {_ALONE}")
         ends[role] = {**section, **given.get(role, {})}
     resolve_shared_paths(values, path.parent)
     for name in SHARED_SECTIONS:
@@ -306,7 +309,25 @@ def _settings(
             f'{path}: inventory.kind: many datasets are listed; kind = "{settings.inventory.kind}" '
             "is for a job of one"
         )
+    run = settings.run
+    for name, value in {
+        "windows": run.windows,
+        "proof.signing_key": settings.proof.signing_key,
+        "run.source_requests_per_second": run.source_requests_per_second,
+        "run.target_requests_per_second": run.target_requests_per_second,
+    }.items():
+        if value:
+            faults.add(f"{path}: {name}: {_ALONE}")
     return settings
+
+
+def _read_ends(entry: dict[str, Any], number: int, faults: _Faults) -> None:
+    """An end that is given by its URL alone becomes a section."""
+    for role in ("source", "target"):
+        if isinstance(entry.get(role), str):
+            entry[role] = {"url": entry[role]}
+        elif isinstance(entry.get(role), dict) and entry[role].pop("guard", None) is not None:
+            faults.add_entry(number, role, f"guard: {_ALONE}")
 
 
 def _read_entry(
@@ -316,9 +337,7 @@ def _read_entry(
     number: int,
     faults: _Faults,
 ) -> DatasetPattern | dict[str, Any] | None:
-    for role in ("source", "target"):
-        if isinstance(entry.get(role), str):
-            entry[role] = {"url": entry[role]}
+    _read_ends(entry, number, faults)
     try:
         read = TypeAdapter(_Entry).validate_python(entry)
     except ValidationError as error:

@@ -155,6 +155,30 @@ def test_all_faults_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
+def test_what_would_hold_for_one_of_them_alone_is_refused(tmp_path: Path) -> None:
+    text = """
+[run]
+source_requests_per_second = 5
+[[windows]]
+days = "mon-fri"
+from = "08:00"
+to = "18:00"
+bandwidth = "1MB/s"
+[proof]
+signing_key = "key"
+[target.guard]
+latency_factor = 3
+"""
+    one = 'source = { url = "./images", guard = { command = "true" } }'
+    text += TWO.replace('source = { url = "s3://images/2024", region = "eu-1" }', one)
+    said = [line for line in refused(tmp_path, text) if "would not hold for many" in line]
+    for name in (
+        *("source: guard", "target.guard", "windows", "proof.signing_key"),
+        "run.source_requests_per_second",
+    ):
+        assert sum(f"{name}: " in line for line in said) == 1, name
+
+
 def test_faults_are_counted_beyond_the_first_twenty(tmp_path: Path) -> None:
     text = "".join(
         f'[[datasets]]\nname = ".{n}"\nsource = "s3://a{n}"\ntarget = "s3://b{n}"\n'

@@ -119,6 +119,7 @@ VERBS: dict[str, tuple[StoreOperation, Callable[[PacedTarget], object]]] = {
 ONCE = {"check_access", "close", "with_capabilities", "capabilities", "provider"} | {
     "identity",
     "open_ahead",
+    "connections",
     "remove_drafts",
 }
 """What sends no request, or is to be answered at once."""
