@@ -32,7 +32,7 @@ from noria.workers.lease.runs import moving_run
 from noria.workers.lease.worker import Worker
 from noria.workers.runtime.bandwidth import Bandwidth
 from noria.workers.runtime.buffers import BufferPool
-from noria.workers.runtime.executors import make_executor
+from noria.workers.runtime.executors import Executor, make_executor
 from noria.workers.runtime.hold import Hold
 from noria.workers.runtime.pacing import Pacer
 from noria.workers.runtime.places import Places
@@ -63,8 +63,7 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
     manifest = open_manifest(directory.manifest_path)
     settings = spec.settings
     counters, buffers = CounterRegistry(), BufferPool(settings.bytes_in_flight)
-    over_network = _over_network(spec)
-    executor = make_executor(_room(settings.streams, over_network), over_network=over_network)
+    executor = _make_executor(spec)
     hold = Hold(settings.hold_seconds)
     bandwidth = Bandwidth(spec.bandwidth, hold=hold)
     requests: dict[str, Bandwidth] = {
@@ -90,12 +89,12 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         executor=executor,
         journals=journals,
     )
-    read_backs = ReadBacks(directory, spec.area)
+    read_backs = ReadBacks(directory, spec.area) if spec.mode is Mode.REREAD else None
 
     def start_run(lease: Lease) -> LeaseRun:
-        if spec.mode is Mode.REREAD:
-            return RereadRun(resources, lease, read_backs)
-        return moving_run(resources, lease)
+        if read_backs is None:
+            return moving_run(resources, lease)
+        return RereadRun(resources, lease, read_backs)
 
     def set_limits(limits: Limits) -> None:
         context.source.pacer.set_ceiling(limits.source)
@@ -123,6 +122,12 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
         requests=requests,
         let_go=let_go,
     )
+
+
+def _make_executor(spec: WorkerSpec) -> Executor:
+    over_network = _over_network(spec)
+    room = _room(spec.settings.streams, over_network)
+    return make_executor(room, over_network=over_network)
 
 
 def _count_transfers(counters: CounterRegistry, places: Places) -> None:
