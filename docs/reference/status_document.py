@@ -12,6 +12,7 @@ from noria.engine.deadline import DeadlineForecast, DeadlineState
 from noria.engine.status import Phase
 from noria.engine.watch.document import (
     SCHEMA,
+    StatusDataset,
     StatusDocument,
     StatusError,
     StatusFinding,
@@ -45,6 +46,7 @@ PARTS: dict[str, type] = {
     "errors": StatusError,
     "findings": StatusFinding,
     "limits": StatusLimit,
+    "datasets": StatusDataset,
     "migration": MigrationFigures,
     "history": StatusHistory,
 }

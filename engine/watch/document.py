@@ -16,7 +16,8 @@ from typing import Final
 
 from noria.engine.convergence import MigrationFigures
 from noria.engine.deadline import DeadlineForecast
-from noria.engine.status import JobStatus, Phase
+from noria.engine.status import DatasetFigures, JobStatus, Phase
+from noria.engine.steering.limits import PAUSED
 from noria.engine.watch.advice import advice_on
 from noria.engine.watch.throughput_history import ThroughputHistory
 from noria.manifests.counters import Counter, Gauge, StoreRole
@@ -120,6 +121,25 @@ class StatusLimit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusDataset:
+    """One of many datasets; of those beyond the first 200, `other` has the sums."""
+
+    dataset: str
+    phase: str
+    """A phase of the document; or not_planned, planned, refused."""
+    done: float
+    """From 0 to 1, by bytes; by objects if there are none."""
+    objects_total: int
+    objects_done: int
+    bytes_total: int
+    bytes_done: int
+    failed: int
+    workers: int
+    lag_seconds: float | None
+    """How old the oldest change could be that the target lacked as its last pass ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusHistory:
     """Throughput since the run began."""
 
@@ -159,6 +179,8 @@ class StatusDocument:
     limits: list[StatusLimit]
     notes: list[str]
     """What holds the job up or wants to be known, in sentences."""
+    datasets: list[StatusDataset]
+    """Empty: a job of one."""
     migration: MigrationFigures | None
     """Of the passes that ended before. None: a job that stands alone."""
     history: StatusHistory
@@ -190,6 +212,7 @@ def document_of(
         findings=_findings(status),
         limits=_limits(status),
         notes=_notes(status),
+        datasets=[_dataset(name, each) for name, each in status.datasets.items()],
         migration=status.migration,
         history=StatusHistory(
             interval_seconds=interval_seconds,
@@ -297,19 +320,51 @@ def _most_first(counts: Mapping[Key, int]) -> Iterable[tuple[Key, int]]:
     )
 
 
+def _dataset(name: str, figures: DatasetFigures) -> StatusDataset:
+    if figures.bytes:
+        done = figures.bytes_done / figures.bytes
+    else:
+        done = figures.objects_done / figures.objects if figures.objects else 0.0
+    return StatusDataset(
+        dataset=name,
+        phase=figures.phase,
+        done=min(done, 1.0),
+        objects_total=figures.objects,
+        objects_done=figures.objects_done,
+        bytes_total=figures.bytes,
+        bytes_done=figures.bytes_done,
+        failed=figures.failed,
+        workers=figures.workers,
+        lag_seconds=figures.lag_seconds,
+    )
+
+
 def _limits(status: JobStatus) -> list[StatusLimit]:
-    if status.bandwidth is None:
-        return []
-    holds = status.held_at is not None
-    return [
-        StatusLimit(limit="bandwidth", value=status.bandwidth, unit="bytes_per_second", holds=holds)
-    ]
+    limits = []
+    if status.bandwidth is not None:
+        holds, unit = status.held_at is not None, "bytes_per_second"
+        limits.append(
+            StatusLimit(limit="bandwidth", value=status.bandwidth, unit=unit, holds=holds)
+        )
+    settings = {} if status.in_force is None else status.in_force.settings
+    for name, each in settings.items():
+        if name not in ("bandwidth", PAUSED) and each.value:
+            unit = "requests_per_second" if name.endswith("_per_second") else name
+            limits.append(StatusLimit(limit=name, value=float(each.value), unit=unit, holds=False))
+    return limits
 
 
 def _notes(status: JobStatus) -> list[str]:
     notes = [
         f"The {store} has not answered for {seconds:.0f} s: workers wait for it."
         for store, seconds in status.silent_seconds.items()
+    ]
+    if status.paused is not None:
+        notes.append(f"Paused {without_queries(status.paused)}: nothing new is begun.")
+    notes += [
+        f"The guard of the {store} leaves {state.factor:.0%} of the pace: "
+        f"{without_queries(state.said)}."
+        for store, state in status.held_by_guards.items()
     ]
     if given_up := status.shards.get("quarantined"):
         notes.append(f"Spans of shards that are given up in this run: {given_up}.")

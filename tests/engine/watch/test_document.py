@@ -10,7 +10,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from noria.engine.metrics import DIFFERENCE, END_CAUSE, ERROR_CAUSE
-from noria.engine.status import HostStatus, JobStatus, Phase
+from noria.engine.status import DatasetFigures, HostStatus, JobStatus, Phase
+from noria.engine.steering.guard import GuardState
+from noria.engine.steering.limits import PAUSED, RUN, LimitsInForce, Steered
 from noria.engine.watch.advice import ADVICE, UNKNOWN, advice_on
 from noria.engine.watch.document import SCHEMA, StatusDocument, document_of, stuck_seconds
 from noria.engine.watch.throughput_history import ThroughputHistory
@@ -114,3 +116,31 @@ def test_every_part_is_a_dataclass_of_plain_values() -> None:
         value = getattr(document, field.name)
         for each in value if isinstance(value, list) else [value]:
             assert is_dataclass(each) or isinstance(each, str | int | float | None)
+
+
+def test_what_holds_a_job_is_told_with_who_asked_for_it() -> None:
+    settings = {
+        PAUSED: Steered(value=True, by="ann@mover-1", since="09:00", reason="a demo"),
+        "source_requests_per_second": Steered(value=500.0, by="window nights"),
+        "workers": Steered(value=0, by=RUN),
+    }
+    guards = {"source": GuardState(factor=0.5, said="small reads take 3 times as long")}
+    found = shown(a_full_status(in_force=LimitsInForce(settings=settings, guards=guards)))
+    assert [(each["limit"], each["value"], each["unit"]) for each in found["limits"][1:]] == [
+        ("source_requests_per_second", 500.0, "requests_per_second")
+    ]
+    assert "Paused by ann@mover-1 since 09:00 (a demo): nothing new is begun." in found["notes"]
+    said = "The guard of the source leaves 50% of the pace: small reads take 3 times as long."
+    assert said in found["notes"]
+
+
+def test_each_of_many_datasets_is_told() -> None:
+    datasets = {
+        "genomes": DatasetFigures(phase="moving", objects=4, bytes=100, bytes_done=25),
+        "empty": DatasetFigures(phase="refused", failed=2),
+    }
+    found = shown(a_full_status(datasets=datasets))["datasets"]
+    assert [(each["dataset"], each["phase"], each["done"]) for each in found] == [
+        ("genomes", "moving", 0.25),
+        ("empty", "refused", 0.0),
+    ]
