@@ -24,6 +24,7 @@ from noria.engine.past_passes import passes_of
 from noria.engine.planning import (
     PassFacts,
     Prepared,
+    check_trust,
     job_parts,
     pass_facts,
     prepared,
@@ -182,6 +183,7 @@ def _prepared(
 ) -> Iterator[Prepared]:
     config, _ = job_parts(JobDirectory.open(migration.root))
     if number == 1:
+        check_trust(JobDirectory.open(migration.root))
         with prepared(config, migration.root, say, probed=probed) as ready:
             yield ready
         return

@@ -14,6 +14,7 @@ import pytest
 
 from noria.engine import passes, sync_command
 from noria.engine.cluster.protocol import ClusterEvent
+from noria.engine.job import RunReport
 from noria.engine.pass_records import has_ended
 from noria.engine.past_passes import passes_of
 from noria.engine.planning import PassFacts, Prepared, pass_facts
@@ -615,3 +616,20 @@ def test_what_was_changed_before_1970_and_did_not_move_is_no_end_of_a_migration(
     (move.target / "old").unlink()
     assert move.sync().run.outcomes == {"TRANSFERRED": 1}
     assert [each.number for each in passes.past_passes(move.root)] == [1, 2, 3]
+
+
+def test_ends_that_only_the_directory_names_get_no_request(tmp_path: Path) -> None:
+    """Its first pass has not ended: it would be gone on with at whatever job.json says."""
+
+    def stop(ready: Prepared) -> RunReport:
+        raise KeyboardInterrupt
+
+    move = LocalMigration(tmp_path, run=stop)
+    with pytest.raises(KeyboardInterrupt):
+        move.copy({"a": "first"})
+    path = move.root / "job.json"
+    job = json.loads(path.read_text())
+    job["config"]["source"] = {"url": "s3://lake", "endpoint": "https://collector.example"}
+    path.write_text(json.dumps(job))
+    with pytest.raises(ConfigurationError, match=r"names the endpoint https://collector\.example"):
+        move.sync()
