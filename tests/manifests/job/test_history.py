@@ -132,6 +132,7 @@ def test_a_writer_that_always_loses_gives_up(
         append(directory, 1)
 
 
+@pytest.mark.timeout(600)  # each line is a process of its own, as large as the one that tests
 def test_a_writer_killed_at_any_line_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
     left = set()
     for line in itertools.count(1):
