@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from noria.engine.report.timeline import SizedObjects, TimeSlot
-from noria.engine.terminal.figures import duration_text, size_text
+from noria.engine.terminal.figures import duration_text, size_text, time_text
 
 WIDTH: Final = 920
 HEIGHT: Final = 220
@@ -71,11 +70,11 @@ def _over_time(
     for slot, rate in zip(slots, rates, strict=True):
         left = LEFT + (RIGHT - LEFT) * (slot.begins - first) / (end - first)
         width = max(NARROWEST, (RIGHT - LEFT) * slot.seconds / (end - first))
-        says = f"{_when(slot.begins)}, {duration_text(slot.seconds)}: {text_of(rate)}"
+        says = f"{time_text(slot.begins)}, {duration_text(slot.seconds)}: {text_of(rate)}"
         body.append(_bar(left, width, rate / most, style="bar", says=says))
     for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
         at = first + (end - first) * share
-        body.append(_text(LEFT + (RIGHT - LEFT) * share, BOTTOM + 18, _when(at), anchor))
+        body.append(_text(LEFT + (RIGHT - LEFT) * share, BOTTOM + 18, time_text(at), anchor))
     return _picture(title, body)
 
 
@@ -102,7 +101,3 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 def _picture(title: str, body: Sequence[str]) -> str:
     lines = "\n".join(body)
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">\n{lines}\n</svg>'
-
-
-def _when(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%F %H:%M:%S}"

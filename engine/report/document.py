@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -201,9 +201,11 @@ def tell(root: Path, *, show_keys: bool) -> Story:
     config, facts = job_parts(directory)
     places = [migration.place(number) for number in range(1, migration.last + 1)]
     statuses = [job.status(place) for place in places]
-    passes = [_pass(number, place) for number, place in enumerate(places, start=1)]
+    passes = [
+        _pass(number, place, status)
+        for number, (place, status) in enumerate(zip(places, statuses, strict=True), start=1)
+    ]
     timeline, sizes, landed = _landed(places)
-    latest = JobDirectory.open(places[-1])
     return Story(
         edition=EDITION,
         made_seconds=time.time(),
@@ -221,7 +223,7 @@ def tell(root: Path, *, show_keys: bool) -> Story:
         passes=passes,
         timeline=timeline.slots(),
         sizes=sizes.classes(),
-        failures=job.read_failures(latest.root, show_keys),
+        failures=job.read_failures(places[-1], show_keys),
         history=history_summary(read(directory), root),
         checkpoints=_checkpoints(migration),
         convergence=passes_summary(past_passes(root)),
@@ -245,8 +247,8 @@ def _checkpoints(migration: Migration) -> list[CheckpointStory]:
     ]
 
 
-def _pass(number: int, place: Path) -> PassStory:
-    directory, status = JobDirectory.open(place), job.status(place)
+def _pass(number: int, place: Path, status: JobStatus) -> PassStory:
+    directory = JobDirectory.open(place)
     manifest = open_manifest(directory.manifest_path)
     reasons = manifest.facts["reasons"]
     return PassStory(
@@ -312,27 +314,27 @@ def _standing(migration: Migration) -> WhatStands | None:
 
 
 def _read_back(places: Sequence[Path]) -> ReadBack | None:
-    """Of all passes."""
+    """By what the last verification said, which is kept with the pass that was the last then."""
     found = [load_status(JobDirectory.open(place), VERIFY_STATUS_FILE) for place in places]
-    said = [each for each in found if each is not None]
-    if not said:
+    last = _newest(found)
+    if last is None:
         return None
     return ReadBack(
-        objects=sum(each.levels.get(Level.REREAD.value, 0) for each in said),
-        bytes=sum(each.bytes_done for each in said),
-        ended_seconds=max(each.updated_seconds for each in said),
+        objects=last.levels.get(Level.REREAD.value, 0),
+        bytes=last.bytes_done,
+        ended_seconds=last.updated_seconds,
     )
 
 
 def _flows(config: JobConfig, places: Sequence[Path]) -> list[StoreFlow]:
     directories = [JobDirectory.open(place) for place in places]
-    totals, connections = Counter[Metric](), {role: Counter[str]() for role in StoreRole}
+    totals, connections = Counter[str](), {str(role): Counter[str]() for role in StoreRole}
     for status in filter(None, map(_latest, directories)):
         for (name, *labels), value in status.metrics.counters.items():
             if name == Metric.CONNECTIONS:
-                connections[StoreRole(labels[0])][labels[1]] += int(value)
+                connections[labels[0]][labels[1]] += int(value)
             elif not labels:
-                totals[Metric(name)] += int(value)
+                totals[name] += int(value)
     read = {
         StoreRole.SOURCE: totals[Metric.BYTES_READ],
         StoreRole.TARGET: totals[Metric.BYTES_REREAD],
@@ -355,7 +357,10 @@ def _flows(config: JobConfig, places: Sequence[Path]) -> list[StoreFlow]:
 
 def _latest(directory: JobDirectory) -> JobStatus | None:
     """What a driver said last; a verification goes on with the totals of the moves before it."""
-    found = (load_status(directory, name) for name in (STATUS_FILE, VERIFY_STATUS_FILE))
+    return _newest(load_status(directory, name) for name in (STATUS_FILE, VERIFY_STATUS_FILE))
+
+
+def _newest(found: Iterable[JobStatus | None]) -> JobStatus | None:
     said = [each for each in found if each is not None]
     return max(said, key=lambda each: each.updated_seconds, default=None)
 

@@ -11,7 +11,7 @@ from typing import Final
 from noria.engine.report import words
 from noria.engine.report.document import StoreFlow, Story
 from noria.engine.retire import CHECKLIST
-from noria.engine.terminal.figures import size_text
+from noria.engine.terminal.figures import size_text, time_text
 from noria.engine.terminal.history_report import what_text
 from noria.manifests.job.history import RecordKind
 
@@ -35,7 +35,7 @@ def _lines(story: Story) -> Iterator[str]:
     yield "# Evidence for data protection"
     yield ""
     yield (
-        f"Made {words.when_text(story.made_seconds)} UTC by Noria {story.noria} from the directory "
+        f"Made {time_text(story.made_seconds)} UTC by Noria {story.noria} from the directory "
         f"of job {story.job}. Each fact names where it comes from; what is in italics is for a "
         "person to fill in."
     )
@@ -188,4 +188,4 @@ def _code(text: str) -> str:
 
 
 def _when(seconds: float) -> str:
-    return f"{words.when_text(seconds)} UTC"
+    return f"{time_text(seconds)} UTC"

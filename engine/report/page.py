@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from noria.engine.report import charts, words
 from noria.engine.report.document import PassStory, Story
-from noria.engine.terminal.figures import duration_text, size_text
+from noria.engine.terminal.figures import duration_text, size_text, time_text
 from noria.engine.terminal.history_report import forecast_text, rates_text, what_text
 from noria.manifests.job.history import RecordKind
 
@@ -91,7 +91,7 @@ def _head(story: Story) -> Iterator[str]:
     yield "<h1>Migration report</h1>"
     yield f"<p><code>{escape(story.source)}</code> &rarr; <code>{escape(story.target)}</code></p>"
     yield (
-        f'<p class="soft">Made {words.when_text(story.made_seconds)} UTC by Noria '
+        f'<p class="soft">Made {time_text(story.made_seconds)} UTC by Noria '
         f"{escape(story.noria)} from <code>{escape(story.directory)}</code>, "
         f"job {escape(story.job)}</p>"
     )
@@ -144,8 +144,8 @@ def _pass_cells(each: PassStory) -> Sequence[str]:
         ended = f"not in order: {found or 'not compared'}"
     return (
         str(each.number),
-        words.when_text(each.began_seconds),
-        words.when_text(each.updated_seconds),
+        time_text(each.began_seconds),
+        time_text(each.updated_seconds),
         f"{each.objects:,}",
         f"{each.objects_to_move:,} ({size_text(each.bytes_to_move)})",
         size_text(each.bytes_sent),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Final
 
 from noria.engine.report.document import Story, ordered_levels
-from noria.engine.terminal.figures import size_text
+from noria.engine.terminal.figures import size_text, time_text
 from noria.engine.terminal.report import CHANGES, DAMAGE, PASSED_OVER, REASONS
 from noria.manifests.count_text import count_text
 from noria.manifests.job.cutover_states import MigrationState, state_text
@@ -29,11 +28,6 @@ _MATTERS: Final = {
     "not_in_order": "the target was compared with the receipts, and is not in order",
     "not_ended": "the last pass has not ended",
 }
-
-
-def when_text(unix_seconds: float) -> str:
-    """A time in UTC."""
-    return f"{datetime.fromtimestamp(unix_seconds, UTC):%F %H:%M:%S}"
 
 
 def verdict(story: Story) -> tuple[bool, str]:
@@ -61,7 +55,7 @@ def proved(story: Story) -> Iterator[str]:
     if back is not None:
         yield (
             f"{count_text(back.objects, 'object')}, {size_text(back.bytes)}, were read back from "
-            f"the target by `noria verify`, last heard of at {when_text(back.ended_seconds)} UTC, "
+            f"the target by `noria verify`, last heard of at {time_text(back.ended_seconds)} UTC, "
             "and were what their receipts say."
         )
     if story.last.reconciled:
@@ -95,11 +89,10 @@ def not_proved(story: Story) -> Iterator[str]:
             for name, count in sorted(story.standing.changes.items())
         )
         yield f"Not every attribute came along: {changed}."
-    left = {**story.last.left_out, **story.last.passed_over}
-    if left:
+    if left := _count_left_out(story):
         yield (
             "What was left out is not at the target by this migration: "
-            f"{count_text(sum(left.values()), 'entry')} of the last inventory, listed below."
+            f"{count_text(left, 'entry')} of the last inventory, listed below."
         )
     if story.last.phase != "finished":
         yield "The last pass has not ended: figures are of what was sealed so far."
@@ -116,13 +109,18 @@ def _not_read_back(story: Story) -> str | None:
     if back is None or not back.objects:
         return f"{count_text(stands, 'object')} that stand there were"
     if story.timeline and story.timeline[-1].begins >= back.ended_seconds:
-        return f"What landed after {when_text(back.ended_seconds)} UTC was"
+        return f"What landed after {time_text(back.ended_seconds)} UTC was"
     rest = stands - back.objects
     return (
         f"At least {count_text(rest, 'object')} of those that stand there were"
         if rest > 0
         else None
     )
+
+
+def _count_left_out(story: Story) -> int:
+    """A cause may be in both: an old version is left out by a plan, or passed over before it."""
+    return sum(story.last.left_out.values()) + sum(story.last.passed_over.values())
 
 
 def left_out(story: Story) -> list[tuple[str, int]]:
@@ -161,6 +159,6 @@ def figures(story: Story) -> list[tuple[str, str]]:
         (size_text(stands.bytes), "bytes of these"),
         (f"{levels[0][1]:,}" if levels else "0", levels[0][0].value if levels else "verified"),
         (f"{last.failed:,}", "failed in the last pass"),
-        (f"{sum({**last.left_out, **last.passed_over}.values()):,}", "left out by plan or filter"),
+        (f"{_count_left_out(story):,}", "left out by plan or filter"),
         (f"{len(story.passes):,}", "pass" if len(story.passes) == 1 else "passes"),
     ]

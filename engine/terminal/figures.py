@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
 
@@ -150,6 +152,13 @@ def size_text(size: float) -> str:
         number, place = number / 1000, place + 1
     digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
     return f"{number:.{digits}f} {units[place]}"
+
+
+def time_text(unix_seconds: float) -> str:
+    """In UTC: 2026-11-28 04:00:00. A time that no calendar has: -."""
+    with suppress(ValueError, OverflowError, OSError):
+        return f"{datetime.fromtimestamp(unix_seconds, UTC):%F %T}"
+    return "-"
 
 
 def duration_text(seconds: float) -> str:

@@ -9,9 +9,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from noria.engine.convergence import (
     is_growing,
     missing_passes,
 )
-from noria.engine.terminal.figures import duration_text, size_text
+from noria.engine.terminal.figures import duration_text, size_text, time_text
 from noria.manifests.count_text import count_text
 from noria.manifests.job.cutover_states import MigrationState, standing, state_text
 from noria.manifests.job.history import PASS, Fact, Record, RecordKind, head
@@ -251,7 +249,7 @@ def passes_lines(summary: Mapping[str, Any], columns: int | None) -> Iterator[st
         [
             (
                 str(each["number"]),
-                _when(each["ended_seconds"]),
+                time_text(each["ended_seconds"]),
                 duration_text(each["took_seconds"]),
                 duration_text(each["lag_seconds"]),
             )
@@ -348,12 +346,6 @@ def _found_text(each: Mapping[str, Any]) -> str:
 
 def _rate_text(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-
-
-def _when(unix_seconds: float) -> str:
-    with suppress(ValueError, OverflowError, OSError):  # no time that a calendar has
-        return f"{datetime.fromtimestamp(unix_seconds, UTC):%F %T}"
-    return "-"
 
 
 # -- tables ----------------------------------------------------------------------------------------

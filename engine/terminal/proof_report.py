@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
+from noria.engine.terminal.figures import time_text
 from noria.manifests.count_text import count_text
 
 
@@ -52,4 +52,4 @@ def print_published(summary: Mapping[str, Any]) -> None:
 def _signed_text(signed: Mapping[str, Any]) -> str:
     if signed["seconds"] is None:
         return str(signed["name"])
-    return f"{signed['name']} at {datetime.fromtimestamp(signed['seconds'], UTC):%F %T} UTC"
+    return f"{signed['name']} at {time_text(signed['seconds'])} UTC"

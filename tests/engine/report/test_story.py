@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,19 @@ def test_who_signed_is_told_and_not_vouched_for(tmp_path: Path) -> None:
     for text in (shown(page(story)), " ".join(evidence(story).split())):
         assert said in text
         assert root in text
+
+
+def test_what_two_verifications_read_back_is_not_added_up(move: LocalMigration) -> None:
+    move.verify()
+    write(move.source, {"n": "new"})
+    move.sync()
+    move.verify()
+    story = tell(move.root, show_keys=False)
+    assert story.read_back is not None
+    assert (story.read_back.objects, story.standing.objects) == (4, 4)
+
+
+def test_a_cause_that_a_plan_and_an_inventory_have_is_counted_twice(move: LocalMigration) -> None:
+    story = tell(move.root, show_keys=False)
+    last = replace(story.last, left_out={"not_current": 2}, passed_over={"not_current": 3})
+    assert "5 entries of the last inventory" in shown(page(replace(story, passes=[last])))
