@@ -46,6 +46,19 @@ class Prometheus:
         result: list[dict[str, Any]] = self._get("query", query=promql)["result"]
         return result
 
+    def query_range(
+        self, promql: str, start: float, end: float, step_seconds: float
+    ) -> list[dict[str, Any]]:
+        """The result at every step from `start` to `end`, in seconds since 1970.
+
+        One {"metric": labels, "values": [[t, v], ...]} for each series; v is a string. Raises
+        `urllib.error.HTTPError` for a bad query.
+        """
+        result: list[dict[str, Any]] = self._get(
+            "query_range", query=promql, start=str(start), end=str(end), step=str(step_seconds)
+        )["result"]
+        return result
+
     def rule_groups(self) -> list[dict[str, Any]]:
         """The rule groups as Prometheus loaded them, each rule with its health and last error."""
         groups: list[dict[str, Any]] = self._get("rules")["groups"]
