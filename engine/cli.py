@@ -546,6 +546,7 @@ def status(
         from noria.engine import job
         from noria.engine.passes import current_pass, damage_of_earlier_passes, past_passes
         from noria.engine.terminal import history_report, report
+        from noria.engine.terminal.verification_text import print_proof_standing, proof_standing
 
         place = current_pass(directory)
         found = job.status(place)
@@ -554,9 +555,12 @@ def status(
         failures = job.read_failures(place, show_keys)
         show = report.print_status_by_host if hosts else report.print_status
         summary = report.status_summary(found, failures, directory)
+        summary |= proof_standing(directory)
         if passes := past_passes(directory):
             summary |= history_report.passes_summary(passes)
         print_summary(summary, show, as_json)
+        if not as_json:
+            print_proof_standing(summary)
         if passes and not as_json:
             print_summary(summary, history_report.print_passes, as_json)
         raise typer.Exit(0)
@@ -567,21 +571,39 @@ def status(
 def verify(
     directory: Directory,
     level: Annotated[str, typer.Option(help="Only reread, which reads every byte.")] = "reread",
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT@CONFIDENCE",
+            help="Read only what is drawn, by the hash of the newest signed checkpoint: so many "
+            "objects that it shows, with this confidence, that no more are damaged.",
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD", help="For --sample: what nobody knew when the checkpoint was signed."
+        ),
+    ] = None,
     *,
     options: RunOptions,
 ) -> None:
-    """Read everything back and compare it with the receipts.
+    """Read everything back, or a sample, and compare it with the receipts.
+
+    What it found is recorded in the history; what is signed after that covers it, too. If the job
+    file names a key, that is done at once.
 
     \b
-    Example:
+    Examples:
       noria verify move-1
+      noria verify move-1 --sample 0.1%@99%
     """
     with exit_codes(options.as_json):
         from noria.engine.terminal import report
 
         if level != "reread":
             raise ConfigurationError(f"--level {level} cannot be verified after a run; use reread")
-        found = verify_passes(directory, options)
+        found = verify_passes(directory, options, sample, seed)
         print_summary(report.verify_summary(found, directory), report.print_verify, options.as_json)
         raise typer.Exit(found.exit_code)
 
@@ -697,25 +719,38 @@ def _plan_and_run(
     raise typer.Exit(ended.exit_code)
 
 
-def verify_passes(directory: Path, options: RunOptions) -> VerifyReport:
-    """Read back what stands by all passes of a migration, and show how far it is."""
+def verify_passes(
+    directory: Path, options: RunOptions, sample: str | None = None, seed: str | None = None
+) -> VerifyReport:
+    """Read back what stands by all passes of a migration, and show how far it is.
+
+    What is recorded of it is signed, if the job names a key.
+    """
     from noria.engine.cluster.opening import open_cluster
     from noria.engine.passes import current_pass
+    from noria.engine.proof.at_the_end import end_signing, signed_now
+    from noria.engine.sampling import sample_wishes
     from noria.engine.verifying import verify
 
+    wishes = sample_wishes(sample, seed)
+    signing = end_signing(directory)
     with (
         ending_on_signals(),
         kept_log(options.log_file),
         open_cluster(options.address, ray=options.ray) as cluster,
         shown(current_pass(directory), options.metrics_address, options.shows) as show,
     ):
-        return verify(
+        found = verify(
             directory,
             cluster=cluster,
             overrides=options.overrides,
             show=show,
             show_keys=options.show_keys,
+            sample=wishes,
         )
+    if signing is None or found.record is None:
+        return found
+    return replace(found, proof=signed_now(directory, signing))
 
 
 def _default_directory(config: JobConfig) -> Path:

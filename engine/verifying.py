@@ -1,4 +1,4 @@
-"""`noria verify`: everything that stands is read back, and compared with the receipts.
+"""`noria verify`: what stands is read back, all or a sample, and compared with the receipts.
 
 All passes of a migration are read by one crew of workers, after one walk through what stands: the
 walk tells which receipts of which pass still count (manifests/passes/standing_receipts.py), and a
@@ -12,7 +12,7 @@ import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -31,14 +31,24 @@ from noria.engine.job import CrewWork, Show, drive_work, moved_status, run_confi
 from noria.engine.pass_records import has_ended
 from noria.engine.planning import Prepared, job_parts, open_trusted
 from noria.engine.repair import known_damage, note_damage
+from noria.engine.sampling import (
+    Sample,
+    SampleFinding,
+    SampleWishes,
+    drawn_sample,
+    note_drawn,
+    sample_finding,
+)
 from noria.engine.scratch import scratch_folder
 from noria.engine.status import JobStatus, at_rest, load_status, save_status
 from noria.engine.totals import Totals
+from noria.engine.verification_records import note_verified
 from noria.engine.worker_spec import Mode
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.damage import GONE
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.fence import Fence
+from noria.manifests.job.history import PASS, Facts
 from noria.manifests.job.read_backs import JobReadBack, write_read_backs
 from noria.manifests.job.seals import Seal, read_seals
 from noria.manifests.manifest.reader import open_manifest
@@ -68,6 +78,12 @@ class VerifyReport:
     longer has them either. Not damaged."""
     unread: int = 0
     """Objects that stand, and of which no receipt says what their bytes are."""
+    sample: SampleFinding | None = None
+    """None: all that stands was read."""
+    record: int | None = None
+    """Number of the record in the history that says this. None: it did not come to its end."""
+    proof: Mapping[str, Any] | None = None
+    """As in RunReport."""
     seconds: float
     failures: tuple[Failure, ...] = ()
     causes: Mapping[str, int] = field(default_factory=dict)
@@ -91,15 +107,22 @@ def verify(
     overrides: Mapping[str, Any] | None = None,
     show: Show = lambda status: None,
     show_keys: bool = False,
+    sample: SampleWishes | None = None,
 ) -> VerifyReport:
     """Read everything that stands back from the target and compare it with the receipts.
 
     Of a migration, by the receipts of all its passes and ways back; of a pass, by its own. Workers
-    as in job.run(). Raises ConfigurationError if a later pass was begun and has not ended, and
-    AnotherDriver, JobDirectoryError.
+    as in job.run(). With `sample`, only what is drawn for it is read. What was found is recorded in
+    the migration's history. Raises ConfigurationError if a later pass was begun and has not ended,
+    or a sample is asked for and nothing that stands is signed, and AnotherDriver,
+    JobDirectoryError.
     """
     migration, number = migration_of(root)
     last = number if number > 1 else migration.last
+    if sample is not None and number > 1:
+        raise ConfigurationError(
+            f"a sample is drawn from a whole migration: noria verify {migration.root}"
+        )
     home, run_config = _open(migration, number, last, overrides)
     with home.directory.hold() as hold:
         started = time.monotonic()
@@ -107,7 +130,8 @@ def verify(
         numbers = [number] if number > 1 else range(1, last + 1)
         has_gone_on = any(map(migration.has_gone_on, numbers))
         state = migration.state(migration.last) if has_gone_on else None
-        parts = _parts(migration, numbers, state, home, area)
+        drawn = None if sample is None else drawn_sample(migration, sample)
+        parts = _parts(migration, numbers, state, home, area, drawn)
         before = load_status(home.directory) or moved_status(home)
         totals = _totals(home, parts, before)
         work = CrewWork(
@@ -128,24 +152,54 @@ def verify(
             save_status(home.directory, counted)
         was_followed = number == 1 and migration.last != last
         complete = ending.complete and not ending.quarantined and not was_followed
-        failures, gone = _note_damage(home, area, parts, totals.failing, state, complete=complete)
+        is_all = complete and drawn is None
+        failures, gone = _note_damage(home, area, parts, totals.failing, state, complete=is_all)
+        finding = None
+        if sample is not None and drawn is not None:
+            files = [path for _, path in failures]
+            finding = sample_finding(
+                *(sample, drawn, home.directory, area, files), complete=complete, gone_at_both=gone
+            )
         sums = totals.sums
         causes = Counter(sums.causes) - Counter({GONE: gone})
-        return VerifyReport(
+        report = VerifyReport(
             job=job_parts(JobDirectory.open(root))[1].job_id,
-            level=Level.REREAD,
+            level=Level.REREAD if finding is None else Level.SAMPLED,
             complete=complete,
             reread=sums.levels.get(Level.REREAD, 0),
             bytes=sums.landed_bytes,
             damaged=sums.outcomes.get(Outcome.FAILED, 0) - gone,
             unsettled=sum(_unsettled(part.receipts) for part in parts if not part.is_way_back),
             gone_at_both=gone,
-            unread=_unread(state, parts) if number == 1 else 0,
+            unread=_unread(state, parts) if number == 1 and drawn is None else 0,
+            sample=finding,
             seconds=time.monotonic() - started,
             failures=tuple(_listed(failures, show_keys)),
             causes=dict(causes),
             stopped=_GONE_ON if was_followed else ending.message,
         )
+        if not complete:
+            return report
+        record = note_verified(migration, _facts(report, number))
+        return replace(report, record=record.number)
+
+
+def _facts(report: VerifyReport, number: int) -> Facts:
+    """What the record of a verification says."""
+    facts: dict[str, str | int | bool] = {
+        "level": report.level.value,
+        "reread": report.reread,
+        "bytes": report.bytes,
+        "damaged": report.damaged,
+        "unsettled": report.unsettled,
+        "gone_at_both": report.gone_at_both,
+        "unread": report.unread,
+    }
+    if number > 1:
+        facts[PASS] = number
+    if (found := report.sample) is not None:
+        facts |= {f"sample_{name}": value for name, value in asdict(found).items()}
+    return facts
 
 
 def _open(
@@ -195,9 +249,17 @@ class _Part:
 
 
 def _parts(
-    migration: Migration, numbers: Sequence[int], state: State | None, home: Prepared, area: str
+    migration: Migration,
+    numbers: Sequence[int],
+    state: State | None,
+    home: Prepared,
+    area: str,
+    sample: Sample | None,
 ) -> list[_Part]:
-    """The jobs to read back, with what of them stands; they are noted in the home's `area`."""
+    """The jobs to read back, with what of them stands; they are noted in the home's `area`.
+
+    `sample` None: all of it is read.
+    """
     opened, first_shard = list[Receipts](), 0
     for number, place in _places(migration, numbers):
         directory = JobDirectory.open(place)
@@ -206,12 +268,15 @@ def _parts(
             directory=str(place.absolute()),
             first_shard=first_shard,
             is_way_back=place != migration.place(number),
-            all_stand=state is None,
+            all_stand=state is None or sample is not None,
+            is_sampled=sample is not None,
         )
         opened.append(Receipts(job=job, directory=directory, manifest=manifest, number=number))
         first_shard += max(1, manifest.shard_count)  # each has a number of its own
     found: Sequence[StandingCount | None] = [None] * len(opened)
-    if state is not None:
+    if sample is not None:
+        found = note_drawn(sample, opened, home.directory, area)
+    elif state is not None:
         with scratch_folder(home.directory, home.config.plan.scratch) as scratch:
             found = find_standing(state, opened, home.directory, area, scratch)
     write_read_backs(home.directory, area, [each.job for each in opened])

@@ -27,6 +27,7 @@ from noria.engine.job import RunReport
 from noria.engine.passes import PassReport, PassWishes, current_pass, run_pass
 from noria.engine.planning import Prepared
 from noria.engine.proof.at_the_end import end_signing, with_proof
+from noria.engine.sampling import sample_wishes
 from noria.engine.status import JobStatus
 from noria.engine.verifying import VerifyReport
 from noria.manifests.errors import unusable_path
@@ -205,11 +206,14 @@ def verify(
     overrides: Mapping[str, Any] | None = None,
     show: Callable[[JobStatus], None] = lambda status: None,
     show_keys: bool = False,
+    sample: str | None = None,
+    seed: str | None = None,
 ) -> VerifyReport:
     """Read everything that stands at the target back, and compare it with the receipts.
 
-    After several passes, that is what all of them have left there. Parameters, signals and errors
-    are those of run().
+    After several passes, that is what all of them have left there. `sample`, such as `0.1%@99%`,
+    reads only what is drawn, as `--sample` of `noria verify` does; `seed` is for that. Other
+    parameters, signals and errors are those of run().
     """
     return verifying.verify(
         Path(job),
@@ -219,6 +223,7 @@ def verify(
         overrides=overrides,
         show=show,
         show_keys=show_keys,
+        sample=sample_wishes(sample, seed),
     )
 
 
@@ -230,6 +235,8 @@ def start_verify(
     cluster: Cluster | None = None,
     overrides: Mapping[str, Any] | None = None,
     show_keys: bool = False,
+    sample: str | None = None,
+    seed: str | None = None,
 ) -> RunningJob[VerifyReport]:
     """As verify(), on a thread of its own; see start()."""
     return RunningJob(
@@ -241,6 +248,8 @@ def start_verify(
             overrides=overrides,
             show=show,
             show_keys=show_keys,
+            sample=sample,
+            seed=seed,
         )
     )
 

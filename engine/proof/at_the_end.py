@@ -1,11 +1,12 @@
-"""What a pass has moved is signed when it ends, if its job names a key."""
+"""What a pass has moved, or a verification found, is signed at its end, if its job names a key."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from noria.engine.config.jobfile import JobConfig
 from noria.engine.job import RunReport
@@ -37,17 +38,23 @@ def end_signing(root: Path, config: JobConfig | None = None) -> SigningWishes | 
 
 
 def with_proof(ended: RunReport, place: Path, wishes: SigningWishes | None) -> RunReport:
-    """The report of a run of the pass at `place`, signed if it ended well.
-
-    What keeps it from being signed takes nothing from what was moved: it is in the report.
-    """
+    """The report of a run of the pass at `place`, signed if it ended well."""
     if wishes is None or not ended.complete or not ended.reconciled:
         return ended
+    return replace(ended, proof=signed_now(place, wishes))
+
+
+def signed_now(place: Path, wishes: SigningWishes) -> Mapping[str, Any]:
+    """Sign the migration that has a job at `place`, and say how that went.
+
+    What keeps it from being signed takes nothing from what was moved or verified: it is in the
+    answer, as `error`.
+    """
     from noria.engine.proof.signing import sign
 
     migration, _ = migration_of(place)
     try:
-        return replace(ended, proof=sign(migration, wishes).summary)
+        return sign(migration, wishes).summary
     except NoriaError as error:
         log.warning("not signed: %s", error.message)
-        return replace(ended, proof={"error": error.message})
+        return {"error": error.message}

@@ -60,7 +60,7 @@ def check_proof(migration: Migration, trusted: Sequence[NoteKey]) -> list[Checke
             f"{migration.root} has no proof: `noria sign {migration.root}` makes one"
         )
     for each in kept:
-        _signed_by(each.note, trusted)
+        signed_by(each.note, trusted)
     last = last_of_each_pass(kept)
     return [_checked(migration, number, last[number], trusted) for number in sorted(last)]
 
@@ -98,12 +98,15 @@ def _checked(
         checkpoint=stated.number,
         size=stated.size,
         root=stated.root.hex(),
-        signed=_signed_by(kept.note, trusted),
+        signed=signed_by(kept.note, trusted),
     )
 
 
-def _signed_by(note: Note, trusted: Sequence[NoteKey]) -> tuple[Signed, ...]:
-    """Raises JobDirectoryError if a signature that says it is by a trusted key is wrong."""
+def signed_by(note: Note, trusted: Sequence[NoteKey]) -> tuple[Signed, ...]:
+    """Who of those that are trusted has signed a checkpoint.
+
+    Raises JobDirectoryError if a signature that says it is by a trusted key is wrong.
+    """
     known = {(key.name, key.id): key for key in trusted}
     found = []
     for line in note.signatures:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.engine.proof.checking import check_proof
+from noria.engine.proof.sealed import note_signed, passes_to_sign
 from noria.engine.proof.signers import NoteSigner, open_signer, signed
 from noria.engine.status import Phase, load_status
 from noria.manifests.errors import AnotherDriver, ConfigurationError
@@ -65,25 +66,35 @@ class SignedCheckpoint:
 def sign(migration: Migration, wishes: SigningWishes) -> SignedCheckpoint:
     """Sign the latest pass as the operator; its checkpoint is made if it is not there.
 
-    May be repeated. Raises ConfigurationError if the pass has not ended or the key does not sign,
-    and JobDirectoryError if receipts, manifest or earlier checkpoints are damaged.
+    So are those of earlier passes that have none. May be repeated. Raises ConfigurationError if the
+    pass has not ended or the key does not sign, and JobDirectoryError if receipts, manifest or
+    earlier checkpoints are damaged.
     """
     signer, key = _signer(wishes, SignatureType.OPERATOR)
-    kept = checkpoint_now(migration)
-    return _add(migration, kept, signer, key)
+    _refuse_at_work(migration)
+    for number in passes_to_sign(migration):
+        _add(migration, make_checkpoint(migration, number, ended=True), signer, key)
+    signed_now = _add(migration, checkpoint_now(migration), signer, key)
+    note_signed(migration, ProofFolder(migration.root).checkpoints())
+    return signed_now
 
 
 def checkpoint_now(migration: Migration) -> KeptCheckpoint:
     """The checkpoint of the latest pass as it is, without a signature of ours."""
+    _refuse_at_work(migration)
     number = migration.last
-    directory = JobDirectory.open(migration.place(number))
+    status = load_status(JobDirectory.open(migration.place(number)))
+    ended = status is not None and status.phase is Phase.FINISHED
+    return make_checkpoint(migration, number, ended=ended)
+
+
+def _refuse_at_work(migration: Migration) -> None:
+    directory = JobDirectory.open(migration.current)
     status = load_status(directory)
     seen = None if status is None else time.time() - status.updated_seconds
     at_work = status is not None and status.phase.has_driver
     if directory.is_held(seen if at_work else None):
         raise AnotherDriver(f"{directory.root} is at work: sign it when that has ended")
-    ended = status is not None and status.phase is Phase.FINISHED
-    return make_checkpoint(migration, number, ended=ended)
 
 
 def cosign(

@@ -26,6 +26,7 @@ from noria.engine.convergence import (
     missing_passes,
 )
 from noria.engine.terminal.figures import duration_text, size_text, time_text
+from noria.engine.terminal.verification_text import verification_text
 from noria.manifests.count_text import count_text
 from noria.manifests.job.cutover_states import MigrationState, standing, state_text
 from noria.manifests.job.history import PASS, Fact, Record, RecordKind, head
@@ -45,6 +46,7 @@ WHAT = {
     RecordKind.GRACE: "the source is kept, in grace",
     RecordKind.ROLLED_BACK: "the source is in use again",
     RecordKind.RETIRED: "the source is not needed any longer",
+    RecordKind.VERIFIED: "what stands was read back",
     RecordKind.STOPPED: "a step stopped before its end",
 }
 _OF_A_PASS = ("new_objects", "changed_objects", "gone_objects", "bytes_moved", "failed")
@@ -167,6 +169,8 @@ def what_text(kind: RecordKind, facts: Mapping[str, Fact]) -> str:
     Of a pass that ended, its table says more: here are the most important ones.
     """
     happened = WHAT[kind]
+    if kind is RecordKind.VERIFIED:
+        return f"{happened}: {verification_text(facts)}"
     if facts.get(PASS) is not None:
         happened = happened.replace("a pass", f"pass {facts[PASS]}")
     shown = (

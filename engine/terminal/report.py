@@ -18,6 +18,7 @@ from noria.engine.job import RunReport
 from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus, Phase
 from noria.engine.terminal.figures import duration_text, guard_text, held_text, size_text
+from noria.engine.terminal.verification_text import sample_text
 from noria.engine.verifying import VerifyReport
 from noria.manifests.count_text import count_text
 from noria.manifests.errors import passing_causes
@@ -410,6 +411,8 @@ def _mended_by(root: Path) -> str:
 
 
 def print_verify(summary: Mapping[str, Any]) -> None:
+    if (sample := summary["sample"]) is not None and summary["complete"]:
+        print(sample_text(sample))
     print(
         f"{count_text(summary['reread'], 'object')}, {size_text(summary['bytes'])}, read back and "
         f"equal to their receipts in {duration_text(summary['seconds'])}"
@@ -432,6 +435,7 @@ def print_verify(summary: Mapping[str, Any]) -> None:
     _print_failures(summary["failures"], summary["damaged"])
     if not summary["complete"]:
         print(f"stopped before the end: {summary['stopped'] or 'see log'}")
+    _print_proof(summary)
     print(f"ran on {summary['interpreter']}")
 
 

@@ -67,6 +67,7 @@ _COMMANDS: Mapping[RecordKind, str] = {
     RecordKind.GRACE: "`noria cutover`",
     RecordKind.ROLLED_BACK: "a rollback",
     RecordKind.RETIRED: "retiring the source",
+    RecordKind.VERIFIED: "`noria verify`",
     RecordKind.STOPPED: "a step",
 }
 _NOT_FROZEN = (
@@ -94,6 +95,7 @@ _PLACES: Mapping[RecordKind, tuple[Container[MigrationState], str]] = {
         (*_UNDER_FREEZE, *_IN_USE),
         "a migration that is frozen, proving, switched or in grace",
     ),
+    RecordKind.VERIFIED: (tuple(MigrationState), "a migration"),
     RecordKind.STOPPED: ((*_MAY_PASS, *_IN_USE), "a migration that is not over"),
 }
 """Kind of a record -> the states in which it may come, and what is needed elsewhere."""
@@ -166,7 +168,7 @@ def _after(stands: Standing, record: Record) -> Standing:
         return replace(stands, proved=stands.state is MigrationState.PROVING, approved=False)
     if kind is RecordKind.APPROVED:
         return replace(stands, approved=stands.proved)
-    if kind is RecordKind.STOPPED:
+    if kind in (RecordKind.STOPPED, RecordKind.VERIFIED):
         return stands
     if kind is RecordKind.PROVING:
         return replace(stands, state=MigrationState.PROVING, proved=False, approved=False)

@@ -12,6 +12,7 @@
     superseded/ATTEMPT/...                     seals taken back: their failures are tried again
     verified/EPOCH/                            results and seals of a later verification
     history/NUMBER.json                        the life of a migration (manifests/job/history.py)
+    signed.json                                of which receipts the last signed checkpoint was made
     begun                                      workers were started: it may have moved something
     status.json, verify-status.json            caches for people and metrics, replaced every second
     reconcile.json, failures.parquet           reports, made again by every run

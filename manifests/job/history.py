@@ -85,6 +85,8 @@ class RecordKind(StrEnum):
     """Readers and writers use the source again."""
     RETIRED = "retired"
     """The source is not needed any longer."""
+    VERIFIED = "verified"
+    """What stands was read back from the target, all of it or a sample, to the end."""
     STOPPED = "stopped"
     """A step ended before its end; the migration stands where it stood."""
 

@@ -2,6 +2,7 @@
 
     verified/EPOCH/jobs.json                  each job, and the number that its first shard has here
     verified/EPOCH/superseded-000000.parquet  receipts of such a job that are out of date
+    verified/EPOCH/drawn-000000.parquet       of a sample: the receipts that were drawn
 
 The passes of a migration are one walk for one crew of workers: a lease's shard is a number in this
 row, and ReadBacks says which shard of which job that is. Without the file it is the job itself.
@@ -19,7 +20,7 @@ from typing import Final
 
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.results import superseded_rows
+from noria.manifests.job.results import places_of_shard
 from noria.manifests.manifest.reader import Manifest, open_manifest
 from noria.manifests.strict_json import from_json
 
@@ -40,6 +41,12 @@ class JobReadBack:
     """Its receipts have the ends exchanged: what they name as the source is read."""
     all_stand: bool = False
     """None of its receipts is out of date, so that there is no file of them."""
+    is_sampled: bool = False
+    """Only what was drawn is read: there is a file of it."""
+
+    def drawn_name(self, area: str) -> str:
+        """The file of its receipts that were drawn."""
+        return f"{area}/drawn-{self.first_shard:06d}.parquet"
 
     def superseded_name(self, area: str) -> str:
         """The file of its receipts that are out of date."""
@@ -57,6 +64,8 @@ class ShardReadBack:
     is_way_back: bool
     superseded: frozenset[int]
     """Rows whose receipts are out of date."""
+    drawn: frozenset[int] | None
+    """The rows that are read. None: all that stand."""
 
 
 def write_read_backs(home: JobDirectory, area: str, jobs: Sequence[JobReadBack]) -> None:
@@ -81,8 +90,11 @@ class ReadBacks:
         own = shard - job.first_shard
         superseded = frozenset[int]()
         if not job.all_stand:
-            superseded = superseded_rows(self._home, job.superseded_name(self.area), own)
-        return ShardReadBack(directory, manifest, own, job.is_way_back, superseded)
+            superseded = places_of_shard(self._home, job.superseded_name(self.area), own)
+        drawn = None
+        if job.is_sampled:
+            drawn = places_of_shard(self._home, job.drawn_name(self.area), own)
+        return ShardReadBack(directory, manifest, own, job.is_way_back, superseded, drawn)
 
     @functools.cached_property
     def _jobs(self) -> list[JobReadBack]:

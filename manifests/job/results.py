@@ -32,13 +32,19 @@ from noria.manifests.schema import (
     RECEIPT_SCHEMAS,
 )
 
-SUPERSEDED_SCHEMA = pa.schema(
+PLACES_SCHEMA = pa.schema(
     [pa.field("shard", pa.int32(), nullable=False), pa.field("row", pa.int32(), nullable=False)]
 )
-"""Places of receipts that a later pass has made out of date; in order."""
+"""Places of receipts that a later pass has made out of date, or that were drawn; in order."""
 
 
-def superseded_rows(directory: JobDirectory, name: str, shard: int) -> frozenset[int]:
+def write_places(directory: JobDirectory, name: str, places: Iterable[tuple[int, int]]) -> None:
+    """Write a file of shards and rows, in order. Raises JobDirectoryError."""
+    rows = [{"shard": shard, "row": row} for shard, row in sorted(places)]
+    _write_table(directory, name, pa.Table.from_pylist(rows, schema=PLACES_SCHEMA))
+
+
+def places_of_shard(directory: JobDirectory, name: str, shard: int) -> frozenset[int]:
     """The rows of a shard that such a file names; none if there is no file.
 
     Raises JobDirectoryError if it is damaged.
@@ -47,7 +53,7 @@ def superseded_rows(directory: JobDirectory, name: str, shard: int) -> frozenset
     if not path.exists():
         return frozenset()
     try:
-        found = pq.read_table(path, schema=SUPERSEDED_SCHEMA, filters=[("shard", "=", shard)])
+        found = pq.read_table(path, schema=PLACES_SCHEMA, filters=[("shard", "=", shard)])
     except (OSError, ValueError, pa.ArrowException) as error:
         raise JobDirectoryError(f"{name} cannot be read; verify again") from error
     return frozenset(found["row"].to_pylist())

@@ -26,7 +26,7 @@ from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.read_backs import JobReadBack
 from noria.manifests.job.receipt_check import sealed_rows
 from noria.manifests.job.receipts import LANDED
-from noria.manifests.job.results import SUPERSEDED_SCHEMA
+from noria.manifests.job.results import PLACES_SCHEMA
 from noria.manifests.job.routed_rows import ROUTING_COLUMN, RoutedRows
 from noria.manifests.key_ranges import KeyRanges
 from noria.manifests.manifest.reader import Manifest
@@ -171,7 +171,7 @@ def _stated(versions: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 class _SupersededFile:
-    """SUPERSEDED_SCHEMA, written in groups that a lease can pick its own from; a context manager.
+    """PLACES_SCHEMA, written in groups that a lease can pick its own from; a context manager.
 
     It is published if its block ends well.
     """
@@ -182,7 +182,7 @@ class _SupersededFile:
         self._scratch = path.with_name(f".{path.name}")
         with state_errors(path):
             make_folders(path.parent)
-            self._writer = pq.ParquetWriter(self._scratch, SUPERSEDED_SCHEMA, compression="zstd")
+            self._writer = pq.ParquetWriter(self._scratch, PLACES_SCHEMA, compression="zstd")
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
 
@@ -201,7 +201,7 @@ class _SupersededFile:
         if not len(rows):
             return
         shards = pa.repeat(pa.scalar(shard, pa.int32()), len(rows))
-        self._pending.append(pa.table([shards, rows], schema=SUPERSEDED_SCHEMA))
+        self._pending.append(pa.table([shards, rows], schema=PLACES_SCHEMA))
         self._pending_rows += len(rows)
         if self._pending_rows >= BLOCK_ROWS:
             with state_errors(self._scratch):

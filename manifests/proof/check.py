@@ -37,8 +37,7 @@ def unbase64(text: str) -> bytes:
 def sha256(data: bytes) -> bytes: return hashlib.sha256(data).digest()
 def node(left: bytes, right: bytes) -> bytes: return sha256(b"\x01" + left + right)
 # -- Ed25519: RFC 8032, section 5.1 ----------------------------------------------------------------
-P = 2**255 - 19
-ORDER = 2**252 + 27742317777372353535851937790883648493
+P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, -1, P) % P
 Point = tuple[int, int, int]  # X, Y, Z: it stands for X/Z, Y/Z
 
@@ -216,8 +215,9 @@ def check_history(folder: Path, chain: list[SignedText]) -> None:
         data = (folder / f"{n:06}.json").read_bytes()
         record = json.loads(data)
         need(sha256(data).hex() == digest and record["number"] == n, f"{folder}: record {n}")
-        digest = record["previous"]
-        known.add(f"{n - 1} {digest}")
+        if record.get("kind") == "verified":
+            print(f"record {n}: verified,", *(f"{record[k]!a}" for k in ("at", "by", "facts")))
+        digest, known = record["previous"], known | {f"{n - 1} {record['previous']}"}
     need(known >= {f"0 {'0' * 64}", *(each.fields["history"] for each in chain)}, "another history")
 
 def check_directory(folder: Path, keys: list[Key], unchecked: list[str]) -> list[SignedText]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
-import functools
 import gzip
 from collections.abc import Sequence
 from itertools import islice
@@ -13,20 +11,17 @@ from typing import Final
 from noria.manifests.access import make_folders, open_new
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory, disk_errors
-from noria.manifests.job.receipt_check import sealed_rows_of
 from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.passes.migration import Migration
 from noria.manifests.proof.folder import KeptCheckpoint, ProofFolder, last_of_each_pass
-from noria.manifests.proof.leaf import LEAF_COLUMNS, Leaves, leaf_hash, leaves_of
+from noria.manifests.proof.leaf import Leaves
 from noria.manifests.proof.making import pass_tree
+from noria.manifests.proof.pass_leaves import PassLeaves
 from noria.manifests.proof.proof_files import Absence, Inclusion, LeafProof
-from noria.manifests.proof.tiles import StoredTree, grouped
-from noria.manifests.proof.tree import inclusion_path
+from noria.manifests.proof.tiles import grouped
 
 LEAVES: Final = "leaves"
 LEAVES_PER_FILE: Final = 65_536
-_SHARDS_KEPT: Final = 3
-"""Whose leaves are held: that of a name, that of a neighbour, and the last one."""
 
 
 def prove(migration: Migration, key: str, number: int | None = None) -> list[Inclusion | Absence]:
@@ -55,63 +50,31 @@ class _PassProofs:
     """Proofs in the tree of one pass."""
 
     def __init__(self, migration: Migration, number: int, kept: KeptCheckpoint) -> None:
-        self._directory = JobDirectory.open(migration.place(number))
-        self._manifest = open_manifest(self._directory.manifest_path)
         self._kept = kept
-        self._firsts = [stretch.first_row for stretch in self._manifest.stretches(1)]
-        """The first row of each shard, among all rows."""
-        self._leaves = functools.lru_cache(_SHARDS_KEPT)(self._read_leaves)
-        tree = ProofFolder(migration.root).tree(kept.checkpoint.root)
-        self._tree = StoredTree(tree, kept.checkpoint.size, lambda at: leaf_hash(self._leaf(at)))
+        self._leaves = PassLeaves(migration, number, kept)
 
     def of(self, key: str) -> Inclusion | Absence:
-        if self._kept.checkpoint.size != self._manifest.objects:
-            raise self._other_receipts()
-        index, is_there = self._place(key)
+        if self._kept.checkpoint.size != self._leaves.manifest.objects:
+            raise self._leaves.other_receipts()
+        index, is_there = self._leaves.find(key)
         try:
             proof = self._proof(key, index, is_there=is_there)
             proof.check(key)
         except (OSError, ValueError, IndexError) as error:
-            raise self._other_receipts() from error
+            raise self._leaves.other_receipts() from error
         return proof
 
     def _proof(self, key: str, index: int, *, is_there: bool) -> Inclusion | Absence:
         if is_there:
             return Inclusion(proof=self._leaf_proof(index), note=self._kept.note)
-        size = self._manifest.objects
+        size = self._kept.checkpoint.size
         beside = [at for at in (index - 1, index) if 0 <= at < size]
         neighbours = [self._leaf_proof(at) for at in beside]
         return Absence(key=key, neighbours=neighbours, note=self._kept.note)
 
-    def _place(self, key: str) -> tuple[int, bool]:
-        """How many entries have a lesser name, and whether the next one has this name."""
-        name, shards = key.encode(), range(self._manifest.shard_count)
-        first_key = self._manifest.first_key
-        shard = bisect.bisect_right(shards, name, key=lambda each: first_key(each).encode()) - 1
-        if shard < 0:
-            return 0, False
-        rows = self._manifest.read_shard(shard)["key"].to_pylist()
-        row = bisect.bisect_left(rows, name, key=lambda each: each.encode())
-        return self._firsts[shard] + row, row < len(rows) and rows[row] == key
-
     def _leaf_proof(self, index: int) -> LeafProof:
-        path = inclusion_path(index, self._kept.checkpoint.size, self._tree)
-        return LeafProof(leaf=self._leaf(index), index=index, path=path)
-
-    def _leaf(self, index: int) -> bytes:
-        shard = bisect.bisect_right(self._firsts, index) - 1
-        return self._leaves(shard)[index - self._firsts[shard]]
-
-    def _read_leaves(self, shard: int) -> Sequence[bytes]:
-        rows = sealed_rows_of(self._directory, self._manifest, shard, LEAF_COLUMNS)
-        return [leaf for _, receipts in rows for some in leaves_of(receipts) for leaf in some]
-
-    def _other_receipts(self) -> JobDirectoryError:
-        number = self._kept.checkpoint.number
-        return JobDirectoryError(
-            f"the receipts in {self._directory.root} are not those of checkpoint {number}: they "
-            "have changed since; if failures were tried again, sign again, otherwise restore a copy"
-        )
+        leaf, path = self._leaves.leaf(index), self._leaves.path(index)
+        return LeafProof(leaf=leaf, index=index, path=path)
 
 
 def export_leaves(migration: Migration) -> list[Path]:

@@ -8,8 +8,9 @@ It needs check.py beside it, which checks the proof first, and commands that wri
 standard output, with credentials of their own. {key} is the object's name below the prefix that
 was moved, {quoted} is that with escapes. No shell is asked: a name cannot be a command.
 
-Which objects are drawn follows from the last checkpoint and from --seed. Who signed it knew the
-checkpoint; the seed should be a word that nobody knew then: a lottery's numbers, a closing price.
+Which objects are drawn follows from the last checkpoint, or from that of --checkpoint, and from
+--seed: they are those that `noria verify --sample` reads. Who signed it knew the checkpoint; the
+seed should be a word that nobody knew then: a lottery's numbers, a closing price.
 
 Ends as check.py does: with 0 if the proof holds, and every object is as its receipt says.
 """
@@ -18,12 +19,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import heapq
 import importlib.util
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -53,26 +55,52 @@ for _ in range(8):
     TABLE = [(each >> 1) ^ (0x9A6C9329AC4BC9B5 if each & 1 else 0) for each in TABLE]
 
 
-def drawn(proof: Path, chain: list[Any], count: int, seed: str) -> list[Any]:
-    """Leaves of the objects with the lowest hashes, each as the last pass that settled it says.
+def order(digest: str, seed: str, size: int) -> Iterator[int]:
+    """Numbers below size, each once, shuffled: its dice are hashes of a checkpoint and a seed."""
+    start = b"noria.draw.1\0" + bytes.fromhex(digest) + seed.encode()
+    moved: dict[int, int] = {}
+    for step in range(size):
+        dice = hashlib.sha256(start + step.to_bytes(8, "big")).digest()
+        place = step + int.from_bytes(dice, "big") % (size - step)
+        yield moved.get(place, place)
+        moved[place] = moved.pop(step, step)
 
-    A name has one hash: what is among the lowest of all is among the lowest of each of its passes.
-    """
 
-    def rank(leaf: Any) -> bytes:
-        return hashlib.sha256(start + leaf.key).digest()
-
-    start = (chain[-1].digest + seed).encode()
-    last: dict[bytes, Any] = {}
-    trees = {each.of: each for each in chain if each.fields["kind"] == "moved"}
-    if not all(each.is_whole for each in trees.values()):
-        return []
-    for _, checkpoint in sorted(trees.items()):
+def standing(proof: Path, trees: list[Any], wanted: set[int]) -> dict[int, Any]:
+    """Those of the leaves wanted that landed, and that no later pass has settled again."""
+    found, first = dict[bytes, tuple[int, Any]](), 0
+    for checkpoint in trees:
         folder = proof / "trees" / checkpoint.root.hex() / "leaves"
-        leaves = (check.Leaf(data) for data in check.leaves_of(folder, checkpoint.size))
-        settled = (leaf for leaf in leaves if leaf.outcome in (*LANDED, b"DELETED"))
-        last.update((leaf.key, leaf) for leaf in heapq.nsmallest(count, settled, key=rank))
-    return heapq.nsmallest(count, last.values(), key=rank)
+        for place, data in enumerate(check.leaves_of(folder, checkpoint.size), first):
+            if not found and place not in wanted:
+                continue
+            leaf = check.Leaf(data)
+            if leaf.outcome in (*LANDED, b"DELETED"):
+                found.pop(leaf.key, None)
+            if place in wanted and leaf.outcome in LANDED:
+                found[leaf.key] = (place, leaf)
+        first += checkpoint.size
+    return dict(found.values())
+
+
+def drawn(proof: Path, chain: list[Any], count: int, seed: str) -> list[Any]:
+    """The first leaves of objects that stand, as the last checkpoint draws them from all passes.
+
+    It is what `noria verify --sample` reads: see "Samples" of the page "Format of proofs".
+    """
+    last = {each.of: each for each in chain if each.fields["kind"] == "moved"}
+    trees = [each for _, each in sorted(last.items())]
+    if not all(each.is_whole for each in trees):
+        return []
+    places = order(chain[-1].digest, seed, sum(each.size for each in trees))
+    found: list[Any] = []
+    while len(found) < count:
+        some = list(islice(places, 2 * (count - len(found)) + 64))
+        if not some:
+            break
+        stand = standing(proof, trees, set(some))
+        found += [stand[place] for place in some if place in stand]
+    return found[:count]
 
 
 def held(command: str, name: bytes) -> tuple[int, int]:
@@ -99,9 +127,7 @@ def held(command: str, name: bytes) -> tuple[int, int]:
 
 
 def compared(leaf: Any, end: str, command: str) -> str:
-    """What became of it: `same`, `same size`, `deleted by a later pass`, or what is wrong."""
-    if leaf.outcome not in LANDED:
-        return "deleted by a later pass"
+    """What became of it: `same`, `same size`, or what is wrong."""
     try:
         size, crc = held(command, leaf.target_key if end == "target" else leaf.key)
     except (OSError, ValueError) as error:
@@ -117,6 +143,7 @@ def main() -> int:
     parser.add_argument("--key", action="append", default=[], metavar="VKEY")
     parser.add_argument("--seed", default="")
     parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--checkpoint", type=int, metavar="N", help="draw as from this one")
     parser.add_argument("--target", metavar="COMMAND")
     parser.add_argument("--source", metavar="COMMAND")
     asked = parser.parse_args()
@@ -126,7 +153,9 @@ def main() -> int:
     unchecked = [] if asked.key else ["who has signed: no --key was given"]
     try:
         chain = check.check_directory(asked.proof, [check.key_of(k) for k in asked.key], unchecked)
-        objects = drawn(asked.proof, chain, asked.count, asked.seed)
+        number = asked.checkpoint or len(chain)
+        check.need(0 < number <= len(chain), f"there is no checkpoint {number}")
+        objects = drawn(asked.proof, chain[:number], asked.count, asked.seed)
     except Exception as error:
         print(f"REFUSED: {error or repr(error)}")
         return 1

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from noria.manifests.counters import Counter
 from noria.manifests.errors import SourceChanged, SourceMissing
@@ -100,7 +101,11 @@ class RereadRun(LeaseRun):
         for sealed in read_seals(directory, shard=shard):
             if sealed.kind is LeaseKind.PARTS:
                 continue
-            for receipt in receipts_of(read_result(directory, sealed)):
+            receipts = read_result(directory, sealed)
+            if self._job.drawn is not None:
+                drawn = pa.array(sorted(self._job.drawn), pa.int32())
+                receipts = receipts.filter(pc.is_in(receipts["row"], value_set=drawn))
+            for receipt in receipts_of(receipts):
                 if first <= receipt.row < end:
                     yield _turned(receipt) if self._job.is_way_back else receipt
 

@@ -12,7 +12,7 @@ import pytest
 
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.read_backs import JobReadBack
-from noria.manifests.job.results import superseded_rows
+from noria.manifests.job.results import places_of_shard
 from noria.manifests.passes import standing_receipts
 from noria.manifests.passes import state as state_module
 from noria.manifests.passes.delta import DeletionRules
@@ -57,7 +57,7 @@ def found_standing(
         each.number: {
             each.manifest.read_shard(shard.shard).to_pylist()[row]["key"]
             for shard in each.manifest.shards()
-            for row in superseded_rows(home, each.job.superseded_name(AREA), shard.shard)
+            for row in places_of_shard(home, each.job.superseded_name(AREA), shard.shard)
         }
         for each in jobs
     }
