@@ -25,9 +25,11 @@ from noria.engine.failures import Failure
 from noria.engine.pass_records import begun, has_ended, is_reconciled
 from noria.engine.passes import past_passes, whole_migration
 from noria.engine.planning import job_parts
+from noria.engine.proof.sealed import Sealed, sealed
 from noria.engine.report.timeline import SizedObjects, Sizes, Timeline, TimeSlot
 from noria.engine.status import STATUS_FILE, VERIFY_STATUS_FILE, JobStatus, load_status
 from noria.engine.terminal.history_report import history_summary, passes_summary
+from noria.engine.verification_records import RecordedVerification, newest_verification
 from noria.manifests.counters import Counter as Metric
 from noria.manifests.counters import StoreRole
 from noria.manifests.job.directory import JobDirectory
@@ -167,6 +169,10 @@ class Story:
     """As `noria history --json` has it."""
     checkpoints: Sequence[CheckpointStory]
     """By pass."""
+    sealed: Sealed | None
+    """What the newest signed checkpoint covers; None: nothing is signed."""
+    verification: RecordedVerification | None
+    """The last one that came to its end."""
     convergence: Mapping[str, Any]
     """As `noria status --json` has it."""
     flows: Sequence[StoreFlow]
@@ -206,6 +212,7 @@ def tell(root: Path, *, show_keys: bool) -> Story:
         for number, (place, status) in enumerate(zip(places, statuses, strict=True), start=1)
     ]
     timeline, sizes, landed = _landed(places)
+    records = read(directory)
     return Story(
         edition=EDITION,
         made_seconds=time.time(),
@@ -224,8 +231,10 @@ def tell(root: Path, *, show_keys: bool) -> Story:
         timeline=timeline.slots(),
         sizes=sizes.classes(),
         failures=job.read_failures(places[-1], show_keys),
-        history=history_summary(read(directory), root),
+        history=history_summary(records, root),
         checkpoints=_checkpoints(migration),
+        sealed=sealed(migration),
+        verification=newest_verification(records),
         convergence=passes_summary(past_passes(root)),
         flows=_flows(config, places),
         settings=[each for each in settings_in_force(config, {}) if each.origin != DEFAULT],
@@ -294,9 +303,9 @@ def _landed(places: Sequence[Path]) -> tuple[Timeline, Sizes, WhatStands]:
 def _receipts(places: Sequence[Path]) -> Iterator[pa.Table]:
     for place in places:
         directory = JobDirectory.open(place)
-        for sealed in read_seals(directory):
-            if sealed.kind is not LeaseKind.PARTS:
-                yield read_result(directory, sealed, [*_COLUMNS, "level", "changes"])
+        for seal in read_seals(directory):
+            if seal.kind is not LeaseKind.PARTS:
+                yield read_result(directory, seal, [*_COLUMNS, "level", "changes"])
 
 
 def _standing(migration: Migration) -> WhatStands | None:

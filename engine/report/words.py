@@ -8,6 +8,7 @@ from typing import Final
 from noria.engine.report.document import Story, ordered_levels
 from noria.engine.terminal.figures import size_text, time_text
 from noria.engine.terminal.report import CHANGES, DAMAGE, PASSED_OVER, REASONS
+from noria.engine.terminal.verification_text import verification_text
 from noria.manifests.count_text import count_text
 from noria.manifests.job.cutover_states import MigrationState, state_text
 from noria.manifests.model import Level
@@ -58,6 +59,18 @@ def proved(story: Story) -> Iterator[str]:
             f"the target by `noria verify`, last heard of at {time_text(back.ended_seconds)} UTC, "
             "and were what their receipts say."
         )
+    if (found := story.verification) is not None:
+        signed = story.sealed is not None and story.sealed.history >= found.number
+        how = (
+            f"signed with checkpoint {story.sealed.checkpoint}"
+            if story.sealed is not None and signed
+            else "under no signature yet"
+        )
+        since = "; passes have moved objects since" if found.has_moved_since else ""
+        yield (
+            f"The last verification, by {found.by} at {found.at} (record {found.number} of the "
+            f"history, {how}): {verification_text(found.facts)}{since}."
+        )
     if story.last.reconciled:
         yield (
             "The target was listed after the last pass and compared with every receipt by name, "
@@ -69,6 +82,11 @@ def proved(story: Story) -> Iterator[str]:
             f"{each.number}, signed in the name of {', '.join(each.signed_by)}; `noria prove "
             f"--check` tells whether the signatures are right. Root: {each.root}."
         )
+    if story.sealed is not None and story.sealed.is_current:
+        yield (
+            f"{count_text(story.sealed.objects, 'object')} {Level.SEALED.value}: their receipts "
+            "are covered by signed checkpoints, as they stand."
+        )
     if story.history["records"]:
         yield (
             "The history's records name each other by digest: as long as it has the last digest, "
@@ -78,6 +96,11 @@ def proved(story: Story) -> Iterator[str]:
 
 def not_proved(story: Story) -> Iterator[str]:
     """What a reader might take for granted, and must not."""
+    if story.sealed is not None and not story.sealed.is_current:
+        yield (
+            f"What stands is not sealed as it stands: checkpoint {story.sealed.checkpoint} covers "
+            "earlier receipts. `noria sign` covers what has come since."
+        )
     if (rest := _not_read_back(story)) is not None:
         yield (
             f"{rest} not read back: that these bytes lie at the target today rests on what the "

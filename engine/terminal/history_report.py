@@ -141,7 +141,8 @@ def history_lines(summary: Mapping[str, Any], columns: int | None) -> Iterator[s
         said = [f"{row[-1]}: {text}" for row, text in zip(rows, said, strict=True)]
         lines = list(_table(names[:-1], [row[:-1] for row in rows], "what", said, columns))
     yield from lines
-    yield f"this migration is {state_text(MigrationState(summary['state']))}"
+    if {record["kind"] for record in records} != {RecordKind.VERIFIED}:  # a job without passes
+        yield f"this migration is {state_text(MigrationState(summary['state']))}"
     yield from _folded(_signed_text(keys), columns)
     yield from _folded(
         "write down the last digest: as long as a history has it, nothing up to it was changed",
