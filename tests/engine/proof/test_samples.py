@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from noria.engine import verifying
+from noria.engine.job import drive_work
 from noria.engine.proof.sealed import note_signed, sealed, signed_for_a_draw
 from noria.engine.proof.signing import SigningWishes, sign
 from noria.engine.report.document import tell
@@ -383,12 +384,10 @@ def test_a_job_that_names_a_key_has_its_verifications_signed(tmp_path: Path, sig
 def test_a_verification_that_is_cut_off_is_not_recorded(
     move: LocalMigration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drive = verifying.drive_work
-
     def cut_off(*arguments: Any, **named: Any) -> Any:
-        return replace(drive(*arguments, **named), complete=False)
+        return replace(drive_work(*arguments, **named), complete=False)
 
-    monkeypatch.setattr(verifying, "drive_work", cut_off)
+    monkeypatch.setattr("noria.engine.verifying.drive_work", cut_off)
     assert (move.verify().record, move.records) == (None, [])
 
 
