@@ -303,7 +303,7 @@ def copy(
       noria copy az://account/container/data s3://bucket/data --dry-run
     """
     with exit_codes(options.as_json):
-        from noria.engine.config.jobfile import job_config, with_endpoints
+        from noria.engine.config.reading import job_config, with_endpoints
 
         source_end = {"url": source, "endpoint": source_endpoint, "anonymous": anonymous}
         target_end = {"url": target, "endpoint": target_endpoint, "create": create}
@@ -372,7 +372,7 @@ def _examined(
 ) -> Diagnosis:
     """Look at what `noria doctor` was asked about. Raises ConfigurationError."""
     from noria.engine import doctor
-    from noria.engine.config.jobfile import job_config, read_job_file, with_endpoints
+    from noria.engine.config.reading import job_config, read_job_file, with_endpoints
 
     path = Path(what)
     if path.is_file() and target is None and path.suffix == ".toml":
@@ -415,7 +415,7 @@ def plan(
     with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.attribute_look import look_at_attributes
-        from noria.engine.config.jobfile import read_job_file, with_settings
+        from noria.engine.config.reading import read_job_file, with_settings
         from noria.engine.terminal import report
 
         given = {**settings.given(), "filter": filters.given()}
@@ -463,7 +463,7 @@ def run(target: JobOrDirectory, *, settings: SettingOptions, options: RunOptions
             settings.refuse(target)
             _plan_and_run(None, target, options)
         else:
-            from noria.engine.config.jobfile import read_job_file, with_settings
+            from noria.engine.config.reading import read_job_file, with_settings
 
             config = with_settings(read_job_file(target), settings.given(), "noria run")
             _plan_and_run(config, directory_of(target, config), options)
