@@ -52,7 +52,9 @@ if TYPE_CHECKING:
     from noria.engine.config.jobfile import JobConfig
     from noria.engine.doctor import Diagnosis
     from noria.engine.repair import AskedAgain
+    from noria.engine.sampling import SampleWishes
     from noria.engine.verifying import VerifyReport
+    from noria.manifests.job.history import Sign
 
 HELP = """Move object stores between clouds, and prove that every byte arrived.
 
@@ -111,6 +113,14 @@ Bandwidth = Annotated[
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON document and nothing else."),
+]
+SigningKey = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="NORIA_SIGNING_KEY",
+        help="Ed25519 private key that signs the records of the history, and an approval.",
+    ),
 ]
 ShowKeys = Annotated[
     bool, typer.Option("--show-keys", help="Show objects' keys instead of pseudonyms.")
@@ -589,6 +599,7 @@ def verify(
             metavar="WORD", help="For --sample: what nobody knew when the checkpoint was signed."
         ),
     ] = None,
+    signing_key: SigningKey = None,
     *,
     options: RunOptions,
 ) -> None:
@@ -603,11 +614,14 @@ def verify(
       noria verify move-1 --sample 0.1%@99%
     """
     with exit_codes(options.as_json):
+        from noria.engine.record_signatures import signer
+        from noria.engine.sampling import sample_wishes
         from noria.engine.terminal import report
 
         if level != "reread":
             raise ConfigurationError(f"--level {level} cannot be verified after a run; use reread")
-        found = verify_passes(directory, options, sample, seed)
+        wishes, sign = sample_wishes(sample, seed), signer(signing_key)
+        found = verify_passes(directory, options, wishes, sign)
         print_summary(report.verify_summary(found, directory), report.print_verify, options.as_json)
         raise typer.Exit(found.exit_code)
 
@@ -724,19 +738,20 @@ def _plan_and_run(
 
 
 def verify_passes(
-    directory: Path, options: RunOptions, sample: str | None = None, seed: str | None = None
+    directory: Path,
+    options: RunOptions,
+    sample: SampleWishes | None = None,
+    sign: Sign | None = None,
 ) -> VerifyReport:
     """Read back what stands by all passes of a migration, and show how far it is.
 
-    What is recorded of it is signed, if the job names a key.
+    `sign` signs the record of it; a checkpoint is signed after it, if the job names a key.
     """
     from noria.engine.cluster.opening import open_cluster
     from noria.engine.passes import current_pass
     from noria.engine.proof.at_the_end import end_signing, signed_now
-    from noria.engine.sampling import sample_wishes
     from noria.engine.verifying import verify
 
-    wishes = sample_wishes(sample, seed)
     signing = end_signing(directory)
     with (
         ending_on_signals(),
@@ -750,7 +765,8 @@ def verify_passes(
             overrides=options.overrides,
             show=show,
             show_keys=options.show_keys,
-            sample=wishes,
+            sample=sample,
+            sign=sign,
         )
     if signing is None or found.record is None:
         return found

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noria.engine.cli import Directory, Json, RunOptions, verify_passes, with_options
-from noria.engine.sync_command import Deletions, SigningKey, Yes, one_pass, pass_summary, running
+from noria.engine.cli import Directory, Json, RunOptions, SigningKey, verify_passes, with_options
+from noria.engine.sync_command import Deletions, Yes, one_pass, pass_summary, running
 from noria.engine.terminal.console import (
     ending_on_signals,
     exit_codes,
@@ -103,7 +103,7 @@ def cutover(directory: Directory, *, steps: CutoverOptions, options: RunOptions)
             run_pass=lambda: one_pass(
                 directory, PassWishes(inventory="listing", sign=signer(steps.signing_key)), options
             ),
-            verify=lambda: verify_passes(directory, options),
+            verify=lambda: verify_passes(directory, options, sign=signer(steps.signing_key)),
             say=say_unless(options.silent),
         )
         with ending_on_signals():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from noria.engine.cli import RunOptions, with_options
+from noria.engine.cli import RunOptions, SigningKey, with_options
 from noria.engine.fleet_commands import holds_datasets, sync_datasets
 from noria.engine.terminal.console import (
     ending_on_signals,
@@ -43,14 +43,6 @@ Deletions = Annotated[
     typer.Option(
         help="What is gone there: listed, or deleted here too, if this migration wrote it and "
         "nobody changed it. Default: as the job file says, or report.",
-    ),
-]
-SigningKey = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        envvar="NORIA_SIGNING_KEY",
-        help="Ed25519 private key that signs the records of the history, and an approval.",
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Delete however many objects are gone.")]

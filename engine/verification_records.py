@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.history import Facts, Record, RecordKind, append, read
+from noria.manifests.job.history import Facts, Record, RecordKind, Sign, append, read
 from noria.manifests.passes.migration import Migration
 
 
@@ -28,9 +28,9 @@ class RecordedVerification:
     """A pass was planned or ended after it: what that moved was not verified."""
 
 
-def note_verified(migration: Migration, facts: Facts) -> Record:
+def note_verified(migration: Migration, facts: Facts, sign: Sign | None = None) -> Record:
     """Record what a verification found, which came to its end. Raises JobDirectoryError."""
-    return append(JobDirectory.open(migration.root), RecordKind.VERIFIED, facts)
+    return append(JobDirectory.open(migration.root), RecordKind.VERIFIED, facts, sign=sign)
 
 
 def last_verification(migration: Migration) -> RecordedVerification | None:

@@ -48,7 +48,7 @@ from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.damage import GONE
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.fence import Fence
-from noria.manifests.job.history import PASS, Facts
+from noria.manifests.job.history import PASS, Facts, Sign
 from noria.manifests.job.read_backs import JobReadBack, write_read_backs
 from noria.manifests.job.seals import Seal, read_seals
 from noria.manifests.manifest.reader import open_manifest
@@ -108,14 +108,15 @@ def verify(
     show: Show = lambda status: None,
     show_keys: bool = False,
     sample: SampleWishes | None = None,
+    sign: Sign | None = None,
 ) -> VerifyReport:
     """Read everything that stands back from the target and compare it with the receipts.
 
     Of a migration, by the receipts of all its passes and ways back; of a pass, by its own. Workers
     as in job.run(). With `sample`, only what is drawn for it is read. What was found is recorded in
-    the migration's history. Raises ConfigurationError if a later pass was begun and has not ended,
-    or a sample is asked for and nothing that stands is signed, and AnotherDriver,
-    JobDirectoryError.
+    the migration's history, and `sign` signs that record. Raises ConfigurationError if a later pass
+    was begun and has not ended, or a sample is asked for and what stands is not signed, and
+    AnotherDriver, JobDirectoryError.
     """
     migration, number = migration_of(root)
     last = number if number > 1 else migration.last
@@ -180,7 +181,7 @@ def verify(
         )
         if not complete:
             return report
-        record = note_verified(migration, _facts(report, number))
+        record = note_verified(migration, _facts(report, number), sign)
         return replace(report, record=record.number)
 
 

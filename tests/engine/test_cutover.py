@@ -30,6 +30,7 @@ SECRET = "hunter2-token"
 FROZEN, PLANNED, PASS_ENDED = RecordKind.FROZEN, RecordKind.PLANNED, RecordKind.PASS_ENDED
 PROVING, PROVED, APPROVED = RecordKind.PROVING, RecordKind.PROVED, RecordKind.APPROVED
 SWITCHED, GRACE, STOPPED = RecordKind.SWITCHED, RecordKind.GRACE, RecordKind.STOPPED
+VERIFIED = RecordKind.VERIFIED
 ALL: dict[str, Any] = {"freeze_command": "true", "approve_as": "Ann", "switch_command": "true"}
 
 
@@ -55,7 +56,7 @@ def test_every_step_is_recorded_in_order(move: LocalMigration) -> None:
     report = move.cutover(**ALL, verify=True)
     assert (report.stopped, report.exit_code) == (None, 0)
     assert report.state is MigrationState.GRACE
-    steps = [FROZEN, PLANNED, PASS_ENDED, PROVING, PROVED, APPROVED, SWITCHED, GRACE]
+    steps = [FROZEN, PLANNED, PASS_ENDED, PROVING, VERIFIED, PROVED, APPROVED, SWITCHED, GRACE]
     assert kinds(report) == [PASS_ENDED, *steps], "what ran before is recorded first"
     facts = last(move, PROVED).facts
     assert facts["objects"] == facts["listed_at_target"] == facts["reread"] == 3

@@ -19,6 +19,7 @@ from noria.engine import verifying
 from noria.engine.job import drive_work
 from noria.engine.proof.sealed import note_signed, sealed, signed_for_a_draw
 from noria.engine.proof.signing import SigningWishes, sign
+from noria.engine.record_signatures import check_signatures
 from noria.engine.report.document import tell
 from noria.engine.report.evidence import evidence
 from noria.engine.sampling import Sample, SampleFinding, sample_finding, sample_wishes
@@ -379,6 +380,19 @@ def test_a_job_that_names_a_key_has_its_verifications_signed(tmp_path: Path, sig
     assert code == 0, err
     assert json.loads(out)["proof"]["checkpoint"] == 2
     assert "(signed): 120 objects reread" in noria("status", move.root)[1]
+
+
+def test_the_record_of_a_verification_may_be_signed_by_itself(
+    move: LocalMigration, signs: Sign
+) -> None:
+    signs(move)
+    key = move.folder / "mover"
+    words = ("--signing-key", key, "--metrics-address", "off")
+    assert noria("verify", move.root, *words)[0] == 0
+    (record,) = move.records
+    assert record.key is not None
+    job_id = str(JobDirectory(move.root).job()["id"])
+    assert check_signatures(job_id, move.records) == {record.key: 1}
 
 
 def test_a_verification_that_is_cut_off_is_not_recorded(
