@@ -47,7 +47,9 @@ class _Signed:
     checkpoint: int
     objects: int
     receipts: dict[str, str]
-    """Pass -> digest of its seals."""
+    """Pass -> digest of what its seals name."""
+    seals: dict[str, str]
+    """Pass -> digest of the names of its seals: of the same names, the same receipts count."""
 
 
 def newest_signed(migration: Migration) -> list[KeptCheckpoint]:
@@ -66,7 +68,8 @@ def newest_signed(migration: Migration) -> list[KeptCheckpoint]:
 def sealed(migration: Migration) -> Sealed | None:
     """What is covered by a signature now; None: nothing was signed.
 
-    Reads seals, and no receipt. Raises JobDirectoryError if the proof or a seal is damaged.
+    Reads seals if their names have changed, and no receipt. Raises JobDirectoryError if the proof
+    or such a seal is damaged.
     """
     kept = newest_signed(migration)
     if not kept:
@@ -76,7 +79,7 @@ def sealed(migration: Migration) -> Sealed | None:
     is_current = (
         noted is not None
         and noted.checkpoint <= last.checkpoint.number
-        and noted.receipts == _receipts(migration)
+        and (noted.seals == _seal_names(migration) or noted.receipts == _receipts(migration))
         and not _has_come_back(migration)
     )
     return Sealed(
@@ -115,6 +118,7 @@ def note_signed(migration: Migration, kept: Sequence[KeptCheckpoint]) -> None:
         checkpoint=kept[-1].checkpoint.number,
         objects=standing_objects(migration, last),
         receipts=_receipts(migration),
+        seals=_seal_names(migration),
     )
     JobDirectory(migration.root).put(SIGNED_FILE, json.dumps(asdict(note), indent=1).encode())
 
@@ -164,6 +168,25 @@ def _receipts(migration: Migration) -> dict[str, str]:
             what = f"{each.shard} {each.kind} {each.first} {each.end} {each.result_sha256}\n"
             digest.update(what.encode())
         found[str(number)] = digest.hexdigest()
+    return found
+
+
+def _seal_names(migration: Migration) -> dict[str, str]:
+    """Pass -> SHA-256 over the names of its seals, those that were taken back included.
+
+    A name is given once (manifests/job/seals.py); that seals were put together changes names alone.
+    """
+    found = {}
+    for number in range(1, migration.last + 1):
+        place = migration.place(number)
+        folders = (place / "sealed", place / "superseded")
+        names = sorted(
+            path.relative_to(place).as_posix()
+            for folder in folders
+            for path in folder.rglob("*.json")
+            if not path.name.startswith(".")
+        )
+        found[str(number)] = hashlib.sha256("\n".join(names).encode()).hexdigest()
     return found
 
 

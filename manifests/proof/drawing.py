@@ -53,7 +53,7 @@ def draw(
     order = draw_order(bytes.fromhex(kept[-1].note.digest), seed, trees.size)
     found, drawn = list[DrawnObject](), 0
     while len(found) < count:
-        some = [trees.place(each) for each in islice(order, 2 * (count - len(found)) + _SPARE)]
+        some = [trees.place(each) for each in islice(order, count - len(found) + _SPARE)]
         if not some:
             break
         drawn += len(some)
