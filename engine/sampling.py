@@ -57,9 +57,10 @@ def sample_wishes(sample: str | None, seed: str | None = None) -> SampleWishes |
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class SampleDraw:
     """What was drawn."""
 
+    wishes: SampleWishes
     objects: int
     """How many stand, of which it was drawn."""
     checkpoint: int
@@ -96,7 +97,7 @@ class SampleFinding:
     seed: str
 
 
-def drawn_sample(migration: Migration, wishes: SampleWishes) -> Sample | None:
+def drawn_sample(migration: Migration, wishes: SampleWishes) -> SampleDraw | None:
     """Draw it; None: it would be all objects, so that they are to be read as without a sample.
 
     Raises ConfigurationError if there is no signed checkpoint of what stands, and
@@ -107,7 +108,8 @@ def drawn_sample(migration: Migration, wishes: SampleWishes) -> Sample | None:
     count = wishes.rule.objects
     if count >= objects:
         return None
-    return Sample(
+    return SampleDraw(
+        wishes=wishes,
         objects=objects,
         checkpoint=kept[-1].checkpoint.number,
         checkpoint_sha256=kept[-1].note.digest,
@@ -116,7 +118,7 @@ def drawn_sample(migration: Migration, wishes: SampleWishes) -> Sample | None:
 
 
 def note_drawn(
-    sample: Sample, jobs: Sequence[Receipts], home: JobDirectory, area: str
+    sample: SampleDraw, jobs: Sequence[Receipts], home: JobDirectory, area: str
 ) -> list[StandingCount]:
     """Note what is to be read of each of these jobs, where their ReadBacks look for it."""
     of_pass = defaultdict[int, list[DrawnObject]](list)
@@ -137,21 +139,20 @@ def note_drawn(
 
 
 def sample_finding(
-    wishes: SampleWishes,
-    sample: Sample,
+    sample: SampleDraw,
     home: JobDirectory,
     area: str,
     failures: Iterable[Path],
+    gone_at_both: int,
     *,
     complete: bool,
-    gone_at_both: int,
 ) -> SampleFinding:
     """What the results in `area` show of a sample.
 
     `failures` are files of what did not turn out as its receipt says, and `gone_at_both` is how
     many entries were taken out of them. Raises JobDirectoryError if a result is damaged.
     """
-    causes = dict[str, bool]()
+    rule, causes = sample.wishes.rule, dict[str, bool]()
     for path in failures:
         for row in pq.read_table(path, columns=["key", "cause"]).to_pylist():
             is_damage = row["cause"] in DAMAGE_CAUSES
@@ -167,12 +168,12 @@ def sample_finding(
         damaged=verdicts[True],
         unreadable=verdicts[False],
         gone_at_both=gone_at_both if is_whole else 0,
-        damaged_at_most=str(wishes.rule.damaged_at_most),
-        confidence=str(wishes.rule.confidence),
-        is_claimed=is_whole and not causes and drawn >= wishes.rule.objects,
+        damaged_at_most=str(rule.damaged_at_most),
+        confidence=str(rule.confidence),
+        is_claimed=is_whole and not causes and drawn >= rule.objects,
         checkpoint=sample.checkpoint,
         checkpoint_sha256=sample.checkpoint_sha256,
-        seed=wishes.seed,
+        seed=sample.wishes.seed,
     )
 
 

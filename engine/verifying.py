@@ -32,7 +32,7 @@ from noria.engine.pass_records import has_ended
 from noria.engine.planning import Prepared, job_parts, open_trusted
 from noria.engine.repair import known_damage, note_damage
 from noria.engine.sampling import (
-    Sample,
+    SampleDraw,
     SampleFinding,
     SampleWishes,
     drawn_sample,
@@ -121,9 +121,7 @@ def verify(
     migration, number = migration_of(root)
     last = number if number > 1 else migration.last
     if sample is not None and number > 1:
-        raise ConfigurationError(
-            f"a sample is drawn from a whole migration: noria verify {migration.root}"
-        )
+        raise ConfigurationError(f"{root} is one pass: a sample is drawn from a whole migration")
     home, run_config = _open(migration, number, last, overrides)
     with home.directory.hold() as hold:
         started = time.monotonic()
@@ -135,14 +133,8 @@ def verify(
         parts = _parts(migration, numbers, state, home, area, drawn)
         before = load_status(home.directory) or moved_status(home)
         totals = _totals(home, parts, before)
-        work = CrewWork(
-            shards=[plan for part in parts for plan in part.plans()],
-            sizes=_sizes(parts),
-            mode=Mode.REREAD,
-            area=area,
-        )
         ending = drive_work(
-            *(home, work, totals, run_config),
+            *(home, _work(parts, area), totals, run_config),
             cluster or open_cluster(address, ray=ray),
             hold=hold,
             fence=Fence(home.directory, hold.epoch),
@@ -155,17 +147,12 @@ def verify(
         complete = ending.complete and not ending.quarantined and not was_followed
         is_all = complete and drawn is None
         failures, gone = _note_damage(home, area, parts, totals.failing, state, complete=is_all)
-        finding = None
-        if sample is not None and drawn is not None:
-            files = [path for _, path in failures]
-            finding = sample_finding(
-                *(sample, drawn, home.directory, area, files), complete=complete, gone_at_both=gone
-            )
         sums = totals.sums
         causes = Counter(sums.causes) - Counter({GONE: gone})
+        files = [path for _, path in failures]
         report = VerifyReport(
             job=job_parts(JobDirectory.open(root))[1].job_id,
-            level=Level.REREAD if finding is None else Level.SAMPLED,
+            level=Level.REREAD if drawn is None else Level.SAMPLED,
             complete=complete,
             reread=sums.levels.get(Level.REREAD, 0),
             bytes=sums.landed_bytes,
@@ -173,16 +160,22 @@ def verify(
             unsettled=sum(_unsettled(part.receipts) for part in parts if not part.is_way_back),
             gone_at_both=gone,
             unread=_unread(state, parts) if number == 1 and drawn is None else 0,
-            sample=finding,
+            sample=None
+            if drawn is None
+            else sample_finding(drawn, home.directory, area, files, gone, complete=complete),
             seconds=time.monotonic() - started,
             failures=tuple(_listed(failures, show_keys)),
             causes=dict(causes),
             stopped=_GONE_ON if was_followed else ending.message,
         )
-        if not complete:
-            return report
-        record = note_verified(migration, _facts(report, number), sign)
-        return replace(report, record=record.number)
+        return _recorded(report, migration, number, sign) if complete else report
+
+
+def _recorded(
+    report: VerifyReport, migration: Migration, number: int, sign: Sign | None
+) -> VerifyReport:
+    record = note_verified(migration, _facts(report, number), sign)
+    return replace(report, record=record.number)
 
 
 def _facts(report: VerifyReport, number: int) -> Facts:
@@ -255,7 +248,7 @@ def _parts(
     state: State | None,
     home: Prepared,
     area: str,
-    sample: Sample | None,
+    sample: SampleDraw | None,
 ) -> list[_Part]:
     """The jobs to read back, with what of them stands; they are noted in the home's `area`.
 
@@ -317,6 +310,15 @@ def _totals(home: Prepared, parts: Sequence[_Part], before: JobStatus) -> Totals
         earlier=before,
         is_lower_bound=before.bytes_moved_at_least or before.is_cut_off,
         shared=[number for part in parts for number in part.huge()],
+    )
+
+
+def _work(parts: Sequence[_Part], area: str) -> CrewWork:
+    return CrewWork(
+        shards=[plan for part in parts for plan in part.plans()],
+        sizes=_sizes(parts),
+        mode=Mode.REREAD,
+        area=area,
     )
 
 

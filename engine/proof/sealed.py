@@ -24,7 +24,7 @@ SIGNED_FILE: Final = "signed.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class SealedObjects:
     """What the newest signed checkpoint covers."""
 
     checkpoint: int
@@ -65,7 +65,7 @@ def newest_signed(migration: Migration) -> list[KeptCheckpoint]:
     return kept
 
 
-def sealed(migration: Migration) -> Sealed | None:
+def sealed(migration: Migration) -> SealedObjects | None:
     """What is covered by a signature now; None: nothing was signed.
 
     Reads seals if their names have changed, and no receipt. Raises JobDirectoryError if the proof
@@ -82,7 +82,7 @@ def sealed(migration: Migration) -> Sealed | None:
         and (noted.seals == _seal_names(migration) or noted.receipts == _receipts(migration))
         and not _has_come_back(migration)
     )
-    return Sealed(
+    return SealedObjects(
         checkpoint=last.checkpoint.number,
         signed_by=list(dict.fromkeys(each.name for each in signed_by(last.note, keys))),
         objects=0 if noted is None else noted.objects,

@@ -25,7 +25,7 @@ from noria.engine.failures import Failure
 from noria.engine.pass_records import begun, has_ended, is_reconciled
 from noria.engine.passes import past_passes, whole_migration
 from noria.engine.planning import job_parts
-from noria.engine.proof.sealed import Sealed, sealed
+from noria.engine.proof.sealed import SealedObjects, sealed
 from noria.engine.report.timeline import SizedObjects, Sizes, Timeline, TimeSlot
 from noria.engine.status import STATUS_FILE, VERIFY_STATUS_FILE, JobStatus, load_status
 from noria.engine.terminal.history_report import history_summary, passes_summary
@@ -169,7 +169,7 @@ class Story:
     """As `noria history --json` has it."""
     checkpoints: Sequence[CheckpointStory]
     """By pass."""
-    sealed: Sealed | None
+    sealed: SealedObjects | None
     """What the newest signed checkpoint covers; None: nothing is signed."""
     verification: RecordedVerification | None
     """The last one that came to its end."""

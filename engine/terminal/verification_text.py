@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from noria.engine.proof.sealed import Sealed, sealed
+from noria.engine.proof.sealed import SealedObjects, sealed
 from noria.engine.verification_records import RecordedVerification, last_verification
 from noria.manifests.count_text import count_text
 from noria.manifests.errors import JobDirectoryError
@@ -66,7 +66,7 @@ def verification_text(facts: Mapping[str, Any]) -> str:
     return f"{count_text(facts['reread'], 'object')} reread and equal to their receipts; {rest}"
 
 
-def sealed_text(found: Sealed) -> str:
+def sealed_text(found: SealedObjects) -> str:
     """How much a signed checkpoint covers, in one line."""
     what = count_text(found.objects, "object")
     by = f"checkpoint {found.checkpoint}, signed by {', '.join(found.signed_by)}"
@@ -98,14 +98,16 @@ def proof_standing(root: Path) -> dict[str, Any]:
 
 def print_proof_standing(summary: Mapping[str, Any]) -> None:
     found, verified = summary["sealed"], summary["verified"]
-    of = None if found is None else Sealed(**found)
+    of = None if found is None else SealedObjects(**found)
     for line in proof_lines(of, None if verified is None else RecordedVerification(**verified)):
         print(line)
     if summary["proof_trouble"] is not None:
         print(f"NOT sealed: {summary['proof_trouble']}")
 
 
-def proof_lines(found: Sealed | None, verification: RecordedVerification | None) -> Iterator[str]:
+def proof_lines(
+    found: SealedObjects | None, verification: RecordedVerification | None
+) -> Iterator[str]:
     """What a status says of both."""
     if verification is not None:
         at = verification.at.replace("T", " ").removesuffix("Z")

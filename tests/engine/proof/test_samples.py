@@ -22,7 +22,7 @@ from noria.engine.proof.signing import SigningWishes, sign
 from noria.engine.record_signatures import check_signatures
 from noria.engine.report.document import tell
 from noria.engine.report.evidence import evidence
-from noria.engine.sampling import Sample, SampleFinding, sample_finding, sample_wishes
+from noria.engine.sampling import SampleDraw, SampleFinding, sample_finding, sample_wishes
 from noria.engine.terminal.verification_text import sample_text
 from noria.engine.verifying import VerifyReport
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
@@ -244,10 +244,12 @@ def test_nothing_is_claimed_of_a_draw_that_was_not_read_whole(
     wishes = sample_wishes(RULE)
     assert wishes is not None
     each = DrawnObject(of_pass=1, shard=0, row=0, size=1, key="a")
-    drawn = Sample(objects=120, checkpoint=1, checkpoint_sha256="", drawn=[each] * DRAWN)
+    drawn = SampleDraw(
+        wishes=wishes, objects=120, checkpoint=1, checkpoint_sha256="", drawn=[each] * DRAWN
+    )
     home = JobDirectory(tmp_path)
     files = [result(home, causes)]
-    found = sample_finding(wishes, drawn, home, "verified/1", files, complete=True, gone_at_both=0)
+    found = sample_finding(drawn, home, "verified/1", files, 0, complete=True)
     assert not found.is_claimed
     assert said in sample_text(fields_of(found))
 
