@@ -124,8 +124,7 @@ def verify(
         raise ConfigurationError(f"{root} is one pass: a sample is drawn from a whole migration")
     home, run_config = _open(migration, number, last, overrides)
     with home.directory.hold() as hold:
-        started = time.monotonic()
-        area = f"verified/{hold.epoch:010d}"
+        started, area = time.monotonic(), f"verified/{hold.epoch:010d}"
         numbers = [number] if number > 1 else range(1, last + 1)
         has_gone_on = any(map(migration.has_gone_on, numbers))
         state = migration.state(migration.last) if has_gone_on else None

@@ -162,7 +162,7 @@ def test_all_that_stand_are_as_likely_to_be_drawn(move: LocalMigration, signs: S
     move.sync(mirror=True, any_number=True)
     signs(move)
     kept = signed_for_a_draw(move.migration)
-    drawn = [each.key for n in range(60) for each in draw(move.migration, kept, f"seed {n}", 7)]
+    drawn = [each.key for n in range(60) for each in draw(move.migration, kept, f"seed {n}", 35)]
     assert len(set(drawn)) == 70, "all that stand, and none of the others"
     expected = len(drawn) / 70
     distance = sum((drawn.count(key) - expected) ** 2 / expected for key in set(drawn))
