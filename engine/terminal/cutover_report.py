@@ -13,6 +13,7 @@ from noria.manifests.job.cutover_states import MigrationState, state_text
 _WORDS: Final = {
     "frozen": "frozen",
     "proving": "proving: what stands is compared with both ends",
+    "verified": "what stands was read back",
     "proved": "proved: the target has what the source has",
     "approved": "approved",
     "switched": "switched",
