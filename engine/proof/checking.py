@@ -122,7 +122,7 @@ def kept_time_stamp(folder: ProofFolder, kept: KeptCheckpoint) -> TimeStamp | No
         stamp = read_time_stamp(answer)
     except ValueError as error:
         raise JobDirectoryError(
-            f"{folder.timestamp_file(number)} is no time stamp ({error}); restore a copy, or "
+            f"{folder.timestamp_file(number)} is not a time stamp ({error}); restore a copy, or "
             "remove it and ask for another"
         ) from error
     if not kept.note.signatures or stamp.digest != hashlib.sha256(kept.note.stamped).digest():

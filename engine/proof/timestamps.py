@@ -73,7 +73,7 @@ def ask_for_time_stamp(url: str, data: bytes) -> bytes:
 
 
 def read_time_stamp(answer: bytes) -> TimeStamp:
-    """What an authority's answer says. Raises ValueError if that is no time stamp."""
+    """What an authority's answer says. Raises ValueError if that is not a time stamp."""
     from pyasn1.error import PyAsn1Error
 
     try:

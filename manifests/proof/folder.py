@@ -1,10 +1,10 @@
 """The folder `proof` of a migration: its checkpoints, the trees that they name, and keys.
 
-proof/000001/checkpoint     a signed note; written once, then signatures are added
-proof/000001/checkpoint.tsr a time stamp of it, if an authority was asked for one
-proof/trees/ROOT/...        tiles of a tree, and its leaves if somebody asked for them
-proof/keys/KEYID.vkey       public keys of those who signed; nobody is trusted for that
-proof/check.py, sample.py   what auditors check it with, as it was when the first one was made
+proof/000001/checkpoint        a signed note; written once, then signatures are added
+proof/000001/checkpoint.tsr    a time stamp of it, if an authority was asked for one
+proof/trees/ROOT/...           tiles of a tree, and its leaves if somebody asked for them
+proof/keys/KEYID.vkey          public keys of those who signed; nobody is trusted for that
+proof/check.py, sample.py      what auditors check it with, as it was when the first one was made
 """
 
 from __future__ import annotations

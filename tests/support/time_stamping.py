@@ -135,11 +135,12 @@ def _make_certificates(folder: Path) -> None:
     said = ("-key", f"{root}.key", "-config", config)
     _openssl("req", "-x509", *said, "-extensions", "root", "-days", "9", "-out", f"{root}.pem")
     for name in ("stamps", "server"):
-        request, said = folder / f"{name}.csr", ("-key", folder / f"{name}.key", "-config", config)
-        _openssl("req", "-new", *said, "-subj", f"/CN={name} of a test", "-out", request)
-        said = ("-CA", f"{root}.pem", "-CAkey", f"{root}.key", "-CAcreateserial", "-days", "9")
+        request, key = folder / f"{name}.csr", folder / f"{name}.key"
+        asked = ("-key", key, "-config", config, "-subj", f"/CN={name} of a test")
+        _openssl("req", "-new", *asked, "-out", request)
+        by = ("-CA", f"{root}.pem", "-CAkey", f"{root}.key", "-CAcreateserial", "-days", "9")
         extended = ("-extfile", config, "-extensions", name)
-        _openssl("x509", "-req", "-in", request, *said, *extended, "-out", folder / f"{name}.pem")
+        _openssl("x509", "-req", "-in", request, *by, *extended, "-out", folder / f"{name}.pem")
 
 
 def _openssl(*said: str | Path) -> None:

@@ -225,8 +225,8 @@ def test_a_stamp_of_another_checkpoint_is_found(
     for wrong, reason in (
         (stamp_of(move, 1).read_bytes(), "is not of this checkpoint"),
         (authority.stamp_of(b"anything"), "is not of this checkpoint"),
-        (right[:-1], "is no time stamp"),
-        (authority.stamp(b"no query"), "is no time stamp"),
+        (right[:-1], "is not a time stamp"),
+        (authority.stamp(b"no query"), "is not a time stamp"),
     ):
         stamp_of(move, 2).write_bytes(wrong)
         code, _, err = noria("prove", move.root, "--check")
