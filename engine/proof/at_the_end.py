@@ -32,7 +32,9 @@ def end_signing(root: Path, config: JobConfig | None = None) -> SigningWishes | 
         return None
     from noria.engine.proof.signing import SigningWishes, check_wishes
 
-    wishes = SigningWishes(key=Path(asked.signing_key), name=asked.name)
+    wishes = SigningWishes(
+        key=Path(asked.signing_key), name=asked.name, timestamp_url=asked.timestamp_url
+    )
     check_wishes(wishes)
     return wishes
 
@@ -50,11 +52,11 @@ def signed_now(place: Path, wishes: SigningWishes) -> Mapping[str, Any]:
     What keeps it from being signed takes nothing from what was moved or verified: it is in the
     answer, as `error`.
     """
-    from noria.engine.proof.signing import sign
+    from noria.engine.proof.stamping import sign_and_stamp
 
     migration, _ = migration_of(place)
     try:
-        return sign(migration, wishes).summary
+        return sign_and_stamp(migration, wishes)
     except NoriaError as error:
         log.warning("not signed: %s", error.message)
         return {"error": error.message}

@@ -145,12 +145,12 @@ def signed_for_a_draw(migration: Migration) -> list[KeptCheckpoint]:
     if found is None:
         raise ConfigurationError(
             "a sample is drawn from a signed checkpoint, and there is none: `noria sign "
-            f"{migration.root}` first"
+            f"{migration.root} --signing-key FILE` first"
         )
     if not found.is_current:
         raise ConfigurationError(
             f"receipts have changed since checkpoint {found.checkpoint} was signed: `noria sign "
-            f"{migration.root}` first"
+            f"{migration.root} --signing-key FILE` first"
         )
     return newest_signed(migration)
 

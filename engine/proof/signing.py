@@ -11,6 +11,7 @@ from typing import Any
 from noria.engine.proof.checking import check_proof
 from noria.engine.proof.sealed import note_signed, passes_to_sign
 from noria.engine.proof.signers import NoteSigner, open_signer, signed
+from noria.engine.proof.timestamps import check_timestamp_url
 from noria.engine.status import Phase, load_status
 from noria.manifests.errors import AnotherDriver, ConfigurationError
 from noria.manifests.job.directory import JobDirectory
@@ -36,6 +37,8 @@ class SigningWishes:
     command: str | None = None
     name: str | None = None
     """In the signature; None: this user on this host."""
+    timestamp_url: str | None = None
+    """Of an authority that is asked for a time stamp of what was signed. None: nobody is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +132,8 @@ def cosign(
 def check_wishes(wishes: SigningWishes) -> None:
     """Raise ConfigurationError if these cannot sign; nothing is signed."""
     _signer(wishes, SignatureType.OPERATOR)
+    if wishes.timestamp_url is not None:
+        check_timestamp_url(wishes.timestamp_url)
 
 
 def _signer(wishes: SigningWishes, kind: SignatureType) -> tuple[NoteSigner, NoteKey]:

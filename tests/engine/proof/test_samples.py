@@ -260,7 +260,7 @@ def test_without_a_signed_checkpoint_one_line_says_what_is_first(
     code, out, err = noria("verify", move.root, "--sample", RULE, "--metrics-address", "off")
     (line,) = [each for each in err.splitlines() if each.startswith("noria: ")]
     assert (code, out) == (2, "")
-    assert line.endswith(f"and there is none: `noria sign {move.root}` first")
+    assert line.endswith(f"and there is none: `noria sign {move.root} --signing-key FILE` first")
     signs(move)
     checkpoint = move.root / "proof/000001/checkpoint"
     checkpoint.write_text(checkpoint.read_text().split("\n\n")[0] + "\n\n")
