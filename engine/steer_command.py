@@ -170,6 +170,8 @@ def _say(directory: Path, heard: Heeded, what: str, as_json: bool) -> None:
         said = f"{what} ({place}); nothing runs in {directory} now: the next run heeds it"
     elif heard.limits is not None:
         said = f"{what} ({place}); the driver heeds it"
+    elif heard.has_ended:
+        said = f"{what} ({place}); the driver has ended meanwhile"
     elif record.kind.value == "drain":
         said = f"{what} ({place})"
     else:

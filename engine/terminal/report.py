@@ -274,6 +274,9 @@ def print_status(summary: Mapping[str, Any]) -> None:
     print(f"job {summary['job']}: {summary['state']['line']}{ended}")
     if summary["stopped"]:
         print(f"{summary['stopped']}; `noria run` goes on with it")
+    if summary["phase"] == Phase.PLANNING and summary["listed"]:
+        rate = summary["listed_per_second"]
+        print(f"{summary['listed']:,} listed at the source so far, {rate:,.0f} a second")
     if summary["phase"] == Phase.PLANNING or (summary["stopped"] and not summary["objects_total"]):
         return
     print(
