@@ -85,6 +85,8 @@ class DatasetFigures:
     workers: int = 0
     lag_seconds: float | None = None
     """As noria_lag_seconds. None: no pass has ended."""
+    priority: int = 0
+    """As it is in force."""
 
 
 NOT_PLANNED, PLANNED = "not_planned", "planned"

@@ -138,6 +138,8 @@ class StatusDataset:
     workers: int
     lag_seconds: float | None
     """How old the oldest change could be that the target lacked as its last pass ended."""
+    priority: int
+    """Those of a higher one get workers first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,6 +353,7 @@ def _dataset(name: str, figures: DatasetFigures) -> StatusDataset:
         failed=figures.failed,
         workers=figures.workers,
         lag_seconds=figures.lag_seconds,
+        priority=figures.priority,
     )
 
 

@@ -167,8 +167,6 @@ def test_a_reconcile_and_a_verification_are_paused_too(tmp_path: Path) -> None:
     source.mkdir()
     for number in range(50):
         (source / f"{number}").write_bytes(b"%d" % number * 1000)
-    copy = [NORIA, "copy", str(source), str(target), "--job", "job", "--metrics-address", "off"]
-    subprocess.run(copy, cwd=tmp_path, check=True, capture_output=True)
 
     def noria(*arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -182,6 +180,7 @@ def test_a_reconcile_and_a_verification_are_paused_too(tmp_path: Path) -> None:
         assert process.returncode == 0, out
         return out
 
+    done("copy", str(source), str(target), "--job", "job", "--metrics-address", "off")
     for command, phase in (("run", Phase.RECONCILING), ("verify", Phase.VERIFYING)):
         done("pause", "job")
         held = noria(command, "job", "--metrics-address", "off")
