@@ -64,7 +64,7 @@ def set_settings(
         if (directory / "fleet.json").is_file():
             _set_priorities(directory, settings or [], clear, lasts, reason, as_json)
             raise typer.Exit(0)
-        from noria.engine.config.jobfile import duration_seconds, steered_config
+        from noria.engine.config.reading import duration_seconds, steered_config
         from noria.engine.steering_requests import SteeredJob
         from noria.engine.terminal import steering_report
         from noria.manifests.errors import ConfigurationError
@@ -98,7 +98,7 @@ def _set_priorities(
     as_json: bool,
 ) -> None:
     """The same of many datasets: their priorities."""
-    from noria.engine.config.jobfile import duration_seconds
+    from noria.engine.config.reading import duration_seconds
     from noria.engine.fleet.priority_requests import PrioritizedFleet
     from noria.engine.terminal import datasets_report, steering_report
 
@@ -138,7 +138,7 @@ def pause(
       noria pause move-1 --reason 'the source is being patched'
     """
     with exit_codes(as_json, resumes=False):
-        from noria.engine.config.jobfile import duration_seconds
+        from noria.engine.config.reading import duration_seconds
         from noria.engine.steering_requests import SteeredJob
         from noria.manifests.job.control import ControlKind
 
@@ -187,7 +187,7 @@ def drain(directory: Directory, reason: Reason = None, as_json: Json = False) ->
 
 def _names(settings: list[str]) -> dict[str, None]:
     """Names of settings that are to be cleared. Raises ConfigurationError."""
-    from noria.engine.config.jobfile import steered_name
+    from noria.engine.config.reading import steered_name
     from noria.engine.config.refused_settings import WrongSettings, nearest_name
     from noria.engine.steering.limits import STEERED
 
