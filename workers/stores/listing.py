@@ -121,13 +121,17 @@ class Listing:
             policy=policy,
             stopping=stopping,
             requests=share.requests,
-            bandwidth=share.bandwidth,
         )
         frontier = Frontier(prefix, streams=streams, splits=splits)
         if state is not None:
             frontier.go_on(state)
         self._walk = _Walk(
-            paced.list_page, frontier, streams * BATCHES_AHEAD, stopping, beats=pace is not None
+            paced.list_page,
+            frontier,
+            streams * BATCHES_AHEAD,
+            stopping,
+            bandwidth=share.bandwidth,
+            beats=pace is not None,
         )
         self._threads = [
             threading.Thread(target=self._walk.work, name=f"list-{number}", daemon=True)
@@ -168,9 +172,11 @@ class _Walk:
         ahead: int,
         stopping: threading.Event,
         *,
+        bandwidth: Bandwidth,
         beats: bool,
     ) -> None:
         self._fetch = fetch
+        self._bandwidth = bandwidth
         self._beats = beats
         self._frontier = frontier
         self._ahead = ahead
@@ -233,6 +239,9 @@ class _Walk:
     def _answer(self, errand: Errand) -> None:
         try:
             pages = [self._fetch(request) for request in errand.requests]
+            for page in pages:
+                # How many bytes a page has is known once they are there.
+                self._bandwidth.take(page.answer_bytes, self._stopped)
         except NoriaError:
             with self._changed:
                 batches = self._frontier.refused(errand)

@@ -179,14 +179,10 @@ class PacedStore(SourceStore):
         self.inner.check_access(prefix)
 
     def list_page(self, request: PageRequest) -> Page:
-        """Its bytes are paid for once they are there: how many they are is not known before."""
         tries = _Tries(self, StoreOperation.LIST, request.prefix)
         while True:
             with tries:
-                page = self.inner.list_page(request)
-                break
-        self.bandwidth.take(page.answer_bytes, self.stopping)
-        return page
+                return self.inner.list_page(request)
 
     def head(self, key: str) -> ObjectHead | None:
         tries = _Tries(self, StoreOperation.HEAD, key)
