@@ -18,13 +18,16 @@ import pytest
 
 from noria.benchmarks.null.road import run_road
 from noria.benchmarks.null.stores import NullSource, run_null_sink, run_null_source
-from noria.engine.config.jobfile import EndConfig
+from noria.engine.config.jobfile import EndConfig, RunConfig
 from noria.engine.config.stores import open_end
 from noria.engine.job import status
 from noria.engine.job_state import job_state
+from noria.engine.listing_pace import ListingPace
 from noria.engine.status import JobStatus, Phase
+from noria.manifests.counters import StoreRole
 from noria.workers.runtime.bandwidth import Bandwidth
 from noria.workers.stores.listing import Listing, ListingShare
+from noria.workers.stores.protocol import SourceStore
 from tests.support.moves import NORIA
 from tests.support.null_objects import needs_compiler
 from tests.support.processes import wait_until
@@ -74,7 +77,7 @@ class ListedJob:
 
 
 @contextmanager
-def listed_job(folder: Path, *, delay_ms: float, run: str = "") -> Iterator[ListedJob]:
+def listed_job(folder: Path, *, delay_ms: float) -> Iterator[ListedJob]:
     names = ((f"{number:06}", 7) for number in range(OBJECTS))
     with (
         run_null_source(names) as source,
@@ -84,7 +87,7 @@ def listed_job(folder: Path, *, delay_ms: float, run: str = "") -> Iterator[List
         environment = {**os.environ, **source.through(road.port).env(), **sink.env()}
         (folder / "job.toml").write_text(
             f'[source]\nurl = "{source.url}"\n[target]\nurl = "{sink.url}"\n'
-            f'[inventory]\nlisting_streams = 1\n[run]\nmetrics_address = "off"\n{run}\n'
+            f'[inventory]\nlisting_streams = 1\n[run]\nmetrics_address = "off"\n'
         )
         yield ListedJob(source=source, folder=folder, environment=environment)
 
@@ -153,12 +156,21 @@ def test_a_plan_that_is_paused_can_be_drained_and_made_again(tmp_path: Path) -> 
         assert again.returncode == 0, (out, err)
 
 
-def test_requests_a_second_count_for_a_listing(tmp_path: Path) -> None:
-    with listed_job(tmp_path, delay_ms=0, run="source_requests_per_second = 2") as job:
+def test_requests_a_second_count_for_a_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    per_second = 3.0
+    run = RunConfig(source_requests_per_second=per_second)
+    with (
+        null_store(monkeypatch) as store,
+        ListingPace(tmp_path / "job", run, StoreRole.SOURCE) as pace,
+    ):
         began = time.monotonic()
-        job.noria("plan", "job.toml")
-        pages = OBJECTS // PAGE
-        assert time.monotonic() - began >= (pages - 1) / 2 * 0.95
+        with Listing(store, "", streams=2, pace=pace.share) as listing:
+            assert sum(batch.num_rows for batch in listing) == OBJECTS
+        pages = pace.share.requests.use().used_bytes
+        assert pages >= OBJECTS // PAGE
+        assert time.monotonic() - began >= (pages - 1) / per_second * 0.95
 
 
 @pytest.mark.timeout(120)
@@ -206,15 +218,21 @@ def test_a_reconcile_and_a_verification_are_paused_too(tmp_path: Path) -> None:
 
 
 def test_a_bandwidth_counts_for_the_pages_of_a_listing(monkeypatch: pytest.MonkeyPatch) -> None:
-    rate = 20e6
-    with run_null_source((f"{number:06}", 7) for number in range(OBJECTS)) as source:
-        for name, value in source.env().items():
-            monkeypatch.setenv(name, value)
-        share = ListingShare(bandwidth=Bandwidth(rate))
-        store = open_end(EndConfig(url=source.url), read_only=True)
+    rate = 5e6
+    share = ListingShare(bandwidth=Bandwidth(rate))
+    with null_store(monkeypatch) as store:
         began = time.monotonic()
-        with closing(store), Listing(store, "", streams=2, pace=share) as listing:
+        with Listing(store, "", streams=2, pace=share) as listing:
             assert sum(batch.num_rows for batch in listing) == OBJECTS
         used = share.bandwidth.use().used_bytes
         assert used > 100 * OBJECTS, "each name takes more than that in a page"
-        assert time.monotonic() - began >= used / rate * 0.8
+        assert time.monotonic() - began >= used / rate * 0.9
+
+
+@contextmanager
+def null_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[SourceStore]:
+    with run_null_source((f"{number:06}", 7) for number in range(OBJECTS)) as source:
+        for name, value in source.env().items():
+            monkeypatch.setenv(name, value)
+        with closing(open_end(EndConfig(url=source.url), read_only=True)) as store:
+            yield store
