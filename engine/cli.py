@@ -715,7 +715,8 @@ def _plan_and_run(
             if metrics_address is None and not JobDirectory.exists(root):
                 metrics_address = config.run.metrics_address
             server = stack.enter_context(watched_plan(root, metrics_address))
-            planned = stack.enter_context(prepared(config, root, say_unless(options.silent)))
+            say = say_unless(options.silent)
+            planned = stack.enter_context(prepared(config, root, say, overrides=overrides))
         else:
             job.refuse_killed_plan(root)
         place = current_pass(root)

@@ -585,7 +585,8 @@ class Driver:
         bandwidth = self._budgets.bandwidth
         if bandwidth.limit != math.inf:
             status = replace(status, bandwidth=bandwidth.limit, held=bandwidth.holds)
-        status = replace(status, in_force=self._settings.limits)
+        drains = self._ending.message if self._drain_began is not None else None
+        status = replace(status, in_force=self._settings.limits, drains=drains)
         status = self._surroundings.told_in(status)
         save_status(self._directory, status, self._status_file)
         try:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ from noria.engine.config.stores import open_end
 from noria.engine.inventory_files import StoreReportFiles
 from noria.engine.kept_listing import STATE_SECONDS, KeptListing
 from noria.engine.known_targets import KnownTarget, ProbedTargets
+from noria.engine.listing_pace import ListingPace
 from noria.manifests.errors import (
     AccessDenied,
     ConfigurationError,
@@ -74,8 +77,18 @@ _MAKES: Final = (
 class SourceLook:
     """What a job is to move, asked for from the moment that this is made; a context manager."""
 
-    def __init__(self, config: JobConfig, kept: KeptListing | None = None) -> None:
-        """`kept` is what an earlier plan of the same job has listed: a listing goes on from it."""
+    def __init__(
+        self,
+        config: JobConfig,
+        kept: KeptListing | None = None,
+        *,
+        pace: ListingPace | None = None,
+    ) -> None:
+        """`kept` is what an earlier plan of the same job has listed: a listing goes on from it.
+
+        `pace` is what the requests of rows() wait for; None: for nothing.
+        """
+        self.pace = pace
         self._begun = datetime.now(UTC)
         self._config = config
         self._state = None if kept is None else kept.state
@@ -135,8 +148,10 @@ class SourceLook:
             yield row_of(key, self._store.head(key) if self._head is None else self._head.result())
         elif self._report is not None:
             for batch in self._report.result().batches():
+                if self.pace is not None:
+                    self.pace.await_turn()
                 looked_up = self._config.inventory.kind == "keys"
-                yield _looked_up(batch, self._store) if looked_up else batch
+                yield self._looked_up(batch) if looked_up else batch
         elif kept is not None:
             yield from kept.rows(self._listed)
         else:
@@ -166,9 +181,26 @@ class SourceLook:
 
     def _begin_listing(self, streams: int) -> None:
         prefix = self._config.source.location.prefix
-        listing = Listing(self._store, prefix, streams=streams, state=self._state)
+        share = None if self.pace is None else self.pace.share
+        listing = Listing(self._store, prefix, streams=streams, state=self._state, pace=share)
         self._stack.enter_context(listing)
         self._listed = listing.with_states(STATE_SECONDS)
+
+    def _looked_up(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch of a key list with what HEAD says of each."""
+        keys = batch.column("key").to_pylist()
+        leaving = threading.Event()
+        store = PacedStore(inner=self._store, stopping=leaving)
+        if self.pace is not None:
+            store = replace(store, requests=self.pace.share.requests)
+        with ThreadPoolExecutor(LOOK_UP_STREAMS) as streams:
+            heads: Iterable[ObjectHead | None] = streams.map(store.head, keys)
+            try:
+                rows = [row_of(key, head) for key, head in zip(keys, heads, strict=True)]
+            except BaseException:
+                leaving.set()  # those who wait in a pause leave, too
+                raise
+        return pa.concat_batches(rows)
 
     def _names_object(self) -> bool:
         """Return True if the URL's path is an object's name.
@@ -413,14 +445,6 @@ def _is_readable(head: BackgroundCall[ObjectHead | None]) -> bool:
         return head.result() is not None
     except NoriaError:
         return False
-
-
-def _looked_up(batch: pa.RecordBatch, source: SourceStore) -> pa.RecordBatch:
-    """A batch of a key list with what HEAD says of each."""
-    keys = batch.column("key").to_pylist()
-    with ThreadPoolExecutor(LOOK_UP_STREAMS) as streams:
-        heads: Iterable[ObjectHead | None] = streams.map(PacedStore(inner=source).head, keys)
-    return pa.concat_batches([row_of(key, head) for key, head in zip(keys, heads, strict=True)])
 
 
 def open_report(config: JobConfig) -> InventoryReport:

@@ -37,6 +37,7 @@ from noria.engine.first_look import LISTING_CONNECTIONS
 from noria.engine.guarded_ends import guards_of, refuse_foreign_commands
 from noria.engine.interpreter import advice_on_https, describe_interpreter
 from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, as_line, telling
+from noria.engine.listing_pace import PLAN_STATUS_FILE, ListingPace
 from noria.engine.planning import (
     Prepared,
     finish_plan,
@@ -64,6 +65,7 @@ from noria.engine.status import (
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerEnd, WorkerSettings, WorkerSpec
 from noria.manifests.count_text import count_text
+from noria.manifests.counters import StoreRole
 from noria.manifests.errors import (
     ConfigurationError,
     JobDirectoryError,
@@ -296,9 +298,16 @@ def reconcile_job(root: Path, say: Say = lambda line: None) -> Reconciliation:
     """
     refuse_earlier_pass(root)
     ready = open_trusted(root)
-    with ready.directory.hold(), _target_listing(ready, ready.config.run) as listing:
-        told = telling(listing, as_line(say, "target"), every_seconds=LINE_SECONDS)
-        return _reconcile(ready, told)
+    pace = ListingPace(ready.directory.root, ready.config.run, StoreRole.TARGET)
+    with ready.directory.hold(), pace, _target_listing(ready, ready.config.run, pace) as listing:
+        lines = as_line(say, "target")
+
+        def tell(listed: int, rate: float) -> None:
+            pace.check()
+            if not pace.limits.paused:
+                lines(listed, rate)
+
+        return _reconcile(ready, telling(listing, tell, every_seconds=LINE_SECONDS))
 
 
 def refuse_killed_plan(root: Path) -> None:
@@ -385,7 +394,7 @@ def _status_before_the_first(directory: JobDirectory) -> JobStatus:
         manifest = open_manifest(directory.manifest_path)
     except JobDirectoryError:
         if is_held:
-            return replace(status, phase=Phase.PLANNING)
+            return load_status(directory, PLAN_STATUS_FILE) or replace(status, phase=Phase.PLANNING)
         return replace(status, stopped="the plan was not finished: give the same command again")
     return replace(
         status,
@@ -534,9 +543,10 @@ def _close(
     cleaning: Cleaning | None = None
     failed = partial(write_failures, directory, ready.manifest, totals.failing, FAILURES_FILE)
     if ending.complete:
-        told = partial(_tell_listed, directory, _in_phase(last, Phase.RECONCILING), show)
+        pace = ListingPace(directory.root, run_config, StoreRole.TARGET, says=False)
+        told = partial(_tell_listed, directory, _in_phase(last, Phase.RECONCILING), show, pace)
         told(0, 0.0)
-        with _target_listing(ready, run_config) as listing:
+        with pace, _target_listing(ready, run_config, pace) as listing:
             cleaned = BackgroundCall(partial(_clean_at_the_end, ready), "clean")
             failures = failed(ending.quarantined)
             found = _reconcile(ready, telling(listing, told, every_seconds=SHOW_SECONDS))
@@ -609,11 +619,21 @@ def _end_noted(directory: JobDirectory, finished: JobStatus | None, show: Show) 
 
 
 def _tell_listed(
-    directory: JobDirectory, reconciling: JobStatus, show: Show, listed: int, rate: float
+    directory: JobDirectory,
+    reconciling: JobStatus,
+    show: Show,
+    pace: ListingPace,
+    listed: int,
+    rate: float,
 ) -> None:
-    """Show how far the target is listed, here and to `noria status`."""
+    """Show how far the target is listed, here and to `noria status`. Raises StopAsked."""
+    pace.check()
     status = replace(
-        reconciling, listed=listed, listed_per_second=rate, updated_seconds=time.time()
+        reconciling,
+        listed=listed,
+        listed_per_second=rate,
+        updated_seconds=time.time(),
+        in_force=pace.limits,
     )
     save_status(directory, status)
     show(status)
@@ -626,7 +646,7 @@ def _keep_end(directory: JobDirectory, finished: JobStatus) -> None:
         save_status(directory, replace(now, updated_seconds=finished.updated_seconds))
 
 
-def _target_listing(ready: Prepared, run_config: RunConfig) -> Listing:
+def _target_listing(ready: Prepared, run_config: RunConfig, pace: ListingPace) -> Listing:
     """Begin a listing of the target, without the probe's canaries or what killed workers left.
 
     On a path that is long, what comes before the first page takes as long as a hundred thousand
@@ -639,7 +659,12 @@ def _target_listing(ready: Prepared, run_config: RunConfig) -> Listing:
     policy = replace(PAGES, outage_seconds=run_config.outage_seconds)
     prefix = ready.facts.target_prefix
     return Listing(
-        ready.target, prefix, streams=streams, policy=policy, splits=_quantiles(ready, streams)
+        ready.target,
+        prefix,
+        streams=streams,
+        policy=policy,
+        splits=_quantiles(ready, streams),
+        pace=pace.share,
     )
 
 

@@ -125,7 +125,8 @@ class KeptListing:
                         self._is_stated = True
                         continue
                     listed += item.num_rows
-                    writer.write_batch(item)
+                    if item.num_rows:
+                        writer.write_batch(item)
                     yield item
 
     def _write_state(self, state: ListingState, listed: int, name: str, file: IO[bytes]) -> None:

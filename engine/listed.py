@@ -22,7 +22,7 @@ def telling(
     every_seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the same batches, and tell how many rows they had, at most that often.
+    """Yield the same batches but for empty ones, and tell how many rows they had, at most so often.
 
     It is told between two batches: a store that stops to answer is told by whoever asks it.
     """
@@ -33,7 +33,8 @@ def telling(
         if seconds >= every_seconds:
             tell(listed, (listed - before) / seconds)
             before, since = listed, since + seconds
-        yield batch
+        if batch.num_rows:
+            yield batch
 
 
 def as_line(say: Callable[[str], None], where: str) -> Tell:

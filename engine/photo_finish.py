@@ -18,8 +18,10 @@ import pyarrow.compute as pc
 
 from noria.engine.first_look import SourceLook
 from noria.engine.job import reconcile_job
+from noria.engine.listing_pace import ListingPace, PlanTeller
 from noria.engine.planning import check_trust, job_parts, planned_rows
 from noria.engine.scratch import lone_scratch_folder
+from noria.manifests.counters import StoreRole
 from noria.manifests.errors import TargetKept
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipt_check import sealed_rows
@@ -92,11 +94,16 @@ def compare_source(migration: Migration, say: Say) -> SourceComparison:
     compare = partial(PassDelta, migration.state(migration.last), DeletionRules())
     begun = time.time()
     what = f"photo finish\0{migration.root.resolve()}"
-    with lone_scratch_folder(what, config.plan.scratch) as folder, SourceLook(listing) as source:
+    with (
+        lone_scratch_folder(what, config.plan.scratch) as folder,
+        ListingPace(migration.root, config.run, StoreRole.SOURCE) as pace,
+        SourceLook(listing, pace=pace) as source,
+    ):
         source.check()
         (folder / "freeze").mkdir()
         rows = planned_rows(directory, compare)
-        manifest = rows.freeze(source, None, folder / "manifest", folder / "freeze", say)
+        tell = PlanTeller(pace, say).tell
+        manifest = rows.freeze(source, None, folder / "manifest", folder / "freeze", say, tell)
         found = {name: counts["objects"] for name, counts in manifest.facts["delta"].items()}
         kept = _kept(migration, manifest) if found.get(Delta.NEW) else 0
         found[Delta.NEW] = found.get(Delta.NEW, 0) - kept

@@ -14,7 +14,7 @@ import importlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -32,20 +32,22 @@ from noria.engine.canary_removal import (
     remove_of_killed_plan,
 )
 from noria.engine.config.filters import Moments
-from noria.engine.config.jobfile import EndConfig, JobConfig
+from noria.engine.config.jobfile import EndConfig, JobConfig, RunConfig
 from noria.engine.config.locations import Scheme, provider_of
 from noria.engine.config.reading import with_endpoints
 from noria.engine.config.stores import open_end
 from noria.engine.first_look import SourceLook, TargetLook
 from noria.engine.kept_listing import KeptListing
 from noria.engine.known_targets import ProbedTargets
-from noria.engine.listed import LINE_SECONDS, as_line, telling
+from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, Tell, as_line, telling
+from noria.engine.listing_pace import ListingPace, PlanTeller
 from noria.engine.made_targets import make_missing, may_be_made
 from noria.engine.scratch import scratch_folder
 from noria.engine.trusted_ends import check_named, check_unchanged, planned_endpoints, trust_ends
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.access import make_folders
 from noria.manifests.count_text import count_text
+from noria.manifests.counters import StoreRole
 from noria.manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.reconcile import missing_keys
@@ -100,11 +102,17 @@ class Prepared:
 
 @contextmanager
 def prepared(
-    config: JobConfig, root: Path, say: Say, *, probed: ProbedTargets | None = None
+    config: JobConfig,
+    root: Path,
+    say: Say,
+    *,
+    probed: ProbedTargets | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Iterator[Prepared]:
     """Plan a job, or open the plan at root, for the block. May be repeated.
 
-    `probed` is what probes of other jobs in this process have found.
+    `probed` is what probes of other jobs in this process have found. `overrides` replaces [run]
+    settings, for what holds the listing of the source.
 
     At the end of the block the probe's canaries are gone. Raises ConfigurationError, AccessDenied
     or InventoryError before anything is written if an end cannot be used; ConfigurationError if
@@ -116,9 +124,9 @@ def prepared(
         _refuse_other_job(directory, config)
         trust_ends(job_parts(directory)[1].job_id, config)
         with directory.hold():
-            ready = finish_plan(directory, say, named=config)
+            ready = finish_plan(directory, say, named=config, overrides=overrides)
     else:
-        ready = _plan(config, root, say, probed=probed)
+        ready = _plan(config, root, say, probed=probed, overrides=overrides)
     with removed_at_the_end(ready):
         yield ready
 
@@ -214,6 +222,7 @@ def _plan(
     say: Say,
     follows: Follows | None = None,
     probed: ProbedTargets | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Prepared:
     JobDirectory.check_place(root)
     if follows is None:
@@ -232,7 +241,11 @@ def _plan(
             "is moved; rules (--filter-from) can say it in another order"
         )
     say("checking both ends")
-    with SourceLook(config) as source, _target_look(config, source, token, say, probed) as target:
+    with (
+        ListingPace(root, _run_of(config, overrides), StoreRole.SOURCE) as pace,
+        SourceLook(config, pace=pace) as source,
+        _target_look(config, source, token, say, probed) as target,
+    ):
         source.check()
         target.check()
         all_results(killed)
@@ -254,6 +267,12 @@ def _plan(
                 raise
         target.removal.note_in(directory)
         return replace(ready, look=target)
+
+
+def _run_of(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunConfig:
+    """[run] as this command would have it."""
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    return RunConfig.model_validate({**config.run.model_dump(exclude_unset=True), **given})
 
 
 def _target_look(
@@ -472,11 +491,12 @@ def finish_plan(
     source: SourceLook | None = None,
     *,
     named: JobConfig | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Prepared:
     """The plan of a job directory that the caller holds; frozen now if it is not yet.
 
     `source` is a look at the source that is under way already, `named` the job as this command
-    names it.
+    names it, `overrides` replaces [run] settings.
     """
     config, facts = job_parts(directory)
     scratch = (named or config).plan.scratch
@@ -488,7 +508,11 @@ def finish_plan(
         _freeze(directory, source, kept, scratch, say)
     else:
         check_trust(directory, named)
-        with SourceLook(config, kept) as source:
+        run = _run_of(named or config, overrides)
+        with (
+            ListingPace(directory.root, run, StoreRole.SOURCE) as pace,
+            SourceLook(config, kept, pace=pace) as source,
+        ):
             _freeze(directory, source, kept, scratch, say)
     ready = open_prepared(directory.root)
     plan = ready.config.plan.model_copy(update={"scratch": scratch})
@@ -503,13 +527,17 @@ def _freeze(
         say("reading the inventory")
     else:
         say(f"going on with the listing that was begun at {kept.begun}: {kept.listed:,} listed")
+    assert source.pace is not None, "whoever plans gives it"
+    teller = PlanTeller(source.pace, say, directory=directory, job_id=rows.facts.job_id)
     try:
         with scratch_folder(directory, scratch) as folder:
-            rows.freeze(source, kept, directory.manifest_path, folder, say)
+            rows.freeze(source, kept, directory.manifest_path, folder, say, teller.tell)
     except (ConfigurationError, InventoryError):
         # What is corrected now may be the source itself.
         kept.drop()
         raise
+    finally:
+        teller.close()
     kept.drop()
 
 
@@ -555,8 +583,12 @@ class PlannedRows:
         place: Path,
         scratch: Path,
         say: Say,
+        tell: Tell | None = None,
     ) -> Manifest:
-        """Freeze what `source` lists as the manifest `place`; see freeze() for what is raised."""
+        """Freeze what `source` lists as the manifest `place`; see freeze() for what is raised.
+
+        `tell` takes about once a second how far the listing is; None: lines tell it.
+        """
         config, facts = self.config, self.facts
         key = source.single_object() if facts.single_object else None
         if facts.single_object and key is None:
@@ -571,7 +603,11 @@ class PlannedRows:
         def passed_over() -> dict[PassedOver, int]:
             return {**source.passed_over(), **filtered.left_out}
 
-        rows = telling(source.rows(key, kept), as_line(say, "source"), every_seconds=LINE_SECONDS)
+        listed = source.rows(key, kept)
+        if tell is None:
+            rows = telling(listed, as_line(say, "source"), every_seconds=LINE_SECONDS)
+        else:
+            rows = telling(listed, tell, every_seconds=SHOW_SECONDS)
         return freeze(
             filtered.of(rows) if config.filter.asked else rows,
             place,

@@ -15,7 +15,7 @@ from noria.engine.convergence import MigrationFigures
 from noria.engine.deadline import DeadlineForecast, forecast
 from noria.engine.scheduler.events import Quarantine
 from noria.engine.steering.guard import GuardState
-from noria.engine.steering.limits import RUN, LimitsInForce
+from noria.engine.steering.limits import RUN, LimitsInForce, Steered
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import BY_POLICY
@@ -33,6 +33,11 @@ class Phase(StrEnum):
     FINISHED = "finished"
     STOPPED = "stopped"
     """Ended before the end; resumable."""
+
+    @property
+    def is_steered(self) -> bool:
+        """Whether a driver sends requests to the stores, which people may hold."""
+        return self.has_driver and self is not Phase.STARTING
 
     @property
     def has_driver(self) -> bool:
@@ -80,6 +85,8 @@ class DatasetFigures:
     workers: int = 0
     lag_seconds: float | None = None
     """As noria_lag_seconds. None: no pass has ended."""
+    priority: int = 0
+    """As it is in force."""
 
 
 NOT_PLANNED, PLANNED = "not_planned", "planned"
@@ -142,6 +149,8 @@ class JobStatus:
     listed: int = 0
     """Objects at the target that reconciling has listed so far."""
     listed_per_second: float = 0.0
+    drains: str | None = None
+    """Why its driver ends before the job has; None: it does not."""
     stopped: str | None = None
     """Why it stopped before the end, if it did."""
     stop_cause: str | None = None
@@ -231,11 +240,14 @@ class JobStatus:
         return {store: state for store, state in self.in_force.guards.items() if state.holds}
 
     @property
+    def pause(self) -> Steered | None:
+        """What keeps anything new from being begun; None if nothing does."""
+        return self.in_force.paused if self.phase.is_steered and self.in_force else None
+
+    @property
     def paused(self) -> str | None:
         """By whom, since when and why nothing new is begun; None if something is."""
-        working = self.phase in (Phase.MOVING, Phase.VERIFYING, Phase.DRAINING)
-        found = self.in_force.paused if working and self.in_force is not None else None
-        return None if found is None else found.why
+        return None if self.pause is None else self.pause.why
 
     @property
     def barred(self) -> Mapping[str, str]:

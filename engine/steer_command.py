@@ -50,6 +50,7 @@ def set_settings(
     bandwidth, source.requests_per_second, target.requests_per_second, workers, transfers,
     source.requests, target.requests, paused. What is set here precedes windows and the job file,
     holds for all passes, and survives the driver. "none" lifts a limit, "auto" leaves it to Noria.
+    Of many datasets: priority.NAME, a whole number; those of a higher one get workers first.
 
     \b
     Examples:
@@ -57,8 +58,12 @@ def set_settings(
       noria set move-1 workers=12 --for 8h --reason 'the night shift'
       noria set move-1
       noria set move-1 --clear bandwidth
+      noria set projects priority.genomes=5
     """
     with exit_codes(as_json, resumes=False):
+        if (directory / "fleet.json").is_file():
+            _set_priorities(directory, settings or [], clear, lasts, reason, as_json)
+            raise typer.Exit(0)
         from noria.engine.config.reading import duration_seconds, steered_config
         from noria.engine.steering_requests import SteeredJob
         from noria.engine.terminal import steering_report
@@ -82,6 +87,42 @@ def set_settings(
             heard = steering.ask(ControlKind.SET, given, seconds=seconds, reason=reason)
             _say(directory, heard, "set", as_json)
         raise typer.Exit(0)
+
+
+def _set_priorities(
+    directory: Path,
+    given: list[str],
+    clear: bool,
+    lasts: str | None,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    """The same of many datasets: their priorities."""
+    from noria.engine.config.reading import duration_seconds
+    from noria.engine.fleet.priority_requests import PrioritizedFleet
+    from noria.engine.terminal import datasets_report, steering_report
+
+    fleet = PrioritizedFleet(directory)
+    summary: dict[str, Any] = {"directory": str(directory)}
+    if not given and not clear:
+        said = "in force" if fleet.is_driven() else "in force once they run"
+        summary |= {"said": said, "priorities": fleet.in_force()}
+        _print(summary, datasets_report.print_priorities, as_json)
+        return
+    seconds = None if lasts is None else duration_seconds(lasts, "--for")
+    if clear:
+        heard, what = fleet.clear(given, reason=reason), "taken back"
+    else:
+        heard, what = fleet.set_from(given, seconds=seconds, reason=reason), "set"
+    said = f"{what} (control/{heard.record.number:06d}.json)"
+    if heard.is_heeded:
+        said += "; the run heeds it"
+    elif heard.is_driven:
+        said += "; the run has not said yet that it heeds it: see `noria status`"
+    else:
+        said += f"; nothing runs in {directory} now: the next run heeds it"
+    summary |= {"said": said, "record": heard.record}
+    _print(summary, steering_report.print_said, as_json)
 
 
 def pause(
@@ -170,6 +211,8 @@ def _say(directory: Path, heard: Heeded, what: str, as_json: bool) -> None:
         said = f"{what} ({place}); nothing runs in {directory} now: the next run heeds it"
     elif heard.limits is not None:
         said = f"{what} ({place}); the driver heeds it"
+    elif heard.has_ended:
+        said = f"{what} ({place}); the driver has ended meanwhile"
     elif record.kind.value == "drain":
         said = f"{what} ({place})"
     else:

@@ -33,6 +33,8 @@ class Heeded:
     """A driver lived when it was written."""
     limits: LimitsInForce | None
     """In force at that driver, once it had heeded the record. None: it has not said so."""
+    has_ended: bool = False
+    """It ended before it said so."""
 
 
 class SteeredJob:
@@ -59,7 +61,8 @@ class SteeredJob:
         record = append(self._root, kind, settings, until=until, reason=reason)
         is_driven = self.driven() is not None
         limits = self._heeded(record) if is_driven and kind is not ControlKind.DRAIN else None
-        return Heeded(record=record, is_driven=is_driven, limits=limits)
+        has_ended = is_driven and limits is None and self.driven() is None
+        return Heeded(record=record, is_driven=is_driven, limits=limits, has_ended=has_ended)
 
     def driven(self) -> JobStatus | None:
         """What the living driver has said last; None: there is none."""

@@ -10,10 +10,12 @@ same seed gives the same run, to the last command.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,6 +47,8 @@ CHANGING_MOST = 50.0
 """Percent a day."""
 PASS_SEEDS = 1_000_003
 """Between the seeds of two passes: those of two runs that a user asks for are closer."""
+COLLECT_AFTER = 100_000
+"""New objects."""
 LATER_REPORTS = 200_000
 """Of all workers in a later pass, which is short: half a minute of one core."""
 
@@ -109,13 +113,14 @@ def simulate(options: SimulationOptions, say: Say) -> SimulationFindings:
         steering=_steering(options, run_config, site),
     )
     passes: Sequence[SimulatedPass] = ()
-    if options.passes is None:
-        run = world.move_first()
-    else:
-        passes = simulate_passes(plan, life, PassPrices(), options.passes, world.move)
-        first = passes[0].run
-        assert first is not None, "a job has bytes"
-        run = first
+    with _collecting_rarely():
+        if options.passes is None:
+            run = world.move_first()
+        else:
+            passes = simulate_passes(plan, life, PassPrices(), options.passes, world.move)
+            first = passes[0].run
+            assert first is not None, "a job has bytes"
+            run = first
     found = SimulationFindings(
         plan=plan,
         site=site,
@@ -126,6 +131,20 @@ def simulate(options: SimulationOptions, say: Say) -> SimulationFindings:
         passes=passes,
     )
     return found if options.plot is None else _plotted(found, options.plot)
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Look for garbage in circles seldom: it comes with a new driver, once in a simulated day.
+
+    A simulation makes many objects that live long, which took a fifth of its time to look through.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

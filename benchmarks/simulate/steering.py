@@ -101,6 +101,10 @@ class Steersman:
         self._guard = GuardControl(GUARD_FLOOR)
         self._pace: float | None = None
         self._moved = 0.0
+        self._asked = self._guarded = limits_in_force(self._own, (), (), plan.begin)
+        """What was folded last, without and with the guard."""
+        self._same_until = plan.begin
+        """Until then it would be folded to the same."""
         self.limits = self._fold()
         self.cap = math.inf
         """Bytes a second of all workers, as in force there."""
@@ -152,9 +156,19 @@ class Steersman:
             self._driver.end_those_that_go_on()
 
     def _fold(self) -> LimitsInForce:
+        """What is in force now. It is the same until a minute or a request ends, or one comes."""
         now = self._plan.begin + timedelta(seconds=self._world.now)
-        limits = limits_in_force(self._own, self._plan.windows, self._records, now)
-        return limits.guarded({"source": GuardState(factor=self._guard.factor, said="")})
+        if now >= self._same_until or len(self._records) != self._asked.records:
+            self._asked = limits_in_force(self._own, self._plan.windows, self._records, now)
+            minute = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+            ends = (each.until for each in self._records if each.until is not None)
+            self._same_until = min((end for end in ends if end > now), default=minute)
+            self._same_until = min(self._same_until, minute)
+        elif self._guarded.guard_factor == self._guard.factor:
+            return self._guarded
+        guard = GuardState(factor=self._guard.factor, said="")
+        self._guarded = self._asked.guarded({"source": guard})
+        return self._guarded
 
     # -- who steers --------------------------------------------------------------------------------
 

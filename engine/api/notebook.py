@@ -8,6 +8,7 @@ from html import escape
 from importlib import import_module
 from typing import Final
 
+from noria.engine.job_state import job_state
 from noria.engine.status import JobStatus
 from noria.engine.terminal.figures import (
     byte_cells,
@@ -24,7 +25,7 @@ _TERMINAL_SHELL: Final = "TerminalInteractiveShell"
 
 def html_of(status: JobStatus) -> str:
     """A bar, and below it the figures that a terminal has. No object names, nothing is loaded."""
-    head = [f"<b>{escape(status.phase.value)}</b>", f"job {escape(status.job)}"]
+    head = [f"<b>{escape(job_state(status).words)}</b>", f"job {escape(status.job)}"]
     if status.run_seconds:
         head.append(f"for {duration_text(status.run_seconds)}")
     done = fraction(status)

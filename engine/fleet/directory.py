@@ -148,6 +148,13 @@ class FleetDirectory:
             entries += self._read(name)["datasets"]
         return [each["name"] for each in entries]
 
+    def priorities(self) -> dict[str, int]:
+        """Dataset -> its priority, as the job file has it; in order, and as cheap as names()."""
+        entries = list(self._facts()["datasets"])
+        for name in self._files.names(_ADDED):
+            entries += self._read(name)["datasets"]
+        return {each["name"]: int(each.get("priority", 0)) for each in entries}
+
     def patterns(self) -> list[DatasetPattern]:
         """The patterns by which more of them may be found."""
         try:

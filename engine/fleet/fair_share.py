@@ -73,6 +73,11 @@ class FairShare:
         claimant.wanted, claimant.has_left = 0, True
         self._forget_if_over(claimant)
 
+    def prioritize(self, name: str, priority: int) -> None:
+        """A dataset that has entered has another priority from now on."""
+        if name in self._claimants:
+            self._claimants[name].priority = priority
+
     def ask(self, name: str) -> None:
         """A dataset wants one more worker."""
         claimant = self._claimants[name]

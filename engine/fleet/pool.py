@@ -89,6 +89,12 @@ class WorkerPool:
         with self.lock:
             self._share.withdraw(name)
 
+    def prioritize(self, name: str, priority: int) -> None:
+        """A dataset has another priority: workers that others have more right to come back."""
+        with self.lock:
+            self._share.prioritize(name, priority)
+            self._hand_out()
+
     def look_again(self) -> None:
         """A worker has come up that could be taken back."""
         with self.lock:

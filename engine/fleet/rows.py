@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from noria.engine import job
 from noria.engine.fleet.directory import FleetDirectory, Refusal
+from noria.engine.fleet.priorities import LivePriorities
 from noria.engine.past_passes import passes_of
 from noria.engine.status import (
     NOT_PLANNED,
@@ -62,6 +63,8 @@ class DatasetRow:
     workers: int = 0
     lag_seconds: float | None = None
     """How old the oldest change could be that the target lacks. None: no pass has ended."""
+    priority: int = 0
+    """As it is in force: those of a higher one get workers first."""
     message: str | None = None
     """Why it does not go on."""
 
@@ -87,14 +90,16 @@ class DatasetRow:
             failed=self.failed,
             workers=self.workers,
             lag_seconds=self.lag_seconds,
+            priority=self.priority,
         )
 
 
 def dataset_rows(fleet: FleetDirectory) -> Iterator[DatasetRow]:
     """All datasets, in the order in which they were noted."""
     refusals = fleet.refusals()
+    priorities = LivePriorities(fleet.files, fleet.priorities())
     for name in fleet.names():
-        yield dataset_row(fleet, name, refusals)
+        yield replace(dataset_row(fleet, name, refusals), priority=priorities.of(name))
 
 
 def dataset_row(fleet: FleetDirectory, name: str, refusals: Mapping[str, Refusal]) -> DatasetRow:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from noria.engine.fleet.budgets import RunBudgets
 from noria.engine.fleet.directory import FleetDirectory
 from noria.engine.fleet.pool import WorkerPool
 from noria.engine.fleet.pooled_cluster import PooledCluster
+from noria.engine.fleet.priorities import LivePriorities
 from noria.engine.fleet.rows import DatasetRow, dataset_row
 from noria.engine.fleet.sums import added, at_its_end, figures_of, whole
 from noria.engine.job import RunReport
@@ -123,8 +124,11 @@ class FleetRun:
         self._say = say
         self._stop = StopRequest()
         self._lock = threading.Lock()
-        first = sorted(range(len(datasets)), key=lambda place: (-datasets[place].priority, place))
-        self._waiting = deque(datasets[place] for place in first)
+        self._places = {each.name: place for place, each in enumerate(datasets)}
+        self._priorities = LivePriorities(
+            fleet.files, {each.name: each.priority for each in datasets}
+        )
+        self._waiting = self._in_order(datasets)
         self._running: dict[str, JobStatus] = {}
         self._figures: dict[str, DatasetFigures] = {}
         self._ended = JobStatus(job="", phase=Phase.FINISHED, updated_seconds=0.0)
@@ -144,6 +148,7 @@ class FleetRun:
         """Block until all are at their end, or stopped. Raises AnotherDriver, JobDirectoryError."""
         with self._fleet.files.hold(), calling_on_signals(self._stop.ask):
             self._look_at_all()
+            self._priorities.note_heeded()
             at_work = min(AT_WORK * self._workers + AT_WORK_MORE, AT_WORK_MOST, len(self._waiting))
             threads = [
                 threading.Thread(target=self._go_on, name="datasets", daemon=True)
@@ -164,6 +169,7 @@ class FleetRun:
         refusals = self._fleet.refusals()
         for each in self._datasets:
             row = dataset_row(self._fleet, each.name, refusals)
+            row = replace(row, priority=self._priorities.of(each.name))
             self._rows[each.name], self._figures[each.name] = row, row.figures
         todo = deque(each for each in self._waiting if self._has_work(self._rows[each.name]))
         self._untouched = len(self._waiting) - len(todo)
@@ -195,6 +201,7 @@ class FleetRun:
                 if thread.is_alive():
                     thread.join(TICK_SECONDS)
                     break
+            self._follow_priorities()
             self._tell()
             if not self._stop.times:
                 continue
@@ -204,6 +211,27 @@ class FleetRun:
             if now > left_by or self._stop.times > 2:
                 return
         self._tell()
+
+    def _in_order(self, datasets: Iterable[DatasetConfig]) -> deque[DatasetConfig]:
+        """Those of a higher priority first, then in the order in which they were noted."""
+
+        def rank(each: DatasetConfig) -> tuple[int, int]:
+            return -self._priorities.of(each.name), self._places[each.name]
+
+        return deque(sorted(datasets, key=rank))
+
+    def _follow_priorities(self) -> None:
+        """What people have set since the last look: who waits comes up, workers go over."""
+        changed = self._priorities.look()
+        with self._lock:
+            for name, priority in changed.items():
+                if name in self._figures:
+                    self._figures[name] = replace(self._figures[name], priority=priority)
+            if changed:
+                self._waiting = self._in_order(self._waiting)
+        for name, priority in changed.items():
+            self._pool.prioritize(name, priority)
+        self._priorities.note_heeded()
 
     def _tell(self) -> None:
         try:
@@ -290,6 +318,7 @@ class FleetRun:
     def _note_end(self, name: str) -> None:
         refusals = self._fleet.refusals() if name in self._refused else {}
         row = dataset_row(self._fleet, name, refusals)
+        row = replace(row, priority=self._priorities.of(name))
         with self._lock:
             last = self._running.pop(name, None)
             self._rows[name], self._figures[name] = row, row.figures
@@ -310,7 +339,7 @@ class FleetRun:
             dataset.name,
             self._pool,
             self._budgets,
-            priority=dataset.priority,
+            priority=self._priorities.of(dataset.name),
             weight=dataset.weight,
         ) as cluster:
             if is_there and self._work.pass_wishes is not None:

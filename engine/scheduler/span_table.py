@@ -6,7 +6,7 @@ The state diagram is in engine.scheduler.Scheduler, which decides. Each of its a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from noria.engine.scheduler.events import SettledSpan
 from noria.engine.scheduler.state import STEPS, Backlog, LiveLease, Shard, Span, SpanState
@@ -38,11 +38,15 @@ class SpanTable:
             seals[sealed.shard].append(sealed)
         for plan in plans:
             assert plan.units > 0 < plan.units_per_lease, "a shard has units"
+            found = seals.pop(plan.shard, [])
+            if _is_whole(plan, found):
+                self._count_settled(plan)
+                continue
             shard = Shard(plan, generations.get(plan.shard, 0), units_left=plan.units)
             assert plan.shard not in self._shards, "a shard is planned once"
             self._shards[plan.shard] = shard
             self._units_total += plan.units
-            self._load(shard, seals.pop(plan.shard, []))
+            self._load(shard, found)
         if seals:
             raise JobDirectoryError(
                 f"shard {min(seals)} is sealed, but not in the manifest; restore the job directory"
@@ -56,6 +60,12 @@ class SpanTable:
         return shard not in self._shards
 
     # -- how spans come to be ----------------------------------------------------------------------
+
+    def _count_settled(self, plan: ShardPlan) -> None:
+        """A shard of which one seal is all: most of what a driver finds late in a job."""
+        self._units_total += plan.units
+        self.spans[SpanState.SETTLED] += 1
+        self.units[SpanState.SETTLED] += plan.units
 
     def _load(self, shard: Shard, seals: list[SettledSpan]) -> None:
         """Settle what is sealed; the rest is pending."""
@@ -172,12 +182,23 @@ class SpanTable:
         shard.generation += 1
 
 
+def _is_whole(plan: ShardPlan, seals: Sequence[SettledSpan]) -> bool:
+    """Whether one seal has all units of a shard of objects."""
+    if len(seals) != 1 or plan.kind is ShardKind.PARTS:
+        return False
+    sealed = seals[0]
+    return sealed.kind is LeaseKind.OBJECTS and (sealed.first, sealed.end) == (0, plan.units)
+
+
 def _unit_kind(plan: ShardPlan) -> LeaseKind:
     return LeaseKind.PARTS if plan.kind is ShardKind.PARTS else LeaseKind.OBJECTS
 
 
 def _gaps(shard: Shard) -> Iterator[tuple[int, int]]:
     """Units [first, end) that no span of the shard covers."""
+    if not shard.spans:  # most shards of a plan, when it is loaded
+        yield 0, shard.plan.units
+        return
     reached = 0
     for span in sorted(shard.spans, key=lambda span: span.first):
         if reached < span.first:

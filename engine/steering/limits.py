@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
 from noria.engine.steering.guard import GuardState
@@ -36,6 +37,15 @@ STEERED: Final = (
 RUN: Final = "the job file or the command line"
 
 
+class Giver(StrEnum):
+    """What kind of thing gave a setting the value that is in force."""
+
+    RUN = "run"
+    WINDOW = "window"
+    PERSON = "person"
+    GUARD = "guard"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steered:
     """A setting as it is in force."""
@@ -44,6 +54,7 @@ class Steered:
     """0: any number, or as many as Noria finds right."""
     by: str
     """What gave it, for people: RUN, "window nights", "ann@mover-1"."""
+    giver: Giver = Giver.RUN
     since: str | None = None
     """When it was asked for, for people."""
     until: str | None = None
@@ -84,7 +95,7 @@ class LimitsInForce:
         for store, state in guards.items():
             if not state.factor and not self.paused:
                 by = f"the guard of the {store}"
-                settings[PAUSED] = Steered(value=True, by=by, reason=state.said)
+                settings[PAUSED] = Steered(value=True, by=by, giver=Giver.GUARD, reason=state.said)
         return replace(self, settings=settings, guards=guards)
 
     @property
@@ -144,7 +155,7 @@ def _strictest(name: str, given: Sequence[tuple[SettingsWindow, datetime]]) -> S
     by = f"window {window.name}"
     if others:
         by += f", the strictest of {', '.join([window.name, *others])}"
-    return Steered(value=window.values[name], by=by, until=time_text(ends))
+    return Steered(value=window.values[name], by=by, giver=Giver.WINDOW, until=time_text(ends))
 
 
 def _asked(records: Sequence[ControlRecord], now: datetime) -> dict[str, Steered]:
@@ -171,6 +182,7 @@ def _asked(records: Sequence[ControlRecord], now: datetime) -> dict[str, Steered
                 found[name] = Steered(
                     value=value,
                     by=record.by,
+                    giver=Giver.PERSON,
                     since=time_text(record.at),
                     until=None if record.until is None else time_text(record.until),
                     reason=record.reason,

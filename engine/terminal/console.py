@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from noria.engine.status import JobStatus
 
 _LOGGER: Final = logging.getLogger("noria")
+PLAN_SECONDS: Final = 1.0
+"""How often the live page hears how far a plan is."""
 
 
 @contextmanager
@@ -92,9 +95,33 @@ def watched_plan(root: Path, metrics_address: str | None) -> Iterator[MetricsSer
     server = MetricsServer(metrics_address, name=root.absolute().name)
     try:
         server.show(JobStatus(job="", phase=Phase.PLANNING, updated_seconds=time.time()))
-        yield server
+        with _telling_plan(root, server):
+            yield server
     finally:
         server.close()
+
+
+@contextmanager
+def _telling_plan(root: Path, server: MetricsServer) -> Iterator[None]:
+    """Show what the plan at root says of itself, until it has ended."""
+    from noria.engine.listing_pace import PLAN_STATUS_FILE
+    from noria.engine.status import load_status
+    from noria.manifests.job.directory import JobDirectory
+
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(PLAN_SECONDS):
+            with suppress(NoriaError):
+                status = load_status(JobDirectory(root), PLAN_STATUS_FILE)
+                if status is not None:
+                    server.show(status)
+
+    threading.Thread(target=tell, name="plan status", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 @contextmanager

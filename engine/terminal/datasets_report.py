@@ -47,9 +47,11 @@ def print_status(summary: Mapping[str, Any], most: int) -> None:
     )
     shown = rows[: most or len(rows)]
     width = max([len("DATASET"), *(len(row["name"]) for row in shown)])
-    print(f"{'DATASET':<{width}}  {_HEAD}")
+    ranked = any(row["priority"] for row in rows)
+    print(f"{'DATASET':<{width}}  {'PRIORITY  ' * ranked}{_HEAD}")
     for row in shown:
-        print(f"{row['name']:<{width}}  {_cells(row)}".rstrip())
+        priority = f"{row['priority']:>8}  " * ranked
+        print(f"{row['name']:<{width}}  {priority}{_cells(row)}".rstrip())
     if len(shown) < len(rows):
         print(f"and {len(rows) - len(shown):,} more: --all shows them, --json has every figure")
     for row in [row for row in shown if row["message"]][:REFUSED_ROWS]:
@@ -147,3 +149,11 @@ def _some(names: Iterable[str]) -> str:
     known = list(names)
     more = f" and {len(known) - REFUSED_ROWS:,} more" if len(known) > REFUSED_ROWS else ""
     return ", ".join(known[:REFUSED_ROWS]) + more
+
+
+def print_priorities(summary: Mapping[str, Any]) -> None:
+    """What is in force, each priority with where it comes from."""
+    print(summary["said"])
+    for name, (priority, origin) in summary["priorities"].items():
+        print(f"  priority.{name}={priority}  {origin}")
+    print("  of all others: 0")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
 
+from noria.engine.job_state import job_state
 from noria.engine.status import JobStatus, Phase
 from noria.manifests.count_text import count_text
 
@@ -27,7 +28,7 @@ def describe(status: JobStatus) -> str:
     ]
     if status.objects_total:
         cells.insert(0, percent_text(fraction(status)))
-    return ", ".join([status.phase.value, *cells])
+    return ", ".join([job_state(status).words, *cells])
 
 
 def fit(cells: Sequence[str], columns: int) -> str:

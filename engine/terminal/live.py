@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from noria.engine.job_state import job_state
 from noria.engine.status import JobStatus
 from noria.engine.terminal.figures import (
     byte_cells,
@@ -64,7 +65,7 @@ class LiveView:
 
 
 def _panel(status: JobStatus, columns: int) -> Group:
-    head = [status.phase.value, f"job {status.job}"]
+    head = [job_state(status).words, f"job {status.job}"]
     if status.run_seconds:
         head.append(f"for {duration_text(status.run_seconds)}")
     lines = [Text(fit(head, columns), style="bold", no_wrap=True, overflow="crop")]

@@ -15,6 +15,7 @@ from noria.engine.clean import Cleaning
 from noria.engine.deadline import DeadlineState
 from noria.engine.failures import Failure
 from noria.engine.job import RunReport
+from noria.engine.job_state import job_state
 from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus, Phase
 from noria.engine.terminal.figures import (
@@ -267,6 +268,8 @@ def status_summary(status: JobStatus, failures: list[Failure], root: Path) -> di
     values["silent_seconds"] = status.silent_seconds
     values["held_at"] = status.held_at
     values["paused"] = status.paused
+    state = job_state(status)
+    values["state"] = {**asdict(state), "line": state.line}
     values["held_by_guards"] = {
         store: asdict(state) for store, state in status.held_by_guards.items()
     }
@@ -280,9 +283,12 @@ def print_status(summary: Mapping[str, Any]) -> None:
     total = summary["bytes_total"]
     share = 100 * summary["bytes_done"] / total if total else 100.0
     ended = "" if summary["phase"].has_driver else _at(summary["updated_seconds"])
-    print(f"job {summary['job']}: {summary['phase']}{ended}")
+    print(f"job {summary['job']}: {summary['state']['line']}{ended}")
     if summary["stopped"]:
         print(f"{summary['stopped']}; `noria run` goes on with it")
+    if summary["phase"] == Phase.PLANNING and summary["listed"]:
+        rate = summary["listed_per_second"]
+        print(f"{summary['listed']:,} listed at the source so far, {rate:,.0f} a second")
     if summary["phase"] == Phase.PLANNING or (summary["stopped"] and not summary["objects_total"]):
         return
     print(
@@ -308,8 +314,6 @@ def _print_pace(summary: Mapping[str, Any]) -> None:
     if summary["phase"] is Phase.RECONCILING and summary["listed"]:
         rate = summary["listed_per_second"]
         print(f"{summary['listed']:,} listed at the target so far, {rate:,.0f} a second")
-    if summary["paused"] is not None:
-        print(f"paused {summary['paused']}: nothing new is begun")
     for store, seconds in summary["silent_seconds"].items():
         print(f"the {store} has not answered for {duration_text(seconds)}: workers wait for it")
     for host, reason in summary["barred"].items():

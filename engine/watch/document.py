@@ -16,6 +16,7 @@ from typing import Final
 
 from noria.engine.convergence import MigrationFigures
 from noria.engine.deadline import DeadlineForecast
+from noria.engine.job_state import job_state
 from noria.engine.status import DatasetFigures, JobStatus, Phase
 from noria.engine.steering.limits import PAUSED
 from noria.engine.watch.advice import advice_on
@@ -137,6 +138,8 @@ class StatusDataset:
     workers: int
     lag_seconds: float | None
     """How old the oldest change could be that the target lacked as its last pass ended."""
+    priority: int
+    """Those of a higher one get workers first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +161,16 @@ class StatusDocument:
     name: str
     """Of the job directory."""
     phase: str
+    """How far the driver is: planning, starting, moving, verifying, draining, reconciling, finished
+    or stopped."""
+    state: str
+    """What the job does: its phase, or what keeps it from going on: paused, paused_by_window,
+    paused_by_guard, held_by_guard.
+    """
+    state_words: str
+    """The same for people."""
+    state_why: str | None
+    """By whom and since when, for people. None: there is nothing to say."""
     stopped: str | None
     """Why it stopped before the end, if it did."""
     updated_seconds: float
@@ -194,10 +207,14 @@ def document_of(
 ) -> StatusDocument:
     """The document of a status, served now."""
     interval_seconds, points = history.read()
+    state = job_state(status)
     return StatusDocument(
         job=status.job,
         name=name,
         phase=status.phase.value,
+        state=state.state,
+        state_words=state.words,
+        state_why=None if state.why is None else without_queries(state.why),
         stopped=None if status.stopped is None else without_queries(status.stopped),
         updated_seconds=status.updated_seconds,
         served_seconds=served_seconds,
@@ -336,6 +353,7 @@ def _dataset(name: str, figures: DatasetFigures) -> StatusDataset:
         failed=figures.failed,
         workers=figures.workers,
         lag_seconds=figures.lag_seconds,
+        priority=figures.priority,
     )
 
 

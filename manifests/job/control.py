@@ -34,6 +34,8 @@ MOST_LOST_RACES = 100
 MOST_LETTERS = 256
 """Of `by` and of a reason."""
 _NAME = re.compile(rf"{CONTROL}/([0-9]{{6}})\.json")
+_SETTING = re.compile(r"[a-z][a-z_]{0,63}(\.[A-Za-z0-9_][A-Za-z0-9._-]{0,99})?")
+"""Behind a dot: the dataset that it is of. Such a number may be below 0."""
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
 SettingValue = int | float | bool
@@ -202,10 +204,11 @@ def _canonical(stated: _StatedControl) -> bytes:
         if text is not None and text != _fitted(text):
             raise ValueError("a name or a reason is a short line of printable letters")
     for name, value in stated.settings.items():
-        if not re.fullmatch(r"[a-z][a-z_]{0,63}", name):
+        if not _SETTING.fullmatch(name):
             raise ValueError("the name of a setting is a short word in lower case")
+        least = 0 if "." not in name else -(2**31)
         if value is not None and not (
-            isinstance(value, int | float) and math.isfinite(value) and 0 <= value < 2**63
+            isinstance(value, int | float) and math.isfinite(value) and least <= value < 2**63
         ):
             raise ValueError("the value of a setting is a finite number, true, false or null")
     values = {name: getattr(stated, name) for name in _StatedControl.__dataclass_fields__}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from noria.engine import job, planning
+from noria.engine import job, listing_pace, planning
 from noria.engine.listed import as_line, telling
 from noria.engine.status import JobStatus, Phase, load_status
 from noria.engine.terminal.figures import describe
@@ -29,8 +29,9 @@ def test_how_much_and_how_fast_at_most_so_often() -> None:
 
 
 def test_a_plan_and_a_reconcile_say_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (job, planning):
+    for module in (job, listing_pace):
         monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(planning, "SHOW_SECONDS", 0.0)
     said: list[str] = []
     finished = finish_job(tmp_path)
     job.reconcile_job(finished.root, said.append)
@@ -38,6 +39,14 @@ def test_a_plan_and_a_reconcile_say_it(tmp_path: Path, monkeypatch: pytest.Monke
     write_source(tmp_path)
     job.plan(config_of(tmp_path), tmp_path / "another", said.append)
     assert any(line.startswith("5 listed at the source so far") for line in said), said
+
+
+def test_an_empty_batch_has_it_told_and_is_not_passed_on() -> None:
+    now, said = iter([0.0, 1.0, 2.0, 3.0]), list[str]()
+    tell = as_line(said.append, "source")
+    batches = [BATCH, BATCH.slice(0, 0), BATCH.slice(0, 0)]
+    assert list(telling(batches, tell, every_seconds=1.0, clock=lambda: next(now))) == [BATCH]
+    assert said[-1] == "3 listed at the source so far, 0 a second"
 
 
 def test_a_run_shows_it_and_keeps_it_for_others(

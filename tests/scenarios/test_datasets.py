@@ -10,12 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from noria.benchmarks.servers import S3Server
+from noria.engine.fleet.directory import FleetDirectory
+from noria.engine.fleet.rows import dataset_rows
 from tests.support.processes import LOCAL_WORKER, descendants, wait_until
 
 NORIA = str(Path(sys.executable).with_name("noria"))
@@ -378,3 +381,38 @@ def test_twenty_datasets_land_below_prefixes_of_one_bucket(
         for path in (fleet.folder / "in" / name).iterdir()
     }
     assert on_s3() == sources
+
+
+@pytest.mark.timeout(120)
+def test_a_dataset_that_is_raised_gets_the_workers_within_ten_seconds(fleet: Fleet) -> None:
+    """One worker, and more than it can do in a while."""
+    for name in ("first", "second"):
+        fleet.fill(name, 400, size=50_000)
+    fleet.file("first", "second", head='[run]\nworkers = 1\nbandwidth = "500kB/s"')
+    fleet.noria("plan", "many.toml")
+    run = fleet.start("run", "many", "--metrics-address", "off")
+    try:
+        wait_until(lambda: sum(workers(fleet).values()) == 1, "one is at work", seconds=60)
+        first, second = sorted(workers(fleet), key=lambda name: -workers(fleet)[name])
+        done = fleet.rows()[second]["objects_done"]
+        said = fleet.noria("set", "many", f"priority.{second}=5", "--reason", "due today")
+        assert "set (control/000001.json); the run heeds it" in said["said"]
+        wait_until(lambda: workers(fleet) == {first: 0, second: 1}, "it goes over", seconds=30)
+        asked = datetime.fromisoformat(said["record"]["at"])
+        assert datetime.now(UTC) - asked < timedelta(seconds=10)
+        assert fleet.rows()[second]["priority"] == 5
+        wait_until(lambda: fleet.rows()[second]["objects_done"] > done, "it moves", seconds=20)
+        out, _ = fleet.said("status", "many")
+        assert "PRIORITY" in out
+        fleet.noria("set", "many", f"priority.{first}=6")
+        wait_until(lambda: workers(fleet)[first] == 1, "and back", seconds=30)
+    finally:
+        run.send_signal(signal.SIGTERM)
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == 3, err
+    assert f"priority of {second} is 5 by " in err
+
+
+def workers(fleet: Fleet) -> dict[str, int]:
+    """Read here: a command takes a second or two, on a busy machine."""
+    return {row.name: row.workers for row in dataset_rows(FleetDirectory(fleet.directory))}

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 from noria.manifests.errors import NoriaError
 from noria.manifests.schema import INVENTORY_SCHEMA
+from noria.workers.runtime.bandwidth import Bandwidth
 from noria.workers.stores.background import LOOK_SECONDS
 from noria.workers.stores.frontier import Errand, Frontier, ListingState
 from noria.workers.stores.paced import PacedStore, RetryPolicy, Stopped
@@ -25,6 +27,8 @@ from noria.workers.stores.protocol import Page, PageRequest, SourceStore
 PAGES: Final = RetryPolicy(tries=8, base_seconds=0.2, cap_seconds=20.0)
 """For one page. A listing retries pages itself, because its caller could only start again."""
 BATCH_ROWS: Final = 65_536
+BEAT_SECONDS: Final = 1.0
+"""How often whoever wants beats gets one, while nothing comes."""
 BATCHES_AHEAD: Final = 4
 """Batches for each thread that may wait for the caller."""
 LEAVE_SECONDS: Final = 2.0
@@ -55,6 +59,9 @@ def check_names_and_sizes(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
+_NOTHING: Final = inventory_batch({}, 0)
+
+
 def list_objects(
     store: SourceStore,
     prefix: str,
@@ -73,6 +80,16 @@ def list_objects(
         yield from listing
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListingShare:
+    """What a listing may use a second, which may change while it goes on. By default, any."""
+
+    requests: Bandwidth = field(default_factory=Bandwidth)
+    """Of requests, not of bytes; 0: no page is asked for."""
+    bandwidth: Bandwidth = field(default_factory=Bandwidth)
+    """Of the bytes of pages."""
+
+
 class Listing:
     """As list_objects(), but the first page is asked for at once, not when rows are wanted.
 
@@ -88,19 +105,34 @@ class Listing:
         policy: RetryPolicy = PAGES,
         splits: Iterable[str] = (),
         state: ListingState | None = None,
+        pace: ListingShare | None = None,
     ) -> None:
         """`splits` are whole names between which as many objects are expected, if that is known.
 
         They need not exist. There should be some for each stream. `state` is how far an earlier
-        listing of the same prefix came, of which the rest is listed. Raises ValueError, LookupError
-        if it is damaged.
+        listing of the same prefix came, of which the rest is listed. `pace`: each page waits for
+        its turn there, and while none comes an empty batch comes about once a second, so that the
+        caller may tell why. Raises ValueError, LookupError if the state is damaged.
         """
         stopping = threading.Event()
-        paced = PacedStore(inner=store, policy=policy, stopping=stopping)
+        share = pace or ListingShare()
+        paced = PacedStore(
+            inner=store,
+            policy=policy,
+            stopping=stopping,
+            requests=share.requests,
+        )
         frontier = Frontier(prefix, streams=streams, splits=splits)
         if state is not None:
             frontier.go_on(state)
-        self._walk = _Walk(paced.list_page, frontier, streams * BATCHES_AHEAD, stopping)
+        self._walk = _Walk(
+            paced.list_page,
+            frontier,
+            streams * BATCHES_AHEAD,
+            stopping,
+            bandwidth=share.bandwidth,
+            beats=pace is not None,
+        )
         self._threads = [
             threading.Thread(target=self._walk.work, name=f"list-{number}", daemon=True)
             for number in range(streams)
@@ -139,8 +171,13 @@ class _Walk:
         frontier: Frontier,
         ahead: int,
         stopping: threading.Event,
+        *,
+        bandwidth: Bandwidth,
+        beats: bool,
     ) -> None:
         self._fetch = fetch
+        self._bandwidth = bandwidth
+        self._beats = beats
         self._frontier = frontier
         self._ahead = ahead
         self._ready: deque[pa.RecordBatch | ListingState] = deque()
@@ -157,15 +194,20 @@ class _Walk:
 
     def items(self) -> Iterator[pa.RecordBatch | ListingState]:
         while True:
+            item: pa.RecordBatch | ListingState = _NOTHING
+            began = time.monotonic()
             with self._changed:
                 while not (self._ready or self._error or self._frontier.finished):
                     self._changed.wait(LOOK_SECONDS)
+                    if self._beats and time.monotonic() - began >= BEAT_SECONDS:
+                        break
                 if self._error is not None:
                     raise self._error
-                if not self._ready:
+                if self._ready:
+                    item = self._ready.popleft()
+                    self._changed.notify_all()
+                elif self._frontier.finished:
                     return
-                item = self._ready.popleft()
-                self._changed.notify_all()
             yield item
 
     def stop(self) -> None:
@@ -197,6 +239,9 @@ class _Walk:
     def _answer(self, errand: Errand) -> None:
         try:
             pages = [self._fetch(request) for request in errand.requests]
+            for page in pages:
+                # How many bytes a page has is known once they are there.
+                self._bandwidth.take(page.answer_bytes, self._stopped)
         except NoriaError:
             with self._changed:
                 batches = self._frontier.refused(errand)

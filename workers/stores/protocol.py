@@ -151,6 +151,8 @@ class Page:
     """Of INVENTORY_SCHEMA."""
     prefixes: Sequence[str] = ()
     next_marker: str | None = None
+    answer_bytes: int = 0
+    """Of the body that it came in. 0: nothing went over a network."""
 
 
 class ReadListener(Protocol):

@@ -6,6 +6,8 @@ import time
 
 from noria.engine.convergence import MigrationFigures
 from noria.engine.status import HostStatus, JobStatus, Phase
+from noria.engine.steering.guard import GuardState
+from noria.engine.steering.limits import PAUSED, LimitsInForce, Steered
 from noria.manifests.counters import Counter, Gauge
 from noria.manifests.model import MetricsSnapshot
 
@@ -68,3 +70,18 @@ def a_full_status(**changed: object) -> JobStatus:
         **changed,
     }
     return JobStatus(**values)  # type: ignore[arg-type]  # the fields of a JobStatus, by name
+
+
+def a_paused_status(**why: object) -> JobStatus:
+    """A job at work in which nothing new is begun; `why` are fields of Steered."""
+    values: dict[str, object] = {"value": True, **why}
+    limits = LimitsInForce(settings={PAUSED: Steered(**values)})  # type: ignore[arg-type]  # fields
+    return a_full_status(in_force=limits, bytes_per_second=0.0, eta_seconds=None)
+
+
+def a_guarded_status(factor: float, said: str) -> JobStatus:
+    """A job that a guard of its source leaves this share of its pace."""
+    settings = {PAUSED: Steered(value=False, by="the job file")}
+    guards = {"source": GuardState(factor=factor, said=said)}
+    limits = LimitsInForce(settings=settings).guarded(guards)
+    return a_full_status(in_force=limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,12 +11,36 @@ import pytest
 
 from noria.engine.metrics_server import MetricsServer
 from noria.engine.status import HostStatus, JobStatus, Phase
+from noria.engine.steering.limits import Giver
 from noria.manifests.model import MetricsSnapshot
-from tests.engine.watch.a_status import a_full_status
+from tests.engine.watch.a_status import a_full_status, a_guarded_status, a_paused_status
 from tests.support.browser import Browser, BrowserPage, chromium
 
 SHOWN = "document.getElementById('phase')?.textContent === 'moving'"
 PHASES = (*(phase.value for phase in Phase),)
+
+STATES_SHOWN = (
+    (
+        a_paused_status(by="ann@mover-1", since="2026-11-28 07:20 UTC", reason="a patch"),
+        "paused",
+        "Paused by ann@mover-1 since 2026-11-28 07:20 UTC (a patch).",
+    ),
+    (
+        a_paused_status(by="window office", giver=Giver.WINDOW, until="2026-11-28 18:00 UTC"),
+        "paused by a window",
+        "Paused by window office until 2026-11-28 18:00 UTC.",
+    ),
+    (
+        a_guarded_status(0.22, "a small read takes 240 ms"),
+        "moving, held by a guard",
+        "The guard of the source leaves 22 % of the pace: a small read takes 240 ms.",
+    ),
+    (
+        a_full_status(phase=Phase.DRAINING, drains="drained on request of ann@mover-1"),
+        "draining",
+        "Drained on request of ann@mover-1.",
+    ),
+)
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +94,21 @@ def test_it_follows_the_job_by_itself(browser: Browser, server: MetricsServer) -
         page.wait_for(f"document.getElementById('phase').textContent === '{phase.value}'")
     server.show(a_full_status(phase=Phase.STOPPED, stopped="stopped on request"))
     page.wait_for("document.body.innerText.includes('Stopped: stopped on request')")
+    assert page.complaints == []
+
+
+def test_the_top_says_what_keeps_it_from_going_on(browser: Browser, server: MetricsServer) -> None:
+    page = browser.open(server.page)
+    page.wait_for(SHOWN)
+    assert page.value("document.getElementById('why').hidden")
+    for status, badge, why in STATES_SHOWN:
+        server.show(status)
+        page.wait_for(f"document.getElementById('phase').textContent === {json.dumps(badge)}")
+        assert text_of(page, "#why") == why
+        assert badge in str(page.value("document.title"))
+        assert page.value("document.getElementById('phase').className") == "badge warn"
+    server.show(a_full_status())
+    page.wait_for("document.getElementById('why').hidden")
     assert page.complaints == []
 
 

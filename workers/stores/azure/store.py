@@ -514,7 +514,7 @@ class AzureStore:
         response = self._call(Purpose.CONTROL, "GET", query=query, headers=headers, right=right)
         blobs, rest = peel(response.body, "Blob")
         root = self._result(replace(response, body=rest), Purpose.CONTROL, None)
-        page = azure_xml.parse_blobs(root, blobs)
+        page = replace(azure_xml.parse_blobs(root, blobs), answer_bytes=len(response.body))
         if request.after is None:
             return page
         # The service begins with this very name.

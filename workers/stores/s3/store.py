@@ -235,7 +235,7 @@ class S3Store:
         response = self._call(Purpose.CONTROL, "GET", query=query)
         keys, rest = peel(response.body, "Contents")
         root = self._result(replace(response, body=rest), Purpose.CONTROL, None)
-        page = s3_xml.parse_keys(root, keys)
+        page = replace(s3_xml.parse_keys(root, keys), answer_bytes=len(response.body))
         if provider_of_answer(response.headers) == "seaweedfs":
             return s3_xml.without_folder(page, request.prefix)
         return page
