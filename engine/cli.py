@@ -664,6 +664,7 @@ def _plan_and_run(
         from noria.engine.proof.at_the_end import end_signing, with_proof
         from noria.engine.terminal import report
         from noria.manifests.job.directory import JobDirectory
+        from noria.manifests.passes.migration import Migration
 
         # What is loaded stays: nobody has to look through it again, not even at the end.
         gc.freeze()
@@ -679,7 +680,7 @@ def _plan_and_run(
         else:
             job.refuse_killed_plan(root)
         place = current_pass(root)
-        if place != root:  # the first pass has ended, and others followed
+        if Migration(root).last > 1:  # the first pass has ended, and others followed
             planned = None
         signing = end_signing(root, config)
         with shown(place, metrics_address, options.shows, server) as show:

@@ -15,7 +15,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -96,6 +96,11 @@ class Prepared:
             return self.look.removal
         return pending_removal(self.directory, self.target, self.facts.target_prefix)
 
+    def close(self) -> None:
+        """Close the connections that the plan has opened. What is still asked for opens its own."""
+        if self.look is not None:
+            self.look.store.close()
+
 
 @contextmanager
 def prepared(
@@ -118,7 +123,7 @@ def prepared(
             ready = finish_plan(directory, say, named=config)
     else:
         ready = _plan(config, root, say, probed=probed)
-    with removed_at_the_end(ready):
+    with closing(ready), removed_at_the_end(ready):
         yield ready
 
 
@@ -195,7 +200,7 @@ def prepared_pass(
             say(f"pass {facts.number} is planned already, with other --deletions than now")
     else:
         ready = _plan(config, place, say, Follows(first, facts), probed)
-    with removed_at_the_end(ready):
+    with closing(ready), removed_at_the_end(ready):
         yield ready
 
 
@@ -231,7 +236,11 @@ def _plan(
             "is moved; rules (--filter-from) can say it in another order"
         )
     say("checking both ends")
-    with SourceLook(config) as source, _target_look(config, source, token, say, probed) as target:
+    resting = None if probed is None else probed.connections
+    with (
+        SourceLook(config, resting=resting) as source,
+        _target_look(config, source, token, say, probed) as target,
+    ):
         source.check()
         target.check()
         all_results(killed)
@@ -275,8 +284,12 @@ def open_trusted(root: Path) -> Prepared:
 def open_prepared(root: Path) -> Prepared:
     """The plan at root. Raises JobDirectoryError if it is not finished."""
     directory = JobDirectory.open(root)
-    config, facts = job_parts(directory)
-    manifest = open_manifest(directory.manifest_path)
+    return _with_manifest(directory, *job_parts(directory), open_manifest(directory.manifest_path))
+
+
+def _with_manifest(
+    directory: JobDirectory, config: JobConfig, facts: JobFacts, manifest: Manifest
+) -> Prepared:
     plan = config.plan.model_copy(update={"part_bytes": manifest.options.part_bytes})
     return Prepared(
         directory=directory,
@@ -483,20 +496,21 @@ def finish_plan(
     if (directory.manifest_path / "manifest.json").is_file():
         check_trust(directory, named)
         kept.drop()  # a plan that was killed right after its freeze could not
+        manifest = open_manifest(directory.manifest_path)
     elif source is not None:
-        _freeze(directory, source, kept, scratch, say)
+        manifest = _freeze(directory, source, kept, scratch, say)
     else:
         check_trust(directory, named)
         with SourceLook(config, kept) as source:
-            _freeze(directory, source, kept, scratch, say)
-    ready = open_prepared(directory.root)
+            manifest = _freeze(directory, source, kept, scratch, say)
+    ready = _with_manifest(directory, config, facts, manifest)
     plan = ready.config.plan.model_copy(update={"scratch": scratch})
     return replace(ready, config=ready.config.model_copy(update={"plan": plan}))
 
 
 def _freeze(
     directory: JobDirectory, source: SourceLook, kept: KeptListing, scratch: str | None, say: Say
-) -> None:
+) -> Manifest:
     rows = planned_rows(directory, _comparison(directory, say))
     if kept.state is None:
         say("reading the inventory")
@@ -504,12 +518,13 @@ def _freeze(
         say(f"going on with the listing that was begun at {kept.begun}: {kept.listed:,} listed")
     try:
         with scratch_folder(directory, scratch) as folder:
-            rows.freeze(source, kept, directory.manifest_path, folder, say)
+            manifest = rows.freeze(source, kept, directory.manifest_path, folder, say)
     except (ConfigurationError, InventoryError):
         # What is corrected now may be the source itself.
         kept.drop()
         raise
     kept.drop()
+    return manifest
 
 
 def _comparison(directory: JobDirectory, say: Say) -> Callable[[Path], PassDelta] | None:

@@ -53,6 +53,7 @@ from typing import Any, BinaryIO
 
 from noria.manifests.access import PRIVATE, file_mode, make_folders, open_new, settle_mode
 from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError
+from noria.manifests.json_text import json_text
 from noria.manifests.schema import SCHEMA_VERSION
 
 ATTEMPTS_PER_EPOCH = 1_000_000_000
@@ -488,7 +489,7 @@ def journal_name(shard: int, attempt: int) -> str:
 
 
 def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+    return json_text(value).encode()
 
 
 def _write_scratch(target: Path, data: bytes) -> Path:
