@@ -490,8 +490,9 @@ def retry(
 
     `noria run` does that for failures whose cause may pass by itself. Objects that `noria verify`
     or `noria reconcile` found gone are sent again; one that is damaged is replaced if it is still
-    the one that this job wrote. Nothing else at the target is overwritten. Names in FILE are as
-    --show-keys and failures.parquet have them.
+    the one that this job wrote. Nothing else at the target is overwritten: what somebody changed or
+    wrote there is deleted by hand first. Names in FILE are as --show-keys and failures.parquet have
+    them.
 
     \b
     Examples:
