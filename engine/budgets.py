@@ -13,7 +13,7 @@ from functools import partial
 from noria.engine.cluster.protocol import Instruction
 from noria.engine.concurrency.bandwidth import BandwidthBudget
 from noria.engine.concurrency.sharing import TransferBudget
-from noria.engine.config.jobfile import BANDWIDTH_LEAST
+from noria.engine.config.quantities import BANDWIDTH_LEAST
 from noria.engine.steering.limits import LimitsInForce
 from noria.engine.worker_spec import WorkerSpec
 from noria.manifests.counters import StoreRole

@@ -32,6 +32,7 @@ from noria.engine.fleet_commands import (
     show_status,
 )
 from noria.engine.setting_options import SettingOptions
+from noria.engine.terminal.command_list import CommandList
 from noria.engine.terminal.console import (
     Shows,
     ending_on_signals,
@@ -65,7 +66,7 @@ First steps:
 \b
 Exit codes:
   0  everything moved and verified
-  1  finished, but some objects failed or were refused: failures.parquet says why
+  1  finished, but some objects failed or were refused: noria failures DIR
   2  wrong usage or configuration; nothing was written
   3  stopped before the end: run the same command again
 
@@ -77,14 +78,17 @@ Environment:
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, ...: AWS's own chain
   AWS_REGION, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
-  AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE, SSL_CERT_DIR
+  AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE,
+  SSL_CERT_DIR: whom to trust over https
   RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH: the token of the cluster of --address
   XDG_CACHE_HOME: where what a target can do is kept for an hour (~/.cache)
-  NORIA_PYTHONPATH: more folders that workers import from; they ignore PYTHONPATH
+  NORIA_PYTHONPATH: more folders that workers import from, which ignore
+  PYTHONPATH
 """
 
 app = typer.Typer(
     name="noria",
+    cls=CommandList,
     help=HELP,
     no_args_is_help=True,
     add_completion=False,
@@ -299,7 +303,7 @@ def copy(
       noria copy az://account/container/data s3://bucket/data --dry-run
     """
     with exit_codes(options.as_json):
-        from noria.engine.config.jobfile import job_config, with_endpoints
+        from noria.engine.config.reading import job_config, with_endpoints
 
         source_end = {"url": source, "endpoint": source_endpoint, "anonymous": anonymous}
         target_end = {"url": target, "endpoint": target_endpoint, "create": create}
@@ -368,7 +372,7 @@ def _examined(
 ) -> Diagnosis:
     """Look at what `noria doctor` was asked about. Raises ConfigurationError."""
     from noria.engine import doctor
-    from noria.engine.config.jobfile import job_config, read_job_file, with_endpoints
+    from noria.engine.config.reading import job_config, read_job_file, with_endpoints
 
     path = Path(what)
     if path.is_file() and target is None and path.suffix == ".toml":
@@ -411,7 +415,7 @@ def plan(
     with exit_codes(as_json):
         from noria.engine import job
         from noria.engine.attribute_look import look_at_attributes
-        from noria.engine.config.jobfile import read_job_file, with_settings
+        from noria.engine.config.reading import read_job_file, with_settings
         from noria.engine.terminal import report
 
         given = {**settings.given(), "filter": filters.given()}
@@ -459,7 +463,7 @@ def run(target: JobOrDirectory, *, settings: SettingOptions, options: RunOptions
             settings.refuse(target)
             _plan_and_run(None, target, options)
         else:
-            from noria.engine.config.jobfile import read_job_file, with_settings
+            from noria.engine.config.reading import read_job_file, with_settings
 
             config = with_settings(read_job_file(target), settings.given(), "noria run")
             _plan_and_run(config, directory_of(target, config), options)

@@ -64,7 +64,7 @@ def show_config(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine.config.in_force import settings_in_force
-        from noria.engine.config.jobfile import job_config, with_settings
+        from noria.engine.config.reading import job_config, with_settings
 
         given = {**settings.given(), "filter": filters.given()}
         origins: dict[SettingPath, str]
@@ -144,7 +144,7 @@ def _paths_of(sections: Mapping[str, Mapping[str, Any]], origin: str) -> dict[Se
 
 
 def _of_file(path: Path) -> tuple[JobConfig, dict[SettingPath, str]]:
-    from noria.engine.config.jobfile import read_job_file
+    from noria.engine.config.reading import read_job_file
     from noria.engine.config.refused_settings import setting_lines
 
     config = read_job_file(path)

@@ -67,7 +67,7 @@ class CutoverOptions:
     @property
     def wishes(self) -> CutoverWishes:
         """Raises ConfigurationError."""
-        from noria.engine.config.jobfile import duration_seconds
+        from noria.engine.config.reading import duration_seconds
         from noria.engine.cutover import CutoverWishes
 
         return CutoverWishes(

@@ -313,7 +313,7 @@ class Driver:
     def _on_report(self, event: Reported, now: float) -> None:
         worker, report = event.worker, event.report
         self._hosts.hear(worker, report.metrics, now)
-        self._totals.add_report(worker, report.progress, report.metrics)
+        self._totals.add_report(worker, report.progress, report.metrics, report.results)
         self._budgets.hear(worker, report)
         for result in report.results:
             judged = self._judge(worker, result, now)

@@ -23,8 +23,9 @@ from typing import Final
 import pyarrow.compute as pc
 
 from noria.engine.attribute_look import AttributeLook, look_at_rows
-from noria.engine.config.jobfile import JobConfig, with_endpoints
+from noria.engine.config.jobfile import JobConfig
 from noria.engine.config.locations import provider_of
+from noria.engine.config.reading import with_endpoints
 from noria.engine.config.stores import open_end
 from noria.engine.first_look import SourceLook, checked_access, holds_nothing
 from noria.engine.known_targets import KnownTarget

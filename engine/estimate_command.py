@@ -98,7 +98,7 @@ def estimate(
       noria estimate move-1 --plot move-1.svg
     """
     with exit_codes(as_json, resumes=False):
-        from noria.engine.config.jobfile import job_config, read_job_file, with_settings
+        from noria.engine.config.reading import job_config, read_job_file, with_settings
         from noria.engine.terminal import estimate_report
 
         _check_plot(options.plot)
@@ -152,7 +152,7 @@ def _estimated(
 
 
 def _rate(text: str) -> float:
-    from noria.engine.config.jobfile import parse_rate
+    from noria.engine.config.quantities import parse_rate
 
     try:
         rate = parse_rate(text)

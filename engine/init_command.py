@@ -59,8 +59,8 @@ def write_job_file(
       noria init genomes.toml --source az://account/data --target s3://bucket/data --yes
     """
     with exit_codes(False, resumes=False):
-        from noria.engine.config.jobfile import job_config
         from noria.engine.config.new_job_file import credentials_advice, new_job_file
+        from noria.engine.config.reading import job_config
 
         _check_place(path)
         if not yes and not sys.stdin.isatty():
@@ -122,7 +122,7 @@ def _check_place(path: Path) -> None:
 
 def _end(role: str, url: str | None, endpoint: str | None, *, ask: bool) -> dict[str, Any]:
     """The URL and endpoint of an end; what was not given is asked for."""
-    from noria.engine.config.jobfile import end_config
+    from noria.engine.config.reading import end_config
 
     def checked(text: str) -> dict[str, Any]:
         end = end_config({"url": text, "endpoint": endpoint}, role)

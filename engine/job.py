@@ -21,8 +21,9 @@ from noria.engine.canary_removal import remove_of_killed_plan
 from noria.engine.clean import Cleaning, abort_known, clean_uploads
 from noria.engine.cluster.opening import open_cluster
 from noria.engine.cluster.protocol import Cluster
-from noria.engine.config.jobfile import JobConfig, RunConfig, job_config
+from noria.engine.config.jobfile import JobConfig, RunConfig
 from noria.engine.config.locations import Scheme
+from noria.engine.config.reading import job_config
 from noria.engine.config.stores import speaks_https
 from noria.engine.driver import Sizes, drive
 from noria.engine.failures import (

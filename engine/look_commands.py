@@ -65,7 +65,7 @@ def list_place(
       noria ls s3://bucket/data/ -R --summary
     """
     with exit_codes(as_json, resumes=False):
-        from noria.engine.config.jobfile import end_config
+        from noria.engine.config.reading import end_config
         from noria.engine.looking import ListedPlace
         from noria.engine.terminal import listing
 
@@ -171,7 +171,7 @@ def check_places(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine.checking import Check, Verdict
-        from noria.engine.config.jobfile import end_config
+        from noria.engine.config.reading import end_config
         from noria.engine.looking import ListedPlace
         from noria.engine.terminal import comparison
 

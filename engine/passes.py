@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from noria.engine.config.jobfile import JobConfig, with_settings
+from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.reading import with_settings
 from noria.engine.convergence import PassSummary
 from noria.engine.job import RunReport
 from noria.engine.known_targets import ProbedTargets

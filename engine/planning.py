@@ -32,8 +32,9 @@ from noria.engine.canary_removal import (
     remove_of_killed_plan,
 )
 from noria.engine.config.filters import Moments
-from noria.engine.config.jobfile import EndConfig, JobConfig, with_endpoints
+from noria.engine.config.jobfile import EndConfig, JobConfig
 from noria.engine.config.locations import Scheme, provider_of
+from noria.engine.config.reading import with_endpoints
 from noria.engine.config.stores import open_end
 from noria.engine.first_look import SourceLook, TargetLook
 from noria.engine.kept_listing import KeptListing

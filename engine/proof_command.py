@@ -173,7 +173,7 @@ def publish_proof(
     with exit_codes(as_json, resumes=False):
         from dataclasses import asdict
 
-        from noria.engine.config.jobfile import end_config
+        from noria.engine.config.reading import end_config
         from noria.engine.passes import whole_migration
         from noria.engine.proof.publishing import publish
         from noria.engine.terminal import proof_report

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from noria.engine.command_outputs import switch_was_begun
-from noria.engine.config.jobfile import JobConfig, job_config
+from noria.engine.config.jobfile import JobConfig
 from noria.engine.config.locations import provider_of
+from noria.engine.config.reading import job_config
 from noria.engine.cutover_lock import one_at_a_time
 from noria.engine.job import RunReport
 from noria.engine.pass_records import has_ended

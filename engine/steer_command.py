@@ -59,7 +59,7 @@ def set_settings(
       noria set move-1 --clear bandwidth
     """
     with exit_codes(as_json, resumes=False):
-        from noria.engine.config.jobfile import duration_seconds, steered_config
+        from noria.engine.config.reading import duration_seconds, steered_config
         from noria.engine.steering_requests import SteeredJob
         from noria.engine.terminal import steering_report
         from noria.manifests.errors import ConfigurationError
@@ -97,7 +97,7 @@ def pause(
       noria pause move-1 --reason 'the source is being patched'
     """
     with exit_codes(as_json, resumes=False):
-        from noria.engine.config.jobfile import duration_seconds
+        from noria.engine.config.reading import duration_seconds
         from noria.engine.steering_requests import SteeredJob
         from noria.manifests.job.control import ControlKind
 
@@ -146,7 +146,7 @@ def drain(directory: Directory, reason: Reason = None, as_json: Json = False) ->
 
 def _names(settings: list[str]) -> dict[str, None]:
     """Names of settings that are to be cleared. Raises ConfigurationError."""
-    from noria.engine.config.jobfile import steered_name
+    from noria.engine.config.reading import steered_name
     from noria.engine.config.refused_settings import WrongSettings, nearest_name
     from noria.engine.steering.limits import STEERED
 

@@ -186,7 +186,7 @@ class Rhythm:
     @classmethod
     def of(cls, until_lag: str | None, every: str | None) -> Rhythm | None:
         """None: one pass alone. Raises ConfigurationError."""
-        from noria.engine.config.jobfile import duration_seconds
+        from noria.engine.config.reading import duration_seconds
 
         if until_lag is None and every is None:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections import defaultdict, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from noria.engine.interpreter import describe_interpreter
@@ -13,8 +13,10 @@ from noria.manifests.counters import Counter, Gauge, StoreRole
 from noria.manifests.job.seals import Seal
 from noria.manifests.model import (
     Key,
+    LeaseEnd,
     LeaseKind,
     LeaseProgress,
+    LeaseResult,
     MetricsSnapshot,
     Outcome,
     ReceiptSummary,
@@ -163,12 +165,16 @@ class Totals:
         self._hosts = _HostTotals({} if earlier is None else earlier.hosts)
         self._live: dict[str, MetricsSnapshot] = {}
         self._progress: dict[str, tuple[LeaseProgress, ...]] = {}
+        self._returned: dict[int, dict[int, LeaseProgress]] = {}
+        """Shard -> first unit -> how far a lease was that was handed back: its journal has it, and
+        whoever goes on with it begins from there."""
         self._marks: deque[_Mark] = deque()
         self.workers_lost = 0
         self._is_lower_bound = is_lower_bound
         self._deadline_seconds = deadline_seconds
 
     def add_seal(self, sealed: Seal) -> None:
+        self._go_on(sealed.shard, sealed.first, sealed.end)
         fails = any(map(sealed.summary.outcomes.get, _FAILURES))
         if sealed.shard in self._shared:
             fails &= self._add_of_shared(sealed.shard, sealed.summary, fails=fails)
@@ -206,12 +212,36 @@ class Totals:
     def void_parts(self, shard: int) -> None:
         """A PARTS shard begins again: its sealed parts are worth nothing."""
         self._parts_of_open.pop(shard, None)
+        self._returned.pop(shard, None)
 
     def add_report(
-        self, worker: str, progress: tuple[LeaseProgress, ...], metrics: MetricsSnapshot
+        self,
+        worker: str,
+        progress: tuple[LeaseProgress, ...],
+        metrics: MetricsSnapshot,
+        results: Iterable[LeaseResult] = (),
     ) -> None:
+        """Take in a heartbeat. What a lease had done that it hands back goes on counting."""
+        before = {(item.shard, item.first, item.attempt): item for item in self._at_work(worker)}
+        for result in results:
+            item = before.get((result.shard, result.first, result.attempt))
+            if item is not None and result.how is LeaseEnd.RETURNED:
+                self._returned.setdefault(item.shard, {})[item.first] = item
+        for item in progress:
+            self._go_on(item.shard, item.first, item.end)
         self._live[worker] = metrics
         self._progress[worker] = progress
+
+    def _at_work(self, worker: str) -> tuple[LeaseProgress, ...]:
+        return self._progress.get(worker, ())
+
+    def _go_on(self, shard: int, first: int, end: int) -> None:
+        """Somebody tells of these units now: what was handed back of them is counted there."""
+        returned = self._returned.get(shard, {})
+        for unit in [unit for unit in returned if first <= unit < end]:
+            del returned[unit]
+        if not returned:
+            self._returned.pop(shard, None)
 
     def place_worker(self, worker: str, host: str) -> None:
         """Say on which host a worker is: what it counts is counted there, too."""
@@ -232,7 +262,7 @@ class Totals:
         What it sent after its last report is known to nobody, if it had work then.
         """
         was_up = self._hosts.host_of(worker) is not None
-        self._is_lower_bound |= (lost and was_up) or bool(self._progress.get(worker))
+        self._is_lower_bound |= (lost and was_up) or bool(self._at_work(worker))
         self._progress.pop(worker, None)
         metrics = self._live.pop(worker, MetricsSnapshot()).without_gauges()
         self._ended += metrics
@@ -252,7 +282,8 @@ class Totals:
         self, phase: Phase, *, now: float, started: float, unix: float, shards: Mapping[str, int]
     ) -> JobStatus:
         sums = self._sums
-        live = [item for held in self._progress.values() for item in held]
+        returned = (held.values() for held in self._returned.values())
+        live = [item for held in (*self._progress.values(), *returned) for item in held]
         bytes_done = min(
             self.bytes_total,
             sums.landed_bytes

@@ -28,7 +28,8 @@ from noria.benchmarks.simulate.report import SimulationFindings
 from noria.benchmarks.simulate.run import Simulation, ideal_seconds, run_simulation
 from noria.benchmarks.simulate.settings import HOUR, Cadence, Faults, Site
 from noria.benchmarks.simulate.steering import SteeringPlan, steered
-from noria.engine.config.jobfile import RunConfig, parse_size
+from noria.engine.config.jobfile import RunConfig
+from noria.engine.config.quantities import parse_size
 from noria.engine.job import STALL_SECONDS
 from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.terminal.figures import size_text

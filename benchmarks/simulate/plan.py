@@ -12,7 +12,8 @@ from statistics import NormalDist
 
 import pyarrow as pa
 
-from noria.engine.config.jobfile import JobConfig, read_job_file
+from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.reading import read_job_file
 from noria.engine.planning import open_prepared
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory

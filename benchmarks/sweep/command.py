@@ -34,7 +34,7 @@ from noria.benchmarks.sweep.ends import Sample, TargetSandbox, take_sample
 from noria.benchmarks.sweep.report import SweepFindings
 from noria.benchmarks.sweep.settings import NOT_SWEPT, Setting, read_limit, read_settings
 from noria.engine import job
-from noria.engine.config.jobfile import read_job_file
+from noria.engine.config.reading import read_job_file
 from noria.engine.interpreter import describe_interpreter
 from noria.engine.planning import Prepared
 from noria.engine.status import load_status

@@ -11,14 +11,10 @@ from dataclasses import dataclass
 
 from noria.benchmarks.sweep.choice import Labels, setting_text
 from noria.engine import job
-from noria.engine.config.jobfile import (
-    JobConfig,
-    PlanConfig,
-    RunConfig,
-    job_config,
-    parse_size,
-)
+from noria.engine.config.jobfile import JobConfig, PlanConfig, RunConfig
 from noria.engine.config.locations import provider_of
+from noria.engine.config.quantities import parse_size
+from noria.engine.config.reading import job_config
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.plan.providers import known_name_rules, limits_for
 

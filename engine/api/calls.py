@@ -20,7 +20,7 @@ from noria.engine.api.running import RunningJob
 from noria.engine.attribute_look import look_at_attributes
 from noria.engine.clean import Cleaning
 from noria.engine.cluster.protocol import Cluster
-from noria.engine.config import jobfile
+from noria.engine.config import reading
 from noria.engine.config.jobfile import JobConfig
 from noria.engine.failures import Failure
 from noria.engine.job import RunReport
@@ -54,7 +54,7 @@ def job_config(values: Mapping[str, Any], where: str = "job_config()") -> JobCon
     numbers (bytes, bytes a second, seconds) or texts ("64MiB", "2Gbit/s", "1h30m"). `where` is
     what errors call it. Raises ConfigurationError, which names all settings that are wrong.
     """
-    return jobfile.job_config(values, where)
+    return reading.job_config(values, where)
 
 
 def read_job_file(path: JobPath) -> JobConfig:
@@ -62,7 +62,7 @@ def read_job_file(path: JobPath) -> JobConfig:
 
     Raises ConfigurationError, which names all settings that are wrong, and their lines.
     """
-    return jobfile.read_job_file(Path(path))
+    return reading.read_job_file(Path(path))
 
 
 @_in_our_words()

@@ -19,16 +19,15 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from noria.engine.config.jobfile import (
-    EndConfig,
-    JobConfig,
+from noria.engine.config.jobfile import EndConfig, JobConfig
+from noria.engine.config.locations import Scheme
+from noria.engine.config.reading import (
     end_config,
     job_config,
     resolve_path,
     resolve_shared_paths,
     with_endpoints,
 )
-from noria.engine.config.locations import Scheme
 from noria.engine.config.refused_settings import (
     ERRORS_MAX,
     WrongSettings,

@@ -1,4 +1,4 @@
-"""What a user asks for: the job file and the options of a command, validated once.
+"""What a user asks for: every setting of a job file, with its bounds. It is read by reading.py.
 
 A job file may name endpoints and regions, never a secret. Endpoints that only the environment names
 are written down when a job is planned; credentials are read by each worker process from its own
@@ -7,44 +7,47 @@ environment (stores.py), so that none travels between nodes or is in the job dir
 
 from __future__ import annotations
 
-import os
-import re
-import tomllib
-from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
-    ByteSize,
     ConfigDict,
     Field,
-    TypeAdapter,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from noria.engine.config.addresses import file_url, is_bare, read_address
-from noria.engine.config.filters import FilterConfig, read_rules
+from noria.engine.config.addresses import read_address
+from noria.engine.config.filters import FilterConfig
 from noria.engine.config.locations import (
     METRICS_ADDRESS,
     Location,
     Scheme,
-    check_endpoint,
     parse_location,
-    s3_endpoint,
 )
-from noria.engine.config.refused_settings import (
-    ERRORS_MAX,
-    SettingPath,
-    WrongSettings,
-    nearest_name,
-    setting_lines,
+from noria.engine.config.quantities import (
+    AutoSize,
+    Bandwidth,
+    Days,
+    Endpoint,
+    KeyName,
+    Moment,
+    PerSecond,
+    Printable,
+    Rate,
+    Region,
+    Seconds,
+    SecondsOrZero,
+    Size,
+    TimeOfDay,
+    Url,
+    Word,
+    Zone,
+    auto_is_none,
+    none_is_zero,
 )
 from noria.engine.steering.limits import STEERED
 from noria.engine.steering.week import days_of, minute_of_day
@@ -55,176 +58,12 @@ from noria.manifests.model import ConflictPolicy, LinkPolicy, Treatment
 from noria.manifests.plan.options import PlanOptions
 from noria.manifests.plan.parts import suitable_part_bytes
 from noria.manifests.plan.providers import PROVIDERS, NameRules, ProviderLimits
-from noria.manifests.proof.note import check_name
 from noria.workers.runtime.hold import SHARE_OF_TIMEOUT
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
-BANDWIDTH_LEAST = 64 * 1024
-"""A piece of a body then comes every eight seconds; stores close what stands still for twenty."""
 TARGET_SHARDS = 32
 """Later splits give every worker some."""
-
-
-def _check_url(value: str) -> str:
-    try:
-        parse_location(value)
-    except ConfigurationError as error:
-        raise ValueError(error.message) from error
-    return value
-
-
-def _check_key_name(value: str) -> str:
-    check_name(value)
-    return value
-
-
-def _check_printable(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("it holds a character that cannot be printed")
-    return value
-
-
-_SIZE = TypeAdapter(ByteSize)
-_SIZE_TEXT = re.compile(r"\s*[0-9]*\.?[0-9]+\s*[A-Za-z]*\s*")
-_BINARY = re.compile(r"(?i)(?<=[0-9\s])([kmgtpe])i?\s*\Z")
-"""Units that are written shorter than KiB."""
-
-
-def parse_size(text: str | int) -> int:
-    """Bytes from a number or a text. Raises ValueError.
-
-    One rule for sizes and rates, in filters as well (manifests/plan/bounds.py): 8M and 8MiB are
-    8 * 1024 * 1024, as rclone has it, and 8MB are 8,000,000.
-    """
-    try:
-        # The adapter would pass over what follows a size.
-        if isinstance(text, bool) or (isinstance(text, str) and not _SIZE_TEXT.fullmatch(text)):
-            raise ValueError
-        full = _BINARY.sub(r"\1iB", text) if isinstance(text, str) else text
-        return int(_SIZE.validate_python(full))
-    except (ValueError, OverflowError):
-        raise ValueError(
-            "this is not a size; write a number of bytes, 8M or 8MiB (8 * 1024 * 1024), 8MB "
-            "(8,000,000)"
-        ) from None
-
-
-def parse_duration(value: object) -> object:
-    """Seconds from a text such as 90s, 5m, 1h30m or 2d; anything else is returned as it is.
-
-    Raises ValueError.
-    """
-    if not isinstance(value, str):
-        return value
-    text = value.strip().lower().replace(" ", "")
-    if not _DURATION.fullmatch(text):
-        raise ValueError("this is not a duration; write a number of seconds, or 90s, 5m, 1h30m, 2d")
-    parts = _DURATION_PART.findall(text)
-    return sum(float(number) * _UNIT_SECONDS[unit or "s"] for number, unit in parts)
-
-
-def parse_rate(value: object) -> object:
-    """Bytes a second from a text such as 1KiB/s or 2Gbit/s; else the value is returned as it is.
-
-    Raises ValueError.
-    """
-    if not isinstance(value, str):
-        return value
-    size = re.sub(r"(?i)(/s|ps)$", "", value.strip())
-    try:
-        return parse_size(size) if size != "0" else 0
-    except ValueError:
-        raise ValueError(
-            "this is not a rate; write a number of bytes a second, or 64KiB/s, 200MB/s, 2Gbit/s"
-        ) from None
-
-
-def parse_moment(value: object) -> str:
-    """A time of TOML or a text of ISO 8601, as such a text. Raises ValueError without a zone."""
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ValueError(
-            "this is not a time with its zone; write 2026-12-31T06:00:00+01:00, or "
-            "2026-12-31T05:00:00Z"
-        )
-    return moment.isoformat()
-
-
-_UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|min|m|h|d|w|)")
-_DURATION = re.compile(r"[0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|min|m|h|d|w))+", re.ASCII)
-
-
-def _check_bandwidth(value: float) -> float:
-    if 0 < value < BANDWIDTH_LEAST:
-        raise ValueError("stores give up on what comes so slowly; give 64KiB/s or more, 0 for any")
-    return value
-
-
-def _check_per_second(value: float) -> float:
-    if 0 < value < 1:
-        raise ValueError("less than one request a second moves nothing; give 1 or more, 0 for any")
-    return value
-
-
-def _auto_is_none(value: object) -> object:
-    return None if value == "auto" else value
-
-
-def _check_days(value: str) -> str:
-    days_of(value)
-    return value
-
-
-def _check_time(value: str) -> str:
-    minute_of_day(value)
-    return value
-
-
-def _check_zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ValueError, OSError, LookupError):
-        raise ValueError(
-            'this machine knows no such zone; write one such as "Europe/Paris" or "UTC"'
-        ) from None
-    return value
-
-
-def _none_is_zero(value: object) -> object:
-    return 0 if value in ("none", "auto") else value
-
-
-Url = Annotated[str, AfterValidator(_check_url)]
-Endpoint = Annotated[str, AfterValidator(check_endpoint)]
-Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=1 << 60)]
-AutoSize = Annotated[Size | None, BeforeValidator(_auto_is_none)]
-"""None, written as "auto": chosen by Noria."""
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=1e9)]
-"""Up to 30 years: what clocks and waits can take."""
-SecondsOrZero = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=1e9)]
-"""0 has a meaning of its own."""
-Rate = Annotated[float, BeforeValidator(parse_rate), Field(ge=0, le=1e9)]
-"""Bytes a second."""
-Bandwidth = Annotated[
-    float, BeforeValidator(parse_rate), Field(ge=0, le=1e15), AfterValidator(_check_bandwidth)
-]
-"""Bytes a second; 0: any number."""
-Days = Annotated[str, AfterValidator(_check_days)]
-TimeOfDay = Annotated[str, AfterValidator(_check_time)]
-Zone = Annotated[str, AfterValidator(_check_zone)]
-PerSecond = Annotated[float, Field(ge=0, le=1e9), AfterValidator(_check_per_second)]
-"""Requests a second; 0: any number."""
-Moment = Annotated[str, BeforeValidator(parse_moment)]
-"""A time with its zone, as ISO 8601 writes it."""
-Printable = Annotated[str, AfterValidator(_check_printable)]
-KeyName = Annotated[str, AfterValidator(_check_key_name)]
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Region = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
 class _Section(BaseModel):
@@ -267,7 +106,7 @@ class EndConfig(_Section):
     """File of trusted roots. None: the system's."""
     allow_plain_http: bool = False
     """http to another machine than this one."""
-    path_style: Annotated[bool | None, BeforeValidator(_auto_is_none)] = None
+    path_style: Annotated[bool | None, BeforeValidator(auto_is_none)] = None
     """S3: true for HOST/BUCKET/KEY, false for BUCKET.HOST/KEY.
 
     "auto": as the provider of the endpoint asks for; the bucket in the path if that is not known.
@@ -400,24 +239,24 @@ class PlanConfig(_Section):
 class SteeredConfig(_Section):
     """Settings that may change while a job runs: see RunConfig. None: nothing is said of it."""
 
-    bandwidth: Annotated[Bandwidth | None, BeforeValidator(_none_is_zero)] = None
+    bandwidth: Annotated[Bandwidth | None, BeforeValidator(none_is_zero)] = None
     """As in [run]; "none": any number."""
-    source_requests_per_second: Annotated[PerSecond | None, BeforeValidator(_none_is_zero)] = None
+    source_requests_per_second: Annotated[PerSecond | None, BeforeValidator(none_is_zero)] = None
     """As in [run]; "none": any number."""
-    target_requests_per_second: Annotated[PerSecond | None, BeforeValidator(_none_is_zero)] = None
+    target_requests_per_second: Annotated[PerSecond | None, BeforeValidator(none_is_zero)] = None
     """As in [run]; "none": any number."""
-    workers: Annotated[int | None, Field(ge=0, le=10_000), BeforeValidator(_none_is_zero)] = None
+    workers: Annotated[int | None, Field(ge=0, le=10_000), BeforeValidator(none_is_zero)] = None
     """As in [run]; "auto": as Noria finds right."""
-    transfers: Annotated[int | None, Field(ge=0, le=1_000_000), BeforeValidator(_none_is_zero)] = (
+    transfers: Annotated[int | None, Field(ge=0, le=1_000_000), BeforeValidator(none_is_zero)] = (
         None
     )
     """As in [run]; "auto": as Noria finds right."""
     source_requests: Annotated[
-        int | None, Field(ge=0, le=1_000_000), BeforeValidator(_none_is_zero)
+        int | None, Field(ge=0, le=1_000_000), BeforeValidator(none_is_zero)
     ] = None
     """As in [run]; "none": any number."""
     target_requests: Annotated[
-        int | None, Field(ge=0, le=1_000_000), BeforeValidator(_none_is_zero)
+        int | None, Field(ge=0, le=1_000_000), BeforeValidator(none_is_zero)
     ] = None
     """As in [run]; "none": any number."""
     paused: bool | None = None
@@ -753,209 +592,3 @@ class JobConfig(_Section):
             names=plan.names,
             target_shards=plan.least_shards,
         )
-
-
-def read_job_file(path: Path) -> JobConfig:
-    """Parse and validate a job file. Raises ConfigurationError: one line that names the field."""
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        values = tomllib.loads(text.decode())
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path} is not valid TOML: it is not UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        # A number of too many digits is a ValueError, lists in lists in lists a RecursionError.
-        what = (
-            error
-            if isinstance(error, tomllib.TOMLDecodeError)
-            else "a value that is too large or too deeply nested"
-        )
-        raise ConfigurationError(f"{path} is not valid TOML: {what}") from error
-    for end in ("source", "target"):
-        if isinstance(values.get(end), str):
-            values[end] = {"url": values[end]}
-    if "datasets" in values:
-        raise ConfigurationError(
-            f"{path} names many datasets, which `noria plan`, `noria run`, `noria sync` and "
-            "`noria status` take; name the directory of one of them here"
-        )
-    for section in ("source", "target", "inventory"):
-        resolve_path(values.get(section), path.parent)
-    resolve_shared_paths(values, path.parent)
-    try:
-        return job_config(values, str(path))
-    except WrongSettings:
-        # Where they are is looked for only now: it takes a moment.
-        return job_config(values, str(path), setting_lines(text.decode()))
-
-
-def resolve_shared_paths(values: Mapping[str, Any], folder: Path) -> None:
-    """Take the paths of other sections than the ends' from the folder that the job file is in."""
-    for section, name in (("plan", "scratch"), ("proof", "signing_key")):
-        found = values.get(section)
-        if isinstance(found, dict) and isinstance(found.get(name), str) and found[name]:
-            found[name] = str(folder.absolute() / found[name])
-    _read_rules_of(values.get("filter"), folder)
-
-
-def resolve_path(section: Any, folder: Path) -> None:
-    """Take a relative path in a job file from the folder that the file is in, like `directory`.
-
-    Raises ConfigurationError for one without ./ that is in the current folder alone.
-    """
-    url = section.get("url") if isinstance(section, dict) else None
-    if not isinstance(url, str):
-        return
-    is_here = is_bare(url) and not url.startswith(("/", "~"))
-    if (
-        url in (".", "..")
-        or url.startswith(("./", "../"))
-        or (is_here and os.path.lexists(folder / url))
-    ):
-        section["url"] = file_url(str(folder / url))
-    elif is_here and os.path.lexists(url):
-        raise ConfigurationError(
-            f"{url} is in the current folder, and not beside the job file, from where its paths "
-            f"are taken: write {os.path.abspath(url)}"
-        )
-
-
-def _read_rules_of(section: Any, folder: Path) -> None:
-    """Take in the rules of the file that filter.rules_from names, from the job file's folder."""
-    if isinstance(section, dict) and isinstance(section.get("rules_from"), str):
-        rules = read_rules(folder / section.pop("rules_from"))
-        if isinstance(section.setdefault("rules", []), list):
-            section["rules"] += rules
-
-
-def with_settings(
-    config: JobConfig, given: Mapping[str, Mapping[str, Any]], where: str
-) -> JobConfig:
-    """The job with these settings, by section, instead of its own. Raises ConfigurationError."""
-    if not any(given.values()):
-        return config
-    values = config.model_dump(mode="json", exclude_unset=True)
-    changed = {name: {**values.get(name, {}), **section} for name, section in given.items()}
-    return job_config({**values, **changed}, where)
-
-
-def duration_seconds(text: str, where: str) -> float:
-    """A duration as people write it. Raises ConfigurationError."""
-    try:
-        return TypeAdapter(SecondsOrZero).validate_python(text)
-    except ValidationError as error:
-        raise ConfigurationError(
-            f"{where}: this is not a duration; write a number of seconds, or 90s, 5m, 1h30m, 2d"
-        ) from error
-
-
-def job_config(
-    values: Mapping[str, Any], where: str, lines: Mapping[SettingPath, int] | None = None
-) -> JobConfig:
-    """Validate the values of a job. Raises WrongSettings, which never repeats a value.
-
-    `lines` says where in the file each setting stands.
-    """
-    try:
-        return JobConfig.model_validate(values)
-    except ValidationError as error:
-        raise _refusal(error, where, lines or {}, _names_by_section()) from None
-
-
-def steered_config(given: Sequence[str], where: str) -> SteeredConfig:
-    """Settings from texts such as `bandwidth=2Gbit/s`. Raises WrongSettings, for all at once.
-
-    A name may have its section in front, and that of an end a dot: `source.requests_per_second`.
-    """
-    values: dict[str, str] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise WrongSettings([f"{where}: {name}: write it as {name}=VALUE"])
-        values[steered_name(name)] = value.strip()
-    try:
-        return SteeredConfig.model_validate_strings(values)
-    except ValidationError as error:
-        raise _refusal(error, where, {}, {"": list(STEERED)}) from None
-
-
-def steered_name(text: str) -> str:
-    """The name of a setting as people write it, such as `run.bandwidth`."""
-    return text.strip().replace("-", "_").removeprefix("run.").replace(".", "_")
-
-
-def end_config(values: Mapping[str, Any], where: str) -> EndConfig:
-    """Validate the values of one end. Raises WrongSettings, which never repeats a value."""
-    try:
-        return EndConfig.model_validate(values)
-    except ValidationError as error:
-        raise _refusal(error, where, {}, {"": list(EndConfig.model_fields)}) from None
-
-
-def _names_by_section() -> dict[str, list[str]]:
-    sections: dict[str, type[BaseModel]] = {
-        "source": EndConfig,
-        "target": EndConfig,
-        "inventory": InventoryConfig,
-        "filter": FilterConfig,
-        "plan": PlanConfig,
-        "run": RunConfig,
-        "sync": SyncConfig,
-        "proof": ProofConfig,
-    }
-    windows = [*STEERED, "name", "days", "from", "to", "zone"]
-    names = {section: list(model.model_fields) for section, model in sections.items()}
-    of_guards = {f"{end}.guard": list(GuardConfig.model_fields) for end in ("source", "target")}
-    return {"": [*JobConfig.model_fields, "windows"], **names, "windows": windows, **of_guards}
-
-
-_WRITTEN: dict[tuple[str | int, ...], tuple[str | int, ...]] = {
-    ("run", "windows"): ("windows",),
-    ("run", "source_guard"): ("source", "guard"),
-    ("run", "target_guard"): ("target", "guard"),
-}
-"""Where a job file has what belongs to a run."""
-
-
-def _refusal(
-    error: ValidationError,
-    where: str,
-    lines: Mapping[SettingPath, int],
-    names: Mapping[str, Sequence[str]],
-) -> WrongSettings:
-    found = []
-    for each in error.errors(include_url=False, include_input=False, include_context=False):
-        path = each["loc"]
-        path = _WRITTEN.get(path[:2], path[:2]) + path[2:]
-        field = ".".join(map(str, path))
-        message = each["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-        if each["type"] == "extra_forbidden":
-            section = ".".join(str(part) for part in path[:-1] if isinstance(part, str))
-            message = f"no such setting{nearest_name(str(path[-1]), names, section)}"
-        elif each["type"] == "missing":
-            message = "it is missing"
-        # The line of the setting, or of the section that lacks it.
-        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-        place = where if line is None else f"{where}, line {line}"
-        found.append(
-            (line or 0, f"{place}: {field}: {message}" if field else f"{place}: {message}")
-        )
-    refused = [text for _, text in sorted(found, key=lambda each: each[0])]
-    if len(refused) > ERRORS_MAX:
-        refused[ERRORS_MAX:] = [f"{where}: and {len(refused) - ERRORS_MAX:,} more"]
-    return WrongSettings(refused)
-
-
-def with_endpoints(config: JobConfig, environment: Mapping[str, str] = os.environ) -> JobConfig:
-    """The job with the endpoints of this environment written down.
-
-    So every node and every later run uses the same stores.
-    """
-    ends = {
-        name: end.model_copy(update={"endpoint": s3_endpoint(end, environment)})
-        for name, end in (("source", config.source), ("target", config.target))
-        if end.location.scheme is Scheme.S3
-    }
-    return config.model_copy(update=ends)

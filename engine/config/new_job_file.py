@@ -16,7 +16,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from noria.engine.config.filters import FilterConfig
-from noria.engine.config.jobfile import EndConfig, JobConfig, PlanConfig, RunConfig, job_config
+from noria.engine.config.jobfile import EndConfig, JobConfig, PlanConfig, RunConfig
+from noria.engine.config.reading import job_config
 
 COMMENT_COLUMNS: Final = 90
 _SHOWN: Final[Mapping[str, tuple[type[BaseModel], Sequence[str]]]] = {

@@ -17,7 +17,8 @@ import yaml
 
 import noria
 from noria.engine.cli import app
-from noria.engine.config.jobfile import JobConfig, read_job_file
+from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.reading import read_job_file
 from tests.deploy import strict
 from tests.deploy.pod_security import violations
 from tests.deploy.rendered import (

@@ -10,7 +10,7 @@ import pytest
 
 from docs.reference.commands import command_line
 from noria.benchmarks.servers import ROOT
-from noria.engine.config.jobfile import read_job_file
+from noria.engine.config.reading import read_job_file
 from tests.docs.console import PAGES, agrees, blocks, fences, noria_arguments, played, servers_of
 
 DOCUMENTS = [ROOT / "README.md", *sorted(PAGES.rglob("*.md"))]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from noria.engine.api.notebook import html_of
-from noria.engine.config.jobfile import job_config, with_settings
+from noria.engine.config.reading import job_config, with_settings
 from noria.engine.status import JobStatus, Phase
 from noria.engine.terminal.figures import describe
 from noria.manifests.errors import ConfigurationError

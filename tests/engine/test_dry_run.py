@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from noria.engine.config.jobfile import JobConfig, job_config
+from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.reading import job_config
 from noria.engine.dry_run import NOT_TRIED, dry_run
 from noria.engine.scratch import lone_scratch_folder
 from tests.support.commands import noria

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import noria
-from noria.engine.config.jobfile import GuardConfig, PrometheusConfig, read_job_file
+from noria.engine.config.jobfile import GuardConfig, PrometheusConfig
+from noria.engine.config.reading import read_job_file
 from noria.engine.guarded_ends import guards_of, refuse_foreign_commands
 from noria.engine.guards import GuardAnswer, StoreGuard, ask_command, ask_prometheus, make_guard
 from noria.engine.planning import open_prepared

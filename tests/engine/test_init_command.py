@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from noria.__main__ import app
 from noria.engine import init_command
-from noria.engine.config.jobfile import EndConfig, PlanConfig, read_job_file
+from noria.engine.config.jobfile import EndConfig, PlanConfig
 from noria.engine.config.new_job_file import new_job_file, setting_text
+from noria.engine.config.reading import read_job_file
 
 ENDS = ("--source", "az://account/container/data", "--target", "s3://bucket/data")
 

@@ -9,7 +9,7 @@ import pytest
 
 import noria
 from noria.engine import interpreter, job
-from noria.engine.config.jobfile import job_config
+from noria.engine.config.reading import job_config
 from noria.engine.config.stores import speaks_https
 from noria.engine.interpreter import FAST_INSTRUCTIONS, advice_on_https, processor_flags
 from noria.engine.terminal.console import Shows, shown

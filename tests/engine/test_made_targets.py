@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from noria.engine import made_targets
-from noria.engine.config.jobfile import EndConfig, job_config
+from noria.engine.config.jobfile import EndConfig
+from noria.engine.config.reading import job_config
 from noria.engine.made_targets import make_missing, may_be_made
 from noria.manifests.errors import AccessDenied, ConfigurationError, ContainerMissing, NoriaError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from noria.engine import job, planning
-from noria.engine.config.jobfile import read_job_file
+from noria.engine.config.reading import read_job_file
 from noria.engine.scratch import lone_scratch_folder, scratch_folder
 from noria.manifests.errors import ConfigurationError, InventoryError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory

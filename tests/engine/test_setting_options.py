@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from noria.__main__ import app
 from noria.engine import job
-from noria.engine.config.jobfile import EndConfig, PlanConfig, job_config, with_settings
+from noria.engine.config.jobfile import EndConfig, PlanConfig
+from noria.engine.config.reading import job_config, with_settings
 from noria.engine.setting_options import SettingOptions
 from noria.engine.terminal.console import Shows, exit_code_of, shown
 from noria.manifests.errors import ConfigurationError

@@ -14,8 +14,10 @@ from noria.manifests.counters import Counter, Gauge
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import Seal
 from noria.manifests.model import (
+    LeaseEnd,
     LeaseKind,
     LeaseProgress,
+    LeaseResult,
     Level,
     MetricsSnapshot,
     Outcome,
@@ -63,6 +65,41 @@ def test_sealed_and_live_work_add_up() -> None:
     assert (seen.objects_done, seen.bytes_done, seen.workers) == (3, 300, 0)
     assert seen.metrics.counters == {("parts",): 4.0}, "what a lost worker did is not forgotten"
     assert seen.workers_lost == 1
+
+
+def test_what_a_lease_had_done_that_is_handed_back_goes_on_counting() -> None:
+    totals = Totals("j", objects_total=10, bytes_total=1000)
+    held = LeaseProgress(shard=1, first=2, attempt=2, end=7, units_done=3, bytes_done=300)
+    result = LeaseResult(
+        shard=1, kind=LeaseKind.OBJECTS, first=2, end=7, attempt=2, generation=0,
+        how=LeaseEnd.RETURNED,
+    )  # fmt: skip
+    totals.add_report("w", (held,), MetricsSnapshot())
+    totals.add_report("w", (), MetricsSnapshot(), [result])
+    assert status(totals, 1).objects_done == 3
+    totals.drop_worker("w", lost=False)
+    seen = status(totals, 2)
+    assert (seen.objects_done, seen.bytes_done) == (3, 300), "its journal has it"
+    # Whoever goes on begins with what the journal has: it counts once.
+    again = replace(held, first=0, attempt=3, units_done=4, bytes_done=350)
+    totals.add_report("v", (again,), MetricsSnapshot())
+    assert (status(totals, 3).objects_done, status(totals, 3).bytes_done) == (4, 350)
+
+
+@pytest.mark.parametrize("how", [LeaseEnd.FINISHED, LeaseEnd.FAILED])
+def test_what_is_handed_back_counts_no_more_once_it_is_sealed(how: LeaseEnd) -> None:
+    totals = Totals("j", objects_total=10, bytes_total=1000)
+    held = LeaseProgress(shard=0, first=0, attempt=2, end=1, units_done=1, bytes_done=100)
+    result = LeaseResult(
+        shard=0, kind=LeaseKind.OBJECTS, first=0, end=1, attempt=2, generation=0, how=how
+    )
+    totals.add_report("w", (held,), MetricsSnapshot())
+    totals.add_report("w", (), MetricsSnapshot(), [result])
+    assert status(totals, 1).objects_done == 0, "a seal tells of it, or it is done again"
+    totals.add_report("w", (held,), MetricsSnapshot())
+    totals.add_report("w", (), MetricsSnapshot(), [replace(result, how=LeaseEnd.RETURNED)])
+    totals.add_seal(seal(LeaseKind.OBJECTS, summary=transferred(1, 100)))
+    assert (status(totals, 2).objects_done, status(totals, 2).bytes_done) == (1, 100)
 
 
 def test_parts_of_a_huge_object_count_until_it_is_assembled() -> None:

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from noria.engine.config.jobfile import JobConfig, job_config, parse_size, read_job_file
+from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.quantities import parse_size
+from noria.engine.config.reading import job_config, read_job_file
 from noria.manifests.errors import ConfigurationError
 from tests.support.commands import refusal_of
 from tests.support.finished_jobs import config_of, contents, write_source

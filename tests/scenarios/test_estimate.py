@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from noria.benchmarks.servers.dataset import ObjectSpec
-from noria.engine.config.jobfile import read_job_file
+from noria.engine.config.reading import read_job_file
 from noria.engine.config.stores import open_end
 from noria.engine.estimate.probe import LEFT_SECONDS, remove_left
 from noria.engine.status import load_status

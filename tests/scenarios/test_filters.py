@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from noria.engine import job
-from noria.engine.config.jobfile import job_config
+from noria.engine.config.reading import job_config
 from tests.support.moves import NORIA, Move, plain
 
 FILES = {"2024/a.txt": 5, "2024/deep/b.tmp": 6, "2025/c.txt": 7, "top.jpg": 2000}

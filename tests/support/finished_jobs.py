@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from noria.engine import job
-from noria.engine.config.jobfile import JobConfig, job_config
+from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.reading import job_config
 from noria.engine.planning import Prepared, open_prepared
 from noria.engine.worker_factory import make_context
 from noria.manifests.job.seals import seal

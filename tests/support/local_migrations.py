@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.engine import cutover, job, passes, rollback, verifying
-from noria.engine.config.jobfile import job_config
+from noria.engine.config.reading import job_config
 from noria.engine.cutover import CutoverReport, CutoverTools, CutoverWishes
 from noria.engine.job import RunReport
 from noria.engine.passes import PassReport, PassWishes

@@ -22,7 +22,7 @@ from noria.benchmarks.suite.workloads import (
     null_bulk,
     small,
 )
-from noria.engine.config.jobfile import read_job_file
+from noria.engine.config.reading import read_job_file
 
 
 def ends(ca_bundle: Path | None = None) -> Ends:

@@ -18,7 +18,8 @@ from noria.benchmarks.servers.dataset import upload_azure
 from noria.benchmarks.sweep.ends import TargetSandbox
 from noria.benchmarks.sweep.settings import read_settings
 from noria.engine import job
-from noria.engine.config.jobfile import EndConfig, JobConfig, job_config
+from noria.engine.config.jobfile import EndConfig, JobConfig
+from noria.engine.config.reading import job_config
 from noria.engine.config.stores import open_end
 from noria.engine.planning import open_prepared
 from noria.manifests.errors import ConfigurationError

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from noria.engine.config.addresses import file_url
-from noria.engine.config.jobfile import EndConfig, job_config, read_job_file
+from noria.engine.config.jobfile import EndConfig
 from noria.engine.config.locations import s3_endpoint, s3_path_style, s3_region
+from noria.engine.config.reading import job_config, read_job_file
 from noria.manifests.errors import ConfigurationError
 
 AZURE = "https://acc.blob.core.windows.net"

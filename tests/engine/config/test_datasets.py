@@ -12,7 +12,7 @@ from noria.engine.config.datasets import (
     names_datasets,
     read_datasets_file,
 )
-from noria.engine.config.jobfile import read_job_file
+from noria.engine.config.reading import read_job_file
 from noria.engine.config.refused_settings import WrongSettings
 from noria.manifests.errors import ConfigurationError
 

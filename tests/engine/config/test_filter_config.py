@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from noria.engine.config.jobfile import JobConfig, job_config, read_job_file, with_settings
+from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.reading import job_config, read_job_file, with_settings
 from noria.manifests.errors import ConfigurationError
 
 ENDS = '[source]\nurl = "az://acc/cont"\n[target]\nurl = "s3://bucket"\n'

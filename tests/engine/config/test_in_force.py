@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from noria.__main__ import app
 from noria.engine import job
 from noria.engine.config.in_force import settings_in_force
-from noria.engine.config.jobfile import JobConfig, job_config
+from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.reading import job_config
 from tests.support.finished_jobs import config_of, write_source
 
 SECRET = "c2VjcmV0LXZhbHVl"

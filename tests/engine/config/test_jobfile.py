@@ -7,14 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from noria.engine.config.jobfile import (
-    EndConfig,
-    job_config,
-    parse_size,
-    read_job_file,
-    with_endpoints,
-)
+from noria.engine.config.jobfile import EndConfig
 from noria.engine.config.locations import Scheme, parse_location, provider_of
+from noria.engine.config.quantities import parse_size
+from noria.engine.config.reading import job_config, read_job_file, with_endpoints
 from noria.engine.config.refused_settings import ERRORS_MAX, WrongSettings, setting_lines
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.model import ConflictPolicy

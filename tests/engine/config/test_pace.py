@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from noria.engine.config.jobfile import job_config
+from noria.engine.config.reading import job_config
 from noria.engine.config.stores import LeastPace, open_end
 from noria.engine.worker_spec import WorkerSettings
 from noria.workers.http.client import HttpClient, HttpSettings

@@ -7,13 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from noria.engine.config.jobfile import (
-    JobConfig,
-    job_config,
-    read_job_file,
-    steered_config,
-    with_settings,
-)
+from noria.engine.config.jobfile import JobConfig
+from noria.engine.config.reading import job_config, read_job_file, steered_config, with_settings
 from noria.manifests.errors import ConfigurationError
 
 ENDS = 'source = "file:///a"\ntarget = "file:///b"\n'

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import noria as api
-from noria.engine.config.jobfile import job_config
+from noria.engine.config.reading import job_config
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.proof.folder import ProofFolder
 from tests.support.commands import noria

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from noria.benchmarks.servers import S3Server
-from noria.engine.config.jobfile import end_config
+from noria.engine.config.reading import end_config
 from noria.engine.proof.publishing import Published, publish
 from noria.engine.proof.signing import SigningWishes, cosign, sign
 from noria.manifests.errors import ConfigurationError
