@@ -295,7 +295,7 @@ def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_F
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """What JSON does not know: a dataclass, or a mapping that is no dict. Raises TypeError.
+    """What JSON does not know: a dataclass, or another mapping than a dict. Raises TypeError.
 
     asdict() would copy all that is below as well, which takes longer than to write it.
     """

@@ -24,7 +24,7 @@ def host_that_counts() -> Iterator[tuple[str, list[int]]]:
     """The URL of a host, and the client's port of each request: one for each connection."""
     served: list[int] = []
 
-    class Answers(BaseHTTPRequestHandler):
+    class Counting(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -37,10 +37,10 @@ def host_that_counts() -> Iterator[tuple[str, list[int]]]:
         def log_message(self, *said: object) -> None:
             """Nothing."""
 
-    class Host(ThreadingHTTPServer):
+    class CountingHost(ThreadingHTTPServer):
         request_queue_size = 2 * RESTING_MOST
 
-    host = Host(("127.0.0.1", 0), Answers)
+    host = CountingHost(("127.0.0.1", 0), Counting)
     thread = threading.Thread(target=host.serve_forever)
     thread.start()
     try:
