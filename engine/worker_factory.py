@@ -26,7 +26,7 @@ from noria.workers.carriage import AttributePolicy
 from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import CounterRegistry
 from noria.workers.http.connection import LINGER_NOT
-from noria.workers.http.resting import RestingConnections
+from noria.workers.http.resting import RESTING_MOST, RestingConnections
 from noria.workers.lease.journal import LeaseJournals
 from noria.workers.lease.lease import LeaseRun, WorkerResources
 from noria.workers.lease.reread import RereadRun
@@ -43,8 +43,8 @@ from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy
 
 THREADS_MAX = 32
 """Transfers in flight where a store is files: each needs a thread."""
-FILES_BESIDE = 128
-"""File descriptors that are left for everything but connections."""
+FILES_BESIDE = 128 + RESTING_MOST
+"""File descriptors that are left for everything but the connections of transfers."""
 M_ARENA_MAX = -8
 """In malloc.h."""
 HEAPS = 2

@@ -16,8 +16,8 @@ from typing import Final
 from noria.workers.http.connection import Connection
 from noria.workers.runtime.greenlets import Readiness, current_pool
 
-RESTING_MOST: Final = 64
-"""Of all hosts together. Each is a file descriptor, of those that transfers leave."""
+RESTING_MOST: Final = 256
+"""Of all hosts together. Each is a file descriptor."""
 
 
 class RestingConnections:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -14,41 +12,10 @@ import pytest
 from noria.workers.http.client import PLAIN, HttpClient, HttpSettings, Request
 from noria.workers.http.resting import RESTING_MOST, RestingConnections
 from noria.workers.runtime.greenlets import FiberPool
+from tests.support.counting_host import host_that_counts
 from tests.support.scripted import Caller, scripted
 
 ASK = Request(method="GET", target="/")
-
-
-@contextmanager
-def host_that_counts() -> Iterator[tuple[str, list[int]]]:
-    """The URL of a host, and the client's port of each request: one for each connection."""
-    served: list[int] = []
-
-    class Counting(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            served.append(self.client_address[1])
-            self.send_response(200)
-            self.send_header("content-length", "2")
-            self.end_headers()
-            self.wfile.write(b"ok")
-
-        def log_message(self, *said: object) -> None:
-            """Nothing."""
-
-    class CountingHost(ThreadingHTTPServer):
-        request_queue_size = 2 * RESTING_MOST
-
-    host = CountingHost(("127.0.0.1", 0), Counting)
-    thread = threading.Thread(target=host.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{host.server_port}", served
-    finally:
-        host.shutdown()
-        host.socket.close()
-        thread.join()
 
 
 @pytest.fixture
