@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from noria.manifests.errors import NoriaError
+from noria.manifests.job.directory import JobDirectory
 from noria.manifests.strict_json import from_json
 from noria.version import VERSION
 from noria.workers.http.resting import RestingConnections
@@ -60,6 +61,7 @@ class ProbedTargets:
         """The first probe of each target; set once it has ended."""
         self.connections = RestingConnections()
         """Of stores that are closed, at both ends."""
+        self._places: set[Path] = set()
 
     def recall(self, identity: str) -> TargetFacts | None:
         """None: the caller is to probe this target, and to call keep() or give_up() then.
@@ -77,6 +79,13 @@ class ProbedTargets:
         """Of two that probe at once, what the last one has found counts."""
         self._found[identity] = facts
         self.give_up(identity)
+
+    def check_place(self, root: Path) -> None:
+        """As JobDirectory.check_place(), once for all directories in the same folder."""
+        place = JobDirectory.existing_part(root)
+        if place not in self._places:
+            JobDirectory.check_place(root)
+            self._places.add(place)
 
     def give_up(self, identity: str) -> None:
         """Let nobody wait any longer. May be repeated, also after keep()."""

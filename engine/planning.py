@@ -220,7 +220,7 @@ def _plan(
     follows: Follows | None = None,
     probed: ProbedTargets | None = None,
 ) -> Prepared:
-    JobDirectory.check_place(root)
+    (JobDirectory if probed is None else probed).check_place(root)
     if follows is None:
         moments = config.filter.moments(datetime.now(UTC))
     else:

@@ -89,7 +89,7 @@ class JobDirectory:
         What exists of the path is tried: a file is made, flushed and locked, and a folder is
         renamed. Some network file systems cannot do that. Raises ConfigurationError.
         """
-        place = next(each for each in (root, *root.absolute().parents) if each.exists())
+        place = JobDirectory.existing_part(root)
         scratch = place / f".noria-place-{secrets.token_hex(8)}"
         what = "files"
         try:
@@ -107,6 +107,11 @@ class JobDirectory:
             ) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    @staticmethod
+    def existing_part(root: Path) -> Path:
+        """What exists of a path: the folder that check_place() tries."""
+        return next(each for each in (root, *root.absolute().parents) if each.exists())
 
     @classmethod
     def create(cls, root: Path, job: dict[str, Any]) -> JobDirectory:

@@ -16,7 +16,8 @@ import pytest
 
 from noria.engine import known_targets
 from noria.engine.known_targets import BEST, KnownTarget, ProbedTargets
-from noria.manifests.errors import AccessDenied
+from noria.manifests.errors import AccessDenied, ConfigurationError
+from noria.manifests.job.directory import JobDirectory
 from noria.manifests.plan.providers import NameRules
 from noria.workers.stores.probe import TargetFacts
 from noria.workers.stores.protocol import Checksum, TargetStore
@@ -227,3 +228,28 @@ def test_what_an_hour_old_file_says_is_told_to_plans_that_wait(tmp_path: Path) -
     one = KnownTarget(target, "", {"XDG_CACHE_HOME": str(tmp_path)}, probed=probed)
     assert one.recall() == FACTS
     assert probed.recall("here") == FACTS
+
+
+def test_a_folder_is_tried_once_for_all_directories_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+    monkeypatch.setattr(JobDirectory, "check_place", tried.append)
+    probed = ProbedTargets()
+    (tmp_path / "other").mkdir()
+    for name in ("one", "two", "other/three"):
+        probed.check_place(tmp_path / name)
+    assert tried == [tmp_path / "one", tmp_path / "other/three"]
+
+
+def test_a_folder_that_will_not_do_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(root: Path) -> None:
+        raise ConfigurationError("no locks")
+
+    monkeypatch.setattr(JobDirectory, "check_place", refuse)
+    probed = ProbedTargets()
+    for _ in range(2):
+        with pytest.raises(ConfigurationError):
+            probed.check_place(tmp_path / "one")
