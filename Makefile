@@ -152,7 +152,7 @@ coverage: setup  ## which lines the tests run, in child processes too: build/cov
 .PHONY: test-lowest
 test-lowest: .venv/.installed  ## test-fast with the oldest dependencies that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/lowest
-	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct -e '.[bench,test]'
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct -e '.[bench,pdf,test]'
 	build/lowest/bin/python -m pytest $(FAST) -W ignore::DeprecationWarning $(PYTEST_ARGS)
 
 .PHONY: faults

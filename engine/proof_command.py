@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from noria.engine.cli import Directory, Json
 from noria.engine.terminal.console import exit_codes, print_summary
-
-# Commands import what they need when they run: all of it takes half a second.
-if TYPE_CHECKING:
-    from noria.engine.proof.signing import SignedCheckpoint
 
 SigningKey = Annotated[
     Path,
@@ -45,28 +41,57 @@ def add_commands(app: typer.Typer) -> None:
 
 def sign(
     directory: Directory,
-    signing_key: SigningKey,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Ed25519 private key; or a public one, whose private half ssh-agent or "
+            "--signing-command has. Needed, unless it is signed and --timestamp-url is given.",
+        ),
+    ] = None,
     signing_command: SigningCommand = None,
     name: SignerName = None,
+    timestamp_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Ask the time-stamping authority there (RFC 3161) for a time stamp of what is "
+            "signed, unless it has one.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Sign what the receipts of a migration's latest pass say: a checkpoint of all of them.
 
     It proves to others that a receipt is one of them, that a name has none, and that none is
-    missing. Keep it elsewhere too: `noria publish-proof`.
+    missing. Keep it elsewhere too: `noria publish-proof`. If an authority gives no time stamp, the
+    signature stands, and the exit code is 1.
 
     \b
-    Example:
+    Examples:
       noria sign move-1 --signing-key mover.key --name example.eu/mover
+      noria sign move-1 --timestamp-url https://tsa.example.eu
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine.passes import whole_migration
         from noria.engine.proof.signing import SigningWishes
-        from noria.engine.proof.signing import sign as sign_pass
+        from noria.engine.proof.stamping import sign_and_stamp, stamp
+        from noria.engine.terminal import proof_report
+        from noria.manifests.errors import ConfigurationError
 
-        wishes = SigningWishes(key=signing_key, command=signing_command, name=name)
-        _print_signed(sign_pass(whole_migration(directory), wishes), as_json)
-        raise typer.Exit(0)
+        migration = whole_migration(directory)
+        if signing_key is not None:
+            wishes = SigningWishes(
+                key=signing_key, command=signing_command, name=name, timestamp_url=timestamp_url
+            )
+            summary, show = sign_and_stamp(migration, wishes), proof_report.print_checkpoint
+        elif timestamp_url is not None and not (signing_command or name):
+            summary = {"timestamp": stamp(migration, timestamp_url).summary}
+            show = proof_report.print_time_stamp
+        else:
+            raise ConfigurationError("name the key that signs: --signing-key FILE")
+        print_summary({**summary, "directory": str(directory)}, show, as_json)
+        raise typer.Exit(1 if "error" in summary.get("timestamp", {}) else 0)
 
 
 def cosign(
@@ -88,9 +113,11 @@ def cosign(
         from noria.engine.passes import whole_migration
         from noria.engine.proof.signing import SigningWishes
         from noria.engine.proof.signing import cosign as cosign_pass
+        from noria.engine.terminal import proof_report
 
         wishes = SigningWishes(key=signing_key, command=signing_command, name=name)
-        _print_signed(cosign_pass(whole_migration(directory), wishes), as_json)
+        signed = cosign_pass(whole_migration(directory), wishes)
+        print_summary(signed.summary, proof_report.print_checkpoint, as_json)
         raise typer.Exit(0)
 
 
@@ -182,9 +209,3 @@ def publish_proof(
         found = publish(whole_migration(directory), end)
         print_summary({**asdict(found), "url": url}, proof_report.print_published, as_json)
         raise typer.Exit(0)
-
-
-def _print_signed(signed: SignedCheckpoint, as_json: bool) -> None:
-    from noria.engine.terminal import proof_report
-
-    print_summary(signed.summary, proof_report.print_checkpoint, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,7 @@ from noria.engine.terminal.console import (
 if TYPE_CHECKING:
     from noria.engine.report.document import Story
 
-NAMES = ("report.html", "report.json", "evidence.md")
+PDF = "evidence.pdf"
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -36,7 +37,7 @@ def report(
             "--output",
             "-o",
             metavar="FOLDER",
-            help="Where the three files go. Default: DIR.",
+            help="Where the files go. Default: DIR.",
         ),
     ] = None,
     show_keys: ShowKeys = False,
@@ -46,9 +47,10 @@ def report(
 
     report.html is one file that needs nothing else, for a browser or for paper; report.json has the
     same for programs; evidence.md has what a data protection officer asks for: a record of the
-    processing, flows, logging, deletion, each fact with where it comes from. They may be made at
-    any time, while a driver is at work, too, and replace those made before. With --json, the
-    document is printed, and nothing is written.
+    processing, flows, logging, deletion, each fact with where it comes from; evidence.pdf is the
+    same on paper, if noria[pdf] is installed. They may be made at any time, while a driver is at
+    work, too, and replace those made before. With --json, the document is printed, and nothing is
+    written.
 
     \b
     Examples:
@@ -64,27 +66,55 @@ def report(
         if as_json:
             print_summary(document, lambda summary: None, as_json)
             return
-        places = _write(story, document, output or directory)
-        print_lines([words.verdict(story)[1], *(f"written: {place}" for place in places)])
+        files = _files(story, document)
+        places = _write(files, output or directory)
+        lines = [words.verdict(story)[1], *(f"written: {place}" for place in places)]
+        if PDF not in files:
+            lines.append(f"for {PDF} as well: pip install 'noria[pdf]'")
+        print_lines(lines)
 
 
-def _write(story: Story, document: dict[str, Any], folder: Path) -> list[Path]:
-    """Write the files, each at once. Raises ConfigurationError if that is not possible."""
+def _files(story: Story, document: dict[str, Any]) -> dict[str, bytes]:
+    """What is to be written, by name: evidence.pdf only if what makes it is installed."""
     import json
+
+    from noria.engine.report import evidence as about
+    from noria.engine.report.page import page
+
+    files = {
+        "report.html": page(story).encode(),
+        "report.json": json.dumps(document, indent=1).encode(),
+        "evidence.md": about.evidence(story).encode(),
+    }
+    try:
+        from noria.engine.report.paper import paper
+
+        files[PDF] = paper(
+            about.evidence_blocks(story),
+            title=about.TITLE,
+            foot=f"{about.TITLE}, job {story.job}",
+            maker=f"Noria {story.noria}",
+            made_seconds=story.made_seconds,
+        )
+    except ModuleNotFoundError as error:
+        if error.name not in ("fpdf", "fontTools", "matplotlib"):
+            raise
+    return files
+
+
+def _write(files: Mapping[str, bytes], folder: Path) -> list[Path]:
+    """Write the files, each at once. Raises ConfigurationError if that is not possible."""
     import os
 
-    from noria.engine.report.evidence import evidence
-    from noria.engine.report.page import page
     from noria.manifests.access import make_folders
     from noria.manifests.errors import ConfigurationError
 
-    places = [folder / name for name in NAMES]
+    places = [folder / name for name in files]
     try:
         make_folders(folder)
-        texts = (page(story), json.dumps(document, indent=1), evidence(story))
-        for place, text in zip(places, texts, strict=True):
+        for place, data in zip(places, files.values(), strict=True):
             scratch = place.with_name(f".{place.name}.{os.getpid()}")
-            scratch.write_text(text, "utf-8")
+            scratch.write_bytes(data)
             scratch.replace(place)
     except OSError as error:
         raise ConfigurationError(

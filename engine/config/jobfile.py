@@ -495,6 +495,15 @@ class ProofConfig(_Section):
     unasked, and `noria sign` does it at any time."""
     name: KeyName | None = None
     """Of the key, in signatures, such as example.eu/mover. None: user@host."""
+    timestamp_url: Annotated[str | None, Field(pattern=r"^https?://[^\s@]+$")] = None
+    """Of an authority (RFC 3161) that is asked for a time stamp of what was signed: no user or
+    password in it. None: nobody is asked."""
+
+    @model_validator(mode="after")
+    def _stamps_what_is_signed(self) -> ProofConfig:
+        if self.timestamp_url is not None and self.signing_key is None:
+            raise ValueError("timestamp_url is for a job with signing_key")
+        return self
 
 
 class JobConfig(_Section):

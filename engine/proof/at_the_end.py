@@ -31,7 +31,9 @@ def end_signing(root: Path, config: JobConfig | None = None) -> SigningWishes | 
         return None
     from noria.engine.proof.signing import SigningWishes, check_wishes
 
-    wishes = SigningWishes(key=Path(asked.signing_key), name=asked.name)
+    wishes = SigningWishes(
+        key=Path(asked.signing_key), name=asked.name, timestamp_url=asked.timestamp_url
+    )
     check_wishes(wishes)
     return wishes
 
@@ -43,11 +45,11 @@ def with_proof(ended: RunReport, place: Path, wishes: SigningWishes | None) -> R
     """
     if wishes is None or not ended.complete or not ended.reconciled:
         return ended
-    from noria.engine.proof.signing import sign
+    from noria.engine.proof.stamping import sign_and_stamp
 
     migration, _ = migration_of(place)
     try:
-        return replace(ended, proof=sign(migration, wishes).summary)
+        return replace(ended, proof=sign_and_stamp(migration, wishes))
     except NoriaError as error:
         log.warning("not signed: %s", error.message)
         return replace(ended, proof={"error": error.message})

@@ -6,6 +6,7 @@ receipts besides, and so finds what was changed in them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from noria.engine.proof.signers import is_signed
+from noria.engine.proof.timestamps import TimeStamp, read_time_stamp
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job import history
 from noria.manifests.job.directory import JobDirectory
@@ -46,6 +48,9 @@ class CheckedPass:
     size: int
     root: str
     signed: tuple[Signed, ...]
+    stamped_seconds: int | None
+    """When its time stamp is of, as Unix time; None: it has none. Who signed that was not checked.
+    """
 
 
 def check_proof(migration: Migration, trusted: Sequence[NoteKey]) -> list[CheckedPass]:
@@ -61,6 +66,7 @@ def check_proof(migration: Migration, trusted: Sequence[NoteKey]) -> list[Checke
         )
     for each in kept:
         _signed_by(each.note, trusted)
+        kept_time_stamp(ProofFolder(migration.root), each)
     last = last_of_each_pass(kept)
     return [_checked(migration, number, last[number], trusted) for number in sorted(last)]
 
@@ -71,7 +77,9 @@ def _checked(
     stated = kept.checkpoint
     directory = JobDirectory.open(migration.place(number))
     manifest = open_manifest(directory.manifest_path)
-    tiles = _ComparedTiles(ProofFolder(migration.root).tree(stated.root))
+    folder = ProofFolder(migration.root)
+    stamp = kept_time_stamp(folder, kept)
+    tiles = _ComparedTiles(folder.tree(stated.root))
     found = pass_tree(directory, manifest, tiles, look=_check_content)
     same = {
         "root": found.root == stated.root,
@@ -90,16 +98,39 @@ def _checked(
             "copy"
         )
     if tiles.differ:
-        raise JobDirectoryError(
-            f"tiles of {ProofFolder(migration.root).tree(stated.root)} are damaged; restore a copy"
-        )
+        raise JobDirectoryError(f"tiles of {folder.tree(stated.root)} are damaged; restore a copy")
     return CheckedPass(
         number=number,
         checkpoint=stated.number,
         size=stated.size,
         root=stated.root.hex(),
         signed=_signed_by(kept.note, trusted),
+        stamped_seconds=None if stamp is None else stamp.seconds,
     )
+
+
+def kept_time_stamp(folder: ProofFolder, kept: KeptCheckpoint) -> TimeStamp | None:
+    """What the time stamp of a checkpoint says. None: it has none.
+
+    Raises JobDirectoryError if it is of something else.
+    """
+    number = kept.checkpoint.number
+    answer = folder.timestamp(number)
+    if answer is None:
+        return None
+    try:
+        stamp = read_time_stamp(answer)
+    except ValueError as error:
+        raise JobDirectoryError(
+            f"{folder.timestamp_file(number)} is not a time stamp ({error}); restore a copy, or "
+            "remove it and ask for another"
+        ) from error
+    if not kept.note.signatures or stamp.digest != hashlib.sha256(kept.note.stamped).digest():
+        raise JobDirectoryError(
+            f"{folder.timestamp_file(number)} is not of this checkpoint: one of the two was "
+            "changed; restore a copy"
+        )
+    return stamp
 
 
 def _signed_by(note: Note, trusted: Sequence[NoteKey]) -> tuple[Signed, ...]:

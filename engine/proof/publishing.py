@@ -28,7 +28,7 @@ from noria.manifests.errors import (
 )
 from noria.manifests.model import Attributes
 from noria.manifests.passes.migration import Migration
-from noria.manifests.proof.folder import CHECKPOINT, ProofFolder
+from noria.manifests.proof.folder import CHECKPOINT, TIMESTAMP, ProofFolder
 from noria.manifests.proof.note import Note, read_note, with_signatures
 from noria.workers.digest import crc64nvme
 from noria.workers.stores.paced import PacedTarget
@@ -152,5 +152,7 @@ def _read_there(data: bytes) -> Note | None:
 
 
 def _content_type(name: str) -> str:
+    if Path(name).name == TIMESTAMP:
+        return "application/timestamp-reply"
     is_text = Path(name).name == CHECKPOINT or name.endswith((".vkey", ".py"))
     return "text/plain; charset=utf-8" if is_text else "application/octet-stream"

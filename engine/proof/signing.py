@@ -10,6 +10,7 @@ from typing import Any
 
 from noria.engine.proof.checking import check_proof
 from noria.engine.proof.signers import NoteSigner, open_signer, signed
+from noria.engine.proof.timestamps import check_timestamp_url
 from noria.engine.status import Phase, load_status
 from noria.manifests.errors import AnotherDriver, ConfigurationError
 from noria.manifests.job.directory import JobDirectory
@@ -35,6 +36,8 @@ class SigningWishes:
     command: str | None = None
     name: str | None = None
     """In the signature; None: this user on this host."""
+    timestamp_url: str | None = None
+    """Of an authority that is asked for a time stamp of what was signed. None: nobody is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,8 @@ def cosign(
 def check_wishes(wishes: SigningWishes) -> None:
     """Raise ConfigurationError if these cannot sign; nothing is signed."""
     _signer(wishes, SignatureType.OPERATOR)
+    if wishes.timestamp_url is not None:
+        check_timestamp_url(wishes.timestamp_url)
 
 
 def _signer(wishes: SigningWishes, kind: SignatureType) -> tuple[NoteSigner, NoteKey]:

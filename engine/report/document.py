@@ -25,6 +25,7 @@ from noria.engine.failures import Failure
 from noria.engine.pass_records import begun, has_ended, is_reconciled
 from noria.engine.passes import past_passes, whole_migration
 from noria.engine.planning import job_parts
+from noria.engine.proof.checking import kept_time_stamp
 from noria.engine.report.timeline import SizedObjects, Sizes, Timeline, TimeSlot
 from noria.engine.status import STATUS_FILE, VERIFY_STATUS_FILE, JobStatus, load_status
 from noria.engine.terminal.history_report import history_summary, passes_summary
@@ -131,6 +132,8 @@ class CheckpointStory:
     root: str
     signed_by: Sequence[str]
     """Names in the signatures."""
+    stamped_seconds: int | None
+    """When its time stamp is of, as Unix time; None: it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +236,9 @@ def tell(root: Path, *, show_keys: bool) -> Story:
 
 
 def _checkpoints(migration: Migration) -> list[CheckpointStory]:
-    last = last_of_each_pass(ProofFolder(migration.root).checkpoints())
+    folder = ProofFolder(migration.root)
+    last = last_of_each_pass(folder.checkpoints())
+    stamps = {number: kept_time_stamp(folder, kept) for number, kept in last.items()}
     return [
         CheckpointStory(
             number=kept.checkpoint.number,
@@ -241,6 +246,7 @@ def _checkpoints(migration: Migration) -> list[CheckpointStory]:
             receipts=kept.checkpoint.size,
             root=kept.checkpoint.root.hex(),
             signed_by=[line.name for line in kept.note.signatures],
+            stamped_seconds=None if (stamp := stamps[number]) is None else stamp.seconds,
         )
         for number, kept in sorted(last.items())
         if kept.note.signatures

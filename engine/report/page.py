@@ -50,10 +50,15 @@ svg text { fill: var(--soft); font-size: 11px; }
 svg .grid { stroke: var(--line); }
 svg .bar { fill: var(--bar); } svg .bar.other { fill: var(--other); }
 figure { margin: 1rem 0; } figcaption { color: var(--soft); font-size: .9rem; }
+@page { size: A4; margin: 16mm 16mm 18mm; }
 @media print { :root { --paper: #fff; --ink: #000; --soft: #444; --line: #ccc; --card: #f4f4f4;
   --bar: #0b6e99; --good: #1b7f4b; --bad: #b3261e; } body { padding: 0; max-width: none;
   font-size: 11pt; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; }
-  .wide { overflow: visible; } }
+  li, .verdict, .figures { break-inside: avoid; }
+  .verdict, .figures div { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  .figures { grid-template-columns: repeat(3, 1fr); } h2 { margin-top: 1.75rem; }
+  .wide { overflow: visible; } table { font-size: 9pt; }
+  td:first-child + td:last-child { overflow-wrap: anywhere; } }
 """
 
 

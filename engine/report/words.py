@@ -69,6 +69,11 @@ def proved(story: Story) -> Iterator[str]:
             f"{each.number}, signed in the name of {', '.join(each.signed_by)}; `noria prove "
             f"--check` tells whether the signatures are right. Root: {each.root}."
         )
+        if each.stamped_seconds is not None:
+            yield (
+                f"Checkpoint {each.number} has a time stamp of {time_text(each.stamped_seconds)} "
+                "UTC, in checkpoint.tsr beside it; `openssl ts -verify` tells who signed that."
+            )
     if story.history["records"]:
         yield (
             "The history's records name each other by digest: as long as it has the last digest, "

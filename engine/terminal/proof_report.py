@@ -18,6 +18,26 @@ def print_checkpoint(summary: Mapping[str, Any]) -> None:
     print(summary["key"])
     print()
     print(summary["note"], end="")
+    if "timestamp" in summary:
+        print()
+        print_time_stamp(summary)
+
+
+def print_time_stamp(summary: Mapping[str, Any]) -> None:
+    """What an authority has stamped, or why it has not."""
+    stamp = summary["timestamp"]
+    if "error" in stamp:
+        print(f"NOT time-stamped: {stamp['error']}")
+        print(
+            f"the signature stands; ask again: noria sign {summary['directory']} "
+            "--timestamp-url URL"
+        )
+        return
+    found = "time stamp" if stamp["asked"] else "it had a time stamp already"
+    when = time_text(stamp["seconds"])
+    print(f"{found}: checkpoint {stamp['checkpoint']} was there by {when} UTC: {stamp['file']}")
+    print("whether the authority has signed it, openssl tells, with its roots:")
+    print(f"  openssl ts -verify -digest {stamp['sha256']} -in {stamp['file']} -CAfile roots.pem")
 
 
 def print_proofs(summary: Mapping[str, Any]) -> None:
@@ -40,6 +60,9 @@ def print_check(summary: Mapping[str, Any]) -> None:
         print(f"pass {each['number']}: {what}, as checkpoint {each['checkpoint']} says")
         print(f"  root {each['root']}")
         print(f"  signed by {signed}")
+        if each["stamped_seconds"] is not None:
+            when = time_text(each["stamped_seconds"])
+            print(f"  time stamp of {when} UTC; `openssl ts -verify` tells who signed that")
 
 
 def print_published(summary: Mapping[str, Any]) -> None:

@@ -17,7 +17,13 @@ from noria.engine.failures import Failure
 from noria.engine.job import RunReport
 from noria.engine.planning import Prepared
 from noria.engine.status import JobStatus, Phase
-from noria.engine.terminal.figures import duration_text, guard_text, held_text, size_text
+from noria.engine.terminal.figures import (
+    duration_text,
+    guard_text,
+    held_text,
+    size_text,
+    time_text,
+)
 from noria.engine.verifying import VerifyReport
 from noria.manifests.count_text import count_text
 from noria.manifests.errors import passing_causes
@@ -218,7 +224,12 @@ def _print_proof(summary: Mapping[str, Any]) -> None:
         print(f"NOT signed: {proof['error']}")
         print(f"when that is mended: noria sign {summary['directory']} --signing-key FILE")
         return
-    print(f"signed: checkpoint {proof['checkpoint']}, root {proof['root']}")
+    stamp = proof.get("timestamp", {})
+    stamped = f", time stamp of {time_text(stamp['seconds'])} UTC" if "seconds" in stamp else ""
+    print(f"signed: checkpoint {proof['checkpoint']}, root {proof['root']}{stamped}")
+    if "error" in stamp:
+        print(f"NOT time-stamped: {stamp['error']}")
+        print(f"ask again: noria sign {summary['directory']} --timestamp-url URL")
 
 
 def _print_sent(summary: Mapping[str, Any]) -> None:

@@ -1,9 +1,10 @@
 """The folder `proof` of a migration: its checkpoints, the trees that they name, and keys.
 
-proof/000001/checkpoint     a signed note; written once, then signatures are added
-proof/trees/ROOT/...        tiles of a tree, and its leaves if somebody asked for them
-proof/keys/KEYID.vkey       public keys of those who signed; nobody is trusted for that
-proof/check.py, sample.py   what auditors check it with, as it was when the first one was made
+proof/000001/checkpoint        a signed note; written once, then signatures are added
+proof/000001/checkpoint.tsr    a time stamp of it, if an authority was asked for one
+proof/trees/ROOT/...           tiles of a tree, and its leaves if somebody asked for them
+proof/keys/KEYID.vkey          public keys of those who signed; nobody is trusted for that
+proof/check.py, sample.py      what auditors check it with, as it was when the first one was made
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from noria.manifests.proof.note import (
 
 PROOF: Final = "proof"
 CHECKPOINT: Final = "checkpoint"
+TIMESTAMP: Final = "checkpoint.tsr"
 CHECKER: Final = "check.py"
 SAMPLER: Final = "sample.py"
 _NUMBER: Final = re.compile(r"[0-9]{6,}")
@@ -114,6 +116,17 @@ class ProofFolder:
 
     def file(self, number: int) -> Path:
         return self._directory.path(_name(number))
+
+    def timestamp_file(self, number: int) -> Path:
+        return self.file(number).with_name(TIMESTAMP)
+
+    def timestamp(self, number: int) -> bytes | None:
+        """The time stamp of a checkpoint, an authority's whole answer. None: it has none."""
+        return self._directory.read(f"{PROOF}/{number:06d}/{TIMESTAMP}")
+
+    def keep_timestamp(self, number: int, answer: bytes) -> None:
+        """Keep a time stamp, unless the checkpoint has one by now."""
+        self._directory.write_once(f"{PROOF}/{number:06d}/{TIMESTAMP}", answer)
 
     def known_keys(self) -> list[NoteKey]:
         """The keys that lie here. They say who claims to have signed, and prove nothing."""

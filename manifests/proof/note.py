@@ -78,6 +78,14 @@ class Note:
         """SHA-256 of the text, in hex."""
         return hashlib.sha256(self.text).hexdigest()
 
+    @property
+    def stamped(self) -> bytes:
+        """What a time stamp is of: the text and its first signature. Later ones do not change it.
+
+        Only of a note that is signed.
+        """
+        return self.text + b"\n" + self.signatures[0].line.encode()
+
     def encode(self) -> bytes:
         return self.text + b"\n" + "".join(each.line for each in self.signatures).encode()
 

@@ -80,6 +80,7 @@ def test_few_commands_can_not_be_run_here() -> None:
         "needs your account",
         "needs a cluster",
         "needs a running job",
+        "needs an authority",
         "takes a while",
     }
 

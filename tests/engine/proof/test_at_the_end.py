@@ -83,7 +83,7 @@ def test_what_cannot_be_signed_in_the_end_has_moved_all_the_same(
     def refused(*given: object) -> None:
         raise ConfigurationError("the token was taken out")
 
-    monkeypatch.setattr("noria.engine.proof.signing.sign", refused)
+    monkeypatch.setattr("noria.engine.proof.stamping.sign", refused)
     code, out, err = noria("run", job_file, "-q")
     assert code == 0, err
     assert "NOT signed: the token was taken out" in out

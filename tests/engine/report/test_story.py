@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 
 from noria.engine.proof.signing import SigningWishes, sign
+from noria.engine.proof.stamping import stamp
 from noria.engine.report.document import tell
 from noria.engine.report.evidence import evidence
 from noria.engine.report.page import page
 from noria.engine.retire import retire
+from noria.engine.terminal.figures import time_text
 from noria.manifests.errors import ConfigurationError
 from tests.support.commands import noria
 from tests.support.local_migrations import LocalMigration, write
+from tests.support.time_stamping import time_stamping
 
 OBJECTS = {"a": "first", "d/secret-name": "second", "d/c": "third"}
 NEVER_CLOSED = {"meta", "line", "rect"}
@@ -194,6 +197,13 @@ def test_who_signed_is_told_and_not_vouched_for(tmp_path: Path) -> None:
     for text in (shown(page(story)), " ".join(evidence(story).split())):
         assert said in text
         assert root in text
+        assert "time stamp" not in text
+    with time_stamping(tmp_path / "authority") as authority:
+        stamped = stamp(move.migration, authority.url)
+    said = f"Checkpoint 1 has a time stamp of {time_text(stamped.seconds)} UTC"
+    told = tell(move.root, show_keys=False)
+    for text in (shown(page(told)), " ".join(evidence(told).split())):
+        assert said in text
 
 
 def test_what_two_verifications_read_back_is_not_added_up(move: LocalMigration) -> None:
