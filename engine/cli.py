@@ -504,8 +504,9 @@ def retry(
 
     `noria run` does that for failures whose cause may pass by itself. Objects that `noria verify`
     or `noria reconcile` found gone are sent again; one that is damaged is replaced if it is still
-    the one that this job wrote. Nothing else at the target is overwritten. Names in FILE are as
-    --show-keys and failures.parquet have them.
+    the one that this job wrote. Nothing else at the target is overwritten: what somebody changed or
+    wrote there is deleted by hand first. Names in FILE are as --show-keys and failures.parquet have
+    them.
 
     \b
     Examples:
@@ -704,6 +705,7 @@ def _plan_and_run(
         from noria.engine.proof.at_the_end import end_signing, with_proof
         from noria.engine.terminal import report
         from noria.manifests.job.directory import JobDirectory
+        from noria.manifests.passes.migration import Migration
 
         # What is loaded stays: nobody has to look through it again, not even at the end.
         gc.freeze()
@@ -720,7 +722,7 @@ def _plan_and_run(
         else:
             job.refuse_killed_plan(root)
         place = current_pass(root)
-        if place != root:  # the first pass has ended, and others followed
+        if Migration(root).last > 1:  # the first pass has ended, and others followed
             planned = None
         signing = end_signing(root, config)
         with shown(place, metrics_address, options.shows, server) as show:

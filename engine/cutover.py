@@ -39,6 +39,7 @@ from noria.engine.planning import job_parts
 from noria.engine.record_signatures import check_signatures, signer
 from noria.engine.verifying import VerifyReport
 from noria.manifests.access import open_new
+from noria.manifests.count_text import count_text
 from noria.manifests.job.cutover_states import MigrationState, Standing, require, standing
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Facts, Record, RecordKind, append, read
@@ -199,7 +200,7 @@ class _Cutover:
             raise StepRefused(f"pass {ended.number} stopped before its end: {why}")
         if report.failed:
             raise StepRefused(
-                f"{report.failed:,} objects did not move in pass {ended.number} "
+                f"{count_text(report.failed, 'object')} did not move in pass {ended.number} "
                 f"({_counts(report.causes)}): see `noria failures {self._migration.root}`"
             )
         if not report.reconciled:
@@ -228,12 +229,13 @@ class _Cutover:
                 )
             if read_back.unread:
                 raise StepRefused(
-                    f"no receipt says what the bytes of {read_back.unread:,} objects are that "
-                    "stand at the target: restore the job directory from a copy"
+                    "no receipt says what the bytes are of "
+                    f"{count_text(read_back.unread, 'object')} at the target: restore the job "
+                    "directory from a copy"
                 )
             if read_back.exit_code:
                 raise StepRefused(
-                    f"{read_back.damaged:,} objects are not at the target as they were written: "
+                    f"{count_text(read_back.damaged, 'object')} not at the target as written: "
                     f"see `noria verify {self._migration.root}`"
                 )
             facts["reread"] = read_back.reread
@@ -278,7 +280,7 @@ class _Cutover:
         found = standing_damage(self._migration, self._migration.last)
         if lost := pc.sum(found["gone"], min_count=0).as_py():
             raise StepRefused(
-                f"{lost:,} objects are damaged at the target, and the source no longer has them: "
+                f"{count_text(lost, 'object')} damaged at the target, and gone from the source: "
                 "find out what they are; `noria sync --deletions mirror` deletes them, or do that "
                 "yourself; then verify again"
             )

@@ -70,6 +70,7 @@ from noria.engine.surroundings import Surroundings
 from noria.engine.totals import Totals
 from noria.engine.worker_spec import Mode, WorkerSpec
 from noria.manifests.access import make_folders
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import NoriaError, StopAsked, host_causes
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.fence import Fence
@@ -294,7 +295,7 @@ class Driver:
                     self._dispatch(WorkerDraining(now=now, worker=worker))
                 if event.cause == START_FAILED and self._crew.note_failed_start():
                     number = self._crew.failed_starts
-                    words = f"{number} workers in a row died while they started"
+                    words = f"{count_text(number, 'worker')} in a row died while they started"
                     self._stop(START_FAILED, f"{words}: {event.last_words}")
 
     def _note_refusal(self, event: Lost, now: float) -> None:

@@ -42,6 +42,7 @@ from noria.manifests.errors import (
 )
 from noria.manifests.model import PassedOver
 from noria.manifests.schema import INVENTORY_SCHEMA
+from noria.workers.http.resting import RestingConnections
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.canaries import CANARY_BYTES, CANARY_NAME, Canaries
 from noria.workers.stores.frontier import ListingState
@@ -83,17 +84,20 @@ class SourceLook:
         kept: KeptListing | None = None,
         *,
         pace: ListingPace | None = None,
+        resting: RestingConnections | None = None,
     ) -> None:
         """`kept` is what an earlier plan of the same job has listed: a listing goes on from it.
 
-        `pace` is what the requests of rows() wait for; None: for nothing.
+        `pace` is what the requests of rows() wait for; None: for nothing. `resting` is as in
+        open_end().
         """
         self.pace = pace
         self._begun = datetime.now(UTC)
         self._config = config
         self._state = None if kept is None else kept.state
-        self._store = open_end(config.source, read_only=True)
+        self._store = open_end(config.source, read_only=True, resting=resting)
         self._stack = ExitStack()
+        self._stack.callback(self._store.close)
         location, inventory = config.source.location, config.inventory
         self._listed: Iterator[pa.RecordBatch | ListingState] = iter(())
         self._head: BackgroundCall[ObjectHead | None] | None = None
@@ -258,14 +262,16 @@ class TargetLook:
         this run have found, and gets what this one finds.
         """
         prefix = end.location.prefix
-        self.store = open_end(end)
+        self.store = open_end(end, resting=None if probed is None else probed.connections)
         self._effort = effort
         self._known = KnownTarget(self.store, prefix, probed=probed)
         self._recalled = self._known.recall() if effort is QUICK else None
         # Requests of the probe go at once, two round trips from now.
         self.store.open_ahead(CONNECTIONS if self._recalled is None else 0)
         self._access = checked_access(self.store, "target", end)
-        self._protection = BackgroundCall(self.store.protection, "protection")
+        self._protection = (
+            BackgroundCall(self.store.protection, "protection") if self._recalled is None else None
+        )
         self._provider = (
             None
             if self._recalled is None
@@ -285,7 +291,8 @@ class TargetLook:
     def protection(self) -> Protection:
         """How the target keeps what is written to it."""
         try:
-            return self._protection.result()
+            kept = self._protection
+            return self.store.protection() if kept is None else kept.result()
         except NoriaError:
             return Protection()
 
@@ -323,6 +330,7 @@ class TargetLook:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._listing.close()
+        self._known.give_up()
         if kind is not None:
             self.removal.finish_soon()
 

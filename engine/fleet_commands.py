@@ -18,6 +18,7 @@ from noria.engine.terminal.console import (
     print_summary,
     say_unless,
 )
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import ConfigurationError, NoriaError
 
 # Commands import what they need when they run: all of it takes half a second.
@@ -156,7 +157,8 @@ def _noted(
     found = find_datasets(config.patterns, config.shared, config.datasets, options.say)
     added = fleet.create_or_add(config, found.datasets)
     if added.unnamed:
-        options.say(f"{len(added.unnamed):,} datasets are not in the job file any more: kept")
+        unnamed = count_text(len(added.unnamed), "dataset")
+        options.say(f"{unnamed} not in the job file any more: kept")
     noted = _Noted(added=added, left_out=found.left_out)
     return fleet, fleet.datasets(), noted, config
 

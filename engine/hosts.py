@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from noria.engine.cluster.protocol import Host
+from noria.manifests.count_text import count_text
 from noria.manifests.counters import Gauge, Histogram, StoreRole
 from noria.manifests.model import MetricsSnapshot
 
@@ -95,7 +96,7 @@ class HostWatch:
         health.workers.discard(worker)
         health.losses += lost
         if health.losses >= LOSSES and self._others_are_well(health, now):
-            words = f"{health.losses} workers in a row have ended there"
+            words = f"{count_text(health.losses, 'worker')} in a row ended there"
             trouble = Trouble(cause="workers_lost", message=words, compared=True)
             self._rest(health, trouble, now)
 

@@ -353,7 +353,13 @@ def status(root: Path) -> JobStatus:
     was found wrong at the target is said until it is repaired.
     """
     directory = JobDirectory.open(root)
-    found = replace(_driver_status(root, directory), passed_over=_passed_over(directory))
+    return replace(status_of_run(root), passed_over=_passed_over(directory))
+
+
+def status_of_run(root: Path) -> JobStatus:
+    """As status(), but for what the plan passed over, for which the manifest is opened."""
+    directory = JobDirectory.open(root)
+    found = _driver_status(root, directory)
     if found.phase is not Phase.FINISHED:
         return replace(found, damaged=known_damage(directory))
     differences = last_differences(directory)

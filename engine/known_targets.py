@@ -16,6 +16,7 @@ import json
 import os
 import re
 import stat
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -23,12 +24,16 @@ from pathlib import Path
 from typing import Final
 
 from noria.manifests.errors import NoriaError
+from noria.manifests.job.directory import JobDirectory
 from noria.manifests.strict_json import from_json
 from noria.version import VERSION
+from noria.workers.http.resting import RestingConnections
 from noria.workers.stores.probe import TargetFacts
 from noria.workers.stores.protocol import Checksum, TargetCapabilities, TargetStore
 
 FRESH_SECONDS: Final = 3600.0
+PATIENCE_SECONDS: Final = 30.0
+"""The longest wait for another plan's probe of the same target."""
 SIZE_MAX: Final = 64 * 1024
 """Bytes of a file. A larger one is none of these."""
 BEST: Final = TargetCapabilities(
@@ -43,21 +48,49 @@ _NAME: Final = re.compile(r"[0-9a-f]{64}\.")
 
 
 class ProbedTargets:
-    """What the probes of one run have found, by target. Thread-safe.
+    """What the plans of one run have found and opened, for those that follow. Thread-safe.
 
     What a container does is the same below all of its prefixes. Who writes below one of them may
-    lack the right to write below another, which its first write says.
+    lack the right to write below another, which its first write says. Of those that are planned at
+    once the first one probes, and the others wait for what it finds.
     """
 
     def __init__(self) -> None:
         self._found: dict[str, TargetFacts] = {}
+        self._probes: dict[str, threading.Event] = {}
+        """The first probe of each target; set once it has ended."""
+        self.connections = RestingConnections()
+        """Of stores that are closed, at both ends."""
+        self._places: set[Path] = set()
 
     def recall(self, identity: str) -> TargetFacts | None:
+        """None: the caller is to probe this target, and to call keep() or give_up() then.
+
+        Waits for the first probe, PATIENCE_SECONDS at most; whoever waits for longer than that, or
+        for one that fails, probes as well.
+        """
+        mine = threading.Event()
+        first = self._probes.setdefault(identity, mine)
+        if first is not mine:
+            first.wait(PATIENCE_SECONDS)
         return self._found.get(identity)
 
     def keep(self, identity: str, facts: TargetFacts) -> None:
         """Of two that probe at once, what the last one has found counts."""
         self._found[identity] = facts
+        self.give_up(identity)
+
+    def check_place(self, root: Path) -> None:
+        """As JobDirectory.check_place(), once for all directories in the same folder."""
+        place = JobDirectory.existing_part(root)
+        if place not in self._places:
+            JobDirectory.check_place(root)
+            self._places.add(place)
+
+    def give_up(self, identity: str) -> None:
+        """Let nobody wait any longer. May be repeated, also after keep()."""
+        if first := self._probes.get(identity):
+            first.set()
 
 
 class KnownTarget:
@@ -88,6 +121,13 @@ class KnownTarget:
         """Return the result of a probe of the last hour; None if there is none to believe."""
         if self._identity is not None and (facts := self._probed.recall(self._identity)):
             return facts
+        facts = self._kept()
+        if facts is not None and self._identity is not None:
+            self._probed.keep(self._identity, facts)
+        return facts
+
+    def _kept(self) -> TargetFacts | None:
+        """What an earlier command has found."""
         if self._path is None:
             return None
         try:
@@ -99,6 +139,11 @@ class KnownTarget:
             return None
         fresh = 0 <= age_seconds < FRESH_SECONDS
         return facts if fresh and _could_not_be_better(facts.capabilities) else None
+
+    def give_up(self) -> None:
+        """Let no other plan of this run wait for a result any longer. May be repeated."""
+        if self._identity is not None:
+            self._probed.give_up(self._identity)
 
     def keep(self, facts: TargetFacts) -> None:
         """Keep a result for the next plans. Without a place for it, do nothing."""

@@ -15,7 +15,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -99,6 +99,11 @@ class Prepared:
             return self.look.removal
         return pending_removal(self.directory, self.target, self.facts.target_prefix)
 
+    def close(self) -> None:
+        """Close the connections that the plan has opened. What is still asked for opens its own."""
+        if self.look is not None:
+            self.look.store.close()
+
 
 @contextmanager
 def prepared(
@@ -127,7 +132,7 @@ def prepared(
             ready = finish_plan(directory, say, named=config, overrides=overrides)
     else:
         ready = _plan(config, root, say, probed=probed, overrides=overrides)
-    with removed_at_the_end(ready):
+    with closing(ready), removed_at_the_end(ready):
         yield ready
 
 
@@ -204,7 +209,7 @@ def prepared_pass(
             say(f"pass {facts.number} is planned already, with other --deletions than now")
     else:
         ready = _plan(config, place, say, Follows(first, facts), probed)
-    with removed_at_the_end(ready):
+    with closing(ready), removed_at_the_end(ready):
         yield ready
 
 
@@ -224,7 +229,7 @@ def _plan(
     probed: ProbedTargets | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Prepared:
-    JobDirectory.check_place(root)
+    (JobDirectory if probed is None else probed).check_place(root)
     if follows is None:
         moments = config.filter.moments(datetime.now(UTC))
     else:
@@ -241,9 +246,10 @@ def _plan(
             "is moved; rules (--filter-from) can say it in another order"
         )
     say("checking both ends")
+    resting = None if probed is None else probed.connections
     with (
         ListingPace(root, _run_of(config, overrides), StoreRole.SOURCE) as pace,
-        SourceLook(config, pace=pace) as source,
+        SourceLook(config, pace=pace, resting=resting) as source,
         _target_look(config, source, token, say, probed) as target,
     ):
         source.check()
@@ -295,8 +301,12 @@ def open_trusted(root: Path) -> Prepared:
 def open_prepared(root: Path) -> Prepared:
     """The plan at root. Raises JobDirectoryError if it is not finished."""
     directory = JobDirectory.open(root)
-    config, facts = job_parts(directory)
-    manifest = open_manifest(directory.manifest_path)
+    return _with_manifest(directory, *job_parts(directory), open_manifest(directory.manifest_path))
+
+
+def _with_manifest(
+    directory: JobDirectory, config: JobConfig, facts: JobFacts, manifest: Manifest
+) -> Prepared:
     plan = config.plan.model_copy(update={"part_bytes": manifest.options.part_bytes})
     return Prepared(
         directory=directory,
@@ -504,8 +514,9 @@ def finish_plan(
     if (directory.manifest_path / "manifest.json").is_file():
         check_trust(directory, named)
         kept.drop()  # a plan that was killed right after its freeze could not
+        manifest = open_manifest(directory.manifest_path)
     elif source is not None:
-        _freeze(directory, source, kept, scratch, say)
+        manifest = _freeze(directory, source, kept, scratch, say)
     else:
         check_trust(directory, named)
         run = _run_of(named or config, overrides)
@@ -513,15 +524,15 @@ def finish_plan(
             ListingPace(directory.root, run, StoreRole.SOURCE) as pace,
             SourceLook(config, kept, pace=pace) as source,
         ):
-            _freeze(directory, source, kept, scratch, say)
-    ready = open_prepared(directory.root)
+            manifest = _freeze(directory, source, kept, scratch, say)
+    ready = _with_manifest(directory, config, facts, manifest)
     plan = ready.config.plan.model_copy(update={"scratch": scratch})
     return replace(ready, config=ready.config.model_copy(update={"plan": plan}))
 
 
 def _freeze(
     directory: JobDirectory, source: SourceLook, kept: KeptListing, scratch: str | None, say: Say
-) -> None:
+) -> Manifest:
     rows = planned_rows(directory, _comparison(directory, say))
     if kept.state is None:
         say("reading the inventory")
@@ -531,7 +542,7 @@ def _freeze(
     teller = PlanTeller(source.pace, say, directory=directory, job_id=rows.facts.job_id)
     try:
         with scratch_folder(directory, scratch) as folder:
-            rows.freeze(source, kept, directory.manifest_path, folder, say, teller.tell)
+            manifest = rows.freeze(source, kept, directory.manifest_path, folder, say, teller.tell)
     except (ConfigurationError, InventoryError):
         # What is corrected now may be the source itself.
         kept.drop()
@@ -539,6 +550,7 @@ def _freeze(
     finally:
         teller.close()
     kept.drop()
+    return manifest
 
 
 def _comparison(directory: JobDirectory, say: Say) -> Callable[[Path], PassDelta] | None:

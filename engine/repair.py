@@ -79,7 +79,8 @@ def note_damage(directory: JobDirectory, found: Path, *, complete: bool) -> int:
 
 def known_damage(directory: JobDirectory) -> dict[str, int]:
     """Cause -> objects that a verification found damaged, and that nobody has sent again."""
-    return dict(value_counts(read_damage(directory)["cause"]))
+    known = read_damage(directory)
+    return dict(value_counts(known["cause"])) if len(known) else {}
 
 
 def retrial_of(ready: Prepared, asked: AskedAgain | None, attempt: int) -> Retrial:
@@ -115,8 +116,10 @@ def retrial_of(ready: Prepared, asked: AskedAgain | None, attempt: int) -> Retri
 
 def forget_damage(directory: JobDirectory, retrial: Retrial) -> None:
     """Forget the damage of entries that are open again: they get another receipt."""
+    if not retrial.keys:
+        return
     known = read_damage(directory)
-    if retrial.keys and len(known):
+    if len(known):
         write_damage(directory, _without(known, retrial.keys))
 
 

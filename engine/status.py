@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -299,14 +299,21 @@ def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_F
         for item in fields(status)
         if item.name not in ("metrics", "datasets")
     }
-    values["hosts"] = {name: asdict(host) for name, host in status.hosts.items()}
-    values["in_force"] = None if status.in_force is None else asdict(status.in_force)
-    values["migration"] = None if status.migration is None else asdict(status.migration)
     values["metrics"] = {
         name: [[list(labels), value] for labels, value in getattr(status.metrics, name).items()]
         for name in ("counters", "gauges", "histograms")
     }
-    directory.replace(name, (json.dumps(values) + "\n").encode())
+    directory.replace(name, (json.dumps(values, default=_plain) + "\n").encode())
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """What JSON does not know: a dataclass, or another mapping than a dict. Raises TypeError.
+
+    asdict() would copy all that is below as well, which takes longer than to write it.
+    """
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {item.name: getattr(value, item.name) for item in fields(value)}
 
 
 def load_status(directory: JobDirectory, name: str = STATUS_FILE) -> JobStatus | None:

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from noria.engine.config.locations import Scheme
@@ -25,6 +26,7 @@ from noria.workers.carriage import AttributePolicy
 from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import CounterRegistry
 from noria.workers.http.connection import LINGER_NOT
+from noria.workers.http.resting import RESTING_MOST, RestingConnections
 from noria.workers.lease.journal import LeaseJournals
 from noria.workers.lease.lease import LeaseRun, WorkerResources
 from noria.workers.lease.reread import RereadRun
@@ -41,8 +43,8 @@ from noria.workers.stores.paced import PacedStore, PacedTarget, RetryPolicy
 
 THREADS_MAX = 32
 """Transfers in flight where a store is files: each needs a thread."""
-FILES_BESIDE = 128
-"""File descriptors that are left for everything but connections."""
+FILES_BESIDE = 128 + RESTING_MOST
+"""File descriptors that are left for everything but the connections of transfers."""
 M_ARENA_MAX = -8
 """In malloc.h."""
 HEAPS = 2
@@ -52,10 +54,13 @@ EXIT_UNHEARD = 75
 """Of a worker process that ended because its driver was not heard (EX_TEMPFAIL)."""
 
 
-def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
+def make_worker(
+    spec: WorkerSpec, *, look: bool = False, resting: RestingConnections | None = None
+) -> Worker:
     """Open both stores with this process's credentials, and the job directory; returns a Worker.
 
-    `look`: see both stores first, on a host where nobody has yet. Raises ConfigurationError,
+    `look`: see both stores first, on a host where nobody has yet. `resting` has the connections of
+    workers that this process was before, and gets those of this one. Raises ConfigurationError,
     AccessDenied, ClockSkewed or JobDirectoryError, each naming what this node lacks.
     """
     bound_heap()
@@ -66,19 +71,15 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
     executor = _make_executor(spec)
     hold = Hold(settings.hold_seconds)
     bandwidth = Bandwidth(spec.bandwidth, hold=hold)
-    requests: dict[str, Bandwidth] = {
-        StoreRole.SOURCE: Bandwidth(spec.source_requests, hold=hold),
-        StoreRole.TARGET: Bandwidth(spec.target_requests, hold=hold),
-    }
-    context = make_context(spec, counters, buffers, hold, bandwidth, requests)
+    requests = _requests(spec, hold)
+    context = make_context(spec, counters, buffers, hold, bandwidth, requests, resting=resting)
     if look:
         _look(spec, context)
-    counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: float(buffers.bytes_in_flight))
     counters.gauge(Gauge.HELD_SECONDS, read=lambda: bandwidth.held_seconds)
-    _count_transfers(counters, executor.places)
+    _count_transfers(counters, executor.places, buffers)
     _count_process(counters)
-    for store in (context.source, context.target):
-        _watch(store)
+    _watch(context.source)
+    _watch(context.target)
     journals = LeaseJournals(
         directory, lambda seconds: counters.observe(Histogram.JOURNAL_SECONDS, seconds=seconds)
     )
@@ -124,13 +125,22 @@ def make_worker(spec: WorkerSpec, *, look: bool = False) -> Worker:
     )
 
 
+def _requests(spec: WorkerSpec, hold: Hold) -> dict[str, Bandwidth]:
+    """What may be begun at each store, by its role."""
+    return {
+        StoreRole.SOURCE: Bandwidth(spec.source_requests, hold=hold),
+        StoreRole.TARGET: Bandwidth(spec.target_requests, hold=hold),
+    }
+
+
 def _make_executor(spec: WorkerSpec) -> Executor:
     over_network = _over_network(spec)
     room = _room(spec.settings.streams, over_network)
     return make_executor(room, over_network=over_network)
 
 
-def _count_transfers(counters: CounterRegistry, places: Places) -> None:
+def _count_transfers(counters: CounterRegistry, places: Places, buffers: BufferPool) -> None:
+    counters.gauge(Gauge.BYTES_IN_FLIGHT, read=lambda: float(buffers.bytes_in_flight))
     counters.gauge(Gauge.TRANSFERS, read=lambda: float(places.limit))
     counters.gauge(Gauge.TRANSFER_SECONDS, read=lambda: places.seconds)
     counters.gauge(Gauge.TRANSFERS_ENDED, read=lambda: float(places.ended))
@@ -242,13 +252,16 @@ def make_context(
     hold: Hold,
     bandwidth: Bandwidth,
     requests: Mapping[str, Bandwidth] | None = None,
+    *,
+    resting: RestingConnections | None = None,
 ) -> TransferContext:
     """`requests`: what may be begun at each store, by its role. None: any number."""
     requests = requests or {role: Bandwidth() for role in StoreRole}
     facts, settings = spec.facts, spec.settings
     pace = LeastPace(idle_seconds=settings.idle_seconds, least_rate=settings.least_rate)
-    source = open_end(spec.source, read_only=True, ask_crc64=settings.source_crc64, pace=pace)
-    target = open_end(spec.target, pace=pace).with_capabilities(facts.capabilities)
+    opened = partial(open_end, pace=pace, resting=resting)
+    source = opened(spec.source, read_only=True, ask_crc64=settings.source_crc64)
+    target = opened(spec.target).with_capabilities(facts.capabilities)
     policy = RetryPolicy(
         seconds=settings.retry_seconds,
         base_seconds=RETRY_BASE_SECONDS,

@@ -38,7 +38,7 @@ def from_json(kind: type[T], value: object) -> T:
 
 
 def _made(kind: Any, value: Any) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    origin, arguments = _parts(kind)
     if kind is Any:
         return value
     if origin in (typing.Union, types.UnionType):
@@ -102,6 +102,12 @@ def _checked(value: Any, fits: bool) -> Any:
     if not fits:
         raise ValueError(f"a {type(value).__name__}, where another type is declared")
     return value
+
+
+@functools.cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What a type is of, and its arguments: asked for again with each value."""
+    return typing.get_origin(kind), typing.get_args(kind)
 
 
 @functools.cache

@@ -3,15 +3,18 @@
 A response may announce how many tags an object has. That it does not proves little: Amazon S3 and
 Azure announce a count only if there are tags *and* the caller may read them, and some servers never
 announce one. So an object without a count is asked for its tags, until it is known what the silence
-of this source means.
+of this source means. Objects that begin together do not all ask: one does, and the others wait for
+what its answer says of silence, which takes them no longer than an answer of their own.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 from noria.manifests.errors import AccessDenied, SourceUnreadable
 from noria.manifests.model import AttributeChange, Treatment
+from noria.workers.runtime.greenlets import Waiter
 from noria.workers.stores.paced import PacedStore
 from noria.workers.stores.protocol import ObjectHead
 
@@ -27,6 +30,11 @@ class SourceTags:
         """A count was announced, so silence means none, if we may read tags."""
         self._may_read = False
         self._refuses = False
+        self._lock = threading.Lock()
+        self._waiting: list[Waiter] | None = None
+        """Those that wait for the first answer. None: nobody has asked yet."""
+        self._is_answered = False
+        """The first has an answer, or an error: nobody waits any more."""
 
     def read(
         self,
@@ -46,10 +54,46 @@ class SourceTags:
             return {}, None
         if head.tag_count is not None:
             self._announces = True
-        elif self._refuses:
-            return {}, AttributeChange.TAGS_UNREADABLE
-        elif self._may_read and self._is_silent_if_none(source, head):
-            return {}, None
+            return self._ask(source, name, head, treatment, version_id)
+        is_first = self._is_silent_if_none(source, head) and self._is_first()
+        try:
+            if self._refuses:
+                return {}, AttributeChange.TAGS_UNREADABLE
+            if self._may_read and self._is_silent_if_none(source, head):
+                return {}, None
+            return self._ask(source, name, head, treatment, version_id)
+        finally:
+            if is_first:
+                self._wake_others()
+
+    def _is_first(self) -> bool:
+        """Return True to the first caller, which calls _wake_others(); all others wait for that."""
+        with self._lock:
+            if self._waiting is None:
+                self._waiting = []
+                return True
+            if self._may_read or self._refuses or self._is_answered:
+                return False
+            waiter = Waiter()
+            self._waiting.append(waiter)
+        waiter.wait()
+        return False
+
+    def _wake_others(self) -> None:
+        with self._lock:
+            self._is_answered = True
+            waiting, self._waiting = self._waiting or [], []
+        for waiter in waiting:
+            waiter.wake()
+
+    def _ask(
+        self,
+        source: PacedStore,
+        name: str,
+        head: ObjectHead,
+        treatment: Treatment,
+        version_id: str | None,
+    ) -> tuple[Mapping[str, str], AttributeChange | None]:
         try:
             tags = source.read_tags(name, version_id=version_id)
         except (AccessDenied, SourceUnreadable) as error:

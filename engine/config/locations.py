@@ -5,6 +5,7 @@ Imports neither pydantic nor a store, so that it costs nothing to name a locatio
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -190,6 +191,19 @@ def parse_location(url: str) -> Location:
     Everything after the container is a name as it is written: `?` and `#` are part of it, and
     nothing is percent-decoded. Forms that people copy are read as well: see addresses.py.
     """
+    # The same few are asked for again and again. Of a path, what is there decides.
+    return _parsed_cloud(url) if url.startswith(_CLOUDS) else _parsed(url)
+
+
+_CLOUDS = (f"{Scheme.AZURE}://", f"{Scheme.S3}://")
+
+
+@functools.lru_cache(1024)
+def _parsed_cloud(url: str) -> Location:
+    return _parsed(url)
+
+
+def _parsed(url: str) -> Location:
     url = read_address(url).url
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in list(Scheme):

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from noria.engine.config.azure_access import azure_access
 from noria.engine.config.locations import (
@@ -27,7 +28,11 @@ from noria.manifests.errors import ConfigurationError
 from noria.manifests.model import LinkPolicy
 from noria.workers.http.environment import read_variable
 from noria.workers.http.proxies import Proxies
+from noria.workers.http.resting import RestingConnections
 from noria.workers.stores.inspection import InspectedStore
+
+if TYPE_CHECKING:
+    from noria.workers.stores.azure.settings import AzureSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +54,23 @@ def open_end(
     read_only: bool = False,
     ask_crc64: bool = False,
     pace: LeastPace = LeastPace(),
+    resting: RestingConnections | None = None,
 ) -> InspectedStore:
     """The store at one end, with this process's credentials. Nothing is sent yet.
 
     `read_only` is for sources: what is derived from an account key then allows only reading, and
     a folder lists its empty folders.
     `ask_crc64` is for sources whose bytes are moved: see RunConfig.source_crc64. A connection that
-    is slower than `pace` counts as broken.
+    is slower than `pace` counts as broken. `resting` has connections that other stores of this
+    process have done with, and gets those of this one when it is closed.
     """
     location = end.location
     if location.scheme is Scheme.FILE:
         return _open_folder(Path(location.container), end.links, read_only=read_only)
     if location.scheme is Scheme.AZURE:
-        return _open_azure(end, environment, pace, read_only=read_only, ask_crc64=ask_crc64)
-    return _open_s3(end, environment, pace)
+        settings = _azure_settings(end, environment, pace, read_only=read_only, ask_crc64=ask_crc64)
+        return _azure_store(settings, resting)
+    return _open_s3(end, environment, pace, resting)
 
 
 def speaks_https(
@@ -102,40 +110,48 @@ def _open_folder(path: Path, links: LinkPolicy, *, read_only: bool) -> Inspected
     return LocalStore(LocalSettings(root=root, links=links, lists_empty_folders=read_only))
 
 
-def _open_azure(
+def _azure_settings(
     end: End,
     environment: Mapping[str, str],
     pace: LeastPace,
     *,
     read_only: bool,
     ask_crc64: bool,
-) -> InspectedStore:
+) -> AzureSettings:
     from noria.workers.stores.azure.settings import AzureSettings
-    from noria.workers.stores.azure.store import AzureStore
 
     access = azure_access(end, environment, read_only=read_only)
-    return AzureStore(
-        AzureSettings(
-            account=end.location.account,
-            container=end.location.container,
-            endpoint=end.endpoint or access.endpoint,
-            sas=access.sas,
-            account_key=access.account_key,
-            anonymous=end.anonymous,
-            identity_allowed=access.identity_allowed,
-            ca_bundle=ca_bundle(end, environment),
-            proxies=Proxies.of(environment),
-            allow_plain_http=end.allow_plain_http,
-            tier=end.storage_class,
-            read_only=read_only,
-            ask_crc64=ask_crc64,
-            idle_seconds=pace.idle_seconds,
-            least_rate=pace.least_rate,
-        )
+    return AzureSettings(
+        account=end.location.account,
+        container=end.location.container,
+        endpoint=end.endpoint or access.endpoint,
+        sas=access.sas,
+        account_key=access.account_key,
+        anonymous=end.anonymous,
+        identity_allowed=access.identity_allowed,
+        ca_bundle=ca_bundle(end, environment),
+        proxies=Proxies.of(environment),
+        allow_plain_http=end.allow_plain_http,
+        tier=end.storage_class,
+        read_only=read_only,
+        ask_crc64=ask_crc64,
+        idle_seconds=pace.idle_seconds,
+        least_rate=pace.least_rate,
     )
 
 
-def _open_s3(end: End, environment: Mapping[str, str], pace: LeastPace) -> InspectedStore:
+def _azure_store(settings: AzureSettings, resting: RestingConnections | None) -> InspectedStore:
+    from noria.workers.stores.azure.store import AzureStore
+
+    return AzureStore(settings, resting=resting)
+
+
+def _open_s3(
+    end: End,
+    environment: Mapping[str, str],
+    pace: LeastPace,
+    resting: RestingConnections | None,
+) -> InspectedStore:
     from noria.workers.stores.s3.store import S3Settings, S3Store
 
     endpoint = s3_endpoint(end, environment)
@@ -163,7 +179,8 @@ def _open_s3(end: End, environment: Mapping[str, str], pace: LeastPace) -> Inspe
             request_payer=end.request_payer,
             idle_seconds=pace.idle_seconds,
             least_rate=pace.least_rate,
-        )
+        ),
+        resting=resting,
     )
 
 

@@ -119,7 +119,7 @@ def dataset_row(fleet: FleetDirectory, name: str, refusals: Mapping[str, Refusal
 def _read_row(name: str, place: Path, refusal: Refusal | None) -> DatasetRow:
     migration = Migration(place)
     last = migration.last
-    status = job.status(migration.place(last))
+    status = job.status_of_run(migration.place(last))
     records = read(JobDirectory(place)) if (place / "history").is_dir() else []
     passes = passes_of(records)
     phase, message = str(status.phase), status.stopped

@@ -36,6 +36,7 @@ from noria.engine.planning import Prepared, prepared
 from noria.engine.status import DatasetFigures, JobStatus, Phase, load_status
 from noria.manifests.errors import NoriaError, StopAsked, unusable_path
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.passes.migration import Migration
 
 log = logging.getLogger("noria.fleet")
 
@@ -160,6 +161,7 @@ class FleetRun:
                 self._watch(threads)
             finally:
                 self._pool.close()
+                self._probed.connections.close()
             return self._report()
 
     # -- the main thread ---------------------------------------------------------------------------
@@ -350,9 +352,8 @@ class FleetRun:
             if is_there and not self._work.is_named:
                 return self._run_at(current_pass(place), None, cluster, teller)
             with prepared(dataset.config, place, teller.say, probed=self._probed) as ready:
-                latest = current_pass(place)
-                planned = ready if latest == place else None  # or others followed
-                return self._run_at(latest, planned, cluster, teller)
+                planned = ready if Migration(place).last == 1 else None  # or others followed
+                return self._run_at(current_pass(place), planned, cluster, teller)
 
     def _run_planned(self, cluster: PooledCluster, teller: _Teller, ready: Prepared) -> RunReport:
         return self._run_at(ready.directory.root, ready, cluster, teller)

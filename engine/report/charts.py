@@ -7,6 +7,7 @@ from typing import Final
 
 from noria.engine.report.timeline import SizedObjects, TimeSlot
 from noria.engine.terminal.figures import duration_text, size_text, time_text
+from noria.manifests.count_text import count_text
 
 WIDTH: Final = 920
 HEIGHT: Final = 220
@@ -46,7 +47,8 @@ def by_size(classes: Sequence[SizedObjects]) -> str:
     body = [*_grid(most, lambda share: f"{share:.0%}")]
     for place, each in enumerate(classes):
         left = LEFT + place * step
-        said = f"below {size_text(each.below)}: {each.objects:,} objects, {size_text(each.bytes)}"
+        held = f"{count_text(each.objects, 'object')}, {size_text(each.bytes)}"
+        said = f"below {size_text(each.below)}: {held}"
         for share, offset, style in (
             (each.objects / objects, 0.12, "bar"),
             (each.bytes / amount, 0.5, "bar other"),

@@ -50,6 +50,7 @@ WHAT = {
     RecordKind.STOPPED: "a step stopped before its end",
 }
 _OF_A_PASS = ("new_objects", "changed_objects", "gone_objects", "bytes_moved", "failed")
+_OBJECTS = ("objects", "source_objects")
 _FACTS = {
     "new_objects": "{} new",
     "changed_objects": "{} changed",
@@ -59,7 +60,7 @@ _FACTS = {
     "command": "by {}",
     "output": "what it printed is in {}",
     "apart_seconds": "two equal listings {} apart",
-    "objects": "{} objects",
+    "objects": "{}",
     "bytes": "{}",
     "reread": "{} read back",
     "extra": "{} of others at the target",
@@ -72,7 +73,7 @@ _FACTS = {
     "deleted_objects": "{} deleted there",
     "way_back": "as in ways-back/{}",
     "confirmed_by": "by {}",
-    "source_objects": "{} objects are still there",
+    "source_objects": "{} still there",
     "source_bytes": "{}",
     "source_versions": "{} older versions",
     "source_snapshots": "{} snapshots",
@@ -208,6 +209,8 @@ def _value_text(name: str, fact: Fact) -> str:
     if isinstance(fact, int | float):
         if name.endswith("_seconds"):
             return duration_text(fact)
+        if name in _OBJECTS:
+            return count_text(int(fact), "object")
         if name.split("_")[0] == "bytes" or name.endswith("_bytes") or name == "bytes":
             return size_text(fact)
         return f"{fact:,}"

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noria.manifests.count_text import count_text
 from noria.manifests.inventory.columns import (
     FAR,
     column,
@@ -144,7 +145,8 @@ class AzureInventory:
         summary = self.summary
         if summary.rows != summary.stated_rows:
             raise self.manifest.refuse(
-                f"counts {summary.stated_rows} objects, its files have {summary.rows} rows"
+                f"counts {count_text(summary.stated_rows or 0, 'object')}, its files have "
+                f"{count_text(summary.rows, 'row')}"
             )
         sums = {summary.bytes}
         if self.filters:

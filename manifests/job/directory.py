@@ -54,6 +54,7 @@ from typing import Any, BinaryIO
 
 from noria.manifests.access import PRIVATE, file_mode, make_folders, open_new, settle_mode
 from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError
+from noria.manifests.json_text import json_text
 from noria.manifests.schema import SCHEMA_VERSION
 
 ATTEMPTS_PER_EPOCH = 1_000_000_000
@@ -89,7 +90,7 @@ class JobDirectory:
         What exists of the path is tried: a file is made, flushed and locked, and a folder is
         renamed. Some network file systems cannot do that. Raises ConfigurationError.
         """
-        place = next(each for each in (root, *root.absolute().parents) if each.exists())
+        place = JobDirectory.existing_part(root)
         scratch = place / f".noria-place-{secrets.token_hex(8)}"
         what = "files"
         try:
@@ -107,6 +108,11 @@ class JobDirectory:
             ) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    @staticmethod
+    def existing_part(root: Path) -> Path:
+        """What exists of a path: the folder that check_place() tries."""
+        return next(each for each in (root, *root.absolute().parents) if each.exists())
 
     @classmethod
     def create(cls, root: Path, job: dict[str, Any]) -> JobDirectory:
@@ -489,7 +495,7 @@ def journal_name(shard: int, attempt: int) -> str:
 
 
 def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+    return json_text(value).encode()
 
 
 def _write_scratch(target: Path, data: bytes) -> Path:

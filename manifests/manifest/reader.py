@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import (
     ConfigurationError,
     JobDirectoryError,
@@ -292,7 +293,7 @@ class Manifest:
                 if row >= end:
                     return
             if row < end:
-                raise ValueError(f"shard {shard} has only {row} rows")
+                raise ValueError(f"shard {shard} has only {count_text(row, 'row')}")
 
     def target_keys_among(self, names: pa.Array) -> set[str]:
         """Those of `names` that entries of this manifest have at the target, below its prefix.
@@ -338,7 +339,9 @@ class Manifest:
 
     def _row(self, shard: int) -> dict[str, Any]:
         if not 0 <= shard < len(self._shards):
-            raise IndexError(f"the manifest has {len(self._shards)} shards, no shard {shard}")
+            raise IndexError(
+                f"the manifest has {count_text(len(self._shards), 'shard')}, no shard {shard}"
+            )
         row: dict[str, Any] = self._shards.slice(shard, 1).to_pylist()[0]
         return row
 

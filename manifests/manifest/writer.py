@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from noria.manifests.json_text import json_text
 from noria.manifests.manifest.row_digest import RowDigest
 from noria.manifests.manifest.write_behind import WriteBehind
 from noria.manifests.model import Delta, ShardKind
@@ -255,7 +255,6 @@ def settle_file(path: Path) -> dict[str, Any]:
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
     """manifest.json, on disk; the folder may take its final name then."""
     with open(folder / "manifest.json", "w", encoding="utf-8") as file:
-        json.dump(facts, file, indent=1, sort_keys=True)
-        file.write("\n")
+        file.write(json_text(facts))
         file.flush()
         os.fsync(file.fileno())

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import InventoryError
 from noria.manifests.manifest.sorting import sort_order
 from noria.manifests.manifest.writer import settle_file
@@ -224,9 +225,9 @@ class PassDelta:
         if most is None or self._to_delete <= most * standing:
             return
         raise InventoryError(
-            f"{self._to_delete:,} of {standing:,} objects at the target are gone at the source, "
-            f"and a pass deletes at most {most:.2%} of them: look at the source first; --yes "
-            "deletes them all the same"
+            f"{self._to_delete:,} of {count_text(standing, 'object')} at the target are gone at "
+            f"the source, and a pass deletes at most {most:.2%} of them: look at the source "
+            "first; --yes deletes them all the same"
         )
 
     def _count(self, name: str, batch: pa.RecordBatch, which: pa.Array) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from noria.manifests.count_text import count_text
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job import history
 from noria.manifests.job.directory import JobDirectory
@@ -133,8 +134,8 @@ def _all_receipts(
         yield receipts
     if settled != manifest.objects:
         raise ConfigurationError(
-            f"{directory.root} has no proof yet: {manifest.objects - settled} of "
-            f"{manifest.objects} entries have no receipt; run it to its end first"
+            f"{directory.root} has no proof yet: {manifest.objects - settled:,} of "
+            f"{count_text(manifest.objects, 'entry')} have no receipt; run it to its end first"
         )
     manifest.check_digest(digest.hexdigest())
 

@@ -19,14 +19,18 @@ from docs.reference import reference_pages
 from docs.reference.commands import commands
 from docs.reference.metrics import shown_name
 from docs.reference.settings import SECTIONS, settings
+from noria.engine.cluster.protocol import START_FAILED
 from noria.engine.config.jobfile import JobConfig
-from noria.engine.metrics import ENDINGS, ERRORS, METRICS
+from noria.engine.metrics import ENDINGS, ERRORS, METRICS, STOPS
+from noria.engine.scheduler.scheduler import LEASES_FAILED
 from noria.engine.terminal.report import CHANGES, DAMAGE, PASSED_OVER, REASONS
 from noria.manifests.errors import NoriaError
 from noria.manifests.job.differences import DIFFERENCES
 from noria.manifests.model import AttributeChange, PassedOver, Reason
 
 TROUBLESHOOT = "how-to/troubleshoot.md"
+ENDERS = ("_stop", "_lose", "_fault", "Trouble", "Lost", "LoseWorker")
+"""Calls that end a run, a worker or its work, with a word why."""
 FINDERS = {"_note": 0, "lacking": 0, "_reached": 1}
 """Functions that make a finding of `noria doctor` which says what to do, and where its topic is."""
 
@@ -162,6 +166,32 @@ def test_every_reason_has_words() -> None:
 def test_every_cause_has_a_place_that_says_what_to_do(site: dict[str, str]) -> None:
     causes = {*ENDINGS, *ERRORS, *REASONS, *DAMAGE, *DIFFERENCES} - {NoriaError.cause}
     assert not {str(cause) for cause in causes} - anchors(site[TROUBLESHOOT])
+
+
+def test_every_word_for_the_end_of_a_run_or_a_worker_has_a_place(site: dict[str, str]) -> None:
+    words = {*STOPS, *words_for_ends()} - {"failed", "fatal"}  # said if a worker gives no cause
+    assert {"stalled", "heartbeat_expired", "leases_failed", "no_hosts", "workers_lost"} <= words
+    assert not words - anchors(site[TROUBLESHOOT])
+
+
+def words_for_ends() -> set[str]:
+    """Why a run ends, or a worker or its work is given up, as the code names it."""
+    found = {START_FAILED, LEASES_FAILED}
+    files = ("driver.py", "hosts.py", "scheduler/scheduler.py", "cluster/ray.py", "fleet/pool.py")
+    for path in files:
+        for node in ast.walk(ast.parse((ROOT / "engine" / path).read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            name = node.func.id if isinstance(node.func, ast.Name) else name
+            if name in ENDERS:
+                values = [*node.args[:2], *(each.value for each in node.keywords[:2])]
+                found |= {
+                    str(value.value)
+                    for value in values
+                    if isinstance(value, ast.Constant) and re.fullmatch("[a-z_]+", str(value.value))
+                }
+    return found
 
 
 def test_every_finding_of_doctor_has_a_place_that_says_what_to_do(site: dict[str, str]) -> None:

@@ -171,7 +171,7 @@ def test_objects_that_fail_in_the_last_pass_stop_it(move: LocalMigration) -> Non
     write(move.target, {"e": "somebody else's"})
     report = move.cutover(**ALL)
     assert report.stopped is not None
-    assert report.stopped.startswith("1 objects did not move in pass 2 (1 target_conflict): see ")
+    assert report.stopped.startswith("1 object did not move in pass 2 (1 target_conflict): see ")
     assert PROVING not in move.kinds
     (move.target / "e").unlink()
     again = move.cutover(**ALL)
@@ -237,7 +237,7 @@ def test_damage_at_the_target_stops_it(move: LocalMigration) -> None:
     damage(move.target / "a")
     report = move.cutover(**ALL, verify=True)
     assert report.stopped is not None
-    assert report.stopped.startswith("1 objects are not at the target as they were written: see ")
+    assert report.stopped.startswith("1 object not at the target as written: see ")
     assert PROVED not in move.kinds
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -14,8 +15,9 @@ from typing import Any, cast
 import pytest
 
 from noria.engine import known_targets
-from noria.engine.known_targets import BEST, KnownTarget
-from noria.manifests.errors import AccessDenied
+from noria.engine.known_targets import BEST, KnownTarget, ProbedTargets
+from noria.manifests.errors import AccessDenied, ConfigurationError
+from noria.manifests.job.directory import JobDirectory
 from noria.manifests.plan.providers import NameRules
 from noria.workers.stores.probe import TargetFacts
 from noria.workers.stores.protocol import Checksum, TargetStore
@@ -190,3 +192,64 @@ def test_credentials_that_cannot_be_had_are_no_error_here(tmp_path: Path) -> Non
     target = KnownTarget(cast(TargetStore, Nobody()), "", {"XDG_CACHE_HOME": str(tmp_path)})
     target.keep(FACTS)
     assert target.recall() is None
+
+
+def test_of_plans_at_once_one_probes_and_the_others_wait_for_it() -> None:
+    probed = ProbedTargets()
+    assert probed.recall("here") is None, "the first has to probe"
+    assert probed.recall("there") is None, "nobody waits for another target"
+    found: list[TargetFacts | None] = []
+    waiting = threading.Thread(target=lambda: found.append(probed.recall("here")))
+    waiting.start()
+    waiting.join(0.2)
+    assert not found
+    probed.keep("here", FACTS)
+    waiting.join(10)
+    assert found == [FACTS]
+    assert probed.recall("here") == FACTS
+
+
+def test_nobody_waits_for_a_probe_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    probed = ProbedTargets()
+    assert probed.recall("here") is None
+    probed.give_up("here")
+    begun = time.monotonic()
+    assert probed.recall("here") is None
+    assert time.monotonic() - begun < 5, "and the next one probes itself"
+    monkeypatch.setattr(known_targets, "PATIENCE_SECONDS", 0.1)
+    assert probed.recall("there") is None
+    assert probed.recall("there") is None, "one that takes too long is not waited for"
+
+
+def test_what_an_hour_old_file_says_is_told_to_plans_that_wait(tmp_path: Path) -> None:
+    known(tmp_path).keep(FACTS)
+    probed = ProbedTargets()
+    target = cast(TargetStore, SimpleNamespace(identity="here"))
+    one = KnownTarget(target, "", {"XDG_CACHE_HOME": str(tmp_path)}, probed=probed)
+    assert one.recall() == FACTS
+    assert probed.recall("here") == FACTS
+
+
+def test_a_folder_is_tried_once_for_all_directories_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+    monkeypatch.setattr(JobDirectory, "check_place", tried.append)
+    probed = ProbedTargets()
+    (tmp_path / "other").mkdir()
+    for name in ("one", "two", "other/three"):
+        probed.check_place(tmp_path / name)
+    assert tried == [tmp_path / "one", tmp_path / "other/three"]
+
+
+def test_a_folder_that_will_not_do_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(root: Path) -> None:
+        raise ConfigurationError("no locks")
+
+    monkeypatch.setattr(JobDirectory, "check_place", refuse)
+    probed = ProbedTargets()
+    for _ in range(2):
+        with pytest.raises(ConfigurationError):
+            probed.check_place(tmp_path / "one")

@@ -593,9 +593,7 @@ def test_what_is_damaged_and_gone_at_the_source_is_for_a_person(move: LocalMigra
     move.sync()
     refused = move.cutover(freeze_command="true", approve_as="Ann", switch_command="true")
     assert refused.stopped is not None
-    assert refused.stopped.startswith(
-        "1 objects are damaged at the target, and the source no longer has them: "
-    )
+    assert refused.stopped.startswith("1 object damaged at the target, and gone from the source: ")
     assert (move.target / "a").exists()
     move.sync(mirror=True, any_number=True)
     assert move.cutover(approve_as="Ann", switch_command="true").stopped is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -10,9 +12,11 @@ import pytest
 
 from noria.manifests.errors import AccessDenied, SourceUnreadable
 from noria.manifests.model import AttributeChange, Treatment
+from noria.workers.runtime.greenlets import FiberPool, pause
 from noria.workers.stores.paced import PacedStore
 from noria.workers.stores.protocol import ObjectHead
 from noria.workers.tags import SourceTags
+from tests.support.processes import wait_until
 
 UNREADABLE = AttributeChange.TAGS_UNREADABLE
 
@@ -26,9 +30,13 @@ class Tagged:
     refuses: bool = False
     refuses_all: bool = False
     asked: list[str] = field(default_factory=list)
+    first_answer: threading.Event | None = None
+    """The first answer does not come before this is set."""
 
     def read_tags(self, name: str, *, version_id: str | None = None) -> Mapping[str, str]:
         self.asked.append(name)
+        if self.first_answer is not None and len(self.asked) == 1:
+            assert self.first_answer.wait(30)
         if self.refuses:
             raise AccessDenied("no") if len(self.asked) % 2 else SourceUnreadable("no")
         return self.objects[name]
@@ -87,3 +95,40 @@ def test_tags_that_are_there_and_may_not_be_read_are_lost_by_policy_alone() -> N
         read(source, tags, "a", 2)
     assert read(source, tags, "a", 2, Treatment.LEAVE) == ({}, UNREADABLE)
     assert read(source, tags, "a", 0) == ({}, None)
+
+
+@pytest.mark.parametrize("refuses_all", [False, True])
+def test_of_objects_that_begin_together_one_asks_for_all(refuses_all: bool) -> None:
+    """Unless its own request fails: then each asks for itself."""
+    gate = threading.Event()
+    source = Tagged({"a": {}}, "aws", refuses_all, refuses_all, first_answer=gate)
+    tags = SourceTags()
+    with ThreadPoolExecutor(8) as threads:
+        answers = [threads.submit(read, source, tags, "a", None) for _ in range(8)]
+        wait_until(lambda: len(tags._waiting or ()) == 7, "seven wait for the first")
+        assert len(source.asked) == 1
+        gate.set()
+    if not refuses_all:
+        assert [each.result() for each in answers] == [({}, None)] * 8
+        assert len(source.asked) == 1
+    else:
+        errors = [each.exception() for each in answers]
+        assert any(isinstance(error, AccessDenied) for error in errors)
+        assert len(source.asked) > 1
+
+
+def test_fibers_wait_for_each_other_too() -> None:
+    source, tags = Tagged({"a": {}}, "azure"), SourceTags()
+    pool, found = FiberPool(4), list[tuple[Mapping[str, str], AttributeChange | None]]()
+    asked = source.read_tags
+
+    def slowly(name: str, *, version_id: str | None = None) -> Mapping[str, str]:
+        pause(0.05, threading.Event())  # the other fibers run meanwhile
+        return asked(name, version_id=version_id)
+
+    source.read_tags = slowly  # type: ignore[method-assign]  # the same, and slower
+    for _ in range(12):
+        pool.submit(lambda: found.append(read(source, tags, "a", None)))
+    pool.close()
+    assert found == [({}, None)] * 12
+    assert len(source.asked) == 1

@@ -27,6 +27,7 @@ from noria.manifests.errors import ConfigurationError
 from noria.workers.http.connection import Connection, OnSent, ProtocolError, TlsConnection
 from noria.workers.http.proxies import NO_PROXIES, Proxies, Proxy
 from noria.workers.http.response import Response, Sink, read_body, read_head, read_one_head
+from noria.workers.http.resting import RestingConnections
 from noria.workers.runtime.greenlets import FiberPool, Readiness, apart, current_pool
 
 Send: TypeAlias = Callable[[memoryview | bytes], None]
@@ -130,7 +131,11 @@ class HttpSettings:
 class HttpClient:
     """A pool of connections to one host, for many threads and fibers at once."""
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(self, settings: HttpSettings, resting: RestingConnections | None = None) -> None:
+        """`resting` has the connections that other clients of this process have done with.
+
+        Raises ConfigurationError.
+        """
         url = urlsplit(settings.url)
         if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/"):
             raise ConfigurationError("an endpoint is written https://host[:port], without a path")
@@ -154,6 +159,9 @@ class HttpClient:
         """Those used by threads (None), and those of each pool of fibers."""
         self._addresses: tuple[float, list[_Address]] = (float("-inf"), [])
         self._closed = False
+        self._resting = resting
+        if resting is not None:
+            resting.close_old(settings.keep_seconds)
         self._expects = True
         """False: the host has refused an Expect, and gets no more of them."""
         self.host = url.netloc
@@ -233,7 +241,8 @@ class HttpClient:
         A request that is sent at once with others then waits for no handshake. Failures are left to
         the exchange that meets them.
         """
-        for _ in range(connections):
+        there = 0 if self._resting is None else self._resting.count(self._settings)
+        for _ in range(connections - there):
             threading.Thread(target=self._open_ahead, name="connect", daemon=True).start()
 
     def connections(self) -> Mapping[str, int]:
@@ -242,11 +251,16 @@ class HttpClient:
             return dict(self._opened)
 
     def close(self) -> None:
-        """Close the idle connections. Those in use are closed when their exchange ends."""
+        """Leave the idle connections to the next client of this host, or close them.
+
+        Those in use are closed when their exchange ends.
+        """
         self._closed = True
-        for idle in self._idle.values():
+        for idle in list(self._idle.values()):
             while idle:
-                idle.pop().close()
+                connection = idle.popleft()
+                if self._resting is None or not self._resting.leave(self._settings, connection):
+                    connection.close()
 
     def _head(self, request: Request, body_bytes: int | None, *, asks: bool) -> bytes:
         """Return the request's head. `body_bytes` is None if there is no body."""
@@ -266,16 +280,27 @@ class HttpClient:
     def _take(self) -> Connection:
         """Return the connection that was used last, if it is usable; else a new one."""
         idle = self._idle[current_pool()]
-        now = time.monotonic()
         while True:
             try:
                 connection = idle.pop()
             except IndexError:
-                return self._connect()
-            rested_seconds = now - connection.idle_since
-            if rested_seconds <= self._settings.keep_seconds and not connection.is_stale():
+                return self._take_rested() or self._connect()
+            if self._is_usable(connection):
                 return connection
             connection.close()
+
+    def _take_rested(self) -> Connection | None:
+        """One that another client has done with. It counts as one that this client has opened."""
+        while self._resting is not None and (connection := self._resting.take(self._settings)):
+            if self._is_usable(connection):
+                self._count(connection)
+                return connection
+            connection.close()
+        return None
+
+    def _is_usable(self, connection: Connection) -> bool:
+        rested_seconds = time.monotonic() - connection.idle_since
+        return rested_seconds <= self._settings.keep_seconds and not connection.is_stale()
 
     def _keep_idle(self, connection: Connection) -> None:
         idle = self._idle[current_pool()]
@@ -303,10 +328,13 @@ class HttpClient:
             raise TransportError(
                 f"no connection to {self._name}{way}: {error}", sent=False
             ) from error
+        self._count(connection)
+        return connection
+
+    def _count(self, connection: Connection) -> None:
         self.encryption = connection.encryption
         with self._opened_lock:
             self._opened[connection.encryption or PLAIN] += 1
-        return connection
 
     def _connect_to_any(self) -> Connection:
         failure: OSError | None = None

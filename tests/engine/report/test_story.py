@@ -180,7 +180,7 @@ def test_a_retired_source_is_told_with_what_a_person_has_to_see_to(move: LocalMi
     move.switch()
     retire(move.migration, "Ann", move.said.append)
     text = evidence(tell(move.root, show_keys=False))
-    assert "3 objects are still there" in text
+    assert "3 objects still there" in text
     assert "- [ ] keys that encrypted it are destroyed" in text
 
 

@@ -317,8 +317,8 @@ class TestAzureManifest:
     @pytest.mark.parametrize(
         ("objects", "total", "what"),
         [
-            (2, 7, "counts 2 objects, its files have 1 rows"),
-            (0, 7, "counts 0 objects, its files have 1 rows"),
+            (2, 7, "counts 2 objects, its files have 1 row"),
+            (0, 7, "counts 0 objects, its files have 1 row"),
             (1, 8, "counts 8 bytes, its files 7"),
         ],
     )

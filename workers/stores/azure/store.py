@@ -42,6 +42,7 @@ from noria.workers.http.client import (
 )
 from noria.workers.http.connection import OnSent
 from noria.workers.http.response import Response, Sink
+from noria.workers.http.resting import RestingConnections
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.advance import Advance, names_of
 from noria.workers.stores.azure import xml as azure_xml
@@ -134,8 +135,12 @@ class AzureStore:
         settings: AzureSettings,
         credential: TokenCredential | None = None,
         capabilities: TargetCapabilities = NOTHING_KNOWN,
+        resting: RestingConnections | None = None,
     ) -> None:
-        """`credential` replaces DefaultAzureCredential. Raises ConfigurationError."""
+        """`credential` replaces DefaultAzureCredential; `resting` is as HttpClient has it.
+
+        Raises ConfigurationError.
+        """
         endpoint, issue = endpoint_and_issuer(settings, credential)
         url = urlsplit(endpoint)
         container = quote(settings.container, safe="$")
@@ -151,7 +156,8 @@ class AzureStore:
                 allow_plain_http=settings.allow_plain_http,
                 idle_seconds=settings.idle_seconds,
                 least_rate=settings.least_rate,
-            )
+            ),
+            resting,
         )
         self._list_tags = True
         self._ask_crc64 = settings.ask_crc64

@@ -36,6 +36,7 @@ from noria.workers.http.client import (
 from noria.workers.http.connection import OnSent
 from noria.workers.http.proxies import NO_PROXIES, Proxies
 from noria.workers.http.response import Response, Sink
+from noria.workers.http.resting import RestingConnections
 from noria.workers.runtime.buffers import BodyBuffer
 from noria.workers.stores.advance import Advance
 from noria.workers.stores.background import BackgroundCall
@@ -155,8 +156,12 @@ class S3Store:
         settings: S3Settings,
         credentials: Credentials | None = None,
         capabilities: TargetCapabilities = NOTHING_KNOWN,
+        resting: RestingConnections | None = None,
     ) -> None:
-        """`credentials` replaces botocore's chain. Raises ConfigurationError if there are none."""
+        """`credentials` replaces botocore's chain; `resting` is as HttpClient has it.
+
+        Raises ConfigurationError if there are no credentials.
+        """
         region = settings.region or find_region(settings.profile, os.environ)
         keys = None if settings.anonymous else find_keys(settings.profile, credentials)
         url, self._base = _address(settings, region)
@@ -171,7 +176,8 @@ class S3Store:
                 allow_plain_http=settings.allow_plain_http,
                 idle_seconds=settings.idle_seconds,
                 least_rate=settings.least_rate,
-            )
+            ),
+            resting,
         )
         self._signer = Signer(self._client.host, region, keys)
         self._key_headers = customer_key_headers(settings.customer_key)
