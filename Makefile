@@ -136,7 +136,7 @@ FAST := -n 2 -m 'not servers and not slow'
 NONE_CHOSEN := 5
 
 .PHONY: test-fast
-test-fast: .venv/.installed  ## the tests that need no server, in less than two minutes
+test-fast: .venv/.installed  ## the tests that need no server and are not slow, in some ten minutes
 	$(BIN)/pytest $(FAST) $(PYTEST_ARGS)
 
 .PHONY: coverage

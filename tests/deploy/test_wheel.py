@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import re
 import shutil
 import sys
 import tarfile
@@ -26,8 +27,9 @@ NOT_IMPORTED = {
     "boto3": "its users know it: tests check our own requests and signatures with it",
 }
 """Distributions that are declared although no module imports them, and why."""
-EXTRA = {"matplotlib": "plots"}
+EXTRA = {"matplotlib": "plots", "fontTools": "paper"}
 """Packages that are not there without an extra, and the name of the modules that need them."""
+EXTRAS_OF_USERS = re.compile(r"""extra == ["'](bench|pdf)["']""")
 MODULES = {"azure.core": "azure-core", "azure.identity": "azure-identity"}
 """Distributions of modules whose top-level name does not tell."""
 
@@ -117,7 +119,7 @@ def test_what_it_imports_is_declared_and_what_it_declares_is_imported(
     declared = {
         requirement.name
         for requirement in requirements
-        if requirement.marker is None or "bench" in str(requirement.marker)
+        if requirement.marker is None or EXTRAS_OF_USERS.search(str(requirement.marker))
     }
     owners = importlib.metadata.packages_distributions()
     third_party = {name for name in imports(contents) if is_third_party(name)}
