@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from noria.engine.steering.limits import asked_for
 from noria.manifests.errors import JobDirectoryError
-from noria.manifests.job.control import ControlKind, ControlLog, ControlRecord
+from noria.manifests.job.control import ControlLog, ControlRecord
 from noria.manifests.job.directory import JobDirectory
 
 log = logging.getLogger("noria.fleet")
@@ -39,22 +40,11 @@ class SetPriority:
 
 def set_priorities(records: Sequence[ControlRecord], now: datetime) -> dict[str, SetPriority]:
     """Dataset -> what is in force of what was set: of each the last that is not over."""
-    found: dict[str, list[ControlRecord]] = {}
-    for record in records:
-        if record.kind is ControlKind.SET:
-            for name in record.settings:
-                found.setdefault(name, []).append(record)
-        elif record.kind is ControlKind.CLEAR:
-            for name in list(record.settings or found):
-                found.pop(name, None)
-    set_ = {}
-    for name, stack in found.items():
-        standing = (each for each in reversed(stack) if each.until is None or now < each.until)
-        last = next(standing, None)
-        value = None if last is None else last.settings[name]
-        if last is not None and value is not None and name.startswith(PREFIX):
-            set_[name.removeprefix(PREFIX)] = SetPriority(priority=int(value), by=last.by)
-    return set_
+    return {
+        name.removeprefix(PREFIX): SetPriority(priority=int(asked.value), by=asked.by)
+        for name, asked in asked_for(records, now).items()
+        if name.startswith(PREFIX)
+    }
 
 
 class LivePriorities:

@@ -135,7 +135,7 @@ def limits_in_force(
         given = [(window, ends) for window, ends in opened if name in window.values]
         if given:
             found[name] = _strictest(name, given)
-    found |= {name: asked for name, asked in _asked(records, now).items() if name in found}
+    found |= {name: asked for name, asked in asked_for(records, now).items() if name in found}
     return LimitsInForce(
         settings=found,
         windows=tuple(window.name for window, _ in opened),
@@ -158,7 +158,7 @@ def _strictest(name: str, given: Sequence[tuple[SettingsWindow, datetime]]) -> S
     return Steered(value=window.values[name], by=by, giver=Giver.WINDOW, until=time_text(ends))
 
 
-def _asked(records: Sequence[ControlRecord], now: datetime) -> dict[str, Steered]:
+def asked_for(records: Sequence[ControlRecord], now: datetime) -> dict[str, Steered]:
     """What people have set, and not taken back: of each setting the last that is not over."""
     asked: dict[str, list[tuple[ControlRecord, SettingValue]]] = {}
     for record in records:
