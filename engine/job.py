@@ -36,9 +36,14 @@ from noria.engine.failures import (
 from noria.engine.first_look import LISTING_CONNECTIONS
 from noria.engine.guarded_ends import guards_of
 from noria.engine.interpreter import advice_on_https, describe_interpreter
-from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, as_line, telling
+from noria.engine.listed import SHOW_SECONDS, telling
 from noria.engine.listing_guards import refuse_foreign_commands
-from noria.engine.listing_pace import PLAN_STATUS_FILE, ListingPace
+from noria.engine.listing_pace import (
+    PLAN_STATUS_FILE,
+    ListingPace,
+    ListingTeller,
+    ToldStatus,
+)
 from noria.engine.planning import (
     Prepared,
     finish_plan,
@@ -55,7 +60,7 @@ from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
 from noria.engine.scratch import scratch_folder
 from noria.engine.status import (
-    STATUS_FILE,
+    RECONCILE_STATUS_FILE,
     VERIFY_STATUS_FILE,
     Ending,
     JobStatus,
@@ -307,16 +312,18 @@ def reconcile_job(
     ready = open_trusted(root)
     run = run_settings(ready.config, overrides)
     refuse_foreign_commands(ready.directory, run, overrides or {})
-    pace = _target_pace(ready, run)
-    with ready.directory.hold(), pace, _target_listing(ready, run, pace) as listing:
-        lines = as_line(say, "target")
-
-        def tell(listed: int, rate: float) -> None:
-            pace.check()
-            if not pace.limits.paused:
-                lines(listed, rate)
-
-        return _reconcile(ready, telling(listing, tell, every_seconds=LINE_SECONDS))
+    directory, pace = ready.directory, _target_pace(ready, run)
+    with directory.hold():
+        latest = load_status(directory) or moved_status(ready)
+        reconciling = _in_phase(latest, Phase.RECONCILING)
+        told = ToldStatus(directory, reconciling, RECONCILE_STATUS_FILE)
+        teller = ListingTeller(pace, say, told)
+        try:
+            teller.tell(0, 0.0)
+            with pace, _target_listing(ready, run, pace) as listing:
+                return _reconcile(ready, telling(listing, teller.tell, every_seconds=SHOW_SECONDS))
+        finally:
+            teller.close()
 
 
 def refuse_killed_plan(root: Path) -> None:
@@ -385,8 +392,9 @@ def _passed_over(directory: JobDirectory) -> dict[str, int]:
 
 def _driver_status(root: Path, directory: JobDirectory) -> JobStatus:
     """The status as drivers have left it."""
-    latest, verifying = (load_status(directory, name) for name in (STATUS_FILE, VERIFY_STATUS_FILE))
-    said = [each for each in (latest, verifying) if each is not None]
+    latest = load_status(directory)
+    others = (load_status(directory, name) for name in (VERIFY_STATUS_FILE, RECONCILE_STATUS_FILE))
+    said = [each for each in (latest, *others) if each is not None]
     if not said:
         return _status_before_the_first(directory)
     newest = max(said, key=lambda each: each.updated_seconds)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -21,11 +22,12 @@ from noria.engine.config.jobfile import RunConfig
 from noria.engine.guards import Guards
 from noria.engine.listed import LINE_SECONDS, as_line
 from noria.engine.live_settings import LOOK_SECONDS, LiveSettings
-from noria.engine.status import JobStatus, Phase, save_status
-from noria.engine.steering.limits import LimitsInForce
+from noria.engine.status import JobStatus, save_status
+from noria.engine.steering.limits import Giver, LimitsInForce
 from noria.manifests.counters import StoreRole
 from noria.manifests.errors import StopAsked
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.passes.migration import outermost
 from noria.workers.stores.listing import ListingShare
 
 TURN_SECONDS: Final = 0.25
@@ -90,7 +92,8 @@ class ListingPace:
         self._learning = guards.are_there
         self._guarded = GuardedPace()
         self._requests_then = 0.0
-        self._role = role
+        self.role = role
+        self._root = outermost(place)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="listing pace", daemon=True)
         self.share = ListingShare()
@@ -101,6 +104,21 @@ class ListingPace:
     def limits(self) -> LimitsInForce:
         """What is in force now."""
         return self._settings.limits
+
+    @property
+    def waits(self) -> str | None:
+        """What waits, on whose pause, and how it goes on, in a line; None: nothing does."""
+        pause = self.limits.paused
+        if pause is None:
+            return None
+        match pause.giver:
+            case Giver.GUARD:
+                goes_on = "it goes on when the guard says so"
+            case Giver.WINDOW:
+                goes_on = f"it goes on by itself; `noria set {self._root} paused=false` ends it now"
+            case _:
+                goes_on = f"`noria resume {self._root}` lets it go on"
+        return f"the listing of the {self.role} waits, paused {pause.why}: {goes_on}"
 
     def check(self) -> None:
         """Raise StopAsked if the driver is asked to end."""
@@ -143,45 +161,55 @@ class ListingPace:
 
     def _heed(self, now: float) -> None:
         limits = self._settings.limits
-        requests = limits.rate(f"{self._role}_requests_per_second")
+        requests = limits.rate(f"{self.role}_requests_per_second")
         left = self._guarded.hear(self.share.requests.use().used_bytes, now, limits)
         held = limits.paused is not None or self._learning
         self.share.requests.set_share(0.0 if held else min(requests, left))
         self.share.bandwidth.set_share(limits.rate("bandwidth"))
 
 
-class PlanTeller:
-    """Tells how far the listing of a source is: as lines and, for a plan, to `noria status`."""
+@dataclass(frozen=True, slots=True)
+class ToldStatus:
+    """Where a status says how far a listing is."""
+
+    directory: JobDirectory
+    status: JobStatus
+    """All but how far it is."""
+    name: str
+    """Of the file, which goes with the end of the listing."""
+
+
+class ListingTeller:
+    """Tells how far a listing is, and what it waits for: as lines, and to `noria status`."""
 
     def __init__(
-        self,
-        pace: ListingPace,
-        say: Callable[[str], None],
-        *,
-        directory: JobDirectory | None = None,
-        job_id: str = "",
+        self, pace: ListingPace, say: Callable[[str], None], told: ToldStatus | None = None
     ) -> None:
-        """`directory` None: nobody's status is told."""
+        """`told` None: nobody's status is told."""
         self._pace = pace
-        self._say_line = as_line(say, "source")
-        self._directory = directory
-        self._job_id = job_id
+        self._say = say
+        self._say_line = as_line(say, pace.role)
+        self._told = told
         self._line_at = time.monotonic()
         self._listed_then = 0
+        self._waits: str | None = None
 
     def tell(self, listed: int, rate: float) -> None:
         """So many are listed, and so many come each second. Raises StopAsked."""
         self._pace.check()
-        if self._directory is not None:
-            status = JobStatus(
-                job=self._job_id,
-                phase=Phase.PLANNING,
+        if self._told is not None:
+            status = replace(
+                self._told.status,
                 updated_seconds=time.time(),
                 listed=listed,
                 listed_per_second=rate,
                 in_force=self._pace.limits,
             )
-            save_status(self._directory, status, PLAN_STATUS_FILE)
+            save_status(self._told.directory, status, self._told.name)
+        waits = self._pace.waits
+        if waits is not None and waits != self._waits:
+            self._say(waits)
+        self._waits = waits
         seconds = time.monotonic() - self._line_at
         if seconds >= LINE_SECONDS:
             if listed > self._listed_then:
@@ -190,5 +218,5 @@ class PlanTeller:
 
     def close(self) -> None:
         """The listing has ended. A repeat does nothing."""
-        if self._directory is not None:
-            self._directory.discard(PLAN_STATUS_FILE)
+        if self._told is not None:
+            self._told.directory.discard(self._told.name)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from noria.engine.first_look import SourceLook
 from noria.engine.job import reconcile_job
 from noria.engine.listing_guards import listing_guards, refuse_foreign_commands
-from noria.engine.listing_pace import ListingPace, PlanTeller
+from noria.engine.listing_pace import ListingPace, ListingTeller
 from noria.engine.planning import check_trust, job_parts, planned_rows, run_settings
 from noria.engine.scratch import lone_scratch_folder
 from noria.manifests.counters import StoreRole
@@ -108,7 +108,7 @@ def compare_source(
         source.check()
         (folder / "freeze").mkdir()
         rows = planned_rows(directory, compare)
-        tell = PlanTeller(pace, say).tell
+        tell = ListingTeller(pace, say).tell
         manifest = rows.freeze(source, None, folder / "manifest", folder / "freeze", say, tell)
         found = {name: counts["objects"] for name, counts in manifest.facts["delta"].items()}
         kept = _kept(migration, manifest) if found.get(Delta.NEW) else 0

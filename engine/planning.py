@@ -41,9 +41,10 @@ from noria.engine.kept_listing import KeptListing
 from noria.engine.known_targets import ProbedTargets
 from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, Tell, as_line, telling
 from noria.engine.listing_guards import listing_guards, refuse_foreign_commands
-from noria.engine.listing_pace import ListingPace, PlanTeller
+from noria.engine.listing_pace import PLAN_STATUS_FILE, ListingPace, ListingTeller, ToldStatus
 from noria.engine.made_targets import make_missing, may_be_made
 from noria.engine.scratch import scratch_folder
+from noria.engine.status import JobStatus, Phase
 from noria.engine.trusted_ends import check_named, check_unchanged, planned_endpoints, trust_ends
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.access import make_folders
@@ -548,7 +549,9 @@ def _freeze(
     else:
         say(f"going on with the listing that was begun at {kept.begun}: {kept.listed:,} listed")
     assert source.pace is not None, "whoever plans gives it"
-    teller = PlanTeller(source.pace, say, directory=directory, job_id=rows.facts.job_id)
+    planning = JobStatus(job=rows.facts.job_id, phase=Phase.PLANNING, updated_seconds=time.time())
+    told = ToldStatus(directory, planning, PLAN_STATUS_FILE)
+    teller = ListingTeller(source.pace, say, told)
     try:
         with scratch_folder(directory, scratch) as folder:
             manifest = rows.freeze(source, kept, directory.manifest_path, folder, say, teller.tell)

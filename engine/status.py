@@ -307,6 +307,8 @@ class Ending:
 
 STATUS_FILE = "status.json"
 VERIFY_STATUS_FILE = "verify-status.json"
+RECONCILE_STATUS_FILE = "reconcile-status.json"
+"""What `noria reconcile` says of itself while it works; it goes with its end."""
 _METRICS_OF_EARLIER_VERSIONS = "tally"
 """The name of `metrics` in their status files."""
 

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import pytest
 from noria.engine import job, listing_pace, planning
 from noria.engine.config.jobfile import EndConfig, GuardConfig, RunConfig
 from noria.engine.guards import Guards, make_guard
+from noria.engine.job_state import job_state
 from noria.engine.listing_guards import listing_guards
 from noria.engine.listing_pace import GuardedPace, ListingPace
+from noria.engine.status import Phase
 from noria.engine.steering.guard import BASELINE_READS, GuardState
 from noria.engine.steering.limits import PAUSED, LimitsInForce, Steered
+from noria.engine.steering_requests import SteeredJob
 from noria.manifests.counters import StoreRole
 from noria.manifests.errors import ConfigurationError
+from noria.manifests.job.control import ControlKind
 from tests.support.local_migrations import LocalMigration, write
 from tests.support.processes import wait_until
 
@@ -153,3 +158,24 @@ def test_no_listing_runs_a_command_that_others_may_have_written(tmp_path: Path) 
         with pytest.raises(ConfigurationError, match="others may write that file"):
             command()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_reconcile_in_a_pause_says_what_waits_and_how_it_goes_on(tmp_path: Path) -> None:
+    move, said = LocalMigration(tmp_path), list[str]()
+    move.copy({"a": "1"})
+    assert job.status(move.root).phase is Phase.FINISHED
+    steering = SteeredJob(move.root)
+    assert not steering.ask(ControlKind.PAUSE, reason="a backup").is_driven
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(job.reconcile_job, move.root, said.append)
+        wait_until(lambda: bool(said), "it says that it waits")
+        now = job.status(move.root)
+        assert (now.phase, job_state(now).state) == (Phase.RECONCILING, "paused")
+        resumed = steering.ask(ControlKind.RESUME)
+        assert resumed.is_driven
+        assert found.result(timeout=20).reconciled
+    (line,) = said
+    assert line.startswith("the listing of the target waits, paused by ")
+    assert line.endswith(f" (a backup): `noria resume {move.root}` lets it go on")
+    assert job.status(move.root).phase is Phase.FINISHED
+    assert not (move.root / "reconcile-status.json").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from noria.engine.proof.signing import SigningWishes, sign
 from noria.engine.status import JobStatus, Phase
 from noria.engine.terminal.console import Shows, shown
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.job.seals import Seal, read_seals
 from tests.support.local_migrations import LocalMigration, write
 
 NOTHING = Shows(messages=False, progress=False, causes=False)
@@ -76,12 +78,11 @@ def test_a_signature_reads_the_seals_of_what_is_new_alone(
 ) -> None:
     read: list[str] = []
 
-    def read_seals(directory: JobDirectory) -> object:
+    def noting(directory: JobDirectory) -> Iterator[Seal]:
         read.append(directory.root.name)
-        return READ_SEALS(directory)
+        return read_seals(directory)
 
-    READ_SEALS = sealed_module.read_seals
-    monkeypatch.setattr(sealed_module, "read_seals", read_seals)
+    monkeypatch.setattr(sealed_module, "read_seals", noting)
     for number in range(2, 5):
         write(move.source, {f"{number}": "new"})
         move.sync()
