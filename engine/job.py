@@ -758,6 +758,7 @@ def _totals(
         bytes_total=prepared.manifest.bytes_to_move,
         earlier=latest,
         is_lower_bound=latest is not None and (latest.bytes_moved_at_least or latest.is_cut_off),
+        handed_back=() if latest is None else latest.handed_back,
         deadline_seconds=deadline_seconds,
     )
 

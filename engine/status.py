@@ -19,7 +19,7 @@ from noria.engine.steering.limits import RUN, LimitsInForce, Steered
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import BY_POLICY
-from noria.manifests.model import MetricsSnapshot, Outcome
+from noria.manifests.model import LeaseProgress, MetricsSnapshot, Outcome
 
 
 class Phase(StrEnum):
@@ -142,6 +142,9 @@ class JobStatus:
     """Why entries did not land: plan reasons and error causes -> sealed entries."""
     failing: int = 0
     """Entries of live leases that failed, not sealed yet."""
+    handed_back: tuple[LeaseProgress, ...] = ()
+    """How far leases were that nobody holds, as in a pause: their journals have it, and the next
+    driver shows it from its beginning. Of more than HANDED_BACK_KEPT, so many."""
     changes: Mapping[str, int] = field(default_factory=dict)
     """How attributes differ from the source's: AttributeChange -> sealed entries."""
     shards: Mapping[str, int] = field(default_factory=dict)
@@ -305,6 +308,8 @@ class Ending:
     """Some had work, and were not seen to end."""
 
 
+HANDED_BACK_KEPT = 4096
+"""The file is written every second, and each of these takes a hundred bytes of it."""
 STATUS_FILE = "status.json"
 VERIFY_STATUS_FILE = "verify-status.json"
 RECONCILE_STATUS_FILE = "reconcile-status.json"

@@ -383,7 +383,7 @@ def _notes(status: JobStatus) -> list[str]:
     if status.paused is not None:
         notes.append(f"Paused {without_queries(status.paused)}: nothing new is begun.")
     notes += [
-        f"The guard of the {store} leaves {state.factor:.0%} of the pace: "
+        f"The guard of the {store} leaves {100 * state.factor:.0f} % of the pace: "
         f"{without_queries(state.said)}."
         for store, state in status.held_by_guards.items()
     ]
