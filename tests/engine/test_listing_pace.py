@@ -168,12 +168,14 @@ def test_a_reconcile_in_a_pause_says_what_waits_and_how_it_goes_on(tmp_path: Pat
     assert not steering.ask(ControlKind.PAUSE, reason="a backup").is_driven
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(job.reconcile_job, move.root, said.append)
-        wait_until(lambda: bool(said), "it says that it waits")
-        now = job.status(move.root)
-        assert (now.phase, job_state(now).state) == (Phase.RECONCILING, "paused")
-        resumed = steering.ask(ControlKind.RESUME)
-        assert resumed.is_driven
+        try:
+            wait_until(lambda: bool(said), "it says that it waits")
+            now = job.status(move.root)
+        finally:
+            resumed = steering.ask(ControlKind.RESUME)
         assert found.result(timeout=20).reconciled
+    assert (now.phase, job_state(now).state) == (Phase.RECONCILING, "paused")
+    assert resumed.is_driven
     (line,) = said
     assert line.startswith("the listing of the target waits, paused by ")
     assert line.endswith(f" (a backup): `noria resume {move.root}` lets it go on")
