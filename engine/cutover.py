@@ -18,9 +18,9 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow.compute as pc
 
@@ -78,6 +78,8 @@ class CutoverTools:
     verify: Callable[[], VerifyReport]
     say: Say
     wait: Callable[[float], None] = time.sleep
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of [run] that replace the job's, for what holds the fresh listings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +179,7 @@ class _Cutover:
         seconds = self._wishes.quiet_seconds
         self._tools.say(f"the source is listed again in {seconds:.0f} s: is it quiet?")
         self._tools.wait(seconds)
-        found = compare_source(self._migration, self._tools.say)
+        found = compare_source(self._migration, self._tools.say, self._tools.overrides)
         if not found.equal:
             raise StepRefused(
                 f"the source is not quiet: {_counts(found.differences)} within "
@@ -239,7 +241,7 @@ class _Cutover:
                     f"see `noria verify {self._migration.root}`"
                 )
             facts["reread"] = read_back.reread
-        found = photo_finish(self._migration.root, self._tools.say)
+        found = photo_finish(self._migration.root, self._tools.say, self._tools.overrides)
         self._refuse_writes(found.source, "the freeze")
         if not found.target.reconciled:
             raise StepRefused(
@@ -332,7 +334,8 @@ class _Cutover:
             )
         if not self._has_proved:  # people may have taken days to approve it
             self._tools.say("listing the source once more, right before the switch")
-            self._refuse_writes(compare_source(self._migration, self._tools.say), "the proof")
+            shown = compare_source(self._migration, self._tools.say, self._tools.overrides)
+            self._refuse_writes(shown, "the proof")
         facts = self._run(wishes.switch_command, "switch", self._environment())
         self.note(RecordKind.SWITCHED, facts)
 

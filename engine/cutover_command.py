@@ -99,12 +99,16 @@ def cutover(directory: Directory, *, steps: CutoverOptions, options: RunOptions)
         from noria.engine.record_signatures import signer
         from noria.engine.terminal import cutover_report
 
+        wishes = PassWishes(
+            inventory="listing",
+            sign=signer(steps.signing_key),
+            overrides=options.overrides,
+        )
         tools = CutoverTools(
-            run_pass=lambda: one_pass(
-                directory, PassWishes(inventory="listing", sign=signer(steps.signing_key)), options
-            ),
+            run_pass=lambda: one_pass(directory, wishes, options),
             verify=lambda: verify_passes(directory, options, sign=signer(steps.signing_key)),
             say=say_unless(options.silent),
+            overrides=options.overrides,
         )
         with ending_on_signals():
             found = walk(directory, steps.wishes, tools)
@@ -140,7 +144,12 @@ def rollback(
         migration = whole_migration(directory)
         exchange_roles()
         mirror = None if deletions is None else deletions == "mirror"
-        wishes = PassWishes(mirror=mirror, any_number=yes, sign=signer(signing_key))
+        wishes = PassWishes(
+            mirror=mirror,
+            any_number=yes,
+            sign=signer(signing_key),
+            overrides=options.overrides,
+        )
         with running(options) as run:
             found = way_back(migration, wishes, run, say_unless(options.silent))
         summary = {"ended": found.ended, "directory": str(directory), "back": None}

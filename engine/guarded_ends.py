@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import stat
-from collections.abc import Mapping
 from functools import partial
-from os import geteuid
-from typing import Any, Final
+from typing import Final
 
 from noria.engine.config.jobfile import RunConfig
 from noria.engine.config.stores import open_end
 from noria.engine.guards import READ_BYTES, Guards, Read, in_turn, make_guard
 from noria.engine.planning import Prepared
 from noria.manifests.counters import StoreRole
-from noria.manifests.errors import ConfigurationError
-from noria.manifests.job.directory import JobDirectory
 from noria.manifests.model import ObjectEntry
 from noria.workers.stores.inspection import InspectedStore
 
@@ -43,26 +38,6 @@ def guards_of(prepared: Prepared, run: RunConfig, *, moving: bool) -> Guards:
         ]
         made.append(make_guard(StoreRole.TARGET, run.target_guard, in_turn(looks)))
     return Guards(made)
-
-
-def refuse_foreign_commands(
-    directory: JobDirectory, run: RunConfig, given: Mapping[str, Any]
-) -> None:
-    """A command that only the job directory has is run if nobody else could have written it.
-
-    `given`: what the job file or the command line of this run says. Raises ConfigurationError.
-    """
-    for name in ("source_guard", "target_guard"):
-        guard = getattr(run, name)
-        if guard is None or guard.command is None or name in given:
-            continue
-        found = directory.path("job.json").stat()
-        if found.st_uid != geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            end = name.partition("_")[0]
-            raise ConfigurationError(
-                f"[{end}.guard] runs a command that {directory.root}/job.json names, and others "
-                "may write that file: run the job file instead of its directory"
-            )
 
 
 def _some_entries(prepared: Prepared) -> list[ObjectEntry]:

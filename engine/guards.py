@@ -72,7 +72,7 @@ class StoreGuard:
         self._thread = threading.Thread(target=self._run, name=f"{role} guard", daemon=True)
 
     def begin(self) -> None:
-        """Learn what a quiet store is like, before the first worker, then go on asking."""
+        """Learn what a quiet store is like, before the job does a thing, then go on asking."""
         for number in range(1, self._first_answers + 1):
             answer = self._ask(True)
             self._said = answer.said
@@ -111,8 +111,12 @@ class Guards:
     def __init__(self, guards: Sequence[StoreGuard] = ()) -> None:
         self._guards = guards
 
+    @property
+    def are_there(self) -> bool:
+        return bool(self._guards)
+
     def begin(self) -> None:
-        """To be called before the first worker starts: takes some small reads."""
+        """To be called before the first worker, or page, is asked for: takes some small reads."""
         for guard in self._guards:
             guard.begin()
 

@@ -34,10 +34,16 @@ from noria.engine.failures import (
     write_failures,
 )
 from noria.engine.first_look import LISTING_CONNECTIONS
-from noria.engine.guarded_ends import guards_of, refuse_foreign_commands
+from noria.engine.guarded_ends import guards_of
 from noria.engine.interpreter import advice_on_https, describe_interpreter
-from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, as_line, telling
-from noria.engine.listing_pace import PLAN_STATUS_FILE, ListingPace
+from noria.engine.listed import SHOW_SECONDS, telling
+from noria.engine.listing_guards import refuse_foreign_commands
+from noria.engine.listing_pace import (
+    PLAN_STATUS_FILE,
+    ListingPace,
+    ListingTeller,
+    ToldStatus,
+)
 from noria.engine.planning import (
     Prepared,
     finish_plan,
@@ -46,6 +52,7 @@ from noria.engine.planning import (
     open_trusted,
     prepared,
     removed_at_the_end,
+    run_settings,
 )
 from noria.engine.repair import AskedAgain, forget_damage, known_damage, retrial_of
 from noria.engine.replay import Sealed, enter_seals
@@ -53,7 +60,7 @@ from noria.engine.scheduler.events import SchedulerOptions
 from noria.engine.scheduler.scheduler import Scheduler
 from noria.engine.scratch import scratch_folder
 from noria.engine.status import (
-    STATUS_FILE,
+    RECONCILE_STATUS_FILE,
     VERIFY_STATUS_FILE,
     Ending,
     JobStatus,
@@ -212,7 +219,7 @@ def run(
         _await_earlier_workers(fence)
         remove_unneeded_journals(directory)
         started = time.monotonic()
-        ready = planned or finish_plan(directory, lambda line: None)
+        ready = planned or finish_plan(directory, lambda line: None, overrides=overrides)
         run_config = run_config_of(ready.config, overrides)
         refuse_foreign_commands(directory, run_config, overrides or {})
         latest = load_status(directory)
@@ -291,23 +298,32 @@ def _say_what_is_tried_again(sealed: Sealed, asked_again: AskedAgain | None, nam
         )
 
 
-def reconcile_job(root: Path, say: Say = lambda line: None) -> Reconciliation:
+def reconcile_job(
+    root: Path,
+    say: Say = lambda line: None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Reconciliation:
     """Compare the manifest with the receipts, and those with a fresh listing of the target.
 
-    The manifest is read whole, and checked against its digests.
+    The manifest is read whole, and checked against its digests. `overrides` replaces [run]
+    settings, for what holds the listing.
     """
     refuse_earlier_pass(root)
     ready = open_trusted(root)
-    pace = ListingPace(ready.directory.root, ready.config.run, StoreRole.TARGET)
-    with ready.directory.hold(), pace, _target_listing(ready, ready.config.run, pace) as listing:
-        lines = as_line(say, "target")
-
-        def tell(listed: int, rate: float) -> None:
-            pace.check()
-            if not pace.limits.paused:
-                lines(listed, rate)
-
-        return _reconcile(ready, telling(listing, tell, every_seconds=LINE_SECONDS))
+    run = run_settings(ready.config, overrides)
+    refuse_foreign_commands(ready.directory, run, overrides or {})
+    directory, pace = ready.directory, _target_pace(ready, run)
+    with directory.hold():
+        latest = load_status(directory) or moved_status(ready)
+        reconciling = _in_phase(latest, Phase.RECONCILING)
+        told = ToldStatus(directory, reconciling, RECONCILE_STATUS_FILE)
+        teller = ListingTeller(pace, say, told)
+        try:
+            teller.tell(0, 0.0)
+            with pace, _target_listing(ready, run, pace) as listing:
+                return _reconcile(ready, telling(listing, teller.tell, every_seconds=SHOW_SECONDS))
+        finally:
+            teller.close()
 
 
 def refuse_killed_plan(root: Path) -> None:
@@ -376,8 +392,9 @@ def _passed_over(directory: JobDirectory) -> dict[str, int]:
 
 def _driver_status(root: Path, directory: JobDirectory) -> JobStatus:
     """The status as drivers have left it."""
-    latest, verifying = (load_status(directory, name) for name in (STATUS_FILE, VERIFY_STATUS_FILE))
-    said = [each for each in (latest, verifying) if each is not None]
+    latest = load_status(directory)
+    others = (load_status(directory, name) for name in (VERIFY_STATUS_FILE, RECONCILE_STATUS_FILE))
+    said = [each for each in (latest, *others) if each is not None]
     if not said:
         return _status_before_the_first(directory)
     newest = max(said, key=lambda each: each.updated_seconds)
@@ -549,7 +566,7 @@ def _close(
     cleaning: Cleaning | None = None
     failed = partial(write_failures, directory, ready.manifest, totals.failing, FAILURES_FILE)
     if ending.complete:
-        pace = ListingPace(directory.root, run_config, StoreRole.TARGET, says=False)
+        pace = _target_pace(ready, run_config, says=False)
         told = partial(_tell_listed, directory, _in_phase(last, Phase.RECONCILING), show, pace)
         told(0, 0.0)
         with pace, _target_listing(ready, run_config, pace) as listing:
@@ -652,6 +669,12 @@ def _keep_end(directory: JobDirectory, finished: JobStatus) -> None:
         save_status(directory, replace(now, updated_seconds=finished.updated_seconds))
 
 
+def _target_pace(ready: Prepared, run_config: RunConfig, *, says: bool = True) -> ListingPace:
+    """What holds the listing of the target."""
+    guards = guards_of(ready, run_config, moving=False)
+    return ListingPace(ready.directory.root, run_config, StoreRole.TARGET, guards=guards, says=says)
+
+
 def _target_listing(ready: Prepared, run_config: RunConfig, pace: ListingPace) -> Listing:
     """Begin a listing of the target, without the probe's canaries or what killed workers left.
 
@@ -735,6 +758,7 @@ def _totals(
         bytes_total=prepared.manifest.bytes_to_move,
         earlier=latest,
         is_lower_bound=latest is not None and (latest.bytes_moved_at_least or latest.is_cut_off),
+        handed_back=() if latest is None else latest.handed_back,
         deadline_seconds=deadline_seconds,
     )
 

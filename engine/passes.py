@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from noria.engine.config.jobfile import JobConfig
 from noria.engine.config.reading import with_settings
@@ -59,6 +60,8 @@ class PassWishes:
     """A newer inventory of the source than the first pass had: its URL, or "listing"."""
     sign: Sign | None = None
     """Signs the records of this pass; None: they are not signed."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of [run] that replace the job's, for what holds the listing of the source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +188,9 @@ def _prepared(
     config, _ = job_parts(JobDirectory.open(migration.root))
     if number == 1:
         check_trust(JobDirectory.open(migration.root))
-        with prepared(config, migration.root, say, probed=probed) as ready:
+        with prepared(
+            config, migration.root, say, probed=probed, overrides=wishes.overrides
+        ) as ready:
             yield ready
         return
     sync = config.sync
@@ -196,7 +201,9 @@ def _prepared(
         by_content=wishes.by_content,
     )
     listed = _with_inventory(config, wishes)
-    with prepared_pass(migration.root, listed, facts, say, probed=probed) as ready:
+    with prepared_pass(
+        *(migration.root, listed, facts, say), probed=probed, overrides=wishes.overrides
+    ) as ready:
         planned = pass_facts(ready.directory)
         if wishes.mirror is False and planned is not None and planned.mirror:
             raise ConfigurationError(

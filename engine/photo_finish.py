@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.engine.first_look import SourceLook
 from noria.engine.job import reconcile_job
-from noria.engine.listing_pace import ListingPace, PlanTeller
-from noria.engine.planning import check_trust, job_parts, planned_rows
+from noria.engine.listing_guards import listing_guards, refuse_foreign_commands
+from noria.engine.listing_pace import ListingPace, ListingTeller
+from noria.engine.planning import check_trust, job_parts, planned_rows, run_settings
 from noria.engine.scratch import lone_scratch_folder
 from noria.manifests.counters import StoreRole
 from noria.manifests.errors import TargetKept
@@ -81,10 +82,12 @@ class PhotoFinish:
         return self.source.equal and self.target.reconciled
 
 
-def compare_source(migration: Migration, say: Say) -> SourceComparison:
+def compare_source(
+    migration: Migration, say: Say, overrides: Mapping[str, Any] | None = None
+) -> SourceComparison:
     """List the source again and compare it with the state after the last pass; nothing is moved.
 
-    Raises what planning raises.
+    `overrides` replaces [run] settings, for what holds the listing. Raises what planning raises.
     """
     first = JobDirectory.open(migration.root)
     check_trust(first)
@@ -92,17 +95,20 @@ def compare_source(migration: Migration, say: Say) -> SourceComparison:
     config, _ = job_parts(directory)
     listing = config.model_copy(update={"inventory": type(config.inventory)()})
     compare = partial(PassDelta, migration.state(migration.last), DeletionRules())
+    run = run_settings(config, overrides)
+    refuse_foreign_commands(first, run, overrides or {})
+    guards = listing_guards(config.source, run)
     begun = time.time()
     what = f"photo finish\0{migration.root.resolve()}"
     with (
         lone_scratch_folder(what, config.plan.scratch) as folder,
-        ListingPace(migration.root, config.run, StoreRole.SOURCE) as pace,
+        ListingPace(migration.root, run, StoreRole.SOURCE, guards=guards) as pace,
         SourceLook(listing, pace=pace) as source,
     ):
         source.check()
         (folder / "freeze").mkdir()
         rows = planned_rows(directory, compare)
-        tell = PlanTeller(pace, say).tell
+        tell = ListingTeller(pace, say).tell
         manifest = rows.freeze(source, None, folder / "manifest", folder / "freeze", say, tell)
         found = {name: counts["objects"] for name, counts in manifest.facts["delta"].items()}
         kept = _kept(migration, manifest) if found.get(Delta.NEW) else 0
@@ -151,10 +157,13 @@ def _left(place: JobDirectory) -> Iterator[pa.Table]:
             yield kept.select(_IDENTITY)
 
 
-def photo_finish(root: Path, say: Say) -> PhotoFinish:
-    """Compare fresh listings of both ends with what stands by the receipts of all passes."""
+def photo_finish(root: Path, say: Say, overrides: Mapping[str, Any] | None = None) -> PhotoFinish:
+    """Compare fresh listings of both ends with what stands by the receipts of all passes.
+
+    `overrides` replaces [run] settings, for what holds the listings.
+    """
     migration = Migration(root)
     say("listing the source once more")
-    source = compare_source(migration, say)
+    source = compare_source(migration, say, overrides)
     say("listing the target once more")
-    return PhotoFinish(source=source, target=reconcile_job(migration.current, say))
+    return PhotoFinish(source=source, target=reconcile_job(migration.current, say, overrides))

@@ -40,9 +40,11 @@ from noria.engine.first_look import SourceLook, TargetLook
 from noria.engine.kept_listing import KeptListing
 from noria.engine.known_targets import ProbedTargets
 from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, Tell, as_line, telling
-from noria.engine.listing_pace import ListingPace, PlanTeller
+from noria.engine.listing_guards import listing_guards, refuse_foreign_commands
+from noria.engine.listing_pace import PLAN_STATUS_FILE, ListingPace, ListingTeller, ToldStatus
 from noria.engine.made_targets import make_missing, may_be_made
 from noria.engine.scratch import scratch_folder
+from noria.engine.status import JobStatus, Phase
 from noria.engine.trusted_ends import check_named, check_unchanged, planned_endpoints, trust_ends
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.access import make_folders
@@ -188,6 +190,7 @@ def prepared_pass(
     say: Say,
     *,
     probed: ProbedTargets | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Iterator[Prepared]:
     """Plan a later pass of the migration at root, or open its plan, for the block.
 
@@ -204,11 +207,11 @@ def prepared_pass(
                 directory.withdraw()  # unless its plan is frozen
     if JobDirectory.exists(place):
         with directory.hold():
-            ready = finish_plan(directory, say)
+            ready = finish_plan(directory, say, overrides=overrides)
         if pass_facts(directory) != facts:
             say(f"pass {facts.number} is planned already, with other --deletions than now")
     else:
-        ready = _plan(config, place, say, Follows(first, facts), probed)
+        ready = _plan(config, place, say, Follows(first, facts), probed, overrides)
     with closing(ready), removed_at_the_end(ready):
         yield ready
 
@@ -247,8 +250,12 @@ def _plan(
         )
     say("checking both ends")
     resting = None if probed is None else probed.connections
+    run = run_settings(config, overrides)
+    if follows is not None:
+        refuse_foreign_commands(follows.first, run, overrides or {})
+    guards = listing_guards(config.source, run)
     with (
-        ListingPace(root, _run_of(config, overrides), StoreRole.SOURCE) as pace,
+        ListingPace(root, run, StoreRole.SOURCE, guards=guards) as pace,
         SourceLook(config, pace=pace, resting=resting) as source,
         _target_look(config, source, token, say, probed) as target,
     ):
@@ -275,7 +282,7 @@ def _plan(
         return replace(ready, look=target)
 
 
-def _run_of(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunConfig:
+def run_settings(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunConfig:
     """[run] as this command would have it."""
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     return RunConfig.model_validate({**config.run.model_dump(exclude_unset=True), **given})
@@ -519,9 +526,12 @@ def finish_plan(
         manifest = _freeze(directory, source, kept, scratch, say)
     else:
         check_trust(directory, named)
-        run = _run_of(named or config, overrides)
+        run = run_settings(named or config, overrides)
+        given = {} if named is None else named.run.model_dump(exclude_unset=True)
+        refuse_foreign_commands(directory, run, {**given, **(overrides or {})})
+        guards = listing_guards(config.source, run)
         with (
-            ListingPace(directory.root, run, StoreRole.SOURCE) as pace,
+            ListingPace(directory.root, run, StoreRole.SOURCE, guards=guards) as pace,
             SourceLook(config, kept, pace=pace) as source,
         ):
             manifest = _freeze(directory, source, kept, scratch, say)
@@ -539,7 +549,9 @@ def _freeze(
     else:
         say(f"going on with the listing that was begun at {kept.begun}: {kept.listed:,} listed")
     assert source.pace is not None, "whoever plans gives it"
-    teller = PlanTeller(source.pace, say, directory=directory, job_id=rows.facts.job_id)
+    planning = JobStatus(job=rows.facts.job_id, phase=Phase.PLANNING, updated_seconds=time.time())
+    told = ToldStatus(directory, planning, PLAN_STATUS_FILE)
+    teller = ListingTeller(source.pace, say, told)
     try:
         with scratch_folder(directory, scratch) as folder:
             manifest = rows.freeze(source, kept, directory.manifest_path, folder, say, teller.tell)

@@ -2,55 +2,75 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noria.engine.cli import Directory, Json
+from noria.engine.cli import Directory, Json, with_options
 from noria.engine.terminal.console import exit_codes, print_summary
 
-SigningKey = Annotated[
-    Path,
-    typer.Option(
-        metavar="FILE",
-        help="Ed25519 private key; or a public one, whose private half ssh-agent or "
-        "--signing-command has.",
-    ),
-]
-SigningCommand = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COMMAND",
-        help="Signs with the key: bytes on its standard input, 64 bytes or base64 on its output.",
-    ),
-]
-SignerName = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Of the key, in the signature. Default: user@host."),
-]
+# Commands import what they need when they run: all of it takes half a second.
+if TYPE_CHECKING:
+    from noria.engine.proof.signing import SigningWishes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerOptions:
+    """Who signs, and with what: of both commands that do."""
+
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Ed25519 private key; or a public one, whose private half ssh-agent or "
+            "--signing-command has.",
+        ),
+    ] = None
+    signing_command: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Signs with the key: bytes on its standard input, 64 bytes or base64 on its "
+            "output.",
+        ),
+    ] = None
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the key, in the signature. Default: user@host."),
+    ] = None
+    as_json: Json = False
+
+    @property
+    def is_anybody(self) -> bool:
+        return any((self.signing_key, self.signing_command, self.name))
+
+    def wishes(self, timestamp_url: str | None = None) -> SigningWishes:
+        """Raises ConfigurationError if no key is named."""
+        from noria.engine.proof.signing import SigningWishes
+        from noria.manifests.errors import ConfigurationError
+
+        if self.signing_key is None:
+            raise ConfigurationError("name the key that signs: --signing-key FILE")
+        return SigningWishes(
+            key=self.signing_key,
+            command=self.signing_command,
+            name=self.name,
+            timestamp_url=timestamp_url,
+        )
 
 
 def add_commands(app: typer.Typer) -> None:
     """Give `app` the commands below, after its own."""
-    app.command()(sign)
-    app.command()(cosign)
+    app.command()(with_options(sign))
+    app.command()(with_options(cosign))
     app.command()(prove)
     app.command("publish-proof")(publish_proof)
 
 
 def sign(
     directory: Directory,
-    signing_key: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Ed25519 private key; or a public one, whose private half ssh-agent or "
-            "--signing-command has. Needed, unless it is signed and --timestamp-url is given.",
-        ),
-    ] = None,
-    signing_command: SigningCommand = None,
-    name: SignerName = None,
     timestamp_url: Annotated[
         str | None,
         typer.Option(
@@ -59,48 +79,37 @@ def sign(
             "signed, unless it has one.",
         ),
     ] = None,
-    as_json: Json = False,
+    *,
+    who: SignerOptions,
 ) -> None:
     """Sign what the receipts of a migration's latest pass say: a checkpoint of all of them.
 
     It proves to others that a receipt is one of them, that a name has none, and that none is
     missing. Keep it elsewhere too: `noria publish-proof`. If an authority gives no time stamp, the
-    signature stands, and the exit code is 1.
+    signature stands, and the exit code is 1. Without a key, --timestamp-url stamps what is signed.
 
     \b
     Examples:
       noria sign move-1 --signing-key mover.key --name example.eu/mover
       noria sign move-1 --timestamp-url https://tsa.example.eu
     """
-    with exit_codes(as_json, resumes=False):
+    with exit_codes(who.as_json, resumes=False):
         from noria.engine.passes import whole_migration
-        from noria.engine.proof.signing import SigningWishes
         from noria.engine.proof.stamping import sign_and_stamp, stamp
         from noria.engine.terminal import proof_report
-        from noria.manifests.errors import ConfigurationError
 
         migration = whole_migration(directory)
-        if signing_key is not None:
-            wishes = SigningWishes(
-                key=signing_key, command=signing_command, name=name, timestamp_url=timestamp_url
-            )
-            summary, show = sign_and_stamp(migration, wishes), proof_report.print_checkpoint
-        elif timestamp_url is not None and not (signing_command or name):
+        if timestamp_url is not None and not who.is_anybody:
             summary = {"timestamp": stamp(migration, timestamp_url).summary}
             show = proof_report.print_time_stamp
         else:
-            raise ConfigurationError("name the key that signs: --signing-key FILE")
-        print_summary({**summary, "directory": str(directory)}, show, as_json)
+            summary = sign_and_stamp(migration, who.wishes(timestamp_url))
+            show = proof_report.print_checkpoint
+        print_summary({**summary, "directory": str(directory)}, show, who.as_json)
         raise typer.Exit(1 if "error" in summary.get("timestamp", {}) else 0)
 
 
-def cosign(
-    directory: Directory,
-    signing_key: SigningKey,
-    signing_command: SigningCommand = None,
-    name: SignerName = None,
-    as_json: Json = False,
-) -> None:
+def cosign(directory: Directory, *, who: SignerOptions) -> None:
     """Add a second signature, with the time, to what the operator has signed.
 
     Everything is checked before: the tree is made again from the receipts.
@@ -109,15 +118,13 @@ def cosign(
     Example:
       noria cosign move-1 --signing-key auditor.key --name example.eu/auditor
     """
-    with exit_codes(as_json, resumes=False):
+    with exit_codes(who.as_json, resumes=False):
         from noria.engine.passes import whole_migration
-        from noria.engine.proof.signing import SigningWishes
         from noria.engine.proof.signing import cosign as cosign_pass
         from noria.engine.terminal import proof_report
 
-        wishes = SigningWishes(key=signing_key, command=signing_command, name=name)
-        signed = cosign_pass(whole_migration(directory), wishes)
-        print_summary(signed.summary, proof_report.print_checkpoint, as_json)
+        signed = cosign_pass(whole_migration(directory), who.wishes())
+        print_summary(signed.summary, proof_report.print_checkpoint, who.as_json)
         raise typer.Exit(0)
 
 

@@ -117,7 +117,7 @@ def _rolled_back(
             "source, and goes there as well"
         )
     say("the target is listed, and compared with what stood there at the cutover")
-    with prepared_pass(back.root, config, facts, say) as ready:
+    with prepared_pass(back.root, config, facts, say, overrides=wishes.overrides) as ready:
         moved = run(ready)
     report = PassReport(
         number=facts.number,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
@@ -19,7 +19,7 @@ from noria.engine.steering.limits import RUN, LimitsInForce, Steered
 from noria.manifests.counters import Gauge, StoreRole
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipts import BY_POLICY
-from noria.manifests.model import MetricsSnapshot, Outcome
+from noria.manifests.model import LeaseProgress, MetricsSnapshot, Outcome
 
 
 class Phase(StrEnum):
@@ -95,6 +95,23 @@ REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SealedObjects:
+    """What the newest signed checkpoint covers."""
+
+    checkpoint: int
+    signed_by: Sequence[str]
+    """Names in its signatures that are right, by the keys that lie beside them."""
+    objects: int
+    """Objects that stood at the target as it was signed, and whose receipts signed checkpoints
+    cover."""
+    is_current: bool
+    """The receipts of all passes are still those that were signed. Otherwise it is not known how
+    many of the objects still stand as they did."""
+    history: int
+    """The last record of the history that it covers; 0: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
     """Totals cover the whole life of the job, all its runs; rates the last half minute."""
 
@@ -125,6 +142,9 @@ class JobStatus:
     """Why entries did not land: plan reasons and error causes -> sealed entries."""
     failing: int = 0
     """Entries of live leases that failed, not sealed yet."""
+    handed_back: tuple[LeaseProgress, ...] = ()
+    """How far leases were that nobody holds, as in a pause: their journals have it, and the next
+    driver shows it from its beginning. Of more than HANDED_BACK_KEPT, so many."""
     changes: Mapping[str, int] = field(default_factory=dict)
     """How attributes differ from the source's: AttributeChange -> sealed entries."""
     shards: Mapping[str, int] = field(default_factory=dict)
@@ -171,6 +191,8 @@ class JobStatus:
     """Name -> host, in the order in which they were met; see totals.MOST_HOSTS."""
     migration: MigrationFigures | None = None
     """Of the passes that ended before; None: a job that stands alone."""
+    sealed: SealedObjects | None = None
+    """What is signed of the migration. None: nothing is, or nobody looked. Not kept on disk."""
     datasets: Mapping[str, DatasetFigures] = field(default_factory=dict)
     """Of a run of many: each by its name; all else is their sum. Not kept on disk."""
     metrics: MetricsSnapshot = field(default_factory=MetricsSnapshot)
@@ -286,8 +308,12 @@ class Ending:
     """Some had work, and were not seen to end."""
 
 
+HANDED_BACK_KEPT = 4096
+"""The file is written every second, and each of these takes a hundred bytes of it."""
 STATUS_FILE = "status.json"
 VERIFY_STATUS_FILE = "verify-status.json"
+RECONCILE_STATUS_FILE = "reconcile-status.json"
+"""What `noria reconcile` says of itself while it works; it goes with its end."""
 _METRICS_OF_EARLIER_VERSIONS = "tally"
 """The name of `metrics` in their status files."""
 
@@ -297,7 +323,7 @@ def save_status(directory: JobDirectory, status: JobStatus, name: str = STATUS_F
     values: dict[str, Any] = {
         item.name: getattr(status, item.name)
         for item in fields(status)
-        if item.name not in ("metrics", "datasets")
+        if item.name not in ("metrics", "datasets", "sealed")
     }
     values["metrics"] = {
         name: [[list(labels), value] for labels, value in getattr(status.metrics, name).items()]

@@ -129,6 +129,7 @@ def sync(
             by_content=how.check == "content",
             inventory=how.inventory,
             sign=signer(how.signing_key),
+            overrides=options.overrides,
         )
         rhythm = Rhythm.of(until_lag, every)
         if _is_of_many(directory, rhythm):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from noria.engine.interpreter import describe_interpreter
-from noria.engine.status import HostStatus, JobStatus, Phase
+from noria.engine.status import HANDED_BACK_KEPT, HostStatus, JobStatus, Phase
 from noria.manifests.counters import Counter, Gauge, StoreRole
 from noria.manifests.job.seals import Seal
 from noria.manifests.model import (
@@ -142,12 +143,14 @@ class Totals:
         earlier: JobStatus | None = None,
         is_lower_bound: bool = False,
         shared: Collection[int] = (),
+        handed_back: Iterable[LeaseProgress] = (),
         deadline_seconds: float | None = None,
     ) -> None:
         """`earlier` is the last status of the runs before this one: counters go on from there.
 
         `is_lower_bound` says that one of them may have sent more than that. `shared` are shards of
-        one object of which each lease has a receipt, as when it is read back: it counts once. The
+        one object of which each lease has a receipt, as when it is read back: it counts once.
+        `handed_back` is how far leases were that earlier drivers left to whoever goes on. The
         deadline is in Unix time.
         """
         self._job = job
@@ -168,6 +171,9 @@ class Totals:
         self._returned: dict[int, dict[int, LeaseProgress]] = {}
         """Shard -> first unit -> how far a lease was that was handed back: its journal has it, and
         whoever goes on with it begins from there."""
+        for item in handed_back:
+            if min(item.first, item.units_done, item.bytes_done, item.units_failed) >= 0:
+                self._returned.setdefault(item.shard, {})[item.first] = item
         self._marks: deque[_Mark] = deque()
         self.workers_lost = 0
         self._is_lower_bound = is_lower_bound
@@ -243,6 +249,10 @@ class Totals:
         if not returned:
             self._returned.pop(shard, None)
 
+    def _handed_back(self) -> Iterator[LeaseProgress]:
+        for held in self._returned.values():
+            yield from held.values()
+
     def place_worker(self, worker: str, host: str) -> None:
         """Say on which host a worker is: what it counts is counted there, too."""
         self._hosts.place(worker, host)
@@ -282,8 +292,8 @@ class Totals:
         self, phase: Phase, *, now: float, started: float, unix: float, shards: Mapping[str, int]
     ) -> JobStatus:
         sums = self._sums
-        returned = (held.values() for held in self._returned.values())
-        live = [item for held in (*self._progress.values(), *returned) for item in held]
+        at_work = (item for held in self._progress.values() for item in held)
+        live = [*at_work, *self._handed_back()]
         bytes_done = min(
             self.bytes_total,
             sums.landed_bytes
@@ -324,6 +334,7 @@ class Totals:
             levels=_by_name(sums.levels),
             causes=_by_name(sums.causes),
             failing=failing,
+            handed_back=tuple(islice(self._handed_back(), HANDED_BACK_KEPT)),
             changes=_by_name(sums.changes),
             shards=shards,
             workers=len(self._live),

@@ -25,9 +25,9 @@ from noria.engine.cluster.opening import open_cluster
 from noria.engine.cluster.protocol import Cluster
 from noria.engine.config.jobfile import RunConfig
 from noria.engine.failures import LISTED_FAILURES, Failure, listed_failures, write_failures
-from noria.engine.guarded_ends import refuse_foreign_commands
 from noria.engine.interpreter import describe_interpreter
 from noria.engine.job import CrewWork, Show, drive_work, moved_status, run_config_of
+from noria.engine.listing_guards import refuse_foreign_commands
 from noria.engine.pass_records import has_ended
 from noria.engine.planning import Prepared, job_parts, open_trusted
 from noria.engine.repair import known_damage, note_damage

@@ -9,7 +9,7 @@ from docs.reference.settings import declared
 from docs.reference.tables import table
 from noria.engine.convergence import MigrationFigures
 from noria.engine.deadline import DeadlineForecast, DeadlineState
-from noria.engine.status import Phase
+from noria.engine.status import Phase, SealedObjects
 from noria.engine.watch.document import (
     SCHEMA,
     StatusDataset,
@@ -48,6 +48,7 @@ PARTS: dict[str, type] = {
     "limits": StatusLimit,
     "datasets": StatusDataset,
     "migration": MigrationFigures,
+    "sealed": SealedObjects,
     "history": StatusHistory,
 }
 """Field of the document -> what it holds, or what each item of its list holds."""

@@ -192,6 +192,7 @@ def sync(
         any_number=deletions_any_number,
         by_content=by_content,
         inventory=inventory,
+        overrides=overrides or {},
     )
     return run_pass(Path(job), wishes, moved, say)
 

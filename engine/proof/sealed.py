@@ -8,36 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from noria.engine.proof.checking import signed_by
-from noria.manifests.errors import ConfigurationError
+from noria.engine.status import JobStatus, Phase, SealedObjects
+from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.seals import read_seals
-from noria.manifests.passes.migration import Migration
+from noria.manifests.passes.migration import Migration, migration_of
 from noria.manifests.proof.folder import KeptCheckpoint, ProofFolder, last_of_each_pass
 from noria.manifests.strict_json import read_strictly
 
 SIGNED_FILE: Final = "signed.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedObjects:
-    """What the newest signed checkpoint covers."""
-
-    checkpoint: int
-    signed_by: Sequence[str]
-    """Names in its signatures that are right, by the keys that lie beside them."""
-    objects: int
-    """Objects that stood at the target as it was signed, and whose receipts signed checkpoints
-    cover."""
-    is_current: bool
-    """The receipts of all passes are still those that were signed. Otherwise it is not known how
-    many of the objects still stand as they did."""
-    history: int
-    """The last record of the history that it covers; 0: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +65,7 @@ def sealed(migration: Migration) -> SealedObjects | None:
     is_current = (
         noted is not None
         and noted.checkpoint <= last.checkpoint.number
-        and (noted.seals == _seal_names(migration) or noted.receipts == _receipts(migration))
+        and noted.receipts == _receipts(migration, _seal_names(migration), noted)
         and not _has_come_back(migration)
     )
     return SealedObjects(
@@ -91,12 +77,34 @@ def sealed(migration: Migration) -> SealedObjects | None:
     )
 
 
-def passes_to_sign(migration: Migration) -> list[int]:
-    """Passes before the last one that have no signed checkpoint of their receipts."""
-    last = last_of_each_pass(ProofFolder(migration.root).checkpoints())
+class SealedInRun:
+    """What the status of a run says of what is sealed: looked up once, as the run begins."""
+
+    def __init__(self, place: Path) -> None:
+        """`place` is the job directory. What is damaged is told by `noria status`, not here."""
+        migration, _ = migration_of(place)
+        try:
+            self._found = sealed(migration)
+        except JobDirectoryError:
+            self._found = None
+
+    def of(self, status: JobStatus) -> SealedObjects | None:
+        """As it is now: once a run begins to move, other receipts come than were signed."""
+        if self._found is not None and status.phase is Phase.MOVING:
+            self._found = replace(self._found, is_current=False)
+        return self._found
+
+
+def passes_to_sign(migration: Migration, kept: Sequence[KeptCheckpoint]) -> list[int]:
+    """Passes before the last one that have no signed checkpoint of their receipts.
+
+    `kept` are all checkpoints. Seals are read of those passes alone whose seals have other names
+    than as that was noted.
+    """
+    last = last_of_each_pass(list(kept))
     noted = _noted(migration)
     known = {} if noted is None else noted.receipts
-    now = _receipts(migration)
+    now = _receipts(migration, _seal_names(migration), noted)
     return [
         number
         for number in range(1, migration.last)
@@ -113,12 +121,12 @@ def note_signed(migration: Migration, kept: Sequence[KeptCheckpoint]) -> None:
     """
     if _has_come_back(migration):
         return
-    last = last_of_each_pass(list(kept))
+    last, names = last_of_each_pass(list(kept)), _seal_names(migration)
     note = _Signed(
         checkpoint=kept[-1].checkpoint.number,
         objects=standing_objects(migration, last),
-        receipts=_receipts(migration),
-        seals=_seal_names(migration),
+        receipts=_receipts(migration, names, _noted(migration)),
+        seals=names,
     )
     JobDirectory(migration.root).put(SIGNED_FILE, json.dumps(asdict(note), indent=1).encode())
 
@@ -159,16 +167,30 @@ def _has_come_back(migration: Migration) -> bool:
     return any(back.exists for back in migration.ways_back())
 
 
-def _receipts(migration: Migration) -> dict[str, str]:
-    """Pass -> SHA-256 over what its seals name: the same as long as its receipts are the same."""
-    found = {}
-    for number in range(1, migration.last + 1):
-        digest = hashlib.sha256()
-        for each in read_seals(JobDirectory.open(migration.place(number))):
-            what = f"{each.shard} {each.kind} {each.first} {each.end} {each.result_sha256}\n"
-            digest.update(what.encode())
-        found[str(number)] = digest.hexdigest()
-    return found
+def _receipts(
+    migration: Migration, names: Mapping[str, str], noted: _Signed | None
+) -> dict[str, str]:
+    """Pass -> SHA-256 over what its seals name: the same as long as its receipts are the same.
+
+    `names` is _seal_names(). Of the same names the same receipts count: what was noted of them
+    holds, so that a signature reads the seals of what has come since, and of no earlier pass.
+    """
+    seals = {} if noted is None else noted.seals
+    known = {} if noted is None else noted.receipts
+    return {
+        number: known[number]
+        if number in known and seals.get(number) == digest
+        else _receipts_of(migration.place(int(number)))
+        for number, digest in names.items()
+    }
+
+
+def _receipts_of(place: Path) -> str:
+    digest = hashlib.sha256()
+    for each in read_seals(JobDirectory.open(place)):
+        what = f"{each.shard} {each.kind} {each.first} {each.end} {each.result_sha256}\n"
+        digest.update(what.encode())
+    return digest.hexdigest()
 
 
 def _seal_names(migration: Migration) -> dict[str, str]:
@@ -178,16 +200,18 @@ def _seal_names(migration: Migration) -> dict[str, str]:
     """
     found = {}
     for number in range(1, migration.last + 1):
-        place = migration.place(number)
-        folders = (place / "sealed", place / "superseded")
-        names = sorted(
-            path.relative_to(place).as_posix()
-            for folder in folders
-            for path in folder.rglob("*.json")
-            if not path.name.startswith(".")
-        )
-        found[str(number)] = hashlib.sha256("\n".join(names).encode()).hexdigest()
+        names = "\n".join(sorted(_names_of_seals(str(migration.place(number)))))
+        found[str(number)] = hashlib.sha256(names.encode()).hexdigest()
     return found
+
+
+def _names_of_seals(place: str) -> Iterator[str]:
+    for area in ("sealed", "superseded"):
+        for folder, _, names in os.walk(f"{place}/{area}"):
+            within = folder.removeprefix(f"{place}/")
+            for name in names:
+                if name.endswith(".json") and not name.startswith("."):
+                    yield f"{within}/{name}"
 
 
 def _noted(migration: Migration) -> _Signed | None:

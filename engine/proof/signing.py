@@ -75,10 +75,12 @@ def sign(migration: Migration, wishes: SigningWishes) -> SignedCheckpoint:
     """
     signer, key = _signer(wishes, SignatureType.OPERATOR)
     _refuse_at_work(migration)
-    for number in passes_to_sign(migration):
-        _add(migration, make_checkpoint(migration, number, ended=True), signer, key)
+    kept = ProofFolder(migration.root).checkpoints()
+    for number in passes_to_sign(migration, kept):
+        made = make_checkpoint(migration, number, ended=True)
+        kept.append(_add(migration, made, signer, key).kept)
     signed_now = _add(migration, checkpoint_now(migration), signer, key)
-    note_signed(migration, ProofFolder(migration.root).checkpoints())
+    note_signed(migration, [*kept, signed_now.kept])
     return signed_now
 
 

@@ -26,9 +26,15 @@ from noria.engine.pass_records import begun, has_ended, is_reconciled
 from noria.engine.passes import past_passes, whole_migration
 from noria.engine.planning import job_parts
 from noria.engine.proof.checking import kept_time_stamp
-from noria.engine.proof.sealed import SealedObjects, sealed
+from noria.engine.proof.sealed import sealed
 from noria.engine.report.timeline import SizedObjects, Sizes, Timeline, TimeSlot
-from noria.engine.status import STATUS_FILE, VERIFY_STATUS_FILE, JobStatus, load_status
+from noria.engine.status import (
+    STATUS_FILE,
+    VERIFY_STATUS_FILE,
+    JobStatus,
+    SealedObjects,
+    load_status,
+)
 from noria.engine.terminal.history_report import history_summary, passes_summary
 from noria.engine.verification_records import RecordedVerification, newest_verification
 from noria.manifests.counters import Counter as Metric

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
@@ -147,7 +147,7 @@ def shown(
 
                 server = MetricsServer(address, name=root.absolute().name)
                 stack.callback(server.close)
-            shows.append(server.show)
+            shows.append(_with_sealed(root, server.show))
         if shows_what.messages:
             from noria.engine.terminal.progress import Progress
 
@@ -172,6 +172,19 @@ def shown(
                 show(status)
 
         yield show_all
+
+
+def _with_sealed(root: Path, show: Callable[[JobStatus], None]) -> Callable[[JobStatus], None]:
+    """Shows as `show`, with what is signed; what reads that is loaded if there is a proof."""
+    from noria.manifests.passes.migration import migration_of
+    from noria.manifests.proof.folder import PROOF
+
+    if not (migration_of(root)[0].root / PROOF).is_dir():
+        return show
+    from noria.engine.proof.sealed import SealedInRun
+
+    found = SealedInRun(root)
+    return lambda status: show(replace(status, sealed=found.of(status)))
 
 
 @contextmanager

@@ -263,7 +263,7 @@ def _print_open_uploads(summary: Mapping[str, Any]) -> None:
 
 def status_summary(status: JobStatus, failures: list[Failure], root: Path) -> dict[str, Any]:
     values = {**asdict(status), "directory": str(root)}
-    del values["metrics"]
+    del values["metrics"], values["handed_back"]
     values["failed"] = status.failed
     values["silent_seconds"] = status.silent_seconds
     values["held_at"] = status.held_at

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from noria.engine.proof.sealed import SealedObjects, sealed
+from noria.engine.proof.sealed import sealed
+from noria.engine.status import SealedObjects
 from noria.engine.verification_records import RecordedVerification, last_verification
 from noria.manifests.count_text import count_text
 from noria.manifests.errors import JobDirectoryError

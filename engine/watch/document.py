@@ -17,7 +17,7 @@ from typing import Final
 from noria.engine.convergence import MigrationFigures
 from noria.engine.deadline import DeadlineForecast
 from noria.engine.job_state import job_state
-from noria.engine.status import DatasetFigures, JobStatus, Phase
+from noria.engine.status import DatasetFigures, JobStatus, Phase, SealedObjects
 from noria.engine.steering.limits import PAUSED
 from noria.engine.watch.advice import advice_on
 from noria.engine.watch.throughput_history import ThroughputHistory
@@ -196,6 +196,8 @@ class StatusDocument:
     """Empty: a job of one."""
     migration: MigrationFigures | None
     """Of the passes that ended before. None: a job that stands alone."""
+    sealed: SealedObjects | None
+    """What signed checkpoints cover, by a look as the run began. None: nothing was signed."""
     history: StatusHistory
 
     def as_json(self) -> str:
@@ -231,6 +233,7 @@ def document_of(
         notes=_notes(status),
         datasets=[_dataset(name, each) for name, each in status.datasets.items()],
         migration=status.migration,
+        sealed=status.sealed,
         history=StatusHistory(
             interval_seconds=interval_seconds,
             points=[
@@ -380,7 +383,7 @@ def _notes(status: JobStatus) -> list[str]:
     if status.paused is not None:
         notes.append(f"Paused {without_queries(status.paused)}: nothing new is begun.")
     notes += [
-        f"The guard of the {store} leaves {state.factor:.0%} of the pace: "
+        f"The guard of the {store} leaves {100 * state.factor:.0f} % of the pace: "
         f"{without_queries(state.said)}."
         for store, state in status.held_by_guards.items()
     ]

@@ -15,6 +15,7 @@
     signed.json                                of which receipts the last signed checkpoint was made
     begun                                      workers were started: it may have moved something
     status.json, verify-status.json            caches for people and metrics, replaced every second
+    plan-status.json, reconcile-status.json    the same of a listing, while it lasts
     reconcile.json, failures.parquet           reports, made again by every run
     probing.json                               where a probe writes, until its canaries are gone
     probe-removed.json                         the probe's canaries are gone from the target

@@ -16,8 +16,9 @@ import pytest
 import noria
 from noria.engine.config.jobfile import GuardConfig, PrometheusConfig
 from noria.engine.config.reading import read_job_file
-from noria.engine.guarded_ends import guards_of, refuse_foreign_commands
+from noria.engine.guarded_ends import guards_of
 from noria.engine.guards import GuardAnswer, StoreGuard, ask_command, ask_prometheus, make_guard
+from noria.engine.listing_guards import refuse_foreign_commands
 from noria.engine.planning import open_prepared
 from noria.manifests.counters import StoreRole
 from noria.manifests.errors import ConfigurationError

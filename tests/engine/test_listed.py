@@ -29,9 +29,9 @@ def test_how_much_and_how_fast_at_most_so_often() -> None:
 
 
 def test_a_plan_and_a_reconcile_say_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (job, listing_pace):
-        monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
-    monkeypatch.setattr(planning, "SHOW_SECONDS", 0.0)
+    monkeypatch.setattr(listing_pace, "LINE_SECONDS", 0.0)
+    for module in (job, planning):
+        monkeypatch.setattr(module, "SHOW_SECONDS", 0.0)
     said: list[str] = []
     finished = finish_job(tmp_path)
     job.reconcile_job(finished.root, said.append)

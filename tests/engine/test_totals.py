@@ -86,6 +86,37 @@ def test_what_a_lease_had_done_that_is_handed_back_goes_on_counting() -> None:
     assert (status(totals, 3).objects_done, status(totals, 3).bytes_done) == (4, 350)
 
 
+def test_what_was_handed_back_counts_for_the_next_driver(tmp_path: Path) -> None:
+    totals = Totals("j", objects_total=10, bytes_total=1000)
+    held = [
+        LeaseProgress(shard=shard, first=2, attempt=2, end=4, units_done=2, bytes_done=200)
+        for shard in (1, 2)
+    ]
+    results = [
+        LeaseResult(
+            shard=item.shard, kind=LeaseKind.OBJECTS, first=2, end=4, attempt=2, generation=0,
+            how=LeaseEnd.RETURNED,
+        )
+        for item in held
+    ]  # fmt: skip
+    totals.add_report("w", tuple(held), MetricsSnapshot())
+    totals.add_report("w", (), MetricsSnapshot(), results)
+    save_status(JobDirectory(tmp_path), status(totals, 1))
+    latest = load_status(JobDirectory(tmp_path))
+    assert latest is not None
+    assert latest.handed_back == tuple(held)
+    bad = replace(held[0], shard=9, units_done=-5)
+    again = Totals("j", objects_total=10, bytes_total=1000, handed_back=[*latest.handed_back, bad])
+    assert (status(again, 1).objects_done, status(again, 1).bytes_done) == (4, 400)
+    # A seal that came after the last status counts in its place, and so does who goes on.
+    again.add_seal(
+        replace(seal(LeaseKind.OBJECTS, shard=1, summary=transferred(2, 200)), first=2, end=4)
+    )
+    assert (status(again, 2).objects_done, status(again, 2).bytes_done) == (4, 400)
+    again.add_report("v", (replace(held[1], units_done=1, bytes_done=100),), MetricsSnapshot())
+    assert (status(again, 3).objects_done, status(again, 3).bytes_done) == (3, 300)
+
+
 @pytest.mark.parametrize("how", [LeaseEnd.FINISHED, LeaseEnd.FAILED])
 def test_what_is_handed_back_counts_no_more_once_it_is_sealed(how: LeaseEnd) -> None:
     totals = Totals("j", objects_total=10, bytes_total=1000)

@@ -182,6 +182,28 @@ def test_what_was_asked_for_outlives_the_driver(tmp_path: Path) -> None:
     assert job.landed() == 60
 
 
+def test_progress_in_a_pause_outlives_the_driver(tmp_path: Path) -> None:
+    job = FolderJob(tmp_path, files=150, size=MB)
+    with job.running("--workers", "1", "--bandwidth", "4MB/s") as driver:
+        wait_for(lambda: job.landed() > 5, 30)
+        job.noria("pause", str(job.job))
+        wait_for(lambda: not job.status().shards.get("leased"), 25)
+        before = job.status()
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    assert 0 < before.objects_done <= job.landed() < 150
+    assert sum(before.outcomes.values()) < before.objects_done, "not all of it is sealed"
+    with job.running() as driver:
+        wait_for(lambda: job.status().updated_seconds > before.updated_seconds, 20)
+        wait_for(lambda: job.status().paused, 20)
+        now = job.status()
+        assert (now.objects_done, now.bytes_done) == (before.objects_done, before.bytes_done)
+        job.noria("resume", str(job.job))
+        driver.communicate(timeout=60)
+    assert driver.returncode == 0
+    assert job.status().objects_done == job.landed() == 150
+
+
 def test_a_drain_ends_the_driver_that_lives_and_no_later_one(tmp_path: Path) -> None:
     job = FolderJob(tmp_path, files=60, size=MB)
     with job.running("--workers", "1", "--bandwidth", "4MB/s") as driver:

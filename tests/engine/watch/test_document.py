@@ -130,7 +130,7 @@ def test_what_holds_a_job_is_told_with_who_asked_for_it() -> None:
         ("source_requests_per_second", 500.0, "requests_per_second")
     ]
     assert "Paused by ann@mover-1 since 09:00 (a demo): nothing new is begun." in found["notes"]
-    said = "The guard of the source leaves 50% of the pace: small reads take 3 times as long."
+    said = "The guard of the source leaves 50 % of the pace: small reads take 3 times as long."
     assert said in found["notes"]
 
 
