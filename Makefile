@@ -154,6 +154,13 @@ test-lowest: .venv/.installed  ## test-fast with the oldest dependencies that py
 	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct -e '.[bench,pdf,test]'
 	build/lowest/bin/python -m pytest $(FAST) -W ignore::DeprecationWarning $(PYTEST_ARGS)
 
+.PHONY: test-python
+test-python: .venv/.installed  ## test-fast with another Python: make test-python PYTHON=python3.13
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) build/python
+	$(BIN)/uv pip install --quiet --python build/python/bin/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python build/python/bin/python --no-deps --no-build-isolation -e .
+	build/python/bin/python -m pytest $(FAST) $(PYTEST_ARGS)
+
 .PHONY: faults
 faults: setup  ## the fault matrix with many seeds, for ten minutes: make faults FAULTS_ARGS='--minutes 60'
 	$(BIN)/python -m tests.faults.campaign $(FAULTS_ARGS)
@@ -234,7 +241,7 @@ man: .venv/.installed  ## the man page, from what the commands declare: build/no
 lock: .venv/.installed  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra dev --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-config --custom-compile-command 'make lock' --quiet -o requirements.lock
-	$(BIN)/uv pip compile pyproject.toml deploy/requirements.in -c requirements.lock --universal \
+	$(BIN)/uv pip compile pyproject.toml deploy/requirements.in --extra pdf -c requirements.lock --universal \
 		--python-version 3.11 --generate-hashes --no-config --custom-compile-command 'make lock' --quiet \
 		-o deploy/requirements.lock
 	$(BIN)/uv pip compile tests/deploy/kubectl.in --no-deps --upgrade --universal --python-version 3.11 \

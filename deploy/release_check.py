@@ -2,10 +2,10 @@
 
     make release-check
 
-Needs PyPI, and takes minutes. For each Python that Noria names: if this machine has it, the wheel
-is installed in a new environment, its dependencies as deploy/requirements.lock pins them come from
-PyPI, and files are moved; otherwise wheels of all dependencies are looked for. The SBOM is held
-against CycloneDX's own schema. Prints one line for each, and exits with 1 if one fails.
+Needs PyPI, and takes minutes. For each Python that Noria names: if uv finds it, on PATH say, the
+wheel is installed in a new environment, its dependencies as deploy/requirements.lock pins them come
+from PyPI, and files are moved; otherwise wheels of all dependencies are looked for. The SBOM is
+held against CycloneDX's own schema. Prints one line for each, and exits with 1 if one fails.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def checks(folder: Path) -> Iterator[tuple[str, bool]]:
     wheel = build(exported(folder / "tree"), "wheel", folder)
     for python in PYTHONS:
         there = here(python)
+        name = run(there, "--version", cwd=ROOT).strip() if there else f"Python {python}"
         what = "installed, moved files" if there else "not on this machine; wheels of all it needs"
         try:
             if there:
@@ -63,9 +64,9 @@ def checks(folder: Path) -> Iterator[tuple[str, bool]]:
             else:
                 find_wheels(python, folder)
         except CheckFailed as failure:
-            yield f"Python {python}: {what}: {failure}", False
+            yield f"{name}: {what}: {failure}", False
         else:
-            yield f"Python {python}: {what}", True
+            yield f"{name}: {what}", True
     bom = folder / "bom.json"
     bom.write_text(json.dumps(sbom(wheel, ROOT / LOCK, datetime.now(UTC))))
     try:

