@@ -7,11 +7,12 @@ import stat
 from collections.abc import Mapping
 from functools import partial
 from os import geteuid
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from noria.engine.config.jobfile import RunConfig
 from noria.engine.config.stores import open_end
-from noria.engine.guards import READ_BYTES, Guards, Read, in_turn, make_guard
+from noria.engine.guards import READ_BYTES, Guards, GuardsOfRun, Read, in_turn, make_guard
+from noria.engine.live_settings import SettingsOfAll
 from noria.engine.planning import Prepared
 from noria.manifests.counters import StoreRole
 from noria.manifests.errors import ConfigurationError
@@ -25,42 +26,58 @@ ENTRIES_PER_SHARD: Final = 64
 """Of these, the first that is not empty is read."""
 
 
+class RunOfMany(SettingsOfAll, Protocol):
+    """A run of many datasets, as one of them sees it."""
+
+    def guards_for(self, prepared: Prepared, *, moving: bool) -> GuardsOfRun:
+        """The part that one of them has in the guards of all."""
+
+
 def guards_of(prepared: Prepared, run: RunConfig, *, moving: bool) -> Guards:
     """The guards of a run; a verification reads the target alone. Nothing is asked yet."""
-    config, made = prepared.config, []
+    made = []
     if moving and run.source_guard is not None:
-        store = open_end(config.source, read_only=True)
-        reads = [
-            partial(_read, store, prepared.facts.source_prefix + entry.key, entry.size)
-            for entry in _some_entries(prepared)
-        ]
-        made.append(make_guard(StoreRole.SOURCE, run.source_guard, in_turn(reads)))
+        reads = in_turn(reads_of(prepared, StoreRole.SOURCE))
+        made.append(make_guard(StoreRole.SOURCE, run.source_guard, reads))
     if run.target_guard is not None:
-        target = open_end(config.target)
-        looks: list[Read] = [
-            partial(_look, target, prepared.facts.target_prefix + entry.target_key)
-            for entry in _some_entries(prepared)
-        ]
-        made.append(make_guard(StoreRole.TARGET, run.target_guard, in_turn(looks)))
+        looks = in_turn(reads_of(prepared, StoreRole.TARGET))
+        made.append(make_guard(StoreRole.TARGET, run.target_guard, looks))
     return Guards(made)
 
 
+def reads_of(prepared: Prepared, role: StoreRole) -> list[Read]:
+    """Small reads of some objects of a job at one of its ends, MOST_OBJECTS at most."""
+    config, facts = prepared.config, prepared.facts
+    if role is StoreRole.SOURCE:
+        source = open_end(config.source, read_only=True)
+        return [
+            partial(_read, source, facts.source_prefix + entry.key, entry.size)
+            for entry in _some_entries(prepared)
+        ]
+    target = open_end(config.target)
+    return [
+        partial(_look, target, facts.target_prefix + entry.target_key)
+        for entry in _some_entries(prepared)
+    ]
+
+
 def refuse_foreign_commands(
-    directory: JobDirectory, run: RunConfig, given: Mapping[str, Any]
+    directory: JobDirectory, run: RunConfig, given: Mapping[str, Any], *, file: str = "job.json"
 ) -> None:
     """A command that only the job directory has is run if nobody else could have written it.
 
-    `given`: what the job file or the command line of this run says. Raises ConfigurationError.
+    `given`: what the job file or the command line of this run says; `file`: what says the rest.
+    Raises ConfigurationError.
     """
     for name in ("source_guard", "target_guard"):
         guard = getattr(run, name)
         if guard is None or guard.command is None or name in given:
             continue
-        found = directory.path("job.json").stat()
+        found = directory.path(file).stat()
         if found.st_uid != geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             end = name.partition("_")[0]
             raise ConfigurationError(
-                f"[{end}.guard] runs a command that {directory.root}/job.json names, and others "
+                f"[{end}.guard] runs a command that {directory.root}/{file} names, and others "
                 "may write that file: run the job file instead of its directory"
             )
 

@@ -8,6 +8,7 @@ is read while bodies go by.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Final, Self
 
 from noria.engine.config.jobfile import RunConfig
 from noria.engine.listed import LINE_SECONDS, as_line
-from noria.engine.live_settings import LOOK_SECONDS, LiveSettings
+from noria.engine.live_settings import LOOK_SECONDS, ListingTurn, LiveSettings, SettingsOfAll
 from noria.engine.status import JobStatus, Phase, save_status
 from noria.engine.steering.limits import LimitsInForce
 from noria.manifests.counters import StoreRole
@@ -33,14 +34,25 @@ PLAN_STATUS_FILE: Final = "plan-status.json"
 class ListingPace:
     """One for each listing, or for several of one store; a context manager, which looks on."""
 
-    def __init__(self, place: Path, run: RunConfig, role: StoreRole, *, says: bool = True) -> None:
+    def __init__(
+        self,
+        place: Path,
+        run: RunConfig,
+        role: StoreRole,
+        *,
+        says: bool = True,
+        of_all: SettingsOfAll | None = None,
+    ) -> None:
         """`place` is the job directory, which need not be there yet; `role` is whose requests.
 
-        `says`: what is in force at the beginning is logged. Raises JobDirectoryError if what was
-        asked for is damaged.
+        `says`: what is in force at the beginning is logged. `of_all`: of many datasets this is one,
+        and its listing has a share of what all may use. Raises JobDirectoryError if what was asked
+        for is damaged.
         """
-        self._settings = LiveSettings(place, run, says=says)
+        self._settings = LiveSettings(place, run, says=says, of_all=of_all)
         self._role = role
+        self._of_all = of_all
+        self._turn: ListingTurn | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="listing pace", daemon=True)
         self.share = ListingShare()
@@ -64,6 +76,9 @@ class ListingPace:
             time.sleep(TURN_SECONDS)
 
     def __enter__(self) -> Self:
+        if self._of_all is not None:
+            self._turn = self._of_all.begin_listing(self._role)
+            self._heed()
         self._thread.start()
         return self
 
@@ -74,17 +89,25 @@ class ListingPace:
         trace: TracebackType | None,
     ) -> None:
         self._closed.set()
+        if self._turn is not None:
+            self._turn.close()
 
     def _look_on(self) -> None:
-        while not self._closed.wait(LOOK_SECONDS):
-            self._settings.look(time.monotonic(), quiet=False)
+        looked = time.monotonic()
+        while not self._closed.wait(LOOK_SECONDS if self._turn is None else TURN_SECONDS):
+            if time.monotonic() - looked >= LOOK_SECONDS or self._turn is None:
+                looked = time.monotonic()
+                self._settings.look(looked, quiet=False)
             self._heed()
 
     def _heed(self) -> None:
-        limits = self._settings.limits
-        requests = limits.rate(f"{self._role}_requests_per_second")
-        self.share.requests.set_share(0.0 if limits.paused else requests)
-        self.share.bandwidth.set_share(limits.rate("bandwidth"))
+        limits, share = self._settings.limits, self.share
+        bandwidth = requests = math.inf if self._of_all is None else 0.0
+        if self._turn is not None:
+            bandwidth, requests = self._turn.exchange(share.bandwidth.use(), share.requests.use())
+        own = limits.rate(f"{self._role}_requests_per_second")
+        share.requests.set_share(0.0 if limits.paused else min(own, requests))
+        share.bandwidth.set_share(min(limits.rate("bandwidth"), bandwidth))
 
 
 class PlanTeller:

@@ -41,6 +41,7 @@ from noria.engine.kept_listing import KeptListing
 from noria.engine.known_targets import ProbedTargets
 from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, Tell, as_line, telling
 from noria.engine.listing_pace import ListingPace, PlanTeller
+from noria.engine.live_settings import SettingsOfAll
 from noria.engine.made_targets import make_missing, may_be_made
 from noria.engine.scratch import scratch_folder
 from noria.engine.trusted_ends import check_named, check_unchanged, planned_endpoints, trust_ends
@@ -113,11 +114,13 @@ def prepared(
     *,
     probed: ProbedTargets | None = None,
     overrides: Mapping[str, Any] | None = None,
+    of_all: SettingsOfAll | None = None,
 ) -> Iterator[Prepared]:
     """Plan a job, or open the plan at root, for the block. May be repeated.
 
     `probed` is what probes of other jobs in this process have found. `overrides` replaces [run]
-    settings, for what holds the listing of the source.
+    settings, for what holds the listing of the source; `of_all` is what holds for all datasets of
+    which it is one.
 
     At the end of the block the probe's canaries are gone. Raises ConfigurationError, AccessDenied
     or InventoryError before anything is written if an end cannot be used; ConfigurationError if
@@ -129,9 +132,9 @@ def prepared(
         _refuse_other_job(directory, config)
         trust_ends(job_parts(directory)[1].job_id, config)
         with directory.hold():
-            ready = finish_plan(directory, say, named=config, overrides=overrides)
+            ready = finish_plan(directory, say, named=config, overrides=overrides, of_all=of_all)
     else:
-        ready = _plan(config, root, say, probed=probed, overrides=overrides)
+        ready = _plan(config, root, say, probed=probed, overrides=overrides, of_all=of_all)
     with closing(ready), removed_at_the_end(ready):
         yield ready
 
@@ -188,6 +191,7 @@ def prepared_pass(
     say: Say,
     *,
     probed: ProbedTargets | None = None,
+    of_all: SettingsOfAll | None = None,
 ) -> Iterator[Prepared]:
     """Plan a later pass of the migration at root, or open its plan, for the block.
 
@@ -204,11 +208,11 @@ def prepared_pass(
                 directory.withdraw()  # unless its plan is frozen
     if JobDirectory.exists(place):
         with directory.hold():
-            ready = finish_plan(directory, say)
+            ready = finish_plan(directory, say, of_all=of_all)
         if pass_facts(directory) != facts:
             say(f"pass {facts.number} is planned already, with other --deletions than now")
     else:
-        ready = _plan(config, place, say, Follows(first, facts), probed)
+        ready = _plan(config, place, say, Follows(first, facts), probed, of_all=of_all)
     with closing(ready), removed_at_the_end(ready):
         yield ready
 
@@ -228,6 +232,7 @@ def _plan(
     follows: Follows | None = None,
     probed: ProbedTargets | None = None,
     overrides: Mapping[str, Any] | None = None,
+    of_all: SettingsOfAll | None = None,
 ) -> Prepared:
     (JobDirectory if probed is None else probed).check_place(root)
     if follows is None:
@@ -248,7 +253,7 @@ def _plan(
     say("checking both ends")
     resting = None if probed is None else probed.connections
     with (
-        ListingPace(root, _run_of(config, overrides), StoreRole.SOURCE) as pace,
+        ListingPace(root, _run_of(config, overrides), StoreRole.SOURCE, of_all=of_all) as pace,
         SourceLook(config, pace=pace, resting=resting) as source,
         _target_look(config, source, token, say, probed) as target,
     ):
@@ -502,11 +507,12 @@ def finish_plan(
     *,
     named: JobConfig | None = None,
     overrides: Mapping[str, Any] | None = None,
+    of_all: SettingsOfAll | None = None,
 ) -> Prepared:
     """The plan of a job directory that the caller holds; frozen now if it is not yet.
 
     `source` is a look at the source that is under way already, `named` the job as this command
-    names it, `overrides` replaces [run] settings.
+    names it, `overrides` replaces [run] settings, `of_all` is as in prepared().
     """
     config, facts = job_parts(directory)
     scratch = (named or config).plan.scratch
@@ -521,7 +527,7 @@ def finish_plan(
         check_trust(directory, named)
         run = _run_of(named or config, overrides)
         with (
-            ListingPace(directory.root, run, StoreRole.SOURCE) as pace,
+            ListingPace(directory.root, run, StoreRole.SOURCE, of_all=of_all) as pace,
             SourceLook(config, kept, pace=pace) as source,
         ):
             manifest = _freeze(directory, source, kept, scratch, say)

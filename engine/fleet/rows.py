@@ -22,9 +22,10 @@ from noria.engine.status import (
     Phase,
 )
 from noria.manifests.errors import NoriaError
+from noria.manifests.job import history
+from noria.manifests.job.control import read
 from noria.manifests.job.cutover_states import MigrationState, standing
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.history import read
 from noria.manifests.passes.migration import Migration
 
 _URGENCY: Final = (REFUSED, Phase.STOPPED, NOT_PLANNED)
@@ -97,7 +98,7 @@ class DatasetRow:
 def dataset_rows(fleet: FleetDirectory) -> Iterator[DatasetRow]:
     """All datasets, in the order in which they were noted."""
     refusals = fleet.refusals()
-    priorities = LivePriorities(fleet.files, fleet.priorities())
+    priorities = LivePriorities(fleet.priorities(), read(fleet.files))
     for name in fleet.names():
         yield replace(dataset_row(fleet, name, refusals), priority=priorities.of(name))
 
@@ -120,7 +121,7 @@ def _read_row(name: str, place: Path, refusal: Refusal | None) -> DatasetRow:
     migration = Migration(place)
     last = migration.last
     status = job.status_of_run(migration.place(last))
-    records = read(JobDirectory(place)) if (place / "history").is_dir() else []
+    records = history.read(JobDirectory(place)) if (place / "history").is_dir() else []
     passes = passes_of(records)
     phase, message = str(status.phase), status.stopped
     was_run = (migration.place(last) / STATUS_FILE).is_file()

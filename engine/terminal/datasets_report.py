@@ -10,6 +10,7 @@ from noria.engine.fleet.directory import Added
 from noria.engine.fleet.rows import DatasetRow, worst_first
 from noria.engine.fleet.running import FleetReport
 from noria.engine.status import NOT_PLANNED, PLANNED, REFUSED, Phase
+from noria.engine.terminal import steering_report
 from noria.engine.terminal.figures import duration_text, percent_text, size_text
 from noria.manifests.count_text import count_text
 
@@ -151,9 +152,9 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(known[:REFUSED_ROWS]) + more
 
 
-def print_priorities(summary: Mapping[str, Any]) -> None:
-    """What is in force, each priority with where it comes from."""
-    print(summary["said"])
+def print_limits(summary: Mapping[str, Any]) -> None:
+    """What is in force for all, then each priority, with where it comes from."""
+    steering_report.print_limits(summary)
     for name, (priority, origin) in summary["priorities"].items():
         print(f"  priority.{name}={priority}  {origin}")
-    print("  of all others: 0")
+    print("  priority of all others: 0" if summary["priorities"] else "  priority of all: 0")
