@@ -81,7 +81,7 @@ class LiveSettings:
         """`place` is the job directory of the run. Raises JobDirectoryError if one is damaged.
 
         `of_all`: the run is of one of many datasets; what [run] and the windows say is then of all
-        of them, and not of this one.
+        of them, and not of this one. One of many that is run by itself is paused with all others.
         """
         is_alone = of_all is None
         windows = run.windows if is_alone else ()
@@ -91,14 +91,18 @@ class LiveSettings:
         }
         self._of_all = of_all
         self._guards: LooksAtGuards | None = None
-        self._log = ControlLog(JobDirectory(outermost(place)))
+        root = outermost(place)
+        self._log = ControlLog(JobDirectory(root))
+        # One of many that is run by itself reads what was asked of all, too.
+        above = directory_of_all(root) if is_alone else None
+        self._log_of_all = None if above is None else ControlLog(JobDirectory(above))
         self._now = now
         self._damage: str | None = None
         """As was said."""
         self._drain: ControlRecord | None = None
         self.limits = self._fold()
         if says:
-            _say_change(None, self.limits)
+            _say_change(None, self.limits, of_many=self.is_of_many)
 
     @property
     def drain(self) -> ControlRecord | None:
@@ -129,11 +133,13 @@ class LiveSettings:
                 self._drain = record
         guards = {} if self._guards is None else self._guards.look(now, quiet=quiet)
         before, self.limits = self.limits, self._fold().guarded(guards)
-        _say_change(before, self.limits)
+        _say_change(before, self.limits, of_many=self.is_of_many)
         return self.limits
 
     def _new(self) -> list[ControlRecord]:
         try:
+            if self._log_of_all is not None:
+                self._log_of_all.look()
             found = list(self._log.look())
         except JobDirectoryError as error:
             if error.message != self._damage:
@@ -145,17 +151,28 @@ class LiveSettings:
 
     def _fold(self) -> LimitsInForce:
         own = limits_in_force(self._run, self._windows, self._log.records, self._now())
-        return own if self._of_all is None else own.among(self._of_all.limits)
+        if self._of_all is not None:
+            return own.among(self._of_all.limits)
+        if self._log_of_all is not None:
+            return own.among(limits_in_force({}, (), self._log_of_all.records, self._now()))
+        return own
 
 
-def _say_change(before: LimitsInForce | None, now: LimitsInForce) -> None:
+def directory_of_all(root: Path) -> Path | None:
+    """The directory of many datasets of which this migration is one. None: it is alone."""
+    place = root.absolute().parent
+    is_one = place.name == "datasets" and (place.parent / "fleet.json").is_file()
+    return place.parent if is_one else None
+
+
+def _say_change(before: LimitsInForce | None, now: LimitsInForce, *, of_many: bool) -> None:
     """A line for each setting whose value is another one now."""
     for name, steered in now.settings.items():
         earlier = None if before is None else before.settings[name]
         if name == PAUSED:
             if (earlier is not None and bool(earlier.value)) == bool(steered.value):
                 continue
-            if steered.of_all or (earlier is not None and earlier.of_all):
+            if of_many and (steered.of_all or (earlier is not None and earlier.of_all)):
                 continue  # it is said once, for all
             if steered.value:
                 log.warning("paused %s: nothing new is begun", steered.why)

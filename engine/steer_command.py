@@ -16,7 +16,7 @@ from noria.engine.terminal.console import exit_codes, print_summary
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
     from noria.engine.steering.limits import LimitsInForce
-    from noria.engine.steering_requests import Heeded, Steering
+    from noria.engine.steering_requests import Heeded, SteeredMigration
     from noria.manifests.job.control import SettingValue
 
 Reason = Annotated[
@@ -147,13 +147,12 @@ def _holds_datasets(directory: Path) -> bool:
 
 
 def _fleet_of(directory: Path) -> Path | None:
-    """The directory of many datasets of which this one is one; None: it is alone."""
-    place = directory.absolute().parent
-    found = place.parent
-    return found if place.name == "datasets" and _holds_datasets(found) else None
+    from noria.engine.live_settings import directory_of_all
+
+    return directory_of_all(directory)
 
 
-def _steering(directory: Path) -> Steering:
+def _steering(directory: Path) -> SteeredMigration:
     if _holds_datasets(directory):
         from noria.engine.fleet.steering_requests import steered_fleet
 
@@ -207,14 +206,16 @@ def _refuse_shared(directory: Path, settings: Iterable[str]) -> None:
 _SHARED = ("transfers", "source_requests", "target_requests")
 
 
-def _in_force(directory: Path, steering: Steering, heard: Heeded | None = None) -> LimitsInForce:
+def _in_force(
+    directory: Path, steering: SteeredMigration, heard: Heeded | None = None
+) -> LimitsInForce:
     """What holds there, with what pauses all datasets of which it is one."""
     limits = (None if heard is None else heard.limits) or steering.limits()
     fleet = _fleet_of(directory)
     return limits if fleet is None else limits.among(_steering(fleet).limits())
 
 
-def _show(directory: Path, steering: Steering, as_json: bool) -> int:
+def _show(directory: Path, steering: SteeredMigration, as_json: bool) -> int:
     """What is in force; returns the exit code."""
     from noria.engine.terminal import datasets_report, steering_report
 

@@ -40,7 +40,7 @@ class Heeded:
     """Which earlier record is damaged: a driver that had not read it before heeds none behind."""
 
 
-class Steering:
+class SteeredMigration:
     """A migration, or many in one directory, as people steer them."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Steering:
         return None
 
 
-def steered_job(directory: Path) -> Steering:
+def steered_job(directory: Path) -> SteeredMigration:
     """The migration of a job directory. Raises ConfigurationError, JobDirectoryError."""
     JobDirectory.open(directory)
     root = outermost(directory)
@@ -131,7 +131,7 @@ def steered_job(directory: Path) -> Steering:
         config, _ = job_parts(JobDirectory.open(current_pass(root)))
         return LiveSettings(root, config.run, says=False).limits
 
-    return Steering(JobDirectory(root), driven=driven, begun=begun)
+    return SteeredMigration(JobDirectory(root), driven=driven, begun=begun)
 
 
 def _places(root: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from noria.engine.budgets import WorkerShare
 from noria.engine.cluster.local import HERE
 from noria.engine.cluster.protocol import (
     PATIENCE_SECONDS,
@@ -31,11 +32,11 @@ from noria.manifests.counters import StoreRole
 from noria.manifests.model import BandwidthShare, Limits, RequestShare, WorkerReport
 
 
-class _Shares:
+class WorkerShares:
     """What a worker may use a second: of the budgets of all, and of its own dataset's."""
 
-    def __init__(self, of_all: WorkerSpec, own: WorkerSpec) -> None:
-        """Two specs of the same worker."""
+    def __init__(self, of_all: WorkerShare, own: WorkerShare) -> None:
+        """What each of the two has it begin with."""
         self._bandwidth = StackedShare(of_all=of_all.bandwidth, own=own.bandwidth)
         self._requests = {
             StoreRole.SOURCE.value: StackedShare(
@@ -78,6 +79,15 @@ class _Shares:
         return replace(report, bandwidth=self._bandwidth.own(report.bandwidth), requests=requests)
 
 
+def _own(spec: WorkerSpec) -> WorkerShare:
+    """What its dataset has a worker begin with."""
+    return WorkerShare(
+        bandwidth=spec.bandwidth,
+        source_requests=spec.source_requests,
+        target_requests=spec.target_requests,
+    )
+
+
 def _tell(stacked: StackedShare, share: float, by_all: bool) -> float:
     return stacked.tell(of_all=share) if by_all else stacked.tell(own=share)
 
@@ -93,7 +103,7 @@ class _PooledWorker:
     outbox: list[Instruction] = field(default_factory=list)
     key: str = ""
     """What names it among the workers of all datasets."""
-    shares: _Shares | None = None
+    shares: WorkerShares | None = None
     """None: it has not begun."""
 
 
@@ -123,9 +133,8 @@ class PooledCluster:
         member = next(each for each in self._members.values() if each.process is None)
         member.process = process
         member.key, share = self._budgets.join()
-        spec = share.in_spec(member.spec)
-        member.shares = _Shares(spec, member.spec)
-        process.begin(member.shares.begun(spec), self._events.put)
+        member.shares = WorkerShares(share, _own(member.spec))
+        process.begin(member.shares.begun(share.in_spec(member.spec)), self._events.put)
 
     def let_go(self) -> WorkerProcess | None:
         """See pool.Wanting."""

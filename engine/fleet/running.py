@@ -34,7 +34,14 @@ from noria.engine.known_targets import ProbedTargets
 from noria.engine.log_file import DATASET_THREAD
 from noria.engine.passes import PassWishes, current_pass, run_pass
 from noria.engine.planning import Prepared, prepared
-from noria.engine.status import DatasetFigures, JobStatus, Phase, load_status, save_status
+from noria.engine.status import (
+    DATASET_PAUSED,
+    DatasetFigures,
+    JobStatus,
+    Phase,
+    load_status,
+    save_status,
+)
 from noria.manifests.errors import NoriaError, StopAsked, unusable_path
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.passes.migration import Migration
@@ -83,6 +90,8 @@ class FleetReport:
     seconds: float
     is_stopped: bool
     """On request."""
+    stopped: str | None = None
+    """By whom, if that was asked for by `noria drain`."""
 
     @property
     def exit_code(self) -> int:
@@ -142,6 +151,8 @@ class FleetRun:
         self._at_work: set[str] = set()
         self._aside: deque[DatasetConfig] = deque()
         """Datasets whose turn had come, and which are paused."""
+        self._paused: set[str] = set()
+        """Of both, those that are paused while others go on."""
         self._asked_to_drain = False
         self._waiting = self._in_order(datasets)
         self._running: dict[str, JobStatus] = {}
@@ -274,7 +285,7 @@ class FleetRun:
         """Those that are paused leave their turn to others; those that are not get it again."""
         with self._lock:
             at_work = list(self._at_work)
-        paused = sum(self._pauses.of(name) is not None for name in at_work)
+        paused = {name for name in at_work if self._pauses.of(name) is not None}
         back = []
         # Each is looked at within five seconds, however many there are.
         for _ in range(-(-len(self._aside) // 5)):
@@ -284,7 +295,8 @@ class FleetRun:
             else:
                 self._aside.append(dataset)
         with self._lock:
-            self._most_at_work = self._datasets_at_work(paused)
+            self._most_at_work = self._datasets_at_work(len(paused))
+            self._paused = paused | {each.name for each in self._aside}
             if back:
                 self._waiting = self._in_order([*self._waiting, *back])
 
@@ -317,7 +329,9 @@ class FleetRun:
         """The status of all, added up."""
         with self._lock:
             parts, ended = [*self._running.values(), *self._earlier.values()], self._ended
-            figures = dict(self._figures)
+            figures = self._figures | {
+                name: replace(self._figures[name], phase=DATASET_PAUSED) for name in self._paused
+            }
         seconds = time.monotonic() - self._began
         status = whole(self._fleet.root.name, parts, ended, phase=phase, run_seconds=seconds)
         return replace(status, datasets=figures)
@@ -345,6 +359,7 @@ class FleetRun:
             bytes_moved=max(0, last.bytes_moved - self._bytes_before),
             seconds=round(time.monotonic() - self._began, 3),
             is_stopped=bool(self._stop.times),
+            stopped=self._steering.drained,
         )
 
     # -- a thread of one dataset after the other ---------------------------------------------------

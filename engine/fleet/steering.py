@@ -50,6 +50,11 @@ class FleetSteering:
         return self._settings.drain
 
     @property
+    def drained(self) -> str | None:
+        """Who has asked the run to end. None: nobody, by a record."""
+        return None if self.drain is None else f"drained on request of {self.drain.by}"
+
+    @property
     def records(self) -> Sequence[ControlRecord]:
         """All that people have asked of all datasets so far."""
         return self._settings.records
@@ -65,13 +70,12 @@ class FleetSteering:
 
     def told_in(self, status: JobStatus) -> JobStatus:
         """The status of the run with what is in force."""
-        drain = self.drain
         return replace(
             status,
             bandwidth=self.budgets.bandwidth,
             held=self.budgets.holds,
             in_force=self.limits,
-            drains=None if drain is None else f"drained on request of {drain.by}",
+            drains=self.drained,
         )
 
     def close(self) -> None:

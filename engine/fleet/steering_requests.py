@@ -16,14 +16,14 @@ from noria.engine.fleet.priorities import LEAST, MOST, PREFIX, set_priorities
 from noria.engine.live_settings import LiveSettings
 from noria.engine.status import JobStatus, Phase, load_status
 from noria.engine.steering.limits import STEERED, LimitsInForce
-from noria.engine.steering_requests import Steering
+from noria.engine.steering_requests import SteeredMigration
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.job.control import SettingValue, read
 
 _WHERE: Final = "noria set"
 
 
-def steered_fleet(root: Path) -> Steering:
+def steered_fleet(root: Path) -> SteeredMigration:
     """All datasets of a directory together. Raises ConfigurationError, JobDirectoryError."""
     fleet = FleetDirectory(root)
     fleet.names()
@@ -31,7 +31,7 @@ def steered_fleet(root: Path) -> Steering:
     def begun() -> LimitsInForce:
         return LiveSettings(root, fleet.run_config(), says=False).limits
 
-    return Steering(fleet.files, driven=lambda: run_status(fleet), begun=begun)
+    return SteeredMigration(fleet.files, driven=lambda: run_status(fleet), begun=begun)
 
 
 def run_status(fleet: FleetDirectory) -> JobStatus | None:

@@ -172,7 +172,7 @@ signing_key = "key"
 
 
 def test_rates_windows_and_guards_are_of_all_and_may_change_later(tmp_path: Path) -> None:
-    head = '''
+    head = """
 [run]
 source_requests_per_second = 5
 [[windows]]
@@ -182,7 +182,7 @@ to = "18:00"
 bandwidth = "1MB/s"
 [target.guard]
 latency_factor = 3
-'''
+"""
     (tmp_path / "many.toml").write_text(head + TWO)
     config = read_datasets_file(tmp_path / "many.toml", {})
     fleet = FleetDirectory(tmp_path / "many")
