@@ -17,7 +17,7 @@ import pytest
 
 from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory, shard_folder
-from tests.support.killed_lines import killed_at
+from tests.support.killed_lines import killed_after
 
 WRITERS = 8
 
@@ -68,16 +68,17 @@ def test_a_writer_that_is_killed_at_any_line_leaves_the_whole_file_or_none(
     directory: JobDirectory,
 ) -> None:
     outcomes = set()
-    for line in itertools.count(1):
-        name = f"uploads/{line}.json"
-        if not killed_at(line, partial(directory.write_once, name, b"first")):
+    for changes in itertools.count():
+        name = f"uploads/{changes}.json"
+        write = partial(directory.write_once, name, b"first")
+        if not killed_after(changes, directory.root, write):
             break
         left = directory.read(name)
         assert left in (None, b"first")
         won = directory.write_once(name, b"second")
         found = directory.read(name)
-        assert found == (b"second" if won else b"first"), f"line {line}"
-        assert not (won and left), f"line {line}"
+        assert found == (b"second" if won else b"first"), f"after {changes} changes"
+        assert not (won and left), f"after {changes} changes"
         assert not directory.write_once(name, b"third")
         assert directory.read(name) == found
         assert name in directory.names("uploads")
@@ -90,14 +91,15 @@ def test_a_helper_that_is_killed_at_any_line_does_not_replace_the_file(
     directory: JobDirectory,
 ) -> None:
     """The first writer was elected, and died before its file had a name."""
-    for line in itertools.count(1):
-        name = f"uploads/{line}.json"
-        ballot = directory.path(f"uploads/.{line}.json.ballot")
+    for changes in itertools.count():
+        name = f"uploads/{changes}.json"
+        ballot = directory.path(f"uploads/.{changes}.json.ballot")
         ballot.mkdir(parents=True)
         (ballot / "elected").write_bytes(b"first")
-        if not killed_at(line, partial(directory.write_once, name, b"second")):
+        write = partial(directory.write_once, name, b"second")
+        if not killed_after(changes, directory.root, write):
             break
-        assert not directory.write_once(name, b"third"), f"line {line}"
+        assert not directory.write_once(name, b"third"), f"after {changes} changes"
         assert directory.read(name) == b"first"
 
 

@@ -19,7 +19,7 @@ from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job import history
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Fact, Record, RecordKind
-from tests.support.killed_lines import killed_at
+from tests.support.killed_lines import killed_after
 
 WRITERS = 8
 
@@ -135,10 +135,10 @@ def test_a_writer_that_always_loses_gives_up(
 @pytest.mark.timeout(600)  # each line is a process of its own, as large as the one that tests
 def test_a_writer_killed_at_any_line_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
     left = set()
-    for line in itertools.count(1):
-        directory = JobDirectory.create(tmp_path / f"{line}", {"id": "j"})
+    for changes in itertools.count():
+        directory = JobDirectory.create(tmp_path / f"{changes}", {"id": "j"})
         append(directory, 1)
-        if not killed_at(line, partial(append, directory, 2)):
+        if not killed_after(changes, directory.root, partial(append, directory, 2)):
             break
         found = len(history.read(directory)) - 1
         after = append(directory, 3)

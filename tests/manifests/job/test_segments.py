@@ -32,7 +32,7 @@ from noria.manifests.job.seals import (
 )
 from noria.manifests.model import LeaseEnd, LeaseKind, LeaseResult, Outcome, ReceiptSummary
 from tests.manifests.job.test_receipts import LANDED, table
-from tests.support.killed_lines import killed_at
+from tests.support.killed_lines import killed_after
 
 EPOCH = 1_000_000_000
 MANY = SEGMENT_SEALS + 3
@@ -126,17 +126,17 @@ def test_a_compaction_that_is_killed_at_any_line_loses_and_doubles_none(
         as_first_edition(directory)
     job = JobDirectory(tmp_path / "killed")
     left = set()
-    for line in itertools.count(1, 5):
+    for changes in itertools.count():
         shutil.rmtree(job.root, ignore_errors=True)
         shutil.copytree(directory.root, job.root)
-        if not killed_at(line, lambda: compact_seals(job)):
+        if not killed_after(changes, job.root, lambda: compact_seals(job)):
             break
         left.add((len(single(job)), len(segments(job))))
-        assert list(read_seals(job)) == written, f"line {line}"
+        assert list(read_seals(job)) == written, f"after {changes} changes"
         more = seal_many(job, range(900, 902))
         compact_seals(job)
         assert list(read_seals(job, shard=1)) == [written[1]]
-        assert list(read_seals(job)) == [*written, *more], f"line {line}"
+        assert list(read_seals(job)) == [*written, *more], f"after {changes} changes"
         assert single(job) == []
     assert {(3, 0), (0, 1)} < left, "files of their own, segments"
 
