@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 import uuid
@@ -43,6 +45,32 @@ SERVER_FOLDERS = (
 )
 """Tests that take such a fixture by its name at run time, or start a server of their own."""
 
+
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 8_000_000_000
+"""What has to be free there: the tests need about half of it."""
+
+
+def _work_in_memory() -> None:
+    """Lay temporary files in memory, if there is room and TMPDIR says nothing else.
+
+    Noria waits for each record to be on the disk. Tests write some hundred thousand, for stores and
+    jobs that end with them: on a disk that is what they would spend most of their time on.
+    """
+    if "TMPDIR" in os.environ:
+        return
+    try:
+        if shutil.disk_usage(MEMORY).free < MEMORY_BYTES:
+            return
+        with tempfile.NamedTemporaryFile(dir=MEMORY) as file:
+            os.setxattr(file.name, "user.noria", b"")  # tmpfs of older kernels has none
+    except OSError:
+        return
+    os.environ["TMPDIR"] = str(MEMORY)
+    tempfile.tempdir = None  # it is asked for again
+
+
+_work_in_memory()
 
 # A busy machine is no failure: pytest's own time-out bounds a test.
 settings.register_profile("noria", deadline=None)

@@ -5,8 +5,8 @@ for changes in itertools.count():
         break
     ...what a killed process has left
 
-A kill leaves what is on the disk. Lines between which nothing there changes leave the same, so one of
-them stands for all: these are all states that a kill at any line can leave, in as many processes.
+A kill leaves what is on the disk. Lines between which nothing there changes leave the same, so one
+of them stands for all: these are all states that a kill at any line can leave, each in one process.
 """
 
 from __future__ import annotations

@@ -119,6 +119,8 @@ class ScriptedCluster:
 
     def close(self) -> None:
         self.closed += 1
+        for worker in self._workers.values():
+            worker.close()  # its threads and connections; not if it has leases, as after a crash
 
     def __enter__(self) -> Self:
         return self
