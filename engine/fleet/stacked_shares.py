@@ -28,6 +28,10 @@ class StackedShare:
     def __init__(self, *, of_all: float, own: float) -> None:
         """What it begins with."""
         self._told = deque([_Told(of_all=of_all, own=own)])
+        self._held_seconds = 0.0
+        """That transfers have waited for what all have."""
+        self._heard_seconds = 0.0
+        """That they have waited at all, as was said last."""
 
     @property
     def share(self) -> float:
@@ -44,8 +48,15 @@ class StackedShare:
         return told.share
 
     def of_all(self, use: BandwidthUse) -> BandwidthUse:
-        """What a worker says, as the budget of all is to hear it."""
-        return replace(use, share=self._in_force(use.share).of_all)
+        """What a worker says, as the budget of all is to hear it: once for each report.
+
+        Who waits for its dataset's own limit has no use for more, and leaves it to others.
+        """
+        told = self._in_force(use.share)
+        if told.of_all <= told.own:
+            self._held_seconds += use.held_seconds - self._heard_seconds
+        self._heard_seconds = use.held_seconds
+        return replace(use, share=told.of_all, held_seconds=self._held_seconds)
 
     def own(self, use: BandwidthUse) -> BandwidthUse:
         """The same for the budget of its dataset."""

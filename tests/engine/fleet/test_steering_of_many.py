@@ -48,6 +48,16 @@ def test_the_smaller_share_is_in_force_and_each_budget_hears_of_its_own() -> Non
     assert stacked.tell(own=math.inf) == 400.0
 
 
+def test_who_waits_for_its_own_limit_does_not_ask_others_for_theirs() -> None:
+    stacked = StackedShare(of_all=50.0, own=math.inf)
+    assert stacked.of_all(BandwidthUse(share=50.0, held_seconds=3.0)).held_seconds == 3.0
+    stacked.tell(own=20.0)
+    said = BandwidthUse(share=20.0, held_seconds=8.0)
+    assert (stacked.of_all(said).held_seconds, stacked.own(said).held_seconds) == (3.0, 8.0)
+    stacked.tell(own=60.0)
+    assert stacked.of_all(BandwidthUse(share=50.0, held_seconds=9.0)).held_seconds == 4.0
+
+
 class Listings:
     """Listings that use what they may, on a clock of the test's."""
 
