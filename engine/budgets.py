@@ -6,8 +6,8 @@ Each is shared by a pure class of its own (engine/concurrency); here they hear t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 from noria.engine.cluster.protocol import Instruction
@@ -17,7 +17,29 @@ from noria.engine.config.quantities import BANDWIDTH_LEAST
 from noria.engine.steering.limits import LimitsInForce
 from noria.engine.worker_spec import WorkerSpec
 from noria.manifests.counters import StoreRole
-from noria.manifests.model import RequestShare, WorkerReport
+from noria.manifests.model import BandwidthUse, Limits, RequestShare, WorkerReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerShare:
+    """What one worker begins with."""
+
+    limits: Limits | None = None
+    """None: nothing is said of it."""
+    bandwidth: float
+    """Bytes a second. inf: no limit; 0: none until it is told. So for the next, in requests."""
+    source_requests: float
+    target_requests: float
+
+    def in_spec(self, spec: WorkerSpec) -> WorkerSpec:
+        """The spec of a worker that begins so."""
+        return replace(
+            spec,
+            limits=self.limits or spec.limits,
+            bandwidth=self.bandwidth,
+            source_requests=self.source_requests,
+            target_requests=self.target_requests,
+        )
 
 
 class Budgets:
@@ -48,8 +70,12 @@ class Budgets:
 
     def spec(self, spec: WorkerSpec) -> WorkerSpec:
         """What a worker starts with that is asked for now."""
-        return replace(
-            spec,
+        return self.start.in_spec(spec)
+
+    @property
+    def start(self) -> WorkerShare:
+        """What a worker begins with, but for its transfers."""
+        return WorkerShare(
             bandwidth=self.bandwidth.start,
             source_requests=self._requests[StoreRole.SOURCE].start,
             target_requests=self._requests[StoreRole.TARGET].start,
@@ -57,14 +83,41 @@ class Budgets:
 
     def first_share(self, spec: WorkerSpec, workers: int) -> WorkerSpec:
         """The spec of the first workers, of which none begins with more than its share."""
-        split = self._transfers.limits({f"{number:05}": math.inf for number in range(workers)})
+        limits = self.even_limits([f"{number:05}" for number in range(workers)])
+        return spec if limits is None else replace(spec, limits=limits)
+
+    def even_limits(self, workers: Iterable[str]) -> Limits | None:
+        """What each of these workers would have in flight. None: there are none."""
+        split = self._transfers.limits(dict.fromkeys(workers, math.inf))
         # What is left over goes to the first.
-        return replace(spec, limits=split[max(split)]) if split else spec
+        return split[max(split)] if split else None
 
     def join(self, worker: str) -> None:
         self._transfers.join(worker)
         for rate in self._rates:
             rate.join(worker)
+
+    def join_listing(self, name: str, role: str) -> tuple[float, float]:
+        """A driver lists that store; returns the bytes and the requests a second to begin with."""
+        for rate in (self.bandwidth, self._requests[role]):
+            rate.join(name)
+        return self.bandwidth.start, self._requests[role].start
+
+    def hear_listing(
+        self, name: str, role: str, bandwidth: BandwidthUse, requests: BandwidthUse
+    ) -> None:
+        """What a listing has used so far."""
+        self.bandwidth.hear(name, bandwidth)
+        self._requests[role].hear(name, requests)
+
+    def restart(self, worker: str) -> WorkerShare:
+        """Another worker goes on in the place of one, with the shares that this returns."""
+        return WorkerShare(
+            limits=self._transfers.restart(worker),
+            bandwidth=self.bandwidth.restart(worker),
+            source_requests=self._requests[StoreRole.SOURCE].restart(worker),
+            target_requests=self._requests[StoreRole.TARGET].restart(worker),
+        )
 
     def leave(self, worker: str) -> None:
         self._transfers.leave(worker)

@@ -34,6 +34,7 @@ class Crew:
         """`objects` and `size` in bytes are what there is to move."""
         self._cluster = cluster
         self._asked = run.workers
+        self._rests = False
         self._worth = worthwhile_workers(objects, size)
         self._needed = 0
         """Workers that the work needs, as far as is known."""
@@ -51,8 +52,10 @@ class Crew:
         """As many as asked for; otherwise one for each host at first, and more if CPU is short.
 
         Never more than there are CPUs, nor than there is work for. Hosts that are `resting` have
-        none.
+        none, nor has a crew that rests itself.
         """
+        if self._rests:
+            return 0
         known = self._cluster.hosts().items()
         hosts = {id_: cpus for id_, cpus in known if cpus and id_ not in resting}
         room = sum(hosts.values())
@@ -67,12 +70,20 @@ class Crew:
         """Want so many from now on. 0: as many as the work needs."""
         self._asked = workers
 
+    def rest(self, on: bool) -> None:
+        """Want none while it is on: others may have them."""
+        self._rests = on
+        if on:
+            for worker in self._cluster.waiting():
+                self._cluster.kill(worker)
+                self._avoids.pop(worker, None)
+
     def surplus(self) -> list[str]:
         """Workers that are more than was asked for, the newest first."""
-        if not self._asked:
+        if not self._asked and not self._rests:
             return []
         staying = sorted(self.alive - self.leaving.keys(), key=int)
-        return staying[self._asked :][::-1]
+        return staying[0 if self._rests else self._asked :][::-1]
 
     def begin(self, spec: WorkerSpec, resting: Mapping[str, object]) -> None:
         """Start the first workers."""

@@ -30,9 +30,9 @@ from noria.engine.cluster.protocol import (
 from noria.engine.concurrency.sharing import starting_number
 from noria.engine.config.jobfile import JobConfig
 from noria.engine.crew import Crew
-from noria.engine.guards import Guards
+from noria.engine.guards import Guards, GuardsOfRun
 from noria.engine.hosts import HostWatch, Trouble
-from noria.engine.live_settings import LOOK_SECONDS, LiveSettings
+from noria.engine.live_settings import LOOK_SECONDS, LiveSettings, SettingsOfAll
 from noria.engine.log_file import log_file
 from noria.engine.scheduler.events import (
     Command,
@@ -233,6 +233,8 @@ class Driver:
         limits = self._settings.limits
         self._budgets.follow(limits)
         self._crew.ask(limits.number("workers"))
+        # Who is one of many leaves its workers to the others.
+        self._crew.rest(limits.paused is not None and self._settings.is_of_many)
         if limits.paused and self._paused_at is None:
             self._paused_at = now
             for worker in self._crew.alive:
@@ -623,9 +625,13 @@ def drive(
     cluster: Cluster,
     fence: Fence,
     show: Callable[[JobStatus], None],
-    guards: Guards = Guards(),  # noqa: B008 - there are none
+    guards: GuardsOfRun = Guards(),  # noqa: B008 - there are none
+    of_all: SettingsOfAll | None = None,
 ) -> Ending:
-    """Run a scheduler on a cluster, which is closed at the end."""
+    """Run a scheduler on a cluster, which is closed at the end.
+
+    `of_all`: what holds for all datasets of which this job is one.
+    """
     moving = spec.mode is Mode.MOVE
     stop_request = StopRequest()
     log_directory = directory.root / "log"
@@ -634,7 +640,7 @@ def drive(
     is_alone = threading.current_thread() is threading.main_thread()
     thread = None if is_alone else threading.get_ident()
     with log_file(log_directory / "noria.log", config.run.log_format, thread=thread), cluster:
-        settings = LiveSettings(directory.root, config.run)
+        settings = LiveSettings(directory.root, config.run, of_all=of_all)
         settings.heed(guards)
         timeout_seconds = config.run.heartbeat_timeout_seconds
         cluster.start(log_directory, patience_seconds=timeout_seconds)

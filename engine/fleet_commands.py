@@ -128,10 +128,17 @@ def show_status(root: Path, most: int, as_json: bool) -> None:
     """Print the table of all datasets: `most` rows, 0: all."""
     from noria.engine.fleet.directory import FleetDirectory
     from noria.engine.fleet.rows import dataset_rows
+    from noria.engine.fleet.steering_requests import run_status, steered_fleet
     from noria.engine.terminal import datasets_report
 
-    rows = list(dataset_rows(FleetDirectory(root)))
+    fleet, steering = FleetDirectory(root), steered_fleet(root)
+    rows = list(dataset_rows(fleet))
+    damage, status = steering.damage(), run_status(fleet)
+    limits = None
+    if damage is None or (status is not None and status.in_force is not None):
+        limits = steering.limits()
     summary = datasets_report.status_summary(rows, str(root))
+    summary |= datasets_report.steering_summary(status, limits, damage)
     print_summary(summary, partial(datasets_report.print_status, most=most), as_json)
 
 

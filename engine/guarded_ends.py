@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from noria.engine.config.jobfile import RunConfig
 from noria.engine.config.stores import open_end
-from noria.engine.guards import READ_BYTES, Guards, Read, in_turn, make_guard
+from noria.engine.guards import READ_BYTES, Guards, GuardsOfRun, Read, in_turn, make_guard
+from noria.engine.live_settings import SettingsOfAll
 from noria.engine.planning import Prepared
 from noria.manifests.counters import StoreRole
 from noria.manifests.model import ObjectEntry
@@ -20,24 +21,39 @@ ENTRIES_PER_SHARD: Final = 64
 """Of these, the first that is not empty is read."""
 
 
+class RunOfMany(SettingsOfAll, Protocol):
+    """A run of many datasets, as one of them sees it."""
+
+    def guards_for(self, prepared: Prepared, *, moving: bool) -> GuardsOfRun:
+        """The part that one of them has in the guards of all."""
+
+
 def guards_of(prepared: Prepared, run: RunConfig, *, moving: bool) -> Guards:
     """The guards of a run; a verification reads the target alone. Nothing is asked yet."""
-    config, made = prepared.config, []
+    made = []
     if moving and run.source_guard is not None:
-        store = open_end(config.source, read_only=True)
-        reads = [
-            partial(_read, store, prepared.facts.source_prefix + entry.key, entry.size)
-            for entry in _some_entries(prepared)
-        ]
-        made.append(make_guard(StoreRole.SOURCE, run.source_guard, in_turn(reads)))
+        reads = in_turn(reads_of(prepared, StoreRole.SOURCE))
+        made.append(make_guard(StoreRole.SOURCE, run.source_guard, reads))
     if run.target_guard is not None:
-        target = open_end(config.target)
-        looks: list[Read] = [
-            partial(_look, target, prepared.facts.target_prefix + entry.target_key)
+        looks = in_turn(reads_of(prepared, StoreRole.TARGET))
+        made.append(make_guard(StoreRole.TARGET, run.target_guard, looks))
+    return Guards(made)
+
+
+def reads_of(prepared: Prepared, role: StoreRole) -> list[Read]:
+    """Small reads of some objects of a job at one of its ends, MOST_OBJECTS at most."""
+    config, facts = prepared.config, prepared.facts
+    if role is StoreRole.SOURCE:
+        source = open_end(config.source, read_only=True)
+        return [
+            partial(_read, source, facts.source_prefix + entry.key, entry.size)
             for entry in _some_entries(prepared)
         ]
-        made.append(make_guard(StoreRole.TARGET, run.target_guard, in_turn(looks)))
-    return Guards(made)
+    target = open_end(config.target)
+    return [
+        partial(_look, target, facts.target_prefix + entry.target_key)
+        for entry in _some_entries(prepared)
+    ]
 
 
 def _some_entries(prepared: Prepared) -> list[ObjectEntry]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from noria.engine.config.jobfile import GuardConfig, PrometheusConfig
 from noria.engine.steering.guard import BASELINE_READS, GuardControl, GuardState, LatencyWatch
@@ -103,6 +103,25 @@ class StoreGuard:
     def _run(self) -> None:
         while not self._closed.wait(self._every_seconds):
             self._answers.put(self._ask(self._quiet))
+
+
+class GuardsOfRun(Protocol):
+    """What asks the guards of a run. A context manager that closes."""
+
+    def begin(self) -> None:
+        """To be called before the first worker starts: takes some small reads."""
+
+    def look(self, now: float, *, quiet: bool) -> Mapping[str, GuardState]:
+        """Store -> what its guard says."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 class Guards:

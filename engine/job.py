@@ -34,7 +34,8 @@ from noria.engine.failures import (
     write_failures,
 )
 from noria.engine.first_look import LISTING_CONNECTIONS
-from noria.engine.guarded_ends import guards_of
+from noria.engine.guarded_ends import RunOfMany, guards_of
+from noria.engine.guards import Guards, GuardsOfRun
 from noria.engine.interpreter import advice_on_https, describe_interpreter
 from noria.engine.listed import SHOW_SECONDS, telling
 from noria.engine.listing_guards import refuse_foreign_commands
@@ -202,6 +203,7 @@ def run(
     show_keys: bool = False,
     planned: Prepared | None = None,
     asked_again: AskedAgain | None = None,
+    of_all: RunOfMany | None = None,
 ) -> RunReport:
     """Run a planned job, or resume it, to the end; then reconcile.
 
@@ -209,8 +211,9 @@ def run(
 
     Workers are processes of this machine, or of the Ray cluster that `address` names, or of a Ray
     that is started on this machine (`ray`); `cluster` is one that is open already. `overrides`
-    replaces [run] settings. `planned` is the job at root as prepared() gave it. Raises
-    AnotherDriver, ConfigurationError, JobDirectoryError.
+    replaces [run] settings. `planned` is the job at root as prepared() gave it. `of_all` is the run
+    of many datasets of which this is one. Raises AnotherDriver, ConfigurationError,
+    JobDirectoryError.
     """
     refuse_killed_plan(root)
     directory = _open_latest(root)
@@ -219,7 +222,9 @@ def run(
         _await_earlier_workers(fence)
         remove_unneeded_journals(directory)
         started = time.monotonic()
-        ready = planned or finish_plan(directory, lambda line: None, overrides=overrides)
+        ready = planned or finish_plan(
+            directory, lambda line: None, overrides=overrides, of_all=of_all
+        )
         run_config = run_config_of(ready.config, overrides)
         refuse_foreign_commands(directory, run_config, overrides or {})
         latest = load_status(directory)
@@ -247,12 +252,13 @@ def run(
                 hold=hold,
                 fence=fence,
                 show=show,
+                of_all=of_all,
             )
-            finished = latest if latest is not None and latest.phase is Phase.FINISHED else None
-            if ending.status is not None:
-                finished = None
+            finished = None  # before, if nothing was begun now
+            if ending.status is None and latest is not None and latest.phase is Phase.FINISHED:
+                finished = latest
             with _end_noted(directory, finished, show):
-                report = _close(ready, totals, ending, started, run_config, show, show_keys)
+                report = _close(ready, totals, ending, started, run_config, show, show_keys, of_all)
             report = replace(report, retried=sealed.reopened)
             if finished is None:
                 return report
@@ -482,6 +488,7 @@ def drive_work(
     hold: DriverHold,
     fence: Fence,
     show: Show,
+    of_all: RunOfMany | None = None,
 ) -> Ending:
     """Schedule what is not settled yet on a cluster, until it is, or the run has to stop."""
     directory, sealed = prepared.directory, work.sealed
@@ -507,12 +514,19 @@ def drive_work(
     show(_idle_status(totals, Phase.STARTING))
     config = prepared.config.model_copy(update={"run": run_config})
     spec = worker_spec(prepared, run_config, mode=work.mode, area=work.area)
+    moving = work.mode is Mode.MOVE
+    guards: GuardsOfRun
+    if of_all is None:
+        guards = guards_of(prepared, run_config, moving=moving)
+    else:
+        guards = of_all.guards_for(prepared, moving=moving)
     ending = drive(
         *(directory, scheduler, totals, spec, config, work.sizes),
         cluster=cluster,
         fence=fence,
         show=show,
-        guards=guards_of(prepared, run_config, moving=work.mode is Mode.MOVE),
+        guards=guards,
+        of_all=of_all,
     )
     if not ending.workers_may_write:
         fence.end()
@@ -558,6 +572,7 @@ def _close(
     run_config: RunConfig,
     show: Show,
     show_keys: bool,
+    of_all: RunOfMany | None,
 ) -> RunReport:
     """End a run: list its failures and, if it is complete, reconcile."""
     directory = ready.directory
@@ -566,7 +581,7 @@ def _close(
     cleaning: Cleaning | None = None
     failed = partial(write_failures, directory, ready.manifest, totals.failing, FAILURES_FILE)
     if ending.complete:
-        pace = _target_pace(ready, run_config, says=False)
+        pace = _target_pace(ready, run_config, says=False, of_all=of_all)
         told = partial(_tell_listed, directory, _in_phase(last, Phase.RECONCILING), show, pace)
         told(0, 0.0)
         with pace, _target_listing(ready, run_config, pace) as listing:
@@ -669,10 +684,21 @@ def _keep_end(directory: JobDirectory, finished: JobStatus) -> None:
         save_status(directory, replace(now, updated_seconds=finished.updated_seconds))
 
 
-def _target_pace(ready: Prepared, run_config: RunConfig, *, says: bool = True) -> ListingPace:
-    """What holds the listing of the target."""
-    guards = guards_of(ready, run_config, moving=False)
-    return ListingPace(ready.directory.root, run_config, StoreRole.TARGET, guards=guards, says=says)
+def _target_pace(
+    ready: Prepared,
+    run_config: RunConfig,
+    *,
+    says: bool = True,
+    of_all: RunOfMany | None = None,
+) -> ListingPace:
+    """What holds the listing of the target; the guards of all see to that of one of many."""
+    guards = guards_of(ready, run_config, moving=False) if of_all is None else Guards()
+    return ListingPace(
+        *(ready.directory.root, run_config, StoreRole.TARGET),
+        guards=guards,
+        says=says,
+        of_all=of_all,
+    )
 
 
 def _target_listing(ready: Prepared, run_config: RunConfig, pace: ListingPace) -> Listing:

@@ -22,9 +22,12 @@ ASKED_FOR: Final = ".noria-guard"
 that a listing reads, and it is timed."""
 
 
-def listing_guards(source: EndConfig, run: RunConfig) -> Guards:
-    """The guard of the source as a job has it, for its listing. Nothing is asked yet."""
-    if run.source_guard is None:
+def listing_guards(source: EndConfig, run: RunConfig, *, of_many: bool = False) -> Guards:
+    """The guard of the source as a job has it, for its listing. Nothing is asked yet.
+
+    One of many has none of its own: the guards of all see to its listing, too.
+    """
+    if run.source_guard is None or of_many:
         return Guards()
     store = open_end(source, read_only=True)
     look = partial(_look, store, source.location.prefix + ASKED_FOR)
@@ -36,20 +39,21 @@ def _look(store: SourceStore, key: str) -> None:
 
 
 def refuse_foreign_commands(
-    directory: JobDirectory, run: RunConfig, given: Mapping[str, Any]
+    directory: JobDirectory, run: RunConfig, given: Mapping[str, Any], *, file: str = "job.json"
 ) -> None:
     """A command that only the job directory has is run if nobody else could have written it.
 
-    `given`: what the job file or the command line of this run says. Raises ConfigurationError.
+    `given`: what the job file or the command line of this run says; `file`: what says the rest.
+    Raises ConfigurationError.
     """
     for name in ("source_guard", "target_guard"):
         guard = getattr(run, name)
         if guard is None or guard.command is None or name in given:
             continue
-        found = directory.path("job.json").stat()
+        found = directory.path(file).stat()
         if found.st_uid != geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             end = name.partition("_")[0]
             raise ConfigurationError(
-                f"[{end}.guard] runs a command that {directory.root}/job.json names, and others "
+                f"[{end}.guard] runs a command that {directory.root}/{file} names, and others "
                 "may write that file: run the job file instead of its directory"
             )

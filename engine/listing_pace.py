@@ -21,7 +21,7 @@ from typing import Final, Self
 from noria.engine.config.jobfile import RunConfig
 from noria.engine.guards import Guards
 from noria.engine.listed import LINE_SECONDS, as_line
-from noria.engine.live_settings import LOOK_SECONDS, LiveSettings
+from noria.engine.live_settings import LOOK_SECONDS, ListingTurn, LiveSettings, SettingsOfAll
 from noria.engine.status import JobStatus, save_status
 from noria.engine.steering.limits import Giver, LimitsInForce
 from noria.manifests.counters import StoreRole
@@ -79,19 +79,24 @@ class ListingPace:
         *,
         guards: Guards = Guards(),  # noqa: B008 - there are none
         says: bool = True,
+        of_all: SettingsOfAll | None = None,
     ) -> None:
         """`place` is the job directory, which need not be there yet; `role` is whose requests.
 
         `guards` are asked from the block's beginning to its end. Those that learn what a quiet
         store is like do so before the first page, which waits for them. `says`: what is in force
-        at the beginning is logged. Raises JobDirectoryError if what was asked for is damaged.
+        at the beginning is logged. `of_all`: of many datasets this is one, and its listing has a
+        share of what all may use, which their guards have seen to. Raises JobDirectoryError if what
+        was asked for is damaged.
         """
-        self._settings = LiveSettings(place, run, says=says)
+        self._settings = LiveSettings(place, run, says=says, of_all=of_all)
         self._settings.heed(guards)
         self._guards = guards
         self._learning = guards.are_there
         self._guarded = GuardedPace()
         self._requests_then = 0.0
+        self._of_all = of_all
+        self._turn: ListingTurn | None = None
         self.role = role
         self._root = outermost(place)
         self._closed = threading.Event()
@@ -132,6 +137,9 @@ class ListingPace:
             time.sleep(TURN_SECONDS)
 
     def __enter__(self) -> Self:
+        if self._of_all is not None:
+            self._turn = self._of_all.begin_listing(self.role)
+            self._heed(time.monotonic())
         self._thread.start()
         return self
 
@@ -143,6 +151,8 @@ class ListingPace:
     ) -> None:
         self._closed.set()
         self._guards.__exit__(kind, error, trace)
+        if self._turn is not None:
+            self._turn.close()
 
     def look(self, now: float) -> None:
         """Set what is in force now; the thread does so again and again."""
@@ -155,17 +165,31 @@ class ListingPace:
     def _look_on(self) -> None:
         self._guards.begin()
         self._learning = False
-        self._heed(time.monotonic())
-        while not self._closed.wait(LOOK_SECONDS):
-            self.look(time.monotonic())
+        looked = time.monotonic()
+        self._heed(looked)
+        while not self._closed.wait(LOOK_SECONDS if self._turn is None else TURN_SECONDS):
+            now = time.monotonic()
+            if now - looked >= LOOK_SECONDS or self._turn is None:
+                looked = now
+                self.look(now)
+            else:
+                self._heed(now)
 
     def _heed(self, now: float) -> None:
-        limits = self._settings.limits
+        limits, share = self._settings.limits, self.share
+        used = share.requests.use()
+        bandwidth = limits.rate("bandwidth")
         requests = limits.rate(f"{self.role}_requests_per_second")
-        left = self._guarded.hear(self.share.requests.use().used_bytes, now, limits)
+        if self._of_all is None:
+            requests = min(requests, self._guarded.hear(used.used_bytes, now, limits))
+        elif self._turn is None:
+            bandwidth = requests = 0.0
+        else:
+            most_bytes, most_requests = self._turn.exchange(share.bandwidth.use(), used)
+            bandwidth, requests = min(bandwidth, most_bytes), min(requests, most_requests)
         held = limits.paused is not None or self._learning
-        self.share.requests.set_share(0.0 if held else min(requests, left))
-        self.share.bandwidth.set_share(limits.rate("bandwidth"))
+        share.requests.set_share(0.0 if held else requests)
+        share.bandwidth.set_share(bandwidth)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 
 from noria.engine.convergence import MigrationFigures
 from noria.engine.status import (
+    DATASET_PAUSED,
     NOT_PLANNED,
     PLANNED,
     REFUSED,
@@ -142,7 +143,7 @@ PASSED_OVER_CAUSE = Label("cause", tuple(cause.value for cause in PassedOver))
 TLS = Label("tls", ("plain", "TLSv1.2", "TLSv1.3"))
 HOST = Label("host", None, lambda status: status.hosts or (OTHER,))
 DATASET = Label("dataset", None, lambda status: itertools.islice(status.datasets, DATASETS_NAMED))
-DATASET_PHASE = Label("phase", (REFUSED, NOT_PLANNED, PLANNED, *Phase))
+DATASET_PHASE = Label("phase", (REFUSED, NOT_PLANNED, PLANNED, DATASET_PAUSED, *Phase))
 
 
 def _one(value: float | None) -> Samples:

@@ -17,6 +17,7 @@ from noria.engine.config.reading import with_settings
 from noria.engine.convergence import PassSummary
 from noria.engine.job import RunReport
 from noria.engine.known_targets import ProbedTargets
+from noria.engine.live_settings import SettingsOfAll
 from noria.engine.pass_records import (
     note_all_ended,
     note_ended,
@@ -147,12 +148,14 @@ def run_pass(
     say: Say,
     *,
     probed: ProbedTargets | None = None,
+    of_all: SettingsOfAll | None = None,
 ) -> PassReport:
     """Plan the next pass of the migration at root and run it, or bring the last one to its end.
 
-    `run` runs what was planned: job.run() with what it needs. `probed` is as in prepared(). Raises
-    ConfigurationError if root holds no job, or is a pass itself, or the migration stands where no
-    pass may follow; InventoryError if more is gone than may be deleted; what prepared() raises.
+    `run` runs what was planned: job.run() with what it needs. `probed` and `of_all` are as in
+    prepared(). Raises ConfigurationError if root holds no job, or is a pass itself, or the
+    migration stands where no pass may follow; InventoryError if more is gone than may be deleted;
+    what prepared() raises.
     """
     migration = whole_migration(root)
     end_withdrawal(migration, wishes.sign)
@@ -162,7 +165,7 @@ def run_pass(
     elif number > 1 or (root / "manifest" / "manifest.json").is_file():
         say(f"pass {number} was begun: it is brought to its end first")
     note_planned(migration, number, wishes.sign)
-    with _prepared(migration, number, wishes, say, probed) as ready:
+    with _prepared(migration, number, wishes, say, probed, of_all) as ready:
         found = DeltaCounts.of(ready.manifest)
         renamed = None if found is None else write_renames(ready.directory, ready.manifest)
         signing = end_signing(migration.root)
@@ -184,12 +187,16 @@ def _prepared(
     wishes: PassWishes,
     say: Say,
     probed: ProbedTargets | None,
+    of_all: SettingsOfAll | None,
 ) -> Iterator[Prepared]:
     config, _ = job_parts(JobDirectory.open(migration.root))
     if number == 1:
         check_trust(JobDirectory.open(migration.root))
         with prepared(
-            config, migration.root, say, probed=probed, overrides=wishes.overrides
+            *(config, migration.root, say),
+            probed=probed,
+            overrides=wishes.overrides,
+            of_all=of_all,
         ) as ready:
             yield ready
         return
@@ -202,7 +209,10 @@ def _prepared(
     )
     listed = _with_inventory(config, wishes)
     with prepared_pass(
-        *(migration.root, listed, facts, say), probed=probed, overrides=wishes.overrides
+        *(migration.root, listed, facts, say),
+        probed=probed,
+        overrides=wishes.overrides,
+        of_all=of_all,
     ) as ready:
         planned = pass_facts(ready.directory)
         if wishes.mirror is False and planned is not None and planned.mirror:

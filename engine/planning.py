@@ -42,6 +42,7 @@ from noria.engine.known_targets import ProbedTargets
 from noria.engine.listed import LINE_SECONDS, SHOW_SECONDS, Tell, as_line, telling
 from noria.engine.listing_guards import listing_guards, refuse_foreign_commands
 from noria.engine.listing_pace import PLAN_STATUS_FILE, ListingPace, ListingTeller, ToldStatus
+from noria.engine.live_settings import SettingsOfAll
 from noria.engine.made_targets import make_missing, may_be_made
 from noria.engine.scratch import scratch_folder
 from noria.engine.status import JobStatus, Phase
@@ -115,11 +116,13 @@ def prepared(
     *,
     probed: ProbedTargets | None = None,
     overrides: Mapping[str, Any] | None = None,
+    of_all: SettingsOfAll | None = None,
 ) -> Iterator[Prepared]:
     """Plan a job, or open the plan at root, for the block. May be repeated.
 
     `probed` is what probes of other jobs in this process have found. `overrides` replaces [run]
-    settings, for what holds the listing of the source.
+    settings, for what holds the listing of the source; `of_all` is what holds for all datasets of
+    which it is one.
 
     At the end of the block the probe's canaries are gone. Raises ConfigurationError, AccessDenied
     or InventoryError before anything is written if an end cannot be used; ConfigurationError if
@@ -131,9 +134,9 @@ def prepared(
         _refuse_other_job(directory, config)
         trust_ends(job_parts(directory)[1].job_id, config)
         with directory.hold():
-            ready = finish_plan(directory, say, named=config, overrides=overrides)
+            ready = finish_plan(directory, say, named=config, overrides=overrides, of_all=of_all)
     else:
-        ready = _plan(config, root, say, probed=probed, overrides=overrides)
+        ready = _plan(config, root, say, probed=probed, overrides=overrides, of_all=of_all)
     with closing(ready), removed_at_the_end(ready):
         yield ready
 
@@ -191,6 +194,7 @@ def prepared_pass(
     *,
     probed: ProbedTargets | None = None,
     overrides: Mapping[str, Any] | None = None,
+    of_all: SettingsOfAll | None = None,
 ) -> Iterator[Prepared]:
     """Plan a later pass of the migration at root, or open its plan, for the block.
 
@@ -207,11 +211,12 @@ def prepared_pass(
                 directory.withdraw()  # unless its plan is frozen
     if JobDirectory.exists(place):
         with directory.hold():
-            ready = finish_plan(directory, say, overrides=overrides)
+            ready = finish_plan(directory, say, overrides=overrides, of_all=of_all)
         if pass_facts(directory) != facts:
             say(f"pass {facts.number} is planned already, with other --deletions than now")
     else:
-        ready = _plan(config, place, say, Follows(first, facts), probed, overrides)
+        follows = Follows(first, facts)
+        ready = _plan(config, place, say, follows, probed, overrides, of_all)
     with closing(ready), removed_at_the_end(ready):
         yield ready
 
@@ -231,6 +236,7 @@ def _plan(
     follows: Follows | None = None,
     probed: ProbedTargets | None = None,
     overrides: Mapping[str, Any] | None = None,
+    of_all: SettingsOfAll | None = None,
 ) -> Prepared:
     (JobDirectory if probed is None else probed).check_place(root)
     if follows is None:
@@ -253,9 +259,9 @@ def _plan(
     run = run_settings(config, overrides)
     if follows is not None:
         refuse_foreign_commands(follows.first, run, overrides or {})
-    guards = listing_guards(config.source, run)
+    guards = listing_guards(config.source, run, of_many=of_all is not None)
     with (
-        ListingPace(root, run, StoreRole.SOURCE, guards=guards) as pace,
+        ListingPace(root, run, StoreRole.SOURCE, guards=guards, of_all=of_all) as pace,
         SourceLook(config, pace=pace, resting=resting) as source,
         _target_look(config, source, token, say, probed) as target,
     ):
@@ -509,11 +515,12 @@ def finish_plan(
     *,
     named: JobConfig | None = None,
     overrides: Mapping[str, Any] | None = None,
+    of_all: SettingsOfAll | None = None,
 ) -> Prepared:
     """The plan of a job directory that the caller holds; frozen now if it is not yet.
 
     `source` is a look at the source that is under way already, `named` the job as this command
-    names it, `overrides` replaces [run] settings.
+    names it, `overrides` replaces [run] settings, `of_all` is as in prepared().
     """
     config, facts = job_parts(directory)
     scratch = (named or config).plan.scratch
@@ -529,9 +536,11 @@ def finish_plan(
         run = run_settings(named or config, overrides)
         given = {} if named is None else named.run.model_dump(exclude_unset=True)
         refuse_foreign_commands(directory, run, {**given, **(overrides or {})})
-        guards = listing_guards(config.source, run)
+        guards = listing_guards(config.source, run, of_many=of_all is not None)
         with (
-            ListingPace(directory.root, run, StoreRole.SOURCE, guards=guards) as pace,
+            ListingPace(
+                directory.root, run, StoreRole.SOURCE, guards=guards, of_all=of_all
+            ) as pace,
             SourceLook(config, kept, pace=pace) as source,
         ):
             manifest = _freeze(directory, source, kept, scratch, say)

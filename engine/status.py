@@ -75,7 +75,7 @@ class DatasetFigures:
     """One of many datasets of a migration, as metrics have it."""
 
     phase: str
-    """A Phase, or one of NOT_PLANNED, PLANNED and REFUSED."""
+    """A Phase, or one of NOT_PLANNED, PLANNED, REFUSED and DATASET_PAUSED."""
     objects: int = 0
     bytes: int = 0
     objects_done: int = 0
@@ -90,6 +90,8 @@ class DatasetFigures:
 
 
 NOT_PLANNED, PLANNED = "not_planned", "planned"
+DATASET_PAUSED = "paused"
+"""It is paused by itself, while others go on."""
 REFUSED = "refused"
 """It could not be planned, or did not go on: somebody has to look."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,9 @@ from noria.engine.terminal.console import exit_codes, print_summary
 
 # Commands import what they need when they run: all of it takes half a second.
 if TYPE_CHECKING:
-    from noria.engine.steering_requests import Heeded
+    from noria.engine.steering.limits import LimitsInForce
+    from noria.engine.steering_requests import Heeded, SteeredMigration
+    from noria.manifests.job.control import SettingValue
 
 Reason = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Why, for whoever reads the status.")
@@ -50,7 +53,8 @@ def set_settings(
     bandwidth, source.requests_per_second, target.requests_per_second, workers, transfers,
     source.requests, target.requests, paused. What is set here precedes windows and the job file,
     holds for all passes, and survives the driver. "none" lifts a limit, "auto" leaves it to Noria.
-    Of many datasets: priority.NAME, a whole number; those of a higher one get workers first.
+    Of many datasets: the same for all of them together, and priority.NAME, a whole number; those of
+    a higher one get workers first.
 
     \b
     Examples:
@@ -58,71 +62,26 @@ def set_settings(
       noria set move-1 workers=12 --for 8h --reason 'the night shift'
       noria set move-1
       noria set move-1 --clear bandwidth
-      noria set projects priority.genomes=5
+      noria set projects bandwidth=10Gbit/s priority.genomes=5
     """
     with exit_codes(as_json, resumes=False):
-        if (directory / "fleet.json").is_file():
-            _set_priorities(directory, settings or [], clear, lasts, reason, as_json)
-            raise typer.Exit(0)
-        from noria.engine.config.reading import duration_seconds, steered_config
-        from noria.engine.steering_requests import SteeredJob
-        from noria.engine.terminal import steering_report
+        from noria.engine.config.reading import duration_seconds
         from noria.manifests.errors import ConfigurationError
         from noria.manifests.job.control import ControlKind
 
-        steering = SteeredJob(directory)
+        steering = _steering(directory)
         seconds = None if lasts is None else duration_seconds(lasts, "--for")
         if not settings and not clear:
             if lasts is not None or reason is not None:
                 raise ConfigurationError("--for, --reason: say what to set, as NAME=VALUE")
-            limits = steering.limits()
-            said = "in force" if steering.driven() else "in force once it runs"
-            summary = {"directory": str(directory), "said": said, "limits": limits}
-            _print(summary, steering_report.print_limits, as_json)
-        elif clear:
-            heard = steering.ask(ControlKind.CLEAR, _names(settings or []), reason=reason)
-            _say(directory, heard, "taken back", as_json)
-        else:
-            given = steered_config(settings or [], "noria set").given
-            heard = steering.ask(ControlKind.SET, given, seconds=seconds, reason=reason)
-            _say(directory, heard, "set", as_json)
-        raise typer.Exit(0)
-
-
-def _set_priorities(
-    directory: Path,
-    given: list[str],
-    clear: bool,
-    lasts: str | None,
-    reason: str | None,
-    as_json: bool,
-) -> None:
-    """The same of many datasets: their priorities."""
-    from noria.engine.config.reading import duration_seconds
-    from noria.engine.fleet.priority_requests import PrioritizedFleet
-    from noria.engine.terminal import datasets_report, steering_report
-
-    fleet = PrioritizedFleet(directory)
-    summary: dict[str, Any] = {"directory": str(directory)}
-    if not given and not clear:
-        said = "in force" if fleet.is_driven() else "in force once they run"
-        summary |= {"said": said, "priorities": fleet.in_force()}
-        _print(summary, datasets_report.print_priorities, as_json)
-        return
-    seconds = None if lasts is None else duration_seconds(lasts, "--for")
-    if clear:
-        heard, what = fleet.clear(given, reason=reason), "taken back"
-    else:
-        heard, what = fleet.set_from(given, seconds=seconds, reason=reason), "set"
-    said = f"{what} (control/{heard.record.number:06d}.json)"
-    if heard.is_heeded:
-        said += "; the run heeds it"
-    elif heard.is_driven:
-        said += "; the run has not said yet that it heeds it: see `noria status`"
-    else:
-        said += f"; nothing runs in {directory} now: the next run heeds it"
-    summary |= {"said": said, "record": heard.record}
-    _print(summary, steering_report.print_said, as_json)
+            raise typer.Exit(_show(directory, steering, as_json))
+        if clear:
+            names = _names(directory, settings or [])
+            heard = steering.ask(ControlKind.CLEAR, names, reason=reason)
+            raise typer.Exit(_say(directory, heard, "taken back", as_json))
+        given = _settings(directory, settings or [])
+        heard = steering.ask(ControlKind.SET, given, seconds=seconds, reason=reason)
+        raise typer.Exit(_say(directory, heard, "set", as_json))
 
 
 def pause(
@@ -131,7 +90,8 @@ def pause(
     """Begin nothing new until `noria resume`; the driver and its workers stay.
 
     What is in flight comes to its end, part by part, within `drain_seconds`; then all leases are
-    handed back. A driver that begins later is paused too.
+    handed back. A driver that begins later is paused too. Of many datasets all are paused; one of
+    them by its own directory, whose workers the others then have.
 
     \b
     Example:
@@ -139,13 +99,11 @@ def pause(
     """
     with exit_codes(as_json, resumes=False):
         from noria.engine.config.reading import duration_seconds
-        from noria.engine.steering_requests import SteeredJob
         from noria.manifests.job.control import ControlKind
 
         seconds = None if lasts is None else duration_seconds(lasts, "--for")
-        heard = SteeredJob(directory).ask(ControlKind.PAUSE, seconds=seconds, reason=reason)
-        _say(directory, heard, "paused", as_json)
-        raise typer.Exit(0)
+        heard = _steering(directory).ask(ControlKind.PAUSE, seconds=seconds, reason=reason)
+        raise typer.Exit(_say(directory, heard, "paused", as_json))
 
 
 def resume(directory: Directory, reason: Reason = None, as_json: Json = False) -> None:
@@ -154,15 +112,16 @@ def resume(directory: Directory, reason: Reason = None, as_json: Json = False) -
     A window that pauses goes on to do so: `noria set DIR paused=false` precedes it.
     """
     with exit_codes(as_json, resumes=False):
-        from noria.engine.steering_requests import SteeredJob
         from noria.manifests.job.control import ControlKind
 
-        steering = SteeredJob(directory)
+        steering = _steering(directory)
         heard = steering.ask(ControlKind.RESUME, reason=reason)
-        still = (heard.limits or steering.limits()).paused
+        still = _in_force(directory, steering, heard).paused
         what = "resumed" if still is None else f"resumed, but still paused {still.why}"
-        _say(directory, heard, what, as_json)
-        raise typer.Exit(0)
+        if still is None or not still.of_all:
+            raise typer.Exit(_say(directory, heard, what, as_json))
+        _say(directory, heard, f"{what}: `noria resume {_fleet_of(directory)}` ends that", as_json)
+        raise typer.Exit(1)
 
 
 def drain(directory: Directory, reason: Reason = None, as_json: Json = False) -> None:
@@ -171,56 +130,142 @@ def drain(directory: Directory, reason: Reason = None, as_json: Json = False) ->
     `noria run` goes on later. Works from any machine that sees the job directory.
     """
     with exit_codes(as_json, resumes=False):
-        from noria.engine.steering_requests import SteeredJob
         from noria.engine.terminal import steering_report
         from noria.manifests.job.control import ControlKind
 
-        steering = SteeredJob(directory)
+        steering = _steering(directory)
         if steering.driven() is None:
             said = f"nothing runs in {directory}: there is nothing to drain"
             _print({"directory": str(directory), "said": said}, steering_report.print_said, as_json)
             raise typer.Exit(0)
         heard = steering.ask(ControlKind.DRAIN, reason=reason)
-        _say(directory, heard, "the driver is asked to end", as_json)
-        raise typer.Exit(0)
+        raise typer.Exit(_say(directory, heard, "the driver is asked to end", as_json))
 
 
-def _names(settings: list[str]) -> dict[str, None]:
-    """Names of settings that are to be cleared. Raises ConfigurationError."""
-    from noria.engine.config.reading import steered_name
-    from noria.engine.config.refused_settings import WrongSettings, nearest_name
-    from noria.engine.steering.limits import STEERED
+def _holds_datasets(directory: Path) -> bool:
+    return (directory / "fleet.json").is_file()
 
-    names = {steered_name(each.partition("=")[0]): None for each in settings}
+
+def _fleet_of(directory: Path) -> Path | None:
+    from noria.engine.live_settings import directory_of_all
+
+    return directory_of_all(directory)
+
+
+def _steering(directory: Path) -> SteeredMigration:
+    if _holds_datasets(directory):
+        from noria.engine.fleet.steering_requests import steered_fleet
+
+        return steered_fleet(directory)
+    from noria.engine.steering_requests import steered_job
+
+    return steered_job(directory)
+
+
+def _settings(directory: Path, given: list[str]) -> Mapping[str, SettingValue]:
+    """What is to be set. Raises WrongSettings, ConfigurationError."""
+    if _holds_datasets(directory):
+        from noria.engine.fleet.steering_requests import FleetRequests
+
+        return FleetRequests(directory).settings(given)
+    from noria.engine.config.reading import steered_config
+
+    settings = steered_config(given, "noria set").given
+    _refuse_shared(directory, settings)
+    return settings
+
+
+def _names(directory: Path, given: list[str]) -> Mapping[str, None]:
+    """Names of settings that are to be cleared. Raises WrongSettings."""
+    from noria.engine.fleet.steering_requests import FleetRequests, setting_names
+
+    return (
+        FleetRequests(directory).names(given)
+        if _holds_datasets(directory)
+        else setting_names(given)
+    )
+
+
+def _refuse_shared(directory: Path, settings: Iterable[str]) -> None:
+    """What one dataset has no part of its own in. Raises WrongSettings."""
+    fleet = _fleet_of(directory)
+    if fleet is None:
+        return
+    from noria.engine.config.refused_settings import WrongSettings
+
     wrong = [
-        f"noria set: {name}: no such setting{nearest_name(name, {'': STEERED}, '')}"
-        for name in names
-        if name not in STEERED
+        f"noria set: {name}: all datasets share what is in flight; set it for all, with `noria set "
+        f"{fleet} {name.replace('_', '.', 1)}=...`, or set the workers of this one"
+        for name in settings
+        if name in _SHARED
     ]
     if wrong:
         raise WrongSettings(wrong)
-    return names
 
 
-def _say(directory: Path, heard: Heeded, what: str, as_json: bool) -> None:
+_SHARED = ("transfers", "source_requests", "target_requests")
+
+
+def _in_force(
+    directory: Path, steering: SteeredMigration, heard: Heeded | None = None
+) -> LimitsInForce:
+    """What holds there, with what pauses all datasets of which it is one."""
+    limits = (None if heard is None else heard.limits) or steering.limits()
+    fleet = _fleet_of(directory)
+    return limits if fleet is None else limits.among(_steering(fleet).limits())
+
+
+def _show(directory: Path, steering: SteeredMigration, as_json: bool) -> int:
+    """What is in force; returns the exit code."""
+    from noria.engine.terminal import datasets_report, steering_report
+
+    said = "in force" if steering.driven() else "in force once it runs"
+    show = steering_report.print_limits
+    damage = steering.damage()
+    summary: dict[str, Any] = {"directory": str(directory), "said": said, "damage": damage}
+    summary["limits"] = _in_force(directory, steering)
+    if _holds_datasets(directory):
+        from noria.engine.fleet.steering_requests import FleetRequests
+
+        summary["priorities"] = FleetRequests(directory).priorities()
+        show = datasets_report.print_limits
+    _print(summary, show, as_json)
+    return 0 if damage is None else 1
+
+
+def _say(directory: Path, heard: Heeded, what: str, as_json: bool) -> int:
+    """What became of a request; returns the exit code."""
     from noria.engine.terminal import steering_report
 
     record = heard.record
     place = f"control/{record.number:06d}.json"
+    driver = "the run" if _holds_datasets(directory) else "the driver"
+    said, code = f"{what} ({place})", 0
     if not heard.is_driven:
-        said = f"{what} ({place}); nothing runs in {directory} now: the next run heeds it"
+        said += f"; {_who_heeds(directory)}"
     elif heard.limits is not None:
-        said = f"{what} ({place}); the driver heeds it"
+        said += f"; {driver} heeds it"
     elif heard.has_ended:
-        said = f"{what} ({place}); the driver has ended meanwhile"
-    elif record.kind.value == "drain":
-        said = f"{what} ({place})"
-    else:
-        said = f"{what} ({place}); the driver has not said yet that it heeds it: see `noria status`"
+        said += f"; {driver} has ended meanwhile"
+    elif heard.damage is not None:
+        said, code = f"{what} ({place}), and {driver} does not heed it: {heard.damage}", 1
+    elif record.kind.value != "drain":
+        said += f"; {driver} has not said yet that it heeds it: see `noria status`"
+    if heard.damage is not None and not code:
+        said += f". Another driver would not begin: {heard.damage}"
     summary: dict[str, Any] = {"directory": str(directory), "said": said, "record": record}
     if heard.limits is not None and heard.limits.changed:
         summary["limits"] = heard.limits
     _print(summary, steering_report.print_said, as_json)
+    return code
+
+
+def _who_heeds(directory: Path) -> str:
+    """Who will, if no driver of that directory lives."""
+    fleet = _fleet_of(directory)
+    if fleet is not None and _steering(fleet).driven() is not None:
+        return "it is not at work now: the run of all heeds it when its turn comes"
+    return f"nothing runs in {directory} now: the next run heeds it"
 
 
 def _print(summary: dict[str, Any], show: Any, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,8 @@ from noria.engine.passes import current_pass
 from noria.engine.planning import job_parts
 from noria.engine.status import JobStatus
 from noria.engine.steering.limits import LimitsInForce
-from noria.manifests.job.control import ControlKind, ControlRecord, SettingValue, append
+from noria.manifests.errors import JobDirectoryError
+from noria.manifests.job.control import ControlKind, ControlRecord, SettingValue, append, read
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.passes.migration import Migration, outermost
 
@@ -35,15 +36,29 @@ class Heeded:
     """In force at that driver, once it had heeded the record. None: it has not said so."""
     has_ended: bool = False
     """It ended before it said so."""
+    damage: str | None = None
+    """Which earlier record is damaged: a driver that had not read it before heeds none behind."""
 
 
-class SteeredJob:
-    """A migration as people steer it."""
+class SteeredMigration:
+    """A migration, or many in one directory, as people steer them."""
 
-    def __init__(self, directory: Path) -> None:
-        """Raises ConfigurationError, JobDirectoryError."""
-        JobDirectory.open(directory)
-        self._root = JobDirectory(outermost(directory))
+    def __init__(
+        self,
+        root: JobDirectory,
+        *,
+        driven: Callable[[], JobStatus | None],
+        begun: Callable[[], LimitsInForce],
+    ) -> None:
+        """`root` has the records.
+
+        `driven` is what the living driver has said last, None without one; `begun` is what would be
+        in force for one that began now.
+        """
+        self.root = root.root
+        self.driven = driven
+        self._files = root
+        self._begun = begun
 
     def ask(
         self,
@@ -55,30 +70,38 @@ class SteeredJob:
     ) -> Heeded:
         """Write it down, and wait until the driver has heeded it, if there is one.
 
-        `seconds`: for how long. None: for good.
+        `seconds`: for how long. None: for good. Raises JobDirectoryError if a record is damaged and
+        no driver lives, which may have read it before.
         """
+        is_driven, damage = self.driven() is not None, self.damage()
+        if damage is not None and not is_driven:
+            raise JobDirectoryError(damage)
         until = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
-        record = append(self._root, kind, settings, until=until, reason=reason)
-        is_driven = self.driven() is not None
-        limits = self._heeded(record) if is_driven and kind is not ControlKind.DRAIN else None
+        record = append(self._files, kind, settings, until=until, reason=reason)
+        says = is_driven and (kind is not ControlKind.DRAIN or damage is not None)
+        limits = self._heeded(record) if says else None
         has_ended = is_driven and limits is None and self.driven() is None
-        return Heeded(record=record, is_driven=is_driven, limits=limits, has_ended=has_ended)
-
-    def driven(self) -> JobStatus | None:
-        """What the living driver has said last; None: there is none."""
-        for place in self._places():
-            found = job.status(place)
-            if found.phase.has_driver:
-                return found
-        return None
+        return Heeded(
+            record=record, is_driven=is_driven, limits=limits, has_ended=has_ended, damage=damage
+        )
 
     def limits(self) -> LimitsInForce:
-        """What is in force: as the driver says, or as one would have it that began now."""
+        """What is in force: as the driver says, or as one would have it that began now.
+
+        Raises JobDirectoryError if a record is damaged and no driver lives.
+        """
         status = self.driven()
         if status is not None and status.in_force is not None:
             return status.in_force
-        config, _ = job_parts(JobDirectory.open(current_pass(self._root.root)))
-        return LiveSettings(self._root.root, config.run, says=False).limits
+        return self._begun()
+
+    def damage(self) -> str | None:
+        """Which record is damaged, and what to do; None: none is."""
+        try:
+            read(self._files)
+        except JobDirectoryError as error:
+            return error.message
+        return None
 
     def _heeded(self, record: ControlRecord) -> LimitsInForce | None:
         ends = time.monotonic() + HEARD_SECONDS
@@ -91,11 +114,27 @@ class SteeredJob:
             time.sleep(LOOK_SECONDS)
         return None
 
-    def _places(self) -> list[Path]:
-        """Job directories in which a driver may be at work."""
-        ways_back = [
-            current_pass(back.root)
-            for back in Migration(self._root.root).ways_back()
-            if back.exists
-        ]
-        return [current_pass(self._root.root), *ways_back]
+
+def steered_job(directory: Path) -> SteeredMigration:
+    """The migration of a job directory. Raises ConfigurationError, JobDirectoryError."""
+    JobDirectory.open(directory)
+    root = outermost(directory)
+
+    def driven() -> JobStatus | None:
+        for place in _places(root):
+            found = job.status(place)
+            if found.phase.has_driver:
+                return found
+        return None
+
+    def begun() -> LimitsInForce:
+        config, _ = job_parts(JobDirectory.open(current_pass(root)))
+        return LiveSettings(root, config.run, says=False).limits
+
+    return SteeredMigration(JobDirectory(root), driven=driven, begun=begun)
+
+
+def _places(root: Path) -> list[Path]:
+    """Job directories in which a driver may be at work."""
+    ways_back = [current_pass(back.root) for back in Migration(root).ways_back() if back.exists]
+    return [current_pass(root), *ways_back]

@@ -49,6 +49,7 @@ SHARED_SECTIONS: Final = ("inventory", "filter", "plan", "run", "sync")
 OF_EACH: Final = {"plan": {"least_shards": 1}, "inventory": {"listing_streams": 4}}
 """Settings of each dataset unless the file says otherwise: others are at work beside it."""
 _ALONE: Final = "it is for a job of one, and would not hold for many together"
+_OF_ALL: Final = "a guard holds for all datasets together: write it as [source.guard]"
 _HEADER: Final = re.compile(r"\s*\[\[\s*(?:datasets|\"datasets\"|'datasets')\s*\]\]\s*(?:#.*)?")
 _SETTING: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*[.=]")
 
@@ -280,8 +281,9 @@ def _shared(
         if not isinstance(section, dict) or "url" in section:
             faults.add(f"{path}: {role}: each of [[datasets]] has a {role} of its own; name none")
             section = {}
-        if section.pop("guard", None) is not None:
-            faults.add(f"{path}: {role}.guard: {_ALONE}")
+        guard, run = section.pop("guard", None), values.setdefault("run", {})
+        if guard is not None and isinstance(run, dict):
+            run[f"{role}_guard"] = guard  # as all that may differ from run to run
         ends[role] = {**section, **given.get(role, {})}
     resolve_shared_paths(values, path.parent)
     for name in SHARED_SECTIONS:
@@ -308,15 +310,8 @@ def _settings(
             f'{path}: inventory.kind: many datasets are listed; kind = "{settings.inventory.kind}" '
             "is for a job of one"
         )
-    run = settings.run
-    for name, value in {
-        "windows": run.windows,
-        "proof.signing_key": settings.proof.signing_key,
-        "run.source_requests_per_second": run.source_requests_per_second,
-        "run.target_requests_per_second": run.target_requests_per_second,
-    }.items():
-        if value:
-            faults.add(f"{path}: {name}: {_ALONE}")
+    if settings.proof.signing_key:
+        faults.add(f"{path}: proof.signing_key: {_ALONE}")
     return settings
 
 
@@ -326,7 +321,7 @@ def _read_ends(entry: dict[str, Any], number: int, faults: _Faults) -> None:
         if isinstance(entry.get(role), str):
             entry[role] = {"url": entry[role]}
         elif isinstance(entry.get(role), dict) and entry[role].pop("guard", None) is not None:
-            faults.add_entry(number, role, f"guard: {_ALONE}")
+            faults.add_entry(number, role, f"guard: {_OF_ALL}")
 
 
 def _read_entry(

@@ -27,6 +27,7 @@ from noria.engine.config.datasets import (
     made_datasets,
 )
 from noria.engine.config.jobfile import EndConfig, JobConfig, RunConfig
+from noria.engine.config.reading import job_config
 from noria.engine.trusted_ends import check_named, is_trusted_file, trust_file
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
@@ -36,7 +37,7 @@ from noria.manifests.strict_json import from_json
 FLEET_FILE: Final = "fleet.json"
 _ADDED: Final = "added"
 _REFUSED: Final = "refused"
-_CHANGEABLE: Final = ("run", "sync", "directory")
+_CHANGEABLE: Final = ("run", "windows", "sync", "directory")
 """Sections of a job file that may be others the next time."""
 
 
@@ -169,8 +170,11 @@ class FleetDirectory:
         return shared
 
     def run_config(self) -> RunConfig:
-        """[run], as the job file had it at first."""
-        return RunConfig.model_validate(self.shared.get("run", {}))
+        """[run], windows and guards, as the job file had them at first."""
+        shared = self.shared
+        of_run = {name: shared[name] for name in ("run", "windows") if name in shared}
+        nowhere = {"source": {"url": "file:///"}, "target": {"url": "file:///"}}
+        return job_config({**of_run, **nowhere}, str(self.root)).run
 
     def check_trust(self, dataset: DatasetConfig) -> None:
         """Raise ConfigurationError if an end that is not planned yet is named by these files alone.

@@ -63,6 +63,10 @@ class FairShare:
         """Workers that nobody has."""
         return self._workers - sum(each.held for each in self._claimants.values())
 
+    def resize(self, workers: int) -> None:
+        """There are so many from now on; those that are too many are taken back."""
+        self._workers = max(1, workers)
+
     def enter(self, name: str, *, priority: int, weight: float) -> None:
         """A dataset may want workers from now on."""
         self._claimants[name] = _Claimant(name, priority, weight)
@@ -101,19 +105,23 @@ class FairShare:
         return claimant.name
 
     def take_back(self) -> str | None:
-        """The dataset that is to give a worker back for one that waits; None: nobody is.
+        """The dataset that is to give a worker back; None: nobody is.
 
-        That one is then on its way, until give_back().
+        For one that waits, or as there are too many. That one is then on its way, until
+        give_back().
         """
         claimant = self._next()
         on_their_way = sum(each.leaving for each in self._claimants.values())
-        if claimant is None or self.free + on_their_way > 0:
+        if self.free + on_their_way < 0:
+            holders = [each for each in self._claimants.values() if each.staying]
+        elif claimant is None or self.free + on_their_way > 0:
             return None
-        holders = [
-            each
-            for each in self._claimants.values()
-            if each.staying and each.leaving < TAKEN_AT_ONCE and _may_take(each, claimant)
-        ]
+        else:
+            holders = [
+                each
+                for each in self._claimants.values()
+                if each.staying and each.leaving < TAKEN_AT_ONCE and _may_take(each, claimant)
+            ]
         if not holders:
             return None
         holder = min(holders, key=lambda each: (each.priority, -each.staying / each.weight))

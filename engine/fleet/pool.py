@@ -95,6 +95,20 @@ class WorkerPool:
             self._share.prioritize(name, priority)
             self._hand_out()
 
+    def resize(self, workers: int) -> None:
+        """At most so many processes from now on; one that is at work hands its leases back."""
+        with self.lock:
+            self.workers = workers
+            self._share.resize(workers)
+            self._end_surplus()
+            self._hand_out()
+
+    @property
+    def is_idle(self) -> bool:
+        """No process works for any dataset."""
+        with self.lock:
+            return len(self._idle) == len(self._processes)
+
     def look_again(self) -> None:
         """A worker has come up that could be taken back."""
         with self.lock:
@@ -117,6 +131,7 @@ class WorkerPool:
             else:
                 self._processes.discard(process)
                 self._idle = [each for each in self._idle if each is not process]
+            self._end_surplus()
             self._hand_out()
 
     def close(self) -> None:
@@ -129,6 +144,12 @@ class WorkerPool:
         for process in processes:
             process.join()
         self._starter.shutdown()
+
+    def _end_surplus(self) -> None:
+        while self._idle and len(self._processes) > self.workers:
+            process = self._idle.pop()
+            self._processes.discard(process)
+            process.end()
 
     def _hand_out(self) -> None:
         """Give what is free to whose turn it is; take back what others have more right to."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from noria.engine.budgets import WorkerShare
 from noria.engine.cluster.local import HERE
 from noria.engine.cluster.protocol import (
     PATIENCE_SECONDS,
@@ -24,9 +25,71 @@ from noria.engine.cluster.protocol import (
 )
 from noria.engine.fleet.budgets import RunBudgets
 from noria.engine.fleet.pool import WorkerPool, WorkerProcess
+from noria.engine.fleet.stacked_shares import StackedShare
 from noria.engine.scheduler.events import Grant
 from noria.engine.worker_spec import WorkerSpec
-from noria.manifests.model import BandwidthShare, Limits
+from noria.manifests.counters import StoreRole
+from noria.manifests.model import BandwidthShare, Limits, RequestShare, WorkerReport
+
+
+class WorkerShares:
+    """What a worker may use a second: of the budgets of all, and of its own dataset's."""
+
+    def __init__(self, of_all: WorkerShare, own: WorkerShare) -> None:
+        """What each of the two has it begin with."""
+        self._bandwidth = StackedShare(of_all=of_all.bandwidth, own=own.bandwidth)
+        self._requests = {
+            StoreRole.SOURCE.value: StackedShare(
+                of_all=of_all.source_requests, own=own.source_requests
+            ),
+            StoreRole.TARGET.value: StackedShare(
+                of_all=of_all.target_requests, own=own.target_requests
+            ),
+        }
+
+    def begun(self, spec: WorkerSpec) -> WorkerSpec:
+        """The spec with what the worker is to begin with."""
+        return replace(
+            spec,
+            bandwidth=self._bandwidth.share,
+            source_requests=self._requests[StoreRole.SOURCE].share,
+            target_requests=self._requests[StoreRole.TARGET].share,
+        )
+
+    def told(self, instruction: Instruction, *, by_all: bool) -> Instruction:
+        """What the worker is to be told if one of the two budgets decides that."""
+        match instruction:
+            case BandwidthShare(bytes_per_second=share):
+                return BandwidthShare(bytes_per_second=_tell(self._bandwidth, share, by_all))
+            case RequestShare(store=store, per_second=share):
+                told = _tell(self._requests[store], share, by_all)
+                return RequestShare(store=store, per_second=told)
+        return instruction
+
+    def of_all(self, report: WorkerReport) -> WorkerReport:
+        """A report as the budgets of all are to hear it."""
+        requests = {store: self._requests[store].of_all(u) for store, u in report.requests.items()}
+        return replace(
+            report, bandwidth=self._bandwidth.of_all(report.bandwidth), requests=requests
+        )
+
+    def own(self, report: WorkerReport) -> WorkerReport:
+        """The same for the driver of its dataset."""
+        requests = {store: self._requests[store].own(use) for store, use in report.requests.items()}
+        return replace(report, bandwidth=self._bandwidth.own(report.bandwidth), requests=requests)
+
+
+def _own(spec: WorkerSpec) -> WorkerShare:
+    """What its dataset has a worker begin with."""
+    return WorkerShare(
+        bandwidth=spec.bandwidth,
+        source_requests=spec.source_requests,
+        target_requests=spec.target_requests,
+    )
+
+
+def _tell(stacked: StackedShare, share: float, by_all: bool) -> float:
+    return stacked.tell(of_all=share) if by_all else stacked.tell(own=share)
 
 
 @dataclass(slots=True)
@@ -40,6 +103,8 @@ class _PooledWorker:
     outbox: list[Instruction] = field(default_factory=list)
     key: str = ""
     """What names it among the workers of all datasets."""
+    shares: WorkerShares | None = None
+    """None: it has not begun."""
 
 
 class PooledCluster:
@@ -48,9 +113,10 @@ class PooledCluster:
     def __init__(
         self, name: str, pool: WorkerPool, budgets: RunBudgets, *, priority: int, weight: float
     ) -> None:
-        """`budgets` decide what may be in flight in the whole run, for all datasets.
+        """`budgets` decide what the whole run may use, all datasets together.
 
-        What the driver of this one, `name`, decides on that goes nowhere.
+        What the driver of this one, `name`, decides on bytes and requests a second holds beside
+        that; what it decides on transfers goes nowhere.
         """
         self._name = name
         self._pool = pool
@@ -66,10 +132,9 @@ class PooledCluster:
         """See pool.Wanting."""
         member = next(each for each in self._members.values() if each.process is None)
         member.process = process
-        begins = self._budgets.join()
-        member.key = begins.key
-        spec = replace(member.spec, limits=begins.limits, bandwidth=begins.bandwidth)
-        process.begin(spec, self._events.put)
+        member.key, share = self._budgets.join()
+        member.shares = WorkerShares(share, _own(member.spec))
+        process.begin(member.shares.begun(share.in_spec(member.spec)), self._events.put)
 
     def let_go(self) -> WorkerProcess | None:
         """See pool.Wanting."""
@@ -109,8 +174,11 @@ class PooledCluster:
 
     def send(self, worker: str, instruction: Instruction) -> None:
         member = self._members.get(worker)
-        if member is not None and not isinstance(instruction, Limits | BandwidthShare):
-            member.outbox.append(instruction)
+        if member is None or isinstance(instruction, Limits):
+            return
+        if member.shares is not None:
+            instruction = member.shares.told(instruction, by_all=False)
+        member.outbox.append(instruction)
 
     def exchange(self, worker: str) -> None:
         """Due with the next poll(): a driver that ends meanwhile has no answer to wait for."""
@@ -122,7 +190,7 @@ class PooledCluster:
         for member in self._members.values():
             if member.exchange_due and member.process is not None:
                 member.exchange_due = False
-                told = (*member.outbox, *self._budgets.news(member.key))
+                told = (*member.outbox, *self._news(member))
                 member.outbox.clear()
                 member.process.exchange(told, grants=any(isinstance(one, Grant) for one in told))
         found = []
@@ -134,12 +202,19 @@ class PooledCluster:
                 case Started():
                     known.is_up = True
                     self._pool.look_again()
-                case Reported(report=report):
-                    self._budgets.hear(known.key, report)
+                case Reported(report=report) if known.shares is not None:
+                    self._budgets.hear(known.key, known.shares.of_all(report))
+                    event = replace(event, report=known.shares.own(report))
                 case Lost():
                     self._forget(event.worker)
             found.append(event)
         return found
+
+    def _news(self, member: _PooledWorker) -> list[Instruction]:
+        news = self._budgets.news(member.key)
+        if member.shares is None:
+            return news
+        return [member.shares.told(each, by_all=True) for each in news]
 
     def kill(self, worker: str) -> None:
         """Let go of a worker: it goes back to the pool, or ends if it holds leases."""

@@ -10,9 +10,11 @@ from typing import Final
 
 from noria.engine import job
 from noria.engine.fleet.directory import FleetDirectory, Refusal
+from noria.engine.fleet.own_pauses import own_pause
 from noria.engine.fleet.priorities import LivePriorities
 from noria.engine.past_passes import passes_of
 from noria.engine.status import (
+    DATASET_PAUSED,
     NOT_PLANNED,
     PLANNED,
     REFUSED,
@@ -21,10 +23,11 @@ from noria.engine.status import (
     JobStatus,
     Phase,
 )
-from noria.manifests.errors import NoriaError
+from noria.manifests.errors import JobDirectoryError, NoriaError
+from noria.manifests.job import history
+from noria.manifests.job.control import read
 from noria.manifests.job.cutover_states import MigrationState, standing
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.history import read
 from noria.manifests.passes.migration import Migration
 
 _URGENCY: Final = (REFUSED, Phase.STOPPED, NOT_PLANNED)
@@ -47,6 +50,8 @@ class DatasetRow:
     directory: str
     phase: str
     """A Phase, or "not_planned", "planned" or "refused"."""
+    paused: str | None = None
+    """By whom, since when and why it is paused by itself. None: it is not."""
     state: str | None = None
     """Where its migration stands, from "planned" to "retired". None: it has no history yet."""
     passes: int = 0
@@ -74,6 +79,12 @@ class DatasetRow:
         return self.phase == Phase.FINISHED and not self.failed and not self.differences
 
     @property
+    def shown_phase(self) -> str:
+        """What it does: its phase, unless it is paused before its end."""
+        is_over = self.phase in (Phase.FINISHED, REFUSED)
+        return DATASET_PAUSED if self.paused is not None and not is_over else self.phase
+
+    @property
     def is_at_cutover(self) -> bool:
         """Its source is frozen, or the target in use: what follows is for people to decide."""
         return self.state in _AT_CUTOVER
@@ -82,7 +93,7 @@ class DatasetRow:
     def figures(self) -> DatasetFigures:
         """As metrics have it."""
         return DatasetFigures(
-            phase=self.phase,
+            phase=self.shown_phase,
             objects=self.objects,
             bytes=self.bytes,
             objects_done=self.objects_done,
@@ -95,9 +106,16 @@ class DatasetRow:
 
 
 def dataset_rows(fleet: FleetDirectory) -> Iterator[DatasetRow]:
-    """All datasets, in the order in which they were noted."""
+    """All datasets, in the order in which they were noted.
+
+    If a record of what people asked for is damaged, priorities are those of the job file.
+    """
     refusals = fleet.refusals()
-    priorities = LivePriorities(fleet.files, fleet.priorities())
+    try:
+        records = read(fleet.files)
+    except JobDirectoryError:
+        records = []
+    priorities = LivePriorities(fleet.priorities(), records)
     for name in fleet.names():
         yield replace(dataset_row(fleet, name, refusals), priority=priorities.of(name))
 
@@ -117,10 +135,11 @@ def dataset_row(fleet: FleetDirectory, name: str, refusals: Mapping[str, Refusal
 
 
 def _read_row(name: str, place: Path, refusal: Refusal | None) -> DatasetRow:
+    pause = own_pause(place)
     migration = Migration(place)
     last = migration.last
     status = job.status_of_run(migration.place(last))
-    records = read(JobDirectory(place)) if (place / "history").is_dir() else []
+    records = history.read(JobDirectory(place)) if (place / "history").is_dir() else []
     passes = passes_of(records)
     phase, message = str(status.phase), status.stopped
     was_run = (migration.place(last) / STATUS_FILE).is_file()
@@ -133,6 +152,7 @@ def _read_row(name: str, place: Path, refusal: Refusal | None) -> DatasetRow:
         name=name,
         directory=str(place),
         phase=phase,
+        paused=None if pause is None else pause.why,
         state=str(standing(records).state) if records else None,
         passes=last,
         lag_seconds=passes[-1].lag_at(time.time()) if passes else None,

@@ -21,19 +21,27 @@ from noria.engine import job
 from noria.engine.config.datasets import DatasetConfig
 from noria.engine.config.jobfile import RunConfig
 from noria.engine.driver import StopRequest, calling_on_signals
-from noria.engine.fleet.budgets import RunBudgets
 from noria.engine.fleet.directory import FleetDirectory
+from noria.engine.fleet.own_pauses import OwnPauses
 from noria.engine.fleet.pool import WorkerPool
 from noria.engine.fleet.pooled_cluster import PooledCluster
 from noria.engine.fleet.priorities import LivePriorities
 from noria.engine.fleet.rows import DatasetRow, dataset_row
+from noria.engine.fleet.steering import FleetSteering
 from noria.engine.fleet.sums import added, at_its_end, figures_of, whole
 from noria.engine.job import RunReport
 from noria.engine.known_targets import ProbedTargets
 from noria.engine.log_file import DATASET_THREAD
 from noria.engine.passes import PassWishes, current_pass, run_pass
 from noria.engine.planning import Prepared, prepared
-from noria.engine.status import DatasetFigures, JobStatus, Phase, load_status
+from noria.engine.status import (
+    DATASET_PAUSED,
+    DatasetFigures,
+    JobStatus,
+    Phase,
+    load_status,
+    save_status,
+)
 from noria.manifests.errors import NoriaError, StopAsked, unusable_path
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.passes.migration import Migration
@@ -45,6 +53,9 @@ AT_WORK: Final = 2
 AT_WORK_MORE: Final = 2
 AT_WORK_MOST: Final = 64
 """Each holds a manifest's outline, two stores and some threads: about 10 MB."""
+PAUSED_MOST: Final = 64
+"""Datasets at work that are paused: so many more are begun for them. Those whose turn has not come
+are not begun while they are paused, and count for nothing."""
 TICK_SECONDS: Final = 1.0
 FOREVER_SECONDS: Final = 1e9
 """A dataset waits for its turn, however long that takes."""
@@ -79,6 +90,8 @@ class FleetReport:
     seconds: float
     is_stopped: bool
     """On request."""
+    stopped: str | None = None
+    """By whom, if that was asked for by `noria drain`."""
 
     @property
     def exit_code(self) -> int:
@@ -116,7 +129,11 @@ class FleetRun:
         show: Show,
         say: Say,
     ) -> None:
-        """`datasets` in the order in which they were noted."""
+        """`datasets` in the order in which they were noted.
+
+        `workers`: as many as there are, unless people say another number. Raises
+        JobDirectoryError if what was asked for is damaged.
+        """
         self._fleet = fleet
         self._datasets = datasets
         self._work = work
@@ -126,9 +143,17 @@ class FleetRun:
         self._stop = StopRequest()
         self._lock = threading.Lock()
         self._places = {each.name: place for place, each in enumerate(datasets)}
+        self._steering = FleetSteering(fleet, work.run, is_named=work.is_named)
         self._priorities = LivePriorities(
-            fleet.files, {each.name: each.priority for each in datasets}
+            {each.name: each.priority for each in datasets}, self._steering.records
         )
+        self._pauses = OwnPauses(fleet)
+        self._at_work: set[str] = set()
+        self._aside: deque[DatasetConfig] = deque()
+        """Datasets whose turn had come, and which are paused."""
+        self._paused: set[str] = set()
+        """Of both, those that are paused while others go on."""
+        self._asked_to_drain = False
         self._waiting = self._in_order(datasets)
         self._running: dict[str, JobStatus] = {}
         self._figures: dict[str, DatasetFigures] = {}
@@ -139,28 +164,31 @@ class FleetRun:
         self._rows: dict[str, DatasetRow] = {}
         self._untouched = 0
         self._bytes_before = 0
-        self._pool = WorkerPool(workers)
-        self._budgets = RunBudgets(work.run)
+        self._pool = WorkerPool(self._wanted_workers)
+        self._most_at_work = self._datasets_at_work()
         self._began = time.monotonic()
         self._refused: dict[str, str] = {}
         self._probed = ProbedTargets()
+
+    @property
+    def _wanted_workers(self) -> int:
+        return self._steering.limits.number("workers") or self._workers
+
+    def _datasets_at_work(self, paused: int = 0) -> int:
+        """How many have a thread; those that are paused count beside it."""
+        return min(AT_WORK * self._wanted_workers + AT_WORK_MORE, AT_WORK_MOST) + min(
+            paused, PAUSED_MOST
+        )
 
     def run(self) -> FleetReport:
         """Block until all are at their end, or stopped. Raises AnotherDriver, JobDirectoryError."""
         with self._fleet.files.hold(), calling_on_signals(self._stop.ask):
             self._look_at_all()
-            self._priorities.note_heeded()
-            at_work = min(AT_WORK * self._workers + AT_WORK_MORE, AT_WORK_MOST, len(self._waiting))
-            threads = [
-                threading.Thread(target=self._go_on, name="datasets", daemon=True)
-                for _ in range(at_work)
-            ]
             try:
-                for thread in threads:
-                    thread.start()
-                self._watch(threads)
+                self._watch()
             finally:
                 self._pool.close()
+                self._steering.close()
                 self._probed.connections.close()
             return self._report()
 
@@ -195,15 +223,19 @@ class FleetRun:
             return not row.is_at_cutover  # another pass would make its proof void
         return not row.is_well
 
-    def _watch(self, threads: Sequence[threading.Thread]) -> None:
-        """Show how far all are, until all threads have ended."""
+    def _watch(self) -> None:
+        """Have datasets worked on, and show how far all are, until all have ended."""
+        threads: list[threading.Thread] = []
         left_by: float | None = None
-        while any(thread.is_alive() for thread in threads):
-            for thread in threads:
-                if thread.is_alive():
-                    thread.join(TICK_SECONDS)
-                    break
-            self._follow_priorities()
+        while True:
+            threads = self._with_more([each for each in threads if each.is_alive()])
+            if not threads and not self._is_left:
+                break
+            if threads:
+                threads[0].join(TICK_SECONDS)
+            else:
+                time.sleep(TICK_SECONDS)  # all that is left is paused
+            self._follow_settings()
             self._tell()
             if not self._stop.times:
                 continue
@@ -222,9 +254,55 @@ class FleetRun:
 
         return deque(sorted(datasets, key=rank))
 
+    @property
+    def _is_left(self) -> bool:
+        """Datasets wait that may still be worked on."""
+        return not self._stop.times and bool(self._waiting or self._aside)
+
+    def _with_more(self, threads: list[threading.Thread]) -> list[threading.Thread]:
+        """The threads, and those that work on datasets whose turn has come."""
+        if self._stop.times or self._steering.limits.paused:
+            return threads
+        with self._lock:
+            more = min(len(self._waiting), self._most_at_work - len(self._at_work))
+        for _ in range(more):
+            threads.append(threading.Thread(target=self._go_on, name="datasets", daemon=True))
+            threads[-1].start()
+        return threads
+
+    def _follow_settings(self) -> None:
+        """What people have asked since the last look, and what windows and guards say."""
+        self._steering.look(time.monotonic(), quiet=self._pool.is_idle)
+        if self._steering.drain is not None and not self._asked_to_drain:
+            self._asked_to_drain = True
+            self._stop.ask()
+        if self._wanted_workers != self._pool.workers:
+            self._pool.resize(self._wanted_workers)
+        self._follow_pauses()
+        self._follow_priorities()
+
+    def _follow_pauses(self) -> None:
+        """Those that are paused leave their turn to others; those that are not get it again."""
+        with self._lock:
+            at_work = list(self._at_work)
+        paused = {name for name in at_work if self._pauses.of(name) is not None}
+        back = []
+        # Each is looked at within five seconds, however many there are.
+        for _ in range(-(-len(self._aside) // 5)):
+            dataset = self._aside.popleft()
+            if self._pauses.of(dataset.name) is None:
+                back.append(dataset)
+            else:
+                self._aside.append(dataset)
+        with self._lock:
+            self._most_at_work = self._datasets_at_work(len(paused))
+            self._paused = paused | {each.name for each in self._aside}
+            if back:
+                self._waiting = self._in_order([*self._waiting, *back])
+
     def _follow_priorities(self) -> None:
         """What people have set since the last look: who waits comes up, workers go over."""
-        changed = self._priorities.look()
+        changed = self._priorities.follow(self._steering.records)
         with self._lock:
             for name, priority in changed.items():
                 if name in self._figures:
@@ -233,31 +311,36 @@ class FleetRun:
                 self._waiting = self._in_order(self._waiting)
         for name, priority in changed.items():
             self._pool.prioritize(name, priority)
-        self._priorities.note_heeded()
 
     def _tell(self) -> None:
+        status = self._status()
+        save_status(self._fleet.files, status)
         try:
-            self._show(self._status())
+            self._show(status)
         except StopAsked:
             self._stop.ask()
 
     def _status(self) -> JobStatus:
         phase = Phase.DRAINING if self._stop.times else Phase.MOVING
         status = self._whole(Phase.PLANNING if self._work.plan_only else phase)
-        return replace(status, bandwidth=self._budgets.bandwidth, held=self._budgets.holds)
+        return self._steering.told_in(status)
 
     def _whole(self, phase: Phase) -> JobStatus:
         """The status of all, added up."""
         with self._lock:
             parts, ended = [*self._running.values(), *self._earlier.values()], self._ended
-            figures = dict(self._figures)
+            figures = self._figures | {
+                name: replace(self._figures[name], phase=DATASET_PAUSED) for name in self._paused
+            }
         seconds = time.monotonic() - self._began
         status = whole(self._fleet.root.name, parts, ended, phase=phase, run_seconds=seconds)
         return replace(status, datasets=figures)
 
     def _report(self) -> FleetReport:
         last = self._whole(Phase.STOPPED if self._stop.times else Phase.FINISHED)
-        self._show(replace(last, workers=0, eta_seconds=None))
+        last = replace(last, workers=0, eta_seconds=None, in_force=self._steering.limits)
+        save_status(self._fleet.files, last)
+        self._show(last)
         with self._lock:
             rows = list(self._rows.values())
         refused = {row.name: row.message or "" for row in rows if row.name in self._refused}
@@ -276,18 +359,28 @@ class FleetRun:
             bytes_moved=max(0, last.bytes_moved - self._bytes_before),
             seconds=round(time.monotonic() - self._began, 3),
             is_stopped=bool(self._stop.times),
+            stopped=self._steering.drained,
         )
 
     # -- a thread of one dataset after the other ---------------------------------------------------
 
     def _go_on(self) -> None:
-        while not self._stop.times:
-            with self._lock:
-                if not self._waiting:
-                    return
-                dataset = self._waiting.popleft()
+        while (dataset := self._take()) is not None:
             threading.current_thread().name = DATASET_THREAD + dataset.name
             self._settle(dataset)
+
+    def _take(self) -> DatasetConfig | None:
+        """The dataset whose turn it is; None: nobody's, or enough others are at work."""
+        with self._lock:
+            if self._stop.times or self._steering.limits.paused:
+                return None
+            while self._waiting and len(self._at_work) < self._most_at_work:
+                dataset = self._waiting.popleft()
+                if self._pauses.of(dataset.name) is None:
+                    self._at_work.add(dataset.name)
+                    return dataset
+                self._aside.append(dataset)
+            return None
 
     def _settle(self, dataset: DatasetConfig) -> None:
         """Work on one dataset to its end, whatever that is."""
@@ -321,7 +414,9 @@ class FleetRun:
         refusals = self._fleet.refusals() if name in self._refused else {}
         row = dataset_row(self._fleet, name, refusals)
         row = replace(row, priority=self._priorities.of(name))
+        self._pauses.forget(name)
         with self._lock:
+            self._at_work.discard(name)
             last = self._running.pop(name, None)
             self._rows[name], self._figures[name] = row, row.figures
             if last is not None:
@@ -335,23 +430,29 @@ class FleetRun:
         if not is_there and not self._work.is_named:
             self._fleet.check_trust(dataset)
         if self._work.plan_only:
-            with prepared(dataset.config, place, teller.say, probed=self._probed):
+            with prepared(
+                dataset.config, place, teller.say, probed=self._probed, of_all=self._steering
+            ):
                 return None
         with PooledCluster(
             dataset.name,
             self._pool,
-            self._budgets,
+            self._steering.budgets,
             priority=self._priorities.of(dataset.name),
             weight=dataset.weight,
         ) as cluster:
             if is_there and self._work.pass_wishes is not None:
                 run = partial(self._run_planned, cluster, teller)
                 return run_pass(
-                    place, self._work.pass_wishes, run, teller.say, probed=self._probed
+                    *(place, self._work.pass_wishes, run, teller.say),
+                    probed=self._probed,
+                    of_all=self._steering,
                 ).run
             if is_there and not self._work.is_named:
                 return self._run_at(current_pass(place), None, cluster, teller)
-            with prepared(dataset.config, place, teller.say, probed=self._probed) as ready:
+            with prepared(
+                dataset.config, place, teller.say, probed=self._probed, of_all=self._steering
+            ) as ready:
                 planned = ready if Migration(place).last == 1 else None  # or others followed
                 return self._run_at(current_pass(place), planned, cluster, teller)
 
@@ -373,6 +474,7 @@ class FleetRun:
             show=teller.show,
             show_keys=self._work.show_keys,
             planned=planned,
+            of_all=self._steering,
         )
 
     def note(self, name: str, status: JobStatus) -> None:
@@ -417,6 +519,8 @@ _OF_THE_WHOLE_RUN: Final[Mapping[str, Any]] = {
     "bandwidth": 0,
     "source_requests": 0,
     "target_requests": 0,
+    "source_requests_per_second": 0,
+    "target_requests_per_second": 0,
     "start_seconds": FOREVER_SECONDS,
 }
-"""Of [run]: what budgets.py and the pool decide for all."""
+"""Of [run]: what steering.py and the pool decide for all."""

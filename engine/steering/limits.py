@@ -61,11 +61,14 @@ class Steered:
     """When it is over by itself, for people. None: not by itself."""
     reason: str | None = None
     """In words of whoever asked."""
+    of_all: bool = False
+    """It was given for all datasets, of which this is one."""
 
     @property
     def why(self) -> str:
         """Who gave it, since when, until when, and why."""
         words = [f"by {self.by}" if self.by != RUN else f"from {RUN}"]
+        words += ["for all datasets"] if self.of_all else []
         words += [f"since {self.since}"] if self.since else []
         words += [f"until {self.until}"] if self.until else []
         words += [f"({self.reason})"] if self.reason else []
@@ -97,6 +100,13 @@ class LimitsInForce:
                 by = f"the guard of the {store}"
                 settings[PAUSED] = Steered(value=True, by=by, giver=Giver.GUARD, reason=state.said)
         return replace(self, settings=settings, guards=guards)
+
+    def among(self, of_all: LimitsInForce) -> LimitsInForce:
+        """The same for one of many datasets: what pauses all pauses this one, too."""
+        paused = of_all.paused
+        if paused is None or self.paused:
+            return self
+        return replace(self, settings={**self.settings, PAUSED: replace(paused, of_all=True)})
 
     @property
     def changed(self) -> Mapping[str, Steered]:

@@ -9,29 +9,76 @@ from typing import Any, Final
 from noria.engine.fleet.directory import Added
 from noria.engine.fleet.rows import DatasetRow, worst_first
 from noria.engine.fleet.running import FleetReport
-from noria.engine.status import NOT_PLANNED, PLANNED, REFUSED, Phase
-from noria.engine.terminal.figures import duration_text, percent_text, size_text
+from noria.engine.job_state import job_state
+from noria.engine.status import (
+    DATASET_PAUSED,
+    NOT_PLANNED,
+    PLANNED,
+    REFUSED,
+    JobStatus,
+    Phase,
+)
+from noria.engine.steering.limits import PAUSED, LimitsInForce, setting_text
+from noria.engine.terminal import steering_report
+from noria.engine.terminal.figures import duration_text, guard_text, percent_text, size_text
 from noria.manifests.count_text import count_text
 
 ROWS: Final = 20
 """Datasets that are shown unless more are asked for."""
 REFUSED_ROWS: Final = 10
 _HEAD: Final = "PHASE        PASS       OBJECTS     DONE       SIZE        LAG  FAILED"
-_PHASES: Final = (REFUSED, NOT_PLANNED, PLANNED, *Phase)
+_PHASES: Final = (REFUSED, NOT_PLANNED, PLANNED, DATASET_PAUSED, *Phase)
 
 
 def status_summary(rows: Sequence[DatasetRow], directory: str) -> dict[str, Any]:
     """All datasets, those first that somebody has to look at, and their sums."""
-    phases = {str(phase): sum(row.phase == phase for row in rows) for phase in _PHASES}
+    phases = {str(phase): sum(row.shown_phase == phase for row in rows) for phase in _PHASES}
     lags = [row.lag_seconds for row in rows if row.lag_seconds is not None]
     sums = ("objects", "objects_done", "bytes", "bytes_done", "failed", "differences", "workers")
     return {
         "fleet": directory,
-        "datasets": [asdict(row) for row in sorted(rows, key=worst_first)],
+        "datasets": [
+            {**asdict(row), "shown_phase": str(row.shown_phase)}
+            for row in sorted(rows, key=worst_first)
+        ],
         "phases": {phase: number for phase, number in phases.items() if number},
         "sum": {name: sum(getattr(row, name) for row in rows) for name in sums},
         "lag_seconds_max": max(lags, default=None),
     }
+
+
+def steering_summary(
+    status: JobStatus | None, limits: LimitsInForce | None, damage: str | None
+) -> dict[str, Any]:
+    """What the run of all does, and what is in force. `status` None: none lives.
+
+    `limits` None: a record is damaged, and no run has said them.
+    """
+    state = None if status is None else job_state(status)
+    return {
+        "state": None if state is None else {**asdict(state), "line": state.line},
+        "in_force": None if limits is None else asdict(limits),
+        "steered": [] if limits is None else _steered_lines(limits, is_driven=state is not None),
+        "damage": damage,
+    }
+
+
+def _steered_lines(limits: LimitsInForce, *, is_driven: bool) -> list[str]:
+    """What is not as the job file has it. A pause of a run that lives is told by its state."""
+    lines = [
+        f"{setting_text(name, each.value)} {each.why}"
+        for name, each in limits.changed.items()
+        if name != PAUSED
+    ]
+    if limits.paused is not None and not is_driven:
+        lines.insert(0, f"paused {limits.paused.why}: the next run begins nothing")
+    if limits.windows:
+        lines.append(f"open windows: {', '.join(limits.windows)}")
+    return lines + [
+        f"{guard_text(store, guard.factor)} of the pace: {guard.said}"
+        for store, guard in limits.guards.items()
+        if guard.holds
+    ]
 
 
 def print_status(summary: Mapping[str, Any], most: int) -> None:
@@ -39,6 +86,11 @@ def print_status(summary: Mapping[str, Any], most: int) -> None:
     rows, sums = summary["datasets"], summary["sum"]
     phases = ", ".join(f"{number:,} {_words(name)}" for name, number in summary["phases"].items())
     print(f"{count_text(len(rows), 'dataset')}: {phases}")
+    if summary["state"] is not None and summary["state"]["why"] is not None:
+        print(f"all: {summary['state']['line']}")
+    for line in summary["steered"]:
+        print(line)
+    steering_report.print_damage(summary)
     print(
         f"{sums['objects_done']:,} of {count_text(sums['objects'], 'object')}, "
         f"{size_text(sums['bytes_done'])} of {size_text(sums['bytes'])}"
@@ -56,6 +108,8 @@ def print_status(summary: Mapping[str, Any], most: int) -> None:
         print(f"and {len(rows) - len(shown):,} more: --all shows them, --json has every figure")
     for row in [row for row in shown if row["message"]][:REFUSED_ROWS]:
         print(f"{row['name']}: {row['message']}")
+    for row in [row for row in shown if row["shown_phase"] == DATASET_PAUSED][:REFUSED_ROWS]:
+        print(f"{row['name']}: paused {row['paused']}")
 
 
 def _cells(row: Mapping[str, Any]) -> str:
@@ -65,7 +119,7 @@ def _cells(row: Mapping[str, Any]) -> str:
     lag = "" if row["lag_seconds"] is None else duration_text(row["lag_seconds"])
     failed = row["failed"] + row["differences"]
     return (
-        f"{_words(row['phase']):<11}  {row['passes'] or '':>4}  {row['objects']:>12,}  "
+        f"{_words(row['shown_phase']):<11}  {row['passes'] or '':>4}  {row['objects']:>12,}  "
         f"{percent_text(done):>7}  {size_text(row['bytes']):>9}  {lag:>9}  "
         + (f"{failed:>6,}" if failed else "")
     )
@@ -125,6 +179,8 @@ def print_run(summary: Mapping[str, Any]) -> None:
         f"{summary['well']:,} of {count_text(summary['datasets'], 'dataset')} moved and verified: "
         f"{count_text(summary['objects'], 'object')}, {size_text(summary['bytes'])}"
     )
+    if summary["stopped"]:
+        print(summary["stopped"])
     if summary["untouched"]:
         print(f"  {summary['untouched']:>12,}  were at their end before")
     if summary["unwell"]:
@@ -151,9 +207,9 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(known[:REFUSED_ROWS]) + more
 
 
-def print_priorities(summary: Mapping[str, Any]) -> None:
-    """What is in force, each priority with where it comes from."""
-    print(summary["said"])
+def print_limits(summary: Mapping[str, Any]) -> None:
+    """What is in force for all, then each priority, with where it comes from."""
+    steering_report.print_limits(summary)
     for name, (priority, origin) in summary["priorities"].items():
         print(f"  priority.{name}={priority}  {origin}")
-    print("  of all others: 0")
+    print("  priority of all others: 0" if summary["priorities"] else "  priority of all: 0")

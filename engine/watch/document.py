@@ -127,7 +127,7 @@ class StatusDataset:
 
     dataset: str
     phase: str
-    """A phase of the document; or not_planned, planned, refused."""
+    """A phase of the document; or not_planned, planned, refused, or paused, while others go on."""
     done: float
     """From 0 to 1, by bytes; by objects if there are none."""
     objects_total: int

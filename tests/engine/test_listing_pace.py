@@ -21,7 +21,7 @@ from noria.engine.listing_pace import GuardedPace, ListingPace
 from noria.engine.status import Phase
 from noria.engine.steering.guard import BASELINE_READS, GuardState
 from noria.engine.steering.limits import PAUSED, LimitsInForce, Steered
-from noria.engine.steering_requests import SteeredJob
+from noria.engine.steering_requests import steered_job
 from noria.manifests.counters import StoreRole
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.control import ControlKind
@@ -164,7 +164,7 @@ def test_a_reconcile_in_a_pause_says_what_waits_and_how_it_goes_on(tmp_path: Pat
     move, said = LocalMigration(tmp_path), list[str]()
     move.copy({"a": "1"})
     assert job.status(move.root).phase is Phase.FINISHED
-    steering = SteeredJob(move.root)
+    steering = steered_job(move.root)
     assert not steering.ask(ControlKind.PAUSE, reason="a backup").is_driven
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(job.reconcile_job, move.root, said.append)

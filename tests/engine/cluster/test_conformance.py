@@ -38,6 +38,7 @@ from noria.engine.fleet.pool import WorkerPool
 from noria.engine.fleet.pooled_cluster import PooledCluster
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.model import LeaseEnd, Limits
+from tests.support.limits import limits_of
 from tests.support.nodes import Head, head_node, new_token, workers_of
 from tests.support.packages import copy_of_noria
 from tests.support.processes import (
@@ -70,7 +71,7 @@ class Implementation:
         pool = WorkerPool(16)
         try:
             with PooledCluster(
-                "one", pool, RunBudgets(RunConfig()), priority=0, weight=1.0
+                "one", pool, RunBudgets(limits_of(RunConfig())), priority=0, weight=1.0
             ) as cluster:
                 yield cluster
         finally:

@@ -14,6 +14,7 @@ from noria.engine.config.datasets import (
 )
 from noria.engine.config.reading import read_job_file
 from noria.engine.config.refused_settings import WrongSettings
+from noria.engine.fleet.directory import FleetDirectory
 from noria.manifests.errors import ConfigurationError
 
 
@@ -157,6 +158,21 @@ def test_all_faults_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
 
 def test_what_would_hold_for_one_of_them_alone_is_refused(tmp_path: Path) -> None:
     text = """
+[proof]
+signing_key = "key"
+"""
+    one = 'source = { url = "./images", guard = { command = "true" } }'
+    text += TWO.replace('source = { url = "s3://images/2024", region = "eu-1" }', one)
+    said = refused(tmp_path, text)
+    for name, why in (
+        ("proof.signing_key", "would not hold for many"),
+        ("source: guard", "write it as [source.guard]"),
+    ):
+        assert sum(f"{name}: " in line and why in line for line in said) == 1, name
+
+
+def test_rates_windows_and_guards_are_of_all_and_may_change_later(tmp_path: Path) -> None:
+    head = """
 [run]
 source_requests_per_second = 5
 [[windows]]
@@ -164,19 +180,24 @@ days = "mon-fri"
 from = "08:00"
 to = "18:00"
 bandwidth = "1MB/s"
-[proof]
-signing_key = "key"
 [target.guard]
 latency_factor = 3
 """
-    one = 'source = { url = "./images", guard = { command = "true" } }'
-    text += TWO.replace('source = { url = "s3://images/2024", region = "eu-1" }', one)
-    said = [line for line in refused(tmp_path, text) if "would not hold for many" in line]
-    for name in (
-        *("source: guard", "target.guard", "windows", "proof.signing_key"),
-        "run.source_requests_per_second",
-    ):
-        assert sum(f"{name}: " in line for line in said) == 1, name
+    (tmp_path / "many.toml").write_text(head + TWO)
+    config = read_datasets_file(tmp_path / "many.toml", {})
+    fleet = FleetDirectory(tmp_path / "many")
+    fleet.create_or_add(config, [])
+    assert fleet.run_config() == config.settings.run
+    run = fleet.run_config()
+    assert (run.source_requests_per_second, run.windows[0].bandwidth) == (5, 1_000_000)
+    assert run.target_guard is not None
+    assert run.target_guard.latency_factor == 3
+    later = head.replace("18:00", "20:00").replace("latency_factor = 3", "latency_factor = 2")
+    (tmp_path / "many.toml").write_text(later + TWO)
+    assert not fleet.create_or_add(read_datasets_file(tmp_path / "many.toml", {}), []).names
+    (tmp_path / "many.toml").write_text(head.replace("latency_factor = 3", "speed = 3") + TWO)
+    with pytest.raises(WrongSettings, match=r"line 10: target\.guard\.speed: no such setting"):
+        read_datasets_file(tmp_path / "many.toml", {})
 
 
 def test_faults_are_counted_beyond_the_first_twenty(tmp_path: Path) -> None:

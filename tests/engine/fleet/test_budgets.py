@@ -15,6 +15,7 @@ from noria.manifests.model import (
     MetricsSnapshot,
     WorkerReport,
 )
+from tests.support.limits import limits_of
 
 LIMIT = 10_000_000.0
 
@@ -32,18 +33,18 @@ class Workers:
 
     def __init__(self, run: RunConfig) -> None:
         self.clock = BudgetsClock()
-        self.budgets = RunBudgets(run, clock=self.clock)
+        self.budgets = RunBudgets(limits_of(run), clock=self.clock)
         self.shares: dict[str, float] = {}
         self.limits: dict[str, Limits] = {}
         self.used: dict[str, float] = {}
         self.since: dict[str, float] = {}
 
     def join(self) -> str:
-        begins = self.budgets.join()
-        self.shares[begins.key] = begins.bandwidth
-        self.limits[begins.key] = begins.limits
-        self.used[begins.key], self.since[begins.key] = 0.0, self.clock.now
-        return begins.key
+        key, begins = self.budgets.join()
+        assert begins.limits is not None
+        self.shares[key], self.limits[key] = begins.bandwidth, begins.limits
+        self.used[key], self.since[key] = 0.0, self.clock.now
+        return key
 
     def leave(self, key: str) -> None:
         self.budgets.leave(key)

@@ -17,6 +17,7 @@ from noria.engine.fleet.pool import WorkerPool
 from noria.engine.fleet.pooled_cluster import PooledCluster
 from noria.manifests.errors import JobDirectoryError
 from noria.manifests.model import LeaseEnd
+from tests.support.limits import limits_of
 from tests.support.processes import LOCAL_WORKER, descendants, is_alive, wait_until
 from tests.support.teams import Team, content, held_start, planned_spec
 
@@ -38,7 +39,7 @@ def pool() -> Iterator[WorkerPool]:
 @pytest.fixture
 def new_team(pool: WorkerPool, tmp_path: Path) -> Iterator[NewTeam]:
     """new_team("name", objects=20): a planned job of its own, and its workers of the pool."""
-    budgets, made = RunBudgets(RunConfig()), []
+    budgets, made = RunBudgets(limits_of(RunConfig())), []
 
     def make(name: str, *, objects: int = 20, priority: int = 0) -> Team:
         cluster = PooledCluster(name, pool, budgets, priority=priority, weight=1.0)
@@ -202,7 +203,7 @@ def test_no_more_processes_than_workers(new_team: NewTeam) -> None:
 
 def test_closing_a_pool_ends_all(tmp_path: Path) -> None:
     pool = WorkerPool(2)
-    cluster = PooledCluster("one", pool, RunBudgets(RunConfig()), priority=0, weight=1.0)
+    cluster = PooledCluster("one", pool, RunBudgets(limits_of(RunConfig())), priority=0, weight=1.0)
     team = Team(cluster, planned_spec(tmp_path))
     up, stopped = team.start(), team.start()
     os.kill(stopped.pid, signal.SIGSTOP)
