@@ -222,9 +222,7 @@ def run(
         _await_earlier_workers(fence)
         remove_unneeded_journals(directory)
         started = time.monotonic()
-        ready = planned or finish_plan(
-            directory, lambda line: None, overrides=overrides, of_all=of_all
-        )
+        ready = planned or finish_plan(directory, overrides=overrides, of_all=of_all)
         run_config = run_config_of(ready.config, overrides)
         refuse_foreign_commands(directory, run_config, overrides or {})
         latest = load_status(directory)

@@ -510,7 +510,7 @@ def find_facts(
 
 def finish_plan(
     directory: JobDirectory,
-    say: Say,
+    say: Say = lambda line: None,
     source: SourceLook | None = None,
     *,
     named: JobConfig | None = None,
