@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +40,8 @@ from noria.engine.terminal.history_report import history_summary, passes_summary
 from noria.engine.verification_records import RecordedVerification, newest_verification
 from noria.manifests.counters import Counter as Metric
 from noria.manifests.counters import StoreRole
+from noria.manifests.job import control
+from noria.manifests.job.control import ControlRecord, SettingValue
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import read
 from noria.manifests.job.receipts import LANDED, change_counts, value_counts
@@ -131,6 +134,23 @@ class StoreFlow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Steering:
+    """What somebody asked of a migration that ran: `noria set`, `pause`, `resume`, `drain`."""
+
+    number: int
+    at: str
+    """UTC, as the history has it."""
+    by: str
+    """user@host"""
+    kind: str
+    """A ControlKind."""
+    settings: Mapping[str, SettingValue | None]
+    until: str | None
+    """When it is over by itself. None: it stays."""
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointStory:
     """The last checkpoint of a pass that somebody has signed. Nobody has checked it for this."""
 
@@ -176,6 +196,8 @@ class Story:
     """The first of the last pass, by pseudonym unless names were asked for."""
     history: Mapping[str, Any]
     """As `noria history --json` has it."""
+    steering: Sequence[Steering]
+    """In the order in which it was asked for."""
     checkpoints: Sequence[CheckpointStory]
     """By pass."""
     sealed: SealedObjects | None
@@ -241,6 +263,7 @@ def tell(root: Path, *, show_keys: bool) -> Story:
         sizes=sizes.classes(),
         failures=job.read_failures(places[-1], show_keys),
         history=history_summary(records, root),
+        steering=[_steering(record) for record in control.read(directory)],
         checkpoints=_checkpoints(migration),
         sealed=sealed(migration),
         verification=newest_verification(records),
@@ -248,6 +271,22 @@ def tell(root: Path, *, show_keys: bool) -> Story:
         flows=_flows(config, places),
         settings=[each for each in settings_in_force(config, {}) if each.origin != DEFAULT],
     )
+
+
+def _steering(record: ControlRecord) -> Steering:
+    return Steering(
+        number=record.number,
+        at=_moment(record.at),
+        by=record.by,
+        kind=record.kind,
+        settings=record.settings,
+        until=None if record.until is None else _moment(record.until),
+        reason=record.reason,
+    )
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%S}Z"
 
 
 def _checkpoints(migration: Migration) -> list[CheckpointStory]:

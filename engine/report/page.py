@@ -10,7 +10,12 @@ from noria.engine.report import charts, words
 from noria.engine.report.document import PassStory, Story
 from noria.engine.terminal.figures import duration_text, size_text, time_text
 from noria.engine.terminal.history_report import forecast_text, rates_text, what_text
+from noria.engine.terminal.steering_report import asked_text
+from noria.manifests.job.control import ControlKind
 from noria.manifests.job.history import RecordKind
+
+STEERING_SHOWN: Final = 200
+"""Records; a script may have set a limit every minute."""
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1d252b; --soft: #5b6770;
@@ -88,6 +93,7 @@ def _sections(story: Story) -> Iterator[str]:
     yield from _counted("Attributes that differ", "how", "objects", words.changes(story))
     yield from _failures(story)
     yield from _history(story)
+    yield from _steering(story)
     yield from _settings(story)
 
 
@@ -182,7 +188,7 @@ def _history(story: Story) -> Iterator[str]:
     rows = [
         (
             str(record["number"]),
-            record["at"].replace("T", " ").removesuffix("Z"),
+            _utc(record["at"]),
             record["by"],
             what_text(RecordKind(record["kind"]), record["facts"]),
         )
@@ -190,6 +196,31 @@ def _history(story: Story) -> Iterator[str]:
     ]
     yield _table(("", "when (UTC)", "who", "what"), rows)
     yield f"<p>Last digest: <code>{escape(str(story.history['head']))}</code></p>"
+
+
+def _steering(story: Story) -> Iterator[str]:
+    if not story.steering:
+        return
+    yield "<h2>What was asked for while it ran</h2>"
+    shown = story.steering[-STEERING_SHOWN:]
+    if (left := len(story.steering) - len(shown)) > 0:
+        yield f"<p>The last {len(shown)}; report.json has {left:,} more.</p>"
+    rows = [
+        (
+            str(each.number),
+            _utc(each.at),
+            each.by,
+            asked_text(ControlKind(each.kind), each.settings)
+            + (f" until {_utc(each.until)}" if each.until else ""),
+            each.reason or "",
+        )
+        for each in shown
+    ]
+    yield _table(("", "when (UTC)", "who", "what", "why"), rows)
+
+
+def _utc(moment: str) -> str:
+    return moment.replace("T", " ").removesuffix("Z")
 
 
 def _settings(story: Story) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What `noria set` and `noria pause` print."""
+"""What `noria set` and `noria pause` print, and what a report says of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from noria.engine.steering.limits import (
     Steered,
     setting_text,
 )
+from noria.manifests.job.control import ControlKind, SettingValue
 
 
 def print_limits(summary: Mapping[str, Any]) -> None:
@@ -37,6 +38,22 @@ def print_damage(summary: Mapping[str, Any]) -> None:
 def print_said(summary: Mapping[str, Any]) -> None:
     """One line."""
     print(summary["said"])
+
+
+def asked_text(kind: ControlKind, settings: Mapping[str, SettingValue | None]) -> str:
+    """What a record asks for, in a few words."""
+    match kind:
+        case ControlKind.SET:
+            given = (setting_text(name, value or 0) for name, value in settings.items())
+            return f"set {', '.join(given)}"
+        case ControlKind.CLEAR:
+            return f"took back {', '.join(settings) or 'all that was set'}"
+        case ControlKind.PAUSE:
+            return "paused"
+        case ControlKind.RESUME:
+            return "resumed"
+        case ControlKind.DRAIN:
+            return "asked the driver to end"
 
 
 def _origin(name: str, each: Steered) -> str:

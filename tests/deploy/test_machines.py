@@ -21,6 +21,7 @@ from tests.deploy.machine_pair import (
     why_not,
 )
 from tests.deploy.units import HEAD, JOB, MACHINES, WORKER, read_unit
+from tests.support.commands import noria
 from tests.support.processes import wait_until
 
 FILES = 40
@@ -132,7 +133,7 @@ def test_who_has_another_token_is_refused(pair: MachinePair, tmp_path: Path) -> 
 @pytest.mark.timeout(240)
 def test_a_machine_that_is_stopped_hands_its_work_back(pair: MachinePair) -> None:
     write_job(pair, "stopped")
-    process = pair.job("stopped", "--bandwidth", "100KB/s", "--json")
+    process = pair.job("stopped", "--bandwidth", "70KB/s", "--json")
     try:
         wait_until(
             lambda: busy_hosts(pair, "stopped") == {HEAD_HOST, WORKER_HOST},
@@ -141,6 +142,7 @@ def test_a_machine_that_is_stopped_hands_its_work_back(pair: MachinePair) -> Non
         )
         said = pair.stop(WORKER_HOST)
         assert process.poll() is None, "the job goes on meanwhile"
+        assert noria("set", pair.jobs / "stopped", "bandwidth=100MB/s")[0] == 0
         out, err = process.communicate(timeout=120)
     finally:
         process.kill()

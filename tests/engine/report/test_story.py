@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ import pytest
 
 from noria.engine.proof.signing import SigningWishes, sign
 from noria.engine.proof.stamping import stamp
+from noria.engine.report import page as report_page
 from noria.engine.report.document import tell
 from noria.engine.report.evidence import evidence
 from noria.engine.report.page import page
 from noria.engine.retire import retire
 from noria.engine.terminal.figures import time_text
 from noria.manifests.errors import ConfigurationError
+from noria.manifests.job import control
+from noria.manifests.job.control import ControlKind
+from noria.manifests.job.directory import JobDirectory
 from tests.support.commands import noria
 from tests.support.local_migrations import LocalMigration, write
 from tests.support.time_stamping import time_stamping
@@ -94,6 +99,43 @@ def test_later_passes_are_told_by_what_stands(move: LocalMigration) -> None:
     text = shown(page(story))
     assert "1 new, 1 changed, 1 gone" in text
     assert story.history["head"] in text
+
+
+def test_what_was_asked_for_is_told_with_who_and_why(move: LocalMigration) -> None:
+    assert "What was asked for" not in page(tell(move.root, show_keys=False))
+    directory, at = JobDirectory(move.root), datetime(2026, 11, 28, 7, 20, 14, tzinfo=UTC)
+    control.append(
+        directory,
+        ControlKind.SET,
+        {"bandwidth": 2e8, "priority.genomes": 5},
+        until=at + timedelta(hours=2),
+        reason="a <lecture>",
+        by="ann@mover-1",
+        at=at,
+    )
+    control.append(directory, ControlKind.CLEAR, by="bob@mover-1", at=at)
+    control.append(directory, ControlKind.PAUSE, by="bob@mover-1", at=at)
+    story = tell(move.root, show_keys=False)
+    assert [each.kind for each in story.steering] == ["set", "clear", "pause"]
+    text = shown(page(story))
+    assert (
+        "1 2026-11-28 07:20:14 ann@mover-1 set bandwidth=200MB/s, priority.genomes=5 "
+        "until 2026-11-28 09:20:14 a <lecture>" in text
+    )
+    assert "bob@mover-1 took back all that was set" in text
+    assert "bob@mover-1 paused" in text
+
+
+def test_what_a_script_asked_for_all_day_does_not_fill_the_page(
+    move: LocalMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_page, "STEERING_SHOWN", 2)
+    for workers in range(5):
+        control.append(JobDirectory(move.root), ControlKind.SET, {"workers": workers})
+    text = shown(page(tell(move.root, show_keys=False)))
+    assert "The last 2; report.json has 3 more." in text
+    assert "workers=3" in text
+    assert "workers=2" not in text
 
 
 def test_what_was_read_back_is_told_and_what_came_later_is_not_covered(
