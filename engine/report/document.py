@@ -134,7 +134,7 @@ class StoreFlow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Steering:
+class SteeringStory:
     """What somebody asked of a migration that ran: `noria set`, `pause`, `resume`, `drain`."""
 
     number: int
@@ -196,7 +196,7 @@ class Story:
     """The first of the last pass, by pseudonym unless names were asked for."""
     history: Mapping[str, Any]
     """As `noria history --json` has it."""
-    steering: Sequence[Steering]
+    steering: Sequence[SteeringStory]
     """In the order in which it was asked for."""
     checkpoints: Sequence[CheckpointStory]
     """By pass."""
@@ -273,8 +273,8 @@ def tell(root: Path, *, show_keys: bool) -> Story:
     )
 
 
-def _steering(record: ControlRecord) -> Steering:
-    return Steering(
+def _steering(record: ControlRecord) -> SteeringStory:
+    return SteeringStory(
         number=record.number,
         at=_moment(record.at),
         by=record.by,
