@@ -116,7 +116,7 @@ lint: .venv/.installed  ## style, formatting, types, and who may import whom
 .PHONY: test
 test: setup lint  ## lint, then every test, against real servers on loopback
 	rm -f $(SECOND_TRY)
-	$(call try,-n 3 --dist worksteal)
+	$(call try,-n 2 --dist worksteal)
 	$(if $(PYTEST_ARGS),,$(note_tested))
 
 # What others do on the machine can make a test of real processes fail by chance: what failed is tried once
@@ -130,7 +130,7 @@ SECOND_TRY := build/second-try
 note_tested = @if test ! -e $(SECOND_TRY) && changed=$$(git status --porcelain 2> /dev/null) && test -z "$$changed"; then \
 	mkdir -p build && git rev-parse HEAD > build/tested; fi
 
-FAST := -n 3 --dist worksteal -m 'not servers and not slow'
+FAST := -n 2 --dist worksteal -m 'not servers and not slow'
 # pytest's exit code if PYTEST_ARGS chooses none of the tests.
 NONE_CHOSEN := 5
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -46,9 +47,9 @@ SERVER_FOLDERS = (
 """Tests that take such a fixture by its name at run time, or start a server of their own."""
 
 
-MEMORY = Path("/dev/shm")
-MEMORY_BYTES = 8_000_000_000
-"""What has to be free there: the tests need about half of it."""
+MEMORY, MEMINFO = Path("/dev/shm"), Path("/proc/meminfo")
+MEMORY_BYTES = 12_000_000_000
+"""What has to be free there and in memory at all: several times what the tests need of it."""
 
 
 def _work_in_memory() -> None:
@@ -60,11 +61,12 @@ def _work_in_memory() -> None:
     if "TMPDIR" in os.environ:
         return
     try:
-        if shutil.disk_usage(MEMORY).free < MEMORY_BYTES:
+        (free,) = re.findall(r"^MemAvailable: +(\d+) kB$", MEMINFO.read_text(), flags=re.MULTILINE)
+        if min(1024 * int(free), shutil.disk_usage(MEMORY).free) < MEMORY_BYTES:
             return
         with tempfile.NamedTemporaryFile(dir=MEMORY) as file:
             os.setxattr(file.name, "user.noria", b"")  # tmpfs of older kernels has none
-    except OSError:
+    except (OSError, ValueError):
         return
     os.environ["TMPDIR"] = str(MEMORY)
     tempfile.tempdir = None  # it is asked for again

@@ -146,7 +146,7 @@ def gateway_killed(scene: Scene) -> None:
 @cell("F50", "two drivers on one job", whole=True)
 def two_drivers(scene: Scene) -> None:
     proxied = drawn_move(scene)
-    proxied.target.add(Fault(match=on(Operation.COMPLETE, name="/large"), action=stall(2.0)))
+    proxied.target.add(Fault(match=on(Operation.COMPLETE, name="/large"), action=stall(6.0)))
     first = proxied.move.start("run", proxied.job_file, "--json")
     wait_until((proxied.move.job / "epochs" / "0000000002.json").exists, "the first driver")
     second = proxied.move.start("run", proxied.move.job, "--json", "--metrics-address", "off")

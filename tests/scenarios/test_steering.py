@@ -6,11 +6,14 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from noria.benchmarks.null.certificates import make_certificate
 from noria.engine.job import status
@@ -107,8 +110,15 @@ def test_a_bandwidth_that_is_set_holds_after_ten_seconds_within_five_percent(
         assert job.status().bandwidth == 8 * MB
 
 
-def test_a_limit_holds_for_bodies_that_began_without_one(tmp_path: Path) -> None:
-    job = FolderJob(tmp_path, files=3, size=3_000 * MB)
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """An empty folder with room for more than memory should hold."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
+def test_a_limit_holds_for_bodies_that_began_without_one(disk_path: Path) -> None:
+    job = FolderJob(disk_path, files=3, size=3_000 * MB)
     with job.running("--workers", "1") as driver:
         time.sleep(1)
         job.noria("set", str(job.job), "bandwidth=2MB/s")
