@@ -23,7 +23,6 @@ from noria.engine.cluster.opening import open_cluster
 from noria.engine.cluster.protocol import Cluster
 from noria.engine.config.jobfile import JobConfig, RunConfig
 from noria.engine.config.locations import Scheme
-from noria.engine.config.reading import job_config
 from noria.engine.config.stores import speaks_https
 from noria.engine.driver import Sizes, drive
 from noria.engine.failures import (
@@ -746,9 +745,7 @@ def _clean_at_the_end(prepared: Prepared) -> Cleaning | None:
 
 def run_config_of(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunConfig:
     """[run] of this run. Raises ConfigurationError if buffers cannot hold what is planned."""
-    given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    merged = {**config.model_dump(), "run": {**config.run.model_dump(), **given}}
-    run_config = job_config(merged, "settings of this run").run
+    run_config = run_settings(config, overrides)
     # Before it is planned, a job has the smallest parts that it may get.
     part_bytes = config.plan.part_bytes or suitable_part_bytes(
         0, chunk_bytes=config.plan.chunk_bytes

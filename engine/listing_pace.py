@@ -163,8 +163,10 @@ class ListingPace:
         self._heed(now)
 
     def _look_on(self) -> None:
-        self._guards.begin()
-        self._learning = False
+        try:
+            self._guards.begin()
+        finally:  # or the first page would wait for ever
+            self._learning = False
         looked = time.monotonic()
         self._heed(looked)
         while not self._closed.wait(LOOK_SECONDS if self._turn is None else TURN_SECONDS):

@@ -34,7 +34,7 @@ from noria.engine.canary_removal import (
 from noria.engine.config.filters import Moments
 from noria.engine.config.jobfile import EndConfig, JobConfig, RunConfig
 from noria.engine.config.locations import Scheme, provider_of
-from noria.engine.config.reading import with_endpoints
+from noria.engine.config.reading import job_config, with_endpoints
 from noria.engine.config.stores import open_end
 from noria.engine.first_look import SourceLook, TargetLook
 from noria.engine.kept_listing import KeptListing
@@ -289,9 +289,10 @@ def _plan(
 
 
 def run_settings(config: JobConfig, overrides: Mapping[str, Any] | None) -> RunConfig:
-    """[run] as this command would have it."""
+    """[run] as this command would have it. Raises ConfigurationError."""
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    return RunConfig.model_validate({**config.run.model_dump(exclude_unset=True), **given})
+    merged = {**config.model_dump(), "run": {**config.run.model_dump(), **given}}
+    return job_config(merged, "settings of this run").run
 
 
 def _target_look(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from noria.engine.fleet.directory import FleetDirectory
 from noria.engine.steering.limits import PAUSED, Steered, asked_for
 from noria.manifests.errors import JobDirectoryError
-from noria.manifests.job.control import CONTROL, ControlLog, read
+from noria.manifests.job.control import CONTROL, ControlLog, ControlRecord, read
 from noria.manifests.job.directory import JobDirectory
 
 
@@ -32,8 +32,7 @@ class OwnPauses:
             elif _was_steered(place := self._fleet.place(name)):
                 self._logs[name] = ControlLog(JobDirectory(place))
         log = self._logs.get(name)
-        found = None if log is None else asked_for(log.records, self._now()).get(PAUSED)
-        return found if found is not None and found.value else None
+        return None if log is None else _pause_in(log.records, self._now())
 
     def forget(self, name: str) -> None:
         """It is at its end."""
@@ -47,7 +46,11 @@ def own_pause(place: Path) -> Steered | None:
     """
     if not _was_steered(place):
         return None
-    found = asked_for(read(JobDirectory(place)), datetime.now(UTC)).get(PAUSED)
+    return _pause_in(read(JobDirectory(place)), datetime.now(UTC))
+
+
+def _pause_in(records: Sequence[ControlRecord], now: datetime) -> Steered | None:
+    found = asked_for(records, now).get(PAUSED)
     return found if found is not None and found.value else None
 
 
