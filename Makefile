@@ -114,10 +114,19 @@ lint: .venv/.installed  ## style, formatting, types, and who may import whom
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: setup lint  ## lint, then every test, against real servers on loopback
-	rm -f $(SECOND_TRY)
-	$(call try,-n 2 --dist worksteal)
-	$(if $(PYTEST_ARGS),,$(note_tested))
+test: setup lint  ## lint, then all but the long tests, against real servers on loopback, in twenty minutes
+	$(call every_test,not long,build/tested)
+
+.PHONY: test-long
+test-long: setup  ## the tests that `make test` leaves out (tests/long_tests.txt), in half an hour
+	$(call every_test,long,build/tested-long)
+
+# (which tests, where to note the commit if they pass)
+define every_test
+rm -f $(SECOND_TRY)
+$(call try,-n 2 --dist worksteal -m '$(1)')
+$(if $(PYTEST_ARGS),,$(call note_tested,$(2)))
+endef
 
 # What others do on the machine can make a test of real processes fail by chance: what failed is tried once
 # more, by itself. The log shows both tries; a release asks for a run that needed no second one.
@@ -126,11 +135,11 @@ try = $(BIN)/pytest --cache-clear $(1) $(PYTEST_ARGS) || case $$? in $(NONE_CHOS
 	*) exit 1;; esac
 SECOND_TRY := build/second-try
 
-# A release asks for it: the commit that every test has passed for at once, if nothing else was in the tree.
+# A release asks for it: the commit that these tests have passed for at once, if nothing else was in the tree.
 note_tested = @if test ! -e $(SECOND_TRY) && changed=$$(git status --porcelain 2> /dev/null) && test -z "$$changed"; then \
-	mkdir -p build && git rev-parse HEAD > build/tested; fi
+	mkdir -p build && git rev-parse HEAD > $(1); fi
 
-FAST := -n 2 --dist worksteal -m 'not servers and not slow'
+FAST := -n 2 --dist worksteal -m 'not servers and not slow and not long'
 # pytest's exit code if PYTEST_ARGS chooses none of the tests.
 NONE_CHOSEN := 5
 

@@ -2,9 +2,9 @@
 
     make release
 
-Refuses if the tree is not clean, if `make test` has not passed for this very commit, if
-CHANGELOG.md has no section of the version or still has entries under Unreleased, or if what is
-installed is not what requirements.lock pins. Then dist/ holds, built from the commit alone:
+Refuses if the tree is not clean, if `make test` or `make test-long` has not passed for this very
+commit, if CHANGELOG.md has no section of the version or still has entries under Unreleased, or if
+what is installed is not what requirements.lock pins. Then dist/ holds, built from the commit alone:
 
     noria-VERSION-py3-none-any.whl   what `pip install` takes
     noria-VERSION.tar.gz             the source distribution
@@ -36,8 +36,8 @@ from uuid import NAMESPACE_URL, uuid5
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-TESTED: Final = "build/tested"
-"""`make test` writes the commit there for which every test has passed."""
+TESTED: Final = {"make test": "build/tested", "make test-long": "build/tested-long"}
+"""Where each of the two writes the commit for which all of its tests have passed."""
 LOCK: Final = "requirements.lock"
 LICENSE: Final = "Apache-2.0"
 
@@ -80,9 +80,10 @@ def missing(root: Path) -> Iterator[str]:
     number = version(root)
     if git(root, "status", "--porcelain"):
         yield "the tree is not clean: commit what is changed"
-    tested = root / TESTED
-    if not tested.is_file() or tested.read_text().strip() != git(root, "rev-parse", "HEAD"):
-        yield "the tests have not passed for this commit: make test"
+    for command, note in TESTED.items():
+        tested = root / note
+        if not tested.is_file() or tested.read_text().strip() != git(root, "rev-parse", "HEAD"):
+            yield f"the tests have not passed for this commit: {command}"
     if git(root, "tag", "--list", f"v{number}"):
         yield f"v{number} is tagged already: raise VERSION in src/noria/version.py"
     sections = changes(root)

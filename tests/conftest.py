@@ -30,6 +30,7 @@ from noria.benchmarks.servers import (
 )
 from tests.support.installed import Installation, build, copy_tree, install
 from tests.support.lease_jobs import BucketShelf
+from tests.support.long_tests import long_tests
 from tests.support.nodes import Head, head_node, new_token
 
 SERVERS = {"azurite", "seaweedfs", "buckets", "rclone_s3", "prometheus_factory", "ray_head"}
@@ -113,10 +114,13 @@ def pytest_keyboard_interrupt() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server; `make test-fast` leaves it out."""
+    """Mark what needs a server, which `make test-fast` leaves out, and what `make test` does."""
+    long = long_tests()
     for item in items:
         if needs_server(item):
             item.add_marker(pytest.mark.servers)
+        if item.nodeid.removeprefix("tests/") in long:
+            item.add_marker(pytest.mark.long)
 
 
 def needs_server(item: pytest.Item) -> bool:

@@ -55,7 +55,8 @@ def git(tree: Path, *words: str) -> str:
 
 def note_tested(tree: Path) -> None:
     (tree / "build").mkdir(exist_ok=True)
-    (tree / "build" / "tested").write_text(git(tree, "rev-parse", "HEAD") + "\n")
+    for name in ("tested", "tested-long"):
+        (tree / "build" / name).write_text(git(tree, "rev-parse", "HEAD") + "\n")
 
 
 def make_release(tree: Path) -> subprocess.CompletedProcess[str]:
@@ -72,6 +73,7 @@ def test_it_says_all_that_is_missing_and_builds_nothing(repository: Path) -> Non
     assert ended.stderr.splitlines() == [
         "no release: the tree is not clean: commit what is changed",
         "no release: the tests have not passed for this commit: make test",
+        "no release: the tests have not passed for this commit: make test-long",
         f"no release: v{VERSION} is tagged already: raise VERSION in src/noria/version.py",
         f'no release: CHANGELOG.md has nothing under "## {VERSION}"',
         'no release: CHANGELOG.md has entries under "## Unreleased": '
@@ -85,7 +87,10 @@ def test_tests_of_another_commit_do_not_count(repository: Path) -> None:
     note_tested(repository)
     git(repository, "commit", "--quiet", "--allow-empty", "--message", "more")
     ended = make_release(repository)
-    assert ended.stderr == "no release: the tests have not passed for this commit: make test\n"
+    assert ended.stderr == (
+        "no release: the tests have not passed for this commit: make test\n"
+        "no release: the tests have not passed for this commit: make test-long\n"
+    )
 
 
 def test_it_builds_from_the_commit_and_leaves_the_repository_as_it_is(repository: Path) -> None:
