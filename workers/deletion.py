@@ -1,9 +1,10 @@
 """Delete at the target what earlier passes wrote and the source no longer has, and nothing else.
 
 The source is asked for the object right before: a list of what it holds may be old, or of a part of
-it. Only the object with the ETag that was left at the target is deleted: the target compares it, or
-the store looks right before. One that is gone already counts as deleted, whoever did it: an earlier
-attempt may have. Another object under the name is a conflict, and stays.
+it. Only the object with the ETag that was left at the target is deleted, or one that an earlier
+pass wrote there without a receipt: the target compares it, or the store looks right before. One
+that is gone already counts as deleted, whoever did it: an earlier attempt may have. Another object
+under the name is a conflict, and stays.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ class Deletion:
                 existing = context.target.head(name)
                 if existing is None:
                     return None
+                if existing.etag != left and context.is_leftover(existing.txid, entry):
+                    left = existing.etag
+                    continue
                 if existing.etag != left:
                     if context.options.conflicts is ConflictPolicy.KEEP:
                         refuse_or_keep(context, entry, existing)

@@ -51,10 +51,10 @@ def refuse_or_keep(context: TransferContext, entry: ObjectEntry, existing: Objec
     """Raise TargetKept if the object at the target is to be kept, by policy, TargetConflict if not.
 
     Return if it is to be replaced all the same. What a transfer of this job wrote is never kept: it
-    is damaged, or of another source.
+    is damaged, or of another source. What an earlier pass wrote without a receipt gives way.
     """
     policy = context.options.conflicts
-    if policy is ConflictPolicy.REPLACE:
+    if policy is ConflictPolicy.REPLACE or context.is_leftover(existing.txid, entry):
         return
     if policy is ConflictPolicy.KEEP and not context.is_ours(existing, entry):
         raise TargetKept(
@@ -79,6 +79,8 @@ class Comparison:
         alone supports no higher level than `counted`. Reading errors of both ends are raised too.
         """
         context, entry = self.context, self.entry
+        if context.is_leftover(existing.txid, entry):
+            raise conflict_of(entry)  # even if its bytes are right: its attributes may be old
         ours = context.is_ours(existing, entry)
         if existing.size != entry.size:
             raise conflict_of(entry, CHANGED if ours else OTHER_SIZE)

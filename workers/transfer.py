@@ -299,8 +299,10 @@ class ObjectTransfer:
         existing = self.look()
         if existing is None or self._is_to_be_replaced(existing):
             return False
-        replaces_all = self.context.options.conflicts is ConflictPolicy.REPLACE
-        return not (after_loss and replaces_all) or self.context.is_ours(existing, self.entry)
+        gives_way = self.context.options.conflicts is ConflictPolicy.REPLACE or (
+            self.context.is_leftover(existing.txid, self.entry)
+        )
+        return not (after_loss and gives_way) or self.context.is_ours(existing, self.entry)
 
     def settle_without_parts(self) -> Receipt:
         """Compare what is at the target, if no parts were sent because of it.
