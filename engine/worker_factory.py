@@ -22,7 +22,7 @@ from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.read_backs import ReadBacks
 from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import Lease, Limits
-from noria.manifests.passes.leftovers import Leftovers
+from noria.manifests.passes.unreceipted import Unreceipted
 from noria.workers.carriage import AttributePolicy
 from noria.workers.context import TransferContext, TransferOptions
 from noria.workers.counters import CounterRegistry
@@ -303,7 +303,7 @@ def make_context(
             policy=attribute_policy(settings, spec.target, facts),
         ),
         buffers=buffers,
-        is_leftover=Leftovers(Path(spec.directory)).has,
+        is_unreceipted=Unreceipted(Path(spec.directory)).has,
     )
 
 

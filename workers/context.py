@@ -57,7 +57,7 @@ class TransferContext:
     buffers: BufferPool
     tags: SourceTags = field(default_factory=SourceTags)
     md5s: StatedMd5 = field(default_factory=StatedMd5)
-    is_leftover: Callable[[str | None, ObjectEntry], bool] = lambda txid, entry: False
+    is_unreceipted: Callable[[str | None, ObjectEntry], bool] = lambda txid, entry: False
     """True if an earlier pass wrote the object with this transfer id, and has no receipt of it."""
     on_left_open: Callable[[], None] = lambda: None
     """Called if an upload that is no longer needed could not be aborted."""

@@ -57,7 +57,7 @@ class Deletion:
                 existing = context.target.head(name)
                 if existing is None:
                     return None
-                if existing.etag != left and context.is_leftover(existing.txid, entry):
+                if existing.etag != left and context.is_unreceipted(existing.txid, entry):
                     left = existing.etag
                     continue
                 if existing.etag != left:

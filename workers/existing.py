@@ -54,7 +54,7 @@ def refuse_or_keep(context: TransferContext, entry: ObjectEntry, existing: Objec
     is damaged, or of another source. What an earlier pass wrote without a receipt gives way.
     """
     policy = context.options.conflicts
-    if policy is ConflictPolicy.REPLACE or context.is_leftover(existing.txid, entry):
+    if policy is ConflictPolicy.REPLACE or context.is_unreceipted(existing.txid, entry):
         return
     if policy is ConflictPolicy.KEEP and not context.is_ours(existing, entry):
         raise TargetKept(
@@ -79,7 +79,7 @@ class Comparison:
         alone supports no higher level than `counted`. Reading errors of both ends are raised too.
         """
         context, entry = self.context, self.entry
-        if context.is_leftover(existing.txid, entry):
+        if context.is_unreceipted(existing.txid, entry):
             raise conflict_of(entry)  # even if its bytes are right: its attributes may be old
         ours = context.is_ours(existing, entry)
         if existing.size != entry.size:

@@ -300,7 +300,7 @@ class ObjectTransfer:
         if existing is None or self._is_to_be_replaced(existing):
             return False
         gives_way = self.context.options.conflicts is ConflictPolicy.REPLACE or (
-            self.context.is_leftover(existing.txid, self.entry)
+            self.context.is_unreceipted(existing.txid, self.entry)
         )
         return not (after_loss and gives_way) or self.context.is_ours(existing, self.entry)
 

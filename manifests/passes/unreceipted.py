@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.receipt_check import sealed_rows_of
 from noria.manifests.job.receipts import LANDED
-from noria.manifests.manifest.reader import Manifest, open_manifest
+from noria.manifests.manifest.reader import open_manifest
 from noria.manifests.model import ObjectEntry, Outcome
 from noria.manifests.passes.migration import migration_of
 
@@ -26,13 +26,14 @@ _TXID: Final = re.compile(r"(.+)\.([0-9]{1,9})\.([0-9]{1,9})\.[0-9]+")
 _ENDED_AS: Final = frozenset([Outcome.DELETED.value, *LANDED.to_pylist()])
 
 
-class Leftovers:
+class Unreceipted:
     """Tells them for the pass whose job directory this is. Threads may share it."""
 
     def __init__(self, directory: Path) -> None:
         self._migration, self._number = migration_of(directory)
         self._lock = threading.Lock()
-        self._passes: dict[str, tuple[JobDirectory, Manifest]] | None = None
+        self._passes: dict[str, JobDirectory] | None = None
+        """By job id."""
 
     def has(self, txid: str | None, entry: ObjectEntry) -> bool:
         """Whether an object under the entry's name with this transfer id is one.
@@ -41,26 +42,22 @@ class Leftovers:
         damaged.
         """
         stated = _TXID.fullmatch(txid or "")
-        found = None if stated is None else self._pass(stated[1])
-        if stated is None or found is None:
+        directory = None if stated is None else self._earlier_passes().get(stated[1])
+        if stated is None or directory is None:
             return False
-        return _is_without_receipt(*found, int(stated[2]), int(stated[3]), entry)
+        return _has_no_receipt(directory, int(stated[2]), int(stated[3]), entry)
 
-    def _pass(self, job: str) -> tuple[JobDirectory, Manifest] | None:
-        """The earlier pass with this job id."""
+    def _earlier_passes(self) -> dict[str, JobDirectory]:
         with self._lock:
             if self._passes is None:
-                self._passes = dict(map(self._opened, range(1, self._number)))
-            return self._passes.get(job)
-
-    def _opened(self, number: int) -> tuple[str, tuple[JobDirectory, Manifest]]:
-        directory = JobDirectory.open(self._migration.place(number))
-        return str(directory.job()["id"]), (directory, open_manifest(directory.manifest_path))
+                places = map(self._migration.place, range(1, self._number))
+                opened = map(JobDirectory.open, places)
+                self._passes = {str(each.job()["id"]): each for each in opened}
+            return self._passes
 
 
-def _is_without_receipt(
-    directory: JobDirectory, manifest: Manifest, shard: int, row: int, entry: ObjectEntry
-) -> bool:
+def _has_no_receipt(directory: JobDirectory, shard: int, row: int, entry: ObjectEntry) -> bool:
+    manifest = open_manifest(directory.manifest_path)
     if shard >= manifest.shard_count:
         return False
     for rows, receipts in sealed_rows_of(directory, manifest, shard, ["target_key", "outcome"]):
