@@ -124,7 +124,7 @@ test-long: setup  ## the tests that `make test` leaves out (tests/long_tests.txt
 # (which tests, where to note the commit if they pass)
 define every_test
 rm -f $(SECOND_TRY)
-$(call try,-n 3 --dist worksteal -m '$(1)')
+$(call try,-n 2 --dist worksteal -m '$(1)')
 $(if $(PYTEST_ARGS),,$(call note_tested,$(2)))
 endef
 

@@ -58,9 +58,11 @@ def watched_copy(folder: Path, *options: str) -> tuple[list[dict[str, Any]], lis
         deadline = time.monotonic() + 90
         while copy.poll() is None and time.monotonic() < deadline:
             told = asked(f"http://127.0.0.1:{port}/status.json")
-            if told is not None and '"progress"' in told:
+            served = asked(f"http://127.0.0.1:{port}/metrics")
+            # Of a pair that the end of the command has cut in two, neither counts.
+            if told is not None and '"progress"' in told and served is not None:
                 documents.append(json.loads(told))
-                metrics.append(asked(f"http://127.0.0.1:{port}/metrics") or "")
+                metrics.append(served)
             time.sleep(0.05)
         assert copy.returncode == 0
     finally:
