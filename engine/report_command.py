@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noria.engine.cli import Directory, Json, ShowKeys
+from noria.engine.fleet_commands import holds_datasets
 from noria.engine.terminal.console import (
     ending_on_signals,
     exit_codes,
@@ -52,54 +53,104 @@ def report(
     work, too, and replace those made before. With --json, the document is printed, and nothing is
     written.
 
+    Of many datasets, report.html and report.json tell all together, and lead to each one's own
+    report, with its evidence.md, in datasets/NAME/. The exit code is 1 if one cannot be read.
+
     \b
     Examples:
       noria report move-1
       noria report move-1 --output /srv/reports
     """
     with exit_codes(as_json, resumes=False), ending_on_signals():
+        if holds_datasets(directory):
+            raise typer.Exit(_report_all(directory, output, show_keys, as_json))
         from noria.engine.report import words
         from noria.engine.report.document import tell
 
         story = tell(directory, show_keys=show_keys)
-        document = {**asdict(story), "open_matters": dict(story.open_matters)}
         if as_json:
-            print_summary(document, lambda summary: None, as_json)
+            print_summary(_document(story), lambda summary: None, as_json)
             return
-        files = _files(story, document)
-        places = _write(files, output or directory)
-        lines = [words.verdict(story)[1], *(f"written: {place}" for place in places)]
-        if PDF not in files:
+        papers = _on_paper(story)
+        places = _write({**_files(story), **papers}, output or directory)
+        lines = [words.verdict(story)[1], *_written(places)]
+        if not papers:
             lines.append(f"for {PDF} as well: pip install 'noria[pdf]'")
         print_lines(lines)
 
 
-def _files(story: Story, document: dict[str, Any]) -> dict[str, bytes]:
-    """What is to be written, by name: evidence.pdf only if what makes it is installed."""
+def _report_all(directory: Path, output: Path | None, show_keys: bool, as_json: bool) -> int:
+    """The same of many datasets; returns the exit code."""
     import json
 
-    from noria.engine.report import evidence as about
+    from noria.engine.report import fleet_words
+    from noria.engine.report.fleet_document import UNREAD, tell_all
+    from noria.engine.report.fleet_page import fleet_page
+
+    folder, written = output or directory, list[Path]()
+
+    def write_one(name: str, story: Story) -> None:
+        if not as_json:
+            written[:] = _write(_files(story), folder / "datasets" / name)
+
+    story = tell_all(directory, show_keys=show_keys, on_story=write_one)
+    document = asdict(story)
+    if as_json:
+        print_summary(document, lambda summary: None, as_json)
+    else:
+        files = {
+            "report.html": fleet_page(story).encode(),
+            "report.json": json.dumps(document, indent=1).encode(),
+        }
+        lines = [fleet_words.verdict(story)[1], *_written(_write(files, folder))]
+        if written:
+            names = ", ".join(place.name for place in written)
+            lines.append(f"written for each dataset: {folder}/datasets/NAME/: {names}")
+        print_lines(lines)
+    return int(any(UNREAD in each.open_matters for each in story.datasets))
+
+
+def _document(story: Story) -> dict[str, Any]:
+    return {**asdict(story), "open_matters": dict(story.open_matters)}
+
+
+def _written(places: Iterable[Path]) -> list[str]:
+    return [f"written: {place}" for place in places]
+
+
+def _files(story: Story) -> dict[str, bytes]:
+    """What is to be written, by name, but for what is on paper."""
+    import json
+
+    from noria.engine.report.evidence import evidence
     from noria.engine.report.page import page
 
-    files = {
+    return {
         "report.html": page(story).encode(),
-        "report.json": json.dumps(document, indent=1).encode(),
-        "evidence.md": about.evidence(story).encode(),
+        "report.json": json.dumps(_document(story), indent=1).encode(),
+        "evidence.md": evidence(story).encode(),
     }
+
+
+def _on_paper(story: Story) -> dict[str, bytes]:
+    """evidence.pdf, if what makes it is installed."""
+    from noria.engine.report.evidence import TITLE, evidence_blocks
+
     try:
         from noria.engine.report.paper import paper
 
-        files[PDF] = paper(
-            about.evidence_blocks(story),
-            title=about.TITLE,
-            foot=f"{about.TITLE}, job {story.job}",
+        data = paper(
+            evidence_blocks(story),
+            title=TITLE,
+            foot=f"{TITLE}, job {story.job}",
             maker=f"Noria {story.noria}",
             made_seconds=story.made_seconds,
         )
     except ModuleNotFoundError as error:
         if error.name not in ("fpdf", "fontTools", "matplotlib"):
             raise
-    return files
+        return {}
+    return {PDF: data}
 
 
 def _write(files: Mapping[str, bytes], folder: Path) -> list[Path]:

@@ -20,7 +20,13 @@ from noria.engine.config.refused_settings import SettingPath
 from noria.engine.config.stores import ca_bundle
 
 DEFAULT: Final = "default"
-_UNITS: Final = {"_bytes": "bytes", "_size": "bytes", "_seconds": "s", "_rate": "bytes/s"}
+_UNITS: Final = {
+    "_bytes": "bytes",
+    "_size": "bytes",
+    "_seconds": "s",
+    "_rate": "bytes/s",
+    "bandwidth": "bytes/s",
+}
 """By the end of a setting's name."""
 _OF_A_SOURCE: Final = frozenset({"anonymous", "links"})
 _OF_A_TARGET: Final = frozenset(

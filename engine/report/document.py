@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from noria.engine import job
-from noria.engine.config.in_force import DEFAULT, SettingInForce, settings_in_force
+from noria.engine.config.in_force import SettingInForce, settings_in_force
 from noria.engine.config.jobfile import JobConfig
 from noria.engine.config.locations import provider_of
+from noria.engine.config.refused_settings import SettingPath
 from noria.engine.failures import Failure
 from noria.engine.pass_records import begun, has_ended, is_reconciled
 from noria.engine.passes import past_passes, whole_migration
@@ -249,7 +250,7 @@ def tell(root: Path, *, show_keys: bool) -> Story:
         made_seconds=time.time(),
         noria=VERSION,
         interpreter=statuses[-1].interpreter,
-        machine=f"{platform.system()} {platform.release()}, {platform.machine()}",
+        machine=this_machine(),
         job=facts.job_id,
         directory=str(root),
         source=config.source.url,
@@ -263,14 +264,32 @@ def tell(root: Path, *, show_keys: bool) -> Story:
         sizes=sizes.classes(),
         failures=job.read_failures(places[-1], show_keys),
         history=history_summary(records, root),
-        steering=[_steering(record) for record in control.read(directory)],
+        steering=steering_stories(directory),
         checkpoints=_checkpoints(migration),
         sealed=sealed(migration),
         verification=newest_verification(records),
         convergence=passes_summary(past_passes(root)),
         flows=_flows(config, places),
-        settings=[each for each in settings_in_force(config, {}) if each.origin != DEFAULT],
+        settings=changed_settings(config),
     )
+
+
+def this_machine() -> str:
+    """Operating system and processor."""
+    return f"{platform.system()} {platform.release()}, {platform.machine()}"
+
+
+def changed_settings(config: JobConfig) -> list[SettingInForce]:
+    """Those that are not defaults: of the job, not of the environment that this is made in."""
+    sections = type(config).model_fields
+    from_job: dict[SettingPath, str] = {(section,): "job.json" for section in sections}
+    found = settings_in_force(config, from_job, {})
+    return [each for each in found if each.origin == "job.json" and each.value is not None]
+
+
+def steering_stories(directory: JobDirectory) -> list[SteeringStory]:
+    """All that was asked for by its records. Raises JobDirectoryError if one is damaged."""
+    return [_steering(record) for record in control.read(directory)]
 
 
 def _steering(record: ControlRecord) -> SteeringStory:

@@ -164,7 +164,10 @@ def _integrity(story: Story) -> Iterator[Block]:
     if (digest := story.history["head"]) is not None:
         items.append(("Last digest of the history: ", Code(str(digest))))
     yield ItemList(items=items)
-    lost = [*words.left_out(story), *words.changes(story)]
+    lost = [
+        *words.left_out(story.last.left_out, story.last.passed_over),
+        *words.changes(story.standing.changes),
+    ]
     if lost:
         yield FactTable(
             names=("what was not carried", "how many"),

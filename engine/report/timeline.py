@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,19 @@ class Timeline:
             before = self._sums.get(number, (0, 0))
             self._sums[number] = (before[0] + count, before[1] + amount)
 
+    def include(self, slots: Sequence[TimeSlot]) -> None:
+        """What another timeline has: no receipt is read again, and no sum loses precision."""
+        if not slots:
+            return
+        while self._seconds < slots[0].seconds:
+            self._double()
+        for slot in slots:
+            number = slot.begins // self._seconds
+            objects, amount = self._sums.get(number, (0, 0))
+            self._sums[number] = (objects + slot.objects, amount + slot.bytes)
+        while max(self._sums) - min(self._sums) >= MOST_SLOTS:
+            self._double()
+
     def _double(self) -> None:
         self._seconds *= 2
         sums: dict[int, tuple[int, int]] = {}
@@ -98,6 +112,13 @@ class Sizes:
         bits = bit_lengths(sizes)
         np.add.at(self._objects, bits, 1)
         np.add.at(self._bytes, bits, sizes)
+
+    def include(self, classes: Iterable[SizedObjects]) -> None:
+        """What others' sums have."""
+        for each in classes:
+            bits = each.below.bit_length() - 1
+            self._objects[bits] += each.objects
+            self._bytes[bits] += each.bytes
 
     def classes(self) -> list[SizedObjects]:
         """From the smallest to the largest that there is, those between without any included."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from noria.engine.report.document import Story, ordered_levels
@@ -28,6 +28,9 @@ _MATTERS: Final = {
     "damaged": "{:,} that were found damaged at the target, and not sent again since",
     "not_in_order": "the target was compared with the receipts, and is not in order",
     "not_ended": "the last pass has not ended",
+    "not_planned": "it is not planned yet",
+    "refused": "it did not go on",
+    "unread": "its directory cannot be read",
 }
 
 
@@ -39,8 +42,12 @@ def verdict(story: Story) -> tuple[bool, str]:
             f"Everything that pass {story.last.number} had to move is at the target, and the "
             "target was compared with every receipt: nothing is missing, nothing differs."
         )
-    said = "; ".join(_MATTERS[name].format(count) for name, count in matters.items())
-    return False, f"A person has to look at this: {said}."
+    return False, f"A person has to look at this: {matters_text(matters)}."
+
+
+def matters_text(matters: Mapping[str, int]) -> str:
+    """What a person has to look at: as open_matters has it."""
+    return "; ".join(_MATTERS[name].format(count) for name, count in matters.items())
 
 
 def state_line(story: Story) -> str:
@@ -48,10 +55,15 @@ def state_line(story: Story) -> str:
     return f"This migration is {state_text(MigrationState(story.history['state']))}."
 
 
+def levels_reached(levels: Mapping[str, int]) -> Iterator[str]:
+    """A sentence for each level, the strongest first."""
+    for level, count in ordered_levels(levels):
+        yield f"{count_text(count, 'object')} {level.value}: {LEVELS[level]}."
+
+
 def proved(story: Story) -> Iterator[str]:
     """What is known of the bytes, a sentence for each level that was reached."""
-    for level, count in ordered_levels(story.standing.levels):
-        yield f"{count_text(count, 'object')} {level.value}: {LEVELS[level]}."
+    yield from levels_reached(story.standing.levels)
     back = story.read_back
     if back is not None:
         yield (
@@ -106,16 +118,12 @@ def not_proved(story: Story) -> Iterator[str]:
             f"What stands is not sealed as it stands: checkpoint {story.sealed.checkpoint} covers "
             "earlier receipts. `noria sign` covers what has come since."
         )
-    if (rest := _not_read_back(story)) is not None:
+    if (rest := not_read_back(story)) is not None:
         yield (
             f"{rest} not read back: that these bytes lie at the target today rests on what the "
             "store said as it took them in. `noria verify` reads them back."
         )
-    if story.standing.changes:
-        changed = ", ".join(
-            f"{count:,} {CHANGES.get(name, name)}"
-            for name, count in sorted(story.standing.changes.items())
-        )
+    if changed := ", ".join(f"{count:,} {how}" for how, count in changes(story.standing.changes)):
         yield f"Not every attribute came along: {changed}."
     if left := _count_left_out(story):
         yield (
@@ -131,7 +139,7 @@ def not_proved(story: Story) -> Iterator[str]:
     yield "Receipts are not signed by this page: it repeats what the job's directory holds."
 
 
-def _not_read_back(story: Story) -> str | None:
+def not_read_back(story: Story) -> str | None:
     """Which objects were not, up to the verb. None: there are none."""
     back, stands = story.read_back, story.standing.objects
     if back is None or not back.objects:
@@ -151,18 +159,17 @@ def _count_left_out(story: Story) -> int:
     return sum(story.last.left_out.values()) + sum(story.last.passed_over.values())
 
 
-def left_out(story: Story) -> list[tuple[str, int]]:
-    """Why entries of the last pass's inventory did not move, in words, with how many."""
-    last = story.last
-    planned = [(REASONS.get(name, name), count) for name, count in last.left_out.items()]
-    passed = [(PASSED_OVER.get(name, name), count) for name, count in last.passed_over.items()]
-    return planned + passed
+def left_out(planned: Mapping[str, int], passed_over: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Why entries of an inventory did not move, in words, with how many: fields of a PassStory."""
+    return [
+        *((REASONS.get(name, name), count) for name, count in planned.items()),
+        *((PASSED_OVER.get(name, name), count) for name, count in passed_over.items()),
+    ]
 
 
-def changes(story: Story) -> list[tuple[str, int]]:
+def changes(found: Mapping[str, int]) -> list[tuple[str, int]]:
     """How attributes differ from the source's, in words, with of how many objects."""
-    found = sorted(story.standing.changes.items())
-    return [(CHANGES.get(name, name), count) for name, count in found]
+    return [(CHANGES.get(name, name), count) for name, count in sorted(found.items())]
 
 
 def causes(story: Story) -> list[tuple[str, int]]:

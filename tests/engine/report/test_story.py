@@ -6,7 +6,6 @@ import json
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -26,42 +25,10 @@ from noria.manifests.job.control import ControlKind
 from noria.manifests.job.directory import JobDirectory
 from tests.support.commands import noria
 from tests.support.local_migrations import LocalMigration, write
+from tests.support.report_pages import shown
 from tests.support.time_stamping import time_stamping
 
 OBJECTS = {"a": "first", "d/secret-name": "second", "d/c": "third"}
-NEVER_CLOSED = {"meta", "line", "rect"}
-
-
-class Checked(HTMLParser):
-    """Raises if elements are not nested, or one loads something or runs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.text: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag not in ("script", "link", "img", "iframe"), "it needs nothing else"
-        assert not {name for name, _ in attrs} & {"src", "href", "onload", "onclick"}
-        if tag not in NEVER_CLOSED or tag == "rect":
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in NEVER_CLOSED
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-
-def shown(text: str) -> str:
-    """What a person reads of a page, on one line."""
-    checked = Checked()
-    checked.feed(text)
-    assert not checked.open
-    return " ".join(" ".join(checked.text).split())
 
 
 def killed(ready: Any) -> Any:
@@ -86,6 +53,22 @@ def test_a_first_pass_is_told_by_its_receipts(move: LocalMigration) -> None:
     assert "3 objects that stand there were not read back" in text
     assert "a <b> & c" in text
     assert "secret-name" not in text
+
+
+def test_settings_are_those_of_the_job_and_not_of_who_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = LocalMigration(tmp_path)
+    move.copy(OBJECTS, run={"bandwidth": "40MB/s", "leases": 3})
+    monkeypatch.setenv("AWS_REGION", "eu-1")
+    told = {each.name: each.value for each in tell(move.root, show_keys=False).settings}
+    assert told == {
+        "source.url": f"file://{move.source}",
+        "target.url": f"file://{move.target}",
+        "run.bandwidth": 40e6,
+        "run.leases": 3,
+    }
+    assert "run.bandwidth 40000000.0 bytes/s" in shown(page(tell(move.root, show_keys=False)))
 
 
 def test_later_passes_are_told_by_what_stands(move: LocalMigration) -> None:

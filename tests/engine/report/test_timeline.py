@@ -50,3 +50,22 @@ def test_slots_are_as_short_as_the_time_permits() -> None:
     assert [slot.seconds for slot in timeline.slots()] == [1, 1]
     timeline.add(np.array([240_000], np.int64), np.array([3], np.int64))
     assert {slot.seconds for slot in timeline.slots()} == {2}
+
+
+@given(RECEIPTS)
+def test_timelines_put_together_are_that_of_all_receipts(
+    batches: list[list[tuple[int, int]]],
+) -> None:
+    together, whole = Timeline(), Timeline()
+    sizes_together, sizes_of_all = Sizes(), Sizes()
+    for batch in batches:
+        times, sizes = (np.array([each[k] for each in batch], np.int64) for k in (0, 1))
+        alone, alone_by_size = Timeline(), Sizes()
+        for timeline in (alone, whole):
+            timeline.add(times, sizes)
+        for found in (alone_by_size, sizes_of_all):
+            found.add(sizes)
+        together.include(alone.slots())
+        sizes_together.include(alone_by_size.classes())
+    assert together.slots() == whole.slots()
+    assert sizes_together.classes() == sizes_of_all.classes()
