@@ -108,8 +108,12 @@ class StoreGuard:
 class GuardsOfRun(Protocol):
     """What asks the guards of a run. A context manager that closes."""
 
+    @property
+    def are_there(self) -> bool:
+        """There is at least one."""
+
     def begin(self) -> None:
-        """To be called before the first worker starts: takes some small reads."""
+        """To be called before the first worker, or page, is asked for: takes some small reads."""
 
     def look(self, now: float, *, quiet: bool) -> Mapping[str, GuardState]:
         """Store -> what its guard says."""
@@ -135,7 +139,6 @@ class Guards:
         return bool(self._guards)
 
     def begin(self) -> None:
-        """To be called before the first worker, or page, is asked for: takes some small reads."""
         for guard in self._guards:
             guard.begin()
 

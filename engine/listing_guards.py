@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from noria.engine.config.jobfile import EndConfig, RunConfig
 from noria.engine.config.stores import open_end
-from noria.engine.guards import Guards, make_guard
+from noria.engine.guards import Guards, GuardsOfRun, Read, make_guard
+from noria.engine.live_settings import SettingsOfAll
 from noria.manifests.counters import StoreRole
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job.directory import JobDirectory
@@ -22,16 +23,25 @@ ASKED_FOR: Final = ".noria-guard"
 that a listing reads, and it is timed."""
 
 
-def listing_guards(source: EndConfig, run: RunConfig, *, of_many: bool = False) -> Guards:
+def listing_guards(
+    source: EndConfig, run: RunConfig, of_all: SettingsOfAll | None = None
+) -> GuardsOfRun:
     """The guard of the source as a job has it, for its listing. Nothing is asked yet.
 
-    One of many has none of its own: the guards of all see to its listing, too.
+    One of many has its part in the guards of all.
     """
-    if run.source_guard is None or of_many:
+    if of_all is not None:
+        return of_all.listing_guards_for(source)
+    if run.source_guard is None:
         return Guards()
+    reads = itertools.repeat(listing_read(source))
+    return Guards([make_guard(StoreRole.SOURCE, run.source_guard, reads)])
+
+
+def listing_read(source: EndConfig) -> Read:
+    """A small read of a source that is listed."""
     store = open_end(source, read_only=True)
-    look = partial(_look, store, source.location.prefix + ASKED_FOR)
-    return Guards([make_guard(StoreRole.SOURCE, run.source_guard, itertools.repeat(look))])
+    return partial(_look, store, source.location.prefix + ASKED_FOR)
 
 
 def _look(store: SourceStore, key: str) -> None:

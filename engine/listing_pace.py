@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from noria.engine.config.jobfile import RunConfig
-from noria.engine.guards import Guards
+from noria.engine.guards import Guards, GuardsOfRun
 from noria.engine.listed import LINE_SECONDS, as_line
 from noria.engine.live_settings import LOOK_SECONDS, ListingTurn, LiveSettings, SettingsOfAll
 from noria.engine.status import JobStatus, save_status
@@ -77,7 +77,7 @@ class ListingPace:
         run: RunConfig,
         role: StoreRole,
         *,
-        guards: Guards = Guards(),  # noqa: B008 - there are none
+        guards: GuardsOfRun = Guards(),  # noqa: B008 - there are none
         says: bool = True,
         of_all: SettingsOfAll | None = None,
     ) -> None:

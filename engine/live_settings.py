@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from noria.engine.config.jobfile import RunConfig
+from noria.engine.config.jobfile import EndConfig, RunConfig
+from noria.engine.guards import GuardsOfRun
 from noria.engine.steering.guard import GuardState
 from noria.engine.steering.limits import (
     PAUSED,
@@ -64,6 +65,9 @@ class SettingsOfAll(Protocol):
 
     def begin_listing(self, role: StoreRole) -> ListingTurn:
         """A driver lists this end."""
+
+    def listing_guards_for(self, source: EndConfig) -> GuardsOfRun:
+        """The part that one of them has in the guards of all while its source is listed."""
 
 
 class LiveSettings:

@@ -259,7 +259,7 @@ def _plan(
     run = run_settings(config, overrides)
     if follows is not None:
         refuse_foreign_commands(follows.first, run, overrides or {})
-    guards = listing_guards(config.source, run, of_many=of_all is not None)
+    guards = listing_guards(config.source, run, of_all)
     with (
         ListingPace(root, run, StoreRole.SOURCE, guards=guards, of_all=of_all) as pace,
         SourceLook(config, pace=pace, resting=resting) as source,
@@ -537,7 +537,7 @@ def finish_plan(
         run = run_settings(named or config, overrides)
         given = {} if named is None else named.run.model_dump(exclude_unset=True)
         refuse_foreign_commands(directory, run, {**given, **(overrides or {})})
-        guards = listing_guards(config.source, run, of_many=of_all is not None)
+        guards = listing_guards(config.source, run, of_all)
         with (
             ListingPace(
                 directory.root, run, StoreRole.SOURCE, guards=guards, of_all=of_all

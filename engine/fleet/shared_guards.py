@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from noria.engine.config.jobfile import GuardConfig, RunConfig
+from noria.engine.config.jobfile import EndConfig, GuardConfig, RunConfig
 from noria.engine.config.stores import service_url
 from noria.engine.guarded_ends import MOST_OBJECTS, reads_of
 from noria.engine.guards import Read, StoreGuard, make_guard
+from noria.engine.listing_guards import listing_read
 from noria.engine.planning import Prepared
 from noria.engine.steering.guard import GuardState
 from noria.manifests.counters import StoreRole
@@ -23,7 +25,10 @@ from noria.manifests.counters import StoreRole
 STORES_MOST: Final = 64
 """Guards of stores at which nothing is at work are kept up to this number, for what comes next."""
 
-_Store = tuple[StoreRole, str]
+_Key = tuple[StoreRole, str, bool]
+"""An end, its store, and whether it is listed: a guard that times what is read for a listing learns
+by itself how long that takes."""
+ReadsOf = Callable[[StoreRole], list[Read]]
 
 
 class SharedGuards:
@@ -38,7 +43,7 @@ class SharedGuards:
             )
             if config is not None
         }
-        self._guards: dict[_Store, _SharedGuard] = {}
+        self._guards: dict[_Key, _SharedGuard] = {}
         self._lock = threading.Lock()
 
     def look(self, now: float, *, quiet: bool) -> Mapping[str, GuardState]:
@@ -46,7 +51,7 @@ class SharedGuards:
         found: dict[str, GuardState] = {}
         with self._lock:
             guards = list(self._guards.items())
-        for (role, _), shared in guards:
+        for (role, *_), shared in guards:
             state = shared.look(now, quiet=quiet)
             if state is not None and (
                 role.value not in found or state.factor < found[role.value].factor
@@ -56,17 +61,30 @@ class SharedGuards:
 
     def of(self, prepared: Prepared, *, moving: bool) -> DatasetGuards:
         """The part of one dataset; a verification reads the target alone. Nothing is asked yet."""
+        ends = {StoreRole.TARGET: prepared.config.target}
+        if moving:
+            ends[StoreRole.SOURCE] = prepared.config.source
+        return self._part(ends, partial(reads_of, prepared), of_listing=False)
+
+    def of_listing(self, source: EndConfig) -> DatasetGuards:
+        """The part of one whose source is listed, before any object of it is known by name."""
+        return self._part(
+            {StoreRole.SOURCE: source}, lambda role: [listing_read(source)], of_listing=True
+        )
+
+    def _part(
+        self, ends: Mapping[StoreRole, EndConfig], reads: ReadsOf, *, of_listing: bool
+    ) -> DatasetGuards:
         mine = []
         for role, config in self._configs.items():
-            if role is StoreRole.SOURCE and not moving:
+            if role not in ends:
                 continue
+            key = _key(role, ends[role], config, of_listing=of_listing)
             with self._lock:
-                shared = self._guards.setdefault(
-                    (role, _name_of(prepared, role, config)), _SharedGuard(role, config)
-                )
+                shared = self._guards.setdefault(key, _SharedGuard(role, config))
                 shared.users += 1
             mine.append((shared, role))
-        return DatasetGuards(self, prepared, mine)
+        return DatasetGuards(self, reads, mine)
 
     def leave(self, shared: _SharedGuard) -> None:
         """One of the datasets that a guard is for is not at work any more."""
@@ -86,16 +104,20 @@ class DatasetGuards:
     """See guards.GuardsOfRun: what all guards come to is heeded by the run, not by one dataset."""
 
     def __init__(
-        self, guards: SharedGuards, prepared: Prepared, mine: list[tuple[_SharedGuard, StoreRole]]
+        self, guards: SharedGuards, reads: ReadsOf, mine: list[tuple[_SharedGuard, StoreRole]]
     ) -> None:
         self._guards = guards
-        self._prepared = prepared
+        self._reads = reads
         self._mine = mine
+
+    @property
+    def are_there(self) -> bool:
+        return bool(self._mine)
 
     def begin(self) -> None:
         """The first dataset at a store waits until it is known what a quiet store is like."""
         for shared, role in self._mine:
-            shared.begin(self._prepared, role)
+            shared.begin(partial(self._reads, role))
 
     def look(self, now: float, *, quiet: bool) -> Mapping[str, GuardState]:
         return {}
@@ -125,8 +147,8 @@ class _SharedGuard:
         self._is_closed = False
         self._lock = threading.Lock()
 
-    def begin(self, prepared: Prepared, role: StoreRole) -> None:
-        reads = reads_of(prepared, role) if self._asks_store else []
+    def begin(self, reads_of_end: Callable[[], list[Read]]) -> None:
+        reads = reads_of_end() if self._asks_store else []
         with self._lock:
             # The share of one dataset is what others leave: the oldest give way.
             self._reads.extend(reads)
@@ -148,10 +170,9 @@ class _SharedGuard:
             yield self._reads[-1]
 
 
-def _name_of(prepared: Prepared, role: StoreRole, config: GuardConfig) -> str:
-    """What tells a store from another one; a command or a query is of no store in particular."""
+def _key(role: StoreRole, end: EndConfig, config: GuardConfig, *, of_listing: bool) -> _Key:
+    """A command or a query is of no store in particular, and says the same of all that is done."""
     if config.latency_factor is None:
-        return ""
-    end = prepared.config.source if role is StoreRole.SOURCE else prepared.config.target
+        return role, "", False
     url = service_url(end, read_only=role is StoreRole.SOURCE)
-    return f"{end.location.scheme} {url or ''}"
+    return role, f"{end.location.scheme} {url or ''}", of_listing

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from noria.engine.config.jobfile import RunConfig
+from noria.engine.config.jobfile import EndConfig, RunConfig
 from noria.engine.fleet.budgets import ListingOfRun, RunBudgets
 from noria.engine.fleet.directory import FLEET_FILE, FleetDirectory
 from noria.engine.fleet.shared_guards import DatasetGuards, SharedGuards
@@ -85,6 +85,9 @@ class FleetSteering:
 
     def begin_listing(self, role: StoreRole) -> ListingOfRun:
         return self.budgets.begin_listing(role)
+
+    def listing_guards_for(self, source: EndConfig) -> DatasetGuards:
+        return self._guards.of_listing(source)
 
     def guards_for(self, prepared: Prepared, *, moving: bool) -> DatasetGuards:
         return self._guards.of(prepared, moving=moving)

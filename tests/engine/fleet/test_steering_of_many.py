@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import noria
+from noria.engine.config.datasets import read_datasets_file
 from noria.engine.config.jobfile import GuardConfig, RunConfig
 from noria.engine.crew import Crew
 from noria.engine.fleet.budgets import DECIDE_SECONDS, RunBudgets
@@ -20,8 +22,9 @@ from noria.engine.fleet.own_pauses import OwnPauses, own_pause
 from noria.engine.fleet.pooled_cluster import WorkerShares
 from noria.engine.fleet.shared_guards import SharedGuards
 from noria.engine.fleet.stacked_shares import StackedShare
+from noria.engine.fleet.steering import FleetSteering
 from noria.engine.live_settings import LiveSettings
-from noria.engine.planning import Prepared, open_prepared
+from noria.engine.planning import Prepared, open_prepared, prepared
 from noria.manifests.counters import StoreRole
 from noria.manifests.job.control import ControlKind, append
 from noria.manifests.job.directory import JobDirectory
@@ -205,17 +208,20 @@ def guards() -> Iterator[SharedGuards]:
     shared.close()
 
 
+def threads() -> set[threading.Thread]:
+    return set(threading.enumerate())
+
+
 def test_one_guard_is_of_all_datasets_at_a_store(
     guards: SharedGuards, planned: list[Prepared]
 ) -> None:
-    before = set(threading.enumerate())
+    before = threads()
     first, second = (guards.of(each, moving=True) for each in planned)
     assert guards.look(0.0, quiet=True) == {}
     with first, second:
         first.begin()
         second.begin()
-        mine = [each for each in threading.enumerate() if each not in before]
-        assert [each.name for each in mine] == ["source guard"]
+        assert [each.name for each in threads() - before] == ["source guard"]
         found = guards.look(0.0, quiet=False)
         assert found["source"].factor == 1.0
         assert "a small read took" in found["source"].said
@@ -223,3 +229,49 @@ def test_one_guard_is_of_all_datasets_at_a_store(
     with guards.of(planned[0], moving=False) as third:
         third.begin()
         assert guards.look(0.0, quiet=False).keys() == {"source"}
+
+
+def test_a_listing_has_a_guard_of_its_own_which_all_listings_of_a_store_share(
+    guards: SharedGuards, planned: list[Prepared]
+) -> None:
+    before = threads()
+    first, second = (guards.of_listing(each.config.source) for each in planned)
+    with first, second, guards.of(planned[0], moving=True) as moving:
+        for each in (first, second):
+            assert each.are_there
+            each.begin()
+        assert [each.name for each in threads() - before] == ["source guard"]
+        assert "a small read took" in guards.look(0.0, quiet=True)["source"].said
+        moving.begin()
+        assert len(threads() - before) == 2, "what it reads takes another time"
+
+
+def test_a_command_is_asked_once_whatever_is_done(planned: list[Prepared]) -> None:
+    guards, before = SharedGuards(RunConfig(source_guard=GuardConfig(command="true"))), threads()
+    with guards.of_listing(planned[0].config.source) as listing:
+        listing.begin()
+        with guards.of(planned[1], moving=True) as moving:
+            moving.begin()
+            assert len(threads() - before) == 1
+    guards.close()
+
+
+def test_the_first_listing_of_all_waits_until_its_guard_knows_what_is_usual(
+    planned: list[Prepared], tmp_path: Path
+) -> None:
+    many = tmp_path / "many.toml"
+    end = planned[0].config.source.url
+    many.write_text(
+        f'[source.guard]\nlatency_factor = 100\n[[datasets]]\nname = "one"\nsource = "{end}"\n'
+        f'target = "file://{tmp_path}/elsewhere"\n'
+    )
+    config = read_datasets_file(many, {})
+    fleet = FleetDirectory(tmp_path / "many")
+    fleet.create_or_add(config, [])
+    steering = FleetSteering(fleet, config.settings.run, is_named=True)
+    (dataset,) = fleet.datasets()
+    with prepared(dataset.config, fleet.place("one"), lambda line: None, of_all=steering) as ready:
+        assert ready.manifest.objects == 1
+        steering.look(time.monotonic(), quiet=True)
+        assert "a small read took" in steering.limits.guards["source"].said
+    steering.close()
