@@ -236,6 +236,16 @@ def test_one_guard_asks_for_all_and_its_no_holds_all(fleet: Fleet) -> None:
         assert "the guard of the source leaves 60 % of the pace: its command ended with 1" in out
 
 
+def test_requests_a_second_are_of_all_together(fleet: Fleet) -> None:
+    """A file takes one at the target at least."""
+    for name in NAMES:
+        fleet.fill(name, 20)
+    fleet.file(*NAMES, head="[run]\nworkers = 3\ntarget_requests_per_second = 20")
+    began = time.monotonic()
+    assert fleet.run("many.toml")["well"] == len(NAMES)
+    assert time.monotonic() - began >= len(NAMES) * 20 / 20 * 0.95 - 1
+
+
 def test_a_window_pauses_all(fleet: Fleet) -> None:
     for name in NAMES:
         fleet.fill(name, 3)
