@@ -88,8 +88,8 @@ def estimate(
     """Say what a job would take: requests, days and money.
 
     The source is listed as for a dry run, or the plan of a job is read. Nothing is written but with
-    --probe, which moves some 1,260 objects and at most 640 MiB to .noria-probe-*/ at the target,
-    and removes them.
+    --probe, which moves some 1,400 objects and at most 900 MB to .noria-probe-*/ at the target, and
+    removes them.
 
     \b
     Examples:

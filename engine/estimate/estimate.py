@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,9 @@ class Planned:
     manifest: Manifest
     is_probed: bool
     """What the facts say of the target's conditions was tried."""
+    seconds: float
+    """What it took to look at both ends, to list the source, and to freeze the list; 0: that is
+    done."""
 
     @property
     def traits(self) -> JobTraits:
@@ -86,16 +90,22 @@ def planned(config: JobConfig | None, root: Path | None, say: Say) -> Iterator[P
     if root is not None and (config is None or JobDirectory.exists(root)):
         ready = open_prepared(root)
         yield Planned(
-            config=ready.config, facts=ready.facts, manifest=ready.manifest, is_probed=True
+            config=ready.config,
+            facts=ready.facts,
+            manifest=ready.manifest,
+            is_probed=True,
+            seconds=0.0,
         )
         return
     assert config is not None, "there is a job file, or both ends"
+    began = time.monotonic()
     with dry_run(config, root, say, attributes=False) as found:
         yield Planned(
             config=found.config,
             facts=found.facts,
             manifest=found.manifest,
             is_probed=found.sight.probed,
+            seconds=time.monotonic() - began,
         )
 
 
@@ -103,7 +113,7 @@ def estimated(
     plan: Planned, model: RateModel, means: Means, windows: Windows, prices: PriceList
 ) -> Estimate:
     """Read the whole list once, and put everything together."""
-    traits = plan.traits
+    traits, model = plan.traits, replace(model, listing_seconds=plan.seconds)
     counts = count_work(plan.manifest, traits)
     return Estimate(
         counts=counts,

@@ -1,8 +1,9 @@
 """What these ends give, measured: a sample of the job's objects is moved, and removed again.
 
-Three small jobs, by the real data plane, to `.noria-probe-RANDOM/estimate/` below the target: one
-empty start, which is what every run costs; objects of less than a megabyte; larger ones. Their
-times give the two constants of rates.py: what a transfer costs, and what a byte does.
+Four small jobs, by the real data plane, to `.noria-probe-RANDOM/estimate/` below the target: some
+objects of less than a megabyte, then more of them; the same of larger ones. What more of them take
+gives the two constants of rates.py, what a transfer costs and what a byte does; what the first ones
+take besides is what every run costs: to start, to find its pace, and to end.
 
 Each estimate has a place of its own, and removes what it wrote there, open uploads included. What
 an estimate that was killed has left is removed by one that comes a day later: until then it may be
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,13 +51,17 @@ SMALL_BYTES: Final = 1_000_000
 """An object of less is small: the request weighs more than its bytes."""
 SMALL_OBJECTS: Final = 1_000
 LARGE_OBJECTS: Final = 256
-SAMPLE_BYTES: Final = 256 * 1024 * 1024
-"""Most of the larger ones, together."""
+SAMPLE_BYTES: Final = 400_000_000
+"""Most of the small ones, and of the larger ones, together."""
+FIRST_SHARE: Final = 8
+"""Of a sample, one in so many is moved first, alone."""
 SHARDS: Final = 8
 """From which the sample is drawn, spread over the whole manifest."""
 REMOVAL_STREAMS: Final = 32
 LEFT_SECONDS: Final = 86_400
 """What lies at the place of an estimate for longer was left there: its jobs take minutes."""
+LOAD_SECONDS: Final = 0.6
+"""Until a command has loaded what it needs."""
 LEAST_SECONDS: Final = 0.05
 """What a sample took at least: a clock that says less says nothing."""
 
@@ -68,18 +73,22 @@ _PLACE: Final = re.compile(r"\.noria-probe-[0-9a-f]{12}/estimate/")
 class DrawnSample:
     """Objects of a job, by their names below the source's prefix."""
 
-    keys: Sequence[str]
-    bytes: int
-    transfers: int
+    keys: Sequence[str] = ()
+    bytes: int = 0
+    transfers: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRun:
     """How long it took to move a sample."""
 
-    sample: DrawnSample
-    plan_seconds: float
-    run_seconds: float
+    sample: DrawnSample = DrawnSample()
+    plan_seconds: float = 0.0
+    run_seconds: float = 0.0
+
+
+Twice: TypeAlias = tuple[SampleRun, SampleRun]
+"""Some of a sample, and all of it."""
 
 
 def measure(plan: Planned, workers: int, say: Say) -> RateModel:
@@ -92,9 +101,8 @@ def measure(plan: Planned, workers: int, say: Say) -> RateModel:
     if plan.config.plan.part_bytes is None:
         part_bytes = suitable_part_bytes(SAMPLE_BYTES, chunk_bytes=options.chunk_bytes)
         options = replace(options, part_bytes=part_bytes, put_bytes=PUT_BYTES)
-    small, large = draw_samples(plan.manifest, options)
-    first = small or large
-    if first is None:
+    samples = draw_samples(plan.manifest, options)
+    if not samples:
         raise ConfigurationError("there is nothing to move, so that nothing can be measured")
     place = f"{plan.facts.target_prefix}.noria-probe-{secrets.token_hex(6)}/estimate/"
     store = open_end(plan.config.target)
@@ -109,32 +117,32 @@ def measure(plan: Planned, workers: int, say: Say) -> RateModel:
             moved = _ProbeJobs(plan.config, store, place, folder, workers, say)
             remove_left(store, plan.config.target, plan.facts.target_prefix, time.time())
             try:
-                one = DrawnSample(keys=first.keys[:1], bytes=0, transfers=1)
-                start = moved.move(one)
-                runs = []
-                for sample in filter(None, (small, large)):
-                    moving = count_text(len(sample.keys), "object")
-                    say(f"moving {moving} to {place}, to be removed again")
-                    runs.append(moved.move(sample))
+                runs = [(moved.move(some), moved.move(every)) for some, every in samples]
             finally:
                 moved.clear()
     finally:
         store.close()
-    return fitted_model(start, runs, workers)
+    return fitted_model(runs, workers)
 
 
-def fitted_model(start: SampleRun, runs: Sequence[SampleRun], workers: int) -> RateModel:
+def fitted_model(runs: Sequence[Twice], workers: int) -> RateModel:
     """The constants by which moving the samples takes as long as it took."""
-    seconds = [max(LEAST_SECONDS, run.run_seconds - start.run_seconds) for run in runs]
-    price = _price([run.sample for run in runs], seconds)
-    # The larger objects say what a byte costs.
-    sample, took = runs[-1].sample, seconds[-1]
-    moved = sum(len(run.sample.keys) for run in runs)
-    size = sum(run.sample.bytes for run in runs)
+    more = [_more(first, second) for first, second in runs]
+    price = _price(more)
+    rate = sum(each.bytes + price * each.transfers for each, _ in more) / sum(
+        seconds for _, seconds in more
+    )
+    first = [run for run, _ in runs]
+    besides = [
+        run.run_seconds - (run.sample.bytes + price * run.sample.transfers) / rate for run in first
+    ]
+    planning = max(run.plan_seconds for each in runs for run in each)
+    moved = sum(len(run.sample.keys) for _, run in runs)
+    size = sum(run.sample.bytes for _, run in runs)
     return RateModel(
-        worker_rate=(sample.bytes + price * sample.transfers) / took / workers,
+        worker_rate=rate / workers,
         transfer_bytes=price,
-        fixed_seconds=start.plan_seconds + start.run_seconds,
+        fixed_seconds=LOAD_SECONDS + planning + max(0.0, sum(besides) / len(besides)),
         measured=(
             f"{count_text(moved, 'object')}, {count_text(size, 'byte')}, by "
             f"{count_text(workers, 'worker')} of this machine"
@@ -142,11 +150,18 @@ def fitted_model(start: SampleRun, runs: Sequence[SampleRun], workers: int) -> R
     )
 
 
-def _price(samples: Sequence[DrawnSample], seconds: Sequence[float]) -> float:
+def _more(first: SampleRun, second: SampleRun) -> tuple[DrawnSample, float]:
+    """What the second run moved more than the first, and how much longer it took."""
+    some, every = first.sample, second.sample
+    more = DrawnSample(bytes=every.bytes - some.bytes, transfers=every.transfers - some.transfers)
+    return more, max(LEAST_SECONDS, second.run_seconds - first.run_seconds)
+
+
+def _price(more: Sequence[tuple[DrawnSample, float]]) -> float:
     """What a transfer costs, in bytes; what rates.py has if the samples do not tell."""
-    if len(samples) < 2:
+    if len(more) < 2:
         return TRANSFER_BYTES
-    (small, large), (of_small, of_large) = samples, seconds
+    (small, of_small), (large, of_large) = more
     # (bytes + price * transfers) / seconds is the same rate for both.
     divisor = small.transfers * of_large - large.transfers * of_small
     if divisor <= 0:
@@ -154,34 +169,42 @@ def _price(samples: Sequence[DrawnSample], seconds: Sequence[float]) -> float:
     return max(0.0, (large.bytes * of_small - small.bytes * of_large) / divisor)
 
 
-def draw_samples(
-    manifest: Manifest, options: PlanOptions
-) -> tuple[DrawnSample | None, DrawnSample | None]:
-    """Small objects and larger ones, spread over the manifest, which move with these options."""
+def draw_samples(manifest: Manifest, options: PlanOptions) -> list[tuple[DrawnSample, DrawnSample]]:
+    """Of small objects, then of larger ones: some of a sample, and all of it.
+
+    They are spread over the manifest, and move with these options. Of one object alone, "some" are
+    none; a kind that the manifest does not have is left out.
+    """
     count = manifest.shard_count
     chosen = sorted({number * count // SHARDS for number in range(SHARDS)} if count else ())
-    tables = [
-        table
-        for shard in chosen
-        for table in manifest.read_shards(shard, shard + 1, ["key", "size", "reason", "target_key"])
-    ]
-    small: list[pa.Table] = []
-    large: list[pa.Table] = []
-    for table in tables:
-        simple = pc.and_(
-            pc.and_(pc.is_null(table["reason"]), pc.is_null(table["target_key"])),
-            pc.invert(pc.match_substring_regex(table["key"], "[\r\n]")),
-        )
-        rows = table.filter(simple)
-        is_small = pc.less(rows["size"], SMALL_BYTES)
-        small.append(_spread(rows.filter(is_small), -(-SMALL_OBJECTS // len(tables))))
-        fits = pc.less_equal(rows["size"], SAMPLE_BYTES // 2)
-        large.append(
-            _spread(
-                rows.filter(pc.and_(pc.invert(is_small), fits)), -(-LARGE_OBJECTS // len(tables))
+    small, large = [], []
+    for shard in chosen:
+        columns = ["key", "size", "reason", "target_key"]
+        for table in manifest.read_shards(shard, shard + 1, columns):
+            simple = pc.and_(
+                pc.and_(pc.is_null(table["reason"]), pc.is_null(table["target_key"])),
+                pc.invert(pc.match_substring_regex(table["key"], "[\r\n]")),
             )
-        )
-    return _sample(small, options), _sample(large, options)
+            rows = table.filter(simple).select(["key", "size"])
+            is_small = pc.less(rows["size"], SMALL_BYTES)
+            fits = pc.less_equal(rows["size"], SAMPLE_BYTES // 2)
+            small.append(rows.filter(is_small))
+            large.append(rows.filter(pc.and_(pc.invert(is_small), fits)))
+    kinds = ((small, SMALL_OBJECTS), (large, LARGE_OBJECTS))
+    drawn = (_drawn(tables, most) for tables, most in kinds if any(map(len, tables)))
+    return [(_sample(_some(rows), options), _sample(rows, options)) for rows in drawn]
+
+
+def _drawn(tables: Sequence[pa.Table], most: int) -> pa.Table:
+    """Rows of all of them, so many at most, and as many as fit into SAMPLE_BYTES."""
+    rows = _spread(pa.concat_tables(tables), most)
+    while (size := pc.sum(rows["size"]).as_py()) > SAMPLE_BYTES and len(rows) > 1:
+        rows = _spread(rows, min(len(rows) - 1, int(len(rows) * SAMPLE_BYTES / size)) or 1)
+    return rows
+
+
+def _some(rows: pa.Table) -> pa.Table:
+    return _spread(rows, min(len(rows) - 1, -(-len(rows) // FIRST_SHARE)))
 
 
 def _spread(rows: pa.Table, at_most: int) -> pa.Table:
@@ -189,13 +212,7 @@ def _spread(rows: pa.Table, at_most: int) -> pa.Table:
     return rows.take(pa.array([n * len(rows) // count for n in range(count)], pa.int64()))
 
 
-def _sample(tables: Sequence[pa.Table], options: PlanOptions) -> DrawnSample | None:
-    rows = pa.concat_tables(tables) if tables else None
-    if rows is None or not len(rows):
-        return None
-    # Of those that are too many together, every second one is left out, until they fit.
-    while pc.sum(rows["size"]).as_py() > SAMPLE_BYTES and len(rows) > 1:
-        rows = rows.take(pa.array(range(0, len(rows), 2), pa.int64()))
+def _sample(rows: pa.Table, options: PlanOptions) -> DrawnSample:
     sizes = rows["size"].to_numpy()
     parts, _ = fitted_parts(sizes, options)
     return DrawnSample(
@@ -228,6 +245,10 @@ class _ProbeJobs:
 
     def move(self, sample: DrawnSample) -> SampleRun:
         """Move it to an empty place. Raises ConfigurationError if it did not all arrive."""
+        if not sample.keys:
+            return SampleRun()
+        moving = count_text(len(sample.keys), "object")
+        self._say(f"moving {moving} to {self._place}, to be removed again")
         self.clear()
         self._jobs += 1
         root = self._folder / f"job-{self._jobs}"

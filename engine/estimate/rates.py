@@ -45,6 +45,8 @@ class RateModel:
     transfer_bytes: float = TRANSFER_BYTES
     page_seconds: float = PAGE_SECONDS
     fixed_seconds: float = FIXED_SECONDS
+    listing_seconds: float | None = None
+    """What it took to list the source and to freeze the list. None: by its pages."""
     measured: str | None = None
     """By what; None: not at all."""
 
@@ -84,8 +86,9 @@ def forecast(
     bounds |= _published(counts.source, source, "source")
     bounds |= _published(counts.target, target, "target")
     bound_by = max(bounds, key=lambda name: bounds[name])
-    pages = counts.source.get(StoreOperation.LIST, 0) + counts.target.get(StoreOperation.LIST, 0)
-    listing = pages * model.page_seconds / LISTING_STREAMS
+    ends = (counts.target,) if model.listing_seconds is not None else (counts.source, counts.target)
+    pages = sum(each.get(StoreOperation.LIST, 0) for each in ends)
+    listing = (model.listing_seconds or 0.0) + pages * model.page_seconds / LISTING_STREAMS
     moving = bounds[bound_by]
     return Forecast(
         seconds=model.fixed_seconds + listing + moving,

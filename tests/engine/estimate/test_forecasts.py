@@ -60,6 +60,17 @@ def test_twice_the_workers_take_half_the_time() -> None:
     assert one == pytest.approx((10**12 + 10**5 * 128 * 1024) / 150e6)
 
 
+def test_a_listing_that_was_timed_is_not_guessed_by_its_pages() -> None:
+    def seconds(model: RateModel) -> float:
+        means = Means(workers=1)
+        return forecast(counts(), model, means, source="azure", target="aws").seconds
+
+    by_pages = seconds(RateModel(page_seconds=160))
+    assert seconds(RateModel(page_seconds=160, listing_seconds=500)) == pytest.approx(
+        by_pages + 500 - 10
+    ), "the target's page is yet to come"
+
+
 def test_windows() -> None:
     assert parse_windows([]).minutes == frozenset(range(WEEK_MINUTES))
     nights = parse_windows(["22:00-06:00"])

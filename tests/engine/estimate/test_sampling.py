@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from noria.engine.estimate.probe import (
+    LOAD_SECONDS,
     SAMPLE_BYTES,
+    SMALL_OBJECTS,
     DrawnSample,
     SampleRun,
     draw_samples,
@@ -29,39 +31,52 @@ from noria.workers.stores.local.store import LocalStore
 from tests.engine.estimate.test_forecasts import said
 from tests.support.rows import inventory
 
-START = SampleRun(
-    sample=DrawnSample(keys=["a"], bytes=0, transfers=1), plan_seconds=1, run_seconds=2
-)
+START_SECONDS = 2
 
 
-def moved(rate: float, price: float, objects: int, size: int) -> SampleRun:
-    """A run at which a transfer costs `price` bytes."""
+def moved(rate: float, price: float, objects: int, size: int) -> tuple[SampleRun, SampleRun]:
+    """An eighth of a sample, and all of it, if a transfer costs `price` bytes."""
+    return (
+        run_of(rate, price, objects // 8, size, plan_seconds=1),
+        run_of(rate, price, objects, size, plan_seconds=0),
+    )
+
+
+def run_of(rate: float, price: float, objects: int, size: int, *, plan_seconds: int) -> SampleRun:
     sample = DrawnSample(keys=["k"] * objects, bytes=objects * size, transfers=objects)
-    seconds = (sample.bytes + price * objects) / rate
-    return SampleRun(sample=sample, plan_seconds=9, run_seconds=START.run_seconds + seconds)
+    seconds = START_SECONDS + (sample.bytes + price * objects) / rate
+    return SampleRun(sample=sample, plan_seconds=plan_seconds, run_seconds=seconds)
 
 
 @pytest.mark.parametrize("price", [0, 50_000, 3_000_000])
 def test_two_samples_tell_both_constants(price: float) -> None:
     runs = [moved(2e8, price, 1000, 20_000), moved(2e8, price, 20, 10_000_000)]
-    model = fitted_model(START, runs, workers=4)
+    model = fitted_model(runs, workers=4)
     assert model.worker_rate == pytest.approx(5e7)
     assert model.transfer_bytes == pytest.approx(price, abs=1)
-    assert model.fixed_seconds == 3
+    assert model.fixed_seconds == pytest.approx(LOAD_SECONDS + 3)
     assert model.measured == "1,020 objects, 220,000,000 bytes, by 4 workers of this machine"
 
 
 def test_one_sample_tells_the_rate_alone() -> None:
-    model = fitted_model(START, [moved(1e8, TRANSFER_BYTES, 500, 2000)], workers=1)
+    model = fitted_model([moved(1e8, TRANSFER_BYTES, 500, 2000)], workers=1)
     assert model.transfer_bytes == TRANSFER_BYTES
     assert model.worker_rate == pytest.approx(1e8)
+    assert model.fixed_seconds == pytest.approx(LOAD_SECONDS + 3)
+
+
+def test_one_object_alone_tells_no_more_than_how_long_it_took() -> None:
+    model = fitted_model([(SampleRun(), moved(1e8, 0, 1, 10**9)[1])], workers=1)
+    assert model.worker_rate == pytest.approx(10**9 / 12, rel=0.01)
+    assert model.fixed_seconds == LOAD_SECONDS
 
 
 def test_times_that_contradict_each_other_leave_constants_that_are_none_below_zero() -> None:
     slow = moved(1e6, 0, 20, 10_000_000)
-    model = fitted_model(START, [moved(1e9, 0, 1000, 1000), slow], workers=1)
+    model = fitted_model([moved(1e9, 0, 1000, 1000), slow], workers=1)
     assert model.transfer_bytes >= 0
     assert model.worker_rate > 0
+    assert model.fixed_seconds >= 0
 
 
 def test_samples_are_of_both_sizes_and_no_larger_than_promised(tmp_path: Path) -> None:
@@ -77,11 +92,13 @@ def test_samples_are_of_both_sizes_and_no_larger_than_promised(tmp_path: Path) -
         shard_objects=100,
     )
     manifest = freeze([listed, odd], tmp_path / "manifest", options=options)
-    small, large = draw_samples(manifest, options)
-    assert small is not None
-    assert large is not None
+    (some_small, small), (some_large, large) = draw_samples(manifest, options)
+    for some, every in ((some_small, small), (some_large, large)):
+        assert 0 < len(some.keys) <= len(every.keys) / 7
+        assert set(some.keys) < set(every.keys)
+    assert 300 < len(small.keys) <= SMALL_OBJECTS
     of = {f"{n:05}": size for n, size in enumerate(sizes)}
-    for sample in (small, large):
+    for sample in (some_small, small, some_large, large):
         assert sample.bytes == sum(of[key] for key in sample.keys) <= SAMPLE_BYTES
     assert all(of[key] < 1_000_000 for key in small.keys)
     assert all(of[key] >= 1_000_000 for key in large.keys)
