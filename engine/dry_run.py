@@ -32,6 +32,7 @@ from noria.engine.known_targets import KnownTarget
 from noria.engine.made_targets import is_missing, may_be_made
 from noria.engine.planning import PlannedRows, Say, find_facts
 from noria.engine.scratch import lone_scratch_folder
+from noria.engine.within_source import refuse_job_in_source
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.errors import ConfigurationError, NoriaError
 from noria.manifests.job.directory import JobDirectory
@@ -96,6 +97,8 @@ def dry_run(
     InventoryError if the source cannot be used, or if the plan would be refused for what it holds.
     """
     config = with_endpoints(config)
+    if root is not None:
+        refuse_job_in_source(config, root)
     moments = config.filter.moments(datetime.now(UTC))
     scratch = config.plan.scratch
     if scratch is not None and not Path(scratch).is_dir():

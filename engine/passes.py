@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from noria.engine.config.jobfile import JobConfig
-from noria.engine.config.reading import with_settings
+from noria.engine.config.reading import with_endpoints, with_settings
 from noria.engine.convergence import PassSummary
 from noria.engine.job import RunReport
 from noria.engine.known_targets import ProbedTargets
@@ -36,6 +36,7 @@ from noria.engine.planning import (
 from noria.engine.proof.at_the_end import end_signing, with_proof
 from noria.engine.repair import known_damage
 from noria.engine.withdrawal import end_withdrawal
+from noria.engine.within_source import refuse_target_in_source
 from noria.manifests.errors import AnotherDriver, ConfigurationError
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Sign, read
@@ -208,6 +209,7 @@ def _prepared(
         by_content=wishes.by_content,
     )
     listed = _with_inventory(config, wishes)
+    refuse_target_in_source(with_endpoints(listed))
     with prepared_pass(
         *(migration.root, listed, facts, say),
         probed=probed,

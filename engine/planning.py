@@ -47,6 +47,7 @@ from noria.engine.made_targets import make_missing, may_be_made
 from noria.engine.scratch import scratch_folder
 from noria.engine.status import JobStatus, Phase
 from noria.engine.trusted_ends import check_named, check_unchanged, planned_endpoints, trust_ends
+from noria.engine.within_source import refuse_job_in_source
 from noria.engine.worker_spec import JobFacts
 from noria.manifests.access import make_folders
 from noria.manifests.count_text import count_text
@@ -240,6 +241,7 @@ def _plan(
 ) -> Prepared:
     (JobDirectory if probed is None else probed).check_place(root)
     if follows is None:
+        refuse_job_in_source(config, root)
         moments = config.filter.moments(datetime.now(UTC))
     else:
         # Ages count from the first pass on: what it moved does not become too old.
