@@ -37,6 +37,7 @@ from noria.engine.scratch import held_folder
 from noria.manifests.count_text import count_text
 from noria.manifests.errors import Fatal, JobDirectoryError, NoriaError
 from noria.manifests.memory import THREADS, out_of_core_bytes
+from noria.manifests.model import Reason
 from noria.workers.runtime.buffers import ScratchBuffer
 from noria.workers.stores.background import BackgroundCall
 from noria.workers.stores.paced import PATIENT, PacedStore
@@ -62,15 +63,18 @@ _SIDE: Final = pa.schema(
         pa.field("md5", pa.string()),
         pa.field("parts", pa.string()),
         pa.field("crc", pa.uint64()),
+        pa.field("is_named", pa.bool_()),
     ]
 )
-"""`parts` is an ETag of S3 for an object of several parts: one that is equal means equal bytes."""
+"""`parts` is an ETag of S3 for an object of several parts: one that is equal means equal bytes. Not
+`is_named`: of a folder, and its name is not UTF-8, so that no other place can state it."""
 
 _PAIRS: Final = """
 select
     coalesce(a.key, b.key) as key, a.size as a_size, b.size as b_size,
     a.etag as a_etag, b.etag as b_etag,
     case
+        when not coalesce(a.is_named, true) or not coalesce(b.is_named, true) then 'not UTF-8'
         when b.key is null then 'missing on B'
         when a.key is null then 'missing on A'
         when a.size <> b.size then 'size'
@@ -324,9 +328,12 @@ def _by_listing(row: dict[str, Any]) -> Compared:
         "missing on B": Verdict.MISSING_ON_B,
         "checksum": Verdict.MATCH,
         "alone": Verdict.MATCH,
+        "not UTF-8": Verdict.ERROR,
     }.get(found, Verdict.DIFFER)
     why = "size" if found == "alone" else found
-    if found == "size":
+    if verdict is Verdict.ERROR:
+        why = "its name is not UTF-8: rename it; convmv does that"
+    elif found == "size":
         why = f"{row['a_size']:,} and {count_text(row['b_size'], 'byte')}"
     return Compared(name=row["key"], verdict=verdict, why=why)
 
@@ -345,7 +352,12 @@ def _comparable(objects: pa.RecordBatch, scheme: Scheme) -> tuple[pa.RecordBatch
     objects = objects.filter(pc.invert(folder))
     listed = len(objects)
     if scheme is Scheme.FILE:
-        objects = objects.filter(pc.is_null(objects["blob_type"]))
+        kinds = objects["blob_type"]
+        nameless = pc.equal(kinds, Reason.NAME_NOT_UTF8)
+        objects = objects.filter(pc.or_(pc.is_null(kinds), pc.fill_null(nameless, False)))
+    is_named = (
+        objects["blob_type"].is_null() if scheme is Scheme.FILE else pa.repeat(True, len(objects))
+    )
     none = pa.nulls(len(objects), pa.string())
     md5, parts = none, none
     if scheme is Scheme.S3:
@@ -356,6 +368,7 @@ def _comparable(objects: pa.RecordBatch, scheme: Scheme) -> tuple[pa.RecordBatch
         stated = objects["content_md5"].to_pylist()
         md5 = pa.array([None if each is None else each.hex() for each in stated], pa.string())
     columns = [objects["key"], objects["size"], objects["etag"], md5, parts, objects["crc64nvme"]]
+    columns.append(is_named)
     return pa.RecordBatch.from_arrays(columns, schema=_SIDE), listed - len(objects)
 
 

@@ -167,6 +167,20 @@ def test_links_are_left_out_and_said(tmp_path: Path) -> None:
     ]
 
 
+def test_a_name_that_is_not_utf8_is_not_passed_over(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        fill_folder(tmp_path / name, {"x": b"1"})
+    Path(os.fsdecode(bytes(tmp_path / "a") + b"/bad\xff")).write_bytes(b"1")
+    for ends in (("a", "b"), ("a", "b", "--download"), ("b", "a")):
+        ended = subprocess.run(
+            [NORIA, "check", *ends], capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+        assert ended.returncode == 1
+        assert ended.stdout.startswith("error         bad")
+        assert "  (its name is not UTF-8: rename it; convmv does that)\n" in ended.stdout
+        assert "\n1 could not be compared\n0 differences found\n" in ended.stdout
+
+
 def test_an_object_that_cannot_be_read_is_an_error_of_its_own(tmp_path: Path) -> None:
     names = [f"{number:02}" for number in range(50)]
     for name in ("a", "b"):
