@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noria.engine.cluster.child import end_process, spare_start_up
+from noria.engine.cluster.child import end_process, open_streams, spare_start_up
 from noria.engine.config.locations import METRICS_ADDRESS
 from noria.engine.filter_options import FilterOptions
 from noria.engine.fleet_commands import (
@@ -676,6 +676,7 @@ def _refuse_dry_run(dry_run: bool) -> None:
 def run_command(app: typer.Typer) -> None:
     """Run the command line to its end: the process exits."""
     spare_start_up()
+    open_streams()
     logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.WARNING)

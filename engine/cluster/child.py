@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import logging
 import os
 import pickle
@@ -165,6 +166,25 @@ def spare_start_up() -> None:
     gc.set_threshold(GARBAGE_OBJECTS, *gc.get_threshold()[1:])
     # Pydantic would look for plugins of its own in all that is installed.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
+
+def open_streams() -> None:
+    """See that the three standard streams are open, and that what is printed can be written.
+
+    A stream that was closed from the start (`2>&-`) leads nowhere. Else its descriptor would be the
+    next file's that is opened, of the job directory for one, and children would print into it.
+    What an encoding lacks is escaped. May be repeated.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            os.set_inheritable(descriptor, True)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def print_to(path: Path) -> None:

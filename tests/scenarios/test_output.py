@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,29 @@ def test_nobody_reads_at_all(ends: list[str], tmp_path: Path) -> None:
     ended = noria("copy", *ends, capture_output=False, stdout=writing, stderr=writing)
     os.close(writing)
     assert ended.returncode == 0
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_streams_that_are_closed_from_the_start_change_no_outcome(
+    ends: list[str], tmp_path: Path, closed: str
+) -> None:
+    (tmp_path / "target" / LONG).unlink()
+    command = shlex.join([str(NORIA), "copy", *ends, "--metrics-address", "off"])
+    ended = subprocess.run(
+        ["sh", "-c", f"exec {command} {closed}"], capture_output=True, text=True, timeout=100
+    )
+    assert ended.returncode == 0
+    said = ended.stdout.splitlines()
+    # Only the report, and nothing of what was to be said on the other stream.
+    assert not [line for line in said if line.startswith("noria:")]
+    assert bool(said) == (closed == "2>&-")
+
+
+def test_a_name_that_an_encoding_lacks_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "\xfc").write_bytes(b"1")
+    ended = noria("ls", str(tmp_path), env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.endswith("  \\xfc\n")
 
 
 def test_a_report_that_cannot_be_written_is_said(ends: list[str]) -> None:
