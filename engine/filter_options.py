@@ -29,7 +29,8 @@ class FilterOptions:
         typer.Option(
             "--filter-from",
             metavar="FILE",
-            help="Rules, one on a line: + PATTERN, - PATTERN, or !; the first match decides.",
+            help="Rules, one on a line: + PATTERN, - PATTERN, or !; the first match decides. "
+            "- reads standard input.",
         ),
     ] = None
     min_size: Annotated[

@@ -150,7 +150,7 @@ class _Entry(BaseModel):
 def names_datasets(path: Path) -> bool:
     """Return True if a job file names many datasets. What cannot be read does not."""
     try:
-        return "datasets" in tomllib.loads(path.read_bytes().decode())
+        return "datasets" in tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -162,7 +162,7 @@ def read_datasets_file(path: Path, given: Mapping[str, Mapping[str, Any]]) -> Fl
     ConfigurationError.
     """
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")
         values = tomllib.loads(text)
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error

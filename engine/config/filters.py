@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -16,9 +18,17 @@ from noria.manifests.plan.globs import check_regex, path_rules
 Moments = tuple[datetime | None, datetime | None]
 """Between which an object has to be written last; None: any."""
 
+TIER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
 
 def _check_age(text: str) -> str:
     parse_age(text)
+    return text
+
+
+def _check_tier(text: str) -> str:
+    if not TIER.fullmatch(text):
+        raise ValueError("this is not a tier or storage class; write Hot, or STANDARD_IA")
     return text
 
 
@@ -31,7 +41,7 @@ def _text(number: Any) -> Any:
 
 BoundSize = Annotated[int, BeforeValidator(parse_bound_size), Field(ge=0, le=1 << 60)]
 Age = Annotated[str, BeforeValidator(_text), AfterValidator(_check_age)]
-Tier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Tier = Annotated[str, AfterValidator(_check_tier)]
 Words = Annotated[str, Field(min_length=1)]
 
 
@@ -141,9 +151,14 @@ def _text_filter(wanted: str | None, unwanted: str | None) -> TextFilter | None:
 
 
 def read_rules(path: Path) -> list[str]:
-    """The rules of a file, one on a line. Raises ConfigurationError, which names the line."""
+    """The rules of a file, one on a line; "-" is standard input, which is read once.
+
+    Raises ConfigurationError, which names the line.
+    """
+    is_input = str(path) == "-"
     try:
-        lines = path.read_text("utf-8-sig").split("\n")
+        text = sys.stdin.buffer.read() if is_input else path.read_bytes()
+        lines = text.decode("utf-8-sig").split("\n")
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -43,7 +43,7 @@ def read_job_file(path: Path) -> JobConfig:
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     try:
-        values = tomllib.loads(text.decode())
+        values = tomllib.loads(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not valid TOML: it is not UTF-8") from error
     except (ValueError, RecursionError) as error:
@@ -69,7 +69,7 @@ def read_job_file(path: Path) -> JobConfig:
         return job_config(values, str(path))
     except WrongSettings:
         # Where they are is looked for only now: it takes a moment.
-        return job_config(values, str(path), setting_lines(text.decode()))
+        return job_config(values, str(path), setting_lines(text.decode("utf-8-sig")))
 
 
 def resolve_shared_paths(values: Mapping[str, Any], folder: Path) -> None:
@@ -217,6 +217,10 @@ def _refusal(
             message = f"no such setting{nearest_name(str(path[-1]), names, section)}"
         elif each["type"] == "missing":
             message = "it is missing"
+        elif each["type"] == "tuple_type":
+            message = "it should be a list: [...]"
+        elif each["type"] == "string_too_short":
+            message = "it is empty"
         # The line of the setting, or of the section that lacks it.
         line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
         place = where if line is None else f"{where}, line {line}"

@@ -76,6 +76,19 @@ def test_what_is_left_out_is_counted_and_another_filter_is_another_job(tmp_path:
     assert other["differences"] == {"extra": 2}
 
 
+def test_rules_come_from_standard_input(tmp_path: Path) -> None:
+    source, target = folders(tmp_path)
+    ended = subprocess.run(
+        [NORIA, "copy", source, target, "--filter-from", "-", "--metrics-address", "off"],
+        input=b"# comment\n+ *.txt\n- *\n",
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert arrived(target) == {"2024/a.txt", "2025/c.txt"}
+
+
 def test_include_and_exclude_together_are_those_of_rclone_and_it_is_said(tmp_path: Path) -> None:
     source, target = folders(tmp_path)
     command: list[str | Path] = [NORIA, "copy", source, target, "--metrics-address", "off"]

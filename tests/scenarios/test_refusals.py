@@ -45,6 +45,16 @@ def test_a_bucket_that_is_missing(move: Move) -> None:
     assert "no-such-bucket-here" in line
 
 
+def test_a_storage_class_that_the_target_does_not_know(move: Move) -> None:
+    ends = (move.source, move.target, "--job", move.job)
+    process = move.start("copy", *ends, "--storage-class", "NONSENSE", "--json")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2, (out, err)
+    assert "InvalidStorageClass" in err
+    assert "correct storage_class, acl or encryption of the target" in err
+    assert not move.job.exists()
+
+
 def test_a_wrong_secret_at_the_target(move: Move) -> None:
     move.environment["AWS_SECRET_ACCESS_KEY"] = "wrong"
     line = copy(move)

@@ -27,10 +27,12 @@ from typing import Final, TypeVar
 from noria.manifests.errors import (
     AccessDenied,
     ClockSkewed,
+    ConfigurationError,
     DigestRefused,
     NoriaError,
     StoreUnavailable,
     TargetConflict,
+    TargetRefused,
     Throttled,
     UploadLost,
 )
@@ -225,7 +227,12 @@ class _Look:
         """
         write = partial(self._canaries.put, self._target, self._standing_key)
         if self._supposed.checksum is Checksum.NONE:
-            return write()
+            try:
+                return write()
+            except TargetRefused as error:
+                raise ConfigurationError(
+                    f"{error.message}; correct storage_class, acl or encryption of the target"
+                ) from error
         return next(iter(answers(write)), None)
 
     def _opened(self, target: PacedTarget, key: str) -> str:

@@ -64,8 +64,10 @@ def test_ages_are_those_of_one_moment() -> None:
         ({"max_age": "soon"}, "filter.max_age: this is not an age"),
         ({"max_age": True}, "filter.max_age: "),
         ({"min_size": "2M", "max_size": "1M"}, "min_size is more than max_size"),
-        ({"tiers": ["a b"]}, "filter.tiers.0: "),
-        ({"tags": [""]}, "filter.tags.0: "),
+        ({"tiers": ["a b"]}, "filter.tiers.0: this is not a tier or storage class; write Hot, or"),
+        ({"tiers": [""]}, "filter.tiers.0: this is not a tier or storage class"),
+        ({"tags": [""]}, "filter.tags.0: it is empty"),
+        ({"include": "*.txt"}, "filter.include: it should be a list: [...]"),
         ({"includes": ["x"]}, "filter.includes: "),
     ],
 )
@@ -74,6 +76,16 @@ def test_what_is_refused(filters: dict[str, Any], said: str) -> None:
         config_of(**filters)
     assert said in refused.value.message
     assert "\n" not in refused.value.message
+
+
+def test_a_job_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As editors on Windows write it."""
+    path = tmp_path / "job.toml"
+    path.write_text(f'{ENDS}[filter]\nmin_size = "1M"\n', "utf-8-sig")
+    assert read_job_file(path).filter.min_size == 1 << 20
+    path.write_text(f'{ENDS}[filter]\nmin_size = "1X"\n', "utf-8-sig")
+    with pytest.raises(ConfigurationError, match=r"line \d+: filter.min_size"):
+        read_job_file(path)
 
 
 def test_a_file_of_rules_is_refused_by_line(tmp_path: Path) -> None:

@@ -250,9 +250,7 @@ def _by_errno(number: int, purpose: Purpose) -> tuple[type[NoriaError], str]:
         kind = SourceUnreadable if purpose is Purpose.READ else TargetRefused
         return kind, "a symbolic link stands in its path, and none is followed: replace the link"
     if purpose is Purpose.READ:
-        if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            return SourceMissing, "plan again if it was not meant to be deleted"
-        return permanent(purpose)
+        return _of_a_read(number)
     if number in (errno.EACCES, errno.EPERM):
         return AccessDenied, _LIST if purpose is Purpose.CONTROL else _WRITE
     if purpose is Purpose.PART and number == errno.ENOENT:
@@ -264,3 +262,11 @@ def _by_errno(number: int, purpose: Purpose) -> tuple[type[NoriaError], str]:
     if purpose.makes_object and number == errno.ENOENT:
         return StoreUnavailable, "a folder was removed in the meantime: try again"
     return permanent(purpose)
+
+
+def _of_a_read(number: int) -> tuple[type[NoriaError], str]:
+    if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+        return SourceMissing, "plan again if it was not meant to be deleted"
+    if number in (errno.EACCES, errno.EPERM):
+        return SourceUnreadable, "give this user the right to read the file"
+    return permanent(Purpose.READ)
