@@ -109,6 +109,11 @@ class StoreGuard:
             log.warning("the guard of the %s %s: %s", self.role, state, self._said)
         return GuardState(factor=factor, said=self._said)
 
+    def pass_over(self, now: float) -> None:
+        """The job does nothing at the store: what it says does not count."""
+        drained(self._answers)
+        self._asked_at = now
+
     def _run(self) -> None:
         while not self._closed.wait(self._every_seconds):
             self._answers.put(self._ask(self._quiet))

@@ -47,7 +47,10 @@ class SharedGuards:
         self._lock = threading.Lock()
 
     def look(self, now: float, *, quiet: bool) -> Mapping[str, GuardState]:
-        """End -> what the guards of its stores say: the one that leaves the least."""
+        """End -> what the guards of its stores say: the one that leaves the least.
+
+        One of a store at which nothing is at work has no say.
+        """
         found: dict[str, GuardState] = {}
         with self._lock:
             guards = list(self._guards.items())
@@ -157,8 +160,13 @@ class _SharedGuard:
                 self._guard.begin()
 
     def look(self, now: float, *, quiet: bool) -> GuardState | None:
-        """None: it was not asked yet."""
-        return self._guard.look(now, quiet=quiet) if self._is_begun else None
+        """None: it was not asked yet, or has no say."""
+        if not self._is_begun:
+            return None
+        if not self.users:
+            self._guard.pass_over(now)
+            return None
+        return self._guard.look(now, quiet=quiet)
 
     def close(self) -> None:
         self._is_closed = True
