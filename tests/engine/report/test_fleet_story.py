@@ -189,3 +189,12 @@ def test_one_that_is_rolled_back_does_not_stand_as_finished(many: Path) -> None:
 def test_no_datasets_are_no_good_news(many: Path) -> None:
     in_order, said = verdict(replace(told(many), datasets=()))
     assert (in_order, said) == (False, "There are no datasets yet: nothing was moved.")
+
+
+def test_a_pass_that_finds_nothing_new_is_done(many: Path) -> None:
+    for _ in range(2):
+        code, _, _ = noria("sync", many / "datasets" / "two", "-q")
+        assert code == 0
+    code, out, _ = noria("status", many)
+    (line,) = [line for line in out.splitlines() if line.startswith("two ")]
+    assert (code, line.split()[1:6]) == (0, ["finished", "3", "0", "100.0", "%"])
