@@ -290,3 +290,11 @@ def test_before_there_is_a_plan_there_is_nothing_to_tell(move: LocalMigration) -
         (move.root / part).rename(move.folder / part)
     with pytest.raises(ConfigurationError, match="has no plan yet"):
         tell(move.root, show_keys=False)
+
+
+def test_a_report_that_cannot_be_put_in_place_leaves_nothing_behind(move: LocalMigration) -> None:
+    (move.root / "report.html").mkdir()
+    code, _, err = noria("report", move.root)
+    assert code == 2
+    assert "cannot write to" in err
+    assert not list(move.root.glob(".report*"))
