@@ -10,7 +10,9 @@ import contextlib
 import itertools
 import json
 import logging
+import os
 import queue
+import signal
 import subprocess
 import threading
 import time
@@ -57,10 +59,15 @@ class StoreGuard:
         ask: Callable[[bool], GuardAnswer],
         *,
         first_answers: int = 0,
+        give_up: Callable[[], None] = lambda: None,
     ) -> None:
-        """`ask` gets whether the job is quiet. `first_answers`: so many before the job begins."""
+        """`ask` gets whether the job is quiet; `give_up` ends a question that is under way.
+
+        `first_answers`: so many before the job begins.
+        """
         self.role = role
         self._ask = ask
+        self._give_up = give_up
         self._every_seconds = config.every
         self._control = GuardControl(config.floor)
         self._quiet = True
@@ -82,7 +89,9 @@ class StoreGuard:
         self._thread.start()
 
     def close(self) -> None:
+        """Ask no more; what was asked last is given up. A repeat does nothing."""
         self._closed.set()
+        self._give_up()
 
     def look(self, now: float, *, quiet: bool) -> GuardState:
         """What its answers come to now. `quiet`: the job does nothing at the store."""
@@ -167,8 +176,8 @@ class Guards:
 def make_guard(role: StoreRole, config: GuardConfig, reads: Iterator[Read]) -> StoreGuard:
     """A guard as the job file has it. `reads` yields small reads of the store for ever."""
     if config.command is not None:
-        command = config.command
-        return StoreGuard(role, config, lambda quiet: ask_command(command))
+        command = GuardCommand(config.command)
+        return StoreGuard(role, config, lambda quiet: command.ask(), give_up=command.close)
     if config.prometheus is not None:
         query = config.prometheus
         return StoreGuard(role, config, lambda quiet: ask_prometheus(query))
@@ -204,23 +213,60 @@ def ask_store(read: Read, watch: LatencyWatch, *, quiet: bool) -> GuardAnswer:
     )
 
 
-def ask_command(command: str) -> GuardAnswer:
-    """Exit code 0: the job may go on; 1: it may not; other codes do not count."""
-    try:
-        ended = subprocess.run(
-            ["/bin/sh", "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=ANSWER_SECONDS,
-            check=False,
+class GuardCommand:
+    """A user's command that is asked again and again. None outlives its question."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_closed = False
+
+    def ask(self) -> GuardAnswer:
+        """Exit code 0: the job may go on; 1: it may not; other codes do not count."""
+        try:
+            process = self._begin()
+        except OSError as error:
+            return GuardAnswer(may_go_on=None, said=f"its command cannot be run: {error.strerror}")
+        if process is None:
+            return GuardAnswer(may_go_on=None, said="it is not asked any more")
+        try:
+            code = process.wait(ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            _end_with_children(process)
+            process.wait()
+            return GuardAnswer(may_go_on=None, said=f"its command took over {ANSWER_SECONDS:.0f} s")
+        return GuardAnswer(
+            may_go_on={0: True, 1: False}.get(code), said=f"its command ended with {code}"
         )
-    except subprocess.TimeoutExpired:
-        return GuardAnswer(may_go_on=None, said=f"its command took over {ANSWER_SECONDS:.0f} s")
-    except OSError as error:
-        return GuardAnswer(may_go_on=None, said=f"its command cannot be run: {error.strerror}")
-    may_go_on = {0: True, 1: False}.get(ended.returncode)
-    return GuardAnswer(may_go_on=may_go_on, said=f"its command ended with {ended.returncode}")
+
+    def close(self) -> None:
+        """End the one that runs, and begin no other. A repeat does nothing."""
+        with self._lock:
+            self._is_closed = True
+            if self._process is not None and self._process.poll() is None:
+                _end_with_children(self._process)
+
+    def _begin(self) -> subprocess.Popen[bytes] | None:
+        """None: it is closed."""
+        with self._lock:
+            if self._is_closed:
+                return None
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # A group of its own: what the shell has started ends with it.
+                start_new_session=True,
+            )
+            return self._process
+
+
+def _end_with_children(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a process that leads a group, and to the group. It may be gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def ask_prometheus(query: PrometheusConfig) -> GuardAnswer:

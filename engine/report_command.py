@@ -165,8 +165,11 @@ def _write(files: Mapping[str, bytes], folder: Path) -> list[Path]:
         make_folders(folder)
         for place, data in zip(places, files.values(), strict=True):
             scratch = place.with_name(f".{place.name}.{os.getpid()}")
-            scratch.write_bytes(data)
-            scratch.replace(place)
+            try:
+                scratch.write_bytes(data)
+                scratch.replace(place)
+            finally:
+                scratch.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigurationError(
             f"cannot write to {folder} ({error.strerror}); name another place with --output"

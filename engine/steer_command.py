@@ -65,12 +65,11 @@ def set_settings(
       noria set projects bandwidth=10Gbit/s priority.genomes=5
     """
     with exit_codes(as_json, resumes=False):
-        from noria.engine.config.reading import duration_seconds
         from noria.manifests.errors import ConfigurationError
         from noria.manifests.job.control import ControlKind
 
         steering = _steering(directory)
-        seconds = None if lasts is None else duration_seconds(lasts, "--for")
+        seconds = None if lasts is None else _seconds(lasts)
         if not settings and not clear:
             if lasts is not None or reason is not None:
                 raise ConfigurationError("--for, --reason: say what to set, as NAME=VALUE")
@@ -98,10 +97,9 @@ def pause(
       noria pause move-1 --reason 'the source is being patched'
     """
     with exit_codes(as_json, resumes=False):
-        from noria.engine.config.reading import duration_seconds
         from noria.manifests.job.control import ControlKind
 
-        seconds = None if lasts is None else duration_seconds(lasts, "--for")
+        seconds = None if lasts is None else _seconds(lasts)
         heard = _steering(directory).ask(ControlKind.PAUSE, seconds=seconds, reason=reason)
         raise typer.Exit(_say(directory, heard, "paused", as_json))
 
@@ -140,6 +138,19 @@ def drain(directory: Directory, reason: Reason = None, as_json: Json = False) ->
             raise typer.Exit(0)
         heard = steering.ask(ControlKind.DRAIN, reason=reason)
         raise typer.Exit(_say(directory, heard, "the driver is asked to end", as_json))
+
+
+def _seconds(lasts: str) -> float:
+    """Of --for. Raises ConfigurationError: what is over at once is not what anybody asks for."""
+    from noria.engine.config.reading import duration_seconds
+    from noria.manifests.errors import ConfigurationError
+
+    seconds = duration_seconds(lasts, "--for")
+    if seconds < 1:
+        raise ConfigurationError(
+            "--for: less than a second is over before it is heeded; without --for it holds for good"
+        )
+    return seconds
 
 
 def _holds_datasets(directory: Path) -> bool:

@@ -26,6 +26,7 @@ from noria.engine.config.refused_settings import SettingPath
 from noria.engine.failures import Failure
 from noria.engine.pass_records import begun, has_ended, is_reconciled
 from noria.engine.passes import past_passes, whole_migration
+from noria.engine.past_passes import passes_of
 from noria.engine.planning import job_parts
 from noria.engine.proof.checking import kept_time_stamp
 from noria.engine.proof.sealed import sealed
@@ -41,10 +42,11 @@ from noria.engine.terminal.history_report import history_summary, passes_summary
 from noria.engine.verification_records import RecordedVerification, newest_verification
 from noria.manifests.counters import Counter as Metric
 from noria.manifests.counters import StoreRole
+from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job import control
 from noria.manifests.job.control import ControlRecord, SettingValue
 from noria.manifests.job.directory import JobDirectory
-from noria.manifests.job.history import read
+from noria.manifests.job.history import Record, read
 from noria.manifests.job.receipts import LANDED, change_counts, value_counts
 from noria.manifests.job.results import read_result
 from noria.manifests.job.seals import read_seals
@@ -82,6 +84,8 @@ class PassStory:
     """Entries that someone has to look at."""
     causes: Mapping[str, int]
     """Why entries did not land -> entries."""
+    unsettled: int
+    """Entries of the manifest that no receipt here is of; none, of a pass that went to its end."""
     left_out: Mapping[str, int]
     """Reason -> entries that the plan does not move."""
     passed_over: Mapping[str, int]
@@ -95,7 +99,10 @@ class PassStory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatStands:
-    """What this migration answers for at the target, after its last pass."""
+    """What this migration answers for at the target, after the last pass that has ended.
+
+    Of a first pass that has not: what has landed so far.
+    """
 
     objects: int
     bytes: int
@@ -190,6 +197,9 @@ class Story:
     read_back: ReadBack | None
     """None: there was no `noria verify`."""
     passes: Sequence[PassStory]
+    """Those that are planned."""
+    is_planning: bool
+    """The plan of another one was begun, and has not ended."""
     timeline: Sequence[TimeSlot]
     """What landed when, by the receipts of all passes; a large object counts when it was whole."""
     sizes: Sequence[SizedObjects]
@@ -223,8 +233,11 @@ class Story:
         found["failed"] = last.failed
         for each in self.passes:
             found["damaged"] += sum(each.damaged.values())
+            if each.phase == "finished":
+                found["unsettled"] += each.unsettled
         found["not_in_order"] = int(last.phase == "finished" and not last.reconciled)
         found["not_ended"] = int(last.phase != "finished")
+        found["half_planned"] = int(self.is_planning)
         return {name: count for name, count in found.items() if count}
 
 
@@ -232,19 +245,20 @@ def tell(root: Path, *, show_keys: bool) -> Story:
     """Read the story of the migration in this directory.
 
     Receipts are checked against their seals as they are read. Raises ConfigurationError if there is
-    none, or it is a pass of another; JobDirectoryError if a file of it is damaged.
+    none, it has no plan yet, or it is a pass of another; JobDirectoryError if a file of it is
+    damaged, or a pass is gone.
     """
     migration = whole_migration(root)
     directory = JobDirectory.open(migration.root)
     config, facts = job_parts(directory)
-    places = [migration.place(number) for number in range(1, migration.last + 1)]
-    statuses = [job.status(place) for place in places]
-    passes = [
-        _pass(number, place, status)
-        for number, (place, status) in enumerate(zip(places, statuses, strict=True), start=1)
-    ]
-    timeline, sizes, landed = _landed(places)
     records = read(directory)
+    places = _planned_places(migration, records)
+    statuses = [job.status(place) for place in places]
+    timeline, sizes, landed, receipts = _landed(places)
+    passes = [
+        _pass(number, *of_pass)
+        for number, of_pass in enumerate(zip(places, statuses, receipts, strict=True), start=1)
+    ]
     return Story(
         edition=EDITION,
         made_seconds=time.time(),
@@ -257,9 +271,10 @@ def tell(root: Path, *, show_keys: bool) -> Story:
         target=config.target.url,
         provider=facts.provider,
         checksum=facts.checksum.value,
-        standing=_standing(migration) or landed,
+        standing=_standing(migration, len(places)) or landed,
         read_back=_read_back(places),
         passes=passes,
+        is_planning=len(places) < migration.last,
         timeline=timeline.slots(),
         sizes=sizes.classes(),
         failures=job.read_failures(places[-1], show_keys),
@@ -272,6 +287,30 @@ def tell(root: Path, *, show_keys: bool) -> Story:
         flows=_flows(config, places),
         settings=changed_settings(config),
     )
+
+
+def is_planned(place: Path) -> bool:
+    """The plan of this pass has ended. One that was run has had a plan, even if that is lost."""
+    directory = JobDirectory(place)
+    has_manifest = (directory.manifest_path / "manifest.json").exists()
+    return has_manifest or next(directory.names("sealed"), None) is not None
+
+
+def _planned_places(migration: Migration, records: Sequence[Record]) -> list[Path]:
+    """Job directories of all passes whose plan has ended. Raises as tell() does."""
+    places = [migration.place(number) for number in range(1, migration.last + 1)]
+    if not is_planned(places[-1]):
+        places.pop()
+    if not places:
+        raise ConfigurationError(
+            f"{migration.root} has no plan yet: there is something to tell once that has ended"
+        )
+    ended = max((each.number for each in passes_of(records)), default=0)
+    if ended > len(places):
+        raise JobDirectoryError(
+            f"{migration.place(ended)} has lost what its history tells of; restore it from a copy"
+        )
+    return places
 
 
 def this_machine() -> str:
@@ -326,7 +365,7 @@ def _checkpoints(migration: Migration) -> list[CheckpointStory]:
     ]
 
 
-def _pass(number: int, place: Path, status: JobStatus) -> PassStory:
+def _pass(number: int, place: Path, status: JobStatus, receipts: int) -> PassStory:
     directory = JobDirectory.open(place)
     manifest = open_manifest(directory.manifest_path)
     reasons = manifest.facts["reasons"]
@@ -343,6 +382,7 @@ def _pass(number: int, place: Path, status: JobStatus) -> PassStory:
         levels=dict(status.levels),
         failed=status.failed,
         causes=dict(status.causes),
+        unsettled=max(0, manifest.objects - receipts),
         left_out={reason: counts["objects"] for reason, counts in reasons.items()},
         passed_over=manifest.passed_over,
         reconciled=is_reconciled(directory),
@@ -352,12 +392,13 @@ def _pass(number: int, place: Path, status: JobStatus) -> PassStory:
     )
 
 
-def _landed(places: Sequence[Path]) -> tuple[Timeline, Sizes, WhatStands]:
-    """What the receipts of all passes add up to."""
-    timeline, sizes = Timeline(), Sizes()
+def _landed(places: Sequence[Path]) -> tuple[Timeline, Sizes, WhatStands, list[int]]:
+    """What the receipts of all passes add up to, and how many there are of each."""
+    timeline, sizes, found = Timeline(), Sizes(), [0] * len(places)
     levels, changes = Counter[str](), Counter[str]()
     objects = amount = 0
-    for receipts in _receipts(places):
+    for number, receipts in _receipts(places):
+        found[number] += len(receipts)
         receipts = receipts.filter(pc.is_in(receipts["outcome"], value_set=LANDED))
         of_objects = receipts["size"].to_numpy()
         timeline.add(receipts["finished_ms"].to_numpy(), of_objects)
@@ -367,22 +408,25 @@ def _landed(places: Sequence[Path]) -> tuple[Timeline, Sizes, WhatStands]:
         levels.update(dict(value_counts(receipts["level"])))
         changes.update(change_counts(receipts["changes"]))
     stands = WhatStands(objects=objects, bytes=amount, levels=dict(levels), changes=dict(changes))
-    return timeline, sizes, stands
+    return timeline, sizes, stands, found
 
 
-def _receipts(places: Sequence[Path]) -> Iterator[pa.Table]:
-    for place in places:
+def _receipts(places: Sequence[Path]) -> Iterator[tuple[int, pa.Table]]:
+    """All that are sealed, each table with the place in `places` that it is of."""
+    for number, place in enumerate(places):
         directory = JobDirectory.open(place)
         for seal in read_seals(directory):
             if seal.kind is not LeaseKind.PARTS:
-                yield read_result(directory, seal, [*_COLUMNS, "level", "changes"])
+                yield number, read_result(directory, seal, [*_COLUMNS, "level", "changes"])
 
 
-def _standing(migration: Migration) -> WhatStands | None:
-    """By the state after the last pass. None: there is but one, or the last has not ended."""
-    if migration.last == 1 or not has_ended(migration, migration.last):
+def _standing(migration: Migration, planned: int) -> WhatStands | None:
+    """By the state after the last pass that has ended. None: only one is planned, or none has."""
+    ended = (number for number in range(planned, 0, -1) if has_ended(migration, number))
+    number = next(ended, 0)
+    if planned == 1 or number == 0:
         return None
-    state = migration.state(migration.last)
+    state = migration.state(number)
     levels, changes = state.counts()
     return WhatStands(
         objects=state.facts.objects,

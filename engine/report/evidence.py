@@ -74,6 +74,7 @@ def _record(story: Story) -> Iterator[Block]:
             ("operation", "copy of objects from one store to another", "job.json"),
             ("from", Code(story.source), "job.json"),
             ("to", Code(story.target), "job.json"),
+            ("how it stands", words.verdict(story)[1], "status.json, reconcile.json, receipts"),
             ("objects at the target", f"{story.standing.objects:,}", "receipts"),
             ("bytes of these", f"{size_text(story.standing.bytes)}", "receipts"),
             ("first listing of the source", _when(first.began_seconds), "job.json"),

@@ -20,15 +20,17 @@ from noria.engine.report.document import (
     SteeringStory,
     Story,
     changed_settings,
+    is_planned,
     steering_stories,
     tell,
     this_machine,
 )
 from noria.engine.report.timeline import SizedObjects, Sizes, Timeline, TimeSlot
 from noria.engine.report.words import not_read_back
-from noria.engine.status import REFUSED
+from noria.engine.status import NOT_PLANNED, REFUSED
 from noria.manifests.errors import NoriaError
 from noria.manifests.job.directory import JobDirectory
+from noria.manifests.passes.migration import Migration
 from noria.version import VERSION
 
 EDITION: Final = 1
@@ -154,7 +156,7 @@ def tell_all(root: Path, *, show_keys: bool, on_story: Callable[[str, Story], No
 def _story(fleet: FleetDirectory, name: str, show_keys: bool) -> tuple[Story | None, str | None]:
     """A dataset's story; or None, and why: None if there is nothing to read yet."""
     place = fleet.place(name)
-    if not JobDirectory.exists(place):
+    if not (JobDirectory.exists(place) and (is_planned(place) or Migration(place).last > 1)):
         return None, None
     try:
         return tell(place, show_keys=show_keys), None
@@ -163,7 +165,9 @@ def _story(fleet: FleetDirectory, name: str, show_keys: bool) -> tuple[Story | N
 
 
 def _without_story(row: DatasetRow, ends: tuple[str, str], unread: str | None) -> DatasetStory:
-    matter = row.phase if unread is None else UNREAD
+    matter = REFUSED if row.phase == REFUSED else NOT_PLANNED
+    if unread is not None:
+        matter = UNREAD
     return DatasetStory(
         name=row.name,
         source=ends[0],

@@ -16,6 +16,8 @@ from noria.manifests.job.cutover_states import MigrationState, state_text
 def verdict(story: FleetStory) -> tuple[bool, str]:
     """Whether nothing is left to do, and how it stands, in one line."""
     number, look = len(story.datasets), len(story.open_datasets)
+    if not number:
+        return False, "There are no datasets yet: nothing was moved."
     if not look:
         return True, (
             f"All of {count_text(number, 'dataset')} are in order: everything that the last passes "
@@ -102,7 +104,7 @@ def attention(dataset: DatasetStory) -> str:
 
 def stands(dataset: DatasetStory) -> str:
     """What it does, or where its cutover stands."""
-    if dataset.is_at_cutover:
+    if dataset.is_at_cutover or dataset.state == MigrationState.ROLLED_BACK:
         return state_text(MigrationState(dataset.state or ""))
     return dataset.phase.replace("_", " ")
 

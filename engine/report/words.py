@@ -26,8 +26,11 @@ LEVELS: Final = {
 _MATTERS: Final = {
     "failed": "{:,} that had to move and did not",
     "damaged": "{:,} that were found damaged at the target, and not sent again since",
+    "unsettled": "{:,} of passes that have ended have no receipt: restore what is lost of sealed/ "
+    "and results/ from a copy",
     "not_in_order": "the target was compared with the receipts, and is not in order",
     "not_ended": "the last pass has not ended",
+    "half_planned": "another pass is begun, and its plan has not ended",
     "not_planned": "it is not planned yet",
     "refused": "it did not go on",
     "unread": "its directory cannot be read",
@@ -131,7 +134,14 @@ def not_proved(story: Story) -> Iterator[str]:
             f"{count_text(left, 'entry')} of the last inventory, listed below."
         )
     if story.last.phase != "finished":
-        yield "The last pass has not ended: figures are of what was sealed so far."
+        yield (
+            "The last pass has not ended: "
+            + (
+                "what it has moved so far is not among what stands."
+                if len(story.passes) > 1
+                else "figures are of what was sealed so far."
+            )
+        )
     yield (
         "The source went on living: what was written there after the last listing is not in here, "
         "unless a freeze is in the history."

@@ -114,8 +114,8 @@ def print_status(summary: Mapping[str, Any], most: int) -> None:
 
 def _cells(row: Mapping[str, Any]) -> str:
     done = row["bytes_done"] / row["bytes"] if row["bytes"] else 0.0
-    if row["objects"] and row["objects_done"] == row["objects"]:
-        done = 1.0
+    if row["objects_done"] == row["objects"] and (row["objects"] or row["phase"] == Phase.FINISHED):
+        done = 1.0  # a pass that found nothing new, too
     lag = "" if row["lag_seconds"] is None else duration_text(row["lag_seconds"])
     failed = row["failed"] + row["differences"]
     return (

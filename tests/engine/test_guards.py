@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -17,7 +18,13 @@ import noria
 from noria.engine.config.jobfile import GuardConfig, PrometheusConfig
 from noria.engine.config.reading import read_job_file
 from noria.engine.guarded_ends import guards_of
-from noria.engine.guards import GuardAnswer, StoreGuard, ask_command, ask_prometheus, make_guard
+from noria.engine.guards import (
+    GuardAnswer,
+    GuardCommand,
+    StoreGuard,
+    ask_prometheus,
+    make_guard,
+)
 from noria.engine.listing_guards import refuse_foreign_commands
 from noria.engine.planning import open_prepared
 from noria.manifests.counters import StoreRole
@@ -27,9 +34,48 @@ from noria.manifests.job.directory import JobDirectory
 
 @pytest.mark.parametrize(("code", "may_go_on"), [(0, True), (1, False), (2, None), (127, None)])
 def test_a_command_answers_by_its_exit_code(code: int, may_go_on: bool | None) -> None:
-    answer = ask_command(f"exit {code}")
+    answer = GuardCommand(f"exit {code}").ask()
     assert answer.may_go_on is may_go_on
     assert answer.said == f"its command ended with {code}"
+
+
+HANGS = "sleep 321 & echo $! > {}; wait"
+"""A command that has started another, whose id it writes."""
+
+
+def is_gone(note: Path) -> bool:
+    """Whether the process that a command has started has ended, waiting for up to five seconds."""
+    ends = time.monotonic() + 5
+    while time.monotonic() < ends:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            stat = Path(f"/proc/{int(note.read_text())}/stat")
+            if not stat.exists() or stat.read_text().split()[2] == "Z":
+                return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_command_that_hangs_leaves_no_process_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noria.engine.guards.ANSWER_SECONDS", 0.5)
+    answer = GuardCommand(HANGS.format(tmp_path / "id")).ask()
+    assert answer.may_go_on is None
+    assert answer.said.startswith("its command took over")
+    assert is_gone(tmp_path / "id")
+
+
+def test_a_guard_that_is_closed_ends_the_command_that_it_has_asked(tmp_path: Path) -> None:
+    note = tmp_path / "id"
+    config = GuardConfig(command=HANGS.format(note), every=1)
+    guard = make_guard(StoreRole.SOURCE, config, iter(()))
+    guard.begin()
+    ends = time.monotonic() + 5
+    while not (note.exists() and note.read_text()) and time.monotonic() < ends:
+        time.sleep(0.02)
+    for _ in range(2):
+        guard.close()
+    assert is_gone(note)
 
 
 @contextmanager

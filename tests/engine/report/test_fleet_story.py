@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from noria.engine.report.document import Story, tell
 from noria.engine.report.fleet_document import FleetStory, tell_all
 from noria.engine.report.fleet_page import fleet_page
+from noria.engine.report.fleet_words import stands, verdict
 from noria.manifests.errors import ConfigurationError
 from noria.manifests.job import control
 from noria.manifests.job.control import ControlKind
@@ -158,3 +160,41 @@ def test_settings_that_all_share_are_told(many: Path) -> None:
 def test_a_directory_of_one_job_has_no_datasets(many: Path) -> None:
     with pytest.raises(ConfigurationError, match="holds no datasets"):
         told(many / "datasets" / "one")
+
+
+def test_one_whose_plan_has_not_ended_is_not_said_to_be_damaged(many: Path) -> None:
+    place = many / "datasets" / "one"
+    for part in ("sealed", "results"):
+        shutil.rmtree(place / part)
+    for file in ("manifest/manifest.json", "status.json", "reconcile.json"):
+        (place / file).unlink()
+    one = told(many).datasets[0]
+    assert one.open_matters == {"not_planned": 1}
+    code, out, _ = noria("report", many)
+    assert (code, "2 of 3 datasets" in out) == (0, True)
+
+
+def test_lost_receipts_of_one_are_an_open_matter_of_all(many: Path) -> None:
+    shutil.rmtree(many / "datasets" / "one" / "sealed")
+    assert [each.open_matters for each in told(many).datasets[:2]] == [{"unsettled": 2}, {}]
+
+
+def test_one_that_is_rolled_back_does_not_stand_as_finished(many: Path) -> None:
+    story = told(many)
+    back = replace(story.datasets[0], state="rolled_back")
+    assert stands(back) == "rolled back"
+    assert stands(story.datasets[0]) == "finished"
+
+
+def test_no_datasets_are_no_good_news(many: Path) -> None:
+    in_order, said = verdict(replace(told(many), datasets=()))
+    assert (in_order, said) == (False, "There are no datasets yet: nothing was moved.")
+
+
+def test_a_pass_that_finds_nothing_new_is_done(many: Path) -> None:
+    for _ in range(2):
+        code, _, _ = noria("sync", many / "datasets" / "two", "-q")
+        assert code == 0
+    code, out, _ = noria("status", many)
+    (line,) = [line for line in out.splitlines() if line.startswith("two ")]
+    assert (code, line.split()[1:6]) == (0, ["finished", "3", "0", "100.0", "%"])

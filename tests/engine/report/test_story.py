@@ -19,7 +19,7 @@ from noria.engine.report.evidence import evidence
 from noria.engine.report.page import page
 from noria.engine.retire import retire
 from noria.engine.terminal.figures import time_text
-from noria.manifests.errors import ConfigurationError
+from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job import control
 from noria.manifests.job.control import ControlKind
 from noria.manifests.job.directory import JobDirectory
@@ -245,3 +245,56 @@ def test_a_cause_that_a_plan_and_an_inventory_have_is_counted_twice(move: LocalM
     story = tell(move.root, show_keys=False)
     last = replace(story.last, left_out={"not_current": 2}, passed_over={"not_current": 3})
     assert "5 entries of the last inventory" in shown(page(replace(story, passes=[last])))
+
+
+def test_a_receipt_that_is_lost_is_an_open_matter(move: LocalMigration) -> None:
+    write(move.source, {"n": "new"})
+    move.sync()
+    for place, lost in ((move.root, 3), (move.root / "passes/000002", 4)):
+        for seal in (place / "sealed").rglob("*.json"):
+            seal.unlink()
+        story = tell(move.root, show_keys=False)
+        assert story.open_matters == {"unsettled": lost}
+    assert "A person has to look at this: 4 of passes that have ended have no receipt" in shown(
+        page(story)
+    )
+
+
+def test_while_a_later_pass_is_planned_what_stood_before_is_told(move: LocalMigration) -> None:
+    write(move.source, {"a": "changed", "n": "new"})
+    move.sync()
+    stood = tell(move.root, show_keys=False).standing
+    write(move.source, {"a": "changed again", "m": "later"})
+    move.run = killed
+    with pytest.raises(KeyboardInterrupt):
+        move.sync()
+    assert tell(move.root, show_keys=False).standing == stood, "a replaced object counts once"
+    (move.root / "passes/000003/manifest/manifest.json").unlink()
+    story = tell(move.root, show_keys=False)
+    assert (story.standing, len(story.passes)) == (stood, 2)
+    assert story.open_matters == {"half_planned": 1}
+    assert "another pass is begun, and its plan has not ended" in shown(page(story))
+    assert "has not ended" in evidence(story)
+
+
+def test_a_pass_that_is_gone_is_missed(move: LocalMigration) -> None:
+    write(move.source, {"n": "new"})
+    move.sync()
+    (move.root / "passes").rename(move.folder / "lost")
+    with pytest.raises(JobDirectoryError, match="000002 has lost what its history tells of"):
+        tell(move.root, show_keys=False)
+
+
+def test_before_there_is_a_plan_there_is_nothing_to_tell(move: LocalMigration) -> None:
+    for part in ("manifest", "sealed"):
+        (move.root / part).rename(move.folder / part)
+    with pytest.raises(ConfigurationError, match="has no plan yet"):
+        tell(move.root, show_keys=False)
+
+
+def test_a_report_that_cannot_be_put_in_place_leaves_nothing_behind(move: LocalMigration) -> None:
+    (move.root / "report.html").mkdir()
+    code, _, err = noria("report", move.root)
+    assert code == 2
+    assert "cannot write to" in err
+    assert not list(move.root.glob(".report*"))
