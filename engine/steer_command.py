@@ -132,7 +132,7 @@ def drain(directory: Directory, reason: Reason = None, as_json: Json = False) ->
         from noria.manifests.job.control import ControlKind
 
         steering = _steering(directory)
-        if steering.driven() is None:
+        if steering.driven() is None and not steering.waits():
             said = f"nothing runs in {directory}: there is nothing to drain"
             _print({"directory": str(directory), "said": said}, steering_report.print_said, as_json)
             raise typer.Exit(0)
@@ -276,6 +276,8 @@ def _who_heeds(directory: Path) -> str:
     fleet = _fleet_of(directory)
     if fleet is not None and _steering(fleet).driven() is not None:
         return "it is not at work now: the run of all heeds it when its turn comes"
+    if _steering(directory).waits():
+        return "a command waits there for its next pass, and heeds it"
     return f"nothing runs in {directory} now: the next run heeds it"
 
 

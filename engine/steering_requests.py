@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from noria.engine import job
 from noria.engine.live_settings import LiveSettings
 from noria.engine.passes import current_pass
 from noria.engine.planning import job_parts
+from noria.engine.presence import is_somebody_present
 from noria.engine.status import JobStatus
 from noria.engine.steering.limits import LimitsInForce
 from noria.manifests.errors import JobDirectoryError
@@ -49,14 +51,17 @@ class SteeredMigration:
         *,
         driven: Callable[[], JobStatus | None],
         begun: Callable[[], LimitsInForce],
+        waits: Callable[[], bool] = lambda: False,
     ) -> None:
         """`root` has the records.
 
         `driven` is what the living driver has said last, None without one; `begun` is what would be
-        in force for one that began now.
+        in force for one that began now; `waits`: a command is there that goes on from one pass to
+        the next, and heeds what is asked.
         """
         self.root = root.root
         self.driven = driven
+        self.waits = waits
         self._files = root
         self._begun = begun
 
@@ -131,7 +136,9 @@ def steered_job(directory: Path) -> SteeredMigration:
         config, _ = job_parts(JobDirectory.open(current_pass(root)))
         return LiveSettings(root, config.run, says=False).limits
 
-    return SteeredMigration(JobDirectory(root), driven=driven, begun=begun)
+    return SteeredMigration(
+        JobDirectory(root), driven=driven, begun=begun, waits=partial(is_somebody_present, root)
+    )
 
 
 def _places(root: Path) -> list[Path]:

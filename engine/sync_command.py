@@ -134,15 +134,26 @@ def sync(
         rhythm = Rhythm.of(until_lag, every)
         if _is_of_many(directory, rhythm):
             raise typer.Exit(sync_datasets(directory, wishes, options.of_many))
-        while True:
+        if rhythm is None:
             ended = one_pass(directory, wishes, options)
-            if rhythm is None or ended.run.exit_code:
-                break
-            if rhythm.is_over(directory, say_unless(options.silent)):
-                break
+        else:
+            ended = _passes(directory, rhythm, wishes, options)
         summary = pass_summary(directory, ended)
         print_summary(summary, pass_report.print_pass, options.as_json)
         raise typer.Exit(ended.run.exit_code)
+
+
+def _passes(directory: Path, rhythm: Rhythm, wishes: PassWishes, options: RunOptions) -> PassReport:
+    """One pass after the other; returns how the last one ended. Raises StopAsked."""
+    from noria.engine.presence import Presence
+
+    with Presence(directory) as presence:
+        while True:
+            ended = one_pass(directory, wishes, options)
+            if ended.run.exit_code:
+                return ended
+            if rhythm.is_over(directory, say_unless(options.silent), presence.wait):
+                return ended
 
 
 def _withdraw(directory: Path, signing_key: Path | None, options: RunOptions) -> None:
@@ -186,7 +197,9 @@ class Rhythm:
         lag = -1.0 if until_lag is None else duration_seconds(until_lag, "--until-lag")
         return cls(lag, 0.0 if every is None else duration_seconds(every, "--every"))
 
-    def is_over(self, directory: Path, say: Callable[[str], None]) -> bool:
+    def is_over(
+        self, directory: Path, say: Callable[[str], None], wait: Callable[[float], None]
+    ) -> bool:
         """Wait for the next pass to be due. True if there is none: the lag is reached."""
         from noria.engine.convergence import SyncAction, until
         from noria.engine.passes import past_passes
@@ -197,9 +210,9 @@ class Rhythm:
         say(step_text(step))
         if self.lag_seconds >= 0 and (obstacle := obstacle_text(step)) is not None:
             say(obstacle)
-        if step.action is SyncAction.WAIT:
+        if step.action is not SyncAction.REACHED:
             with ending_on_signals():
-                time.sleep(step.wait_seconds)
+                wait(step.wait_seconds if step.action is SyncAction.WAIT else 0.0)
         return step.action is SyncAction.REACHED
 
 

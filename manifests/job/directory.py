@@ -21,6 +21,7 @@
     probe-removed.json                         the probe's canaries are gone from the target
     pseudonyms.key                             makes the names that reports show instead of keys
     driver.lock                                held by the living driver
+    present.lock                               held by who goes on from one pass to the next
 
 A thousand shards share a folder, so that none has more than ten thousand entries: results/SHARD is
 results/00012/00012345. Earlier editions had no folder in between, and their jobs are read as well.

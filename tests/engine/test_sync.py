@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,12 @@ from noria.engine.job import RunReport
 from noria.engine.pass_records import has_ended
 from noria.engine.past_passes import passes_of
 from noria.engine.planning import PassFacts, Prepared, pass_facts
+from noria.engine.presence import Presence, is_somebody_present
 from noria.engine.repair import known_damage
 from noria.engine.status import load_status
 from noria.engine.sync_command import Rhythm
 from noria.engine.verifying import verify
-from noria.manifests.errors import ConfigurationError, InventoryError
+from noria.manifests.errors import ConfigurationError, InventoryError, StopAsked
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import RecordKind
 from noria.manifests.manifest.reader import open_manifest
@@ -40,15 +40,6 @@ def move(tmp_path: Path) -> LocalMigration:
     migration = LocalMigration(tmp_path)
     migration.copy(OBJECTS)
     return migration
-
-
-class PassClock:
-    """In place of `time`, for what waits between passes alone."""
-
-    time = staticmethod(time.time)
-
-    def __init__(self, sleep: Callable[[float], None]) -> None:
-        self.sleep = sleep
 
 
 class _KilledPass(BaseException):
@@ -415,7 +406,7 @@ def test_passes_go_on_for_good_without_a_lag(
         if len(waits) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sync_command, "time", PassClock(sleep))
+    monkeypatch.setattr(Presence, "wait", lambda presence, seconds: sleep(seconds))
     code, _, err = noria("sync", cli.root, "--every", "1h")
     assert code == 3
     assert "noria: stopped; run it again to resume" in err
@@ -430,7 +421,7 @@ def test_ctrl_c_between_passes_is_one_document(
     def sleep(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sync_command, "time", PassClock(sleep))
+    monkeypatch.setattr(Presence, "wait", lambda presence, seconds: sleep(seconds))
     code, found = document("sync", cli.root, "--every", "1h")
     assert (code, found["exit_code"], found["error"]) == (3, 3, "stopped")
 
@@ -452,18 +443,51 @@ def test_a_duration_that_is_none_is_refused_before_a_pass(
     assert cli.migration.last == 1
 
 
-def test_a_rhythm_is_over_once_the_lag_is_reached(
-    move: LocalMigration, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rhythm_is_over_once_the_lag_is_reached(move: LocalMigration) -> None:
     move.sync()
     waits: list[float] = []
-    monkeypatch.setattr(sync_command, "time", PassClock(waits.append))
-    assert Rhythm(3_600.0, 0.0).is_over(move.root, move.said.append)
-    assert not Rhythm(0.0, 0.0).is_over(move.root, move.said.append)
+
+    def is_over(rhythm: Rhythm) -> bool:
+        return rhythm.is_over(move.root, move.said.append, waits.append)
+
+    assert is_over(Rhythm(3_600.0, 0.0))
     assert waits == []
-    assert not Rhythm(0.0, 600.0).is_over(move.root, move.said.append)
-    assert len(waits) == 1
-    assert 500 < waits[0] <= 600
+    assert not is_over(Rhythm(0.0, 0.0))
+    assert waits == [0.0], "whoever asked for the end is heard"
+    assert not is_over(Rhythm(0.0, 600.0))
+    assert 500 < waits[1] <= 600
+
+
+def test_a_drain_ends_who_waits_for_the_next_pass(cli: LocalMigration) -> None:
+    with Presence(cli.root) as presence, ThreadPoolExecutor(1) as waiting:
+        assert is_somebody_present(cli.root)
+        ended = waiting.submit(presence.wait, 60.0)
+        code, out, _ = noria("set", cli.root, "bandwidth=1MB/s")
+        assert (code, "a command waits there for its next pass, and heeds it" in out) == (0, True)
+        code, out, _ = noria("drain", cli.root)
+        assert (code, "a command waits there for its next pass, and heeds it" in out) == (0, True)
+        with pytest.raises(StopAsked, match="drained on request of "):
+            ended.result(timeout=30)
+    assert not is_somebody_present(cli.root)
+    code, out, _ = noria("drain", cli.root)
+    assert (code, "there is nothing to drain" in out) == (0, True)
+    with Presence(cli.root) as presence:
+        presence.wait(0.0)  # what ended another one ends no later one
+
+
+def test_a_sync_that_goes_on_for_good_is_drained_between_passes(
+    cli: LocalMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = Presence.wait
+
+    def drained(presence: Presence, seconds: float) -> None:
+        assert noria("drain", cli.root)[0] == 0
+        wait(presence, seconds)
+
+    monkeypatch.setattr(Presence, "wait", drained)
+    code, found = document("sync", cli.root, "--every", "1h")
+    assert (code, found["error"].startswith("drained on request of ")) == (3, True)
+    assert cli.migration.last == 2
 
 
 def test_nothing_asked_for_is_no_rhythm() -> None:

@@ -36,7 +36,7 @@ OBJECTS: Mapping[str, bytes] = {
     "z": b"last" * 100,
 }
 """`huge` is a shard of its own, of four parts."""
-BOOKKEEPING = ("driver.lock", "epochs/", "pseudonyms.key")
+BOOKKEEPING = ("driver.lock", "present.lock", "epochs/", "pseudonyms.key")
 """What a command that fails may add: it says who held the job, and nothing of its objects."""
 
 
