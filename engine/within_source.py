@@ -36,9 +36,10 @@ def refuse_job_in_source(config: JobConfig, root: Path) -> None:
     if below is not None and _listed(config, below, KEPT_THERE):
         # The name of a default one depends on the filters.
         folder = os.path.dirname(below) if root.parent.name == "noria-jobs" else below
+        left_out = f", or leave it out: {_exclude(folder)}" if folder else ""
         raise ConfigurationError(
             f"the job directory {root} would lie in the source, and be moved with it: name one "
-            f"elsewhere (--job), or leave it out: {_exclude(folder)}"
+            f"elsewhere (--job, or directory in a job file){left_out}"
         )
 
 
@@ -88,4 +89,4 @@ def _listed(config: JobConfig, below: str, names: tuple[str, ...]) -> bool:
 
 def _exclude(below: str) -> str:
     """The option that leaves out all below this folder."""
-    return f"--exclude '/{re.sub(SPECIAL, _ESCAPED, below)}/**'" if below else "--exclude PATTERN"
+    return f"--exclude '/{re.sub(SPECIAL, _ESCAPED, below)}/**'"

@@ -46,8 +46,8 @@ def test_a_job_directory_in_the_source_is_not_moved(source: Path, more: list[str
     assert code == 2
     assert "noria: the job directory noria-jobs/data-to-target-" in said
     assert said.endswith(
-        "would lie in the source, and be moved with it: name one elsewhere (--job), or leave it "
-        "out: --exclude '/noria-jobs/**'\n"
+        "would lie in the source, and be moved with it: name one elsewhere (--job, or directory in "
+        "a job file), or leave it out: --exclude '/noria-jobs/**'\n"
     )
     assert os.listdir(source.parent) == ["data"]
     assert os.listdir(source) == ["a"]
