@@ -78,6 +78,8 @@ class CutoverTools:
     verify: Callable[[], VerifyReport]
     say: Say
     wait: Callable[[float], None] = time.sleep
+    check: Callable[[], None] = lambda: None
+    """Before each step; raises StopAsked if somebody has asked for the end."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Settings of [run] that replace the job's, for what holds the fresh listings."""
 
@@ -144,9 +146,10 @@ class _Cutover:
         return append(self._directory, kind, facts, check=check, sign=self._sign)
 
     def go(self) -> None:
-        """Take steps until none is left. Raises StepRefused."""
+        """Take steps until none is left. Raises StepRefused, StopAsked."""
         note_all_ended(self._migration, self._sign)  # a pass may have been ended by `noria run`
         while (step := self._next(standing(self.records))) is not None:
+            self._tools.check()
             step()
 
     def _next(self, stands: Standing) -> Callable[[], object] | None:

@@ -96,7 +96,7 @@ def cutover(directory: Directory, *, steps: CutoverOptions, options: RunOptions)
         from noria.engine.cutover import CutoverTools
         from noria.engine.cutover import cutover as walk
         from noria.engine.passes import PassWishes
-        from noria.engine.presence import Presence
+        from noria.engine.presence import present
         from noria.engine.record_signatures import signer
         from noria.engine.terminal import cutover_report
 
@@ -105,12 +105,13 @@ def cutover(directory: Directory, *, steps: CutoverOptions, options: RunOptions)
             sign=signer(steps.signing_key),
             overrides=options.overrides,
         )
-        with ending_on_signals(), Presence(directory) as presence:
+        with ending_on_signals(), present(directory) as presence:
             tools = CutoverTools(
                 run_pass=lambda: one_pass(directory, wishes, options),
                 verify=lambda: verify_passes(directory, options, sign=signer(steps.signing_key)),
                 say=say_unless(options.silent),
                 wait=presence.wait,
+                check=presence.check,
                 overrides=options.overrides,
             )
             found = walk(directory, steps.wishes, tools)

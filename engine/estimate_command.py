@@ -88,7 +88,7 @@ def estimate(
     """Say what a job would take: requests, days and money.
 
     The source is listed as for a dry run, or the plan of a job is read. Nothing is written but with
-    --probe, which moves some 1,400 objects and at most 900 MB to .noria-probe-*/ at the target, and
+    --probe, which moves some 1,400 objects and at most 1.4 GB to .noria-probe-*/ at the target, and
     removes them.
 
     \b

@@ -6,14 +6,15 @@ lock of their own others know that they are there, and a drain ends them, too.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from noria.manifests.access import open_new
+from noria.manifests.access import is_lock_held, open_new
 from noria.manifests.errors import StopAsked
 from noria.manifests.job.control import ControlKind, ControlLog
 from noria.manifests.job.directory import JobDirectory
@@ -24,56 +25,43 @@ LOOK_SECONDS: Final = 1.0
 
 
 class Presence:
-    """One for each such command; a context manager."""
+    """What such a command hears; made by present()."""
 
-    def __init__(self, directory: Path) -> None:
-        """`directory` is a job directory.
+    def __init__(self, root: JobDirectory) -> None:
+        self._log = ControlLog(root)
 
-        Raises ConfigurationError if it is none, JobDirectoryError if a record of what was asked is
-        damaged.
-        """
-        JobDirectory.open(directory)
-        self._root = JobDirectory(outermost(directory))
-        self._log = ControlLog(self._root)
+    def check(self) -> None:
+        """Raise StopAsked if somebody has asked for the end since the last look."""
+        for record in self._log.look():
+            if record.kind is ControlKind.DRAIN:
+                raise StopAsked(f"drained on request of {record.by}; run it again to go on")
 
     def wait(self, seconds: float) -> None:
-        """Wait so long. Raises StopAsked if somebody has asked for the end since this began."""
+        """Wait so long. Raises as check() does, within LOOK_SECONDS."""
         ends = time.monotonic() + seconds
-        while True:
-            for record in self._log.look():
-                if record.kind is ControlKind.DRAIN:
-                    raise StopAsked(f"drained on request of {record.by}; run it again to go on")
-            left = ends - time.monotonic()
-            if left <= 0:
-                return
+        while (left := ends - time.monotonic()) > 0:
+            self.check()
             time.sleep(min(left, LOOK_SECONDS))
 
-    def __enter__(self) -> Self:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK
-        self._file = open_new(str(self._root.path(LOCK_FILE)), flags)
-        fcntl.flock(self._file, fcntl.LOCK_SH)  # others may be there, too
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        os.close(self._file)
+@contextlib.contextmanager
+def present(directory: Path) -> Iterator[Presence]:
+    """Be there for the block; others may be, too. `directory` is a job directory.
+
+    Raises ConfigurationError if it is none, JobDirectoryError if a record of what was asked is
+    damaged.
+    """
+    JobDirectory.open(directory)
+    root = JobDirectory(outermost(directory))
+    presence = Presence(root)
+    file = open_new(str(root.path(LOCK_FILE)), os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield presence
+    finally:
+        os.close(file)
 
 
 def is_somebody_present(root: Path) -> bool:
     """Whether such a command goes on with the migration at root, on this machine."""
-    try:
-        file = os.open(root / LOCK_FILE, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(file)
+    return is_lock_held(root / LOCK_FILE)

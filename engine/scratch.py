@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from noria.manifests.access import PRIVATE, make_folders, settle_mode
+from noria.manifests.access import PRIVATE, is_lock_held, make_folders, settle_mode
 from noria.manifests.errors import ConfigurationError, JobDirectoryError
 from noria.manifests.job.directory import JobDirectory
 
@@ -153,26 +153,9 @@ def _remove_left(place: Path, name: str, *, is_sole: bool) -> None:
         if (
             stat.S_ISDIR(found.st_mode)
             and found.st_uid == os.geteuid()
-            and not _is_held(Path(entry.path) / "lock", unknown=not is_sole)
+            and not is_lock_held(Path(entry.path) / "lock", unknown=not is_sole)
         ):
             shutil.rmtree(entry.path, ignore_errors=True)
-
-
-def _is_held(lock: Path, *, unknown: bool) -> bool:
-    """Whether a process holds a lock; `unknown` if the file system has none."""
-    try:
-        file = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return unknown
-    finally:
-        os.close(file)
-    return False
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -277,7 +277,7 @@ def _who_heeds(directory: Path) -> str:
     if fleet is not None and _steering(fleet).driven() is not None:
         return "it is not at work now: the run of all heeds it when its turn comes"
     if _steering(directory).waits():
-        return "a command waits there for its next pass, and heeds it"
+        return "a command is between two of its steps there, and heeds it"
     return f"nothing runs in {directory} now: the next run heeds it"
 
 

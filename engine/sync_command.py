@@ -145,15 +145,16 @@ def sync(
 
 def _passes(directory: Path, rhythm: Rhythm, wishes: PassWishes, options: RunOptions) -> PassReport:
     """One pass after the other; returns how the last one ended. Raises StopAsked."""
-    from noria.engine.presence import Presence
+    from noria.engine.presence import present
 
-    with Presence(directory) as presence:
+    with present(directory) as presence:
         while True:
             ended = one_pass(directory, wishes, options)
             if ended.run.exit_code:
                 return ended
             if rhythm.is_over(directory, say_unless(options.silent), presence.wait):
                 return ended
+            presence.check()
 
 
 def _withdraw(directory: Path, signing_key: Path | None, options: RunOptions) -> None:
@@ -210,9 +211,9 @@ class Rhythm:
         say(step_text(step))
         if self.lag_seconds >= 0 and (obstacle := obstacle_text(step)) is not None:
             say(obstacle)
-        if step.action is not SyncAction.REACHED:
+        if step.action is SyncAction.WAIT:
             with ending_on_signals():
-                wait(step.wait_seconds if step.action is SyncAction.WAIT else 0.0)
+                wait(step.wait_seconds)
         return step.action is SyncAction.REACHED
 
 

@@ -9,6 +9,7 @@ and for nobody else (0750 or 0770, perhaps setgid) gives its folders and files t
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -49,6 +50,23 @@ def open_new(path: str, flags: int) -> int:
     if mode & _GROUP_READS:
         settle_mode(file, mode)
     return file
+
+
+def is_lock_held(lock: Path, *, unknown: bool = False) -> bool:
+    """Whether a process holds the flock(2) of a file; `unknown` if the file system has none."""
+    try:
+        file = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return unknown
+    finally:
+        os.close(file)
+    return False
 
 
 def settle_modes(folder: Path, root: Path) -> None:

@@ -19,7 +19,7 @@ from noria.engine.cutover import CutoverReport, CutoverWishes, cutover
 from noria.engine.passes import PassReport
 from noria.engine.planning import Prepared
 from noria.engine.verifying import VerifyReport
-from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError
+from noria.manifests.errors import AnotherDriver, ConfigurationError, JobDirectoryError, StopAsked
 from noria.manifests.job.cutover_states import MigrationState
 from noria.manifests.job.directory import JobDirectory
 from noria.manifests.job.history import Record, RecordKind, append
@@ -79,6 +79,21 @@ def test_a_quiet_source_needs_no_command(move: LocalMigration) -> None:
     facts = last(move, FROZEN).facts
     assert (facts["evidence"], facts["objects"], facts["pass"]) == ("quiet", 3, 2)
     assert PROVED in kinds(report)
+
+
+def test_whoever_asks_for_the_end_is_heard_before_the_next_step(
+    move: LocalMigration, tmp_path: Path
+) -> None:
+    def check() -> None:
+        if FROZEN in move.kinds:
+            raise StopAsked
+
+    commands = ALL | {"switch_command": f"touch {tmp_path}/switched"}
+    with pytest.raises(StopAsked):
+        move.cutover(move.tools(check=check), **commands)
+    assert move.kinds[-1] is FROZEN
+    assert not (tmp_path / "switched").exists()
+    assert move.cutover(**commands).state is MigrationState.GRACE
 
 
 # -- the freeze --------------------------------------------------------------------------------
